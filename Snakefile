@@ -1,0 +1,43 @@
+# One directed acyclic graph from nothing to the paper's tables.
+#
+#   snakemake --cores all                                  every table, at laptop scale
+#   snakemake --cores all table_math_reasoning             one table
+#   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
+#   snakemake --cores all tune                             search the learning rates again
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from humanline.config import ConfigError
+from humanline.experiments import SPLITS, code_hash, load_study
+
+min_version("9.0")
+
+
+container: "docker://python:3.11-slim"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+
+
+localrules:
+    all,
+    tune,
+
+
+rule all:
+    default_target: True
+    input:
+        [table_files(table) for table in STUDY.experiments.tables],
+
+
+rule tune:
+    input:
+        f"{RESULTS}/tuning/learning_rates.yaml",

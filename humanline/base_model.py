@@ -1,0 +1,73 @@
+"""The base model: the hub's, or for the miniature a small Llama fine-tuned here."""
+
+from pathlib import Path
+
+from humanline.config import HubSource, MiniatureModel, TaskConfig
+from humanline.data.preferences import assistant_turn, user_turn
+
+
+def make(task: str, config: TaskConfig, seed: int, directory: Path, avoid: set[str]) -> None:
+    """Write the base model of a task and seed to `directory` as a Hugging Face folder.
+
+    Args:
+        avoid: prompts that fine-tuning must not see.
+    """
+    match config.base_model:
+        case HubSource() as source:
+            _fetch(source, directory)
+        case MiniatureModel() as miniature:
+            _fine_tune(task, miniature, seed, directory, avoid)
+
+
+def _fetch(source: HubSource, directory: Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    snapshot_download(
+        source.repo, revision=source.revision, local_dir=directory, allow_patterns=patterns
+    )
+
+
+def _fine_tune(task, config: MiniatureModel, seed: int, directory: Path, avoid: set[str]) -> None:
+    """Supervised fine-tuning with TRL on completions only, cosine schedule."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    from humanline.data.miniature import fine_tuning_rows
+    from humanline.data.vocabulary import build_model, build_tokenizer
+
+    rows = fine_tuning_rows(task, config.examples, config.carelessness, seed, avoid)
+    dataset = Dataset.from_list(
+        [
+            {"prompt": user_turn(r["prompt"]), "completion": assistant_turn(r["completion"])}
+            for r in rows
+        ]
+    )
+    trainer = SFTTrainer(
+        model=build_model(
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            layers=config.layers,
+            heads=config.heads,
+            seed=seed,
+        ),
+        args=SFTConfig(
+            output_dir=str(directory / "sft"),
+            num_train_epochs=config.epochs,
+            per_device_train_batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=50,
+            max_grad_norm=1.0,
+            logging_steps=100,
+            save_strategy="no",
+            report_to="none",
+            bf16=False,
+            gradient_checkpointing=False,
+            seed=seed,
+        ),
+        train_dataset=dataset,
+        processing_class=build_tokenizer(),
+    )
+    trainer.train()
+    trainer.save_model(str(directory))

@@ -1,0 +1,177 @@
+"""The commands: what the workflow's rules call, and a person can type.
+
+Every command reads the scale's configuration, does one stage for one cell, and writes that
+stage's files. With ``--log`` it writes what it prints to a file, and if it fails shows the file's
+last lines.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections import deque
+from pathlib import Path
+
+from humanline.config import TASKS, ConfigError
+from humanline.experiments import Cell, Study, load_study
+
+CONFIG_DIRECTORY = Path("workflow/config")
+TAIL = 15  # lines of a failed job's log that are shown
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; return its exit status."""
+    arguments = _parser().parse_args(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with _logging_to(arguments.log) as log:
+        try:
+            study = load_study(
+                arguments.config / f"{arguments.scale}.yaml",
+                arguments.config / "experiments.yaml",
+                arguments.results,
+            )
+            started = time.time()
+            arguments.run(study, arguments)
+            print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
+            return 0
+        except ConfigError as error:
+            print(f"humanline: error: {error}", file=sys.stderr)
+        except Exception:
+            traceback.print_exc()
+        failed = True
+    if failed and log:
+        _show_tail(Path(log))
+    return 1
+
+
+def _data(study: Study, arguments) -> None:
+    from humanline.data import hub, miniature
+    from humanline.files import write_jsonl
+
+    config = study.scale.tasks[arguments.task].data
+    source = hub if config.kind == "hub" else miniature
+    for split, rows in source.splits(arguments.task, config).items():
+        write_jsonl(study.data(arguments.task, split), rows)
+
+
+def _base_model(study: Study, arguments) -> None:
+    from humanline import base_model
+    from humanline.files import read_jsonl
+
+    cell = Cell(task=arguments.task, objective="base", seed=arguments.seed)
+    held_out = {
+        row["prompt"]
+        for split in ("validation", "evaluation")
+        for row in read_jsonl(study.data(arguments.task, split))
+    }
+    config = study.scale.tasks[arguments.task]
+    directory = study.directory(cell) / "model"
+    base_model.make(arguments.task, config, arguments.seed, directory, held_out)
+
+
+def _offline(study: Study, arguments) -> None:
+    from humanline import offline
+
+    offline.make(study, arguments.task, arguments.seed)
+
+
+def _train(study: Study, arguments) -> None:
+    from humanline.training import train
+
+    train(study, _cell(study, arguments))
+
+
+def _generate(study: Study, arguments) -> None:
+    from humanline.evaluation import generate
+
+    generate(study, _cell(study, arguments))
+
+
+def _score(study: Study, arguments) -> None:
+    from humanline.evaluation import grade, judge
+
+    cell = _cell(study, arguments)
+    (grade if cell.task == "math_reasoning" else judge)(study, cell)
+
+
+def _table(study: Study, arguments) -> None:
+    from humanline.reporting import make_table
+
+    make_table(study, arguments.table)
+
+
+def _tuning(study: Study, arguments) -> None:
+    from humanline.tuning import choose_learning_rates
+
+    choose_learning_rates(study)
+
+
+def _check(study: Study, arguments) -> None:
+    cells = study.all_cells()
+    print(f"{study.scale.scale}: {len(cells)} cells, {len(study.experiments.tables)} tables; valid")
+
+
+def _cell(study: Study, arguments) -> Cell:
+    return study.find(arguments.task, arguments.run_name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="humanline", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name, run, text, *options):
+        sub = commands.add_parser(name, help=text, description=text)
+        for option, kwargs in options:
+            sub.add_argument(option, **kwargs)
+        sub.add_argument("--scale", default="laptop", help="a file of the configuration folder")
+        sub.add_argument("--config", type=Path, default=CONFIG_DIRECTORY, metavar="FOLDER")
+        sub.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
+        sub.add_argument("--log", metavar="FILE", help="write output to FILE")
+        sub.set_defaults(run=run)
+
+    task = ("task", {"choices": TASKS})
+    seed = ("--seed", {"type": int, "required": True})
+    run = ("run_name", {"metavar": "RUN", "help": "for example dpo-offline-s1"})
+    command("data", _data, "write the prompts of a task", task)
+    command("base-model", _base_model, "make the model that training starts from", task, seed)
+    command("offline", _offline, "sample and label the base model's completions", task, seed)
+    command("train", _train, "train a cell", task, run)
+    command("generate", _generate, "sample a run's evaluation completions", task, run)
+    command("score", _score, "judge or grade a run's completions", task, run)
+    command("table", _table, "write a table", ("table", {"help": "a table of experiments.yaml"}))
+    command("tuning", _tuning, "choose learning rates from the tuning runs")
+    command("check", _check, "validate the configuration")
+    return parser
+
+
+@contextlib.contextmanager
+def _logging_to(path: str | None):
+    """Redirect output, that of subprocesses and C libraries too, to a file."""
+    if not path:
+        yield None
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush(), sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with open(path, "w", buffering=1) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield path
+        finally:
+            sys.stdout.flush(), sys.stderr.flush()
+            os.dup2(saved[0], 1)
+            os.dup2(saved[1], 2)
+
+
+def _show_tail(log: Path) -> None:
+    with open(log, errors="replace") as lines:
+        tail = deque(lines, TAIL)
+    print(f"humanline: failed; the last lines of {log}:", file=sys.stderr)
+    sys.stderr.writelines(f"  {line}" for line in tail)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Views on scored groups of completions: pairs, labelled completions, groups.
+
+A group is ``{"prompt": str, "completions": [str], "scores": [float]}``, the only form in which
+offline data are stored.
+"""
+
+from collections.abc import Iterable
+
+
+def best_versus_worst(scores: list[float], min_difference: float) -> tuple[int, int] | None:
+    """Indices of the best and the worst score, or None where they differ too little."""
+    best = max(range(len(scores)), key=scores.__getitem__)
+    worst = min(range(len(scores)), key=scores.__getitem__)
+    return (best, worst) if scores[best] - scores[worst] > min_difference else None
+
+
+def user_turn(prompt: str) -> list[dict]:
+    """A prompt as a conversation."""
+    return [{"role": "user", "content": prompt}]
+
+
+def assistant_turn(completion: str) -> list[dict]:
+    """A completion as a conversation's continuation."""
+    return [{"role": "assistant", "content": completion}]
+
+
+def pairs(groups: Iterable[dict], min_difference: float) -> list[dict]:
+    """TRL's conversational preference rows: the best against the worst completion of a group."""
+    rows = []
+    for group in groups:
+        if pair := best_versus_worst(group["scores"], min_difference):
+            chosen, rejected = (assistant_turn(group["completions"][i]) for i in pair)
+            prompt = user_turn(group["prompt"])
+            rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    return rows
+
+
+def labelled(groups: Iterable[dict], min_difference: float) -> list[dict]:
+    """TRL's unpaired rows: each pair's chosen completion as desirable, its rejected one as not."""
+    return [
+        {"prompt": row["prompt"], "completion": row[key], "label": key == "chosen"}
+        for row in pairs(groups, min_difference)
+        for key in ("chosen", "rejected")
+    ]
+
+
+def stored_groups(groups: Iterable[dict]) -> list[dict]:
+    """Rows for offline GRPO."""
+    return [
+        {
+            "prompt": user_turn(group["prompt"]),
+            "completions": group["completions"],
+            "scores": group["scores"],
+        }
+        for group in groups
+    ]

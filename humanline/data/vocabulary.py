@@ -1,0 +1,68 @@
+"""The miniature world's tokenizer: one token per character, with a chat template.
+
+A real `PreTrainedTokenizerFast` in Hugging Face format, so that nothing later in the pipeline can
+tell it from a large model's.
+"""
+
+from pathlib import Path
+
+PAD, EOS, USER, ASSISTANT = "<pad>", "<|end|>", "<|user|>", "<|assistant|>"
+CHARACTERS = " +-*<~,=()0123456789abcdefghLMS}"
+BOXED = "\\boxed{"
+
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message.role == 'user' -%}<|user|>{{ message.content }}<|assistant|>"
+    "{%- elif message.role == 'assistant' -%}{{ message.content }}<|end|>"
+    "{%- else -%}{{ raise_exception('this chat template knows user and assistant only') }}"
+    "{%- endif -%}{%- endfor -%}"
+)
+
+
+def build_tokenizer():
+    """Build the tokenizer: a character-level WordLevel model, four special tokens, `\\boxed{`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = [PAD, EOS, USER, ASSISTANT, BOXED, *CHARACTERS]
+    tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token=PAD))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\\boxed\{|."), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=EOS,
+        additional_special_tokens=[USER, ASSISTANT],
+        chat_template=CHAT_TEMPLATE,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(*, hidden_size: int, intermediate_size: int, layers: int, heads: int, seed: int):
+    """Build an untrained Llama over this vocabulary, its weights drawn with `seed`."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = build_tokenizer()
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden_size,
+            intermediate_size=intermediate_size,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            max_position_embeddings=128,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def save_untrained(directory: Path, **architecture) -> None:
+    """Write tokenizer and untrained model as a Hugging Face folder."""
+    build_tokenizer().save_pretrained(directory)
+    build_model(**architecture).save_pretrained(directory)

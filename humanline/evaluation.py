@@ -1,0 +1,139 @@
+"""Evaluation of a run: sample its completions, judge or grade them."""
+
+from pathlib import Path
+
+from humanline.config import LocalJudge
+from humanline.experiments import Cell, Study
+from humanline.files import read_json, read_jsonl, write_json, write_jsonl
+
+_SEED = 7  # of evaluation's sampling, the same for every run
+
+
+def checkpoints(study: Study, cell: Cell) -> dict[int, Path]:
+    """The models of a cell that are evaluated, by optimizer step.
+
+    The last one for instruction following; for math, whose learning curves are shown, all kept
+    ones. The base model has step 0.
+    """
+    directory = study.directory(cell)
+    if cell.objective == "base":
+        return {0: directory / "model"}
+    record = read_json(directory / "train.json")
+    final = {record["steps"]: directory / "model"}
+    if cell.task == "instruction_following":
+        return final
+    kept = directory / record["checkpoints"]
+    steps = range(
+        study.scale.tasks[cell.task].training.evaluate_every,
+        record["steps"],
+        study.scale.tasks[cell.task].training.evaluate_every,
+    )
+    return {step: kept / f"checkpoint-{step}" for step in steps} | final
+
+
+def generate(study: Study, cell: Cell) -> None:
+    """Sample one completion per evaluation prompt from every evaluated checkpoint of a cell.
+
+    Writes `samples.jsonl`: step, prompt_id, prompt, completion, and the row's answer or reference.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from humanline.generation import sample_text
+
+    rows = read_jsonl(study.data(cell.task, study.split(cell.seed)), ("prompt",))
+    sampling = study.scale.tasks[cell.task].evaluation
+    samples = []
+    for step, path in checkpoints(study, cell).items():
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        completions = sample_text(
+            model,
+            tokenizer,
+            [row["prompt"] for row in rows],
+            n=1,
+            sampling=sampling,
+            seed=_SEED,
+            progress=True,
+        )
+        samples += [
+            {"step": step, "prompt_id": i, **row, "completion": completion}
+            for i, (row, (completion,)) in enumerate(zip(rows, completions, strict=True))
+        ]
+    write_jsonl(study.directory(cell) / "samples.jsonl", samples)
+
+
+def judge(study: Study, cell: Cell) -> None:
+    """Judge a run's completions against the references with AlpacaEval.
+
+    Writes `annotations.json`, and `metrics.json` with alpaca_eval's own summary and our fit of the
+    same length-controlled formula without its penalty (`length_controlled_win_rate`, per cent).
+    """
+    from humanline import judging
+    from humanline.length_control import length_controlled_win_rate
+
+    directory = study.directory(cell)
+    samples = read_jsonl(directory / "samples.jsonl", ("prompt", "completion", "reference"))
+    config = study.scale.tasks[cell.task].judge
+    if not isinstance(config, LocalJudge):
+        raise NotImplementedError("judges behind an API come with the paper scale")
+    annotations = judging.annotate(
+        _alpaca_rows(samples, "completion", cell.name),
+        _alpaca_rows(samples, "reference", "reference"),
+        judging.sigmoid_judge(
+            _gold_reward(), temperature=config.temperature, length_bias=config.length_bias
+        ),
+        work_dir=directory / "judge",
+    )
+    judging.write_annotations(annotations, directory / "annotations.json")
+    controlled = 100 * length_controlled_win_rate(
+        annotations["preference"].to_numpy() - 1,
+        annotations["output_1"].str.len().to_numpy(),
+        annotations["output_2"].str.len().to_numpy(),
+    )
+    summary = judging.summarize(annotations) | {"length_controlled_win_rate": controlled}
+    write_json(directory / "metrics.json", summary)
+
+
+def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:
+    """Rows in AlpacaEval's format of model outputs."""
+    return [
+        {
+            "instruction": sample["prompt"],
+            "output": sample[field],
+            "generator": generator,
+            "dataset": "humanline",
+        }
+        for sample in samples
+    ]
+
+
+def _gold_reward():
+    from humanline.data.wishes import gold_reward
+
+    return gold_reward
+
+
+def grade(study: Study, cell: Cell) -> None:
+    """Grade a run's math completions: `grades.csv` with step, problem_id, sample, correct."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    from humanline.grading import is_correct
+
+    directory = study.directory(cell)
+    samples = read_jsonl(directory / "samples.jsonl", ("step", "prompt_id", "completion", "answer"))
+    grades = pd.DataFrame(
+        [
+            {
+                "step": s["step"],
+                "problem_id": s["prompt_id"],
+                "sample": 0,
+                "correct": int(is_correct(s["completion"], s["answer"])),
+            }
+            for s in tqdm(samples, desc="grading", unit="answer")
+        ]
+    )
+    temporary = directory / ".grades.csv.tmp"
+    grades.to_csv(temporary, index=False)
+    temporary.replace(directory / "grades.csv")

@@ -1,0 +1,308 @@
+"""Cells, the unit of every experiment: what they are, how runs are named, where files lie.
+
+Tables are views on cells. `load_experiments` expands workflow/config/experiments.yaml into cells;
+two tables that list the same cell share its run, because a run's name says all there is to a cell.
+Snakefiles import this module, so it is cheap.
+"""
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from humanline.config import (
+    ConfigError,
+    Objective,
+    Resources,
+    Scale,
+    Strict,
+    Task,
+    load_scale,
+    load_yaml,
+    validate,
+)
+
+Data = Literal["offline", "online"]
+
+# The prompts of a task: to train on, for tuning to look at, for the tables to look at.
+SPLITS = ("train", "validation", "evaluation")
+
+# Raise it when a change of code changes what data, training or sampling mean: all is made anew.
+VERSION = 1
+
+
+class Cell(Strict):
+    """One training run, or for objective ``base`` the model that training starts from."""
+
+    task: Task
+    objective: Objective | Literal["base"]
+    data: Data | None = None
+    sample_every: int | None = Field(None, ge=1, description="optimizer steps per sampling")
+    humanline: bool = False
+    sync_interval: int | None = Field(None, ge=1, description="k: optimizer steps per sync")
+    log_eps_p: float | None = Field(None, le=0, description="lower bound of the log-ratio, nats")
+    log_eps_r: float | None = Field(None, ge=0, description="upper bound of the log-ratio, nats")
+    overrides: dict[str, float] = Field({}, description="training options unlike the scale's")
+    seed: int
+
+    @property
+    def variant(self) -> str:
+        """The readable name without the seed, for example ``dpo-offline-humanline-k4``."""
+        if self.objective == "base":
+            return "base"
+        parts = [self.objective, self.data]
+        if self.data == "online":
+            parts.append(f"every{self.sample_every}")
+        if self.humanline:
+            parts += ["humanline", f"k{self.sync_interval}"]
+            parts.append(f"clip{self.log_eps_p:g}_{self.log_eps_r:g}")
+        parts += [f"{key}={value:g}" for key, value in sorted(self.overrides.items())]
+        return "-".join(parts)
+
+    @property
+    def name(self) -> str:
+        """The run's name: variant and seed."""
+        return f"{self.variant}-s{self.seed}"
+
+    @property
+    def base(self) -> "Cell":
+        """The cell of the model that this run starts from."""
+        return Cell(task=self.task, objective="base", seed=self.seed)
+
+
+class HumanlineDefaults(Strict):
+    """What a humanline cell of a task gets where its row says nothing."""
+
+    sample_every: int = Field(ge=1)
+    sync_interval: int = Field(ge=1)
+    log_eps_p: float = Field(le=0)
+    log_eps_r: float = Field(ge=0)
+
+
+OVERRIDES = (
+    "learning_rate",
+    "beta",
+    "epsilon",
+    "max_grad_norm",
+    "batch_size",
+    "desirable_weight",
+)
+
+
+class Row(Strict):
+    """One entry of a table's `cells`. A list stands for each of its values (a grid)."""
+
+    objective: Objective | list[Objective]
+    data: Data | list[Data]
+    sample_every: int | list[int] | None = None
+    humanline: bool | list[bool] = False
+    sync_interval: int | list[int] | None = None
+    log_eps_p: float | list[float] | None = None
+    log_eps_r: float | list[float] | None = None
+    overrides: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _known_overrides(self):
+        if unknown := set(self.overrides) - set(OVERRIDES):
+            raise ValueError(f"unknown overrides {sorted(unknown)}; choose from {OVERRIDES}")
+        return self
+
+    def cells(self, task: Task, defaults: HumanlineDefaults, seed: int) -> list[Cell]:
+        """Expand the grid for one seed, in the order of the file."""
+        options = self.model_dump(exclude={"overrides"})
+        grid = [value if isinstance(value, list) else [value] for value in options.values()]
+        return [
+            _complete(dict(zip(options, point, strict=True)), self, task, defaults, seed)
+            for point in itertools.product(*grid)
+        ]
+
+
+def _complete(point: dict, row: Row, task: Task, defaults: HumanlineDefaults, seed: int) -> Cell:
+    """Fill what the row left open, and clear what means nothing for this cell."""
+    point = {k: getattr(defaults, k, None) if v is None else v for k, v in point.items()}
+    if point["data"] == "offline":
+        point["sample_every"] = None
+    if not point["humanline"]:
+        point |= {"sync_interval": None, "log_eps_p": None, "log_eps_r": None}
+    return Cell(task=task, seed=seed, overrides=row.overrides, **point)
+
+
+class Table(Strict):
+    """A table: a task and its rows."""
+
+    task: Task
+    cells: list[Row] = Field(min_length=1)
+
+
+class Experiments(Strict):
+    """workflow/config/experiments.yaml."""
+
+    defaults: dict[Task, HumanlineDefaults]
+    tables: dict[str, Table]
+
+    @model_validator(mode="after")
+    def _every_task_has_defaults(self):
+        if missing := {t.task for t in self.tables.values()} - set(self.defaults):
+            raise ValueError(f"defaults: no entry for {sorted(missing)}; add one")
+        return self
+
+    def cells(self, table: str, seeds: list[int]) -> list[Cell]:
+        """The cells of a table, base model first, for every seed, without repetition."""
+        spec = self.tables[table]
+        cells = [Cell(task=spec.task, objective="base", seed=seed) for seed in seeds]
+        for row, seed in itertools.product(spec.cells, seeds):
+            cells += row.cells(spec.task, self.defaults[spec.task], seed)
+        return list({cell.name: cell for cell in cells}.values())
+
+
+class Study:
+    """A scale and its experiments: what the workflow and the commands ask for names and values."""
+
+    def __init__(self, scale: Scale, experiments: Experiments, learning_rates: dict, root: Path):
+        self.scale = scale
+        self.experiments = experiments
+        self.learning_rates = learning_rates
+        self.root = root
+
+    @property
+    def results(self) -> Path:
+        """Where this scale's files lie."""
+        return self.root / self.scale.scale
+
+    def report_cells(self, table: str) -> list[Cell]:
+        """The cells of a table on the reporting seeds."""
+        return self.experiments.cells(table, self.scale.seeds.report)
+
+    def tune_cells(self, task: str) -> list[Cell]:
+        """Every trained variant of a task, at every candidate rate, on the tuning seeds."""
+        seeds = self.scale.seeds.tune
+        trained = {
+            cell.name: cell
+            for table, spec in self.experiments.tables.items()
+            if spec.task == task
+            for cell in self.experiments.cells(table, seeds)
+            if cell.objective != "base" and "learning_rate" not in cell.overrides
+        }
+        return [
+            cell.model_copy(update={"overrides": cell.overrides | {"learning_rate": rate}})
+            for cell in trained.values()
+            for rate in self.scale.tasks[task].training.tune_learning_rates
+        ]
+
+    def learning_rate(self, cell: Cell) -> float:
+        """A cell's learning rate: its own, else the tuned one, else the task's default."""
+        default = self.scale.tasks[cell.task].training.learning_rate
+        tuned = self.learning_rates.get(cell.task, {}).get(cell.variant, {})
+        return cell.overrides.get("learning_rate", tuned.get("learning_rate", default))
+
+    def split(self, seed: int) -> str:
+        """Tuning looks at validation prompts, the tables at evaluation prompts."""
+        return "validation" if seed in self.scale.seeds.tune else "evaluation"
+
+    def directory(self, cell: Cell) -> Path:
+        """The folder of a cell's run."""
+        return self.results / "runs" / cell.task / cell.name
+
+    def find(self, task: str, name: str) -> Cell:
+        """The cell of a run's name, among all reporting and tuning cells."""
+        for cell in self.all_cells():
+            if (cell.task, cell.name) == (task, name):
+                return cell
+        raise ConfigError(
+            f"no cell of {task} is named {name!r}; add it to a table of experiments.yaml"
+        )
+
+    def all_cells(self) -> list[Cell]:
+        """Every cell of every table and of tuning, base models included."""
+        cells = [cell for table in self.experiments.tables for cell in self.report_cells(table)]
+        for task in {spec.task for spec in self.experiments.tables.values()}:
+            cells += self.tune_cells(task)
+        cells += [cell.base for cell in cells]
+        return list({(cell.task, cell.name): cell for cell in cells}.values())
+
+    def data(self, task: str, split: str) -> Path:
+        """The prompts of a split, JSON Lines."""
+        return self.results / "data" / task / f"{split}.jsonl"
+
+    def offline_groups(self, task: str, seed: int) -> Path:
+        """The scored completions of a seed's base model, JSON Lines."""
+        return self.results / "data" / task / f"offline-s{seed}.jsonl"
+
+
+    def resources(self, stage: str) -> dict[str, int]:
+        """What a stage's jobs ask of the scheduler."""
+        return self.scale.resources.get(stage, Resources()).model_dump()
+
+    def manifest(self, cell: Cell) -> dict:
+        """All that determines a run's model, except the code and the machine."""
+        task = self.scale.tasks[cell.task]
+        return {
+            "version": VERSION,
+            "cell": cell.model_dump(),
+            "learning_rate": self.learning_rate(cell),
+            "training": task.training.model_dump(exclude={"learning_rate", "tune_learning_rates"}),
+            "reward": task.reward.model_dump(),
+            "base": self.base_hash(cell.task),
+        }
+
+    # What a stage's result depends on besides its input files, as a parameter of its rule: a
+    # change of an option reruns the stages that read it, and no others.
+
+    def data_hash(self, task: str) -> str:
+        return content_hash([VERSION, self.scale.tasks[task].data.model_dump()])
+
+    def base_hash(self, task: str) -> str:
+        return content_hash([self.data_hash(task), self.scale.tasks[task].base_model.model_dump()])
+
+    def offline_hash(self, task: str) -> str:
+        config = self.scale.tasks[task]
+        sampling = [config.training.group_size, config.training.sampling.model_dump()]
+        return content_hash([self.base_hash(task), config.reward.model_dump(), sampling])
+
+    def run_hash(self, cell: Cell) -> str:
+        return content_hash(self.manifest(cell))
+
+    def generate_hash(self, task: str) -> str:
+        return content_hash([VERSION, self.scale.tasks[task].evaluation.model_dump()])
+
+    def config_hash(self, table: str) -> str:
+        """Hash of all options that a table's numbers depend on."""
+        task = self.experiments.tables[table].task
+        runs = [self.run_hash(cell) for cell in self.report_cells(table)]
+        stages = [self.offline_hash(task), self.generate_hash(task), self.score_hash(task)]
+        return content_hash([runs, stages, self.scale.bootstrap_replicates])
+
+    def score_hash(self, task: str) -> str:
+        judge = self.scale.tasks[task].judge
+        return content_hash(judge and judge.model_dump())
+
+
+def content_hash(content) -> str:
+    """Twelve hexadecimal digits that depend on a JSON-serialisable value alone."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def code_hash(*modules: str) -> str:
+    """Hash of the source of some of this package's modules.
+
+    A parameter of the rules of cheap stages: editing what computes a table makes it anew. The
+    dear stages are tied to `VERSION` instead.
+    """
+    package = Path(__file__).parent
+    return content_hash([(package / name).read_text() for name in modules])
+
+
+def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
+    """Read and validate everything a run depends on; raise `ConfigError` on the first fault."""
+    scale = load_scale(scale_file)
+    experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
+    for name, table in experiments.tables.items():
+        if table.task not in scale.tasks:
+            raise ConfigError(f"{scale_file}: tasks.{table.task}: missing, but table {name} needs it")
+    rates_file = scale_file.parent / scale.learning_rates if scale.learning_rates else None
+    rates = load_yaml(rates_file).get("chosen", {}) if rates_file else {}
+    return Study(scale, experiments, rates, root)

@@ -1,0 +1,57 @@
+"""Files are the interface between stages: JSON Lines and JSON, written once and atomically."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from humanline.config import ConfigError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it: readers see all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content) -> None:
+    """Write JSON for people and machines."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Write JSON Lines."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_json(path: Path):
+    """Read JSON, or raise a `ConfigError` that names the file and the fault."""
+    return _parse(path, _read(path), 1)
+
+
+def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
+    """Read JSON Lines whose rows have `fields`, or raise a `ConfigError` that names the line."""
+    rows = [_parse(path, line, n) for n, line in enumerate(_read(path).splitlines(), 1) if line]
+    for number, row in enumerate(rows, 1):
+        if missing := [field for field in fields if field not in row]:
+            raise ConfigError(f"{path}: line {number}: no field {missing[0]!r}; add it")
+    if not rows:
+        raise ConfigError(f"{path}: empty; make it again")
+    return rows
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
+
+
+def _parse(path: Path, text: str, line: int):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = line + error.lineno - 1
+        raise ConfigError(f"{path}: line {where}: not JSON ({error.msg}); make it again") from None

@@ -1,0 +1,92 @@
+"""What humanline does to a token log-ratio before an objective sees it.
+
+People do not perceive every surprisal at face value. Humanline (arXiv 2509.24207) keeps the
+log-ratio log pi_theta(token) - log pi_ref(token) of a token within bounds; a token beyond them
+still counts towards the loss, but passes no gradient.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# From log-ratios to perceived log-ratios of the same shape, element by element. Objectives hand it
+# zeros at padding, so it must map zero to zero.
+Perceive = Callable[[Tensor], Tensor]
+
+
+def identity(log_ratio: Tensor) -> Tensor:
+    """Perceive log-ratios as they are: the objective without humanline."""
+    return log_ratio
+
+
+def clip(log_ratio: Tensor, log_eps_p: float | None, log_eps_r: float | None) -> Tensor:
+    """Clamp log-ratios to the closed interval [log_eps_p, log_eps_r].
+
+    Args:
+        log_ratio: any shape, in nats.
+        log_eps_p: lower bound in nats; None leaves that side unbounded.
+        log_eps_r: upper bound in nats; None leaves that side unbounded.
+
+    Returns:
+        A tensor of the same shape. Its gradient is one within the interval, bounds included, and
+        zero outside.
+    """
+    low, high = _interval(log_eps_p, log_eps_r)
+    return torch.clamp(log_ratio, low, high)
+
+
+def unclipped_fraction(
+    log_ratio: Tensor, mask: Tensor, log_eps_p: float | None, log_eps_r: float | None
+) -> Tensor:
+    """Share of the tokens under the mask that `clip` leaves as they are.
+
+    Args:
+        log_ratio: any shape, in nats; values outside the mask are ignored, nan included.
+        mask: same shape, non-zero on the tokens to count.
+        log_eps_p, log_eps_r: the bounds of `clip`.
+
+    Returns:
+        A scalar in [0, 1], or nan if the mask is empty.
+    """
+    low, high = _interval(log_eps_p, log_eps_r)
+    counted = mask.bool()
+    return (counted & (log_ratio >= low) & (log_ratio <= high)).sum() / counted.sum()
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """`clip` with its bounds, as the objectives' `perceive`.
+
+    Raises:
+        ValueError: if a bound is nan or infinite, if the interval is empty or a single point, or
+            if it leaves out zero: a token that policy and reference find equally likely carries
+            no surprise, and has to be perceived so.
+    """
+
+    log_eps_p: float | None
+    log_eps_r: float | None
+
+    def __post_init__(self) -> None:
+        for name in ("log_eps_p", "log_eps_r"):
+            bound = getattr(self, name)
+            if bound is not None and not math.isfinite(bound):
+                raise ValueError(f"{name} must be finite, or None for no bound; got {bound}")
+        low, high = _interval(self.log_eps_p, self.log_eps_r)
+        if low > 0:
+            raise ValueError(f"log_eps_p must be at most 0; got {low}")
+        if high < 0:
+            raise ValueError(f"log_eps_r must be at least 0; got {high}")
+        if low == high:
+            raise ValueError(f"log_eps_p must be less than log_eps_r; both are {low}")
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        return clip(log_ratio, self.log_eps_p, self.log_eps_r)
+
+
+def _interval(log_eps_p: float | None, log_eps_r: float | None) -> tuple[float, float]:
+    low = -math.inf if log_eps_p is None else log_eps_p
+    high = math.inf if log_eps_r is None else log_eps_r
+    return low, high

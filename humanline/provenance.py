@@ -1,0 +1,61 @@
+"""What made a file: code, configuration, versions, machine, seconds."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = (
+    "humanline",
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "accelerate",
+    "snakemake",
+    "alpaca-eval",
+    "math-verify",
+    "reasoning-gym",
+    "numpy",
+    "pandas",
+    "scipy",
+)
+
+
+def describe() -> dict:
+    """Git commit, package versions and machine of this process."""
+    return {
+        "git": git_state(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "machine": {
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def git_state() -> dict:
+    """The commit of the source tree, and whether files differ from it; unknown outside git."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(root), *arguments]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
+    return {"commit": commit and commit.strip(), "modified": None if status is None else bool(status)}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,81 @@
+"""Tables of a study: gather the runs, compute, write, and say where every number comes from."""
+
+import csv
+from pathlib import Path
+
+from humanline import tables
+from humanline.experiments import Cell, Study
+from humanline.files import read_json, write_text
+from humanline.plots import plot_learning_curves
+from humanline.provenance import describe
+from humanline.table_formats import write_table
+
+_BOOTSTRAP_SEED = 0
+
+
+def make_table(study: Study, name: str) -> None:
+    """Write a table of experiments.yaml as CSV, Markdown and LaTeX, with its provenance.
+
+    Math tables come with their learning curves, as CSV and SVG.
+    """
+    cells = study.report_cells(name)
+    task = study.experiments.tables[name].task
+    runs = [(cell, study.directory(cell)) for cell in cells]
+    options = {"replicates": study.scale.bootstrap_replicates, "rng_seed": _BOOTSTRAP_SEED}
+    make = getattr(tables, f"{task}_table")
+    write_table(
+        make(runs, **options),
+        study.results / "tables",
+        name,
+        caption=tables.caption(
+            task,
+            scale=study.scale.scale,
+            seeds=len(study.scale.seeds.report),
+            replicates=study.scale.bootstrap_replicates,
+        ),
+        provenance=_provenance(study, name, cells),
+    )
+    if task == "math_reasoning":
+        curves = tables.learning_curves(runs, **options)
+        path = study.results / "tables" / f"{name}_curves.csv"
+        write_text(path, curves.to_csv(index=False))
+        plot_learning_curves(curves, path.with_suffix(".svg"), scale=study.scale.scale)
+
+
+def _provenance(study: Study, name: str, cells: list[Cell]) -> dict:
+    """Code, configuration, seeds, versions, machine, and what every stage took."""
+    return {
+        "table": name,
+        "scale": study.scale.scale,
+        "config_hash": study.config_hash(name),
+        "seeds": study.scale.seeds.model_dump(),
+        **describe(),
+        "seconds_per_stage": {
+            stage: _seconds(study.results / "benchmarks" / stage, cells)
+            for stage in ("base_model", "offline", "train", "generate", "judge", "grade")
+        },
+        "runs": {
+            cell.name: _run_record(study, cell) for cell in cells if cell.objective != "base"
+        },
+    }
+
+
+def _run_record(study: Study, cell: Cell) -> dict:
+    record = read_json(study.directory(cell) / "train.json")
+    return {
+        "learning_rate": record["manifest"]["learning_rate"],
+        "seconds": record["seconds"],
+        "git": record["provenance"]["git"],
+    }
+
+
+def _seconds(folder: Path, cells: list[Cell]) -> float:
+    """Wall-clock seconds of a stage's jobs for these cells, from Snakemake's benchmark files."""
+    names = {f"{cell.name}.tsv" for cell in cells}
+    names |= {f"{cell.task}-s{cell.seed}.tsv" for cell in cells}
+    total = 0.0
+    for path in sorted(folder.rglob("*.tsv")):
+        if path.name in names and path.parent.name in (folder.name, cells[0].task):
+            with open(path, newline="") as file:
+                total += sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+    return round(total, 1)

@@ -1,0 +1,63 @@
+"""Rewards that label training data: functions of prompts, completions and gold answers."""
+
+from collections.abc import Callable
+
+from humanline.config import ConfigError, HubReward, ProxyReward, VerifiableReward
+
+Score = Callable[[list[str], list[str], list[str | None]], list[float]]
+
+
+def load_reward(config: ProxyReward | HubReward | VerifiableReward) -> Score:
+    """Return the scoring function of a configured reward.
+
+    It takes lists of equal length: prompts (the user's text), completions and gold answers (None
+    where a task has none), and returns one float per row; higher is better.
+    """
+    match config:
+        case ProxyReward():
+            from humanline.data.wishes import proxy_reward
+
+            return lambda prompts, completions, answers: [
+                proxy_reward(p, c) for p, c in zip(prompts, completions, strict=True)
+            ]
+        case VerifiableReward():
+            from humanline.grading import is_correct
+
+            return lambda prompts, completions, answers: [
+                float(is_correct(c, a)) for c, a in zip(completions, answers, strict=True)
+            ]
+        case HubReward():
+            return _hub_reward(config)
+
+
+def _hub_reward(config: HubReward) -> Score:
+    """A sequence classifier on the hub, ArmoRM among them."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from humanline.data.preferences import assistant_turn, user_turn
+
+    options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.repo, **options)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            config.repo, dtype=torch.bfloat16, device_map="auto", use_safetensors=True, **options
+        )
+    except OSError as error:
+        raise ConfigError(f"reward model {config.repo}: {str(error).splitlines()[0]}") from None
+    model.eval()
+
+    @torch.no_grad()
+    def score(prompts, completions, answers):
+        scores = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            ids = tokenizer.apply_chat_template(
+                user_turn(prompt) + assistant_turn(completion), return_tensors="pt"
+            )
+            output = model(**ids.to(model.device))
+            # ArmoRM returns its own output class with `score`; plain classifiers return logits.
+            value = output.score if hasattr(output, "score") else output.logits
+            scores.append(value.float().flatten()[0].item())
+        return scores
+
+    return score

@@ -1,0 +1,134 @@
+"""Intervals and tests for runs that share prompts: a hierarchical bootstrap and paired t-tests.
+
+Two things vary when an experiment is repeated: the seed (which here varies the base model, its
+data and training) and the prompts that are looked at. The bootstrap resamples both. All cells of
+a table take part in the same draws, so that a ratio or a difference of two cells is paired: what
+makes a prompt hard, or a base model good, cancels out.
+
+With few seeds the bootstrap's intervals are too narrow, since n seeds resampled with replacement
+spread by (n - 1) / n of the variance of n new ones, and percentiles know no t distribution. Where
+seeds differ much more than prompts do, simulated 95 % intervals covered the truth in 75, 83 and
+91 of 100 cases with 3, 5 and 10 seeds; where they do not, in 92 to 95 with 3. So p-values come
+from t-tests over seeds, which pay for a spread estimated from few values.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+Alternative = Literal["two-sided", "greater", "less"]
+
+
+def hierarchical_weights(
+    n_seeds: int, n_prompts: int, replicates: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw how often each seed and each prompt occurs in each bootstrap replicate.
+
+    Prompts are crossed with seeds, not nested in them: one draw of prompts serves all seeds.
+
+    Returns:
+        Seed counts (replicates, n_seeds) and prompt counts (replicates, n_prompts), whose rows
+        sum to n_seeds and n_prompts.
+    """
+    seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=replicates)
+    prompts = rng.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=replicates)
+    return seeds, prompts
+
+
+def prompt_means(values: np.ndarray, prompt_counts: np.ndarray) -> np.ndarray:
+    """Mean over prompts of values (..., P) in each replicate of counts (R, P): (..., R)."""
+    return values @ prompt_counts.T / prompt_counts.sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic of a cell.
+
+    Attributes:
+        per_seed: the statistic of each seed's run on all prompts, (S,).
+        replicates: the mean over seeds in each bootstrap replicate, (R,).
+    """
+
+    per_seed: np.ndarray
+    replicates: np.ndarray
+
+    @classmethod
+    def from_runs(
+        cls, per_seed: ArrayLike, per_seed_replicates: ArrayLike, seed_counts: np.ndarray
+    ) -> "Estimate":
+        """Average per-seed statistics (S, R) over the seeds (R, S) of each replicate."""
+        total = (seed_counts * np.transpose(per_seed_replicates)).sum(axis=1)
+        return cls(np.asarray(per_seed, dtype=float), total / seed_counts.sum(axis=1))
+
+    @property
+    def value(self) -> float:
+        """Mean over seeds."""
+        return float(self.per_seed.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard deviation of the bootstrap replicates."""
+        return float(self.replicates.std(ddof=1))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % percentile interval."""
+        return percentile_interval(self.replicates)
+
+
+def percentile_interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The central `level` of samples (R,); NaN if any sample is NaN."""
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def ratio(first: Estimate, second: Estimate) -> tuple[float, float, float]:
+    """Ratio of two cells' means with its paired 95 % interval: value, low, high.
+
+    The interval is NaN if the denominator is 0 in any replicate, the value if it is 0 in fact.
+    """
+    low, high = percentile_interval(_divide(first.replicates, second.replicates))
+    return float(_divide(first.value, second.value)), low, high
+
+
+def difference(first: Estimate, second: Estimate) -> tuple[float, float, float]:
+    """Difference of two cells' means with its paired 95 % interval: value, low, high."""
+    low, high = percentile_interval(first.replicates - second.replicates)
+    return first.value - second.value, low, high
+
+
+def _divide(numerator, denominator) -> np.ndarray:
+    denominator = np.asarray(denominator, dtype=float)
+    return numerator / np.where(denominator == 0, np.nan, denominator)
+
+
+def paired_p_value(
+    first: np.ndarray, second: np.ndarray, alternative: Alternative = "two-sided"
+) -> float:
+    """p-value of a paired t-test over seeds.
+
+    Args:
+        first: a cell's statistic by seed, (S,).
+        second: the other cell's, in the same order of seeds.
+        alternative: ``greater`` asks whether `first` beats `second`, ``two-sided`` whether they
+            differ.
+
+    Returns:
+        The p-value. Where the differences do not vary there is no t-test: p is 1 (two-sided) or
+        0.5 (one-sided) if they are all 0. If they are all equal but not 0, or if there are fewer
+        than two seeds, the spread between seeds is unknown and p is NaN.
+    """
+    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if len(first) < 2:
+        return float("nan")
+    differences = first - second
+    # Equal differences of unequal values are equal up to rounding only.
+    rounding = 1e-12 * np.abs([first, second]).max()
+    if np.abs(differences).max() <= rounding:
+        return 1.0 if alternative == "two-sided" else 0.5
+    if np.ptp(differences) <= rounding:
+        return float("nan")
+    return float(stats.ttest_rel(first, second, alternative=alternative).pvalue)

@@ -1,0 +1,79 @@
+"""DPO and its humanline variant, offline on pairs or online in rounds."""
+
+from dataclasses import dataclass
+
+from trl import DPOConfig, DPOTrainer
+
+from humanline.objectives import dpo_loss
+from humanline.trainers.common import (
+    HumanlineOptions,
+    HumanlineTrainer,
+    log_preference_metrics,
+    token_labels,
+)
+from humanline.trainers.rounds import RoundsTrainer
+
+
+@dataclass
+class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
+    """TRL's `DPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
+
+    needs = {
+        "loss_type": (["sigmoid"], "token log-ratios are clipped inside the sigmoid loss"),
+        "precompute_ref_log_probs": (False, "the reference changes during training"),
+        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
+        "f_divergence_type": ("reverse_kl", "the reward is the perceived log-ratio"),
+        "label_smoothing": (0.0, "the paper's loss has no smoothing"),
+        "ld_alpha": (None, "every token's log-ratio is perceived alike"),
+        "use_weighting": (False, "the paper's loss weighs all pairs alike"),
+    }
+
+
+class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
+    """TRL's `DPOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
+
+    Takes the same arguments and data as TRL's, and `rounds` for online training.
+    """
+
+    placeholder_row = {"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}
+
+    def __init__(self, *args, rounds=None, **kwargs):
+        self.rounds = rounds
+        super().__init__(*args, **kwargs)
+        self._start_humanline()
+
+    @staticmethod
+    def round_examples(pairs: list[tuple], batch_size: int) -> list[dict]:
+        """Turn pairs of token ids into examples for TRL's collator."""
+        keys = ("prompt_ids", "chosen_ids", "rejected_ids")
+        return [dict(zip(keys, pair, strict=True)) for pair in pairs]
+
+    def _compute_loss(self, model, inputs, return_outputs):
+        if not self.args.humanline:
+            return super()._compute_loss(model, inputs, return_outputs)
+        batch = {
+            "input_ids": inputs["input_ids"],
+            "attention_mask": inputs["attention_mask"],
+            "labels": token_labels(inputs["input_ids"], inputs["completion_mask"]),
+        }
+        mask = inputs["completion_mask"][:, 1:]
+        outputs = model(**batch, use_cache=False, fused_lm_head=True)
+        policy = outputs.log_probs[:, -mask.size(1) :]
+        reference = self._reference_outputs(**batch).log_probs[:, -mask.size(1) :]
+        chosen, rejected = (
+            tuple(rows) for rows in zip(*(x.chunk(2) for x in (policy, reference, mask)), strict=True)
+        )
+        result = dpo_loss(*chosen, *rejected, beta=self.beta, perceive=self.perceive)
+
+        is_chosen = mask.new_zeros(len(mask), dtype=bool)
+        is_chosen[: len(mask) // 2] = True
+        rewards = result.chosen_rewards.new_empty(len(mask))
+        rewards[is_chosen], rewards[~is_chosen] = result.chosen_rewards, result.rejected_rewards
+        log_preference_metrics(self, outputs, inputs, is_chosen, rewards)
+        accuracy = (result.chosen_rewards > result.rejected_rewards).float()
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["rewards/accuracies"].append(self._mean_over_processes(accuracy))
+        self._log_perception(*chosen, suffix="_chosen")
+        self._log_perception(*rejected, suffix="_rejected")
+        loss = result.losses.mean()
+        return (loss, outputs) if return_outputs else loss

@@ -1,0 +1,111 @@
+"""Online training in rounds: sample, label, train; then again with the new policy.
+
+TRL's DPO and KTO trainers read a dataset. `RoundsTrainer` replaces its batches by those of the
+present round, made just in time: no batch is sampled before the update that precedes its round.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset
+
+from humanline.data.preferences import best_versus_worst
+from humanline.files import read_json, write_json
+
+
+@dataclass
+class Rounds:
+    """How to sample and label.
+
+    Args:
+        prompts: conversational prompts; round r takes the r-th slice, starting over at the end.
+        sample: prompts -> one list of token id lists per prompt, from the present policy.
+        score: (prompts, completions as text) -> scores, for flat lists of equal length.
+        steps: optimizer steps per round.
+        directory: where rounds are kept, so that a resumed run trains on what it had sampled.
+        min_score_difference: that a pair's chosen completion must have over its rejected one.
+    """
+
+    prompts: list
+    sample: Callable
+    score: Callable
+    steps: int
+    directory: Path
+    min_score_difference: float
+
+
+class RoundsTrainer:
+    """Mixin before a TRL trainer of preferences. Without `rounds` it changes nothing."""
+
+    rounds: Rounds | None
+    examples_per_pair = 1
+    _micro_step: int | None = None
+    _round: tuple[int, list[dict]] = (-1, [])
+
+    @classmethod
+    def placeholder(cls, args) -> Dataset:
+        """A tokenized training set of the right length, whose batches the rounds replace."""
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        return Dataset.from_list([cls.placeholder_row] * (args.max_steps * batch * args.world_size))
+
+    def _prepare_dataset(self, dataset, *args, **kwargs):
+        if self.rounds is not None and "prompt_ids" in dataset.column_names:
+            return dataset
+        return super()._prepare_dataset(dataset, *args, **kwargs)
+
+    def _prepare_inputs(self, inputs):
+        if self.rounds is not None and self.model.training:
+            inputs = self._next_batch()
+        return super()._prepare_inputs(inputs)
+
+    def _next_batch(self) -> dict:
+        accumulation = self.args.gradient_accumulation_steps
+        if self._micro_step is None:  # after a resume, the first steps are already done
+            self._micro_step = self.state.global_step * accumulation
+        number, index = divmod(self._micro_step, self.rounds.steps * accumulation)
+        if number != self._round[0]:
+            if index == 0 and not self.args.humanline:
+                # The reference of plain online training is the policy that samples the round, as
+                # in the authors' code, where each round starts from the last one's checkpoint.
+                self.sync_reference()
+            self._round = (number, self._examples_of(number))
+        self._micro_step += 1
+        size = self._train_batch_size
+        return self.data_collator(self._round[1][index * size : (index + 1) * size])
+
+    def _examples_of(self, number: int) -> list[dict]:
+        """Sample a round, or read what an interrupted run had sampled; in the order of training."""
+        started = time.perf_counter()
+        path = self.rounds.directory / f"round-{number:04d}.json"
+        if path.exists():
+            return read_json(path)
+        examples = self._sample_round(number)
+        write_json(path, examples)
+        self.sampling_seconds += time.perf_counter() - started
+        return examples
+
+    def _sample_round(self, number: int) -> list[dict]:
+        rounds, tokenizer = self.rounds, self.processing_class
+        needed = self._train_batch_size * self.args.gradient_accumulation_steps * rounds.steps
+        pairs_needed = needed // self.examples_per_pair
+        first = number * pairs_needed
+        prompts = [rounds.prompts[(first + i) % len(rounds.prompts)] for i in range(pairs_needed)]
+        groups = rounds.sample(self.model, tokenizer, prompts, number)
+        flat = [ids for group in groups for ids in group["completion_ids"]]
+        repeated = [p for p, g in zip(prompts, groups, strict=True) for _ in g["completion_ids"]]
+        texts = tokenizer.batch_decode(flat, skip_special_tokens=True)
+        scores = iter(rounds.score(repeated, texts))
+        pairs = []
+        for group in groups:
+            ids = group["completion_ids"]
+            pair = best_versus_worst([next(scores) for _ in ids], rounds.min_score_difference)
+            if pair:
+                best, worst = pair
+                pairs.append((group["prompt_ids"], ids[best], ids[worst]))
+        if not pairs:
+            raise RuntimeError(f"round {number}: no prompt has completions of different scores")
+        # Prompts whose completions all score alike give no pair: the first pairs stand in.
+        pairs = [pairs[i % len(pairs)] for i in range(pairs_needed)]
+        return self.round_examples(pairs, self._train_batch_size)

@@ -1,0 +1,209 @@
+"""Training of one cell: from a study's options to a TRL trainer, its run and its records."""
+
+import resource
+import time
+from pathlib import Path
+
+from humanline.config import TaskConfig
+from humanline.data import preferences
+from humanline.experiments import Cell, Study
+from humanline.files import read_jsonl, write_json
+from humanline.provenance import describe
+
+def train(study: Study, cell: Cell) -> None:
+    """Train a cell and write its model, `metrics.csv` and `train.json` to its directory.
+
+    An interrupted run goes on from its last checkpoint. Checkpoints are kept in a folder named by
+    the hash of the run's manifest, so a run never resumes what other options have begun.
+    """
+    import pandas as pd
+    from transformers.trainer_utils import get_last_checkpoint
+
+    started = time.time()
+    directory = study.directory(cell)
+    manifest = study.manifest(cell)
+    checkpoints = directory / "checkpoints" / study.run_hash(cell)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    write_json(checkpoints / "manifest.json", manifest)
+    trainer = build_trainer(study, cell, checkpoints)
+    result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)))
+    trainer.save_model(str(directory / "model"))
+    log = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
+    log.to_csv(directory / "metrics.csv", index=False)
+    write_json(
+        directory / "train.json",
+        {
+            "cell": cell.model_dump(),
+            "manifest": manifest,
+            "checkpoints": str(checkpoints.relative_to(directory)),
+            "steps": trainer.state.global_step,
+            "seconds": {
+                "sample": round(trainer.sampling_seconds, 2),
+                "train": round(result.metrics["train_runtime"] - trainer.sampling_seconds, 2),
+                "total": round(time.time() - started, 2),
+            },
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "provenance": describe(),
+        },
+    )
+
+
+def build_trainer(study: Study, cell: Cell, output: Path):
+    """Build the trainer of a cell, its model and its data."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = study.directory(cell.base) / "model"
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    build = _grpo if cell.objective == "grpo" else _preference
+    return build(study, cell, model, tokenizer, output)
+
+
+def _options(study: Study, cell: Cell, output: Path) -> dict:
+    """The arguments that the three objectives share."""
+    training = study.scale.tasks[cell.task].training
+    objective = _objective(study.scale.tasks[cell.task], cell)
+    micro = training.micro_batch_size or objective["batch_size"]
+    humanline = {"humanline": cell.humanline}
+    if cell.humanline:
+        humanline |= {
+            "sync_interval": cell.sync_interval,
+            "log_eps_p": cell.log_eps_p,
+            "log_eps_r": cell.log_eps_r,
+        }
+    return humanline | {
+        "output_dir": str(output),
+        "max_steps": training.steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": objective["batch_size"] // micro,
+        "learning_rate": study.learning_rate(cell),
+        "beta": objective["beta"],
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": training.warmup_steps,
+        "max_grad_norm": cell.overrides.get("max_grad_norm", training.max_grad_norm),
+        "weight_decay": training.weight_decay,
+        "adam_epsilon": training.adam_epsilon,
+        "bf16": training.bf16,
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "logging_steps": max(1, training.steps // 32),
+        "save_steps": training.evaluate_every,
+        "report_to": "none",
+        "seed": cell.seed,
+    }
+
+
+def _objective(task: TaskConfig, cell: Cell) -> dict:
+    """An objective's hyperparameters, the cell's own taking precedence."""
+    options = task.training.objectives[cell.objective].model_dump()
+    options |= {k: v for k, v in cell.overrides.items() if k in options}
+    return options | {"batch_size": int(options["batch_size"])}
+
+
+def _data(study: Study, cell: Cell) -> list[dict]:
+    """Rows to train on: the seed's scored groups offline, the task's prompts online."""
+    if cell.data == "offline":
+        fields = ("prompt", "completions", "scores")
+        return read_jsonl(study.offline_groups(cell.task, cell.seed), fields)
+    return read_jsonl(study.data(cell.task, "train"), ("prompt",))
+
+
+def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
+    from datasets import Dataset
+
+    from humanline.rewards import load_reward
+    from humanline.trainers.grpo import HumanlineGRPOConfig, HumanlineGRPOTrainer
+
+    task = study.scale.tasks[cell.task]
+    training, objective = task.training, _objective(task, cell)
+    options = _options(study, cell, output)
+    accumulation = options["gradient_accumulation_steps"]
+    window = min(cell.sample_every or 1, training.steps)
+    args = HumanlineGRPOConfig(
+        **options,
+        epsilon=objective["epsilon"],
+        loss_type="dapo",
+        num_generations=training.group_size,
+        steps_per_generation=window * accumulation,
+        temperature=training.sampling.temperature,
+        top_p=training.sampling.top_p,
+        max_completion_length=training.sampling.max_new_tokens,
+    )
+    rows = _data(study, cell)
+    if cell.data == "offline":
+        dataset, reward = Dataset.from_list(preferences.stored_groups(rows)), None
+    else:
+        dataset = Dataset.from_list(
+            [{"prompt": preferences.user_turn(r["prompt"]), "answer": r.get("answer")} for r in rows]
+        )
+        reward = _reward_function(load_reward(task.reward))
+    return HumanlineGRPOTrainer(
+        model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
+    )
+
+
+def _reward_function(score):
+    """TRL's form of a reward: conversations in, floats out."""
+
+    def reward(prompts, completions, answer, **_):
+        return score(
+            [prompt[-1]["content"] for prompt in prompts],
+            [completion[-1]["content"] for completion in completions],
+            answer,
+        )
+
+    return reward
+
+
+def _preference(study: Study, cell: Cell, model, tokenizer, output: Path):
+    """DPO or KTO, on stored pairs or in rounds."""
+    from datasets import Dataset
+
+    from humanline.trainers.dpo import HumanlineDPOConfig, HumanlineDPOTrainer
+    from humanline.trainers.kto import HumanlineKTOConfig, HumanlineKTOTrainer
+
+    task = study.scale.tasks[cell.task]
+    options = _options(study, cell, output) | {"max_length": task.training.max_length}
+    if cell.objective == "dpo":
+        trainer, config, view = HumanlineDPOTrainer, HumanlineDPOConfig, preferences.pairs
+    else:
+        trainer, config, view = HumanlineKTOTrainer, HumanlineKTOConfig, preferences.labelled
+        options["desirable_weight"] = _objective(task, cell)["desirable_weight"]
+    args = config(**options)
+    rows = _data(study, cell)
+    if cell.data == "offline":
+        dataset = Dataset.from_list(view(rows, task.training.min_score_difference))
+        rounds = None
+    else:
+        dataset = trainer.placeholder(args)
+        rounds = _rounds(study, cell, rows, output / "rounds")
+    return trainer(
+        model, args=args, train_dataset=dataset, processing_class=tokenizer, rounds=rounds
+    )
+
+
+def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
+    from humanline.generation import sample
+    from humanline.rewards import load_reward
+    from humanline.trainers.rounds import Rounds
+
+    task = study.scale.tasks[cell.task]
+    training, score = task.training, load_reward(task.reward)
+
+    def sample_round(model, tokenizer, prompts, number):
+        seed = 1_000_000 * cell.seed + number
+        options = {"n": training.group_size, "sampling": training.sampling, "seed": seed}
+        return sample(model, tokenizer, prompts, **options)
+
+    def score_flat(prompts, completions):
+        texts = [prompt[-1]["content"] for prompt in prompts]
+        return score(texts, completions, [None] * len(texts))
+
+    return Rounds(
+        prompts=[preferences.user_turn(row["prompt"]) for row in rows],
+        sample=sample_round,
+        score=score_flat,
+        steps=min(cell.sample_every, training.steps),
+        directory=directory,
+        min_score_difference=training.min_score_difference,
+    )

@@ -1,0 +1,71 @@
+"""Learning rates: chosen on tuning seeds, with the same candidates for every variant."""
+
+import pandas as pd
+import yaml
+
+from humanline.config import ConfigError
+from humanline.experiments import Cell, Study
+from humanline.files import read_json, write_text
+
+_HEADER = """\
+# Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.
+# Every variant was tried at the same rates on the same tuning seeds, which no table reports, and
+# on validation prompts. `score` is the mean over seeds, in per cent: length-controlled win rate
+# for instruction following, Pass@1 of the last step for math. The highest mean was chosen.
+"""
+
+
+def choose_learning_rates(study: Study) -> None:
+    """Write `tuning/scores.csv`, one row per tuning run, and `tuning/learning_rates.yaml`.
+
+    The latter is what `learning_rates` of the scale's file points to, once somebody adopts it by
+    copying it there: a search never changes the configuration it was run with.
+    """
+    scores = pd.DataFrame(
+        [
+            {
+                "task": cell.task,
+                "variant": _without_rate(cell).variant,
+                "learning_rate": cell.overrides["learning_rate"],
+                "seed": cell.seed,
+                "score": final_score(study, cell),
+            }
+            for task in study.scale.tasks
+            for cell in study.tune_cells(task)
+        ]
+    )
+    directory = study.results / "tuning"
+    write_text(directory / "scores.csv", scores.to_csv(index=False))
+    content = {"seeds": study.scale.seeds.tune, "chosen": _choose(scores)}
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    write_text(directory / "learning_rates.yaml", _HEADER.format(scale=study.scale.scale) + text)
+
+
+def _choose(scores: pd.DataFrame) -> dict:
+    """The best rate of each variant by mean score, beside the scores of all rates."""
+    chosen: dict = {}
+    for (task, variant), rows in scores.groupby(["task", "variant"], sort=False):
+        means = rows.groupby("learning_rate")["score"].mean()
+        chosen.setdefault(task, {})[variant] = {
+            "learning_rate": float(means.idxmax()),
+            "score": {f"{rate:g}": round(float(mean), 2) for rate, mean in means.items()},
+        }
+    return chosen
+
+
+def _without_rate(cell: Cell) -> Cell:
+    overrides = {k: v for k, v in cell.overrides.items() if k != "learning_rate"}
+    return cell.model_copy(update={"overrides": overrides})
+
+
+def final_score(study: Study, cell: Cell) -> float:
+    """A run's headline figure in per cent."""
+    directory = study.directory(cell)
+    if cell.task == "instruction_following":
+        return read_json(directory / "metrics.json")["length_controlled_win_rate"]
+    path = directory / "grades.csv"
+    try:
+        grades = pd.read_csv(path)
+    except (OSError, pd.errors.ParserError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); grade that run again") from None
+    return 100 * grades.loc[grades["step"] == grades["step"].max(), "correct"].mean()

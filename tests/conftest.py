@@ -1,0 +1,53 @@
+"""Fixtures that several test modules share: a tiny model, and data in each of TRL's forms."""
+
+import os
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from pathlib import Path
+
+import pytest
+
+from humanline.data.vocabulary import build_model, build_tokenizer
+
+ARCHITECTURE = {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2, "seed": 0}
+SHARED = Path(__file__).parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    """A tiny untrained model in Hugging Face format."""
+    folder = tmp_path_factory.mktemp("model")
+    build_tokenizer().save_pretrained(folder)
+    build_model(**ARCHITECTURE).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tokenizer(model_folder):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model_folder)
+
+
+@pytest.fixture
+def model(model_folder):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+
+
+@pytest.fixture
+def groups() -> list[dict]:
+    """Scored groups: 24 prompts, four completions each."""
+    return [
+        {
+            "prompt": f"{i % 10}+{i // 10}",
+            "completions": [f"{letter * (1 + i % 3)}" for letter in "abcd"],
+            "scores": [float((i + j) % 5) for j in range(4)],
+        }
+        for i in range(24)
+    ]

@@ -1,0 +1,482 @@
+"""The trainers on a tiny model: what a sync leaves, what the loss is, what TRL's users get."""
+
+import copy
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+
+import humanline
+from humanline.data import preferences
+from humanline.objectives import dpo_loss, grpo_loss, kto_kl, kto_loss
+from humanline.perception import Clipping
+
+OBJECTIVES = ("dpo", "kto", "grpo")
+GROUP = 4
+
+
+def rows(objective: str, groups: list[dict]) -> Dataset:
+    view = {
+        "dpo": lambda: preferences.pairs(groups, 0.01),
+        "kto": lambda: preferences.labelled(groups, 0.01),
+        "grpo": lambda: preferences.stored_groups(groups),
+    }
+    return Dataset.from_list(view[objective]())
+
+
+def make_trainer(objective, model, tokenizer, dataset, folder, reward_funcs=None, **options):
+    name = objective.upper()
+    if objective == "grpo":
+        options = {"num_generations": GROUP, "max_completion_length": 6} | options
+    args = getattr(humanline, f"Humanline{name}Config")(
+        output_dir=str(folder),
+        **{
+            "max_steps": 9,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 1e-2,
+            "report_to": "none",
+            "save_strategy": "no",
+            "logging_steps": 1,
+            "gradient_checkpointing": False,
+            "bf16": False,
+            "disable_tqdm": True,
+        }
+        | options,
+    )
+    trainer = getattr(humanline, f"Humanline{name}Trainer")
+    extra = {"reward_funcs": reward_funcs} if objective == "grpo" else {}
+    return trainer(model, args=args, train_dataset=dataset, processing_class=tokenizer, **extra)
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def equal(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Recorder(TrainerCallback):
+    """Keeps the policy as it stood before every update, and both models after it."""
+
+    def __init__(self):
+        self.before, self.after, self.reference = [], [], []
+        self.trainer = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.reference.append(weights(self.trainer.ref_model))
+
+    def on_optimizer_step(self, args, state, control, **kwargs):  # after the update
+        self.after.append(weights(self.trainer.model))
+        self.reference.append(weights(self.trainer.ref_model))
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.before.append(weights(self.trainer.model))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("interval", [1, 4])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_sync_gives_the_reference_the_policy_before_the_step(
+    objective, interval, accumulation, model, tokenizer, groups, tmp_path
+):
+    trainer = make_trainer(
+        objective,
+        model,
+        tokenizer,
+        rows(objective, groups),
+        tmp_path,
+        sync_interval=interval,
+        gradient_accumulation_steps=accumulation,
+    )
+    recorder = Recorder()
+    recorder.trainer = trainer
+    trainer.add_callback(recorder)
+    trainer.train()
+
+    assert len(recorder.after) == 9
+    for step in range(1, 10):
+        before, after = recorder.before[step - 1], recorder.after[step - 1]
+        reference, reference_before = recorder.reference[step], recorder.reference[step - 1]
+        assert not equal(before, after), "the update must move the policy, or the test is empty"
+        assert equal(reference, before if step % interval == 0 else reference_before)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_without_sync_interval_the_reference_never_moves(
+    objective, model, tokenizer, groups, tmp_path
+):
+    initial = weights(model)
+    trainer = make_trainer(
+        objective, model, tokenizer, rows(objective, groups), tmp_path, sync_interval=None
+    )
+    trainer.train()
+    assert equal(weights(trainer.ref_model), initial)
+    assert not equal(weights(trainer.model), initial)
+
+
+def perturbed(model, scale=0.3):
+    """A copy whose log-ratios against the model reach beyond narrow bounds."""
+    generator = torch.Generator().manual_seed(1)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=generator)
+    return copied
+
+
+def log_probs(model, input_ids, attention_mask):
+    """Token log-probabilities by the textbook, without TRL's fused head."""
+    logits = model(input_ids=input_ids, attention_mask=attention_mask).logits[:, :-1]
+    return torch.log_softmax(logits, -1).gather(-1, input_ids[:, 1:, None]).squeeze(-1)
+
+
+def scored(trainer, batch, prefix=""):
+    inputs = batch[f"{prefix}input_ids"], batch[f"{prefix}attention_mask"]
+    mask = batch[f"{prefix}completion_mask"][:, 1:]
+    return log_probs(trainer.model, *inputs), log_probs(trainer.ref_model, *inputs), mask
+
+
+def first_batch(trainer):
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    return trainer._prepare_inputs(batch)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_loss_is_the_objective_on_plainly_computed_log_probabilities(
+    objective, model, tokenizer, groups, tmp_path
+):
+    options = {"log_eps_p": -0.2, "log_eps_r": 0.4}
+    trainer = make_trainer(objective, model, tokenizer, rows(objective, groups), tmp_path, **options)
+    batch = first_batch(trainer)
+    trainer.ref_model.load_state_dict(perturbed(trainer.ref_model).state_dict())
+    trainer.current_gradient_accumulation_steps = 1
+    loss = trainer.compute_loss(trainer.model, batch)
+    perceive = Clipping(**options)
+    if objective == "dpo":
+        chosen, rejected = zip(*(x.chunk(2) for x in scored(trainer, batch)), strict=True)
+        expected = dpo_loss(*chosen, *rejected, beta=trainer.beta, perceive=perceive).losses.mean()
+    elif objective == "kto":
+        kl = kto_kl(*scored(trainer, batch, "KL_"), perceive=perceive)
+        expected = kto_loss(
+            *scored(trainer, batch),
+            batch["label"],
+            kl,
+            beta=trainer.beta,
+            desirable_weight=1.0,
+            undesirable_weight=1.0,
+            perceive=perceive,
+        ).losses.mean()
+    else:
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+        attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+        width = batch["completion_ids"].size(1)
+        policy, reference = (
+            log_probs(m, ids, attention)[:, -width:] for m in (trainer.model, trainer.ref_model)
+        )
+        mask = batch["completion_mask"]
+        losses = grpo_loss(
+            policy,
+            reference,
+            mask,
+            batch["advantages"],
+            epsilon_low=0.2,
+            epsilon_high=0.2,
+            beta=0.0,
+            perceive=perceive,
+        ).losses
+        expected = losses.sum() / mask.sum()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def final_losses(trainer) -> list[float]:
+    trainer.train()
+    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_wide_clip_and_no_sync_equal_trl(objective, model_folder, tokenizer, groups, tmp_path):
+    """Humanline with nothing to perceive is TRL's own objective, step for step."""
+    from transformers import AutoModelForCausalLM
+
+    def run(name, **options):
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+        dataset = rows(objective, groups)
+        return final_losses(
+            make_trainer(objective, model, tokenizer, dataset, tmp_path / name, **options)
+        )
+
+    unbounded = {"log_eps_p": None, "log_eps_r": None, "sync_interval": None}
+    ours, theirs = run("ours", humanline=True, **unbounded), run("theirs", humanline=False)
+    assert ours == pytest.approx(theirs, abs=1e-5)
+    narrow = run("narrow", humanline=True, log_eps_p=-0.05, log_eps_r=0.05, sync_interval=None)
+    assert narrow != pytest.approx(theirs, abs=1e-5)
+
+
+def test_online_grpo_without_humanline_is_trl(model_folder, tokenizer, tmp_path):
+    from transformers import AutoModelForCausalLM
+    from trl import GRPOConfig, GRPOTrainer
+
+    dataset = Dataset.from_list([{"prompt": preferences.user_turn(f"{i}+1")} for i in range(10)])
+
+    def reward(completions, **_):
+        return [float(len(c[0]["content"])) for c in completions]
+
+    options = {"num_generations": GROUP, "max_completion_length": 6, "steps_per_generation": 4}
+
+    def model():
+        return AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+
+    trainer = make_trainer(
+        "grpo",
+        model(),
+        tokenizer,
+        dataset,
+        tmp_path / "ours",
+        reward_funcs=reward,
+        humanline=False,
+        **options,
+    )
+    torch.manual_seed(0)  # both sample from torch's global generator
+    ours = final_losses(trainer)
+    config = {k: v for k, v in trainer.args.to_dict().items() if k in ("seed", "max_steps")}
+    theirs = GRPOTrainer(
+        model(),
+        reward,
+        args=GRPOConfig(
+            output_dir=str(tmp_path / "theirs"),
+            per_device_train_batch_size=8,
+            learning_rate=1e-2,
+            report_to="none",
+            save_strategy="no",
+            logging_steps=1,
+            gradient_checkpointing=False,
+            bf16=False,
+            disable_tqdm=True,
+            **config,
+            **options,
+        ),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+    )
+    torch.manual_seed(0)
+    assert ours == final_losses(theirs)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    objective, model_folder, tokenizer, groups, tmp_path
+):
+    """Interrupted between two syncs: the reference must come back as it was."""
+    from transformers import AutoModelForCausalLM
+
+    def run(name, resume=None, **options):
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+        trainer = make_trainer(
+            objective,
+            model,
+            tokenizer,
+            rows(objective, groups),
+            tmp_path / name,
+            sync_interval=4,
+            save_strategy="steps",
+            save_steps=6,
+            **options,
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return weights(trainer.model)
+
+    whole = run("whole")
+    resumed = run("resumed", resume=str(tmp_path / "whole" / "checkpoint-6"))
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value)
+
+
+@pytest.mark.parametrize(
+    ("objective", "option", "value"),
+    [
+        ("dpo", "loss_type", ["ipo"]),
+        ("dpo", "precompute_ref_log_probs", True),
+        ("dpo", "sync_ref_model", True),
+        ("kto", "loss_type", "apo_zero_unpaired"),
+        ("grpo", "importance_sampling_level", "sequence"),
+        ("grpo", "loss_type", "cispo"),
+    ],
+)
+def test_options_without_humanline_meaning_are_refused(objective, option, value, tmp_path):
+    config = getattr(humanline, f"Humanline{objective.upper()}Config")
+    with pytest.raises(ValueError, match=f"{option}=.*humanline"):
+        config(output_dir=str(tmp_path), bf16=False, **{option: value})
+    config(output_dir=str(tmp_path), bf16=False, humanline=False, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"log_eps_p": 0.5}, "log_eps_p"),
+        ({"log_eps_r": -0.5}, "log_eps_r"),
+        ({"sync_interval": 0}, "sync_interval"),
+    ],
+)
+def test_impossible_options_are_refused(options, field, tmp_path):
+    with pytest.raises(ValueError, match=field):
+        humanline.HumanlineDPOConfig(output_dir=str(tmp_path), bf16=False, **options)
+
+
+def test_a_trl_config_is_refused_with_the_remedy(model, tokenizer, groups, tmp_path):
+    from trl import DPOConfig
+
+    with pytest.raises(ValueError, match="HumanlineDPOConfig"):
+        humanline.HumanlineDPOTrainer(
+            model,
+            args=DPOConfig(output_dir=str(tmp_path), report_to="none", bf16=False),
+            train_dataset=rows("dpo", groups),
+            processing_class=tokenizer,
+        )
+
+
+def test_offline_grpo_refuses_groups_of_the_wrong_size(model, tokenizer, groups, tmp_path):
+    groups[3]["scores"] = groups[3]["scores"][:2]
+    with pytest.raises(ValueError, match="row 3 .* 2 scores"):
+        make_trainer("grpo", model, tokenizer, rows("grpo", groups), tmp_path)
+
+
+def test_offline_grpo_trains_on_the_stored_completions_with_their_scores(
+    model, tokenizer, groups, tmp_path
+):
+    trainer = make_trainer("grpo", model, tokenizer, rows("grpo", groups), tmp_path)
+    batch = first_batch(trainer)
+    by_prompt = {group["prompt"]: group for group in groups}
+    texts = tokenizer.batch_decode(batch["completion_ids"], skip_special_tokens=True)
+    prompts = tokenizer.batch_decode(batch["prompt_ids"], skip_special_tokens=True)
+    for prompt, text, advantage in zip(prompts, texts, batch["advantages"], strict=True):
+        group = by_prompt[prompt]
+        score = group["scores"][group["completions"].index(text)]
+        mean = sum(group["scores"]) / GROUP
+        assert (score > mean) == (advantage > 0)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_metrics_of_trl_stay_and_humanline_adds_its_own(
+    objective, model_folder, tokenizer, groups, tmp_path
+):
+    from transformers import AutoModelForCausalLM
+
+    def logged(humanline):
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+        folder = tmp_path / str(humanline)
+        trainer = make_trainer(
+            objective, model, tokenizer, rows(objective, groups), folder, humanline=humanline
+        )
+        trainer.train()
+        return {key for row in trainer.state.log_history for key in row}
+
+    ours, theirs = logged(True), logged(False)
+    assert theirs <= ours
+    assert any("humanline/unclipped" in key for key in ours)
+    assert "humanline/steps_since_sync" in ours
+
+
+class TestRounds:
+    """Online training in rounds, with a sampler that tells who sampled."""
+
+    STEPS = 3
+
+    def trainer(self, objective, model, tokenizer, folder, humanline_on=False, steps=6):
+        from humanline.trainers.rounds import Rounds
+
+        self.sampled_by = []
+
+        def sample(model, tokenizer, prompts, number):
+            self.sampled_by.append((number, weights(model)))
+            generator = torch.Generator().manual_seed(number)
+            ids = torch.randint(10, 30, (len(prompts), GROUP, 3), generator=generator).tolist()
+            return [{"prompt_ids": [2, 3, 4], "completion_ids": group} for group in ids]
+
+        def score(prompts, completions):
+            return [float(sum(map(ord, text))) for text in completions]
+
+        name = objective.upper()
+        cls = getattr(humanline, f"Humanline{name}Trainer")
+        args = getattr(humanline, f"Humanline{name}Config")(
+            output_dir=str(folder),
+            max_steps=steps,
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=2,
+            learning_rate=1e-2,
+            report_to="none",
+            save_strategy="steps",
+            save_steps=4,
+            bf16=False,
+            gradient_checkpointing=False,
+            humanline=humanline_on,
+            sync_interval=2,
+            disable_tqdm=True,
+        )
+        rounds = Rounds(
+            prompts=[preferences.user_turn(str(i)) for i in range(10)],
+            sample=sample,
+            score=score,
+            steps=self.STEPS,
+            directory=folder / "rounds",
+            min_score_difference=0.01,
+        )
+        return cls(
+            model,
+            args=args,
+            train_dataset=cls.placeholder(args),
+            processing_class=tokenizer,
+            rounds=rounds,
+        )
+
+    @pytest.mark.parametrize("objective", ["dpo", "kto"])
+    def test_every_round_is_sampled_by_the_policy_of_its_start(
+        self, objective, model, tokenizer, tmp_path
+    ):
+        trainer = self.trainer(objective, model, tokenizer, tmp_path)
+        recorder = Recorder()
+        recorder.trainer = trainer
+        trainer.add_callback(recorder)
+        trainer.train()
+        assert [number for number, _ in self.sampled_by] == [0, 1]
+        assert equal(self.sampled_by[0][1], recorder.before[0])
+        assert equal(self.sampled_by[1][1], recorder.before[self.STEPS])
+        # Without humanline, the policy that sampled a round is its reference throughout.
+        for step, reference in enumerate(recorder.reference[1:]):
+            assert equal(reference, self.sampled_by[step // self.STEPS][1])
+
+    @pytest.mark.parametrize("objective", ["dpo", "kto"])
+    def test_a_run_resumed_in_mid_round_ends_where_an_uninterrupted_one_does(
+        self, objective, model_folder, tokenizer, tmp_path
+    ):
+        from transformers import AutoModelForCausalLM
+
+        def model():
+            return AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+
+        whole = self.trainer(objective, model(), tokenizer, tmp_path / "run")
+        whole.train()
+        resumed = self.trainer(objective, model(), tokenizer, tmp_path / "run")
+        resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
+        assert self.sampled_by == [], "the round that was begun must be read, not sampled again"
+        for kind in ("model", "ref_model"):
+            for name, value in weights(getattr(whole, kind)).items():
+                torch.testing.assert_close(weights(getattr(resumed, kind))[name], value)
+
+    def test_kto_pairs_each_prompt_with_another_prompts_completion(self, model, tokenizer, tmp_path):
+        trainer = self.trainer("kto", model, tokenizer, tmp_path)
+        pairs = [([i], [10 + i], [20 + i]) for i in range(4)]
+        examples = trainer.round_examples(pairs, 4)
+        for example in examples:
+            (prompt,), (mismatched,) = example["prompt_ids"], example["KL_completion_ids"]
+            assert mismatched % 10 != prompt
+
+    def test_rounds_are_kept_as_files(self, model, tokenizer, tmp_path):
+        self.trainer("dpo", model, tokenizer, tmp_path).train()
+        files = sorted((tmp_path / "rounds").glob("round-*.json"))
+        assert [f.name for f in files] == ["round-0000.json", "round-0001.json"]
+        examples = json.loads(files[0].read_text())
+        assert len(examples) == 4 * 2 * self.STEPS

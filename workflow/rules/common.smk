@@ -1,0 +1,74 @@
+# The study that the configuration describes, and where its files lie. No rules here.
+
+SCALE = config.get("scale", "laptop")
+CONFIG = Path(config.get("config_directory", "workflow/config"))
+RESULTS_ROOT = Path(config.get("results", "results"))
+
+try:
+    STUDY = load_study(CONFIG / f"{SCALE}.yaml", CONFIG / "experiments.yaml", RESULTS_ROOT)
+except ConfigError as error:
+    # One line, not a traceback through Snakemake.
+    sys.exit(f"humanline: error: {error}")
+
+RESULTS = STUDY.results
+# This interpreter's, so that the workflow runs without an activated environment.
+HUMANLINE = f"{sys.executable} -m humanline"
+OPTIONS = f"--scale {SCALE} --config {CONFIG} --results {RESULTS_ROOT}"
+RUN = f"{RESULTS}/runs/{{task}}/{{run}}"
+BASE = f"{RESULTS}/runs/{{task}}/base-s{{seed}}"
+
+
+wildcard_constraints:
+    task="|".join(STUDY.scale.tasks),
+    seed=r"\d+",
+    run=r"[a-z][^/]*-s\d+",
+
+
+# The miniature's tensors are many and short-lived, and glibc would hand their memory back to the
+# system each time. A real model's tensors do not care.
+os.environ.update(
+    MALLOC_MMAP_THRESHOLD_="4294967296",
+    MALLOC_TRIM_THRESHOLD_="68719476736",
+    MALLOC_TOP_PAD_="268435456",
+)
+
+
+def cell_of(wildcards):
+    return STUDY.find(wildcards.task, wildcards.run)
+
+
+def base_model_file(cell):
+    return STUDY.directory(cell.base) / "model" / "config.json"
+
+
+def trained_file(cell):
+    """The file whose presence says that a cell's model is made."""
+    if cell.objective == "base":
+        return base_model_file(cell)
+    return STUDY.directory(cell) / "train.json"
+
+
+def training_data(wildcards):
+    cell = cell_of(wildcards)
+    if cell.data == "offline":
+        return STUDY.offline_groups(cell.task, cell.seed)
+    return STUDY.data(cell.task, "train")
+
+
+def evaluation_prompts(wildcards):
+    cell = cell_of(wildcards)
+    return STUDY.data(cell.task, STUDY.split(cell.seed))
+
+
+def score_file(cell):
+    name = "grades.csv" if cell.task == "math_reasoning" else "metrics.json"
+    return STUDY.directory(cell) / name
+
+
+def table_files(table):
+    suffixes = ["csv", "md", "tex", "provenance.json"]
+    files = [f"{RESULTS}/tables/{table}.{suffix}" for suffix in suffixes]
+    if STUDY.experiments.tables[table].task == "math_reasoning":
+        curves = [f"{RESULTS}/tables/{table}_curves.{suffix}" for suffix in ("csv", "svg")]
+        return files + curves
+    return files

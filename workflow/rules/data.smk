@@ -1,0 +1,55 @@
+# Prompts, base models, and what is sampled from them once.
+
+
+rule data:
+    output:
+        expand("{folder}/data/{{task}}/{split}.jsonl", folder=RESULTS, split=SPLITS),
+    params:
+        config=lambda wildcards: STUDY.data_hash(wildcards.task),
+    log:
+        f"{RESULTS}/logs/data/{{task}}.log",
+    resources:
+        **STUDY.resources("data"),
+    shell:
+        "{HUMANLINE} data {wildcards.task} {OPTIONS} --log {log}"
+
+
+rule base_model:
+    input:
+        expand("{folder}/data/{{task}}/{split}.jsonl", folder=RESULTS, split=SPLITS),
+    output:
+        f"{BASE}/model/config.json",
+    params:
+        config=lambda wildcards: STUDY.base_hash(wildcards.task),
+    log:
+        f"{RESULTS}/logs/base_model/{{task}}-s{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/base_model/{{task}}-s{{seed}}.tsv"
+    priority: 20
+    resources:
+        **STUDY.resources("base_model"),
+    message:
+        "making the base model of {wildcards.task}, seed {wildcards.seed}"
+    shell:
+        "{HUMANLINE} base-model {wildcards.task} --seed {wildcards.seed} {OPTIONS} --log {log}"
+
+
+rule offline:
+    input:
+        prompts=f"{RESULTS}/data/{{task}}/train.jsonl",
+        model=f"{BASE}/model/config.json",
+    output:
+        f"{RESULTS}/data/{{task}}/offline-s{{seed}}.jsonl",
+    params:
+        config=lambda wildcards: STUDY.offline_hash(wildcards.task),
+    log:
+        f"{RESULTS}/logs/offline/{{task}}-s{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/offline/{{task}}-s{{seed}}.tsv"
+    priority: 20
+    resources:
+        **STUDY.resources("offline"),
+    message:
+        "sampling and labelling offline data of {wildcards.task}, seed {wildcards.seed}"
+    shell:
+        "{HUMANLINE} offline {wildcards.task} --seed {wildcards.seed} {OPTIONS} --log {log}"

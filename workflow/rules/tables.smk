@@ -1,0 +1,51 @@
+# Tables: one target per table of experiments.yaml, named table_<name>.
+
+TABLE_MODULES = [
+    f"{name}.py"
+    for name in (
+        "length_control",
+        "plots",
+        "records",
+        "reporting",
+        "statistics",
+        "table_formats",
+        "tables",
+    )
+]
+
+for table in STUDY.experiments.tables:
+
+    rule:
+        name:
+            f"table_{table}"
+        input:
+            scores=[score_file(cell) for cell in STUDY.report_cells(table)],
+            runs=[trained_file(cell) for cell in STUDY.report_cells(table)],
+        output:
+            table_files(table),
+        params:
+            table=table,
+            replicates=STUDY.scale.bootstrap_replicates,
+            code=code_hash(*TABLE_MODULES),
+        log:
+            f"{RESULTS}/logs/tables/{table}.log",
+        resources:
+            **STUDY.resources("table"),
+        shell:
+            "{HUMANLINE} table {params.table} {OPTIONS} --log {log}"
+
+
+rule learning_rates:
+    input:
+        [score_file(cell) for task in STUDY.scale.tasks for cell in STUDY.tune_cells(task)],
+    output:
+        f"{RESULTS}/tuning/learning_rates.yaml",
+        f"{RESULTS}/tuning/scores.csv",
+    params:
+        code=code_hash("tuning.py"),
+    log:
+        f"{RESULTS}/logs/tuning.log",
+    resources:
+        **STUDY.resources("table"),
+    shell:
+        "{HUMANLINE} tuning {OPTIONS} --log {log}"
