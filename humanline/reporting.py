@@ -54,9 +54,7 @@ def _provenance(study: Study, name: str, cells: list[Cell]) -> dict:
             stage: _seconds(study.results / "benchmarks" / stage, cells)
             for stage in ("base_model", "offline", "train", "generate", "judge", "grade")
         },
-        "runs": {
-            cell.name: _run_record(study, cell) for cell in cells if cell.objective != "base"
-        },
+        "runs": {cell.name: _run_record(study, cell) for cell in cells if cell.objective != "base"},
     }
 
 

@@ -10,6 +10,7 @@ from humanline.experiments import Cell, Study
 from humanline.files import read_jsonl, write_json
 from humanline.provenance import describe
 
+
 def train(study: Study, cell: Cell) -> None:
     """Train a cell and write its model, `metrics.csv` and `train.json` to its directory.
 
@@ -133,13 +134,16 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
     if cell.data == "offline":
         dataset, reward = Dataset.from_list(preferences.stored_groups(rows)), None
     else:
-        dataset = Dataset.from_list(
-            [{"prompt": preferences.user_turn(r["prompt"]), "answer": r.get("answer")} for r in rows]
-        )
+        prompts = [_prompt_row(row) for row in rows]
+        dataset = Dataset.from_list(prompts)
         reward = _reward_function(load_reward(task.reward))
     return HumanlineGRPOTrainer(
         model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
     )
+
+
+def _prompt_row(row: dict) -> dict:
+    return {"prompt": preferences.user_turn(row["prompt"]), "answer": row.get("answer")}
 
 
 def _reward_function(score):

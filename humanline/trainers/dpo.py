@@ -1,6 +1,7 @@
 """DPO and its humanline variant, offline on pairs or online in rounds."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from trl import DPOConfig, DPOTrainer
 
@@ -18,7 +19,7 @@ from humanline.trainers.rounds import RoundsTrainer
 class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
     """TRL's `DPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
 
-    needs = {
+    needs: ClassVar = {
         "loss_type": (["sigmoid"], "token log-ratios are clipped inside the sigmoid loss"),
         "precompute_ref_log_probs": (False, "the reference changes during training"),
         "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
@@ -35,7 +36,7 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
     Takes the same arguments and data as TRL's, and `rounds` for online training.
     """
 
-    placeholder_row = {"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}
+    placeholder_row: ClassVar = {"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}
 
     def __init__(self, *args, rounds=None, **kwargs):
         self.rounds = rounds
@@ -61,7 +62,8 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         policy = outputs.log_probs[:, -mask.size(1) :]
         reference = self._reference_outputs(**batch).log_probs[:, -mask.size(1) :]
         chosen, rejected = (
-            tuple(rows) for rows in zip(*(x.chunk(2) for x in (policy, reference, mask)), strict=True)
+            tuple(rows)
+            for rows in zip(*(x.chunk(2) for x in (policy, reference, mask)), strict=True)
         )
         result = dpo_loss(*chosen, *rejected, beta=self.beta, perceive=self.perceive)
 

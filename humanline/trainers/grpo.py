@@ -3,6 +3,8 @@
 import copy
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ _STORED = ("prompt", "completions", "scores")
 class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
     """TRL's `GRPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
 
-    needs = {
+    needs: ClassVar = {
         "importance_sampling_level": ("token", "humanline perceives token by token"),
         "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
         "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
@@ -81,6 +83,30 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             return super().get_train_dataloader()
         finally:
             self.train_dataset = dataset
+
+    def _prepare_inputs(self, inputs):
+        if self.model.training and self._step == 0:
+            # After a resume, count from where the run stopped: TRL would start its windows anew.
+            self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        return super()._prepare_inputs(inputs)
+
+    def _save_checkpoint(self, model, trial):
+        """Save the rollouts that are still to be trained on, too: they are the old policy's."""
+        super()._save_checkpoint(model, trial)
+        checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        if self._step % self.args.steps_per_generation:
+            torch.save(self._buffered_inputs, checkpoint / self._rollout_file)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        path = Path(resume_from_checkpoint, self._rollout_file)
+        if path.exists():
+            device = self.accelerator.device
+            self._buffered_inputs = torch.load(path, map_location=device, weights_only=True)
+
+    @property
+    def _rollout_file(self) -> str:
+        return f"rollout-{self.accelerator.process_index}.pt"
 
     def _generate_and_score_completions(self, inputs):
         started = time.perf_counter()
@@ -216,7 +242,7 @@ def _replay(prompts: list, trainer: HumanlineGRPOTrainer) -> dict:
         texts.append(trainer._groups[key][indices[-1]])
     encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
     limit = trainer.max_completion_length
-    completion_ids = [(ids + [tokenizer.eos_token_id])[:limit] for ids in encoded]
+    completion_ids = [[*ids, tokenizer.eos_token_id][:limit] for ids in encoded]
     return {
         "prompt_ids": prompt_ids,
         "completion_ids": completion_ids,

@@ -1,6 +1,7 @@
 """KTO and its humanline variant, offline on labelled completions or online in rounds."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from trl import KTOConfig, KTOTrainer
@@ -19,7 +20,7 @@ from humanline.trainers.rounds import RoundsTrainer
 class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
     """TRL's `KTOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
 
-    needs = {
+    needs: ClassVar = {
         "loss_type": ("kto", "other losses have no KL term to perceive"),
         "precompute_ref_log_probs": (False, "the reference changes during training"),
     }
@@ -32,7 +33,7 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
     """
 
     examples_per_pair = 2
-    placeholder_row = {
+    placeholder_row: ClassVar = {
         "prompt_ids": [0],
         "completion_ids": [0],
         "KL_completion_ids": [0],

@@ -150,7 +150,8 @@ def test_loss_is_the_objective_on_plainly_computed_log_probabilities(
     objective, model, tokenizer, groups, tmp_path
 ):
     options = {"log_eps_p": -0.2, "log_eps_r": 0.4}
-    trainer = make_trainer(objective, model, tokenizer, rows(objective, groups), tmp_path, **options)
+    dataset = rows(objective, groups)
+    trainer = make_trainer(objective, model, tokenizer, dataset, tmp_path, **options)
     batch = first_batch(trainer)
     trainer.ref_model.load_state_dict(perturbed(trainer.ref_model).state_dict())
     trainer.current_gradient_accumulation_steps = 1
@@ -295,6 +296,47 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
         torch.testing.assert_close(resumed[name], value)
 
 
+@pytest.mark.parametrize("humanline_on", [False, True])
+def test_online_grpo_resumed_between_two_samplings_uses_up_the_rollout_it_had(
+    humanline_on, model_folder, tokenizer, tmp_path
+):
+    from transformers import AutoModelForCausalLM
+
+    dataset = Dataset.from_list([{"prompt": preferences.user_turn(f"{i}+1")} for i in range(12)])
+    sampled_at = []
+
+    def reward(completions, trainer_state, **_):
+        sampled_at.append(trainer_state.global_step)
+        return [float(len(c[0]["content"])) for c in completions]
+
+    def run(name, resume=None):
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+        trainer = make_trainer(
+            "grpo",
+            model,
+            tokenizer,
+            dataset,
+            tmp_path / name,
+            reward_funcs=reward,
+            humanline=humanline_on,
+            sync_interval=3,
+            steps_per_generation=4,
+            max_steps=8,
+            save_strategy="steps",
+            save_steps=6,
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return weights(trainer.model)
+
+    whole = run("whole")
+    assert sampled_at == [0, 4]
+    sampled_at.clear()
+    resumed = run("resumed", resume=str(tmp_path / "whole" / "checkpoint-6"))
+    assert sampled_at == [], "the rollout that was begun must be read, not sampled again"
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value)
+
+
 @pytest.mark.parametrize(
     ("objective", "option", "value"),
     [
@@ -340,7 +382,7 @@ def test_a_trl_config_is_refused_with_the_remedy(model, tokenizer, groups, tmp_p
 
 def test_offline_grpo_refuses_groups_of_the_wrong_size(model, tokenizer, groups, tmp_path):
     groups[3]["scores"] = groups[3]["scores"][:2]
-    with pytest.raises(ValueError, match="row 3 .* 2 scores"):
+    with pytest.raises(ValueError, match=r"row 3 .* 2 scores"):
         make_trainer("grpo", model, tokenizer, rows("grpo", groups), tmp_path)
 
 
@@ -466,7 +508,7 @@ class TestRounds:
             for name, value in weights(getattr(whole, kind)).items():
                 torch.testing.assert_close(weights(getattr(resumed, kind))[name], value)
 
-    def test_kto_pairs_each_prompt_with_another_prompts_completion(self, model, tokenizer, tmp_path):
+    def test_kto_pairs_a_prompt_with_another_prompts_completion(self, model, tokenizer, tmp_path):
         trainer = self.trainer("kto", model, tokenizer, tmp_path)
         pairs = [([i], [10 + i], [20 + i]) for i in range(4)]
         examples = trainer.round_examples(pairs, 4)
