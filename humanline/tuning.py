@@ -48,7 +48,7 @@ def _choose(scores: pd.DataFrame) -> dict:
         means = rows.groupby("learning_rate")["score"].mean()
         chosen.setdefault(task, {})[variant] = {
             "learning_rate": float(means.idxmax()),
-            "score": {f"{rate:g}": round(float(mean), 2) for rate, mean in means.items()},
+            "score": {float(rate): round(float(mean), 2) for rate, mean in means.items()},
         }
     return chosen
 

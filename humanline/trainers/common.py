@@ -63,18 +63,24 @@ class HumanlineTrainer:
         if not isinstance(args, HumanlineOptions):
             name = type(self).__name__.replace("Trainer", "Config")
             raise ValueError(f"args must be a {name}; got {type(args).__name__}")
-        if args.humanline and self.ref_model is None:
-            raise ValueError("humanline needs a reference model; PEFT is not supported yet")
+        if args.humanline:
+            self._refuse_unsupported_models()
         self.perceive = Clipping(args.log_eps_p, args.log_eps_r) if args.humanline else identity
-        self._last_sync = 0
         if args.humanline and args.sync_interval:
             self.add_callback(SyncReference(self.sync_reference, args.sync_interval))
+
+    def _refuse_unsupported_models(self) -> None:
+        if self.ref_model is None:
+            raise ValueError("humanline needs a reference model; PEFT is not supported yet")
+        if getattr(self, "_is_vision_dataset", False):
+            raise ValueError("humanline trains on text only; this dataset has images")
+        if self.aux_loss_enabled:
+            raise ValueError("humanline has no auxiliary loss; set router_aux_loss_coef=0.0")
 
     def sync_reference(self) -> None:
         """Give the reference the policy's present weights."""
         unwrap = self.accelerator.unwrap_model
         copy_weights(unwrap(self.model), unwrap(self.ref_model))
-        self._last_sync = self.state.global_step
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
@@ -101,7 +107,12 @@ class HumanlineTrainer:
         log_ratio = (policy - reference).detach()
         unclipped = unclipped_fraction(log_ratio, mask, self.args.log_eps_p, self.args.log_eps_r)
         metrics[f"humanline/unclipped{suffix}"].append(self._mean_over_processes(unclipped))
-        metrics["humanline/steps_since_sync"] = [float(self.state.global_step - self._last_sync)]
+        metrics["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
+
+    def _steps_since_sync(self) -> int:
+        """Updates that the policy is ahead of the reference; a sync leaves it one ahead."""
+        step, interval = self.state.global_step, self.args.sync_interval
+        return step % interval + 1 if interval and step >= interval else step
 
     def _mean_over_processes(self, value: Tensor) -> float:
         return self.accelerator.gather(value.detach().float()).nanmean().item()

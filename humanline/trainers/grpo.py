@@ -14,6 +14,7 @@ from trl.trainer.utils import add_fused_lm_head
 from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineOptions, HumanlineTrainer
 
+_SEQUENCES_AT_ONCE = 1024
 _STORED = ("prompt", "completions", "scores")
 
 
@@ -116,6 +117,16 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         finally:
             self._is_scoring_rollouts = False
             self.sampling_seconds += time.perf_counter() - started
+
+    def _generate_single_turn(self, prompt_ids, images, *args, **kwargs):
+        """Sample in chunks where transformers samples: the caches of all would thrash memory."""
+        if self.use_vllm or images is not None or len(prompt_ids) <= _SEQUENCES_AT_ONCE:
+            return super()._generate_single_turn(prompt_ids, images, *args, **kwargs)
+        completion_ids = []
+        for start in range(0, len(prompt_ids), _SEQUENCES_AT_ONCE):
+            chunk = prompt_ids[start : start + _SEQUENCES_AT_ONCE]
+            completion_ids += super()._generate_single_turn(chunk, images, *args, **kwargs)[0]
+        return completion_ids, None  # transformers returns no log-probabilities
 
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
         if self._is_scoring_rollouts:

@@ -296,6 +296,47 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
         torch.testing.assert_close(resumed[name], value)
 
 
+def test_rollouts_sampled_in_chunks_stay_with_their_prompts(
+    model, tokenizer, tmp_path, monkeypatch
+):
+    """A sampler that echoes the prompt shows whose completion is whose."""
+    from trl import GRPOTrainer
+
+    monkeypatch.setattr("humanline.trainers.grpo._SEQUENCES_AT_ONCE", 6)
+    calls = []
+
+    def echo(self, prompt_ids, *args, **kwargs):
+        calls.append(len(prompt_ids))
+        return [list(ids) for ids in prompt_ids], None
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", echo)
+    dataset = Dataset.from_list([{"prompt": preferences.user_turn(f"{i}+1")} for i in range(12)])
+    trainer = make_trainer(
+        "grpo",
+        model,
+        tokenizer,
+        dataset,
+        tmp_path,
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        steps_per_generation=2,
+        max_completion_length=20,
+    )
+    batch = first_batch(trainer)
+    assert calls == [6, 6, 4]
+    for prompt, completion in zip(batch["prompt_ids"], batch["completion_ids"], strict=True):
+        assert torch.equal(prompt, completion)
+
+
+def test_steps_since_sync_counts_the_updates_the_policy_is_ahead(
+    model, tokenizer, groups, tmp_path
+):
+    trainer = make_trainer("dpo", model, tokenizer, rows("dpo", groups), tmp_path, sync_interval=4)
+    trainer.train()
+    ahead = [r["humanline/steps_since_sync"] for r in trainer.state.log_history if "loss" in r]
+    # Steps 4 and 8 sync before their update, so steps 5 and 9 start one update ahead.
+    assert ahead == [0, 1, 2, 3, 1, 2, 3, 4, 1]
+
+
 @pytest.mark.parametrize("humanline_on", [False, True])
 def test_online_grpo_resumed_between_two_samplings_uses_up_the_rollout_it_had(
     humanline_on, model_folder, tokenizer, tmp_path
