@@ -5,15 +5,14 @@ CONFIG = Path(config.get("config_directory", "workflow/config"))
 RESULTS_ROOT = Path(config.get("results", "results"))
 
 try:
-    STUDY = load_study(CONFIG / f"{SCALE}.yaml", CONFIG / "experiments.yaml", RESULTS_ROOT)
+    STUDY = load_study(
+        CONFIG / f"{SCALE}.yaml", CONFIG / "experiments.yaml", RESULTS_ROOT
+    )
 except ConfigError as error:
     # One line, not a traceback through Snakemake.
     sys.exit(f"humanline: error: {error}")
 
 RESULTS = STUDY.results
-# This interpreter's, so that the workflow runs without an activated environment.
-HUMANLINE = f"{sys.executable} -m humanline"
-OPTIONS = f"--scale {SCALE} --config {CONFIG} --results {RESULTS_ROOT}"
 RUN = f"{RESULTS}/runs/{{task}}/{{run}}"
 BASE = f"{RESULTS}/runs/{{task}}/base-s{{seed}}"
 
@@ -24,13 +23,29 @@ wildcard_constraints:
     run=r"[a-z][^/]*-s\d+",
 
 
-# The miniature's tensors are many and short-lived, and glibc would hand their memory back to the
-# system each time. A real model's tensors do not care.
 os.environ.update(
+    # Rules call this interpreter, whether or not its environment is activated. It travels in the
+    # environment, so that moving the installation reruns nothing.
+    HUMANLINE_PYTHON=sys.executable,
+    # The miniature's tensors are many and short-lived, and glibc would hand their memory back to
+    # the system each time. A real model's tensors do not care.
     MALLOC_MMAP_THRESHOLD_="4294967296",
     MALLOC_TRIM_THRESHOLD_="68719476736",
     MALLOC_TOP_PAD_="268435456",
 )
+
+
+envvars:
+    "HUMANLINE_PYTHON",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+
+
+def command(arguments):
+    """The shell command of a rule: one `humanline` command for this scale, with its log."""
+    options = f"--scale {SCALE} --config {CONFIG} --results {RESULTS_ROOT}"
+    return f"$HUMANLINE_PYTHON -m humanline {arguments} {options} --log {{log}}"
 
 
 def cell_of(wildcards):
@@ -69,6 +84,8 @@ def table_files(table):
     suffixes = ["csv", "md", "tex", "provenance.json"]
     files = [f"{RESULTS}/tables/{table}.{suffix}" for suffix in suffixes]
     if STUDY.experiments.tables[table].task == "math_reasoning":
-        curves = [f"{RESULTS}/tables/{table}_curves.{suffix}" for suffix in ("csv", "svg")]
+        curves = [
+            f"{RESULTS}/tables/{table}_curves.{suffix}" for suffix in ("csv", "svg")
+        ]
         return files + curves
     return files

@@ -4,14 +4,14 @@
 rule data:
     output:
         expand("{folder}/data/{{task}}/{split}.jsonl", folder=RESULTS, split=SPLITS),
-    params:
-        config=lambda wildcards: STUDY.data_hash(wildcards.task),
     log:
         f"{RESULTS}/logs/data/{{task}}.log",
     resources:
         **STUDY.resources("data"),
+    params:
+        config=lambda wildcards: STUDY.data_hash(wildcards.task),
     shell:
-        "{HUMANLINE} data {wildcards.task} {OPTIONS} --log {log}"
+        command("data {wildcards.task}")
 
 
 rule base_model:
@@ -19,8 +19,6 @@ rule base_model:
         expand("{folder}/data/{{task}}/{split}.jsonl", folder=RESULTS, split=SPLITS),
     output:
         f"{BASE}/model/config.json",
-    params:
-        config=lambda wildcards: STUDY.base_hash(wildcards.task),
     log:
         f"{RESULTS}/logs/base_model/{{task}}-s{{seed}}.log",
     benchmark:
@@ -28,10 +26,12 @@ rule base_model:
     priority: 20
     resources:
         **STUDY.resources("base_model"),
+    params:
+        config=lambda wildcards: STUDY.base_hash(wildcards.task),
     message:
         "making the base model of {wildcards.task}, seed {wildcards.seed}"
     shell:
-        "{HUMANLINE} base-model {wildcards.task} --seed {wildcards.seed} {OPTIONS} --log {log}"
+        command("base-model {wildcards.task} --seed {wildcards.seed}")
 
 
 rule offline:
@@ -40,8 +40,6 @@ rule offline:
         model=f"{BASE}/model/config.json",
     output:
         f"{RESULTS}/data/{{task}}/offline-s{{seed}}.jsonl",
-    params:
-        config=lambda wildcards: STUDY.offline_hash(wildcards.task),
     log:
         f"{RESULTS}/logs/offline/{{task}}-s{{seed}}.log",
     benchmark:
@@ -49,7 +47,9 @@ rule offline:
     priority: 20
     resources:
         **STUDY.resources("offline"),
+    params:
+        config=lambda wildcards: STUDY.offline_hash(wildcards.task),
     message:
         "sampling and labelling offline data of {wildcards.task}, seed {wildcards.seed}"
     shell:
-        "{HUMANLINE} offline {wildcards.task} --seed {wildcards.seed} {OPTIONS} --log {log}"
+        command("offline {wildcards.task} --seed {wildcards.seed}")

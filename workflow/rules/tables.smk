@@ -23,29 +23,33 @@ for table in STUDY.experiments.tables:
             runs=[trained_file(cell) for cell in STUDY.report_cells(table)],
         output:
             table_files(table),
-        params:
-            table=table,
-            replicates=STUDY.scale.bootstrap_replicates,
-            code=code_hash(*TABLE_MODULES),
         log:
             f"{RESULTS}/logs/tables/{table}.log",
         resources:
             **STUDY.resources("table"),
+        params:
+            table=table,
+            replicates=STUDY.scale.bootstrap_replicates,
+            code=code_hash(*TABLE_MODULES),
         shell:
-            "{HUMANLINE} table {params.table} {OPTIONS} --log {log}"
+            command("table {params.table}")
 
 
 rule learning_rates:
     input:
-        [score_file(cell) for task in STUDY.scale.tasks for cell in STUDY.tune_cells(task)],
+        [
+            score_file(cell)
+            for task in STUDY.scale.tasks
+            for cell in STUDY.tune_cells(task)
+        ],
     output:
         f"{RESULTS}/tuning/learning_rates.yaml",
         f"{RESULTS}/tuning/scores.csv",
-    params:
-        code=code_hash("tuning.py"),
     log:
         f"{RESULTS}/logs/tuning.log",
     resources:
         **STUDY.resources("table"),
+    params:
+        code=code_hash("tuning.py"),
     shell:
-        "{HUMANLINE} tuning {OPTIONS} --log {log}"
+        command("tuning")

@@ -9,18 +9,18 @@ rule train:
         f"{RUN}/train.json",
         f"{RUN}/metrics.csv",
         f"{RUN}/model/config.json",
-    params:
-        manifest=lambda wildcards: STUDY.run_hash(cell_of(wildcards)),
-    wildcard_constraints:
-        run=r"(?!base-)[a-z][^/]*-s\d+",
     log:
         f"{RESULTS}/logs/train/{{task}}/{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{task}}/{{run}}.tsv"
+    wildcard_constraints:
+        run=r"(?!base-)[a-z][^/]*-s\d+",
     priority: 10
     resources:
         **STUDY.resources("train"),
+    params:
+        manifest=lambda wildcards: STUDY.run_hash(cell_of(wildcards)),
     message:
         "training {wildcards.run} ({wildcards.task})"
     shell:
-        "{HUMANLINE} train {wildcards.task} {wildcards.run} {OPTIONS} --log {log}"
+        command("train {wildcards.task} {wildcards.run}")

@@ -1,0 +1,25 @@
+"""Files that name the same versions must agree."""
+
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_env_yml_and_pyproject_describe_the_same_environment():
+    environment = yaml.safe_load((ROOT / "env.yml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert sorted(pip) == sorted([*PROJECT["dependencies"], "--editable ."])
+    assert "python=3.11" in environment["dependencies"]
+
+
+def test_pre_commit_and_pyproject_pin_the_same_linters():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    pinned = dict(line.split("==") for line in PROJECT["optional-dependencies"]["lint"])
+    versions = {repo["repo"].rsplit("/", 1)[-1]: repo["rev"].lstrip("v") for repo in hooks}
+    assert versions["ruff-pre-commit"] == pinned["ruff"]
+    assert versions["snakefmt"] == pinned["snakefmt"]
+    assert versions["codespell"] == pinned["codespell"]

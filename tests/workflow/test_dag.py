@@ -1,0 +1,180 @@
+"""The workflow: what it plans, what it refuses, and one whole run at smoke scale."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "workflow" / "config"
+SNAKEMAKE = Path(sys.executable).parent / "snakemake"
+SCALES = ("smoke", "laptop", "workstation", "paper")
+
+
+def snakemake(*arguments, results: Path, **config) -> subprocess.CompletedProcess:
+    options = [f"{key}={value}" for key, value in (config | {"results": results}).items()]
+    return subprocess.run(
+        [SNAKEMAKE, "--cores", "2", *arguments, "--config", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def plan(results: Path, *targets, **config) -> str:
+    run = snakemake(*targets, "-n", "--nolock", results=results, **config)
+    assert run.returncode == 0, run.stderr
+    return run.stdout + run.stderr
+
+
+def jobs(text: str) -> dict[str, int]:
+    """Snakemake's job statistics."""
+    table = text.split("Job stats:")[1].split("total")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.M)}
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    """A copy of the configuration, to be edited."""
+    return shutil.copytree(CONFIG, tmp_path / "config")
+
+
+def edit(path: Path, change) -> None:
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_resolves(scale, tmp_path):
+    counts = jobs(plan(tmp_path, scale=scale))
+    seeds = len(yaml.safe_load((CONFIG / f"{scale}.yaml").read_text())["seeds"]["report"])
+    assert counts["train"] == (12 + 3) * seeds
+    assert counts["judge"] == 13 * seeds
+    assert counts["grade"] == 4 * seeds
+
+
+def test_one_table_is_one_target(tmp_path):
+    counts = jobs(plan(tmp_path, "table_math_reasoning", scale="laptop"))
+    assert counts["table_math_reasoning"] == 1
+    assert "judge" not in counts
+
+
+def test_tune_gives_every_variant_the_same_budget(tmp_path):
+    text = plan(tmp_path, "tune", scale="laptop")
+    scale = yaml.safe_load((CONFIG / "laptop.yaml").read_text())
+    runs = re.findall(r"training (\S+)-learning_rate=(\S+)-s(\d+) \((\w+)\)", text)
+    for task, options in scale["tasks"].items():
+        tried: dict[str, set] = {}
+        for variant, rate, seed, of in runs:
+            if of == task:
+                tried.setdefault(variant, set()).add((float(rate), int(seed)))
+        rates = options["training"]["tune_learning_rates"]
+        budget = {(rate, seed) for rate in rates for seed in scale["seeds"]["tune"]}
+        assert tried and all(points == budget for points in tried.values())
+
+
+def test_a_row_adds_a_cell_without_code(config, tmp_path):
+    def add(experiments):
+        experiments["tables"]["math_reasoning"]["cells"].append(
+            {"objective": "grpo", "data": "online", "sample_every": 4, "overrides": {"beta": 0.5}}
+        )
+
+    before = jobs(plan(tmp_path, scale="smoke", config_directory=config))
+    edit(config / "experiments.yaml", add)
+    text = plan(tmp_path, scale="smoke", config_directory=config)
+    assert jobs(text)["train"] == before["train"] + 1
+    assert "training grpo-online-every4-beta=0.5-s1" in text
+
+
+def test_a_cell_of_two_tables_is_trained_once(config, tmp_path):
+    def copy_table(experiments):
+        experiments["tables"]["again"] = experiments["tables"]["math_reasoning"]
+
+    before = jobs(plan(tmp_path, scale="smoke", config_directory=config))
+    edit(config / "experiments.yaml", copy_table)
+    after = jobs(plan(tmp_path, scale="smoke", config_directory=config))
+    assert after["train"] == before["train"]
+    assert after["table_again"] == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "expected"),
+    [
+        ("smoke.yaml", lambda c: c.update(sceed=1), r"smoke\.yaml: sceed: .*spelling"),
+        ("smoke.yaml", lambda c: c.pop("seeds"), r"smoke\.yaml: seeds: missing; add"),
+        (
+            "experiments.yaml",
+            lambda c: c["tables"]["math_reasoning"]["cells"][0].update(objective="gppo"),
+            r"experiments\.yaml: tables\.math_reasoning\.cells\.0\.objective.*gppo.*change",
+        ),
+        (
+            "smoke.yaml",
+            lambda c: c.update(learning_rates="nowhere.yaml"),
+            r"nowhere\.yaml: cannot be read .*; check",
+        ),
+    ],
+)
+def test_bad_input_gets_one_line_before_anything_runs(file, change, expected, config, tmp_path):
+    edit(config / file, change)
+    results = tmp_path / "results"
+    run = snakemake("--nolock", results=results, scale="smoke", config_directory=config)
+    assert run.returncode != 0
+    lines = [line for line in run.stderr.splitlines() if "humanline: error:" in line]
+    assert len(lines) == 1
+    assert re.search(expected, lines[0]), lines[0]
+    assert "Traceback" not in run.stderr
+    assert not results.exists()
+
+
+def test_an_unknown_scale_is_one_line(tmp_path):
+    run = snakemake("--nolock", results=tmp_path, scale="huge")
+    assert run.returncode != 0
+    assert "huge.yaml: cannot be read" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.slow
+def test_smoke_scale_end_to_end(tmp_path):
+    """Everything, once: tables, a rerun, a lost and a broken file."""
+    results = tmp_path / "results"
+    run = snakemake("--nolock", results=results, scale="smoke")
+    assert run.returncode == 0, run.stdout + run.stderr
+    tables = results / "smoke" / "tables"
+    for table in ("instruction_following", "math_reasoning"):
+        for suffix in ("csv", "md", "tex"):
+            assert (tables / f"{table}.{suffix}").stat().st_size > 0
+        provenance = json.loads((tables / f"{table}.provenance.json").read_text())
+        assert provenance["seeds"]["report"] == [1]
+        assert provenance["packages"]["trl"] == "1.16.0"
+        assert provenance["seconds_per_stage"]["train"] > 0
+        assert len(provenance["config_hash"]) == 12
+        assert provenance["git"].keys() == {"commit", "modified"}
+        assert provenance["machine"]["cores"] > 0
+    rows = (tables / "instruction_following.csv").read_text().splitlines()
+    assert len(rows) == 1 + 13
+    assert (tables / "math_reasoning_curves.svg").read_text().lstrip().startswith("<?xml")
+
+    started = time.monotonic()
+    again = snakemake("--nolock", results=results, scale="smoke")
+    assert "Nothing to be done" in again.stdout + again.stderr
+    assert time.monotonic() - started < 10
+
+    runs = results / "smoke" / "runs"
+    broken = runs / "math_reasoning" / "grpo-online-every1-s1"
+    (broken / "samples.jsonl").write_text('{"step": 0\n')
+    (broken / "grades.csv").unlink()
+    kept = (tables / "instruction_following.md").stat().st_mtime_ns
+    failed = snakemake("--nolock", results=results, scale="smoke")
+    output = failed.stdout + failed.stderr
+    assert failed.returncode != 0
+    assert "humanline: failed; the last lines of" in output
+    assert re.search(r"samples\.jsonl: line 1: not JSON .*; make it again", output)
+    assert (tables / "instruction_following.md").stat().st_mtime_ns == kept
+    assert (broken / "train.json").exists()
