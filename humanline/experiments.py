@@ -102,7 +102,7 @@ class Row(Strict):
     sync_interval: int | list[int] | None = None
     log_eps_p: float | list[float] | None = None
     log_eps_r: float | list[float] | None = None
-    overrides: dict[str, float] = {}
+    overrides: dict[str, float] = Field({}, description="training options unlike the scale's")
 
     @model_validator(mode="after")
     def _known_overrides(self):
@@ -231,7 +231,6 @@ class Study:
         """The scored completions of a seed's base model, JSON Lines."""
         return self.results / "data" / task / f"offline-s{seed}.jsonl"
 
-
     def resources(self, stage: str) -> dict[str, int]:
         """What a stage's jobs ask of the scheduler."""
         return self.scale.resources.get(stage, Resources()).model_dump()
@@ -302,7 +301,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
     for name, table in experiments.tables.items():
         if table.task not in scale.tasks:
-            raise ConfigError(f"{scale_file}: tasks.{table.task}: missing, but table {name} needs it")
+            raise ConfigError(f"{scale_file}: tasks.{table.task}: missing; table {name} needs it")
     rates_file = scale_file.parent / scale.learning_rates if scale.learning_rates else None
     rates = load_yaml(rates_file).get("chosen", {}) if rates_file else {}
     return Study(scale, experiments, rates, root)

@@ -44,9 +44,7 @@ def _sampled(study: Study, task: str, seed: int) -> list[dict]:
         {
             "prompt": row["prompt"],
             "completions": group,
-            "scores": score(
-                [row["prompt"]] * len(group), group, [row.get("answer")] * len(group)
-            ),
+            "scores": score([row["prompt"]] * len(group), group, [row.get("answer")] * len(group)),
         }
         for row, group in zip(rows, completions, strict=True)
     ]

@@ -49,7 +49,8 @@ def git_state() -> dict:
             return None
 
     commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
-    return {"commit": commit and commit.strip(), "modified": None if status is None else bool(status)}
+    modified = None if status is None else bool(status)
+    return {"commit": commit and commit.strip(), "modified": modified}
 
 
 def _processor() -> str:

@@ -39,9 +39,9 @@ CAPTIONS = {
         "Instruction following: win rate and length-controlled (LC) win rate against the baseline,"
         " in per cent. Ratios are of LC win rates, to the same objective's plain offline and plain"
         " online run. LC win rates are AlpacaEval's formula, fitted without the penalty of its"
-        f" implementation, whose own figures the CSV has as well. {_HOW} Length: characters of an answer. Training:"
-        " wall-clock seconds, with online sampling, but without that of offline data, which is done"
-        " once per seed."
+        f" implementation, whose own figures the CSV has as well. {_HOW} Length: characters of an"
+        " answer. Training: wall-clock seconds, with online sampling, but without that of offline"
+        " data, which is done once per seed."
     ),
     "math_reasoning": (
         "Math reasoning: Pass@1 after the last optimizer step, in per cent, and its difference to"

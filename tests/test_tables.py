@@ -12,6 +12,7 @@ from scipy import stats
 
 from humanline.config import ConfigError
 from humanline.experiments import Cell
+from humanline.length_control import length_controlled_win_rate
 from humanline.table_formats import human_readable
 from humanline.tables import (
     caption,
@@ -172,15 +173,28 @@ def test_instruction_following_has_the_base_model_and_12_variants_in_order(judge
     assert list(instruction["k"].dropna()) == [4] * 6
 
 
-def test_win_rates_are_means_of_the_runs_own_metrics_with_intervals_around_them(
-    judged, instruction
-):
+def refitted(folder) -> float:
+    """A run's length-controlled win rate in per cent, from its annotations."""
+    rows = json.loads((folder / "annotations.json").read_text())
+    columns = [
+        [row["preference"] - 1 for row in rows],
+        [len(row["output_1"]) for row in rows],
+        [len(row["output_2"]) for row in rows],
+    ]
+    return 100 * length_controlled_win_rate(*map(np.array, columns))
+
+
+def test_win_rates_are_means_over_runs_with_intervals_around_them(judged, instruction):
     for variant, group in itertools.groupby(judged, key=lambda run: run[0].variant):
-        metrics = [json.loads((folder / "metrics.json").read_text()) for _, folder in group]
+        folders = [folder for _, folder in group]
+        metrics = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
         own = row(instruction, variant=variant)
         assert own["win_rate"] == pytest.approx(np.mean([m["win_rate"] for m in metrics]))
-        assert own["length_controlled_win_rate"] == pytest.approx(
+        assert own["alpaca_eval_lc_win_rate"] == pytest.approx(
             np.mean([m["length_controlled_winrate"] for m in metrics])
+        )
+        assert own["length_controlled_win_rate"] == pytest.approx(
+            np.mean([refitted(folder) for folder in folders])
         )
         assert own["mean_length"] == 14
     column = "length_controlled_win_rate"
@@ -199,7 +213,7 @@ def test_comparisons_are_with_the_same_objectives_plain_cells(judged, instructio
     assert offline["ratio_to_online"] == pytest.approx(1 / ratio)
     values = {
         data: [
-            json.loads((folder / "metrics.json").read_text())["length_controlled_winrate"]
+            refitted(folder)
             for cell, folder in judged
             if (cell.objective, cell.data, cell.humanline) == ("kto", data, False)
         ]

@@ -16,6 +16,7 @@ import hashlib
 import math
 import random
 from collections import Counter
+from itertools import pairwise
 
 LETTERS = "abcdefgh"
 VOWELS = frozenset("ae")
@@ -49,7 +50,7 @@ def wish_kind(wish: str) -> str:
 def _fraction_of_pairs(line: str, holds) -> float:
     if len(line) < 2:
         return 0.0
-    return sum(holds(a, b) for a, b in zip(line, line[1:], strict=False)) / (len(line) - 1)
+    return sum(holds(a, b) for a, b in pairwise(line)) / (len(line) - 1)
 
 
 def grade_wish(wish: str, line: str) -> float:
