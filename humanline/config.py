@@ -9,16 +9,25 @@ from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 Task = Literal["instruction_following", "math_reasoning"]
 Objective = Literal["dpo", "kto", "grpo"]
 Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "table"]
+Seed = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 TASKS: tuple[str, ...] = get_args(Task)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
 
 class ConfigError(ValueError):
     """The user's input is wrong. The message is one line: file, field and remedy."""
+
+
+def fault(field: str, reason: str) -> PydanticCustomError:
+    """What a validator raises: the faulty field, relative to its model, and reason and remedy."""
+    return PydanticCustomError("fault", "{reason}", {"field": field, "reason": reason})
 
 
 class Strict(BaseModel):
@@ -30,16 +39,23 @@ class Strict(BaseModel):
 class HubSource(Strict):
     """A repository on the Hugging Face hub, or a local folder in the same format."""
 
-    kind: Literal["hub"]
-    repo: str = Field(description="owner/name on the hub, or a local path")
+    kind: Literal["hub"] = Field(description="from the Hugging Face hub or a local folder")
+    repo: str = Field(description="owner/name on the hub, or a local path that starts with / or .")
     revision: str | None = Field(description="commit hash; null for a local path")
     split: str = Field("train", description="split of a dataset; models ignore it")
+
+    @model_validator(mode="after")
+    def _local_path_exists(self):
+        if self.repo.startswith(("/", ".")) and not Path(self.repo).exists():
+            reason = f"no such folder: {self.repo!r}; mend the path, or name an owner/name"
+            raise fault("repo", reason)
+        return self
 
 
 class MiniatureData(Strict):
     """Procedurally generated prompts."""
 
-    kind: Literal["miniature"]
+    kind: Literal["miniature"] = Field(description="procedurally generated")
     train: int = Field(gt=0, description="prompts to train on")
     validation: int = Field(gt=0, description="prompts that tuning evaluates on")
     evaluation: int = Field(gt=0, description="prompts that the tables evaluate on")
@@ -48,51 +64,58 @@ class MiniatureData(Strict):
 class HubData(Strict):
     """Real prompts, and for offline training real scored completions."""
 
-    kind: Literal["hub"]
-    train: HubSource
-    evaluation: HubSource
-    validation: int = Field(256, description="train prompts set aside for tuning")
+    kind: Literal["hub"] = Field(description="from the Hugging Face hub or local folders")
+    train: HubSource = Field(description="the dataset to train on")
+    evaluation: HubSource = Field(description="the dataset that the tables evaluate on")
+    validation: int = Field(256, gt=0, description="train prompts set aside for tuning")
 
 
 class MiniatureModel(Strict):
     """A small Llama that is fine-tuned on procedurally generated completions."""
 
-    kind: Literal["miniature"]
-    hidden_size: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    layers: int = Field(gt=0)
-    heads: int = Field(gt=0)
+    kind: Literal["miniature"] = Field(description="a small Llama, made from nothing")
+    hidden_size: int = Field(gt=0, description="width of the residual stream")
+    intermediate_size: int = Field(gt=0, description="width of the feed-forward layers")
+    layers: int = Field(gt=0, description="transformer layers")
+    heads: int = Field(gt=0, description="attention heads; twice as many divide hidden_size")
     examples: int = Field(gt=0, description="completions to fine-tune on")
-    epochs: float = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
+    epochs: float = Field(gt=0, description="passes over the examples")
+    batch_size: int = Field(gt=0, description="completions per optimizer step")
+    learning_rate: float = Field(gt=0, description="peak learning rate of fine-tuning")
     carelessness: float = Field(
         ge=0, le=1, description="chance that a fine-tuning completion ignores a wish or errs"
     )
+
+    @model_validator(mode="after")
+    def _heads_fit(self):
+        if self.hidden_size % (2 * self.heads):
+            reason = f"{self.hidden_size} is not an even multiple of heads, {self.heads}"
+            raise fault("hidden_size", f"{reason}; change either")
+        return self
 
 
 class ProxyReward(Strict):
     """The miniature's imperfect reward model."""
 
-    kind: Literal["proxy"]
+    kind: Literal["proxy"] = Field(description="for instruction following")
 
 
 class HubReward(HubSource):
     """A reward model on the hub."""
 
-    trust_remote_code: bool = False
+    trust_remote_code: bool = Field(False, description="run code that the repository contains")
 
 
 class VerifiableReward(Strict):
     """1 when math-verify finds the boxed answer equal to the gold answer, else 0."""
 
-    kind: Literal["math_verify"]
+    kind: Literal["math_verify"] = Field(description="for math reasoning")
 
 
 class LocalJudge(Strict):
     """A judge that sees the miniature's gold reward."""
 
-    kind: Literal["gold"]
+    kind: Literal["gold"] = Field(description="for the miniature's data")
     temperature: float = Field(gt=0, description="gold-reward difference that gives odds of e")
     length_bias: float = Field(description="gold reward that a much longer output is worth to it")
 
@@ -100,24 +123,24 @@ class LocalJudge(Strict):
 class OpenAIJudge(Strict):
     """The AlpacaEval 2 judge behind an OpenAI-compatible endpoint."""
 
-    kind: Literal["openai"]
-    model: str
-    base_url: str | None = None
+    kind: Literal["openai"] = Field(description="an OpenAI-compatible endpoint")
+    model: str = Field(description="the endpoint's name of the model")
+    base_url: str | None = Field(None, description="the endpoint; null: OpenAI's own")
 
 
 class Sampling(Strict):
     """How completions are drawn."""
 
-    temperature: float = Field(gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_new_tokens: int = Field(gt=0)
+    temperature: float = Field(gt=0, description="divides the logits")
+    top_p: float = Field(1.0, gt=0, le=1, description="probability mass of the tokens kept")
+    max_new_tokens: int = Field(gt=0, description="tokens of a completion at most")
 
 
 class ObjectiveConfig(Strict):
     """Hyperparameters of one objective. `batch_size` counts pairs (DPO), completions (others)."""
 
     batch_size: int = Field(gt=0, description="per optimizer step, over all devices")
-    beta: float = Field(ge=0)
+    beta: float = Field(ge=0, description="weight of the divergence from the reference model")
     epsilon: float = Field(0.2, gt=0, lt=1, description="GRPO's clip range around a ratio of 1")
     desirable_weight: float = Field(1.0, gt=0, description="KTO's weight of desirable examples")
 
@@ -128,65 +151,111 @@ class Training(Strict):
     steps: int = Field(gt=0, description="optimizer steps of every run")
     evaluate_every: int = Field(gt=0, description="optimizer steps between kept checkpoints")
     group_size: int = Field(8, ge=2, description="completions per prompt")
-    micro_batch_size: int | None = Field(None, description="per device; null: the whole batch")
+    micro_batch_size: PositiveInt | None = Field(
+        None, description="per device and backward pass; null: the whole batch"
+    )
     learning_rate: float = Field(gt=0, description="where tuning chose none")
-    tune_learning_rates: list[float] = Field(min_length=1, description="what tuning tries")
-    warmup_steps: int = Field(ge=0)
-    max_grad_norm: float = 1.0
-    weight_decay: float = 0.01
-    adam_epsilon: float = 1e-5
-    bf16: bool = False
-    gradient_checkpointing: bool = False
-    max_length: int | None = Field(None, description="tokens of prompt and completion")
-    min_score_difference: float = Field(0.01, description="of a pair's chosen over its rejected")
-    sampling: Sampling
-    objectives: dict[Objective, ObjectiveConfig]
+    tune_learning_rates: list[PositiveFloat] = Field(min_length=1, description="what tuning tries")
+    warmup_steps: int = Field(ge=0, description="optimizer steps until the full learning rate")
+    max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's, per unit of learning rate")
+    adam_epsilon: float = Field(1e-5, gt=0, description="added to AdamW's denominator")
+    bf16: bool = Field(False, description="compute in bfloat16")
+    gradient_checkpointing: bool = Field(False, description="recompute activations, save memory")
+    max_length: PositiveInt | None = Field(None, description="tokens of prompt and completion")
+    min_score_difference: float = Field(
+        0.01, ge=0, description="of a pair's chosen over its rejected"
+    )
+    sampling: Sampling = Field(description="how training's completions are drawn")
+    objectives: dict[Objective, ObjectiveConfig] = Field(
+        min_length=1, description="hyperparameters of each objective that a table may use"
+    )
+
+    @model_validator(mode="after")
+    def _batches_fit(self):
+        for name, objective in self.objectives.items():
+            if reason := self.batch_fault(name, objective.batch_size):
+                raise fault(f"objectives.{name}.batch_size", reason)
+        if "kto" in self.objectives and self.micro_batch_size and self.micro_batch_size % 2:
+            raise fault("micro_batch_size", f"{self.micro_batch_size} is odd; KTO needs it even")
+        return self
+
+    def batch_fault(self, objective: str, size: int) -> str | None:
+        """What is wrong with an objective's batch size, and the remedy; None if nothing is."""
+        factors = {"training.micro_batch_size": self.micro_batch_size or 1}
+        if objective == "grpo":
+            factors["training.group_size"] = self.group_size
+        for name, factor in factors.items():
+            if size % factor:
+                return f"{size} is not a multiple of {name}, {factor}; change either"
+        if objective == "kto" and size % 2:
+            return f"{size} is odd; KTO pairs desirable with undesirable examples: make it even"
+        return None
 
 
 class TaskConfig(Strict):
     """One task at one scale."""
 
-    data: Annotated[MiniatureData | HubData, Field(discriminator="kind")]
-    base_model: Annotated[MiniatureModel | HubSource, Field(discriminator="kind")]
-    reward: Annotated[ProxyReward | HubReward | VerifiableReward, Field(discriminator="kind")]
-    judge: Annotated[LocalJudge | OpenAIJudge, Field(discriminator="kind")] | None = None
-    training: Training
-    evaluation: Sampling
+    data: MiniatureData | HubData = Field(discriminator="kind", description="its prompts")
+    base_model: MiniatureModel | HubSource = Field(
+        discriminator="kind", description="the model that training starts from"
+    )
+    reward: ProxyReward | HubReward | VerifiableReward = Field(
+        discriminator="kind", description="what scores completions for training"
+    )
+    judge: Annotated[LocalJudge | OpenAIJudge, Field(discriminator="kind")] | None = Field(
+        None, description="what compares outputs with the references, where tables need it"
+    )
+    training: Training = Field(description="what all runs share")
+    evaluation: Sampling = Field(description="how the completions of the tables are drawn")
 
 
 class Seeds(Strict):
     """Reporting seeds fill the tables; tuning seeds choose learning rates and nothing else."""
 
-    report: list[int] = Field(min_length=1)
-    tune: list[int] = Field(min_length=1)
+    report: list[Seed] = Field(min_length=1, description="seeds that the tables report")
+    tune: list[Seed] = Field(min_length=1, description="seeds that choose learning rates")
 
     @model_validator(mode="after")
     def _disjoint(self):
         if both := set(self.report) & set(self.tune):
-            raise ValueError(f"report and tune share {sorted(both)}; use other seeds for one")
+            raise fault("tune", f"shares {sorted(both)} with seeds.report; use other seeds")
         return self
 
 
 class Resources(Strict):
     """What a stage's jobs ask of the scheduler."""
 
-    gpu: int = Field(0, ge=0)
-    mem_mb: int = Field(3000, gt=0)
+    gpu: int = Field(0, ge=0, description="GPUs")
+    mem_mb: int = Field(3000, gt=0, description="main memory, megabytes")
     runtime: int = Field(60, gt=0, description="minutes")
 
 
 class Scale(Strict):
     """One file of workflow/config."""
 
-    scale: str
-    description: str
-    seeds: Seeds
-    bootstrap_replicates: int = Field(2000, gt=0)
+    scale: str = Field(
+        pattern=r"^[\w.-]+$", description="its name: of this file, and of its folder of results"
+    )
+    description: str = Field(description="one line: what it is for")
+    seeds: Seeds = Field(description="seeds of the runs")
+    bootstrap_replicates: int = Field(2000, gt=0, description="resamples behind each interval")
     learning_rates: str | None = Field(
         None, description="file of tuned learning rates, relative to this file"
     )
-    resources: dict[Stage, Resources] = {}
-    tasks: dict[Task, TaskConfig]
+    resources: dict[Stage, Resources] = Field({}, description="what each stage's jobs ask for")
+    tasks: dict[Task, TaskConfig] = Field(min_length=1, description="the tasks, by name")
+
+    @model_validator(mode="after")
+    def _fits_the_tasks(self):
+        for task, wrong in (("instruction_following", "math_verify"), ("math_reasoning", "proxy")):
+            if task in self.tasks and self.tasks[task].reward.kind == wrong:
+                right = "hub or proxy" if wrong == "math_verify" else "math_verify"
+                raise fault(f"tasks.{task}.reward.kind", f"{wrong} does not fit; use {right}")
+        task = self.tasks.get("instruction_following")
+        if task and task.judge is None:
+            raise fault("tasks.instruction_following.judge", "missing; add a judge, gold or openai")
+        return self
 
 
 def load_yaml(path: Path) -> dict:
@@ -208,22 +277,53 @@ def validate(model: type[BaseModel], content: dict, path: Path):
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_fault(error)}") from None
+        faults = [(_field(detail, content), detail) for detail in error.errors()]
+        raise ConfigError(f"{path}: {_first_fault(faults)}") from None
 
 
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    field = ".".join(str(part) for part in fault["loc"]) or "(file)"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    match fault["type"]:
+def _field(detail: ErrorDetails, content) -> tuple[str, ...]:
+    """The path of a fault as the file has it, without pydantic's names of union branches."""
+    field = []
+    *parents, last = detail["loc"] or ("(file)",)
+    for part in parents:
+        try:
+            content = content[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        field.append(str(part))
+    inside = isinstance(content, dict) and last in content
+    inside |= isinstance(content, list) and isinstance(last, int)
+    if inside or detail["type"] in ("missing", "extra_forbidden") or not detail["loc"]:
+        field.append(str(last))
+    return tuple(field)
+
+
+def _first_fault(faults: list[tuple[tuple[str, ...], ErrorDetails]]) -> str:
+    """One line about the first fault. Of a union's branches, the one that got furthest tells."""
+    first = faults[0][0]
+    others = len({field for field, _ in faults if field[: len(first)] != first})
+    more = f" (and {others} more)" if others else ""
+    inner = [fault for fault in faults if fault[0][: len(first)] == first]
+    path, detail = max(inner, key=lambda fault: len(fault[0]))
+    field = ".".join(path)
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "fault":
+            parents = "" if path == ("(file)",) else f"{field}."
+            return f"{parents}{context['field']}: {context['reason']}{more}"
         case "extra_forbidden":
             return f"{field}: unknown key; remove it or mend its spelling{more}"
         case "missing":
             return f"{field}: missing; add this key{more}"
+        case "union_tag_not_found":
+            return f"{field}.kind: missing; add this key{more}"
+        case "union_tag_invalid":
+            tags = f"use one of {context['expected_tags']}"
+            return f"{field}.kind: {context['tag']!r} is unknown; {tags}{more}"
         case _:
-            given = str(fault.get("input"))
+            given = " ".join(str(detail.get("input")).split())
             given = given if len(given) < 60 else given[:57] + "..."
-            return f"{field}: {fault['msg']}, but the file says {given!r}; change it{more}"
+            return f"{field}: {detail['msg']}, but the file says {given!r}; change it{more}"
 
 
 def load_scale(path: Path) -> Scale:

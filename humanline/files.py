@@ -33,10 +33,17 @@ def read_json(path: Path):
 
 def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
     """Read JSON Lines whose rows have `fields`, or raise a `ConfigError` that names the line."""
-    rows = [_parse(path, line, n) for n, line in enumerate(_read(path).splitlines(), 1) if line]
-    for number, row in enumerate(rows, 1):
+    rows = []
+    # Not splitlines: JSON may contain the other characters that Python takes for line breaks.
+    for number, line in enumerate(_read(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        row = _parse(path, line, number)
+        if not isinstance(row, dict):
+            raise ConfigError(f"{path}: line {number}: not an object; make it again")
         if missing := [field for field in fields if field not in row]:
             raise ConfigError(f"{path}: line {number}: no field {missing[0]!r}; add it")
+        rows.append(row)
     if not rows:
         raise ConfigError(f"{path}: empty; make it again")
     return rows

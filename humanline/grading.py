@@ -1,9 +1,8 @@
 """Grading of math: is the answer in ``\\boxed{}`` equal to the gold answer?"""
 
-import re
 from functools import lru_cache
 
-_LAST_BOX = re.compile(r"\\boxed\{(?:[^{}]|\{[^{}]*\})*\}")
+_BOX = "\\boxed{"
 
 
 def is_correct(completion: str, answer: str) -> bool:
@@ -13,8 +12,21 @@ def is_correct(completion: str, answer: str) -> bool:
         completion: the model's text.
         answer: the gold answer, LaTeX without delimiters.
     """
-    boxes = _LAST_BOX.findall(completion)
-    return bool(boxes) and _equal(boxes[-1], answer)
+    box = _last_box(completion)
+    return box is not None and _equal(box, answer)
+
+
+def _last_box(completion: str) -> str | None:
+    """The last ``\\boxed{...}`` whose braces match, which answers nest deeply; None without one."""
+    start = completion.rfind(_BOX)
+    while start >= 0:
+        depth = 0
+        for end in range(start + len(_BOX) - 1, len(completion)):
+            depth += {"{": 1, "}": -1}.get(completion[end], 0)
+            if depth == 0:
+                return completion[start : end + 1]
+        start = completion.rfind(_BOX, 0, start)
+    return None
 
 
 @lru_cache(maxsize=100_000)

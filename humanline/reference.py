@@ -15,12 +15,14 @@ def copy_weights(source: torch.nn.Module, target: torch.nn.Module) -> None:
     Raises:
         ValueError: if the two models are not of the same architecture.
     """
+    pairs = []
     for kind in ("named_parameters", "named_buffers"):
         ours, theirs = dict(getattr(target, kind)()), dict(getattr(source, kind)())
-        if ours.keys() != theirs.keys():
+        if {n: t.shape for n, t in ours.items()} != {n: t.shape for n, t in theirs.items()}:
             raise ValueError("the reference must have the architecture of the policy")
-        for name, tensor in ours.items():
-            tensor.copy_(theirs[name])
+        pairs += [(tensor, theirs[name]) for name, tensor in ours.items()]
+    for tensor, new in pairs:
+        tensor.copy_(new)
 
 
 def save_reference(reference: torch.nn.Module, checkpoint: Path) -> None:

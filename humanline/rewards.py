@@ -43,8 +43,12 @@ def _hub_reward(config: HubReward) -> Score:
         model = AutoModelForSequenceClassification.from_pretrained(
             config.repo, dtype=torch.bfloat16, device_map="auto", use_safetensors=True, **options
         )
-    except OSError as error:
-        raise ConfigError(f"reward model {config.repo}: {str(error).splitlines()[0]}") from None
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"reward model {config.repo}: cannot be loaded ({reason}); "
+            "check the network, or set repo to a local copy and revision to null"
+        ) from None
     model.eval()
 
     @torch.no_grad()

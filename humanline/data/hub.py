@@ -22,27 +22,51 @@ def load(source: HubSource):
 def splits(task: str, config: HubData) -> dict[str, list[dict]]:
     """Rows of every split, in the form the miniature's have (see `miniature.splits`)."""
     read = _math_row if task == "math_reasoning" else _instruction_row
-    train = [read(row) for row in load(config.train)]
-    evaluation = [read(row) for row in load(config.evaluation)]
-    held_out = train[: config.validation]
+    held_out, train = _divide(config)
+    validation = [_read(config.train, read, row) for row in held_out]
     return {
-        "train": train[config.validation :],
-        "validation": [row for row in held_out if task == "math_reasoning" or row["reference"]],
-        "evaluation": evaluation,
+        "train": [_read(config.train, read, row) for row in train],
+        # A judge cannot compare with an empty reference.
+        "validation": [row for row in validation if row.get("reference") != ""],
+        "evaluation": [_read(config.evaluation, read, row) for row in load(config.evaluation)],
     }
 
 
 def groups(config: HubData) -> Iterator[dict]:
-    """Scored groups of the training set: prompt, all completions and the reward model's scores.
+    """Scored groups of the training split: prompt, all completions and the reward model's scores.
 
     princeton-nlp's UltraFeedback sets name them `all_generated_responses` and `all_rm_scores`.
     """
-    for row in load(config.train):
-        yield {
-            "prompt": row["prompt"],
-            "completions": row["all_generated_responses"],
-            "scores": row["all_rm_scores"],
-        }
+    _, train = _divide(config)
+    for row in train:
+        yield _read(config.train, _group, row)
+
+
+def _divide(config: HubData) -> tuple[list[dict], list[dict]]:
+    """The rows set aside for tuning, and those to train on."""
+    rows = list(load(config.train))
+    if len(rows) <= config.validation:
+        raise ConfigError(
+            f"dataset {config.train.repo}: {len(rows)} rows; set validation below that number"
+        )
+    return rows[: config.validation], rows[config.validation :]
+
+
+def _read(source: HubSource, read, row: dict) -> dict:
+    try:
+        return read(row)
+    except KeyError as error:
+        raise ConfigError(
+            f"dataset {source.repo}: no field {error}; choose a dataset that has it"
+        ) from None
+
+
+def _group(row: dict) -> dict:
+    return {
+        "prompt": row["prompt"],
+        "completions": row["all_generated_responses"],
+        "scores": row["all_rm_scores"],
+    }
 
 
 def _instruction_row(row: dict) -> dict:

@@ -36,11 +36,16 @@ def pairs(groups: Iterable[dict], min_difference: float) -> list[dict]:
 
 
 def labelled(groups: Iterable[dict], min_difference: float) -> list[dict]:
-    """TRL's unpaired rows: each pair's chosen completion as desirable, its rejected one as not."""
+    """TRL's unpaired rows: each pair's chosen completion as desirable, its rejected one as not.
+
+    All desirable rows come first. TRL pairs a prompt with its neighbour's completion for KTO's KL
+    term, and neighbours of the same prompt would not be mismatched.
+    """
+    paired = pairs(groups, min_difference)
     return [
         {"prompt": row["prompt"], "completion": row[key], "label": key == "chosen"}
-        for row in pairs(groups, min_difference)
         for key in ("chosen", "rejected")
+        for row in paired
     ]
 
 

@@ -442,6 +442,20 @@ def test_offline_grpo_trains_on_the_stored_completions_with_their_scores(
         assert (score > mean) == (advantage > 0)
 
 
+def test_offline_kto_pairs_a_prompt_with_another_prompts_completion(model, tokenizer, tmp_path):
+    """TRL pairs neighbours within a batch, before it shuffles."""
+    prompts = [f"{i}+{i}" for i in range(8)]
+    groups = [
+        {"prompt": prompt, "completions": [prompt, f"{prompt}="], "scores": [1.0, 0.0]}
+        for prompt in prompts
+    ]
+    trainer = make_trainer("kto", model, tokenizer, rows("kto", groups), tmp_path)
+    for row in trainer.train_dataset:
+        prompt = tokenizer.decode(row["prompt_ids"], skip_special_tokens=True)
+        mismatched = tokenizer.decode(row["KL_completion_ids"], skip_special_tokens=True)
+        assert prompt != mismatched.rstrip("=")
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_metrics_of_trl_stay_and_humanline_adds_its_own(
     objective, model_folder, tokenizer, groups, tmp_path

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -17,14 +19,13 @@ SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 SCALES = ("smoke", "laptop", "workstation", "paper")
 
 
-def snakemake(*arguments, results: Path, **config) -> subprocess.CompletedProcess:
+def command(*arguments, results: Path, **config) -> list:
     options = [f"{key}={value}" for key, value in (config | {"results": results}).items()]
-    return subprocess.run(
-        [SNAKEMAKE, "--cores", "2", *arguments, "--config", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    return [SNAKEMAKE, "--cores", "2", *arguments, "--config", *options]
+
+
+def snakemake(*arguments, **config) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments, **config), cwd=ROOT, capture_output=True, text=True)
 
 
 def plan(results: Path, *targets, **config) -> str:
@@ -140,12 +141,60 @@ def test_an_unknown_scale_is_one_line(tmp_path):
     assert "Traceback" not in run.stderr
 
 
+def test_snakemakes_linter_has_no_complaints():
+    """It asks for a log on every rule, among other things."""
+    lint = subprocess.run([SNAKEMAKE, "--lint"], cwd=ROOT, capture_output=True, text=True)
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+def kill_a_job_half_way(console: Path, *, results: Path, **config) -> Path:
+    """Run everything until a training job has kept a checkpoint; kill it; return the checkpoint.
+
+    Snakemake then ends by itself. `console` is the file that its output goes to.
+    """
+    with open(console, "w") as output:
+        workflow = subprocess.Popen(
+            command("--nolock", results=results, **config),
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    # The last file of a checkpoint that is taken in the middle of a rollout.
+    pattern = "smoke/runs/math_reasoning/*/checkpoints/*/checkpoint-4/rollout-0.pt"
+    while workflow.poll() is None:
+        time.sleep(0.005)
+        for rollout in filter(zipfile.is_zipfile, results.glob(pattern)):
+            checkpoint = rollout.parent
+            run = checkpoint.parents[2]
+            kill_process(workflow.pid, argument=run.name)
+            if not (run / "train.json").exists():  # it had not ended just before
+                workflow.wait(timeout=120)
+                return checkpoint
+    pytest.fail(f"no job was killed:\n{console.read_text()}")
+
+
+def kill_process(ancestor: int, argument: str) -> None:
+    for process in psutil.Process(ancestor).children(recursive=True):
+        try:
+            if argument in process.cmdline():
+                process.kill()
+        except psutil.NoSuchProcess:
+            pass
+
+
 @pytest.mark.slow
-def test_smoke_scale_end_to_end(tmp_path):
-    """Everything, once: tables, a rerun, a lost and a broken file."""
+def test_smoke_scale_end_to_end(config, tmp_path):
+    """Everything, once: a killed job, tables, a rerun, a changed option, a broken file."""
     results = tmp_path / "results"
-    run = snakemake("--nolock", results=results, scale="smoke")
+    study = {"results": results, "scale": "smoke", "config_directory": config}
+    checkpoint = kill_a_job_half_way(tmp_path / "console.txt", **study)
+    state = checkpoint / "trainer_state.json"
+    saved = state.stat().st_mtime_ns
+    run = snakemake("--nolock", **study)
     assert run.returncode == 0, run.stdout + run.stderr
+    assert json.loads((checkpoint.parents[2] / "train.json").read_text())["steps"] == 8
+    assert state.stat().st_mtime_ns == saved  # it went on from there, and did not start anew
+
     tables = results / "smoke" / "tables"
     for table in ("instruction_following", "math_reasoning"):
         for suffix in ("csv", "md", "tex"):
@@ -162,16 +211,24 @@ def test_smoke_scale_end_to_end(tmp_path):
     assert (tables / "math_reasoning_curves.svg").read_text().lstrip().startswith("<?xml")
 
     started = time.monotonic()
-    again = snakemake("--nolock", results=results, scale="smoke")
+    again = snakemake("--nolock", **study)
     assert "Nothing to be done" in again.stdout + again.stderr
     assert time.monotonic() - started < 10
+
+    scale = (config / "smoke.yaml").read_text()
+    edit(
+        config / "smoke.yaml",
+        lambda c: c["tasks"]["math_reasoning"]["evaluation"].update(temperature=0.8),
+    )
+    assert set(jobs(plan(**study))) == {"generate", "grade", "table_math_reasoning", "all"}
+    (config / "smoke.yaml").write_text(scale)
 
     runs = results / "smoke" / "runs"
     broken = runs / "math_reasoning" / "grpo-online-every1-s1"
     (broken / "samples.jsonl").write_text('{"step": 0\n')
     (broken / "grades.csv").unlink()
     kept = (tables / "instruction_following.md").stat().st_mtime_ns
-    failed = snakemake("--nolock", results=results, scale="smoke")
+    failed = snakemake("--nolock", **study)
     output = failed.stdout + failed.stderr
     assert failed.returncode != 0
     assert "humanline: failed; the last lines of" in output

@@ -1,0 +1,185 @@
+"""Tiny local folders in exactly the format of the hub's datasets."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from humanline.config import ConfigError, HubData, HubSource
+from humanline.data import hub
+
+COMPLETIONS = ["first", "second ☃", "third\nline", "", "fifth"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+
+
+def preference_row(i: int) -> dict:
+    """A row as in princeton-nlp/llama3-ultrafeedback-armorm."""
+    user = {"content": f"prompt {i}", "role": "user"}
+    scores = [0.1 + i, 0.25, -0.5, 0.125, 0.0625]
+    best, worst = scores.index(max(scores)), scores.index(min(scores))
+    return {
+        "prompt_id": f"{i:064x}",
+        "prompt": f"prompt {i}",
+        "all_generated_responses": [f"{text} {i}" for text in COMPLETIONS],
+        "all_rm_scores": scores,
+        "chosen": [user, {"content": f"{COMPLETIONS[best]} {i}", "role": "assistant"}],
+        "rejected": [user, {"content": f"{COMPLETIONS[worst]} {i}", "role": "assistant"}],
+    }
+
+
+def math_row(i: int) -> dict:
+    """A row as in HuggingFaceH4/MATH-500."""
+    return {
+        "problem": f"What is ${i}+\\frac{{1}}{{2}}$?",
+        "solution": f"It is \\boxed{{{i}.5}}.",
+        "answer": f"{i}.5",
+        "subject": "Algebra",
+        "level": 1 + i % 5,
+        "unique_id": f"test/algebra/{i}.json",
+    }
+
+
+def alpaca_row(i: int) -> dict:
+    """A row as in tatsu-lab/alpaca_eval."""
+    return {
+        "instruction": f"instruction {i}",
+        "output": f"output {i}",
+        "generator": "text_davinci_003",
+        "dataset": "helpful_base",
+    }
+
+
+def write(folder, name: str, rows: list[dict]) -> str:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(folder)
+
+
+def source(repo: str, split: str = "train") -> HubSource:
+    return HubSource(kind="hub", repo=repo, revision=None, split=split)
+
+
+PREFERENCE_FILES = ["train.jsonl", "data/train-00000-of-00001.parquet"]
+
+
+@pytest.fixture(params=PREFERENCE_FILES)
+def instruction(request, tmp_path) -> HubData:
+    train = write(tmp_path / "uf", request.param, [preference_row(i) for i in range(12)])
+    evaluation = write(tmp_path / "alpaca", "alpaca_eval.json", [alpaca_row(i) for i in range(5)])
+    return HubData(
+        kind="hub", train=source(train), evaluation=source(evaluation, "test"), validation=4
+    )
+
+
+@pytest.fixture(params=["jsonl", "parquet"])
+def math(request, tmp_path) -> HubData:
+    train = write(tmp_path / "math", f"train.{request.param}", [math_row(i) for i in range(9)])
+    test = [math_row(100 + i) for i in range(3)]
+    evaluation = write(tmp_path / "math500", f"test.{request.param}", test)
+    return HubData(
+        kind="hub", train=source(train), evaluation=source(evaluation, "test"), validation=2
+    )
+
+
+def test_instruction_following(instruction):
+    rows = hub.splits("instruction_following", instruction)
+    assert {split: len(r) for split, r in rows.items()} == {
+        "train": 8,
+        "validation": 4,
+        "evaluation": 5,
+    }
+    assert rows["evaluation"][2] == {"prompt": "instruction 2", "reference": "output 2"}
+    assert rows["validation"] == [
+        {"prompt": f"prompt {i}", "reference": preference_row(i)["chosen"][-1]["content"]}
+        for i in range(4)
+    ]
+    assert [row["prompt"] for row in rows["train"]] == [f"prompt {i}" for i in range(4, 12)]
+
+
+def test_math(math):
+    rows = hub.splits("math_reasoning", math)
+    assert [row["answer"] for row in rows["validation"]] == ["0.5", "1.5"]
+    assert [row["answer"] for row in rows["train"]] == [f"{i}.5" for i in range(2, 9)]
+    assert rows["evaluation"] == [
+        {"prompt": math_row(i)["problem"], "answer": f"{i}.5"} for i in range(100, 103)
+    ]
+
+
+def test_splits_are_json(instruction, math):
+    for task, config in (("instruction_following", instruction), ("math_reasoning", math)):
+        rows = hub.splits(task, config)
+        assert json.loads(json.dumps(rows)) == rows
+
+
+def test_groups_are_the_stored_completions_and_scores(instruction):
+    groups = list(hub.groups(instruction))
+    assert groups[0].keys() == {"prompt", "completions", "scores"}
+    by_prompt = {group["prompt"]: group for group in groups}
+    for i in range(4, 12):
+        row = preference_row(i)
+        assert by_prompt[row["prompt"]]["completions"] == row["all_generated_responses"]
+        assert by_prompt[row["prompt"]]["scores"] == row["all_rm_scores"]
+    assert json.loads(json.dumps(groups)) == groups
+
+
+def test_offline_training_does_not_see_validation_prompts(instruction):
+    """Tuning is evaluated on `validation`, so those prompts must be in no training data."""
+    held_out = {
+        row["prompt"] for row in hub.splits("instruction_following", instruction)["validation"]
+    }
+    assert not held_out & {group["prompt"] for group in hub.groups(instruction)}
+
+
+def test_an_empty_reference_leaves_validation(tmp_path):
+    rows = [preference_row(i) for i in range(6)]
+    rows[1]["chosen"][-1] = {"content": "", "role": "assistant"}
+    train = source(write(tmp_path / "uf", "train.jsonl", rows))
+    config = HubData(kind="hub", train=train, evaluation=train, validation=3)
+    validation = hub.splits("instruction_following", config)["validation"]
+    assert [row["prompt"] for row in validation] == ["prompt 0", "prompt 2"]
+
+
+def fault(read) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read()
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("repo", ["humanline-tests/there-is-no-such-data", "no-such-folder"])
+def test_a_missing_repository_is_one_line_that_names_it(repo):
+    assert repo in fault(lambda: hub.load(source(repo)))
+
+
+def test_a_missing_split_is_one_line_that_names_the_repository(tmp_path):
+    repo = write(tmp_path / "math", "train.jsonl", [math_row(0)])
+    assert repo in fault(lambda: hub.load(source(repo, "no_such_split")))
+
+
+def test_an_empty_folder_is_one_line_that_names_it(tmp_path):
+    assert str(tmp_path) in fault(lambda: hub.load(source(str(tmp_path))))
+
+
+def test_another_datasets_columns_are_one_line_that_names_repository_and_field(tmp_path):
+    repo = write(tmp_path / "other", "train.jsonl", [{"question": "1+2", "answer": "3"}] * 3)
+    config = HubData(kind="hub", train=source(repo), evaluation=source(repo), validation=1)
+    message = fault(lambda: hub.splits("math_reasoning", config))
+    assert repo in message and "problem" in message
+
+
+def test_setting_aside_every_prompt_is_refused(tmp_path):
+    repo = write(tmp_path / "math", "train.jsonl", [math_row(i) for i in range(3)])
+    config = HubData(kind="hub", train=source(repo), evaluation=source(repo), validation=3)
+    assert "validation" in fault(lambda: hub.splits("math_reasoning", config))

@@ -1,0 +1,90 @@
+import pytest
+
+from humanline.config import MiniatureData
+from humanline.data import miniature, wishes
+from humanline.grading import is_correct
+
+TASKS = ("instruction_following", "math_reasoning")
+SIZES = {"train": 200, "validation": 30, "evaluation": 50}
+
+
+def splits(task: str, **sizes) -> dict[str, list[dict]]:
+    return miniature.splits(task, MiniatureData(kind="miniature", **SIZES | sizes))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_splits_have_the_asked_sizes(task):
+    assert {split: len(rows) for split, rows in splits(task).items()} == SIZES
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_prompt_occurs_twice(task):
+    prompts = [row["prompt"] for rows in splits(task).values() for row in rows]
+    assert len(prompts) == len(set(prompts))
+
+
+@pytest.mark.parametrize(("task", "field"), [(TASKS[0], "reference"), (TASKS[1], "answer")])
+def test_rows_have_the_fields_of_their_task(task, field):
+    for rows in splits(task).values():
+        for row in rows:
+            assert row.keys() == {"prompt", field}
+            assert all(type(text) is str and text for text in row.values())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_splits_are_deterministic(task):
+    assert splits(task) == splits(task)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_other_seeds_are_drawn_from_other_prompts(task):
+    first = miniature.fine_tuning_rows(task, 50, 0.4, 1, set())
+    assert first == miniature.fine_tuning_rows(task, 50, 0.4, 1, set())
+    assert first != miniature.fine_tuning_rows(task, 50, 0.4, 2, set())
+
+
+def test_too_many_prompts_are_refused(monkeypatch):
+    monkeypatch.setattr(wishes, "sample_prompt", lambda rng: f"{rng.choice('abc')}+ ~ L")
+    with pytest.raises(ValueError, match="only 3 different prompts"):
+        splits("instruction_following")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_fine_tuning_avoids_the_held_out_prompts(task):
+    usual = miniature.fine_tuning_rows(task, 300, 0.4, 1, set())
+    avoid = {row["prompt"] for row in usual[::3]}
+    rows = miniature.fine_tuning_rows(task, 300, 0.4, 1, avoid)
+    assert len(rows) == 300
+    assert not avoid & {row["prompt"] for row in rows}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("count", [1, 17, 128])
+def test_fine_tuning_rows_are_as_many_as_asked(task, count):
+    rows = miniature.fine_tuning_rows(task, count, 0.4, 1, set())
+    assert len(rows) == count
+    assert all(row.keys() == {"prompt", "completion"} for row in rows)
+
+
+def test_carelessness_is_the_rate_of_wrong_sums():
+    answers = {row["prompt"]: row["answer"] for row in miniature._draw("math_reasoning", 800, 1)}
+    for carelessness in (0.0, 0.4, 1.0):
+        rows = miniature.fine_tuning_rows("math_reasoning", 400, carelessness, 1, set())
+        wrong = [not is_correct(row["completion"], answers[row["prompt"]]) for row in rows]
+        assert sum(wrong) / len(wrong) == pytest.approx(carelessness, abs=0.08)
+
+
+def test_carelessness_costs_gold():
+    def gold(carelessness):
+        rows = miniature.fine_tuning_rows("instruction_following", 400, carelessness, 1, set())
+        return sum(wishes.gold_reward(row["prompt"], row["completion"]) for row in rows) / 400
+
+    assert gold(0.0) > gold(0.45) + 0.05 > gold(1.0) + 0.1
+
+
+def test_references_are_better_than_the_base_models_teacher():
+    rows = splits("instruction_following")["train"]
+    reference = sum(wishes.gold_reward(row["prompt"], row["reference"]) for row in rows) / len(rows)
+    taught = miniature.fine_tuning_rows("instruction_following", 200, 0.45, 1, set())
+    gold = sum(wishes.gold_reward(row["prompt"], row["completion"]) for row in taught) / 200
+    assert reference > gold + 0.03

@@ -1,0 +1,91 @@
+import json
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from humanline import provenance
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A source tree of our own: `provenance` believes that it lies there."""
+    tree = tmp_path / "tree"
+    (tree / "humanline").mkdir(parents=True)
+    file = tree / "humanline" / "provenance.py"
+    file.write_text("x = 1\n")
+    monkeypatch.setattr(provenance, "__file__", str(file))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    return tree
+
+
+def git(tree: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    command = ["git", "-C", str(tree), *identity, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(checkout):
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
+    git(checkout, "init", "-q")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-q", "-m", "first")
+    return checkout
+
+
+def test_describe_says_code_versions_and_machine():
+    content = provenance.describe()
+    assert content.keys() == {"git", "packages", "machine"}
+    assert content["git"].keys() == {"commit", "modified"}
+    assert content["machine"].keys() == {"platform", "python", "processor", "cores"}
+    assert content["machine"]["cores"] >= 1
+    assert json.loads(json.dumps(content)) == content
+
+
+def test_versions_are_the_installed_ones():
+    packages = provenance.describe()["packages"]
+    assert packages == {name: version(name) for name in provenance.PACKAGES}
+    assert {"humanline", "torch", "transformers", "trl", "math-verify"} <= packages.keys()
+
+
+def test_a_clean_tree(repository):
+    commit = git(repository, "rev-parse", "HEAD")
+    assert provenance.git_state() == {"commit": commit, "modified": False}
+
+
+def test_a_changed_file_is_noticed(repository):
+    (repository / "humanline" / "provenance.py").write_text("x = 2\n")
+    assert provenance.git_state()["modified"] is True
+
+
+def test_files_git_does_not_know_are_no_change(repository):
+    (repository / "notes.txt").write_text("mine")
+    assert provenance.git_state()["modified"] is False
+
+
+def test_outside_git_the_commit_is_unknown(checkout):
+    assert provenance.git_state() == {"commit": None, "modified": None}
+    assert provenance.describe()["git"] == {"commit": None, "modified": None}
+
+
+def test_without_git_the_commit_is_unknown(checkout, monkeypatch):
+    monkeypatch.setenv("PATH", str(checkout))
+    assert provenance.git_state() == {"commit": None, "modified": None}
+
+
+def test_the_working_directory_does_not_matter(repository, tmp_path, monkeypatch):
+    before = provenance.git_state()
+    monkeypatch.chdir(tmp_path)
+    assert provenance.git_state() == before
+
+
+def test_a_machine_without_proc_is_described(monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    assert isinstance(provenance.describe()["machine"]["processor"], str)

@@ -1,0 +1,132 @@
+import copy
+
+import pytest
+import torch
+from transformers import TrainerState
+
+from humanline.data.vocabulary import build_model
+from humanline.reference import SyncReference, copy_weights, load_reference, save_reference
+
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2}
+
+
+def normed(seed: int) -> torch.nn.Module:
+    """A module with parameters and buffers, persistent and not."""
+    torch.manual_seed(seed)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    module.register_buffer("scratch", torch.randn(2), persistent=False)
+    module[1].running_mean.normal_()
+    return module
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+@pytest.fixture
+def other():
+    return build_model(**SMALL, seed=9)
+
+
+def test_copying_makes_the_models_equal(model, other):
+    assert not same(model, other)
+    before = copy.deepcopy(model)
+    copy_weights(model, other)
+    assert same(model, other)
+    assert same(model, before)
+
+
+def test_the_copy_is_of_values(model, other):
+    copy_weights(model, other)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.add_(1)
+    assert not same(model, other)
+
+
+def test_copying_is_in_place(model, other):
+    places = [p.data_ptr() for p in other.parameters()]
+    copy_weights(model, other)
+    assert [p.data_ptr() for p in other.parameters()] == places
+
+
+def test_buffers_are_copied_too_persistent_or_not():
+    source, target = normed(1), normed(2)
+    copy_weights(source, target)
+    assert torch.equal(target[1].running_mean, source[1].running_mean)
+    assert torch.equal(target.scratch, source.scratch)
+
+
+def test_no_gradient_flows_through_the_copy(model, other):
+    copy_weights(model, other)
+    assert all(p.grad_fn is None and p.grad is None for p in other.parameters())
+    assert all(p.is_leaf for p in other.parameters())
+
+
+def test_a_copy_between_types_of_number_keeps_the_targets(model, other):
+    other.to(torch.bfloat16)
+    copy_weights(model, other)
+    assert {p.dtype for p in other.parameters()} == {torch.bfloat16}
+    assert torch.equal(
+        other.model.embed_tokens.weight, model.model.embed_tokens.weight.to(torch.bfloat16)
+    )
+
+
+def test_another_depth_is_refused_and_nothing_is_copied(model):
+    deeper = build_model(**SMALL | {"layers": 2}, seed=9)
+    before = copy.deepcopy(deeper)
+    for source, target in ((model, deeper), (deeper, model)):
+        with pytest.raises(ValueError, match="architecture"):
+            copy_weights(source, target)
+    assert same(deeper, before)
+
+
+# The last two would be broadcast by Tensor.copy_ without a word.
+@pytest.mark.parametrize("sizes", [((8, 4), (4, 4)), ((1, 4), (3, 4)), ((4, 1), (4, 3))])
+def test_another_width_is_refused(sizes):
+    source, target = (torch.nn.Linear(i, o, bias=False) for o, i in sizes)
+    before = target.weight.clone()
+    with pytest.raises(ValueError, match="architecture"):
+        copy_weights(source, target)
+    assert torch.equal(target.weight, before)
+
+
+def test_a_wider_model_is_refused(model):
+    with pytest.raises(ValueError, match="architecture"):
+        copy_weights(build_model(**SMALL | {"hidden_size": 32}, seed=9), model)
+
+
+def test_save_and_load_round_trip(model, other, tmp_path):
+    save_reference(model, tmp_path)
+    load_reference(other, tmp_path)
+    assert same(model, other)
+
+
+def test_tied_weights_survive_the_round_trip(model, other, tmp_path):
+    save_reference(model, tmp_path)
+    load_reference(other, tmp_path)
+    assert other.lm_head.weight.data_ptr() == other.model.embed_tokens.weight.data_ptr()
+
+
+def test_saving_leaves_the_policys_files_alone(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    save_reference(build_model(**SMALL, seed=9), tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_loading_into_another_architecture_fails(model, tmp_path):
+    save_reference(model, tmp_path)
+    with pytest.raises(RuntimeError):
+        load_reference(build_model(**SMALL | {"layers": 2}, seed=9), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("interval", "synced"), [(1, [1, 2, 3, 4, 5, 6]), (2, [2, 4, 6]), (4, [4]), (7, [])]
+)
+def test_syncs_come_every_interval_steps(interval, synced):
+    steps, state = [], TrainerState()
+    callback = SyncReference(lambda: steps.append(state.global_step + 1), interval)
+    for state.global_step in range(6):
+        callback.on_pre_optimizer_step(None, state, None)
+    assert steps == synced

@@ -1,0 +1,123 @@
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from humanline.config import ConfigError, HubReward, ProxyReward, VerifiableReward
+from humanline.data.preferences import assistant_turn, user_turn
+from humanline.data.vocabulary import build_tokenizer
+from humanline.data.wishes import proxy_reward
+from humanline.rewards import load_reward
+
+PROMPTS = ["a+ ~ L", "b- * S", "a+ ~ L", "1+2"]
+COMPLETIONS = ["abababababab", "ccc", "a", "\\boxed{3}"]
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A tiny sequence classifier in Hugging Face format, in a folder."""
+    folder = tmp_path_factory.mktemp("reward")
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(3)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        num_labels=1,
+        initializer_range=0.5,
+    )
+    LlamaForSequenceClassification(config).to(torch.bfloat16).save_pretrained(folder)
+    assert (folder / "model.safetensors").exists()
+    return folder
+
+
+def hub_reward(folder):
+    return load_reward(HubReward(kind="hub", repo=str(folder), revision=None))
+
+
+def test_proxy_scores_each_row_with_its_own_prompt():
+    score = load_reward(ProxyReward(kind="proxy"))
+    scores = score(PROMPTS[:3], COMPLETIONS[:3], [None] * 3)
+    assert scores == [proxy_reward(p, c) for p, c in zip(PROMPTS[:3], COMPLETIONS[:3], strict=True)]
+    assert len(set(scores)) == 3
+
+
+def test_verifiable_scores_are_one_for_right_and_zero_for_wrong():
+    score = load_reward(VerifiableReward(kind="math_verify"))
+    completions = ["3,8,\\boxed{7}", "\\boxed{8}", "7", "\\boxed{\\frac{2}{4}}"]
+    scores = score(["1+2+5-1"] * 4, completions, ["7", "7", "7", "0.5"])
+    assert scores == [1.0, 0.0, 0.0, 1.0]
+    assert all(type(s) is float for s in scores)
+
+
+@pytest.mark.parametrize(
+    "config", [ProxyReward(kind="proxy"), VerifiableReward(kind="math_verify")]
+)
+def test_lists_of_unequal_length_are_refused(config):
+    with pytest.raises(ValueError, match="zip"):
+        load_reward(config)(["a+"], ["a", "b"], [None])
+
+
+def test_hub_scores_are_the_classifiers_own_logits(classifier):
+    model = LlamaForSequenceClassification.from_pretrained(classifier, dtype=torch.bfloat16).eval()
+    tokenizer = build_tokenizer()
+    expected = []
+    for prompt, completion in zip(PROMPTS, COMPLETIONS, strict=True):
+        text = tokenizer.apply_chat_template(
+            user_turn(prompt) + assistant_turn(completion), tokenize=False
+        )
+        ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+        with torch.no_grad():
+            expected.append(model.to("cpu")(ids).logits[0, 0].item())
+    scores = hub_reward(classifier)(PROMPTS, COMPLETIONS, [None] * 4)
+    assert all(type(s) is float for s in scores)
+    assert scores == pytest.approx(expected, rel=0.02, abs=0.02)
+    assert max(expected) - min(expected) > 0.2
+
+
+def test_hub_scores_do_not_depend_on_the_company(classifier):
+    score = hub_reward(classifier)
+    together = score(PROMPTS, COMPLETIONS, [None] * 4)
+    alone = [score([p], [c], [None])[0] for p, c in zip(PROMPTS, COMPLETIONS, strict=True)]
+    assert together == alone
+
+
+def test_hub_reward_prefers_an_output_called_score(classifier, monkeypatch):
+    """ArmoRM's own output class: `score` is the reward, `logits` are not."""
+    from types import SimpleNamespace
+
+    def forward(self, *args, **kwargs):
+        return SimpleNamespace(score=torch.tensor([0.25]), logits=torch.tensor([[9.0, 9.0]]))
+
+    score = hub_reward(classifier)
+    monkeypatch.setattr(LlamaForSequenceClassification, "forward", forward)
+    assert score(PROMPTS[:1], COMPLETIONS[:1], [None]) == [0.25]
+
+
+def test_hub_scores_need_no_gradient(classifier):
+    with torch.enable_grad():
+        hub_reward(classifier)(PROMPTS[:1], COMPLETIONS[:1], [None])
+
+
+@pytest.mark.parametrize("repo", ["humanline-tests/there-is-no-such-model", "nosuchfolder"])
+def test_a_missing_repository_is_one_line_that_names_it(repo):
+    with pytest.raises(ConfigError) as caught:
+        load_reward(HubReward(kind="hub", repo=repo, revision=None))
+    assert len(str(caught.value).splitlines()) == 1
+    assert repo in str(caught.value)
+
+
+@pytest.mark.parametrize("broken", ["", "{}", "not json"])
+def test_a_folder_without_a_model_is_one_line_that_names_it(tmp_path, broken):
+    if broken:
+        (tmp_path / "config.json").write_text(broken)
+    with pytest.raises(ConfigError) as caught:
+        hub_reward(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(tmp_path) in str(caught.value)
