@@ -15,9 +15,10 @@ from collections import deque
 from pathlib import Path
 
 from humanline.config import TASKS, ConfigError
-from humanline.experiments import Cell, Study, load_study
+from humanline.experiments import Cell, Study, load_study, schemas
 
 CONFIG_DIRECTORY = Path("workflow/config")
+SCHEMA_DIRECTORY = Path("workflow/schemas")
 TAIL = 15  # lines of a failed job's log that are shown
 
 
@@ -27,11 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with _logging_to(arguments.log) as log:
         try:
-            study = load_study(
-                arguments.config / f"{arguments.scale}.yaml",
-                arguments.config / "experiments.yaml",
-                arguments.results,
-            )
+            study = _study(arguments) if "scale" in arguments else None
             started = time.time()
             arguments.run(study, arguments)
             print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
@@ -44,6 +41,14 @@ def main(argv: list[str] | None = None) -> int:
     if failed and log:
         _show_tail(Path(log))
     return 1
+
+
+def _study(arguments) -> Study:
+    return load_study(
+        arguments.config / f"{arguments.scale}.yaml",
+        arguments.config / "experiments.yaml",
+        arguments.results,
+    )
 
 
 def _data(study: Study, arguments) -> None:
@@ -113,6 +118,13 @@ def _check(study: Study, arguments) -> None:
     print(f"{study.scale.scale}: {len(cells)} cells, {len(study.experiments.tables)} tables; valid")
 
 
+def _schema(study: None, arguments) -> None:
+    from humanline.files import write_json
+
+    for name, schema in schemas().items():
+        write_json(arguments.folder / name, schema)
+
+
 def _cell(study: Study, arguments) -> Cell:
     return study.find(arguments.task, arguments.run_name)
 
@@ -121,13 +133,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="humanline", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name, run, text, *options):
+    def command(name, run, text, *options, scale=True):
         sub = commands.add_parser(name, help=text, description=text)
         for option, kwargs in options:
             sub.add_argument(option, **kwargs)
-        sub.add_argument("--scale", default="laptop", help="a file of the configuration folder")
-        sub.add_argument("--config", type=Path, default=CONFIG_DIRECTORY, metavar="FOLDER")
-        sub.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
+        if scale:
+            sub.add_argument("--scale", default="laptop", help="a file of the configuration folder")
+            sub.add_argument("--config", type=Path, default=CONFIG_DIRECTORY, metavar="FOLDER")
+            sub.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
         sub.add_argument("--log", metavar="FILE", help="write output to FILE")
         sub.set_defaults(run=run)
 
@@ -143,6 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     command("table", _table, "write a table", ("table", {"help": "a table of experiments.yaml"}))
     command("tuning", _tuning, "choose learning rates from the tuning runs")
     command("check", _check, "validate the configuration")
+    folder = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
+    command("schema", _schema, "write the configuration's JSON schemas", folder, scale=False)
     return parser
 
 

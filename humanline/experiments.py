@@ -9,23 +9,32 @@ import hashlib
 import itertools
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from humanline.config import (
     ConfigError,
     Objective,
+    ObjectiveConfig,
+    PositiveInt,
     Resources,
     Scale,
+    Seed,
     Strict,
     Task,
+    Training,
+    fault,
     load_scale,
     load_yaml,
     validate,
 )
 
 Data = Literal["offline", "online"]
+LowerBound = Annotated[float, Field(le=0)]
+UpperBound = Annotated[float, Field(ge=0)]
+Value = TypeVar("Value")
+Grid = Value | Annotated[list[Value], Field(min_length=1)]
 
 # The prompts of a task: to train on, for tuning to look at, for the tables to look at.
 SPLITS = ("train", "validation", "evaluation")
@@ -37,16 +46,16 @@ VERSION = 1
 class Cell(Strict):
     """One training run, or for objective ``base`` the model that training starts from."""
 
-    task: Task
-    objective: Objective | Literal["base"]
-    data: Data | None = None
+    task: Task = Field(description="what it is trained for")
+    objective: Objective | Literal["base"] = Field(description="the loss; base: not trained")
+    data: Data | None = Field(None, description="sampled from the base model, or from the policy")
     sample_every: int | None = Field(None, ge=1, description="optimizer steps per sampling")
-    humanline: bool = False
+    humanline: bool = Field(False, description="clip and sync as humanline does")
     sync_interval: int | None = Field(None, ge=1, description="k: optimizer steps per sync")
     log_eps_p: float | None = Field(None, le=0, description="lower bound of the log-ratio, nats")
     log_eps_r: float | None = Field(None, ge=0, description="upper bound of the log-ratio, nats")
     overrides: dict[str, float] = Field({}, description="training options unlike the scale's")
-    seed: int
+    seed: int = Field(description="of the data's order and of sampling")
 
     @property
     def variant(self) -> str:
@@ -76,10 +85,10 @@ class Cell(Strict):
 class HumanlineDefaults(Strict):
     """What a humanline cell of a task gets where its row says nothing."""
 
-    sample_every: int = Field(ge=1)
-    sync_interval: int = Field(ge=1)
-    log_eps_p: float = Field(le=0)
-    log_eps_r: float = Field(ge=0)
+    sample_every: int = Field(ge=1, description="optimizer steps per round of online sampling")
+    sync_interval: int = Field(ge=1, description="k: optimizer steps per sync of the reference")
+    log_eps_p: float = Field(le=0, description="lower bound of the log-ratio, nats")
+    log_eps_r: float = Field(ge=0, description="upper bound of the log-ratio, nats")
 
 
 OVERRIDES = (
@@ -95,19 +104,30 @@ OVERRIDES = (
 class Row(Strict):
     """One entry of a table's `cells`. A list stands for each of its values (a grid)."""
 
-    objective: Objective | list[Objective]
-    data: Data | list[Data]
-    sample_every: int | list[int] | None = None
-    humanline: bool | list[bool] = False
-    sync_interval: int | list[int] | None = None
-    log_eps_p: float | list[float] | None = None
-    log_eps_r: float | list[float] | None = None
+    objective: Grid[Objective] = Field(description="the loss")
+    data: Grid[Data] = Field(description="sampled once from the base model, or from the policy")
+    sample_every: Grid[PositiveInt] | None = Field(
+        None, description="optimizer steps per round of online sampling; null: the task's default"
+    )
+    humanline: Grid[bool] = Field(False, description="clip and sync as humanline does")
+    sync_interval: Grid[PositiveInt] | None = Field(
+        None, description="k: optimizer steps per sync; null: the task's default"
+    )
+    log_eps_p: Grid[LowerBound] | None = Field(
+        None, description="lower bound of the log-ratio, nats; null: the task's default"
+    )
+    log_eps_r: Grid[UpperBound] | None = Field(
+        None, description="upper bound of the log-ratio, nats; null: the task's default"
+    )
     overrides: dict[str, float] = Field({}, description="training options unlike the scale's")
 
     @model_validator(mode="after")
     def _known_overrides(self):
-        if unknown := set(self.overrides) - set(OVERRIDES):
-            raise ValueError(f"unknown overrides {sorted(unknown)}; choose from {OVERRIDES}")
+        for key, value in self.overrides.items():
+            if key not in OVERRIDES:
+                raise fault(f"overrides.{key}", f"unknown key; use one of {', '.join(OVERRIDES)}")
+            if key in ("learning_rate", "max_grad_norm") and not value > 0:
+                raise fault(f"overrides.{key}", f"{value:g} is not positive; change it")
         return self
 
     def cells(self, task: Task, defaults: HumanlineDefaults, seed: int) -> list[Cell]:
@@ -133,20 +153,26 @@ def _complete(point: dict, row: Row, task: Task, defaults: HumanlineDefaults, se
 class Table(Strict):
     """A table: a task and its rows."""
 
-    task: Task
-    cells: list[Row] = Field(min_length=1)
+    task: Task = Field(description="what its cells are trained for")
+    seeds: list[Seed] | None = Field(
+        None, min_length=1, description="its seeds; null: the scale's reporting seeds"
+    )
+    cells: list[Row] = Field(min_length=1, description="its rows, in order")
 
 
 class Experiments(Strict):
     """workflow/config/experiments.yaml."""
 
-    defaults: dict[Task, HumanlineDefaults]
-    tables: dict[str, Table]
+    defaults: dict[Task, HumanlineDefaults] = Field(description="for what rows leave open")
+    tables: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Table] = Field(
+        min_length=1, description="the tables, by name: that of their files"
+    )
 
     @model_validator(mode="after")
     def _every_task_has_defaults(self):
-        if missing := {t.task for t in self.tables.values()} - set(self.defaults):
-            raise ValueError(f"defaults: no entry for {sorted(missing)}; add one")
+        for name, table in self.tables.items():
+            if table.task not in self.defaults:
+                raise fault(f"defaults.{table.task}", f"missing, but table {name} needs it; add it")
         return self
 
     def cells(self, table: str, seeds: list[int]) -> list[Cell]:
@@ -173,8 +199,12 @@ class Study:
         return self.root / self.scale.scale
 
     def report_cells(self, table: str) -> list[Cell]:
-        """The cells of a table on the reporting seeds."""
-        return self.experiments.cells(table, self.scale.seeds.report)
+        """The cells of a table on its seeds."""
+        return self.experiments.cells(table, self.report_seeds(table))
+
+    def report_seeds(self, table: str) -> list[int]:
+        """A table's own seeds, else the scale's reporting seeds."""
+        return self.experiments.tables[table].seeds or self.scale.seeds.report
 
     def tune_cells(self, task: str) -> list[Cell]:
         """Every trained variant of a task, at every candidate rate, on the tuning seeds."""
@@ -295,13 +325,67 @@ def code_hash(*modules: str) -> str:
     return content_hash([(package / name).read_text() for name in modules])
 
 
+class TunedRate(Strict):
+    """What tuning chose for a variant; what else the file says of it is for people."""
+
+    model_config = ConfigDict(extra="allow")
+    learning_rate: float = Field(gt=0, description="the chosen learning rate")
+
+
+class TunedRates(Strict):
+    """A file of tuned learning rates, as `humanline tuning` writes it."""
+
+    seeds: list[Seed] | None = Field(None, description="the tuning seeds")
+    chosen: dict[Task, dict[str, TunedRate]] = Field(description="by task and variant")
+
+
 def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     """Read and validate everything a run depends on; raise `ConfigError` on the first fault."""
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
     for name, table in experiments.tables.items():
         if table.task not in scale.tasks:
-            raise ConfigError(f"{scale_file}: tasks.{table.task}: missing; table {name} needs it")
-    rates_file = scale_file.parent / scale.learning_rates if scale.learning_rates else None
-    rates = load_yaml(rates_file).get("chosen", {}) if rates_file else {}
+            raise ConfigError(
+                f"{scale_file}: tasks.{table.task}: missing, but table {name} needs it; add it"
+            )
+        if reason := _table_fault(table, scale, scale_file):
+            raise ConfigError(f"{experiments_file}: tables.{name}.{reason}")
+    rates = {}
+    if scale.learning_rates:
+        file = scale_file.parent / scale.learning_rates
+        rates = validate(TunedRates, load_yaml(file), file).model_dump()["chosen"]
     return Study(scale, experiments, rates, root)
+
+
+def _table_fault(table: Table, scale: Scale, scale_file: Path) -> str | None:
+    """The first thing that a table asks of a scale and cannot have: field, reason and remedy."""
+    if shared := set(table.seeds or []) & set(scale.seeds.tune):
+        return f"seeds: {sorted(shared)} are tuning seeds of {scale_file}; use others"
+    training = scale.tasks[table.task].training
+    for index, row in enumerate(table.cells):
+        for objective in row.objective if isinstance(row.objective, list) else [row.objective]:
+            if objective not in training.objectives:
+                where = f"tasks.{table.task}.training.objectives of {scale_file}"
+                return f"cells.{index}.objective: {objective} is not in {where}; add it there"
+            if reason := _override_fault(training, objective, row.overrides):
+                return f"cells.{index}.overrides.{reason}"
+    return None
+
+
+def _override_fault(training: Training, objective: str, overrides: dict) -> str | None:
+    """What is wrong with a row's overrides of an objective's options, if anything."""
+    options = training.objectives[objective].model_dump()
+    options |= {key: value for key, value in overrides.items() if key in options}
+    try:
+        size = ObjectiveConfig.model_validate(options).batch_size
+    except ValidationError as error:
+        detail = error.errors()[0]
+        return f"{detail['loc'][0]}: {detail['msg']}, not {detail['input']:g}; change it"
+    reason = training.batch_fault(objective, size)
+    return f"batch_size: {reason}" if reason else None
+
+
+def schemas() -> dict[str, dict]:
+    """The JSON schemas of the configuration's files, by file name."""
+    models = {"scale": Scale, "experiments": Experiments}
+    return {f"{name}.schema.json": model.model_json_schema() for name, model in models.items()}

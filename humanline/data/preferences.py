@@ -38,15 +38,17 @@ def pairs(groups: Iterable[dict], min_difference: float) -> list[dict]:
 def labelled(groups: Iterable[dict], min_difference: float) -> list[dict]:
     """TRL's unpaired rows: each pair's chosen completion as desirable, its rejected one as not.
 
-    All desirable rows come first. TRL pairs a prompt with its neighbour's completion for KTO's KL
-    term, and neighbours of the same prompt would not be mismatched.
+    Desirable and undesirable rows take turns, for TRL trains KTO in this order. A pair's two rows
+    stand apart, for TRL gives a prompt its neighbour's completion in KTO's KL term, and that of
+    the same prompt would not be mismatched.
     """
     paired = pairs(groups, min_difference)
-    return [
-        {"prompt": row["prompt"], "completion": row[key], "label": key == "chosen"}
-        for key in ("chosen", "rejected")
-        for row in paired
-    ]
+    rows = []
+    for i, row in enumerate(paired):
+        other = paired[(i + 2) % len(paired)]
+        rows.append({"prompt": row["prompt"], "completion": row["chosen"], "label": True})
+        rows.append({"prompt": other["prompt"], "completion": other["rejected"], "label": False})
+    return rows
 
 
 def stored_groups(groups: Iterable[dict]) -> list[dict]:

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,12 +71,16 @@ def test_the_chosen_is_the_best_and_the_order_is_kept():
 def test_labelled_rows_are_the_pairs_taken_apart(groups, difference):
     paired, rows = pairs(groups, difference), labelled(groups, difference)
     assert len(rows) == 2 * len(paired)
-    half = len(paired)
-    assert [row["label"] for row in rows] == [True] * half + [False] * half
-    assert [row["completion"] for row in rows[:half]] == [row["chosen"] for row in paired]
-    assert [row["completion"] for row in rows[half:]] == [row["rejected"] for row in paired]
-    for rows_of_label in (rows[:half], rows[half:]):
-        assert [row["prompt"] for row in rows_of_label] == [row["prompt"] for row in paired]
+    assert [row["label"] for row in rows] == [True, False] * len(paired)
+    for key, label in (("chosen", True), ("rejected", False)):
+        ours = [(r["prompt"], r["completion"]) for r in rows if r["label"] is label]
+        assert sorted(map(str, ours)) == sorted(str((p["prompt"], p[key])) for p in paired)
+
+
+def test_neighbours_among_labelled_rows_have_different_prompts():
+    groups = [{"prompt": str(i), "completions": ["a", "b"], "scores": [1.0, 0.0]} for i in range(6)]
+    prompts = [row["prompt"] for row in labelled(groups, 0.0)]
+    assert all(a != b for a, b in itertools.pairwise(prompts))
 
 
 @given(scored)
