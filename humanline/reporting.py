@@ -30,7 +30,7 @@ def make_table(study: Study, name: str) -> None:
         caption=tables.caption(
             task,
             scale=study.scale.scale,
-            seeds=len(study.scale.seeds.report),
+            seeds=len(study.report_seeds(name)),
             replicates=study.scale.bootstrap_replicates,
         ),
         provenance=_provenance(study, name, cells),
@@ -48,7 +48,7 @@ def _provenance(study: Study, name: str, cells: list[Cell]) -> dict:
         "table": name,
         "scale": study.scale.scale,
         "config_hash": study.config_hash(name),
-        "seeds": study.scale.seeds.model_dump(),
+        "seeds": {"report": study.report_seeds(name), "tune": study.scale.seeds.tune},
         **describe(),
         "seconds_per_stage": {
             stage: _seconds(study.results / "benchmarks" / stage, cells)

@@ -105,9 +105,29 @@ def test_a_cell_of_two_tables_is_trained_once(config, tmp_path):
     assert after["table_again"] == 1
 
 
+def test_a_table_may_name_its_own_seeds(config, tmp_path):
+    def more(experiments):
+        experiments["tables"]["math_reasoning"]["seeds"] = [1, 5, 6]
+
+    edit(config / "experiments.yaml", more)
+    counts = jobs(plan(tmp_path, scale="smoke", config_directory=config))
+    assert counts["grade"] == 4 * 3
+    assert counts["judge"] == 13
+
+
 @pytest.mark.parametrize(
     ("file", "change", "expected"),
     [
+        (
+            "experiments.yaml",
+            lambda c: c["tables"]["math_reasoning"].update(seeds=[101]),
+            r"experiments\.yaml: tables\.math_reasoning\.seeds: \[101\] are tuning seeds.*others",
+        ),
+        (
+            "experiments.yaml",
+            lambda c: c["tables"]["math_reasoning"]["cells"][0].update(objective="kto"),
+            r"experiments\.yaml: tables\.math_reasoning\.cells\.0\.objective: kto .*add it",
+        ),
         ("smoke.yaml", lambda c: c.update(sceed=1), r"smoke\.yaml: sceed: .*spelling"),
         ("smoke.yaml", lambda c: c.pop("seeds"), r"smoke\.yaml: seeds: missing; add"),
         (
