@@ -83,21 +83,23 @@ def _offline(study: Study, arguments) -> None:
 
 
 def _train(study: Study, arguments) -> None:
+    cell = _cell(study, arguments)  # a wrong name is told before the slow import
     from humanline.training import train
 
-    train(study, _cell(study, arguments))
+    train(study, cell)
 
 
 def _generate(study: Study, arguments) -> None:
+    cell = _cell(study, arguments)
     from humanline.evaluation import generate
 
-    generate(study, _cell(study, arguments))
+    generate(study, cell)
 
 
 def _score(study: Study, arguments) -> None:
+    cell = _cell(study, arguments)
     from humanline.evaluation import grade, judge
 
-    cell = _cell(study, arguments)
     (grade if cell.task == "math_reasoning" else judge)(study, cell)
 
 

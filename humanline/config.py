@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 Task = Literal["instruction_following", "math_reasoning"]
 Objective = Literal["dpo", "kto", "grpo"]
 Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "table"]
-Seed = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 TASKS: tuple[str, ...] = get_args(Task)
@@ -28,6 +34,17 @@ class ConfigError(ValueError):
 def fault(field: str, reason: str) -> PydanticCustomError:
     """What a validator raises: the faulty field, relative to its model, and reason and remedy."""
     return PydanticCustomError("fault", "{reason}", {"field": field, "reason": reason})
+
+
+def _distinct(values: list) -> list:
+    if twice := [value for index, value in enumerate(values) if value in values[:index]]:
+        raise fault("", f"{twice[0]} is listed twice; remove one")
+    return values
+
+
+SeedList = Annotated[
+    list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)
+]
 
 
 class Strict(BaseModel):
@@ -213,8 +230,8 @@ class TaskConfig(Strict):
 class Seeds(Strict):
     """Reporting seeds fill the tables; tuning seeds choose learning rates and nothing else."""
 
-    report: list[Seed] = Field(min_length=1, description="seeds that the tables report")
-    tune: list[Seed] = Field(min_length=1, description="seeds that choose learning rates")
+    report: SeedList = Field(description="seeds that the tables report")
+    tune: SeedList = Field(description="seeds that choose learning rates")
 
     @model_validator(mode="after")
     def _disjoint(self):
@@ -258,10 +275,23 @@ class Scale(Strict):
         return self
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's loader, refusing a key that is given twice, where the last would silently count."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                problem = f"the key {key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: Path) -> dict:
     """Read a YAML mapping, or raise a `ConfigError` that names the file and the line."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); check that the file exists") from None
     except yaml.YAMLError as error:
@@ -299,18 +329,22 @@ def _field(detail: ErrorDetails, content) -> tuple[str, ...]:
 
 
 def _first_fault(faults: list[tuple[tuple[str, ...], ErrorDetails]]) -> str:
-    """One line about the first fault. Of a union's branches, the one that got furthest tells."""
+    """One line about the first fault, a wrong key before what it holds.
+
+    Of a union's branches, the one that got furthest tells.
+    """
     first = faults[0][0]
     others = len({field for field, _ in faults if field[: len(first)] != first})
     more = f" (and {others} more)" if others else ""
     inner = [fault for fault in faults if fault[0][: len(first)] == first]
-    path, detail = max(inner, key=lambda fault: len(fault[0]))
+    path, detail = max(inner, key=lambda fault: ("[key]" in fault[1]["loc"], len(fault[0])))
     field = ".".join(path)
     context = detail.get("ctx", {})
     match detail["type"]:
         case "fault":
-            parents = "" if path == ("(file)",) else f"{field}."
-            return f"{parents}{context['field']}: {context['reason']}{more}"
+            parents = [] if path == ("(file)",) else [field]
+            field = ".".join(parents + [context["field"]] * bool(context["field"]))
+            return f"{field}: {context['reason']}{more}"
         case "extra_forbidden":
             return f"{field}: unknown key; remove it or mend its spelling{more}"
         case "missing":
@@ -328,4 +362,10 @@ def _first_fault(faults: list[tuple[tuple[str, ...], ErrorDetails]]) -> str:
 
 def load_scale(path: Path) -> Scale:
     """Read and validate a scale's file."""
-    return validate(Scale, load_yaml(path), path)
+    scale = validate(Scale, load_yaml(path), path)
+    if scale.scale != path.stem:
+        raise ConfigError(
+            f"{path}: scale: {scale.scale!r} is not the file's name; write {path.stem}, or its "
+            "results would mix with those of the other file"
+        )
+    return scale

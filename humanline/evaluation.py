@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from humanline.config import LocalJudge
+from humanline.config import ConfigError, LocalJudge
 from humanline.experiments import Cell, Study
 from humanline.files import read_json, read_jsonl, write_json, write_jsonl
 
@@ -36,20 +36,14 @@ def generate(study: Study, cell: Cell) -> None:
 
     Writes `samples.jsonl`: step, prompt_id, prompt, completion, and the row's answer or reference.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from humanline.generation import sample_text
+    from humanline.generation import load_model, sample_text
 
     rows = read_jsonl(study.data(cell.task, study.split(cell.seed)), ("prompt",))
     sampling = study.scale.tasks[cell.task].evaluation
     samples = []
     for step, path in checkpoints(study, cell).items():
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(path)
         completions = sample_text(
-            model,
-            tokenizer,
+            *load_model(path),
             [row["prompt"] for row in rows],
             n=1,
             sampling=sampling,
@@ -76,7 +70,10 @@ def judge(study: Study, cell: Cell) -> None:
     samples = read_jsonl(directory / "samples.jsonl", ("prompt", "completion", "reference"))
     config = study.scale.tasks[cell.task].judge
     if not isinstance(config, LocalJudge):
-        raise NotImplementedError("judges behind an API come with the paper scale")
+        raise ConfigError(
+            f"scale {study.scale.scale}: tasks.{cell.task}.judge.kind: {config.kind} is not built "
+            "yet; use gold, or judge samples.jsonl by hand"
+        )
     annotations = judging.annotate(
         _alpaca_rows(samples, "completion", cell.name),
         _alpaca_rows(samples, "reference", "reference"),

@@ -20,7 +20,7 @@ from humanline.config import (
     PositiveInt,
     Resources,
     Scale,
-    Seed,
+    SeedList,
     Strict,
     Task,
     Training,
@@ -67,8 +67,8 @@ class Cell(Strict):
             parts.append(f"every{self.sample_every}")
         if self.humanline:
             parts += ["humanline", f"k{self.sync_interval}"]
-            parts.append(f"clip{self.log_eps_p:g}_{self.log_eps_r:g}")
-        parts += [f"{key}={value:g}" for key, value in sorted(self.overrides.items())]
+            parts.append(f"clip{_short(self.log_eps_p)}_{_short(self.log_eps_r)}")
+        parts += [f"{key}={_short(value)}" for key, value in sorted(self.overrides.items())]
         return "-".join(parts)
 
     @property
@@ -80,6 +80,12 @@ class Cell(Strict):
     def base(self) -> "Cell":
         """The cell of the model that this run starts from."""
         return Cell(task=self.task, objective="base", seed=self.seed)
+
+
+def _short(value: float) -> str:
+    """A number as short as can be without becoming another."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 class HumanlineDefaults(Strict):
@@ -154,9 +160,7 @@ class Table(Strict):
     """A table: a task and its rows."""
 
     task: Task = Field(description="what its cells are trained for")
-    seeds: list[Seed] | None = Field(
-        None, min_length=1, description="its seeds; null: the scale's reporting seeds"
-    )
+    seeds: SeedList | None = Field(None, description="its seeds; null: the scale's reporting seeds")
     cells: list[Row] = Field(min_length=1, description="its rows, in order")
 
 
@@ -335,7 +339,7 @@ class TunedRate(Strict):
 class TunedRates(Strict):
     """A file of tuned learning rates, as `humanline tuning` writes it."""
 
-    seeds: list[Seed] | None = Field(None, description="the tuning seeds")
+    seeds: SeedList | None = Field(None, description="the tuning seeds")
     chosen: dict[Task, dict[str, TunedRate]] = Field(description="by task and variant")
 
 

@@ -1,6 +1,7 @@
 """Sampling completions with transformers."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from humanline.config import Sampling
 from humanline.data.preferences import user_turn
@@ -48,6 +49,16 @@ def sample(
         groups += _sample_chunk(model, tokenizer, chunk, n, sampling)
     model.train(was_training)
     return groups
+
+
+def load_model(path: Path):
+    """Load a model in float32 and its tokenizer, onto a GPU where there is one."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device)
+    return model, AutoTokenizer.from_pretrained(path)
 
 
 def sample_text(model, tokenizer, prompts: list[str], **options) -> list[list[str]]:

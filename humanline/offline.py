@@ -22,17 +22,14 @@ def _stored(config):
 
 
 def _sampled(study: Study, task: str, seed: int) -> list[dict]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from humanline.generation import sample_text
+    from humanline.generation import load_model, sample_text
     from humanline.rewards import load_reward
 
     config = study.scale.tasks[task]
     rows = read_jsonl(study.data(task, "train"), ("prompt",))
     base = study.directory(Cell(task=task, objective="base", seed=seed)) / "model"
     completions = sample_text(
-        AutoModelForCausalLM.from_pretrained(base),
-        AutoTokenizer.from_pretrained(base),
+        *load_model(base),
         [row["prompt"] for row in rows],
         n=config.training.group_size,
         sampling=config.training.sampling,

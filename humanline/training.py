@@ -1,33 +1,39 @@
 """Training of one cell: from a study's options to a TRL trainer, its run and its records."""
 
 import resource
-import time
+import shutil
 from pathlib import Path
 
 from humanline.config import TaskConfig
 from humanline.data import preferences
-from humanline.experiments import Cell, Study
+from humanline.experiments import Cell, Study, content_hash
 from humanline.files import read_jsonl, write_json
 from humanline.provenance import describe
+from humanline.stopwatch import Stopwatch
 
 
 def train(study: Study, cell: Cell) -> None:
     """Train a cell and write its model, `metrics.csv` and `train.json` to its directory.
 
     An interrupted run goes on from its last checkpoint. Checkpoints are kept in a folder named by
-    the hash of the run's manifest, so a run never resumes what other options have begun.
+    the hash of the run's options and inputs, so a run never resumes what others have begun; and a
+    run that had ended starts anew.
     """
     import pandas as pd
     from transformers.trainer_utils import get_last_checkpoint
 
-    started = time.time()
     directory = study.directory(cell)
     manifest = study.manifest(cell)
-    checkpoints = directory / "checkpoints" / study.run_hash(cell)
+    checkpoints = directory / "checkpoints" / content_hash([manifest, _inputs(study, cell)])
+    ended = checkpoints / "ended"
+    if ended.exists():
+        shutil.rmtree(checkpoints)
     checkpoints.mkdir(parents=True, exist_ok=True)
     write_json(checkpoints / "manifest.json", manifest)
+    stopwatch = Stopwatch(checkpoints / "seconds.json")
     trainer = build_trainer(study, cell, checkpoints)
-    result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)))
+    stopwatch.watch(trainer)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)))
     trainer.save_model(str(directory / "model"))
     log = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
     log.to_csv(directory / "metrics.csv", index=False)
@@ -38,15 +44,18 @@ def train(study: Study, cell: Cell) -> None:
             "manifest": manifest,
             "checkpoints": str(checkpoints.relative_to(directory)),
             "steps": trainer.state.global_step,
-            "seconds": {
-                "sample": round(trainer.sampling_seconds, 2),
-                "train": round(result.metrics["train_runtime"] - trainer.sampling_seconds, 2),
-                "total": round(time.time() - started, 2),
-            },
+            "seconds": stopwatch.seconds(),
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "provenance": describe(),
         },
     )
+    ended.touch()
+
+
+def _inputs(study: Study, cell: Cell) -> list:
+    """What tells the run's input files from others of the same name."""
+    base = sorted((study.directory(cell.base) / "model").glob("*.safetensors"))
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in base]
 
 
 def build_trainer(study: Study, cell: Cell, output: Path):
@@ -88,7 +97,8 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
         "bf16": training.bf16,
         "gradient_checkpointing": training.gradient_checkpointing,
         "logging_steps": max(1, training.steps // 32),
-        "save_steps": training.evaluate_every,
+        # Where only the end is evaluated, an interrupted run still loses a quarter at most.
+        "save_steps": min(training.evaluate_every, max(1, training.steps // 4)),
         "report_to": "none",
         "seed": cell.seed,
     }
@@ -193,6 +203,7 @@ def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
 
     task = study.scale.tasks[cell.task]
     training, score = task.training, load_reward(task.reward)
+    answers = {row["prompt"]: row.get("answer") for row in rows}
 
     def sample_round(model, tokenizer, prompts, number):
         seed = 1_000_000 * cell.seed + number
@@ -201,7 +212,7 @@ def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
 
     def score_flat(prompts, completions):
         texts = [prompt[-1]["content"] for prompt in prompts]
-        return score(texts, completions, [None] * len(texts))
+        return score(texts, completions, [answers[text] for text in texts])
 
     return Rounds(
         prompts=[preferences.user_turn(row["prompt"]) for row in rows],

@@ -66,6 +66,6 @@ def final_score(study: Study, cell: Cell) -> float:
     path = directory / "grades.csv"
     try:
         grades = pd.read_csv(path)
-    except (OSError, pd.errors.ParserError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); grade that run again") from None
     return 100 * grades.loc[grades["step"] == grades["step"].max(), "correct"].mean()

@@ -102,8 +102,8 @@ def test_stored_completions_of_the_hub_are_used_as_they_are(tmp_path, monkeypatc
         "evaluation": source,
         "validation": 2,
     }
-    (tmp_path / "scale.yaml").write_text(json.dumps(scale))
-    study = load_study(tmp_path / "scale.yaml", CONFIG / "experiments.yaml", tmp_path / "results")
+    (tmp_path / "smoke.yaml").write_text(json.dumps(scale))
+    study = load_study(tmp_path / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path / "results")
     make(study, "instruction_following", 1)
     groups = {g["prompt"]: g for g in read_jsonl(study.offline_groups("instruction_following", 1))}
     for row in rows[2:]:

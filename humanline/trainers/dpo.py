@@ -26,6 +26,7 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
         "f_divergence_type": ("reverse_kl", "the reward is the perceived log-ratio"),
         "label_smoothing": (0.0, "the paper's loss has no smoothing"),
         "ld_alpha": (None, "every token's log-ratio is perceived alike"),
+        "loss_weights": (None, "there is one loss"),
         "use_weighting": (False, "the paper's loss weighs all pairs alike"),
     }
 

@@ -30,6 +30,7 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
         "entropy_coef": (0.0, "the paper's loss has no entropy bonus"),
         "off_policy_mask_threshold": (None, "clipping takes the place of masking"),
         "delta": (None, "clipping takes the place of the second bound"),
+        "use_adaptive_entropy": (False, "the paper's loss has no entropy bonus"),
     }
 
     def __post_init__(self):
@@ -79,7 +80,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         self._start_humanline()
 
     def get_train_dataloader(self):
-        dataset, self.train_dataset = self.train_dataset, _OncePerRollout(self.train_dataset)
+        self._rollouts = _OncePerRollout(self.train_dataset)
+        dataset, self.train_dataset = self.train_dataset, self._rollouts
         try:
             return super().get_train_dataloader()
         finally:
@@ -111,6 +113,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs):
         started = time.perf_counter()
+        # Empty where a rollout has the prompts of the one before.
+        inputs = inputs or [dict(row) for row in self._rollouts.last_rows]
         self._is_scoring_rollouts = self._uses_reference and not self.use_vllm
         try:
             return super()._generate_and_score_completions(inputs)
@@ -157,7 +161,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             metrics["kl"].append(self._mean_over_processes(masked_mean(result.kl, mask)))
         metrics["entropy"].append(self._mean_over_processes(masked_mean(entropies, mask)))
         self._log_clipping(policy, reference, mask, inputs["advantages"], metrics)
-        self._log_perception(policy, reference, mask)
+        if self.args.humanline:
+            self._log_perception(policy, reference, mask)
         return self._aggregate(result.losses, inputs, mode)
 
     def _token_scores(self, model, inputs, **options):
@@ -209,6 +214,7 @@ class _OncePerRollout(torch.utils.data.Dataset):
     def __init__(self, rows):
         self._rows = rows
         self._last: list[int] | None = None
+        self.last_rows: list[dict] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -218,7 +224,9 @@ class _OncePerRollout(torch.utils.data.Dataset):
             return []
         self._last = indices
         columns = self._rows[indices]
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        rows = zip(*columns.values(), strict=True)
+        self.last_rows = [dict(zip(columns, row, strict=True)) for row in rows]
+        return self.last_rows
 
 
 def _key(prompt) -> str:

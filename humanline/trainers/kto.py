@@ -23,6 +23,7 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
     needs: ClassVar = {
         "loss_type": ("kto", "other losses have no KL term to perceive"),
         "precompute_ref_log_probs": (False, "the reference changes during training"),
+        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
     }
 
 

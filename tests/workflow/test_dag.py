@@ -154,6 +154,13 @@ def test_bad_input_gets_one_line_before_anything_runs(file, change, expected, co
     assert not results.exists()
 
 
+def test_an_unknown_config_key_is_one_line(tmp_path):
+    run = snakemake("--nolock", results=tmp_path, scal="smoke")
+    assert run.returncode != 0
+    assert "--config: scal: unknown key; use scale" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_an_unknown_scale_is_one_line(tmp_path):
     run = snakemake("--nolock", results=tmp_path, scale="huge")
     assert run.returncode != 0

@@ -1,5 +1,11 @@
 # The study that the configuration describes, and where its files lie. No rules here.
 
+if unknown := set(config) - {"scale", "config_directory", "results"}:
+    sys.exit(
+        f"humanline: error: --config: {sorted(unknown)[0]}: unknown key; "
+        "use scale, config_directory or results"
+    )
+
 SCALE = config.get("scale", "laptop")
 CONFIG = Path(config.get("config_directory", "workflow/config"))
 RESULTS_ROOT = Path(config.get("results", "results"))

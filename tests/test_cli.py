@@ -1,0 +1,141 @@
+"""The command line: exit status, one-line errors, logs, and the schemas it writes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from humanline import cli
+from humanline.cli import TAIL, main
+from humanline.experiments import schemas
+
+ROOT = Path(__file__).parents[1]
+WORKFLOW = ROOT / "workflow"
+FILES = sorted((WORKFLOW / "config").glob("*.yaml"))
+
+
+@pytest.fixture
+def run(tmp_path, capfd):
+    """Run a command at smoke scale; return its exit status, output and error output."""
+
+    def call(*arguments, scale="smoke"):
+        options = ["--scale", scale, "--config", WORKFLOW / "config", "--results", tmp_path]
+        status = main([str(argument) for argument in (*arguments, *options)])
+        return status, *capfd.readouterr()
+
+    return call
+
+
+def test_check_counts_cells(run):
+    status, out, err = run("check")
+    assert status == 0 and not err
+    assert "cells" in out and "valid" in out and "check: " in out
+
+
+def test_a_command_writes_its_stages_files(run, tmp_path):
+    status, _, _ = run("data", "math_reasoning")
+    assert status == 0
+    names = {path.name for path in (tmp_path / "smoke/data/math_reasoning").iterdir()}
+    assert names == {"train.jsonl", "validation.jsonl", "evaluation.jsonl"}
+
+
+def test_a_wrong_scale_is_one_line(run):
+    status, out, err = run("check", scale="huge")
+    assert status == 1 and not out
+    assert err.startswith("humanline: error: ") and err.count("\n") == 1
+    assert "huge.yaml: cannot be read" in err and "Traceback" not in err
+
+
+def test_a_wrong_run_name_is_one_line(run):
+    status, _, err = run("train", "math_reasoning", "ppo-s1")
+    assert status == 1
+    assert err.startswith("humanline: error: no cell of math_reasoning is named 'ppo-s1'; add it")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["train", "poetry", "x"], ["fly"], [], ["base-model"]])
+def test_wrong_usage_exits_with_two(arguments, capfd):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    assert "usage: humanline" in capfd.readouterr().err
+
+
+def test_an_unforeseen_error_shows_its_traceback(run, monkeypatch):
+    monkeypatch.setattr(cli, "_check", lambda study, arguments: 1 / 0)
+    status, _, err = run("check")
+    assert status == 1
+    assert "Traceback" in err and "ZeroDivisionError" in err
+
+
+class TestLogs:
+    """In a process of its own: a log takes file descriptors, which pytest wants as well."""
+
+    @pytest.fixture
+    def log(self, tmp_path) -> Path:
+        return tmp_path / "logs" / "of a command.log"
+
+    @pytest.fixture
+    def run(self, tmp_path, log):
+        def call(*arguments, before="") -> subprocess.CompletedProcess:
+            options = ["--scale", "smoke", "--config", WORKFLOW / "config", "--results", tmp_path]
+            argv = [str(argument) for argument in (*arguments, *options, "--log", log)]
+            code = f"import sys\nfrom humanline import cli\n{before}\nsys.exit(cli.main({argv}))"
+            return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+        return call
+
+    def test_a_log_takes_the_output(self, run, log):
+        done = run("check")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert "valid" in log.read_text()
+
+    def test_a_log_takes_the_output_of_subprocesses(self, run, log):
+        before = "import os; cli._check = lambda study, arguments: os.system('echo of a child')"
+        assert run("check", before=before).stdout == ""
+        assert "of a child" in log.read_text()
+
+    def test_a_failed_commands_log_shows_its_tail(self, run, log):
+        loop = "[print('line', 1 / (99 - n)) for n in range(100)]"
+        before = f"cli._check = lambda study, arguments: {loop}"
+        done = run("check", before=before)
+        assert done.returncode == 1 and not done.stdout
+        first, *tail = done.stderr.splitlines()
+        assert first == f"humanline: failed; the last lines of {log}:"
+        assert [line[2:] for line in tail] == log.read_text().splitlines()[-TAIL:]
+        assert log.read_text().count("line ") > TAIL and "ZeroDivisionError" in tail[-1]
+
+    def test_a_configuration_error_has_no_traceback(self, run, log):
+        done = run("train", "math_reasoning", "ppo-s1")
+        assert done.returncode == 1
+        assert "humanline: error: no cell" in done.stderr and "Traceback" not in done.stderr
+
+
+class TestSchemas:
+    def test_the_written_files_are_the_models_own(self):
+        folder = WORKFLOW / "schemas"
+        written = {path.name: json.loads(path.read_text()) for path in folder.iterdir()}
+        assert written == schemas(), "run `humanline schema`"
+
+    def test_the_command_needs_no_scale(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert main(["schema"]) == 0
+        for name in schemas():
+            written = (tmp_path / "workflow" / "schemas" / name).read_bytes()
+            assert written == (WORKFLOW / "schemas" / name).read_bytes()
+
+    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+    def test_every_file_names_its_schema(self, path):
+        name = "experiments" if path.stem == "experiments" else "scale"
+        first = path.read_text().splitlines()[0]
+        assert first == f"# yaml-language-server: $schema=../schemas/{name}.schema.json"
+
+    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+    def test_every_file_fits_its_schema(self, path):
+        jsonschema = pytest.importorskip("jsonschema")  # snakemake brings it
+        name = "experiments" if path.stem == "experiments" else "scale"
+        schema = schemas()[f"{name}.schema.json"]
+        jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(path.read_text()))

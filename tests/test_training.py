@@ -1,0 +1,76 @@
+"""Training of a cell: what it writes, and what an interruption leaves."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from humanline import base_model, offline, training
+from humanline.data import miniature
+from humanline.experiments import load_study
+from humanline.files import read_json, write_jsonl
+
+CONFIG = Path(__file__).parents[1] / "workflow" / "config"
+RUN = "dpo-offline-humanline-k4-clip-1.5_1.5-s1"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The smoke scale with its data and one base model."""
+    root = tmp_path_factory.mktemp("results")
+    study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", root)
+    task = "instruction_following"
+    config = study.scale.tasks[task]
+    for split, rows in miniature.splits(task, config.data).items():
+        write_jsonl(study.data(task, split), rows)
+    cell = study.find(task, RUN)
+    base_model.make(task, config, 1, study.directory(cell.base) / "model", set())
+    offline.make(study, task, 1)
+    return study
+
+
+def test_a_run_leaves_its_model_log_and_record(study):
+    cell = study.find("instruction_following", RUN)
+    training.train(study, cell)
+    directory = study.directory(cell)
+    record = read_json(directory / "train.json")
+    assert record["steps"] == 8
+    assert record["manifest"]["learning_rate"] == study.learning_rate(cell)
+    assert (directory / "model" / "model.safetensors").exists()
+    seconds = record["seconds"]
+    assert seconds["total"] == pytest.approx(seconds["sample"] + seconds["train"], abs=0.02)
+    header = (directory / "metrics.csv").read_text().splitlines()[0]
+    assert "humanline/unclipped_chosen" in header
+
+
+def test_an_ended_run_starts_anew_and_an_interrupted_one_goes_on(study):
+    cell = study.find("instruction_following", RUN)
+    training.train(study, cell)
+    directory = study.directory(cell)
+    record = read_json(directory / "train.json")
+    checkpoints = directory / record["checkpoints"]
+    (directory / "model" / "model.safetensors").unlink()
+
+    # As an interruption after the sixth step would leave it, a long time in.
+    (checkpoints / "ended").unlink()
+    for step in (8,):
+        for file in (checkpoints / f"checkpoint-{step}").iterdir():
+            file.unlink()
+        (checkpoints / f"checkpoint-{step}").rmdir()
+    (checkpoints / "seconds.json").write_text(json.dumps({"sample": 10.0, "total": 1000.0}))
+    training.train(study, cell)
+    resumed = read_json(directory / "train.json")
+    assert resumed["steps"] == 8
+    assert resumed["seconds"]["sample"] == 10.0
+    assert resumed["seconds"]["total"] > 1000
+
+    training.train(study, cell)
+    assert read_json(directory / "train.json")["seconds"]["total"] < 900
+
+
+def test_another_base_model_has_other_checkpoints(study):
+    cell = study.find("instruction_following", RUN)
+    before = training._inputs(study, cell)
+    weights = study.directory(cell.base) / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes())
+    assert training._inputs(study, cell) != before
