@@ -22,7 +22,6 @@ Task = Literal["instruction_following", "math_reasoning"]
 Objective = Literal["dpo", "kto", "grpo"]
 Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "table"]
 PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
 TASKS: tuple[str, ...] = get_args(Task)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
@@ -45,12 +44,15 @@ def _distinct(values: list) -> list:
 SeedList = Annotated[
     list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)
 ]
+RateList = Annotated[
+    list[Annotated[float, Field(gt=0)]], Field(min_length=1), AfterValidator(_distinct)
+]
 
 
 class Strict(BaseModel):
-    """A frozen model that refuses unknown keys."""
+    """A frozen model that refuses unknown keys, and numbers without end."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class HubSource(Strict):
@@ -60,10 +62,18 @@ class HubSource(Strict):
     repo: str = Field(description="owner/name on the hub, or a local path that starts with / or .")
     revision: str | None = Field(description="commit hash; null for a local path")
     split: str = Field("train", description="split of a dataset; models ignore it")
+    file: str | None = Field(
+        None, description="a dataset's JSON file, where its repository has several; null: all files"
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `repo` is a path."""
+        return self.repo.startswith(("/", "."))
 
     @model_validator(mode="after")
     def _local_path_exists(self):
-        if self.repo.startswith(("/", ".")) and not Path(self.repo).exists():
+        if self.is_local and not Path(self.repo).exists():
             reason = f"no such folder: {self.repo!r}; mend the path, or name an owner/name"
             raise fault("repo", reason)
         return self
@@ -172,7 +182,7 @@ class Training(Strict):
         None, description="per device and backward pass; null: the whole batch"
     )
     learning_rate: float = Field(gt=0, description="where tuning chose none")
-    tune_learning_rates: list[PositiveFloat] = Field(min_length=1, description="what tuning tries")
+    tune_learning_rates: RateList = Field(description="what tuning tries")
     warmup_steps: int = Field(ge=0, description="optimizer steps until the full learning rate")
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's, per unit of learning rate")
@@ -191,22 +201,27 @@ class Training(Strict):
     @model_validator(mode="after")
     def _batches_fit(self):
         for name, objective in self.objectives.items():
-            if reason := self.batch_fault(name, objective.batch_size):
-                raise fault(f"objectives.{name}.batch_size", reason)
+            if found := self.objective_fault(name, objective):
+                field, reason = found
+                raise fault(f"objectives.{name}.{field}", reason)
         if "kto" in self.objectives and self.micro_batch_size and self.micro_batch_size % 2:
             raise fault("micro_batch_size", f"{self.micro_batch_size} is odd; KTO needs it even")
         return self
 
-    def batch_fault(self, objective: str, size: int) -> str | None:
-        """What is wrong with an objective's batch size, and the remedy; None if nothing is."""
+    def objective_fault(self, name: str, options: ObjectiveConfig) -> tuple[str, str] | None:
+        """The field of an objective's options that is wrong, and reason and remedy, if any is."""
+        size = options.batch_size
         factors = {"training.micro_batch_size": self.micro_batch_size or 1}
-        if objective == "grpo":
+        if name == "grpo":
             factors["training.group_size"] = self.group_size
-        for name, factor in factors.items():
+        for key, factor in factors.items():
             if size % factor:
-                return f"{size} is not a multiple of {name}, {factor}; change either"
-        if objective == "kto" and size % 2:
-            return f"{size} is odd; KTO pairs desirable with undesirable examples: make it even"
+                return "batch_size", f"{size} is not a multiple of {key}, {factor}; change either"
+        if name == "kto" and size % 2:
+            reason = f"{size} is odd; KTO pairs desirable with undesirable examples: make it even"
+            return "batch_size", reason
+        if name != "grpo" and not options.beta:
+            return "beta", f"{name} learns nothing at 0; make it more"
         return None
 
 
@@ -225,6 +240,15 @@ class TaskConfig(Strict):
     )
     training: Training = Field(description="what all runs share")
     evaluation: Sampling = Field(description="how the completions of the tables are drawn")
+
+    @model_validator(mode="after")
+    def _understands_its_prompts(self):
+        for field, kind in (("base_model", "miniature"), ("reward", "proxy"), ("judge", "gold")):
+            part = getattr(self, field)
+            if self.data.kind == "hub" and part and part.kind == kind:
+                reason = f"{kind} understands the miniature's prompts only, but data.kind is hub"
+                raise fault(f"{field}.kind", f"{reason}; change either")
+        return self
 
 
 class Seeds(Strict):
@@ -258,7 +282,7 @@ class Scale(Strict):
     seeds: Seeds = Field(description="seeds of the runs")
     bootstrap_replicates: int = Field(2000, gt=0, description="resamples behind each interval")
     learning_rates: str | None = Field(
-        None, description="file of tuned learning rates, relative to this file"
+        None, min_length=1, description="file of tuned learning rates, relative to this file"
     )
     resources: dict[Stage, Resources] = Field({}, description="what each stage's jobs ask for")
     tasks: dict[Task, TaskConfig] = Field(min_length=1, description="the tasks, by name")

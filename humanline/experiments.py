@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from humanline.config import (
     ConfigError,
+    MiniatureData,
     Objective,
     ObjectiveConfig,
     PositiveInt,
@@ -23,7 +24,7 @@ from humanline.config import (
     SeedList,
     Strict,
     Task,
-    Training,
+    TaskConfig,
     fault,
     load_scale,
     load_yaml,
@@ -352,7 +353,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
             raise ConfigError(
                 f"{scale_file}: tasks.{table.task}: missing, but table {name} needs it; add it"
             )
-        if reason := _table_fault(table, scale, scale_file):
+        if reason := _table_fault(table, experiments.defaults[table.task], scale, scale_file):
             raise ConfigError(f"{experiments_file}: tables.{name}.{reason}")
     rates = {}
     if scale.learning_rates:
@@ -361,32 +362,54 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     return Study(scale, experiments, rates, root)
 
 
-def _table_fault(table: Table, scale: Scale, scale_file: Path) -> str | None:
+def _table_fault(
+    table: Table, defaults: HumanlineDefaults, scale: Scale, scale_file: Path
+) -> str | None:
     """The first thing that a table asks of a scale and cannot have: field, reason and remedy."""
     if shared := set(table.seeds or []) & set(scale.seeds.tune):
         return f"seeds: {sorted(shared)} are tuning seeds of {scale_file}; use others"
-    training = scale.tasks[table.task].training
     for index, row in enumerate(table.cells):
-        for objective in row.objective if isinstance(row.objective, list) else [row.objective]:
-            if objective not in training.objectives:
-                where = f"tasks.{table.task}.training.objectives of {scale_file}"
-                return f"cells.{index}.objective: {objective} is not in {where}; add it there"
-            if reason := _override_fault(training, objective, row.overrides):
-                return f"cells.{index}.overrides.{reason}"
+        for cell in row.cells(table.task, defaults, seed=0):
+            if reason := _cell_fault(cell, scale.tasks[table.task], scale_file):
+                return f"cells.{index}.{reason}"
     return None
 
 
-def _override_fault(training: Training, objective: str, overrides: dict) -> str | None:
-    """What is wrong with a row's overrides of an objective's options, if anything."""
-    options = training.objectives[objective].model_dump()
-    options |= {key: value for key, value in overrides.items() if key in options}
+def _cell_fault(cell: Cell, task: TaskConfig, scale_file: Path) -> str | None:
+    """What is wrong with a cell, if anything: the field of its row, reason and remedy."""
+    training = task.training
+    if cell.objective not in training.objectives:
+        where = f"tasks.{cell.task}.training.objectives of {scale_file}"
+        return f"objective: {cell.objective} is not in {where}; add it there"
+    if cell.humanline and cell.log_eps_p == cell.log_eps_r:
+        return "log_eps_p: 0, as log_eps_r, leaves no interval; change either"
+    for key, reader in (("epsilon", "grpo"), ("desirable_weight", "kto")):
+        if key in cell.overrides and cell.objective != reader:
+            return f"overrides.{key}: only {reader} reads it, not {cell.objective}; remove it"
+    options = training.objectives[cell.objective].model_dump()
+    options |= {key: value for key, value in cell.overrides.items() if key in options}
     try:
-        size = ObjectiveConfig.model_validate(options).batch_size
+        options = ObjectiveConfig.model_validate(options)
     except ValidationError as error:
         detail = error.errors()[0]
-        return f"{detail['loc'][0]}: {detail['msg']}, not {detail['input']:g}; change it"
-    reason = training.batch_fault(objective, size)
-    return f"batch_size: {reason}" if reason else None
+        reason = f"{detail['msg']}, not {detail['input']:g}; change it"
+        return f"overrides.{detail['loc'][0]}: {reason}"
+    if found := training.objective_fault(cell.objective, options):
+        field, reason = found
+        return f"overrides.{field}: {reason}"
+    return _prompts_fault(cell, task, options.batch_size, scale_file)
+
+
+def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Path) -> str | None:
+    """GRPO leaves out a sampling that the prompts do not fill, and would take no step."""
+    if cell.objective != "grpo" or not isinstance(task.data, MiniatureData):
+        return None
+    window = min(cell.sample_every or 1, task.training.steps)
+    needed = window * batch_size // task.training.group_size
+    if needed <= task.data.train:
+        return None
+    prompts = f"tasks.{cell.task}.data.train of {scale_file}, {task.data.train}"
+    return f"objective: grpo takes {needed} prompts at once, more than {prompts}; raise that"
 
 
 def schemas() -> dict[str, dict]:

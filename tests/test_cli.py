@@ -1,6 +1,7 @@
 """The command line: exit status, one-line errors, logs, and the schemas it writes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from humanline import cli
 from humanline.cli import TAIL, main
 from humanline.experiments import schemas
+from humanline.files import read_jsonl, write_jsonl
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / "workflow"
@@ -42,6 +44,49 @@ def test_a_command_writes_its_stages_files(run, tmp_path):
     assert names == {"train.jsonl", "validation.jsonl", "evaluation.jsonl"}
 
 
+def test_data_of_the_hub_come_from_its_reader(tmp_path, monkeypatch):
+    from humanline.data import hub
+
+    model = {"kind": "hub", "repo": "owner/name", "revision": None}
+    scale = yaml.safe_load((WORKFLOW / "config/smoke.yaml").read_text())
+    math = {"data": {"kind": "hub", "train": model, "evaluation": model}, "base_model": model}
+    scale["tasks"]["math_reasoning"] = scale["tasks"]["math_reasoning"] | math
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    shutil.copy(WORKFLOW / "config/experiments.yaml", config)
+    monkeypatch.setattr(hub, "splits", lambda task, config: {"train": [{"prompt": task}]})
+    options = ["--scale", "smoke", "--config", str(config), "--results", str(tmp_path)]
+    assert main(["data", "math_reasoning", *options]) == 0
+    path = tmp_path / "smoke/data/math_reasoning/train.jsonl"
+    assert read_jsonl(path) == [{"prompt": "math_reasoning"}]
+
+
+def test_a_base_model_learns_from_no_held_out_prompt(run, tmp_path, monkeypatch):
+    from humanline import base_model
+
+    calls = []
+    monkeypatch.setattr(base_model, "make", lambda *arguments: calls.append(arguments))
+    run("data", "math_reasoning")
+    status, _, _ = run("base-model", "math_reasoning", "--seed", "3")
+    assert status == 0
+    ((task, _, seed, directory, held_out),) = calls
+    assert (task, seed) == ("math_reasoning", 3)
+    assert directory == tmp_path / "smoke/runs/math_reasoning/base-s3/model"
+    folder = tmp_path / "smoke/data/math_reasoning"
+    rows = [read_jsonl(folder / f"{split}.jsonl") for split in ("validation", "evaluation")]
+    assert held_out == {row["prompt"] for row in rows[0] + rows[1]}
+
+
+def test_math_is_scored_by_grading(run, tmp_path):
+    folder = tmp_path / "smoke/runs/math_reasoning/base-s1"
+    row = {"step": 0, "prompt_id": 0, "prompt": "1+2", "answer": "3", "completion": "\\boxed{3}"}
+    write_jsonl(folder / "samples.jsonl", [row])
+    status, _, _ = run("score", "math_reasoning", "base-s1")
+    assert status == 0
+    assert (folder / "grades.csv").exists()
+
+
 def test_a_wrong_scale_is_one_line(run):
     status, out, err = run("check", scale="huge")
     assert status == 1 and not out
@@ -54,6 +99,23 @@ def test_a_wrong_run_name_is_one_line(run):
     assert status == 1
     assert err.startswith("humanline: error: no cell of math_reasoning is named 'ppo-s1'; add it")
     assert err.count("\n") == 1
+
+
+def test_help_lists_every_command(capfd):
+    with pytest.raises(SystemExit) as error:
+        main(["--help"])
+    assert error.value.code == 0
+    out = capfd.readouterr().out
+    listed = {line.split()[0] for line in out.splitlines() if line.startswith("    ")}
+    assert {"data", "train", "generate", "score", "table", "tuning", "check", "schema"} <= listed
+
+
+@pytest.mark.parametrize("command", ["data", "train", "score", "table", "schema"])
+def test_every_command_explains_itself(command, capfd):
+    with pytest.raises(SystemExit) as error:
+        main([command, "--help"])
+    assert error.value.code == 0
+    assert f"usage: humanline {command}" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["train", "poetry", "x"], ["fly"], [], ["base-model"]])

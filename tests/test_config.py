@@ -78,6 +78,8 @@ def test_a_scale_is_frozen(scale):
         load_scale(CONFIG / f"{scale}.yaml").scale = "other"
 
 
+MODEL = {"kind": "hub", "repo": "owner/name", "revision": None}
+REAL = {"kind": "hub", "train": MODEL, "evaluation": MODEL}
 # What is changed in smoke.yaml, the field that is named, and what is said of it.
 MISTAKES = {
     "unknown key": ({"sceed": 1}, "sceed", "unknown key; remove it"),
@@ -126,8 +128,25 @@ MISTAKES = {
         f"{MATH}.training.tune_learning_rates.1",
         "greater than 0.*'-1'; change",
     ),
+    "a rate to try twice": (
+        {f"{MATH}.training.tune_learning_rates": [0.1, 0.2, 0.1]},
+        f"{MATH}.training.tune_learning_rates",
+        "0.1 is listed twice; remove",
+    ),
+    "a rate without end": (
+        {f"{MATH}.training.learning_rate": float("inf")},
+        f"{MATH}.training.learning_rate",
+        "finite number.*'inf'; change",
+    ),
+    "no name of a file": ({"learning_rates": ""}, "learning_rates", "at least 1 character"),
+    "DPO without a reference": (
+        {f"{INSTRUCTIONS}.training.objectives.dpo.beta": 0},
+        f"{INSTRUCTIONS}.training.objectives.dpo.beta",
+        "dpo learns nothing at 0; make it more",
+    ),
     "shared seeds": ({"seeds.tune": [7, 1]}, "seeds.tune", r"shares \[1\].*use other seeds"),
     "seed listed twice": ({"seeds.report": [1, 2, 1]}, "seeds.report", "1 is listed twice; remove"),
+    "another file's name": ({"scale": "laptop"}, "scale", "'laptop' is not the file's name; write"),
     "name with a slash": ({"scale": "a/b"}, "scale", "'a/b'; change"),
     "groups split over batches": (
         {f"{MATH}.training.objectives.grpo.batch_size": 18},
@@ -180,6 +199,25 @@ MISTAKES = {
         f"{INSTRUCTIONS}.reward.repo",
         "no such folder: './nowhere'; mend",
     ),
+    "miniature model of real prompts": (
+        {f"{MATH}.data": REAL},
+        f"{MATH}.base_model.kind",
+        "miniature understands the miniature's prompts only, but data.kind is hub; change",
+    ),
+    "proxy of real prompts": (
+        {f"{INSTRUCTIONS}.data": REAL, f"{INSTRUCTIONS}.base_model": MODEL},
+        f"{INSTRUCTIONS}.reward.kind",
+        "proxy understands .*; change",
+    ),
+    "gold judge of real prompts": (
+        {
+            f"{INSTRUCTIONS}.data": REAL,
+            f"{INSTRUCTIONS}.base_model": MODEL,
+            f"{INSTRUCTIONS}.reward": MODEL,
+        },
+        f"{INSTRUCTIONS}.judge.kind",
+        "gold understands .*; change",
+    ),
     "task that a table needs": ({MATH: REMOVE}, MATH, "missing, but table math_reasoning needs it"),
 }
 
@@ -191,6 +229,7 @@ def test_a_mistake_in_a_scale(mistake, fault):
 
 
 ROW = "tables.math_reasoning.cells.0"
+GRPO = {"objective": "grpo", "data": "online"}
 MISTAKES_IN_EXPERIMENTS = {
     "unknown objective": (
         {f"{ROW}.objective": "ppo"},
@@ -234,6 +273,16 @@ MISTAKES_IN_EXPERIMENTS = {
     ),
     "lower bound above": ({f"{ROW}.log_eps_p": 1.5}, f"{ROW}.log_eps_p", "'1.5'; change"),
     "upper bound below": ({f"{ROW}.log_eps_r": -1.5}, f"{ROW}.log_eps_r", "'-1.5'; change"),
+    "bound without end": (
+        {f"{ROW}.log_eps_r": float("inf")},
+        f"{ROW}.log_eps_r",
+        "finite number.*'inf'; change",
+    ),
+    "bounds that leave nothing": (
+        {f"{ROW}.humanline": [False, True], f"{ROW}.log_eps_p": 0, f"{ROW}.log_eps_r": [1, 0]},
+        f"{ROW}.log_eps_p",
+        "0, as log_eps_r, leaves no interval; change",
+    ),
     "empty grid": ({f"{ROW}.data": []}, f"{ROW}.data", "change"),
     "no cells": ({"tables.math_reasoning.cells": []}, "tables.math_reasoning.cells", "at least 1"),
     "no defaults": (
@@ -250,6 +299,21 @@ MISTAKES_IN_EXPERIMENTS = {
         {f"{ROW}.overrides": {"epsilon": 2}},
         f"{ROW}.overrides.epsilon",
         "less than 1, not 2; change",
+    ),
+    "override that the objective does not read": (
+        {"tables.instruction_following.cells.0.overrides": {"epsilon": 0.1}},
+        "tables.instruction_following.cells.0.overrides.epsilon",
+        "only grpo reads it, not dpo; remove it",
+    ),
+    "override of a weight that the objective does not read": (
+        {f"{ROW}.overrides": {"desirable_weight": 2}},
+        f"{ROW}.overrides.desirable_weight",
+        "only kto reads it, not grpo; remove it",
+    ),
+    "override that leaves nothing to learn": (
+        {"tables.instruction_following.cells.0.overrides": {"beta": 0}},
+        "tables.instruction_following.cells.0.overrides.beta",
+        "dpo learns nothing at 0; make it more",
     ),
     "negative learning rate": (
         {f"{ROW}.overrides": {"learning_rate": -1}},
@@ -290,6 +354,24 @@ def test_a_mistake_in_the_experiments(mistake, fault):
     changes, field, said = MISTAKES_IN_EXPERIMENTS[mistake]
     message = fault(experiments=changes)
     assert re.fullmatch(rf"experiments\.yaml: {re.escape(field)}: .*{said}.*", message)
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "needed"), [(1, 8, 4), (4, 8, 16), (64, 8, 32), (64, 4, 16)]
+)
+def test_grpo_needs_the_prompts_of_a_sampling(every, steps, needed, fault, tmp_path):
+    """TRL would end such a run after no step, as if trained. Batches of 16 in groups of 4."""
+    data, training = f"{MATH}.data.train", f"{MATH}.training.steps"
+    rows = {"tables.math_reasoning.cells": [{**GRPO, "sample_every": every}]}
+    message = fault({data: needed - 1, training: steps}, rows)
+    said = f"grpo takes {needed} prompts at once, more than {data} of {tmp_path}/smoke.yaml, "
+    assert message == f"experiments.yaml: {ROW}.objective: {said}{needed - 1}; raise that"
+    for name, content, edits in (
+        ("smoke.yaml", SMOKE, {data: needed, training: steps}),
+        ("experiments.yaml", EXPERIMENTS, rows),
+    ):
+        (tmp_path / name).write_text(yaml.safe_dump(edited(content, edits)))
+    load_study(tmp_path / "smoke.yaml", tmp_path / "experiments.yaml", tmp_path)
 
 
 @pytest.mark.parametrize(

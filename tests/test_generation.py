@@ -73,6 +73,20 @@ def test_completions_belong_to_their_prompts(model, tokenizer, batch_size):
     assert together == alone
 
 
+@pytest.mark.parametrize("batch_size", [1, 6, 1024])
+def test_no_two_prompts_completions_are_swapped(model, tokenizer, batch_size, monkeypatch):
+    """A stand-in for the model's sampling says the last character of each row's own prompt."""
+
+    def generate(input_ids, num_return_sequences, **_):
+        rows = input_ids.repeat_interleave(num_return_sequences, dim=0)
+        return torch.cat([rows, rows[:, -2:-1]], dim=1)
+
+    monkeypatch.setattr(model, "generate", generate)
+    options = {"n": 3, "sampling": SAMPLING, "seed": 1, "batch_size": batch_size}
+    texts = sample_text(model, tokenizer, PROMPTS, **options)
+    assert texts == [[prompt[-1]] * 3 for prompt in PROMPTS]
+
+
 def test_padding_does_not_reach_prompt_ids(model, tokenizer):
     for group in draw(model, tokenizer):
         assert tokenizer.pad_token_id not in group["prompt_ids"]

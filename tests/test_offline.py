@@ -69,6 +69,23 @@ def test_the_seed_draws_the_samples(study):
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_sampling_is_that_of_training(study, monkeypatch):
+    import humanline.generation
+
+    calls = []
+
+    def sample_text(model, tokenizer, prompts, **options):
+        calls.append(options)
+        return [["a"] * options["n"]] * len(prompts)
+
+    monkeypatch.setattr(humanline.generation, "sample_text", sample_text)
+    make(study, "instruction_following", 101)
+    training = study.scale.tasks["instruction_following"].training
+    assert training.sampling != study.scale.tasks["instruction_following"].evaluation
+    asked = {"n": training.group_size, "sampling": training.sampling, "seed": 101}
+    assert asked.items() <= calls[0].items()
+
+
 def test_missing_prompts_are_one_line_that_names_the_file(study):
     path = study.data("math_reasoning", "train")
     path.unlink()
@@ -96,11 +113,11 @@ def test_stored_completions_of_the_hub_are_used_as_they_are(tmp_path, monkeypatc
     write_jsonl(tmp_path / "uf" / "train.jsonl", rows)
     scale = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
     source = {"kind": "hub", "repo": str(tmp_path / "uf"), "revision": None}
-    scale["tasks"]["instruction_following"]["data"] = {
-        "kind": "hub",
-        "train": source,
-        "evaluation": source,
-        "validation": 2,
+    scale["tasks"]["instruction_following"] |= {
+        "data": {"kind": "hub", "train": source, "evaluation": source, "validation": 2},
+        "base_model": source,
+        "reward": source,
+        "judge": {"kind": "openai", "model": "a"},
     }
     (tmp_path / "smoke.yaml").write_text(json.dumps(scale))
     study = load_study(tmp_path / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path / "results")

@@ -10,6 +10,11 @@ def load(source: HubSource):
     from datasets import load_dataset
 
     try:
+        if source.file:
+            # Also where the repository has a loading script, which datasets would refuse.
+            hub = f"hf://datasets/{source.repo}@{source.revision or 'main'}"
+            path = f"{source.repo if source.is_local else hub}/{source.file}"
+            return load_dataset("json", data_files={source.split: path}, split=source.split)
         return load_dataset(source.repo, revision=source.revision, split=source.split)
     except Exception as error:  # the hub, its client and file formats raise many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

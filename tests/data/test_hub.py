@@ -46,7 +46,7 @@ def math_row(i: int) -> dict:
 
 
 def alpaca_row(i: int) -> dict:
-    """A row as in tatsu-lab/alpaca_eval."""
+    """A row as in tatsu-lab/alpaca_eval, which holds a file for each baseline, and a script."""
     return {
         "instruction": f"instruction {i}",
         "output": f"output {i}",
@@ -67,8 +67,8 @@ def write(folder, name: str, rows: list[dict]) -> str:
     return str(folder)
 
 
-def source(repo: str, split: str = "train") -> HubSource:
-    return HubSource(kind="hub", repo=repo, revision=None, split=split)
+def source(repo: str, split: str = "train", **options) -> HubSource:
+    return HubSource(kind="hub", repo=repo, revision=None, split=split, **options)
 
 
 PREFERENCE_FILES = ["train.jsonl", "data/train-00000-of-00001.parquet"]
@@ -77,10 +77,12 @@ PREFERENCE_FILES = ["train.jsonl", "data/train-00000-of-00001.parquet"]
 @pytest.fixture(params=PREFERENCE_FILES)
 def instruction(request, tmp_path) -> HubData:
     train = write(tmp_path / "uf", request.param, [preference_row(i) for i in range(12)])
-    evaluation = write(tmp_path / "alpaca", "alpaca_eval.json", [alpaca_row(i) for i in range(5)])
-    return HubData(
-        kind="hub", train=source(train), evaluation=source(evaluation, "test"), validation=4
-    )
+    folder = tmp_path / "alpaca_eval"
+    write(folder, "alpaca_eval_gpt4_baseline.json", [alpaca_row(i) for i in range(5)])
+    write(folder, "alpaca_eval.json", [alpaca_row(i) | {"output": "another's"} for i in range(5)])
+    (folder / "alpaca_eval.py").write_text("raise SystemError('a loading script was run')")
+    evaluation = source(str(folder), "eval", file="alpaca_eval_gpt4_baseline.json")
+    return HubData(kind="hub", train=source(train), evaluation=evaluation, validation=4)
 
 
 @pytest.fixture(params=["jsonl", "parquet"])
@@ -166,6 +168,24 @@ def test_a_missing_repository_is_one_line_that_names_it(repo):
 def test_a_missing_split_is_one_line_that_names_the_repository(tmp_path):
     repo = write(tmp_path / "math", "train.jsonl", [math_row(0)])
     assert repo in fault(lambda: hub.load(source(repo, "no_such_split")))
+
+
+def test_a_missing_file_is_one_line_that_names_the_repository(tmp_path):
+    repo = write(tmp_path / "alpaca_eval", "alpaca_eval.json", [alpaca_row(0)])
+    assert repo in fault(lambda: hub.load(source(repo, "eval", file="alpaca_eval_gpt5.json")))
+
+
+@pytest.mark.parametrize("revision", ["abc", None])
+@pytest.mark.parametrize("file", ["c.json", None])
+def test_the_hub_is_asked_for_the_revision(file, revision, monkeypatch):
+    import datasets
+
+    calls = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: calls.append(kwargs))
+    hub.load(HubSource(kind="hub", repo="a/b", revision=revision, split="eval", file=file))
+    address = f"hf://datasets/a/b@{revision or 'main'}/c.json"
+    asked = {"data_files": {"eval": address}} if file else {"revision": revision}
+    assert calls == [asked | {"split": "eval"}]
 
 
 def test_an_empty_folder_is_one_line_that_names_it(tmp_path):

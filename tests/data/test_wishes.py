@@ -1,3 +1,4 @@
+import math
 import random
 import statistics
 from itertools import pairwise
@@ -93,6 +94,22 @@ def test_a_wish_can_be_met_in_full(wish, line):
     assert wishes.grade_wish(wish, line) == 1
 
 
+@pytest.mark.parametrize(
+    ("wish", "line", "grade"),
+    [
+        ("b+", "bcdef", 0.5),  # a fifth of the letters; two fifths are enough
+        ("b-", "bcdefgha", 0.5),  # an eighth; a quarter is too much
+        ("b-", "bcde", 0),
+        ("S", "b" * 9, math.exp(-1)),  # four letters too long
+        ("~", "babbb", 0.5),  # two of four neighbours
+        ("<", "abab", 2 / 3),
+        ("*", "abab", 2 / 5),  # no letter beside itself, but two different ones of five
+    ],
+)
+def test_grades_worked_by_hand(wish, line, grade):
+    assert wishes.grade_wish(wish, line) == pytest.approx(grade)
+
+
 @given(prompts, letters)
 def test_gold_lies_between_zero_and_one(prompt, line):
     assert 0 <= wishes.gold_reward(prompt, line) <= 1
@@ -142,6 +159,19 @@ def test_the_proxy_is_imperfect_but_informative():
     assert min(correlations) < 0.9
 
 
+def test_the_proxys_random_errors_have_the_stated_size(monkeypatch):
+    """Without its false weights and its liking for length, the proxy is gold and noise."""
+    monkeypatch.setattr(wishes, "PROXY_WEIGHT", dict.fromkeys(wishes.PROXY_WEIGHT, 1.0))
+    monkeypatch.setattr(wishes, "PROXY_LENGTH_BONUS", 0.0)
+    errors = [
+        wishes.proxy_reward(prompt, line) - wishes.gold_reward(prompt, line)
+        for i, prompt in enumerate(some_prompts(500))
+        for line in set(lines(prompt, 4, 0.55, seed=i))
+    ]
+    assert statistics.mean(errors) == pytest.approx(0, abs=0.006)
+    assert statistics.stdev(errors) == pytest.approx(0.06, rel=0.06)
+
+
 def test_the_proxy_likes_length_more_than_gold_does():
     bias = []
     for i, prompt in enumerate(some_prompts(200)):
@@ -171,6 +201,14 @@ def test_the_expert_writes_letters_of_allowed_number(prompt, seed, attention):
     line = wishes.expert_line(prompt, random.Random(seed), attention)
     assert wishes.letters_of(line) == line
     assert 2 <= len(line) <= wishes.MAX_LETTERS
+
+
+def test_an_attentive_expert_writes_the_letters_wished_for():
+    def share(prompt: str) -> float:
+        written = "".join(lines(prompt, 400, 1.0, seed=0))
+        return written.count("b") / len(written)
+
+    assert share("b- L *") < 0.03 < 0.1 < share("L *") < 0.15 < 0.3 < share("b+ L *")
 
 
 @given(prompts, st.integers(0, 1000))
