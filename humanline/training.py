@@ -4,7 +4,7 @@ import resource
 import shutil
 from pathlib import Path
 
-from humanline.config import TaskConfig
+from humanline.config import ConfigError, TaskConfig, Training
 from humanline.data import preferences
 from humanline.experiments import Cell, Study, content_hash
 from humanline.files import read_jsonl, write_json
@@ -34,6 +34,11 @@ def train(study: Study, cell: Cell) -> None:
     trainer = build_trainer(study, cell, checkpoints)
     stopwatch.watch(trainer)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)))
+    if trainer.state.global_step < trainer.args.max_steps:
+        raise ConfigError(
+            f"{directory}: trained {trainer.state.global_step} of {trainer.args.max_steps} steps,"
+            " as its prompts do not fill one sampling; give it more prompts or smaller batches"
+        )
     trainer.save_model(str(directory / "model"))
     log = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
     log.to_csv(directory / "metrics.csv", index=False)
@@ -97,11 +102,16 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
         "bf16": training.bf16,
         "gradient_checkpointing": training.gradient_checkpointing,
         "logging_steps": max(1, training.steps // 32),
-        # Where only the end is evaluated, an interrupted run still loses a quarter at most.
-        "save_steps": min(training.evaluate_every, max(1, training.steps // 4)),
+        "save_steps": _save_every(training),
         "report_to": "none",
         "seed": cell.seed,
     }
+
+
+def _save_every(training: Training) -> int:
+    """Steps between checkpoints: all that are evaluated, and no more than a quarter to lose."""
+    quarter = max(1, training.steps // 4)
+    return max(d for d in range(1, quarter + 1) if training.evaluate_every % d == 0)
 
 
 def _objective(task: TaskConfig, cell: Cell) -> dict:

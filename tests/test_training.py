@@ -74,3 +74,13 @@ def test_another_base_model_has_other_checkpoints(study):
     weights = study.directory(cell.base) / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes())
     assert training._inputs(study, cell) != before
+
+
+@pytest.mark.parametrize(("steps", "every"), [(8, 3), (8, 8), (128, 16), (128, 128), (3, 2)])
+def test_every_evaluated_checkpoint_is_saved(study, steps, every):
+    options = study.scale.tasks["instruction_following"].training
+    saved = training._save_every(
+        options.model_copy(update={"steps": steps, "evaluate_every": every})
+    )
+    assert every % saved == 0
+    assert saved <= max(1, steps // 4)
