@@ -12,7 +12,8 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from humanline.config import ConfigError
-from humanline.experiments import SPLITS, code_hash, load_study
+from humanline.experiments import SPLITS
+from humanline.study import code_hash, load_study
 
 min_version("9.0")
 

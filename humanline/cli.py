@@ -15,7 +15,8 @@ from collections import deque
 from pathlib import Path
 
 from humanline.config import TASKS, ConfigError
-from humanline.experiments import Cell, Study, load_study, schemas
+from humanline.experiments import Cell
+from humanline.study import Study, load_study, schemas
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
@@ -37,8 +38,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"humanline: error: {error}", file=sys.stderr)
         except Exception:
             traceback.print_exc()
-        failed = True
-    if failed and log:
+    if log:
         _show_tail(Path(log))
     return 1
 
@@ -188,7 +188,3 @@ def _show_tail(log: Path) -> None:
         tail = deque(lines, TAIL)
     print(f"humanline: failed; the last lines of {log}:", file=sys.stderr)
     sys.stderr.writelines(f"  {line}" for line in tail)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from humanline.config import ConfigError, LocalJudge
-from humanline.experiments import Cell, Study
-from humanline.files import read_json, read_jsonl, write_json, write_jsonl
+from humanline.experiments import Cell
+from humanline.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from humanline.study import Study
 
 _SEED = 7  # of evaluation's sampling, the same for every run
 
@@ -23,11 +24,8 @@ def checkpoints(study: Study, cell: Cell) -> dict[int, Path]:
     if cell.task == "instruction_following":
         return final
     kept = directory / record["checkpoints"]
-    steps = range(
-        study.scale.tasks[cell.task].training.evaluate_every,
-        record["steps"],
-        study.scale.tasks[cell.task].training.evaluate_every,
-    )
+    every = study.scale.tasks[cell.task].training.evaluate_every
+    steps = range(every, record["steps"], every)
     return {step: kept / f"checkpoint-{step}" for step in steps} | final
 
 
@@ -131,6 +129,4 @@ def grade(study: Study, cell: Cell) -> None:
             for s in tqdm(samples, desc="grading", unit="answer")
         ]
     )
-    temporary = directory / ".grades.csv.tmp"
-    grades.to_csv(temporary, index=False)
-    temporary.replace(directory / "grades.csv")
+    write_text(directory / "grades.csv", grades.to_csv(index=False))

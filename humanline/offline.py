@@ -1,8 +1,9 @@
 """Offline data: completions sampled once from the base model, scored by the training reward."""
 
 from humanline.config import HubData
-from humanline.experiments import Cell, Study
+from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_jsonl
+from humanline.study import Study
 
 
 def make(study: Study, task: str, seed: int) -> None:

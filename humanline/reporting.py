@@ -4,10 +4,11 @@ import csv
 from pathlib import Path
 
 from humanline import tables
-from humanline.experiments import Cell, Study
+from humanline.experiments import Cell
 from humanline.files import read_json, write_text
 from humanline.plots import plot_learning_curves
 from humanline.provenance import describe
+from humanline.study import Study
 from humanline.table_formats import write_table
 
 _BOOTSTRAP_SEED = 0

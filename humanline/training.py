@@ -6,21 +6,21 @@ from pathlib import Path
 
 from humanline.config import ConfigError, TaskConfig, Training
 from humanline.data import preferences
-from humanline.experiments import Cell, Study, content_hash
+from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_json
+from humanline.progress import Progress
 from humanline.provenance import describe
-from humanline.stopwatch import Stopwatch
+from humanline.study import Study, content_hash
 
 
 def train(study: Study, cell: Cell) -> None:
     """Train a cell and write its model, `metrics.csv` and `train.json` to its directory.
 
-    An interrupted run goes on from its last checkpoint. Checkpoints are kept in a folder named by
-    the hash of the run's options and inputs, so a run never resumes what others have begun; and a
-    run that had ended starts anew.
+    An interrupted run goes on from its last complete checkpoint. Checkpoints are kept in a folder
+    named by the hash of the run's options and inputs, so a run never resumes what others have
+    begun; and a run that had ended starts anew.
     """
     import pandas as pd
-    from transformers.trainer_utils import get_last_checkpoint
 
     directory = study.directory(cell)
     manifest = study.manifest(cell)
@@ -30,10 +30,10 @@ def train(study: Study, cell: Cell) -> None:
         shutil.rmtree(checkpoints)
     checkpoints.mkdir(parents=True, exist_ok=True)
     write_json(checkpoints / "manifest.json", manifest)
-    stopwatch = Stopwatch(checkpoints / "seconds.json")
+    progress = Progress(checkpoints)
     trainer = build_trainer(study, cell, checkpoints)
-    stopwatch.watch(trainer)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)))
+    progress.watch(trainer)
+    trainer.train(resume_from_checkpoint=progress.last_checkpoint)
     if trainer.state.global_step < trainer.args.max_steps:
         raise ConfigError(
             f"{directory}: trained {trainer.state.global_step} of {trainer.args.max_steps} steps,"
@@ -49,7 +49,7 @@ def train(study: Study, cell: Cell) -> None:
             "manifest": manifest,
             "checkpoints": str(checkpoints.relative_to(directory)),
             "steps": trainer.state.global_step,
-            "seconds": stopwatch.seconds(),
+            "seconds": progress.seconds(),
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "provenance": describe(),
         },

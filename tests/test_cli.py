@@ -11,8 +11,8 @@ import yaml
 
 from humanline import cli
 from humanline.cli import TAIL, main
-from humanline.experiments import schemas
 from humanline.files import read_jsonl, write_jsonl
+from humanline.study import schemas
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / "workflow"

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from humanline import config, experiments
 from humanline.config import ConfigError, Scale, load_scale
-from humanline.experiments import load_study
+from humanline.study import load_study
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 SMOKE = yaml.safe_load((CONFIG / "smoke.yaml").read_text())

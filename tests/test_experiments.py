@@ -13,11 +13,8 @@ from humanline.experiments import (
     Experiments,
     HumanlineDefaults,
     Row,
-    Study,
-    code_hash,
-    content_hash,
-    load_study,
 )
+from humanline.study import Study, code_hash, content_hash, load_study
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 DEFAULTS = HumanlineDefaults(sample_every=8, sync_interval=4, log_eps_p=-1.5, log_eps_r=1.5)

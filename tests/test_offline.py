@@ -6,10 +6,11 @@ import yaml
 
 from humanline.config import ConfigError
 from humanline.data.wishes import proxy_reward
-from humanline.experiments import Cell, Study, load_study
+from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_jsonl
 from humanline.grading import is_correct
 from humanline.offline import make
+from humanline.study import Study, load_study
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 PROMPTS = {

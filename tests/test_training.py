@@ -1,14 +1,15 @@
 """Training of a cell: what it writes, and what an interruption leaves."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from humanline import base_model, offline, training
 from humanline.data import miniature
-from humanline.experiments import load_study
 from humanline.files import read_json, write_jsonl
+from humanline.study import load_study
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 RUN = "dpo-offline-humanline-k4-clip-1.5_1.5-s1"
@@ -53,11 +54,9 @@ def test_an_ended_run_starts_anew_and_an_interrupted_one_goes_on(study):
 
     # As an interruption after the sixth step would leave it, a long time in.
     (checkpoints / "ended").unlink()
-    for step in (8,):
-        for file in (checkpoints / f"checkpoint-{step}").iterdir():
-            file.unlink()
-        (checkpoints / f"checkpoint-{step}").rmdir()
-    (checkpoints / "seconds.json").write_text(json.dumps({"sample": 10.0, "total": 1000.0}))
+    shutil.rmtree(checkpoints / "checkpoint-8")
+    note = {"step": 6, "seconds": {"sample": 10.0, "total": 1000.0}}
+    (checkpoints / "progress.json").write_text(json.dumps(note))
     training.train(study, cell)
     resumed = read_json(directory / "train.json")
     assert resumed["steps"] == 8
@@ -66,6 +65,21 @@ def test_an_ended_run_starts_anew_and_an_interrupted_one_goes_on(study):
 
     training.train(study, cell)
     assert read_json(directory / "train.json")["seconds"]["total"] < 900
+
+
+def test_a_half_written_checkpoint_is_passed_over(study):
+    cell = study.find("instruction_following", RUN)
+    training.train(study, cell)
+    directory = study.directory(cell)
+    checkpoints = directory / read_json(directory / "train.json")["checkpoints"]
+    (checkpoints / "ended").unlink()
+    for name in ("trainer_state.json", "model.safetensors", "reference.safetensors"):
+        (checkpoints / "checkpoint-8" / name).unlink()
+    note = read_json(checkpoints / "progress.json")
+    (checkpoints / "progress.json").write_text(json.dumps(note | {"step": 6}))
+    training.train(study, cell)
+    assert read_json(directory / "train.json")["steps"] == 8
+    assert (checkpoints / "checkpoint-8" / "reference.safetensors").exists()
 
 
 def test_another_base_model_has_other_checkpoints(study):

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from humanline.config import ConfigError
-from humanline.experiments import Cell, Study, load_study
+from humanline.experiments import Cell
 from humanline.files import write_json, write_text
+from humanline.study import Study, load_study
 from humanline.tuning import choose_learning_rates, final_score
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"

@@ -4,8 +4,6 @@ A real `PreTrainedTokenizerFast` in Hugging Face format, so that nothing later i
 tell it from a large model's.
 """
 
-from pathlib import Path
-
 PAD, EOS, USER, ASSISTANT = "<pad>", "<|end|>", "<|user|>", "<|assistant|>"
 CHARACTERS = " +-*<~,=()0123456789abcdefghLMS}"
 BOXED = "\\boxed{"
@@ -60,9 +58,3 @@ def build_model(*, hidden_size: int, intermediate_size: int, layers: int, heads:
             eos_token_id=tokenizer.eos_token_id,
         )
     )
-
-
-def save_untrained(directory: Path, **architecture) -> None:
-    """Write tokenizer and untrained model as a Hugging Face folder."""
-    build_tokenizer().save_pretrained(directory)
-    build_model(**architecture).save_pretrained(directory)

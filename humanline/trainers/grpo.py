@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from accelerate.utils import is_peft_model
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
@@ -67,6 +68,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         self._uses_reference = args.humanline or self.is_offline
         self._is_scoring_rollouts = False
         if self._uses_reference and self.ref_model is None:
+            if is_peft_model(self.model):
+                raise ValueError("the ratio needs a reference model; PEFT is not supported yet")
             # TRL makes no reference where there is no KL penalty; the ratio needs one.
             reference = copy.deepcopy(self.model).eval().requires_grad_(False)
             # The copy's patched forward would still reach for the policy: patch it anew.

@@ -105,7 +105,7 @@ def test_a_saved_untrained_model_loads(tmp_path):
     from transformers import AutoModelForCausalLM
 
     size = {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2}
-    vocabulary.save_untrained(tmp_path, **size, seed=0)
+    build_model(**size, seed=0).save_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.config.vocab_size == len(TOKENIZER)
     assert loaded.generation_config.eos_token_id == TOKENIZER.eos_token_id

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import psutil
@@ -186,13 +185,15 @@ def kill_a_job_half_way(console: Path, *, results: Path, **config) -> Path:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    # The last file of a checkpoint that is taken in the middle of a rollout.
-    pattern = "smoke/runs/math_reasoning/*/checkpoints/*/checkpoint-4/rollout-0.pt"
+    # What is written after a checkpoint, of runs whose fourth step is in the middle of a rollout.
+    pattern = "smoke/runs/math_reasoning/grpo-online-every64*/checkpoints/*/progress.json"
     while workflow.poll() is None:
         time.sleep(0.005)
-        for rollout in filter(zipfile.is_zipfile, results.glob(pattern)):
-            checkpoint = rollout.parent
-            run = checkpoint.parents[2]
+        for note in results.glob(pattern):
+            if json.loads(note.read_text())["step"] < 4:
+                continue
+            checkpoint = note.parent / "checkpoint-4"
+            run = note.parents[2]
             kill_process(workflow.pid, argument=run.name)
             if not (run / "train.json").exists():  # it had not ended just before
                 workflow.wait(timeout=120)

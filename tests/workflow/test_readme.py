@@ -47,7 +47,7 @@ def test_snakemake_commands_plan_something(command, tmp_path):
 @pytest.mark.parametrize("command", [c for c in commands() if "/humanline" in c])
 def test_humanline_commands_name_a_real_run(command):
     from humanline.cli import _parser
-    from humanline.experiments import load_study
+    from humanline.study import load_study
 
     arguments = _parser().parse_args(shlex.split(command)[1:])
     config = ROOT / "workflow" / "config"
