@@ -26,7 +26,7 @@ from humanline.config import (
 from humanline.experiments import Cell, Experiments, HumanlineDefaults, Table
 
 # Raise it when a change of code changes what data, training or sampling mean: all is made anew.
-VERSION = 1
+VERSION = 2
 
 
 class Study:
@@ -113,11 +113,17 @@ class Study:
     def manifest(self, cell: Cell) -> dict:
         """All that determines a run's model, except the code and the machine."""
         task = self.scale.tasks[cell.task]
+        training = task.training.model_dump(
+            exclude={"learning_rate", "tune_learning_rates", "objectives"}
+        )
+        if cell.objective != "base":
+            training["objective"] = task.training.objectives[cell.objective].model_dump()
         return {
             "version": VERSION,
-            "cell": cell.model_dump(),
+            # Without defaults, so that an option yet to be invented retrains nothing.
+            "cell": cell.model_dump(exclude_defaults=True),
             "learning_rate": self.learning_rate(cell),
-            "training": task.training.model_dump(exclude={"learning_rate", "tune_learning_rates"}),
+            "training": training,
             "reward": task.reward.model_dump(),
             "base": self.base_hash(cell.task),
         }

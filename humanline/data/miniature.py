@@ -11,7 +11,7 @@ _REFERENCE_CARELESSNESS = 0.2  # of the writer whose lines the judge compares wi
 
 
 def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
-    """Draw the rows of every split of a task, no prompt twice.
+    """Draw the rows of every split of a task: no prompt twice, no wishes in two splits.
 
     Rows are ``{"prompt", "reference"}`` for instruction following, where the reference is what
     completions are judged against, and ``{"prompt", "answer"}`` for math.
@@ -20,17 +20,27 @@ def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
         ValueError: if the world has too few different prompts.
     """
     sizes = {split: getattr(config, split) for split in SPLITS}
-    rows = iter(_distinct_rows(task, sum(sizes.values())))
-    return {split: [next(rows) for _ in range(size)] for split, size in sizes.items()}
+    rows: dict[str, dict[str, dict]] = {split: {} for split in SPLITS}
+    for row in _draw(task, 4 * sum(sizes.values()), _PROMPT_SEED):
+        split = _split_of(row["prompt"], sizes)
+        if len(rows[split]) < sizes[split]:
+            rows[split].setdefault(row["prompt"], row)
+    for split, found in rows.items():
+        if len(found) < sizes[split]:
+            reason = f"only {len(found)} different prompts, not {sizes[split]}; ask for fewer"
+            raise ValueError(f"{task}, {split}: {reason}")
+    return {split: list(found.values()) for split, found in rows.items()}
 
 
-def _distinct_rows(task: str, count: int) -> list[dict]:
-    distinct: dict[str, dict] = {}
-    for row in _draw(task, 4 * count, _PROMPT_SEED):
-        distinct.setdefault(row["prompt"], row)
-        if len(distinct) == count:
-            return list(distinct.values())
-    raise ValueError(f"{task}: only {len(distinct)} different prompts; ask for fewer than {count}")
+def _split_of(prompt: str, sizes: dict[str, int]) -> str:
+    """The split that owns a prompt's wishes, at random in proportion to the splits' sizes."""
+    chance = random.Random(_wishes(prompt))
+    return chance.choices(list(sizes), list(sizes.values()))[0]
+
+
+def _wishes(prompt: str) -> str:
+    """What a prompt asks for, whatever the order it asks in."""
+    return " ".join(sorted(prompt.split()))
 
 
 def _draw(task: str, count: int, seed: int) -> list[dict]:
@@ -47,10 +57,12 @@ def fine_tuning_rows(task: str, count: int, carelessness: float, seed: int, avoi
 
     Args:
         carelessness: chance that the expert ignores a wish, or gets a sum wrong.
-        avoid: prompts that must not be learned from, those of other splits.
+        avoid: prompts that must not be learned from, in whatever order of wishes.
     """
     rng = random.Random(seed)
-    rows = [row for row in _draw(task, 2 * count, seed) if row["prompt"] not in avoid][:count]
+    held_out = {_wishes(prompt) for prompt in avoid}
+    rows = [row for row in _draw(task, 2 * count, seed) if _wishes(row["prompt"]) not in held_out]
+    rows = rows[:count]
     if task == "math_reasoning":
         write = lambda prompt: arithmetic.worked_solution(prompt, rng, carelessness)  # noqa: E731
     else:

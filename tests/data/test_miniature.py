@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from humanline.config import MiniatureData
@@ -23,6 +25,16 @@ def test_no_prompt_occurs_twice(task):
     assert len(prompts) == len(set(prompts))
 
 
+def wished(prompt: str) -> frozenset[str]:
+    return frozenset(prompt.split())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_wishes_are_in_two_splits(task):
+    by_split = [{wished(row["prompt"]) for row in rows} for rows in splits(task).values()]
+    assert all(not one & other for one, other in itertools.combinations(by_split, 2))
+
+
 @pytest.mark.parametrize(("task", "field"), [(TASKS[0], "reference"), (TASKS[1], "answer")])
 def test_rows_have_the_fields_of_their_task(task, field):
     for rows in splits(task).values():
@@ -45,7 +57,7 @@ def test_other_seeds_are_drawn_from_other_prompts(task):
 
 def test_too_many_prompts_are_refused(monkeypatch):
     monkeypatch.setattr(wishes, "sample_prompt", lambda rng: f"{rng.choice('abc')}+ ~ L")
-    with pytest.raises(ValueError, match="only 3 different prompts"):
+    with pytest.raises(ValueError, match=r"train: only \d different prompts, not 200"):
         splits("instruction_following")
 
 
@@ -55,7 +67,8 @@ def test_fine_tuning_avoids_the_held_out_prompts(task):
     avoid = {row["prompt"] for row in usual[::3]}
     rows = miniature.fine_tuning_rows(task, 300, 0.4, 1, avoid)
     assert len(rows) == 300
-    assert not avoid & {row["prompt"] for row in rows}
+    held_out = {wished(prompt) for prompt in avoid}
+    assert not held_out & {wished(row["prompt"]) for row in rows}
 
 
 @pytest.mark.parametrize("task", TASKS)
