@@ -5,8 +5,9 @@ log-ratio log pi_theta(token) - log pi_ref(token) of a token within bounds; a to
 still counts towards the loss, but passes no gradient.
 """
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,6 +85,57 @@ class Clipping:
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
         return clip(log_ratio, self.log_eps_p, self.log_eps_r)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Humanline sampling (arXiv 2509.24207, section 4): random bounds, token by token.
+
+    A token is rejected if its ratio pi_theta / pi_ref is below M_P B_P, or the inverse ratio below
+    M_R B_R, where B_P ~ Beta(gamma_p, 1) and B_R ~ Beta(gamma_r, 1). A rejected token keeps its
+    value and passes no gradient. M_P and M_R are set so that the mean bounds are log_eps_p and
+    log_eps_r: as the gammas grow the draws approach their means, and what passes a gradient
+    approaches what `clip` lets pass (theorem 4.3).
+
+    Raises:
+        ValueError: if a bound is not as `Clipping` wants it, or a gamma is not positive.
+    """
+
+    log_eps_p: float | None
+    log_eps_r: float | None
+    gamma_p: float
+    gamma_r: float
+
+    def __post_init__(self) -> None:
+        Clipping(self.log_eps_p, self.log_eps_r)
+        for name in ("gamma_p", "gamma_r"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
+
+    def drawn(self, seed: Sequence[int], device: torch.device | str = "cpu") -> Perceive:
+        """A perception that draws its bounds from a generator of its own.
+
+        Args:
+            seed: any integers; equal ones draw equal bounds.
+            device: of the log-ratios.
+        """
+        digest = hashlib.sha256(repr(tuple(seed)).encode()).digest()
+        generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+        low, high = _interval(self.log_eps_p, self.log_eps_r)
+
+        def perceive(log_ratio: Tensor) -> Tensor:
+            below = log_ratio < low + _log_beta(log_ratio, self.gamma_p, generator)
+            above = log_ratio > high - _log_beta(log_ratio, self.gamma_r, generator)
+            return torch.where(below | above, log_ratio.detach(), log_ratio)
+
+        return perceive
+
+
+def _log_beta(like: Tensor, gamma: float, generator: torch.Generator) -> Tensor:
+    """Logarithms of draws of Beta(gamma, 1) over its mean, in the shape of `like`."""
+    # By inversion: u^(1 / gamma) has that distribution. The mean is gamma / (gamma + 1).
+    u = torch.rand(like.shape, generator=generator, device=like.device, dtype=torch.float64)
+    return (torch.log1p(-u) / gamma + math.log1p(1 / gamma)).to(like.dtype)
 
 
 def _interval(log_eps_p: float | None, log_eps_r: float | None) -> tuple[float, float]:

@@ -1,56 +1,229 @@
-"""The reference model: a second model that takes the policy's weights when it is told to."""
+"""The reference of a humanline objective: the policy as it stood at the last sync.
 
+Three ways to have one, with one interface: `scoring()` lends a model that is the reference, and
+`sync()` makes the policy's present weights the reference's.
+
+- `ModelReference`: a second model.
+- `AdapterReference`: a frozen copy of a PEFT policy's adapter, on the same base model.
+- `PolicyReference`: no copy at all for as long as the policy has not been updated since the sync;
+  after that a snapshot of its weights, kept off the device and swapped in to score.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import TrainerCallback
-
-_FILE = "reference.safetensors"
+from torch import Tensor
 
 
-@torch.no_grad()
-def copy_weights(source: torch.nn.Module, target: torch.nn.Module) -> None:
-    """Copy all parameters and buffers of `source` into `target`, in place.
+class ModelReference:
+    """A second model of the policy's architecture."""
+
+    def __init__(self, policy: torch.nn.Module, model: torch.nn.Module):
+        self._policy, self._model = policy, model
+
+    @contextmanager
+    def scoring(self) -> Iterator[torch.nn.Module]:
+        """Lend the reference."""
+        yield self._model
+
+    def sync(self, alpha: float = 1.0) -> None:
+        """Move all weights to alpha policy + (1 - alpha) reference; 1 copies the policy."""
+        copy_weights(self._policy, self._model, alpha)
+
+    def state(self) -> dict[str, Tensor]:
+        """The reference's weights, for a checkpoint."""
+        return {name: tensor.contiguous() for name, tensor in _weights(self._model).items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` gave."""
+        _fill(_weights(self._model), state)
+
+
+class AdapterReference:
+    """A frozen copy of a PEFT policy's adapter, beside it on the same base model."""
+
+    NAME = "ref"  # as TRL calls it
+
+    def __init__(self, policy):
+        self._policy = policy
+        self._adapter = policy.active_adapter
+        if self.NAME not in policy.peft_config:
+            policy.add_adapter(self.NAME, policy.peft_config[self._adapter])
+        for tensor in self._weights(self.NAME).values():
+            tensor.requires_grad_(False)
+        self.sync()
+
+    @contextmanager
+    def scoring(self) -> Iterator[torch.nn.Module]:
+        """Lend the policy with the reference's adapter in place of its own."""
+        self._policy.set_adapter(self.NAME, inference_mode=True)
+        try:
+            yield self._policy
+        finally:
+            self._policy.set_adapter(self._adapter)
+
+    def sync(self, alpha: float = 1.0) -> None:
+        """Move the reference's adapter to alpha policy + (1 - alpha) reference."""
+        _blend(self._weights(self._adapter), self._weights(self.NAME), alpha)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """While the policy is saved, as if it had its own adapter alone.
+
+        The Trainer would load the reference's adapter, and then not the policy's.
+        """
+        config = self._policy.peft_config.pop(self.NAME)
+        try:
+            yield
+        finally:
+            self._policy.peft_config[self.NAME] = config
+
+    def state(self) -> dict[str, Tensor]:
+        """The adapter's weights, for a checkpoint."""
+        return self._weights(self.NAME)
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` gave."""
+        _fill(self._weights(self.NAME), state)
+
+    def _weights(self, adapter: str) -> dict[str, Tensor]:
+        infix = f".{adapter}."
+        suffix = f".{adapter}"
+        return {
+            name.replace(infix, ".").removesuffix(suffix): _local(tensor)
+            for name, tensor in self._policy.named_parameters()
+            if infix in name or name.endswith(suffix)
+        }
+
+
+class PolicyReference:
+    """The policy itself while it has not been updated since the last sync; then a snapshot.
+
+    Whoever updates the policy must call `forget_policy` after the update. A snapshot is only
+    there if `keep_snapshot` was called before it; it holds the trainable weights alone.
+    """
+
+    def __init__(self, policy: torch.nn.Module):
+        self._policy = policy
+        self._snapshot: dict[str, Tensor] | None = None
+        self._is_policy = True
+
+    @contextmanager
+    def scoring(self) -> Iterator[torch.nn.Module]:
+        """Lend the policy with the reference's weights.
+
+        Raises:
+            RuntimeError: if the policy has moved on and no snapshot was kept.
+        """
+        if self._is_policy:
+            yield self._policy
+            return
+        if self._snapshot is None:
+            raise RuntimeError(
+                "reference='cached' keeps no reference weights between syncs unless there is an "
+                "eval_dataset; give the trainer one when it is made, or use reference='model'"
+            )
+        self._swap()
+        try:
+            yield self._policy
+        finally:
+            self._swap()
+
+    def sync(self) -> None:
+        """Make the policy's present weights the reference."""
+        self._is_policy = True
+        self._snapshot = None
+
+    def keep_snapshot(self) -> None:
+        """Keep the reference's weights in main memory, to outlast the policy's next update."""
+        if not self._is_policy or self._snapshot is not None:
+            return
+        weights = self._trainable()
+        self._snapshot = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
+
+    def forget_policy(self) -> None:
+        """The policy is about to be updated: from now on it is not the reference."""
+        self._is_policy = False
+
+    def state(self) -> dict[str, Tensor]:
+        """The snapshot, for a checkpoint; empty if none is kept."""
+        return self._snapshot or {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` gave."""
+        self._is_policy = False
+        self._snapshot = state or None
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        """Exchange policy and snapshot tensor by tensor: never more than one extra."""
+        for name, tensor in self._trainable().items():
+            held = tensor.to("cpu", copy=True)
+            tensor.copy_(self._snapshot[name])
+            self._snapshot[name].copy_(held)
+
+    def _trainable(self) -> dict[str, Tensor]:
+        named = self._policy.named_parameters()
+        return {name: _local(tensor) for name, tensor in named if tensor.requires_grad}
+
+
+def copy_weights(source: torch.nn.Module, target: torch.nn.Module, alpha: float = 1.0) -> None:
+    """Move all parameters and buffers of `target` to alpha source + (1 - alpha) target, in place.
 
     Raises:
         ValueError: if the two models are not of the same architecture.
     """
-    pairs = []
-    for kind in ("named_parameters", "named_buffers"):
-        ours, theirs = dict(getattr(target, kind)()), dict(getattr(source, kind)())
-        if {n: t.shape for n, t in ours.items()} != {n: t.shape for n, t in theirs.items()}:
-            raise ValueError("the reference must have the architecture of the policy")
-        pairs += [(tensor, theirs[name]) for name, tensor in ours.items()]
-    for tensor, new in pairs:
-        tensor.copy_(new)
+    ours, theirs = _weights(target), _weights(source)
+    if {n: t.shape for n, t in ours.items()} != {n: t.shape for n, t in theirs.items()}:
+        raise ValueError("the reference must have the architecture of the policy")
+    _blend(theirs, ours, alpha)
 
 
-def save_reference(reference: torch.nn.Module, checkpoint: Path) -> None:
-    """Save the reference's weights beside a checkpoint of the policy."""
-    from safetensors.torch import save_model
+@torch.no_grad()
+def _blend(source: dict[str, Tensor], target: dict[str, Tensor], alpha: float) -> None:
+    for name, tensor in target.items():
+        if alpha == 1.0 or not tensor.is_floating_point():
+            tensor.copy_(source[name])
+        else:
+            tensor.lerp_(source[name].to(tensor), alpha)
 
-    save_model(reference, str(checkpoint / _FILE))
+
+@torch.no_grad()
+def _fill(target: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    if target.keys() != state.keys():
+        raise ValueError("the saved reference is not of this model's architecture")
+    for name, tensor in target.items():
+        tensor.copy_(state[name])
 
 
-def load_reference(reference: torch.nn.Module, checkpoint: Path) -> None:
+def _weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name; tied ones once."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {name: _local(tensor) for name, tensor in named}
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor: its shard under FSDP2 or ZeRO-3, else all of it."""
+    if hasattr(tensor, "ds_tensor"):
+        return tensor.ds_tensor
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor.detach()
+
+
+def save_reference(state: dict[str, Tensor], checkpoint: Path, rank: int | None = None) -> None:
+    """Save a reference's `state` beside a checkpoint of the policy; `rank` numbers shards."""
+    from safetensors.torch import save_file
+
+    save_file(state, checkpoint / _file(rank))
+
+
+def load_reference(checkpoint: Path, rank: int | None = None) -> dict[str, Tensor]:
     """Load what `save_reference` saved."""
-    from safetensors.torch import load_model
+    from safetensors.torch import load_file
 
-    load_model(reference, checkpoint / _FILE)
+    return load_file(checkpoint / _file(rank))
 
 
-class SyncReference(TrainerCallback):
-    """Every `interval` optimizer steps, give the reference the policy's weights.
-
-    The Trainer calls this after the backward pass and gradient clipping, before the update. So
-    after the step of a sync the reference equals the policy *before* that step: a reference copied
-    after the update would, at an interval of one, make every log-ratio zero.
-    """
-
-    def __init__(self, sync, interval: int):
-        self.sync = sync
-        self.interval = interval
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        if (state.global_step + 1) % self.interval == 0:
-            self.sync()
+def _file(rank: int | None) -> str:
+    return "reference.safetensors" if rank is None else f"reference-{rank}.safetensors"

@@ -20,7 +20,7 @@ from humanline.objectives import (
     masked_mean,
     ppo_loss,
 )
-from humanline.perception import Clipping, identity, unclipped_fraction
+from humanline.perception import Clipping, Rejection, identity, unclipped_fraction
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "objectives.json").read_text())
 
@@ -46,8 +46,9 @@ def assert_close(actual, expected, tolerance=1e-9):
 # ---------------------------------------------------------------------------------------------
 
 
-def golden(objective):
+def golden(objective, only_humanline=False):
     cases = [case for case in GOLDEN if case["objective"] == objective]
+    cases = [case for case in cases if case["humanline"] or not only_humanline]
     ids = [
         f"{objective}-{'humanline' if case['humanline'] else 'plain'}-{number}"
         for number, case in enumerate(cases)
@@ -166,6 +167,26 @@ def test_grpo_agrees_with_the_authors(case):
     assert_close(masked_mean(result.kl, mask), case["kl"])
     check_gradient(policy, case["grad_policy"], mask)
     check_unclipped(case, case["unclipped"], policy, reference, mask)
+
+
+@golden("grpo", only_humanline=True)
+def test_the_limit_of_humanline_sampling_has_the_authors_gradients(case):
+    """Theorem 4.3: with its draws at their means, sampling is clipping. Losses may differ, for a
+    rejected token keeps its value."""
+    policy = leaf(case["policy"])
+    reference, mask, advantages = tensors(case, "reference", "mask", "advantages")
+    result = grpo_loss(
+        policy,
+        reference,
+        mask,
+        advantages,
+        epsilon_low=case["epsilon"],
+        epsilon_high=case["epsilon"],
+        beta=case["kl_beta"],
+        perceive=Rejection(case["log_eps_p"], case["log_eps_r"], 1e12, 1e12).drawn([1]),
+    )
+    masked_mean(result.losses, mask).backward()
+    check_gradient(policy, case["grad_policy"], mask)
 
 
 @golden("ppo")

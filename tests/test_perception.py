@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humanline.perception import Clipping, clip, identity, unclipped_fraction
+from humanline.perception import Clipping, Rejection, clip, identity, unclipped_fraction
 
 log_ratios = st.lists(st.floats(-5, 5), min_size=1, max_size=12).map(
     lambda values: torch.tensor(values, dtype=torch.float64)
@@ -112,3 +112,59 @@ def test_clipping_may_have_zero_as_a_bound(log_eps_p, log_eps_r):
 def test_clipping_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Clipping(-1.0, 1.5).log_eps_p = -2.0
+
+
+def passes(perceive, log_ratio):
+    """Which log-ratios keep a gradient, as zeros and ones."""
+    leaf = log_ratio.clone().requires_grad_()
+    perceive(leaf).sum().backward()
+    return leaf.grad
+
+
+@settings(deadline=None)
+@given(log_ratios, lower_bounds, upper_bounds, st.floats(0.1, 100), st.integers(0, 99))
+def test_a_rejected_token_keeps_its_value_and_loses_its_gradient(log_ratio, low, high, gamma, seed):
+    perceive = Rejection(low, high, gamma, gamma)
+    assert torch.equal(perceive.drawn([seed])(log_ratio), log_ratio)
+    assert set(passes(perceive.drawn([seed]), log_ratio).tolist()) <= {0.0, 1.0}
+    assert torch.equal(
+        passes(perceive.drawn([seed]), log_ratio), passes(perceive.drawn([seed]), log_ratio)
+    )
+
+
+@settings(deadline=None)
+@given(log_ratios, lower_bounds, upper_bounds, st.integers(0, 99))
+def test_the_deterministic_limit_of_rejection_is_clipping(log_ratio, low, high, seed):
+    """Theorem 4.3: with draws at their means, the same tokens pass a gradient."""
+    near_a_bound = sum(
+        (log_ratio - bound).abs() < 1e-6 for bound in (low, high) if bound is not None
+    )
+    log_ratio = log_ratio.masked_fill(torch.as_tensor(near_a_bound).bool(), 0.0)
+    limit = Rejection(low, high, 1e9, 1e9).drawn([seed])
+    assert torch.equal(passes(limit, log_ratio), gradient_of_clip(log_ratio, low, high))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 20.0])
+def test_rejection_is_as_likely_as_the_beta_distribution_says(gamma):
+    """P(ratio < M B) with B ~ Beta(gamma, 1) is 1 - (ratio / M)^gamma, M = bound / mean."""
+    bounds, mean = (-1.0, 1.5), gamma / (gamma + 1)
+    perceive = Rejection(*bounds, gamma, gamma)
+    for seed, (log_ratio, log_m) in enumerate([(-1.05, -1.0), (-0.95, -1.0), (1.55, -1.5)]):
+        kept = passes(perceive.drawn([seed]), torch.full((40_000,), log_ratio)).mean().item()
+        distance = -abs(log_ratio)  # of the side that the test is about
+        expected = min(1.0, (math.exp(distance - log_m) * mean) ** gamma)
+        assert kept == pytest.approx(expected, abs=0.02)
+
+
+def test_other_seeds_draw_other_bounds():
+    perceive = Rejection(-1.0, 1.0, 1.0, 1.0)
+    log_ratio = torch.linspace(-3, 3, 200)
+    assert not torch.equal(
+        passes(perceive.drawn([1, 2]), log_ratio), passes(perceive.drawn([2, 1]), log_ratio)
+    )
+
+
+@pytest.mark.parametrize("gamma", [0.0, -1.0, math.nan])
+def test_rejection_needs_positive_gammas(gamma):
+    with pytest.raises(ValueError, match="gamma_r must be positive"):
+        Rejection(-1.0, 1.0, 1.0, gamma)

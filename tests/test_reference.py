@@ -2,10 +2,15 @@ import copy
 
 import pytest
 import torch
-from transformers import TrainerState
 
 from humanline.data.vocabulary import build_model
-from humanline.reference import SyncReference, copy_weights, load_reference, save_reference
+from humanline.reference import (
+    ModelReference,
+    PolicyReference,
+    copy_weights,
+    load_reference,
+    save_reference,
+)
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2}
 
@@ -96,37 +101,101 @@ def test_a_wider_model_is_refused(model):
         copy_weights(build_model(**SMALL | {"hidden_size": 32}, seed=9), model)
 
 
-def test_save_and_load_round_trip(model, other, tmp_path):
-    save_reference(model, tmp_path)
-    load_reference(other, tmp_path)
+def test_a_part_of_the_way(model, other):
+    before = copy.deepcopy(other)
+    copy_weights(model, other, alpha=0.25)
+    for ours, old, new in zip(
+        other.parameters(), before.parameters(), model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours, 0.25 * new + 0.75 * old)
+
+
+def test_a_second_model_round_trip(model, other, tmp_path):
+    save_reference(ModelReference(other, model).state(), tmp_path)
+    restored = ModelReference(model, other)
+    restored.load(load_reference(tmp_path))
     assert same(model, other)
 
 
 def test_tied_weights_survive_the_round_trip(model, other, tmp_path):
-    save_reference(model, tmp_path)
-    load_reference(other, tmp_path)
+    save_reference(ModelReference(other, model).state(), tmp_path)
+    ModelReference(model, other).load(load_reference(tmp_path))
     assert other.lm_head.weight.data_ptr() == other.model.embed_tokens.weight.data_ptr()
 
 
-def test_saving_leaves_the_policys_files_alone(model, tmp_path):
+def test_saving_leaves_the_policys_files_alone(model, other, tmp_path):
     model.save_pretrained(tmp_path)
     before = (tmp_path / "model.safetensors").read_bytes()
-    save_reference(build_model(**SMALL, seed=9), tmp_path)
+    save_reference(ModelReference(model, other).state(), tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
+def test_every_process_saves_its_own_shard(tmp_path):
+    for rank in (0, 1):
+        save_reference({"weight": torch.full((2,), float(rank))}, tmp_path, rank)
+    assert load_reference(tmp_path, 1)["weight"].tolist() == [1, 1]
+
+
 def test_loading_into_another_architecture_fails(model, tmp_path):
-    save_reference(model, tmp_path)
-    with pytest.raises(RuntimeError):
-        load_reference(build_model(**SMALL | {"layers": 2}, seed=9), tmp_path)
+    save_reference(ModelReference(model, model).state(), tmp_path)
+    deeper = build_model(**SMALL | {"layers": 2}, seed=9)
+    with pytest.raises(ValueError, match="architecture"):
+        ModelReference(model, deeper).load(load_reference(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("interval", "synced"), [(1, [1, 2, 3, 4, 5, 6]), (2, [2, 4, 6]), (4, [4]), (7, [])]
-)
-def test_syncs_come_every_interval_steps(interval, synced):
-    steps, state = [], TrainerState()
-    callback = SyncReference(lambda: steps.append(state.global_step + 1), interval)
-    for state.global_step in range(6):
-        callback.on_pre_optimizer_step(None, state, None)
-    assert steps == synced
+def moved(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Move the policy as an update would; its weights before that."""
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1
+    return before
+
+
+def test_until_an_update_the_policy_is_the_reference(model):
+    reference = PolicyReference(model)
+    with reference.scoring() as lent:
+        assert lent is model
+    assert reference.state() == {}
+
+
+def test_a_snapshot_outlasts_updates_and_leaves_the_policy_as_it_was(model):
+    reference = PolicyReference(model)
+    reference.keep_snapshot()
+    reference.forget_policy()
+    before = moved(model)
+    places = [p.data_ptr() for p in model.parameters()]
+    for _ in range(2):
+        with reference.scoring() as lent:
+            assert all(torch.equal(p, before[name]) for name, p in lent.named_parameters())
+        assert all(torch.equal(p, before[name] + 1) for name, p in model.named_parameters())
+    assert [p.data_ptr() for p in model.parameters()] == places
+
+
+def test_a_failure_while_scoring_gives_the_policy_back(model):
+    reference = PolicyReference(model)
+    reference.keep_snapshot()
+    reference.forget_policy()
+    before = moved(model)
+    with pytest.raises(KeyError), reference.scoring():
+        raise KeyError
+    assert all(torch.equal(p, before[name] + 1) for name, p in model.named_parameters())
+
+
+def test_a_snapshot_holds_what_is_trained(model):
+    model.lm_head.weight.requires_grad_(False)
+    reference = PolicyReference(model)
+    reference.keep_snapshot()
+    assert reference.state().keys() == {n for n, p in model.named_parameters() if p.requires_grad}
+
+
+def test_without_a_snapshot_an_updated_policy_has_no_reference(model):
+    reference = PolicyReference(model)
+    reference.forget_policy()
+    with pytest.raises(RuntimeError, match="eval_dataset"), reference.scoring():
+        pass
+    reference.keep_snapshot()  # too late: these are not the reference's weights
+    assert reference.state() == {}
+    reference.sync()
+    with reference.scoring() as lent:
+        assert lent is model

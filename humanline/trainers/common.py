@@ -1,160 +1,324 @@
-"""What the three humanline trainers share: options, the synced reference, metrics."""
+"""What the three humanline trainers share: a reference that follows the policy."""
 
-from dataclasses import dataclass, field
+import copy
+from collections import defaultdict, deque
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from unittest import mock
 
 import torch
+from accelerate.utils import is_peft_model
 from torch import Tensor
-from trl.models.utils import disable_gradient_checkpointing
+from transformers import TrainerCallback
+from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed, prepare_fsdp
 
-from humanline.perception import Clipping, identity, unclipped_fraction
-from humanline.reference import SyncReference, copy_weights, load_reference, save_reference
+from humanline.perception import Rejection
+from humanline.reference import (
+    AdapterReference,
+    ModelReference,
+    PolicyReference,
+    load_reference,
+    save_reference,
+)
+from humanline.trainers.lookahead import Lookahead
 
-
-@dataclass
-class HumanlineOptions:
-    """The options that humanline adds to a TRL config."""
-
-    humanline: bool = field(
-        default=True,
-        metadata={"help": "Train the humanline variant. False: the objective as TRL defines it."},
-    )
-    log_eps_p: float | None = field(
-        default=-1.5,
-        metadata={"help": "Lower bound of a token's log-ratio, in nats. None: no bound."},
-    )
-    log_eps_r: float | None = field(
-        default=1.5,
-        metadata={"help": "Upper bound of a token's log-ratio, in nats. None: no bound."},
-    )
-    sync_interval: int | None = field(
-        default=1,
-        metadata={
-            "help": "k: the reference takes the policy's weights every k optimizer steps, before "
-            "the update. None: never."
-        },
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        Clipping(self.log_eps_p, self.log_eps_r)  # refuses impossible bounds
-        if self.sync_interval is not None and self.sync_interval < 1:
-            raise ValueError(f"sync_interval must be at least 1 or None; got {self.sync_interval}")
-        if self.humanline:
-            self._refuse_meaningless_options()
-
-    def _refuse_meaningless_options(self):
-        for name, (allowed, reason) in self.needs.items():
-            if getattr(self, name) != allowed:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} has no humanline meaning: {reason}. "
-                    f"Set {name}={allowed!r}, or humanline=False"
-                )
+# Keys of a batch that was prepared before its step.
+_SCORES = "reference_scores"
+_METRICS = "metrics_of_preparation"
 
 
 class HumanlineTrainer:
-    """Mixin before a TRL trainer: perceives log-ratios, and keeps the reference in step."""
+    """Mixin before a TRL trainer: its reference follows the policy.
+
+    A trainer provides `_scores(model, inputs)`, the token log-probabilities of a batch by name,
+    and `_add_head(model)`, which gives a copy of the policy TRL's fused head;
+    `_reference_scores(inputs)` then gives those of the reference, however it is kept.
+    """
 
     sampling_seconds = 0.0  # spent on sampling and labelling, for the run's record
+    _lookahead: Lookahead | None = None
+    _keeps_cache = False
 
-    def _start_humanline(self) -> None:
-        """Call at the end of `__init__`, when TRL has made `self.ref_model`."""
+    def _start_humanline(self, given_reference=None) -> None:
+        """Call at the end of `__init__`."""
         args = self.args
-        if not isinstance(args, HumanlineOptions):
-            name = type(self).__name__.replace("Trainer", "Config")
-            raise ValueError(f"args must be a {name}; got {type(args).__name__}")
+        self.perceive = args.make_perceive()
+        self._drawn = (-1, 0)  # the step of the last draw of a random perception, and its number
+        self.forget_what_is_ahead()
         if args.humanline:
             self._refuse_unsupported_models()
-        self.perceive = Clipping(args.log_eps_p, args.log_eps_r) if args.humanline else identity
+        self.reference = self._make_reference(given_reference)
         if args.humanline and args.sync_interval:
-            self.add_callback(SyncReference(self.sync_reference, args.sync_interval))
+            self._keeps_cache = isinstance(self.reference, PolicyReference)
+            self.add_callback(FollowPolicy(self))
 
     def _refuse_unsupported_models(self) -> None:
-        if self.ref_model is None:
-            raise ValueError("humanline needs a reference model; PEFT is not supported yet")
         if getattr(self, "_is_vision_dataset", False):
             raise ValueError("humanline trains on text only; this dataset has images")
         if self.aux_loss_enabled:
             raise ValueError("humanline has no auxiliary loss; set router_aux_loss_coef=0.0")
 
-    def sync_reference(self) -> None:
-        """Give the reference the policy's present weights."""
-        unwrap = self.accelerator.unwrap_model
-        copy_weights(unwrap(self.model), unwrap(self.ref_model))
+    @property
+    def _uses_reference(self) -> bool:
+        """Whether the loss is ours, and so needs our reference."""
+        return self.args.humanline
+
+    def _make_reference(self, given):
+        """The reference that the options ask for; TRL's, if any, where the loss is TRL's."""
+        args, kind, is_peft = self.args, self.args.reference, is_peft_model(self.model)
+        if not self._uses_reference:
+            return ModelReference(self.model, self.ref_model) if self.ref_model else None
+        if given is not None:
+            kind = "model"
+        elif kind == "cached" and not (args.humanline and args.sync_interval):
+            # A reference that stays behind for good has to be kept.
+            kind = "adapter" if is_peft else "model"
+        if kind == "cached":
+            if is_peft and AdapterReference.NAME in self.model.peft_config:  # TRL's: not needed
+                self.model.delete_adapter(AdapterReference.NAME)
+            return PolicyReference(self.model)
+        if self.is_deepspeed_enabled and args.humanline and args.sync_interval:
+            raise ValueError(
+                "DeepSpeed updates the weights within the backward pass and leaves no moment to "
+                "sync a reference before it; use reference='cached'"
+            )
+        if kind == "adapter":
+            if not is_peft:
+                raise ValueError("reference='adapter' needs a PEFT model; use cached or model")
+            return AdapterReference(self.model)
+        if self.ref_model is None:
+            self.ref_model = self._second_model()
+        return ModelReference(self.model, self.ref_model)
+
+    def _second_model(self) -> torch.nn.Module:
+        """A frozen copy of the policy, on the device."""
+        model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        # The copy's patched forward would still reach for the policy: patch it anew.
+        inner = model.get_base_model() if is_peft_model(model) else model
+        inner.__dict__.pop("forward", None)
+        self._add_head(inner)
+        if self.is_deepspeed_enabled:
+            return prepare_deepspeed(model, self.accelerator)
+        if self.is_fsdp_enabled:
+            return prepare_fsdp(model, self.accelerator)
+        return self.accelerator.prepare_model(model, evaluation_mode=True)
+
+    @torch.no_grad()
+    def _reference_scores(self, inputs: dict) -> dict[str, Tensor]:
+        """The reference's log-probabilities of a batch: cached with it, or computed now."""
+        if _SCORES in inputs:
+            return inputs[_SCORES]
+        with self.reference.scoring() as model:
+            was_training = model.training
+            model.eval()
+            checkpointing = self.args.gradient_checkpointing_kwargs
+            try:
+                with disable_gradient_checkpointing(model, checkpointing):
+                    return self._scores(model, inputs)
+            finally:
+                model.train(was_training)
+
+    def _perception_of_batch(self):
+        """What to perceive a batch with; a random one is seeded by run, step, batch and process."""
+        if not isinstance(self.perceive, Rejection):
+            return self.perceive
+        step, number = self.state.global_step, self._drawn[1] + 1
+        self._drawn = (step, number if self._drawn[0] == step else 0)
+        seed = [self.args.seed, *self._drawn, self.accelerator.process_index]
+        return self.perceive.drawn(seed, self.accelerator.device)
+
+    def _steps_since_sync(self) -> int:
+        """Updates that the policy is ahead of the reference; a sync before one leaves it ahead."""
+        step, interval = self.state.global_step, self.args.sync_interval
+        if not interval or step < interval:
+            return step
+        return step % interval + (0 if self.args.sync_after_update else 1)
+
+    # The batches of the steps to come, scored by the policy while it is the reference.
+
+    def forget_what_is_ahead(self) -> None:
+        self._ahead: deque[dict] = deque()  # prepared, and scored, before their step
+        self._next_unscored = (0, 0)  # step, and batch of that step, that `_ahead` lacks
+
+    def _run_epoch(self, *, epoch, train_dataloader, epochs_trained, **kwargs):
+        self._epoch = epoch
+        if self._keeps_cache and epoch == epochs_trained:
+            self._lookahead = Lookahead(train_dataloader, self.args.gradient_accumulation_steps)
+        super()._run_epoch(
+            epoch=epoch, train_dataloader=train_dataloader, epochs_trained=epochs_trained, **kwargs
+        )
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        if self._keeps_cache:
+            self._lookahead.begin(self._epoch, epoch_iterator)
+            self._present = self._lookahead.take(self._epoch)
+            epoch_iterator = iter(self._present)
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def _prepare_inputs(self, inputs):
+        if self.model.training and self._ahead:
+            batch = self._ahead.popleft()
+            for name, values in batch.pop(_METRICS).items():
+                self._metrics["train"][name] += values
+            return batch
+        return self._prepare_batch(inputs)
+
+    def _prepare_batch(self, inputs) -> dict:
+        """What TRL makes of what the dataloader gives: a batch on the device."""
+        return super()._prepare_inputs(inputs)
+
+    def _is_next_known(self) -> bool:
+        """Whether the next batch to prepare can be prepared before the step that trains on it."""
+        return True
+
+    def score_ahead(self) -> None:
+        """At the beginning of a step, score all that has the policy for its reference now.
+
+        Weights change in updates alone, so a sync before this step's update is one with the
+        policy as it stands now. What it scores is known, or else its weights are kept.
+        """
+        step, interval = self.state.global_step, self.args.sync_interval
+        self.model.train()  # as TRL prepares batches
+        if self.args.sync_after_update and step and step % interval == 0:
+            self.reference.sync()
+        is_complete = self._score_until(self._last_of_window(step))
+        if not self.args.sync_after_update and (step + 1) % interval == 0:
+            self.reference.sync()
+            is_complete = self._score_until(self._last_of_window(step + 1))
+        if not is_complete or self.eval_dataset is not None:
+            self.reference.keep_snapshot()
+
+    def _last_of_window(self, step: int) -> int:
+        """The last step that has the same reference as `step`."""
+        interval = self.args.sync_interval
+        return min(step - step % interval + interval, self.state.max_steps) - 1
+
+    def _score_until(self, last: int) -> bool:
+        """Prepare and score the batches up to step `last`; false if some are not known yet."""
+        present = self.state.global_step
+        first, index = self._next_unscored
+        for step in range(first, last + 1):
+            is_ahead = step > present
+            if is_ahead and not self._is_next_known():
+                return False
+            raw = self._lookahead.peek(step - present - 1) if is_ahead else self._present
+            for batch in raw[index:]:
+                if is_ahead and not self._is_next_known():
+                    return False
+                self._ahead.append(self._scored(batch))
+                index += 1
+                self._next_unscored = (step, index)
+            self._next_unscored, index = (step + 1, 0), 0
+        return True
+
+    def _scored(self, batch) -> dict:
+        """A prepared batch with the reference's scores, and the metrics of preparing it."""
+        metrics, self._metrics["train"] = self._metrics["train"], defaultdict(list)
+        prepared = dict(self._prepare_batch(batch))
+        held, self._metrics["train"] = self._metrics["train"], metrics
+        return prepared | {_SCORES: self._reference_scores(prepared), _METRICS: dict(held)}
+
+    # Checkpoints.
+
+    @property
+    def _shard(self) -> int | None:
+        """The number of this process where each holds a part of the weights."""
+        is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return self.accelerator.process_index if is_sharded else None
+
+    @property
+    def _reference_moves(self) -> bool:
+        return bool(self.args.humanline and self.args.sync_interval)
+
+    def _save(self, *args, **kwargs):
+        is_adapter = isinstance(self.reference, AdapterReference)
+        with self.reference.hidden() if is_adapter else nullcontext():
+            super()._save(*args, **kwargs)
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
-        if self.ref_model is not None and self.args.should_save:
-            checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-            save_reference(self.accelerator.unwrap_model(self.ref_model), checkpoint)
+        if not self._reference_moves:
+            return
+        checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        if self._shard is not None or self.args.should_save:
+            save_reference(self.reference.state(), checkpoint, self._shard)
+        if self._keeps_cache:
+            ahead = {"batches": list(self._ahead), "next_unscored": self._next_unscored}
+            torch.save(ahead, checkpoint / self._ahead_file)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.ref_model is not None:
-            reference = self.accelerator.unwrap_model(self.ref_model)
-            load_reference(reference, Path(resume_from_checkpoint))
+        if not self._reference_moves:
+            return
+        checkpoint = Path(resume_from_checkpoint)
+        self.reference.load(load_reference(checkpoint, self._shard))
+        if self._keeps_cache:
+            device = self.accelerator.device
+            path = checkpoint / self._ahead_file
+            ahead = torch.load(path, map_location=device, weights_only=True)
+            self._ahead, self._next_unscored = deque(ahead["batches"]), ahead["next_unscored"]
 
-    @torch.no_grad()
-    def _reference_outputs(self, **inputs):
-        """The reference's outputs for a batch, with TRL's fused head."""
-        checkpointing = self.args.gradient_checkpointing_kwargs
-        with disable_gradient_checkpointing(self.ref_model, checkpointing):
-            return self.ref_model(**inputs, use_cache=False, fused_lm_head=True)
+    @property
+    def _ahead_file(self) -> str:
+        return f"ahead-{self.accelerator.process_index}.pt"
 
-    def _log_perception(self, policy: Tensor, reference: Tensor, mask: Tensor, suffix="") -> None:
-        """Log how much of (B, T) log-ratios is unclipped, and how old the reference is."""
-        metrics = self._metrics["train" if self.model.training else "eval"]
-        log_ratio = (policy - reference).detach()
-        unclipped = unclipped_fraction(log_ratio, mask, self.args.log_eps_p, self.args.log_eps_r)
-        metrics[f"humanline/unclipped{suffix}"].append(self._mean_over_processes(unclipped))
-        metrics["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
 
-    def _steps_since_sync(self) -> int:
-        """Updates that the policy is ahead of the reference; a sync leaves it one ahead."""
-        step, interval = self.state.global_step, self.args.sync_interval
-        return step % interval + 1 if interval and step >= interval else step
+class FollowPolicy(TrainerCallback):
+    """Syncs a trainer's reference every `sync_interval` optimizer steps.
 
-    def _mean_over_processes(self, value: Tensor) -> float:
-        return self.accelerator.gather(value.detach().float()).nanmean().item()
+    The Trainer calls `on_pre_optimizer_step` after the backward pass and gradient clipping, before
+    the update. So after the step of a sync the reference equals the policy *before* that step: a
+    reference copied after the update would, at an interval of one, make every log-ratio zero.
+    """
+
+    def __init__(self, trainer: HumanlineTrainer):
+        self._trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step == 0:
+            self._trainer.forget_what_is_ahead()
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if self._trainer._keeps_cache:
+            self._trainer.score_ahead()
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if not args.sync_after_update:
+            self._sync(args, state)
+
+    def on_optimizer_step(self, args, state, control, **kwargs):  # after the update
+        if self._trainer._keeps_cache:
+            self._trainer.reference.forget_policy()
+        if args.sync_after_update:
+            self._sync(args, state)
+
+    def _sync(self, args, state) -> None:
+        due = (state.global_step + 1) % args.sync_interval == 0
+        if due and not self._trainer._keeps_cache:
+            self._trainer.reference.sync(args.sync_alpha)
+
+
+@contextmanager
+def only_the_policy(module, model, loss_is_ours: bool):
+    """Keep TRL's `__init__` in `module` from loading a second model, where the loss is ours.
+
+    Our reference is made from the policy itself, which may not be what its path holds.
+    """
+    if not loss_is_ours:
+        yield
+        return
+    load = module.create_model_from_path
+    policies = iter([load] if isinstance(model, str) else [])
+
+    def load_policy(*args, **kwargs):
+        loader = next(policies, None)
+        return loader and loader(*args, **kwargs)
+
+    with mock.patch.object(module, "create_model_from_path", load_policy):
+        yield
 
 
 def token_labels(input_ids: Tensor, mask: Tensor) -> Tensor:
     """Labels (B, T) that score the masked tokens alone."""
     return input_ids.masked_fill(mask == 0, -100)
-
-
-def log_preference_metrics(trainer, outputs, inputs, chosen: Tensor, rewards: Tensor) -> None:
-    """Log TRL's metrics of preference training under TRL's names.
-
-    Args:
-        trainer: whose `_metrics` to add to.
-        outputs: of the policy for the batch, with TRL's fused head.
-        inputs: the batch; `completion_mask` is (B, T).
-        chosen: (B,) boolean, true for chosen or desirable rows.
-        rewards: (B,) beta times the summed perceived log-ratio.
-    """
-    mode = "train" if trainer.model.training else "eval"
-    metrics, gather = trainer._metrics[mode], trainer.accelerator.gather
-    mask = inputs["completion_mask"][:, 1:].bool()
-    width = mask.size(1)
-
-    def mean(values: Tensor, where: Tensor) -> float:
-        total, count = (values * where).sum(), where.sum()
-        return (gather(total).sum() / gather(count).sum().clamp(min=1)).item()
-
-    if mode == "train":
-        tokens = gather(inputs["attention_mask"].sum()).sum().item()
-        trainer._total_train_tokens += tokens // trainer._tp_size
-    metrics["num_tokens"] = [trainer._total_train_tokens]
-    metrics["entropy"].append(mean(outputs.entropy[:, -width:].detach(), mask))
-    if outputs.is_top1 is not None:  # TRL's KTO does without
-        accuracy = mean(outputs.is_top1[:, -width:], mask & chosen[:, None])
-        metrics["mean_token_accuracy"].append(accuracy)
-    log_probs = (outputs.log_probs[:, -width:].detach() * mask).sum(1)
-    logits = outputs.mean_logits[:, -width:].detach()
-    for name, rows in (("chosen", chosen), ("rejected", ~chosen)):
-        metrics[f"rewards/{name}"].append(mean(rewards, rows))
-        metrics[f"logps/{name}"].append(mean(log_probs, rows))
-        metrics[f"logits/{name}"].append(mean(logits, mask & rows[:, None]))
-    margin = metrics["rewards/chosen"][-1] - metrics["rewards/rejected"][-1]
-    metrics["rewards/margins"].append(margin)

@@ -4,14 +4,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trl import DPOConfig, DPOTrainer
+from trl.trainer import dpo_trainer
+from trl.trainer.utils import add_fused_lm_head
 
 from humanline.objectives import dpo_loss
-from humanline.trainers.common import (
-    HumanlineOptions,
-    HumanlineTrainer,
+from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
+from humanline.trainers.metrics import (
+    log_perception,
     log_preference_metrics,
-    token_labels,
+    mean_over_processes,
+    metrics_of,
 )
+from humanline.trainers.options import HumanlineOptions, require_config
 from humanline.trainers.rounds import RoundsTrainer
 
 
@@ -27,6 +31,7 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
         "label_smoothing": (0.0, "the paper's loss has no smoothing"),
         "ld_alpha": (None, "every token's log-ratio is perceived alike"),
         "loss_weights": (None, "there is one loss"),
+        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
         "use_weighting": (False, "the paper's loss weighs all pairs alike"),
     }
 
@@ -39,10 +44,12 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
 
     placeholder_row: ClassVar = {"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}
 
-    def __init__(self, *args, rounds=None, **kwargs):
+    def __init__(self, model, ref_model=None, args=None, *rest, rounds=None, **kwargs):
         self.rounds = rounds
-        super().__init__(*args, **kwargs)
-        self._start_humanline()
+        args = require_config(args, HumanlineDPOConfig, model)
+        with only_the_policy(dpo_trainer, model, loss_is_ours=args.humanline):
+            super().__init__(model, ref_model, args, *rest, **kwargs)
+        self._start_humanline(ref_model)
 
     @staticmethod
     def round_examples(pairs: list[tuple], batch_size: int) -> list[dict]:
@@ -53,20 +60,16 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
     def _compute_loss(self, model, inputs, return_outputs):
         if not self.args.humanline:
             return super()._compute_loss(model, inputs, return_outputs)
-        batch = {
-            "input_ids": inputs["input_ids"],
-            "attention_mask": inputs["attention_mask"],
-            "labels": token_labels(inputs["input_ids"], inputs["completion_mask"]),
-        }
         mask = inputs["completion_mask"][:, 1:]
-        outputs = model(**batch, use_cache=False, fused_lm_head=True)
+        outputs = self._outputs(model, inputs)
         policy = outputs.log_probs[:, -mask.size(1) :]
-        reference = self._reference_outputs(**batch).log_probs[:, -mask.size(1) :]
+        reference = self._reference_scores(inputs)["completion"]
         chosen, rejected = (
             tuple(rows)
             for rows in zip(*(x.chunk(2) for x in (policy, reference, mask)), strict=True)
         )
-        result = dpo_loss(*chosen, *rejected, beta=self.beta, perceive=self.perceive)
+        perceive = self._perception_of_batch()
+        result = dpo_loss(*chosen, *rejected, beta=self.beta, perceive=perceive)
 
         is_chosen = mask.new_zeros(len(mask), dtype=bool)
         is_chosen[: len(mask) // 2] = True
@@ -74,9 +77,27 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         rewards[is_chosen], rewards[~is_chosen] = result.chosen_rewards, result.rejected_rewards
         log_preference_metrics(self, outputs, inputs, is_chosen, rewards)
         accuracy = (result.chosen_rewards > result.rejected_rewards).float()
-        mode = "train" if self.model.training else "eval"
-        self._metrics[mode]["rewards/accuracies"].append(self._mean_over_processes(accuracy))
-        self._log_perception(*chosen, suffix="_chosen")
-        self._log_perception(*rejected, suffix="_rejected")
+        metrics = metrics_of(self)
+        metrics["rewards/accuracies"] += mean_over_processes(self, accuracy.mean()[None])
+        metrics["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
+        log_perception(self, *chosen, suffix="_chosen")
+        log_perception(self, *rejected, suffix="_rejected")
         loss = result.losses.mean()
         return (loss, outputs) if return_outputs else loss
+
+    def _outputs(self, model, inputs):
+        """TRL's fused outputs for a batch."""
+        return model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            labels=token_labels(inputs["input_ids"], inputs["completion_mask"]),
+            use_cache=False,
+            fused_lm_head=True,
+        )
+
+    def _scores(self, model, inputs):
+        width = inputs["completion_mask"].size(1) - 1
+        return {"completion": self._outputs(model, inputs).log_probs[:, -width:]}
+
+    def _add_head(self, model):
+        add_fused_lm_head(model)

@@ -1,19 +1,21 @@
 """GRPO and its humanline variant, online or offline on stored groups."""
 
-import copy
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-from accelerate.utils import is_peft_model
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from humanline.objectives import grpo_loss, masked_mean
-from humanline.trainers.common import HumanlineOptions, HumanlineTrainer
+from humanline.trainers.common import HumanlineTrainer, only_the_policy
+from humanline.trainers.metrics import log_perception, mean_over_processes, metrics_of
+from humanline.trainers.options import HumanlineOptions, require_config
 
 _SEQUENCES_AT_ONCE = 1024
 _STORED = ("prompt", "completions", "scores")
@@ -55,7 +57,17 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
     assumed to come from; online without humanline it is the policy that sampled, as in TRL.
     """
 
-    def __init__(self, model, reward_funcs=None, args=None, train_dataset=None, **kwargs):
+    def __init__(
+        self,
+        model,
+        reward_funcs=None,
+        args=None,
+        train_dataset=None,
+        eval_dataset=None,
+        *rest,
+        **kwargs,
+    ):
+        args = require_config(args, HumanlineGRPOConfig, model)
         stored = getattr(train_dataset, "column_names", None) or ()
         self.is_offline = set(_STORED) <= set(stored)
         if self.is_offline:
@@ -64,23 +76,26 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             self._groups = {_key(row["prompt"]): row["completions"] for row in train_dataset}
             # TRL hands the other columns to the reward function, which has an argument of that name
             train_dataset = train_dataset.remove_columns("completions")
-        super().__init__(model, reward_funcs, args=args, train_dataset=train_dataset, **kwargs)
-        self._uses_reference = args.humanline or self.is_offline
+            if eval_dataset is not None:
+                _check_groups(eval_dataset, args.num_generations)
+                groups = zip(eval_dataset["prompt"], eval_dataset["completions"], strict=True)
+                self._groups |= {_key(prompt): completions for prompt, completions in groups}
+                eval_dataset = eval_dataset.remove_columns("completions")
         self._is_scoring_rollouts = False
-        if self._uses_reference and self.ref_model is None:
-            if is_peft_model(self.model):
-                raise ValueError("the ratio needs a reference model; PEFT is not supported yet")
-            # TRL makes no reference where there is no KL penalty; the ratio needs one.
-            reference = copy.deepcopy(self.model).eval().requires_grad_(False)
-            # The copy's patched forward would still reach for the policy: patch it anew.
-            reference.__dict__.pop("forward")
-            add_fused_lm_head(
-                reference,
-                temperature=self.temperature,
-                cast_lm_head_to_fp32=args.cast_lm_head_to_fp32,
+        loss_is_ours = args.humanline or self.is_offline
+        with only_the_policy(grpo_trainer, model, loss_is_ours):
+            super().__init__(
+                model, reward_funcs, args, train_dataset, eval_dataset, *rest, **kwargs
             )
-            self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         self._start_humanline()
+
+    @property
+    def _uses_reference(self) -> bool:
+        return self.args.humanline or self.is_offline
+
+    def _add_head(self, model):
+        cast = self.args.cast_lm_head_to_fp32
+        add_fused_lm_head(model, temperature=self.temperature, cast_lm_head_to_fp32=cast)
 
     def get_train_dataloader(self):
         self._rollouts = _OncePerRollout(self.train_dataset)
@@ -90,17 +105,46 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         finally:
             self.train_dataset = dataset
 
-    def _prepare_inputs(self, inputs):
-        if self.model.training and self._step == 0:
-            # After a resume, count from where the run stopped: TRL would start its windows anew.
-            self._step = self.state.global_step * self.args.gradient_accumulation_steps
-        return super()._prepare_inputs(inputs)
+    def _prepare_batch(self, inputs):
+        """Count the batches that are prepared, which may be ahead of those trained on."""
+        if not self.model.training:
+            return super()._prepare_batch(inputs)
+        step, self._step = self._step, self._next_to_prepare
+        try:
+            with self._seeded() if self.is_offline else nullcontext():
+                return super()._prepare_batch(inputs)
+        finally:
+            self._step = step
+            self._prepared_batches = self._next_to_prepare + 1
+
+    @contextmanager
+    def _seeded(self):
+        """Shuffle stored rollouts alike, whether they are read ahead of their step or not."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.args.seed + self._step)
+            yield
+
+    @property
+    def _next_to_prepare(self) -> int:
+        """The number of the next batch to prepare; TRL would count anew after a resume."""
+        if self._prepared_batches is None:
+            trained_on = self.state.global_step * self.args.gradient_accumulation_steps
+            self._prepared_batches = trained_on + len(self._ahead)
+        return self._prepared_batches
+
+    def forget_what_is_ahead(self):
+        super().forget_what_is_ahead()
+        self._prepared_batches: int | None = None
+
+    def _is_next_known(self) -> bool:
+        window = self.args.steps_per_generation * self.num_iterations
+        return self.is_offline or self._next_to_prepare % window != 0
 
     def _save_checkpoint(self, model, trial):
         """Save the rollouts that are still to be trained on, too: they are the old policy's."""
         super()._save_checkpoint(model, trial)
         checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        if self._step % self.args.steps_per_generation:
+        if self._next_to_prepare % self.args.steps_per_generation:
             torch.save(self._buffered_inputs, checkpoint / self._rollout_file)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
@@ -146,8 +190,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             return super()._compute_loss(model, inputs)
         mask = inputs["completion_mask"]
         policy, entropies = self._token_scores(model, inputs, compute_entropy=True)
-        with torch.no_grad():
-            reference, _ = self._token_scores(self.ref_model, inputs)
+        reference = self._reference_scores(inputs)["completion"]
+        perceive = self._perception_of_batch()
         result = grpo_loss(
             policy,
             reference,
@@ -156,17 +200,21 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             epsilon_low=self.epsilon_low,
             epsilon_high=self.epsilon_high,
             beta=self.beta,
-            perceive=self.perceive,
+            perceive=perceive,
         )
-        mode = "train" if self.model.training else "eval"
-        metrics = self._metrics[mode]
+        averages = {"entropy": entropies}
         if self.beta:
-            metrics["kl"].append(self._mean_over_processes(masked_mean(result.kl, mask)))
-        metrics["entropy"].append(self._mean_over_processes(masked_mean(entropies, mask)))
-        self._log_clipping(policy, reference, mask, inputs["advantages"], metrics)
+            averages["kl"] = result.kl
+        averages |= self._clipped(perceive(policy - reference).detach(), inputs["advantages"])
+        means = torch.stack([masked_mean(x, mask) for x in averages.values()])
+        for name, mean in zip(averages, mean_over_processes(self, means), strict=True):
+            metrics_of(self)[name].append(mean)
         if self.args.humanline:
-            self._log_perception(policy, reference, mask)
-        return self._aggregate(result.losses, inputs, mode)
+            self._log_perception(policy, reference, mask, inputs["advantages"])
+        return self._aggregate(result.losses, inputs)
+
+    def _scores(self, model, inputs):
+        return {"completion": self._token_scores(model, inputs)[0]}
 
     def _token_scores(self, model, inputs, **options):
         """(B, T) log-probabilities of the completion under `model`, and entropies."""
@@ -179,10 +227,11 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         )
         return log_probs, entropies
 
-    def _aggregate(self, losses: Tensor, inputs, mode: str) -> Tensor:
+    def _aggregate(self, losses: Tensor, inputs) -> Tensor:
         """Reduce (B, T) token losses as TRL's `loss_type` says."""
         mask = inputs["completion_mask"]
-        steps = self.current_gradient_accumulation_steps if mode == "train" else 1
+        training = self.model.training
+        steps = self.current_gradient_accumulation_steps if training else 1
         match self.loss_type:
             case "grpo":
                 return (losses.sum(-1) / mask.sum(-1).clamp(min=1)).mean() / steps
@@ -193,18 +242,23 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             case "dapo":
                 # `num_items_in_batch` counts the generation batch: rescale it to one update.
                 tokens = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
-                if mode == "train":
+                if training:
                     tokens = tokens * steps / self.args.steps_per_generation
                 return losses.sum() / tokens
 
-    def _log_clipping(self, policy, reference, mask, advantages, metrics) -> None:
-        """Log TRL's `clip_ratio` metrics: how much the inner clipping silences."""
-        ratio = torch.exp(self.perceive(policy - reference)).detach()
-        low = (ratio < 1 - self.epsilon_low) & (advantages[:, None] < 0)
-        high = (ratio > 1 + self.epsilon_high) & (advantages[:, None] > 0)
-        for name, clipped in (("low", low), ("high", high), ("region", low | high)):
-            share = self._mean_over_processes(masked_mean(clipped.float(), mask))
-            metrics[f"clip_ratio/{name}_mean"].append(share)
+    def _clipped(self, log_ratio: Tensor, advantages: Tensor) -> dict[str, Tensor]:
+        """TRL's `clip_ratio` metrics, token by token: what the inner clipping silences."""
+        ratio, sign = torch.exp(log_ratio), advantages[:, None]
+        low = (ratio < 1 - self.epsilon_low) & (sign < 0)
+        high = (ratio > 1 + self.epsilon_high) & (sign > 0)
+        clipped = {"low": low, "high": high, "region": low | high}
+        return {f"clip_ratio/{name}_mean": where.float() for name, where in clipped.items()}
+
+    def _log_perception(self, policy, reference, mask, advantages) -> None:
+        """Completions with a positive advantage stand where other objectives have chosen ones."""
+        metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
+        for suffix, rows in (("_chosen", advantages > 0), ("_rejected", advantages <= 0)):
+            log_perception(self, policy[rows], reference[rows], mask[rows], suffix)
 
 
 class _OncePerRollout(torch.utils.data.Dataset):

@@ -5,14 +5,13 @@ from typing import ClassVar
 
 import torch
 from trl import KTOConfig, KTOTrainer
+from trl.trainer import kto_trainer
+from trl.trainer.utils import add_fused_lm_head
 
 from humanline.objectives import floored_mean, kto_kl_terms, kto_loss
-from humanline.trainers.common import (
-    HumanlineOptions,
-    HumanlineTrainer,
-    log_preference_metrics,
-    token_labels,
-)
+from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
+from humanline.trainers.metrics import log_perception, log_preference_metrics, metrics_of
+from humanline.trainers.options import HumanlineOptions, require_config
 from humanline.trainers.rounds import RoundsTrainer
 
 
@@ -23,6 +22,7 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
     needs: ClassVar = {
         "loss_type": ("kto", "other losses have no KL term to perceive"),
         "precompute_ref_log_probs": (False, "the reference changes during training"),
+        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
         "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
     }
 
@@ -41,10 +41,12 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         "label": True,
     }
 
-    def __init__(self, *args, rounds=None, **kwargs):
+    def __init__(self, model, ref_model=None, args=None, *rest, rounds=None, **kwargs):
         self.rounds = rounds
-        super().__init__(*args, **kwargs)
-        self._start_humanline()
+        args = require_config(args, HumanlineKTOConfig, model)
+        with only_the_policy(kto_trainer, model, loss_is_ours=args.humanline):
+            super().__init__(model, ref_model, args, *rest, **kwargs)
+        self._start_humanline(ref_model)
 
     @staticmethod
     def round_examples(pairs: list[tuple], batch_size: int) -> list[dict]:
@@ -65,10 +67,15 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
     def _compute_loss(self, model, inputs, return_outputs):
         if not self.args.humanline:
             return super()._compute_loss(model, inputs, return_outputs)
-        outputs, policy, reference, mask = self._score(model, inputs, "")
+        mask, kl_mask = (inputs[f"{p}completion_mask"][:, 1:] for p in ("", "KL_"))
+        outputs = self._outputs(model, inputs)
+        policy = outputs.log_probs[:, -mask.size(1) :]
         with torch.no_grad():
-            _, *kl_scores = self._score(model, inputs, "KL_")
-        total, count = kto_kl_terms(*kl_scores, perceive=self.perceive)
+            kl_policy = self._outputs(model, inputs, "KL_").log_probs[:, -kl_mask.size(1) :]
+        scores = self._reference_scores(inputs)
+        reference = scores["completion"]
+        perceive = self._perception_of_batch()
+        total, count = kto_kl_terms(kl_policy, scores["KL"], kl_mask, perceive=perceive)
         gather = self.accelerator.gather
         kl = floored_mean(gather(total).sum(), gather(count).sum())
         desirable = torch.as_tensor(inputs["label"], dtype=torch.bool, device=policy.device)
@@ -81,24 +88,35 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
             beta=self.beta,
             desirable_weight=self.desirable_weight,
             undesirable_weight=self.undesirable_weight,
-            perceive=self.perceive,
+            perceive=perceive,
         )
         log_preference_metrics(self, outputs, inputs, desirable, self.beta * result.rewards)
-        self._metrics["train" if self.model.training else "eval"]["kl"].append(kl.item())
+        metrics = metrics_of(self)
+        metrics["kl"].append(kl.item())
+        metrics["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         for suffix, rows in (("_chosen", desirable), ("_rejected", ~desirable)):
-            self._log_perception(policy[rows], reference[rows], mask[rows], suffix)
+            log_perception(self, policy[rows], reference[rows], mask[rows], suffix)
         loss = result.losses.mean()
         return (loss, outputs) if return_outputs else loss
 
-    def _score(self, model, inputs, prefix: str):
-        """Outputs and (B, T) log-probabilities of policy and reference, and the mask."""
-        batch = {
-            "input_ids": inputs[f"{prefix}input_ids"],
-            "attention_mask": inputs[f"{prefix}attention_mask"],
+    def _outputs(self, model, inputs, prefix: str = ""):
+        """TRL's fused outputs for the completions, or with "KL_" for the mismatched ones."""
+        ids = inputs[f"{prefix}input_ids"]
+        return model(
+            input_ids=ids,
+            attention_mask=inputs[f"{prefix}attention_mask"],
+            labels=token_labels(ids, inputs[f"{prefix}completion_mask"]),
+            use_cache=False,
+            fused_lm_head=True,
+        )
+
+    def _scores(self, model, inputs):
+        return {
+            name: self._outputs(model, inputs, prefix).log_probs[
+                :, -inputs[f"{prefix}input_ids"].size(1) + 1 :
+            ]
+            for name, prefix in (("completion", ""), ("KL", "KL_"))
         }
-        completion_mask = inputs[f"{prefix}completion_mask"]
-        batch["labels"] = token_labels(batch["input_ids"], completion_mask)
-        mask = completion_mask[:, 1:]
-        outputs = model(**batch, use_cache=False, fused_lm_head=True)
-        reference = self._reference_outputs(**batch).log_probs[:, -mask.size(1) :]
-        return outputs, outputs.log_probs[:, -mask.size(1) :], reference, mask
+
+    def _add_head(self, model):
+        add_fused_lm_head(model)

@@ -44,6 +44,10 @@ class RoundsTrainer:
     _micro_step: int | None = None
     _round: tuple[int, list[dict]] = (-1, [])
 
+    @property
+    def _reference_moves(self) -> bool:
+        return self.rounds is not None or super()._reference_moves
+
     @classmethod
     def placeholder(cls, args) -> Dataset:
         """A tokenized training set of the right length, whose batches the rounds replace."""
@@ -55,21 +59,30 @@ class RoundsTrainer:
             return dataset
         return super()._prepare_dataset(dataset, *args, **kwargs)
 
-    def _prepare_inputs(self, inputs):
+    def _prepare_batch(self, inputs):
         if self.rounds is not None and self.model.training:
             inputs = self._next_batch()
-        return super()._prepare_inputs(inputs)
+        return super()._prepare_batch(inputs)
 
-    def _next_batch(self) -> dict:
+    def _is_next_known(self) -> bool:
+        if self.rounds is None:
+            return super()._is_next_known()
+        return self._next_place()[0] == self._round[0]
+
+    def _next_place(self) -> tuple[int, int]:
+        """Round of the next batch to prepare, and its place in the round."""
         accumulation = self.args.gradient_accumulation_steps
         if self._micro_step is None:  # after a resume, the first steps are already done
-            self._micro_step = self.state.global_step * accumulation
-        number, index = divmod(self._micro_step, self.rounds.steps * accumulation)
+            self._micro_step = self.state.global_step * accumulation + len(self._ahead)
+        return divmod(self._micro_step, self.rounds.steps * accumulation)
+
+    def _next_batch(self) -> dict:
+        number, index = self._next_place()
         if number != self._round[0]:
             if index == 0 and not self.args.humanline:
                 # The reference of plain online training is the policy that samples the round, as
                 # in the authors' code, where each round starts from the last one's checkpoint.
-                self.sync_reference()
+                self.reference.sync()
             self._round = (number, self._examples_of(number))
         self._micro_step += 1
         size = self._train_batch_size

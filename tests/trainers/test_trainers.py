@@ -6,56 +6,13 @@ import json
 import pytest
 import torch
 from datasets import Dataset
+from tiny import GROUP, OBJECTIVES, equal, final_losses, make_trainer, rows, weights
 from transformers import TrainerCallback
 
 import humanline
 from humanline.data import preferences
 from humanline.objectives import dpo_loss, grpo_loss, kto_kl, kto_loss
 from humanline.perception import Clipping
-
-OBJECTIVES = ("dpo", "kto", "grpo")
-GROUP = 4
-
-
-def rows(objective: str, groups: list[dict]) -> Dataset:
-    view = {
-        "dpo": lambda: preferences.pairs(groups, 0.01),
-        "kto": lambda: preferences.labelled(groups, 0.01),
-        "grpo": lambda: preferences.stored_groups(groups),
-    }
-    return Dataset.from_list(view[objective]())
-
-
-def make_trainer(objective, model, tokenizer, dataset, folder, reward_funcs=None, **options):
-    name = objective.upper()
-    if objective == "grpo":
-        options = {"num_generations": GROUP, "max_completion_length": 6} | options
-    args = getattr(humanline, f"Humanline{name}Config")(
-        output_dir=str(folder),
-        **{
-            "max_steps": 9,
-            "per_device_train_batch_size": 8,
-            "learning_rate": 1e-2,
-            "report_to": "none",
-            "save_strategy": "no",
-            "logging_steps": 1,
-            "gradient_checkpointing": False,
-            "bf16": False,
-            "disable_tqdm": True,
-        }
-        | options,
-    )
-    trainer = getattr(humanline, f"Humanline{name}Trainer")
-    extra = {"reward_funcs": reward_funcs} if objective == "grpo" else {}
-    return trainer(model, args=args, train_dataset=dataset, processing_class=tokenizer, **extra)
-
-
-def weights(model) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
-
-
-def equal(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 class Recorder(TrainerCallback):
@@ -90,6 +47,7 @@ def test_sync_gives_the_reference_the_policy_before_the_step(
         tmp_path,
         sync_interval=interval,
         gradient_accumulation_steps=accumulation,
+        reference="model",
     )
     recorder = Recorder()
     recorder.trainer = trainer
@@ -151,7 +109,9 @@ def test_loss_is_the_objective_on_plainly_computed_log_probabilities(
 ):
     options = {"log_eps_p": -0.2, "log_eps_r": 0.4}
     dataset = rows(objective, groups)
-    trainer = make_trainer(objective, model, tokenizer, dataset, tmp_path, **options)
+    trainer = make_trainer(
+        objective, model, tokenizer, dataset, tmp_path, reference="model", **options
+    )
     batch = first_batch(trainer)
     trainer.ref_model.load_state_dict(perturbed(trainer.ref_model).state_dict())
     trainer.current_gradient_accumulation_steps = 1
@@ -193,11 +153,6 @@ def test_loss_is_the_objective_on_plainly_computed_log_probabilities(
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
 
 
-def final_losses(trainer) -> list[float]:
-    trainer.train()
-    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
-
-
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_wide_clip_and_no_sync_equal_trl(objective, model_folder, tokenizer, groups, tmp_path):
     """Humanline with nothing to perceive is TRL's own objective, step for step."""
@@ -237,7 +192,7 @@ def test_online_grpo_without_humanline_is_trl(model_folder, tokenizer, tmp_path)
         tokenizer,
         dataset,
         tmp_path / "ours",
-        reward_funcs=reward,
+        extra={"reward_funcs": reward},
         humanline=False,
         **options,
     )
@@ -337,6 +292,33 @@ def test_steps_since_sync_counts_the_updates_the_policy_is_ahead(
     assert ahead == [0, 1, 2, 3, 1, 2, 3, 4, 1]
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_humanline_sampling_is_seeded_and_its_limit_is_near_clipping(
+    objective, model_folder, tokenizer, groups, tmp_path
+):
+    """Bounds so narrow that many tokens are rejected; GRPO's gradients are clipping's."""
+    from transformers import AutoModelForCausalLM
+
+    def run(name, **options):
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+        bounds = {"log_eps_p": -0.05, "log_eps_r": 0.05, "sync_interval": 4}
+        dataset, folder = rows(objective, groups), tmp_path / name
+        trainer = make_trainer(objective, model, tokenizer, dataset, folder, **bounds, **options)
+        trainer.train()
+        return weights(trainer.model)
+
+    sampled = run("sampled", perception="sample", gamma_p=2.0, gamma_r=2.0)
+    again = run("again", perception="sample", gamma_p=2.0, gamma_r=2.0, reference="model")
+    for name, weight in sampled.items():
+        torch.testing.assert_close(again[name], weight)
+    other = run("other", perception="sample", gamma_p=2.0, gamma_r=2.0, seed=43)
+    assert not equal(sampled, other)
+    if objective == "grpo":
+        limit = run("limit", perception="sample", gamma_p=1e9, gamma_r=1e9, epsilon=0.9)
+        for name, weight in run("clipped", epsilon=0.9).items():
+            torch.testing.assert_close(limit[name], weight, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.parametrize("humanline_on", [False, True])
 def test_online_grpo_resumed_between_two_samplings_uses_up_the_rollout_it_had(
     humanline_on, model_folder, tokenizer, tmp_path
@@ -358,7 +340,7 @@ def test_online_grpo_resumed_between_two_samplings_uses_up_the_rollout_it_had(
             tokenizer,
             dataset,
             tmp_path / name,
-            reward_funcs=reward,
+            extra={"reward_funcs": reward},
             humanline=humanline_on,
             sync_interval=3,
             steps_per_generation=4,
@@ -387,6 +369,9 @@ def test_online_grpo_resumed_between_two_samplings_uses_up_the_rollout_it_had(
         ("kto", "loss_type", "apo_zero_unpaired"),
         ("grpo", "importance_sampling_level", "sequence"),
         ("grpo", "loss_type", "cispo"),
+        ("dpo", "use_liger_kernel", True),
+        ("kto", "precompute_ref_log_probs", True),
+        ("grpo", "use_liger_kernel", True),
     ],
 )
 def test_options_without_humanline_meaning_are_refused(objective, option, value, tmp_path):
@@ -402,6 +387,11 @@ def test_options_without_humanline_meaning_are_refused(objective, option, value,
         ({"log_eps_p": 0.5}, "log_eps_p"),
         ({"log_eps_r": -0.5}, "log_eps_r"),
         ({"sync_interval": 0}, "sync_interval"),
+        ({"reference": "copy"}, "reference must be one of cached, model, adapter"),
+        ({"perception": "nap"}, "perception must be one of clip, sample"),
+        ({"perception": "sample", "gamma_p": 0.0}, "gamma_p"),
+        ({"sync_alpha": 0.0}, "sync_alpha"),
+        ({"sync_alpha": 0.5}, "sync_alpha=0.5 .* reference='model'"),
     ],
 )
 def test_impossible_options_are_refused(options, field, tmp_path):
@@ -456,6 +446,9 @@ def test_offline_kto_pairs_a_prompt_with_another_prompts_completion(model, token
         assert prompt != mismatched.rstrip("=")
 
 
+NAMES = ("unclipped", "log_ratio_q05", "log_ratio_q50", "log_ratio_q95")
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_metrics_of_trl_stay_and_humanline_adds_its_own(
     objective, model_folder, tokenizer, groups, tmp_path
@@ -473,8 +466,8 @@ def test_metrics_of_trl_stay_and_humanline_adds_its_own(
 
     ours, theirs = logged(True), logged(False)
     assert theirs <= ours
-    assert any("humanline/unclipped" in key for key in ours)
-    assert "humanline/steps_since_sync" in ours
+    own = [f"{name}_{side}" for name in NAMES for side in ("chosen", "rejected")]
+    assert {"humanline/steps_since_sync", *(f"humanline/{name}" for name in own)} <= ours
 
 
 class TestRounds:
@@ -482,7 +475,7 @@ class TestRounds:
 
     STEPS = 3
 
-    def trainer(self, objective, model, tokenizer, folder, humanline_on=False, steps=6):
+    def trainer(self, objective, model, tokenizer, folder, humanline_on=False, steps=6, **options):
         from humanline.trainers.rounds import Rounds
 
         self.sampled_by = []
@@ -510,8 +503,8 @@ class TestRounds:
             bf16=False,
             gradient_checkpointing=False,
             humanline=humanline_on,
-            sync_interval=2,
             disable_tqdm=True,
+            **{"sync_interval": 2} | options,
         )
         rounds = Rounds(
             prompts=[preferences.user_turn(str(i)) for i in range(10)],
@@ -562,6 +555,32 @@ class TestRounds:
         for kind in ("model", "ref_model"):
             for name, value in weights(getattr(whole, kind)).items():
                 torch.testing.assert_close(weights(getattr(resumed, kind))[name], value)
+
+    @pytest.mark.parametrize("interval", [1, 2, 4])
+    @pytest.mark.parametrize("objective", ["dpo", "kto"])
+    def test_however_the_reference_is_kept_humanline_rounds_train_alike(
+        self, objective, interval, model_folder, tokenizer, tmp_path
+    ):
+        """A round of three steps: windows end inside and outside of it."""
+        from transformers import AutoModelForCausalLM
+
+        final = {}
+        for reference in ("cached", "model"):
+            model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+            options = {"reference": reference, "sync_interval": interval, "log_eps_p": -0.3}
+            folder = tmp_path / reference
+            trainer = self.trainer(objective, model, tokenizer, folder, True, **options)
+            trainer.train()
+            final[reference] = weights(trainer.model)
+            if reference == "cached":
+                checkpoint = str(folder / "checkpoint-4")
+                model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+                trainer = self.trainer(objective, model, tokenizer, folder, True, **options)
+                trainer.train(resume_from_checkpoint=checkpoint)
+                final["resumed"] = weights(trainer.model)
+        for name, weight in final["model"].items():
+            torch.testing.assert_close(final["cached"][name], weight, atol=2e-5, rtol=1e-4)
+            torch.testing.assert_close(final["resumed"][name], weight, atol=2e-5, rtol=1e-4)
 
     def test_kto_pairs_a_prompt_with_another_prompts_completion(self, model, tokenizer, tmp_path):
         trainer = self.trainer("kto", model, tokenizer, tmp_path)

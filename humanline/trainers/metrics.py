@@ -1,0 +1,70 @@
+"""What the trainers log besides the loss, under TRL's names, and humanline's own."""
+
+import torch
+from torch import Tensor
+
+from humanline.perception import unclipped_fraction
+
+_QUANTILES = (0.05, 0.5, 0.95)
+
+
+def log_perception(trainer, policy: Tensor, reference: Tensor, mask: Tensor, suffix="") -> None:
+    """Log the share of unclipped log-ratios, and their quantiles, of (B, T) log-probabilities."""
+    args, metrics = trainer.args, metrics_of(trainer)
+    log_ratio = (policy - reference).detach()
+    unclipped = unclipped_fraction(log_ratio, mask, args.log_eps_p, args.log_eps_r)
+    counted = log_ratio[mask.bool()].float()
+    if not counted.numel():  # torch has no quantile of nothing
+        counted = counted.new_full((1,), torch.nan)
+    quantiles = torch.quantile(counted, counted.new_tensor(_QUANTILES))
+    unclipped, *quantiles = mean_over_processes(trainer, torch.stack([unclipped, *quantiles]))
+    metrics[f"humanline/unclipped{suffix}"].append(unclipped)
+    for level, value in zip(_QUANTILES, quantiles, strict=True):
+        metrics[f"humanline/log_ratio_q{round(100 * level):02d}{suffix}"].append(value)
+
+
+def metrics_of(trainer) -> dict[str, list]:
+    """Where the trainer's metrics of its present mode are kept."""
+    return trainer._metrics["train" if trainer.model.training else "eval"]
+
+
+def mean_over_processes(trainer, values: Tensor) -> list[float]:
+    """The mean over processes of each of (N,) values, leaving out nan."""
+    gathered = trainer.accelerator.gather(values.detach().float()[None])
+    return gathered.nanmean(0).tolist()
+
+
+def log_preference_metrics(trainer, outputs, inputs, chosen: Tensor, rewards: Tensor) -> None:
+    """Log TRL's metrics of preference training under TRL's names.
+
+    Args:
+        trainer: whose `_metrics` to add to.
+        outputs: of the policy for the batch, with TRL's fused head.
+        inputs: the batch; `completion_mask` is (B, T).
+        chosen: (B,) boolean, true for chosen or desirable rows.
+        rewards: (B,) beta times the summed perceived log-ratio.
+    """
+    metrics, gather = metrics_of(trainer), trainer.accelerator.gather
+    mask = inputs["completion_mask"][:, 1:].bool()
+    width = mask.size(1)
+
+    def mean(values: Tensor, where: Tensor) -> float:
+        total, count = (values * where).sum(), where.sum()
+        return (gather(total).sum() / gather(count).sum().clamp(min=1)).item()
+
+    if trainer.model.training:
+        tokens = gather(inputs["attention_mask"].sum()).sum().item()
+        trainer._total_train_tokens += tokens // trainer._tp_size
+    metrics["num_tokens"] = [trainer._total_train_tokens]
+    metrics["entropy"].append(mean(outputs.entropy[:, -width:].detach(), mask))
+    if outputs.is_top1 is not None:  # TRL's KTO does without
+        accuracy = mean(outputs.is_top1[:, -width:], mask & chosen[:, None])
+        metrics["mean_token_accuracy"].append(accuracy)
+    log_probs = (outputs.log_probs[:, -width:].detach() * mask).sum(1)
+    logits = outputs.mean_logits[:, -width:].detach()
+    for name, rows in (("chosen", chosen), ("rejected", ~chosen)):
+        metrics[f"rewards/{name}"].append(mean(rewards, rows))
+        metrics[f"logps/{name}"].append(mean(log_probs, rows))
+        metrics[f"logits/{name}"].append(mean(logits, mask & rows[:, None]))
+    margin = metrics["rewards/chosen"][-1] - metrics["rewards/rejected"][-1]
+    metrics["rewards/margins"].append(margin)

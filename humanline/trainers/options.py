@@ -1,0 +1,122 @@
+"""The options that humanline adds to TRL's configs."""
+
+from dataclasses import dataclass, field
+
+from humanline.perception import Clipping, Rejection, identity
+
+
+@dataclass
+class HumanlineOptions:
+    """The options that humanline adds to a TRL config."""
+
+    humanline: bool = field(
+        default=True,
+        metadata={"help": "Train the humanline variant. False: the objective as TRL defines it."},
+    )
+    log_eps_p: float | None = field(
+        default=-1.5,
+        metadata={"help": "Lower bound of a token's log-ratio, in nats. None: no bound."},
+    )
+    log_eps_r: float | None = field(
+        default=1.5,
+        metadata={"help": "Upper bound of a token's log-ratio, in nats. None: no bound."},
+    )
+    sync_interval: int | None = field(
+        default=1,
+        metadata={
+            "help": "k: the reference takes the policy's weights every k optimizer steps, before "
+            "the update. None: never."
+        },
+    )
+    reference: str = field(
+        default="cached",
+        metadata={
+            "help": "How the reference is kept. cached: the policy scores the batches of the next "
+            "k steps at the sync, and no second model is held. model: a second model. adapter: a "
+            "second adapter, for PEFT. All give the same losses."
+        },
+    )
+    perception: str = field(
+        default="clip",
+        metadata={
+            "help": "clip: log-ratios are clipped to the bounds. sample: tokens beyond randomly "
+            "drawn bounds pass no gradient (the paper's humanline sampling)."
+        },
+    )
+    gamma_p: float = field(
+        default=10.0,
+        metadata={
+            "help": "With perception='sample': the lower bound of the ratio is exp(log_eps_p) "
+            "times a draw of Beta(gamma_p, 1) over its mean. Large: clipping."
+        },
+    )
+    gamma_r: float = field(
+        default=10.0, metadata={"help": "As gamma_p, for the inverse of the upper bound."}
+    )
+    sync_after_update: bool = field(
+        default=False,
+        metadata={
+            "help": "Sync after the update instead of before it, as TR-DPO does (arXiv "
+            "2404.09656): a baseline, not humanline."
+        },
+    )
+    sync_alpha: float = field(
+        default=1.0,
+        metadata={
+            "help": "A sync moves the reference to alpha policy + (1 - alpha) reference, TR-DPO's "
+            "soft update. 1: a copy."
+        },
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.make_perceive()  # refuses impossible bounds
+        if self.sync_interval is not None and self.sync_interval < 1:
+            raise ValueError(f"sync_interval must be at least 1 or None; got {self.sync_interval}")
+        if not 0 < self.sync_alpha <= 1:
+            raise ValueError(f"sync_alpha must be above 0 and at most 1; got {self.sync_alpha}")
+        for name, choices in (
+            ("reference", ("cached", "model", "adapter")),
+            ("perception", ("clip", "sample")),
+        ):
+            if getattr(self, name) not in choices:
+                given = getattr(self, name)
+                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {given!r}")
+        if self.sync_alpha != 1 and self.reference == "cached":
+            raise ValueError(
+                f"sync_alpha={self.sync_alpha} mixes old weights with new ones, which "
+                "reference='cached' does not keep; use reference='model' or 'adapter'"
+            )
+        if self.humanline:
+            self._refuse_meaningless_options()
+
+    def make_perceive(self):
+        """What the options make of a log-ratio."""
+        if not self.humanline:
+            return identity
+        if self.perception == "sample":
+            return Rejection(self.log_eps_p, self.log_eps_r, self.gamma_p, self.gamma_r)
+        return Clipping(self.log_eps_p, self.log_eps_r)
+
+    def _refuse_meaningless_options(self):
+        for name, (allowed, reason) in self.needs.items():
+            if getattr(self, name) != allowed:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} has no humanline meaning: {reason}. "
+                    f"Set {name}={allowed!r}, or humanline=False"
+                )
+
+
+def require_config(args, config: type, model):
+    """The config, or the default one as TRL makes it.
+
+    Raises:
+        ValueError: if `args` is TRL's own config, which lacks our options.
+    """
+    if args is None:
+        name = model if isinstance(model, str) else model.config._name_or_path
+        objective = config.__name__.removeprefix("Humanline").removesuffix("Config")
+        return config(f"{name.split('/')[-1]}-Humanline-{objective}")
+    if not isinstance(args, HumanlineOptions):
+        raise ValueError(f"args must be a {config.__name__}; got {type(args).__name__}")
+    return args
