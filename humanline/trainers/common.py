@@ -247,11 +247,12 @@ class HumanlineTrainer:
             ahead = {"batches": list(self._ahead), "next_unscored": self._next_unscored}
             torch.save(ahead, checkpoint / self._ahead_file)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if not self._reference_moves:
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        """With these the Trainer resumes however the model is distributed."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or not self._reference_moves:
             return
-        checkpoint = Path(resume_from_checkpoint)
+        checkpoint = Path(checkpoint)
         self.reference.load(load_reference(checkpoint, self._shard))
         if self._keeps_cache:
             device = self.accelerator.device

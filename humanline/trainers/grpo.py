@@ -147,10 +147,10 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         if self._next_to_prepare % self.args.steps_per_generation:
             torch.save(self._buffered_inputs, checkpoint / self._rollout_file)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        path = Path(resume_from_checkpoint, self._rollout_file)
-        if path.exists():
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        path = Path(checkpoint, self._rollout_file) if checkpoint else None
+        if path and path.exists():
             device = self.accelerator.device
             self._buffered_inputs = torch.load(path, map_location=device, weights_only=True)
 
