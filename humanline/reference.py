@@ -122,8 +122,9 @@ class PolicyReference:
             return
         if self._snapshot is None:
             raise RuntimeError(
-                "reference='cached' keeps no reference weights between syncs unless there is an "
-                "eval_dataset; give the trainer one when it is made, or use reference='model'"
+                "reference='cached' keeps no weights to evaluate with here: give the trainer an "
+                "eval_dataset when it is made and evaluate when eval_strategy says, or use "
+                "reference='model'"
             )
         self._swap()
         try:

@@ -158,8 +158,10 @@ class HumanlineTrainer:
     def _prepare_inputs(self, inputs):
         if self.model.training and self._ahead:
             batch = self._ahead.popleft()
+            metrics = self._metrics["train"]
             for name, values in batch.pop(_METRICS).items():
-                self._metrics["train"][name] += values
+                is_total = name == "num_tokens"  # of which the last counts, not the mean
+                metrics[name] = values if is_total else metrics[name] + values
             return batch
         return self._prepare_batch(inputs)
 
@@ -185,8 +187,19 @@ class HumanlineTrainer:
         if not self.args.sync_after_update and (step + 1) % interval == 0:
             self.reference.sync()
             is_complete = self._score_until(self._last_of_window(step + 1))
-        if not is_complete or self.eval_dataset is not None:
+        if not is_complete or self._may_evaluate_soon():
             self.reference.keep_snapshot()
+
+    def _may_evaluate_soon(self) -> bool:
+        """Whether the reference may be asked to score other batches before the next sync."""
+        if self.eval_dataset is None:
+            return False
+        if self.args.eval_strategy != "steps":  # by epochs, or by hand
+            return True
+        end = self.state.global_step + self.args.sync_interval
+        soon = range(self.state.global_step + 1, end + 1)
+        is_last = end >= self.state.max_steps
+        return is_last or any(step % self.state.eval_steps == 0 for step in soon)
 
     def _last_of_window(self, step: int) -> int:
         """The last step that has the same reference as `step`."""

@@ -39,7 +39,7 @@ class Lookahead:
         """The batches of the step that is `index` steps after the next one.
 
         Raises:
-            StopIteration: if the dataloader is empty.
+            RuntimeError: if the dataloader is empty.
         """
         while len(self._updates) <= index:
             if not self._read():
@@ -47,7 +47,7 @@ class Lookahead:
                 with torch.random.fork_rng(devices=[]):
                     self._begin_next_epoch()
                     if not self._read():
-                        raise StopIteration
+                        raise RuntimeError("the training set gives no batch")
         return self._updates[index][1]
 
     def _read(self) -> bool:

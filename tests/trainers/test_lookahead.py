@@ -68,5 +68,5 @@ def test_an_epoch_that_ends_early_gives_no_batches_of_the_next():
 
 
 def test_an_empty_dataloader_is_an_error():
-    with pytest.raises(StopIteration):
+    with pytest.raises(RuntimeError, match="no batch"):
         Lookahead(Loader(0), 1).peek(0)

@@ -109,6 +109,18 @@ def test_evaluation_in_between_sees_the_reference(case):
     case.assert_same(model, case.run("cached", reference="cached", **options))
 
 
+@pytest.mark.parametrize("case", ["dpo"], indirect=True)
+def test_weights_are_kept_for_windows_with_an_evaluation_alone(case, monkeypatch):
+    from humanline.reference import PolicyReference
+
+    kept = []
+    keep = PolicyReference.keep_snapshot
+    monkeypatch.setattr(PolicyReference, "keep_snapshot", lambda self: kept.append(keep(self)))
+    options = {"eval_strategy": "steps", "eval_steps": 6, "sync_interval": 1}
+    case.run("cached", reference="cached", **options)
+    assert len(kept) == 2, "for the evaluation after step 6, and for that after the last"
+
+
 @every_objective
 @pytest.mark.parametrize("reference", ["cached", "model"])
 @pytest.mark.parametrize("stop", [5, 7, 8])
