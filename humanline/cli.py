@@ -127,6 +127,12 @@ def _schema(study: None, arguments) -> None:
         write_json(arguments.folder / name, schema)
 
 
+def _recipe(study: None, arguments) -> None:
+    from humanline import recipes
+
+    recipes.run(arguments.file, arguments.overrides)
+
+
 def _cell(study: Study, arguments) -> Cell:
     return study.find(arguments.task, arguments.run_name)
 
@@ -160,6 +166,11 @@ def _parser() -> argparse.ArgumentParser:
     command("check", _check, "validate the configuration")
     folder = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
     command("schema", _schema, "write the configuration's JSON schemas", folder, scale=False)
+    file = ("file", {"type": Path, "metavar": "FILE.yaml"})
+    keys = {"nargs": argparse.REMAINDER, "help": "--key value ..., before the file's own; --help"}
+    command(
+        "recipe", _recipe, "train a model as a file says", file, ("overrides", keys), scale=False
+    )
     return parser
 
 

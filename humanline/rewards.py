@@ -1,6 +1,7 @@
 """Rewards that label training data: functions of prompts, completions and gold answers."""
 
 from collections.abc import Callable
+from functools import cache
 
 from humanline.config import ConfigError, HubReward, ProxyReward, VerifiableReward
 
@@ -30,9 +31,23 @@ def load_reward(config: ProxyReward | HubReward | VerifiableReward) -> Score:
             return _hub_reward(config)
 
 
+def armorm(prompts: list, completions: list, **_) -> list[float]:
+    """The paper's reward model as a reward function of TRL's, for conversations of one turn."""
+    texts = [[turns[-1]["content"] for turns in rows] for rows in (prompts, completions)]
+    return _armorm()(*texts, [None] * len(prompts))
+
+
+@cache
+def _armorm() -> Score:
+    revision = "eb2676d20da2f2d41082289d23c59b9f7427f955"
+    options = {"revision": revision, "trust_remote_code": True}
+    return _hub_reward(HubReward(kind="hub", repo="RLHFlow/ArmoRM-Llama3-8B-v0.1", **options))
+
+
 def _hub_reward(config: HubReward) -> Score:
     """A sequence classifier on the hub, ArmoRM among them."""
     import torch
+    from accelerate import PartialState
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from humanline.data.preferences import assistant_turn, user_turn
@@ -40,8 +55,9 @@ def _hub_reward(config: HubReward) -> Score:
     options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.repo, **options)
+        device = {"": PartialState().device}  # of this process, where there are several
         model = AutoModelForSequenceClassification.from_pretrained(
-            config.repo, dtype=torch.bfloat16, device_map="auto", use_safetensors=True, **options
+            config.repo, dtype=torch.bfloat16, device_map=device, use_safetensors=True, **options
         )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]

@@ -163,9 +163,13 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         # Empty where a rollout has the prompts of the one before.
         inputs = inputs or [dict(row) for row in self._rollouts.last_rows]
         self._is_scoring_rollouts = self._uses_reference and not self.use_vllm
+        beta = self.beta
+        if self._uses_reference:
+            self.beta = 0.0  # or TRL would ask a reference that it made itself
         try:
             return super()._generate_and_score_completions(inputs)
         finally:
+            self.beta = beta
             self._is_scoring_rollouts = False
             self.sampling_seconds += time.perf_counter() - started
 

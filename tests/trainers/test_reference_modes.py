@@ -92,6 +92,15 @@ def test_cached_equals_a_second_model(case, after):
     assert unsynced[0] != pytest.approx(model[0], abs=1e-4), "syncing must matter here"
 
 
+@pytest.mark.parametrize("case", ["grpo"], indirect=True)
+@pytest.mark.parametrize("peft", [False, True])
+def test_grpos_kl_penalty_has_the_same_reference(case, peft):
+    options = {"beta": 0.2, "peft": peft, "learning_rate": 2e-2}
+    model = case.run("model", reference="model", **options)
+    case.assert_same(model, case.run("cached", reference="cached", **options))
+    assert model[0] != pytest.approx(case.run("free", peft=peft, beta=0.0)[0], abs=1e-4)
+
+
 @every_objective
 def test_no_second_model_is_held(case):
     trainer = case.trainer("cached")
