@@ -107,10 +107,13 @@ def measure(size: str, objective: str, k: int, variant: str, steps: int, batch: 
     """Train for some steps: seconds and tokens per step, peak memory in MiB, where time goes."""
     import torch
 
+    import humanline
+
+    getattr(humanline, f"Humanline{objective.upper()}Trainer")  # imports TRL
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    before = _resident_mib()
     model, tokenizer = _model(SIZES[device][size])
     parameters = sum(p.numel() for p in model.parameters())
-    before = _resident_mib()
     counted = -(-steps // k) * k  # whole windows: each has one sync, and what it scores ahead
     total = WARM_UP + counted + k  # the last window has nothing ahead, and is not counted
     with tempfile.TemporaryDirectory() as folder:

@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     folder = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
     command("schema", _schema, "write the configuration's JSON schemas", folder, scale=False)
     file = ("file", {"type": Path, "metavar": "FILE.yaml"})
-    keys = {"nargs": argparse.REMAINDER, "help": "--key value ..., before the file's own; --help"}
+    keys = {"nargs": argparse.REMAINDER, "help": "--key value, over the file's; --help: all"}
     command(
         "recipe", _recipe, "train a model as a file says", file, ("overrides", keys), scale=False
     )

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from datasets import load_dataset
-from transformers import TrainingArguments
+from transformers import AutoConfig, TrainingArguments
 from trl import (
     ModelConfig,
     ScriptArguments,
@@ -54,7 +54,8 @@ def run(path: Path, overrides: list[str]) -> None:
     recipe = read(path, overrides)
     trainer = build_trainer(recipe)
     trainer.train(resume_from_checkpoint=recipe.training.resume_from_checkpoint)
-    if trainer.is_fsdp_enabled:  # checkpoints may be sharded; a sharded model would not be saved
+    if trainer.is_fsdp_enabled:
+        # Where checkpoints are sharded, the Trainer would save no model at all.
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model()
     if recipe.training.push_to_hub:
@@ -85,6 +86,7 @@ def read(path: Path, overrides: list[str]) -> Recipe:
 def build_trainer(recipe: Recipe):
     """Load the data, check them, and load the model into its objective's trainer."""
     model, training = recipe.model, recipe.training
+    _check_model(recipe)
     options = {"reward_funcs": _reward_functions(recipe)} if recipe.objective == "grpo" else {}
     splits = _load_dataset(recipe)
     options["train_dataset"] = _split(recipe, splits, "dataset_train_split")
@@ -137,10 +139,11 @@ class _Parser(TrlParser):
         defaults = {k: v for k, v in content.items() if v is None or isinstance(v, bool | dict)}
         unknown = self.set_defaults_with_config(**defaults)
         arguments = []
-        for key in content.keys() - defaults.keys():
-            value = content[key]
-            is_list = isinstance(value, list)
-            arguments += [f"--{key}", *map(str, value)] if is_list else [f"--{key}={value}"]
+        for key, value in content.items():
+            if isinstance(value, list):
+                arguments += [f"--{key}", *map(str, value)]
+            elif key not in defaults:
+                arguments.append(f"--{key}={value}")
         self.check(path, [*arguments, *unknown])
         return arguments
 
@@ -171,6 +174,20 @@ def _check_given(recipe: Recipe, field: str, name: str | None) -> None:
         raise recipe.fault(field, f"no such file or folder: {name!r}; mend the path")
 
 
+def _check_model(recipe: Recipe) -> None:
+    """Refuse a model that is not there, by its small configuration."""
+    name, revision = recipe.model.model_name_or_path, recipe.model.model_revision
+    trust = recipe.training.trust_remote_code
+    try:
+        AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust)
+    except (OSError, ValueError) as error:
+        raise recipe.fault("model_name_or_path", _not_loaded(name, error)) from None
+
+
+def _not_loaded(name: str, error: Exception) -> str:
+    return f"{name} cannot be loaded ({_first_line(error)}); check its name and the network"
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
@@ -189,8 +206,7 @@ def _load_dataset(recipe: Recipe):
             return load_dataset(builder, data_files=files, **options)
         return load_dataset(name, name=script.dataset_config, **options)
     except Exception as error:  # the hub, its client and file formats raise many kinds
-        reason = f"{name} cannot be loaded ({_first_line(error)}); check its name and the network"
-        raise recipe.fault("dataset_name", reason) from None
+        raise recipe.fault("dataset_name", _not_loaded(name, error)) from None
 
 
 def _split(recipe: Recipe, splits, field: str):
@@ -208,7 +224,7 @@ def _split(recipe: Recipe, splits, field: str):
 
 def _check_columns(recipe: Recipe, dataset) -> None:
     """Refuse a dataset that lacks columns; of two choices, name what the nearer one lacks."""
-    script, columns = recipe.script, set(dataset.column_names)
+    script, columns = recipe.script, set(next(iter(dataset)))
     remedy = "rename its columns or choose another dataset"
     match recipe.objective:
         case "dpo":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 
 class ModelReference:
@@ -89,6 +90,7 @@ class AdapterReference:
         _fill(self._weights(self.NAME), state)
 
     def _weights(self, adapter: str) -> dict[str, Tensor]:
+        _reshard(self._policy)
         infix = f".{adapter}."
         suffix = f".{adapter}"
         return {
@@ -166,6 +168,7 @@ class PolicyReference:
             self._snapshot[name].copy_(held)
 
     def _trainable(self) -> dict[str, Tensor]:
+        _reshard(self._policy)
         named = self._policy.named_parameters()
         return {name: _local(tensor) for name, tensor in named if tensor.requires_grad}
 
@@ -201,8 +204,16 @@ def _fill(target: dict[str, Tensor], state: dict[str, Tensor]) -> None:
 
 def _weights(model: torch.nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by name; tied ones once."""
+    _reshard(model)
     named = [*model.named_parameters(), *model.named_buffers()]
     return {name: _local(tensor) for name, tensor in named}
+
+
+def _reshard(model: torch.nn.Module) -> None:
+    """Free whole weights that FSDP2 has gathered and may keep: the next forward would use them."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _local(tensor: Tensor) -> Tensor:

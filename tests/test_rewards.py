@@ -2,6 +2,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
+from humanline import rewards
 from humanline.config import ConfigError, HubReward, ProxyReward, VerifiableReward
 from humanline.data.preferences import assistant_turn, user_turn
 from humanline.data.vocabulary import build_tokenizer
@@ -98,6 +99,14 @@ def test_hub_reward_prefers_an_output_called_score(classifier, monkeypatch):
     score = hub_reward(classifier)
     monkeypatch.setattr(LlamaForSequenceClassification, "forward", forward)
     assert score(PROMPTS[:1], COMPLETIONS[:1], [None]) == [0.25]
+
+
+def test_armorm_takes_trls_conversations(classifier, monkeypatch):
+    monkeypatch.setattr(rewards, "_armorm", lambda: hub_reward(classifier))
+    prompts = [user_turn(prompt) for prompt in PROMPTS]
+    completions = [assistant_turn(completion) for completion in COMPLETIONS]
+    expected = hub_reward(classifier)(PROMPTS, COMPLETIONS, [None] * 4)
+    assert rewards.armorm(prompts=prompts, completions=completions, trainer=None) == expected
 
 
 def test_hub_scores_need_no_gradient(classifier):

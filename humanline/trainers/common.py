@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from accelerate.utils import is_peft_model
+from accelerate.utils import is_peft_model, send_to_device
 from torch import Tensor
 from transformers import TrainerCallback
 from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed, prepare_fsdp
@@ -92,6 +92,12 @@ class HumanlineTrainer:
 
     def _second_model(self) -> torch.nn.Module:
         """A frozen copy of the policy, on the device."""
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is not None and plugin.cpu_ram_efficient_loading:
+            raise ValueError(
+                "fsdp_cpu_ram_efficient_loading leaves every process but one without weights to "
+                "copy; set it to false, or use reference='cached' with a sync_interval"
+            )
         model = copy.deepcopy(self.model).eval().requires_grad_(False)
         # The copy's patched forward would still reach for the policy: patch it anew.
         inner = model.get_base_model() if is_peft_model(model) else model
@@ -268,9 +274,7 @@ class HumanlineTrainer:
         checkpoint = Path(checkpoint)
         self.reference.load(load_reference(checkpoint, self._shard))
         if self._keeps_cache:
-            device = self.accelerator.device
-            path = checkpoint / self._ahead_file
-            ahead = torch.load(path, map_location=device, weights_only=True)
+            ahead = load_on(self.accelerator.device, checkpoint / self._ahead_file)
             self._ahead, self._next_unscored = deque(ahead["batches"]), ahead["next_unscored"]
 
     @property
@@ -311,6 +315,11 @@ class FollowPolicy(TrainerCallback):
         due = (state.global_step + 1) % args.sync_interval == 0
         if due and not self._trainer._keeps_cache:
             self._trainer.reference.sync(args.sync_alpha)
+
+
+def load_on(device: torch.device, path: Path):
+    """Load batches by way of main memory: torch.load knows no numbered CPU."""
+    return send_to_device(torch.load(path, map_location="cpu", weights_only=True), device)
 
 
 @contextmanager

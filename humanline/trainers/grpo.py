@@ -13,7 +13,7 @@ from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from humanline.objectives import grpo_loss, masked_mean
-from humanline.trainers.common import HumanlineTrainer, only_the_policy
+from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
 from humanline.trainers.metrics import log_perception, mean_over_processes, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
 
@@ -151,8 +151,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         path = Path(checkpoint, self._rollout_file) if checkpoint else None
         if path and path.exists():
-            device = self.accelerator.device
-            self._buffered_inputs = torch.load(path, map_location=device, weights_only=True)
+            self._buffered_inputs = load_on(self.accelerator.device, path)
 
     @property
     def _rollout_file(self) -> str:
