@@ -30,7 +30,7 @@ from pathlib import Path
 OBJECTIVES = ("dpo", "kto", "grpo")
 VARIANTS = ("trl", "model", "cached", "authors")
 WARM_UP = 2  # steps that are not counted
-GROUP = 8
+GROUP = 4  # completions per prompt of GRPO
 # width, intermediate width, layers, heads, vocabulary
 SIZES = {
     "cpu": {"small": (128, 344, 4, 4, 4096), "large": (640, 1728, 8, 10, 4096)},
@@ -46,14 +46,14 @@ def main() -> None:
         return
     import pandas as pd
 
+    options.output.mkdir(parents=True, exist_ok=True)
     rows = []
     for plan in _plans(options):
         rows.append(_in_a_process(plan))
+        measurements = pd.DataFrame(rows)
+        measurements.to_csv(options.output / "trainers.csv", index=False)
         shown = {key: rows[-1][key] for key in ("size", "objective", "k", "variant")}
         print(*shown.values(), f"{rows[-1]['seconds_per_step']:.4f} s", flush=True)
-    measurements = pd.DataFrame(rows)
-    options.output.mkdir(parents=True, exist_ok=True)
-    measurements.to_csv(options.output / "trainers.csv", index=False)
     report = _report(measurements, options)
     (options.output / "trainers.md").write_text(report)
     print(report)
@@ -72,7 +72,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=64, help="tokens of prompt and completion")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a plan, in a process of its own
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.batch % GROUP:
+        parser.error(f"--batch {options.batch} is no multiple of GRPO's groups of {GROUP}")
+    return options
 
 
 def _plans(options) -> list[dict]:
