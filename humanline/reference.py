@@ -51,7 +51,8 @@ class AdapterReference:
         self._policy = policy
         self._adapter = policy.active_adapter
         if self.NAME not in policy.peft_config:
-            policy.add_adapter(self.NAME, policy.peft_config[self._adapter])
+            with torch.random.fork_rng():  # its random weights are overwritten: draw them aside
+                policy.add_adapter(self.NAME, policy.peft_config[self._adapter])
         for tensor in self._weights(self.NAME).values():
             tensor.requires_grad_(False)
         self.sync()

@@ -272,7 +272,7 @@ def test_rollouts_sampled_in_chunks_stay_with_their_prompts(
         tokenizer,
         dataset,
         tmp_path,
-        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        extra={"reward_funcs": lambda completions, **_: [0.0] * len(completions)},
         steps_per_generation=2,
         max_completion_length=20,
     )
