@@ -292,10 +292,14 @@ class FollowPolicy(TrainerCallback):
 
     def __init__(self, trainer: HumanlineTrainer):
         self._trainer = trainer
+        self._has_trained = False
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.global_step == 0:
             self._trainer.forget_what_is_ahead()
+            if self._has_trained:  # training anew begins as the first did
+                self._trainer.reference.sync()
+        self._has_trained = True
 
     def on_step_begin(self, args, state, control, **kwargs):
         if self._trainer._keeps_cache:

@@ -47,7 +47,7 @@ class Case:
             extra["reward_funcs"] = lambda completions, **_: [
                 float(sum(map(ord, c[0]["content"])) % 7) for c in completions
             ]
-            options["steps_per_generation"] = 6
+            options = {"steps_per_generation": 6} | options
         if "eval_strategy" in options:
             extra["eval_dataset"] = dataset.select(range(8))
         model = AutoModelForCausalLM.from_pretrained(self.model_folder, dtype=torch.float32)
@@ -153,6 +153,21 @@ def test_sampling_inside_a_window(case, interval):
 
 
 @pytest.mark.parametrize("case", ["grpo"], indirect=True)
+@pytest.mark.parametrize(
+    "rollout",
+    [
+        {"steps_per_generation": 1},
+        {"steps_per_generation": 3},  # one step and a half
+        {"steps_per_generation": 4, "num_iterations": 2},
+    ],
+)
+def test_rollouts_that_fit_no_step_or_serve_twice(case, rollout):
+    options = {"online": True, "learning_rate": 1e-2} | rollout
+    model = case.run("model", reference="model", **options)
+    case.assert_same(model, case.run("cached", reference="cached", **options))
+
+
+@pytest.mark.parametrize("case", ["grpo"], indirect=True)
 @pytest.mark.parametrize("interval", [3, 5])
 def test_stored_rollouts_are_read_ahead_across_epochs(case, interval):
     """Rollouts of two steps, two to an epoch; shuffled, and resumed in the middle of one."""
@@ -228,6 +243,17 @@ def test_evaluating_where_nothing_was_kept_is_refused(case):
     trainer.train()
     with pytest.raises(RuntimeError, match="eval_dataset"):
         trainer.evaluate(trainer.train_dataset)
+
+
+@pytest.mark.parametrize("case", ["dpo"], indirect=True)
+def test_training_twice_is_alike_too(case):
+    losses = {}
+    for reference in ("cached", "model"):
+        trainer = case.trainer(reference, reference=reference)
+        for _ in range(2):
+            trainer.train()
+            losses.setdefault(reference, []).append(trainer.state.log_history[0]["loss"])
+    assert losses["cached"] == pytest.approx(losses["model"], abs=2e-5)
 
 
 @pytest.mark.parametrize("case", ["dpo"], indirect=True)
