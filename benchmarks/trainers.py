@@ -13,9 +13,13 @@ Variants, on the same model of random weights, the same data and batches:
 
 Each measurement is a process of its own, so that its peak memory is its own, and variants take
 turns, so that a drift of the machine hits all alike.
+
+Steps are counted in windows of k: each has one sync, and all the scoring ahead that belongs to it.
+A median over single steps would hide both wherever k > 1.
 """
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -24,11 +28,12 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import contextmanager
 from pathlib import Path
 
 OBJECTIVES = ("dpo", "kto", "grpo")
 VARIANTS = ("trl", "model", "cached", "authors")
+PARTS = ("policy forward", "reference", "backward", "optimizer", "sync", "rest")
+CELL = ["device", "parameters", "size", "objective", "k", "variant"]
 WARM_UP = 2  # steps that are not counted
 GROUP = 4  # completions per prompt of GRPO
 # width, intermediate width, layers, heads, vocabulary
@@ -47,14 +52,15 @@ def main() -> None:
     import pandas as pd
 
     options.output.mkdir(parents=True, exist_ok=True)
-    rows = []
+    windows = []
     for plan in _plans(options):
-        rows.append(_in_a_process(plan))
-        measurements = pd.DataFrame(rows)
+        windows += _in_a_process(plan)
+        measurements = _summary(pd.DataFrame(windows), ["repeat", *CELL])
         measurements.to_csv(options.output / "trainers.csv", index=False)
-        shown = {key: rows[-1][key] for key in ("size", "objective", "k", "variant")}
-        print(*shown.values(), f"{rows[-1]['seconds_per_step']:.4f} s", flush=True)
-    report = _report(measurements, options)
+        last = measurements.iloc[-1]
+        shown = last[["repeat", "size", "objective", "k", "variant"]]
+        print(*shown, f"{last['seconds_per_step']:.4f} s", flush=True)
+    report = _report(_summary(pd.DataFrame(windows), CELL), options)
     (options.output / "trainers.md").write_text(report)
     print(report)
 
@@ -66,7 +72,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--sizes", nargs="+", choices=("small", "large"), default=("small", "large")
     )
-    parser.add_argument("--steps", type=int, default=16, help="counted steps of a measurement")
+    parser.add_argument(
+        "--steps", type=int, default=16, help="counted steps of a measurement, at least k"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="measurements of everything")
     parser.add_argument("--batch", type=int, default=8, help="pairs (dpo) or completions")
     parser.add_argument("--length", type=int, default=64, help="tokens of prompt and completion")
@@ -82,8 +90,9 @@ def _plans(options) -> list[dict]:
     """All measurements, in order: variants innermost, so that they take turns."""
     shared = {"steps": options.steps, "batch": options.batch, "length": options.length}
     return [
-        {"size": size, "objective": objective, "k": k, "variant": variant, **shared}
-        for _ in range(options.repeats)
+        {"repeat": repeat, "size": size, "objective": objective, "k": k, "variant": variant}
+        | shared
+        for repeat in range(options.repeats)
         for size in options.sizes
         for objective in options.objectives
         for k in options.k
@@ -92,7 +101,7 @@ def _plans(options) -> list[dict]:
     ]
 
 
-def _in_a_process(plan: dict) -> dict:
+def _in_a_process(plan: dict) -> list[dict]:
     command = [sys.executable, __file__, "--measure", json.dumps(plan)]
     # As the workflow sets them: without, glibc hands memory back to the system at every step.
     memory = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "68719476736"}
@@ -106,8 +115,11 @@ def _in_a_process(plan: dict) -> dict:
 # One measurement.
 
 
-def measure(size: str, objective: str, k: int, variant: str, steps: int, batch: int, length: int):
-    """Train for some steps: seconds and tokens per step, peak memory in MiB, where time goes."""
+def measure(
+    repeat: int, size: str, objective: str, k: int, variant: str,
+    steps: int, batch: int, length: int,
+) -> list[dict]:  # fmt: skip
+    """Train, and tell of each window: seconds per step and where they go, and peak memory (MiB)."""
     import torch
 
     import humanline
@@ -115,31 +127,34 @@ def measure(size: str, objective: str, k: int, variant: str, steps: int, batch: 
     getattr(humanline, f"Humanline{objective.upper()}Trainer")  # imports TRL
     device = "cuda" if torch.cuda.is_available() else "cpu"
     before = _resident_mib()
-    model, tokenizer = _model(SIZES[device][size])
+    model, tokenizer = _model(SIZES[device][size], length)
     parameters = sum(p.numel() for p in model.parameters())
-    counted = -(-steps // k) * k  # whole windows: each has one sync, and what it scores ahead
-    total = WARM_UP + counted + k  # the last window has nothing ahead, and is not counted
+    end = WARM_UP + -(-steps // k) * k
+    total = end + k  # as if training went on: the last sync has a whole window to score, too
     with tempfile.TemporaryDirectory() as folder:
         trainer = _trainer(
             objective, variant, k, model, tokenizer, _rows(objective, total, batch, length),
             folder, max_steps=total, batch=batch, length=length, on_gpu=device == "cuda",
         )  # fmt: skip
         clock = _Clock(trainer)
-        trainer.add_callback(clock.callback())
+        trainer.add_callback(clock.callback(end))
         trainer.train()
-    seconds = clock.step_seconds[WARM_UP : WARM_UP + counted]
-    mean = sum(seconds) / len(seconds)  # a mean: with k > 1 some steps have a sync, most have none
-    tokens = batch * length * {"dpo": 2, "kto": 1, "grpo": 1}[objective]
     peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else _peak_mib() - before
-    return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "parameters": parameters, "size": size, "objective": objective, "k": k,
-        "variant": variant, "seconds_per_step": mean, "tokens_per_second": tokens / mean,
-        "peak_memory_mib": peak, **clock.shares(WARM_UP, WARM_UP + counted),
+    cell = {
+        "repeat": repeat, "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "parameters": parameters, "size": size, "objective": objective, "k": k, "variant": variant,
     }  # fmt: skip
+    tokens = batch * length * {"dpo": 2, "kto": 1, "grpo": 1}[objective]
+    return [
+        cell
+        | {"seconds_per_step": seconds, "tokens_per_second": tokens / seconds}
+        | {"peak_memory_mib": peak}
+        | parts
+        for seconds, parts in clock.windows(WARM_UP, k)
+    ]
 
 
-def _model(size: tuple[int, ...]):
+def _model(size: tuple[int, ...], length: int):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -151,7 +166,8 @@ def _model(size: tuple[int, ...]):
     config = LlamaConfig(
         hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=heads, vocab_size=vocabulary,
-        tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id,
+        max_position_embeddings=length, tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return LlamaForCausalLM(config), tokenizer
 
@@ -258,76 +274,73 @@ def _copy_every_step(trainer, k: int):
 
 
 class _Clock:
-    """Seconds of each step, and of its parts."""
+    """Seconds of each step, and of its parts; of nested parts the outer one counts."""
 
     def __init__(self, trainer):
-        self.step_seconds: list[float] = []
-        self._parts: list[dict[str, float]] = [defaultdict(float)]
-        for model in filter(None, (trainer.model, getattr(trainer, "ref_model", None))):
-            model.forward = self._timed_forward(model.forward)
-        trainer.accelerator.backward = self._timed("backward", trainer.accelerator.backward)
+        self._steps: list[dict[str, float]] = []
+        self._parts: dict[str, float] = defaultdict(float)  # of the present step
+        self._is_inside = False
+        self._time("policy forward", trainer.model, "forward")
+        if trainer.ref_model is not None:
+            self._time("reference", trainer.ref_model, "forward")
+        if hasattr(trainer, "_reference_scores"):  # ours, whichever model it asks
+            self._time("reference", trainer, "_reference_scores")
+        self._time("backward", trainer.accelerator, "backward")
         for handler in trainer.callback_handler.callbacks:
-            name = "on_pre_optimizer_step"
             if type(handler).__name__ in ("FollowPolicy", "CopyEveryStep"):
-                setattr(handler, name, self._timed("sync", getattr(handler, name)))
+                self._time("sync", handler, "on_pre_optimizer_step")
 
-    @contextmanager
-    def _part(self, name: str):
-        started = _now()
-        yield
-        self._parts[-1][name] += _now() - started
+    def _time(self, part: str, owner, name: str) -> None:
+        function = getattr(owner, name)
 
-    def _timed(self, name: str, function):
+        @functools.wraps(function)
         def timed(*args, **kwargs):
-            with self._part(name):
+            if self._is_inside:
                 return function(*args, **kwargs)
+            self._is_inside, started = True, _now()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._is_inside = False
+                self._parts[part] += _now() - started
 
-        return timed
+        setattr(owner, name, timed)
 
-    def _timed_forward(self, forward):
-        import functools
-
-        import torch
-
-        @functools.wraps(forward)
-        def timed(*args, **kwargs):
-            name = "forward" if torch.is_grad_enabled() else "forward without gradient"
-            with self._part(name):
-                return forward(*args, **kwargs)
-
-        return timed
-
-    def callback(self):
+    def callback(self, end: int):
+        """A callback that counts steps, and ends the training after `end` of them."""
         from transformers import TrainerCallback
 
         clock = self
 
         class Steps(TrainerCallback):
             def on_train_begin(self, *args, **kwargs):
-                clock._last = _now()
+                clock._began = _now()
 
             def on_pre_optimizer_step(self, *args, **kwargs):
                 clock._optimizer_began = _now()
 
             def on_optimizer_step(self, *args, **kwargs):
-                clock._parts[-1]["optimizer"] += _now() - clock._optimizer_began
+                clock._parts["optimizer"] += _now() - clock._optimizer_began
 
-            def on_step_end(self, *args, **kwargs):
-                now = _now()
-                clock.step_seconds.append(now - clock._last)
-                clock._last = now
-                clock._parts.append(defaultdict(float))
+            def on_step_end(self, args, state, control, **kwargs):
+                clock._end_step()
+                control.should_training_stop = state.global_step >= end
 
         return Steps()
 
-    def shares(self, first: int, end: int) -> dict[str, float]:
-        """Mean seconds per step of each part, and of the rest."""
-        counted = self._parts[first:end]
-        names = ("forward", "forward without gradient", "backward", "optimizer", "sync")
-        means = {name: sum(p[name] for p in counted) / len(counted) for name in names}
-        steps = self.step_seconds[first:end]
-        means["rest"] = sum(steps) / len(steps) - sum(means.values())
-        return means
+    def _end_step(self) -> None:
+        now, parts = _now(), self._parts
+        parts["rest"] = now - self._began - sum(parts.values())
+        self._steps.append(parts)
+        self._began, self._parts = now, defaultdict(float)
+
+    def windows(self, first: int, k: int) -> list[tuple[float, dict[str, float]]]:
+        """Mean seconds per step, and per step of each part, of every k steps from step `first`."""
+        means = [
+            {part: sum(step[part] for step in self._steps[i : i + k]) / k for part in PARTS}
+            for i in range(first, len(self._steps), k)
+        ]
+        return [(sum(parts.values()), parts) for parts in means]
 
 
 def _now() -> float:
@@ -352,7 +365,17 @@ def _peak_mib() -> float:
 # The report.
 
 
-def _report(measurements, options) -> str:
+def _summary(windows, keys: list[str]):
+    """Medians over the windows that share `keys`, and quartiles of the seconds per step."""
+    groups = windows.groupby(keys, sort=False)
+    quartiles = groups["seconds_per_step"].quantile([0.25, 0.75]).unstack()
+    medians = groups[["seconds_per_step", "tokens_per_second", "peak_memory_mib", *PARTS]].median()
+    medians.insert(1, "first_quartile", quartiles[0.25])
+    medians.insert(2, "third_quartile", quartiles[0.75])
+    return medians.reset_index()
+
+
+def _report(cells, options) -> str:
     import datetime
 
     from humanline.provenance import describe
@@ -360,36 +383,45 @@ def _report(measurements, options) -> str:
     about = describe()
     machine, git = about["machine"], about["git"]
     versions = ", ".join(f"{n} {about['packages'][n]}" for n in ("torch", "transformers", "trl"))
-    device = measurements["device"].iloc[0]
     lines = [
         "# Cost of a training step",
         "",
         f"{datetime.date.today()}, commit {(git['commit'] or 'unknown')[:12]}"
         f"{' with changes' if git['modified'] else ''}, {versions}, Python {machine['python']}, "
-        f"{machine['processor']}, {machine['cores']} cores, device {device}. "
+        f"{machine['processor']}, {machine['cores']} cores, device {cells['device'].iloc[0]}. "
         f"Batch {options.batch}, {options.length} tokens a sequence, {options.steps} steps after "
-        f"{WARM_UP}, {options.repeats} repeats; medians over repeats.",
+        f"{WARM_UP}, {options.repeats} repeats. Medians and quartiles are over windows of k steps "
+        "of all repeats.",
+        "",
+        _table(cells).to_markdown(index=False, disable_numparse=True),
+        "",
+        "Parts, in seconds per step: forward passes of the policy; scoring by the reference; "
+        "backward pass; optimizer; sync; the rest is data, gradient clipping, metrics and the "
+        "Trainer itself.",
+        "",
+        "## Goals",
+        "",
+        _goals(cells).to_markdown(index=False, disable_numparse=True),
         "",
     ]
-    keys = ["size", "objective", "k", "variant"]
-    medians = measurements.drop(columns="device").groupby(keys, sort=False).median().reset_index()
-    shown = medians.assign(parameters=(medians["parameters"] / 1e6).map("{:.1f} M".format))
+    return "\n".join(lines)
+
+
+def _table(cells):
+    """The cells as a person reads them."""
     formats = {"tokens_per_second": "{:.0f}", "peak_memory_mib": "{:.0f}"}
-    for name in shown.columns.difference([*keys, "parameters"]):
-        shown[name] = medians[name].map(formats.get(name, "{:.4f}").format)
-    shown.columns = [name.replace("_", " ") for name in shown.columns]
-    lines += [shown.to_markdown(index=False, disable_numparse=True), "", "## Goals", ""]
-    lines += [_goals(medians).to_markdown(index=False, disable_numparse=True), ""]
-    lines += ["Seconds per step of parts: forward of the policy; forward without gradient is"]
-    lines += ["mostly the reference's scoring; rest is data, metrics and the Trainer itself."]
-    return "\n".join(lines) + "\n"
+    table = cells.drop(columns="device")
+    table["parameters"] = (cells["parameters"] / 1e6).map("{:.1f} M".format)
+    for name in cells.columns.difference(CELL):
+        table[name] = cells[name].map(formats.get(name, "{:.4f}").format)
+    return table.rename(columns=lambda name: name.replace("_", " "))
 
 
-def _goals(medians):
+def _goals(cells):
     import pandas as pd
 
     rows = []
-    for (size, objective), group in medians.groupby(["size", "objective"], sort=False):
+    for (size, objective), group in cells.groupby(["size", "objective"], sort=False):
         trl = group[group["variant"] == "trl"]["seconds_per_step"].item()
         for k, at_k in group[group["variant"] != "trl"].groupby("k"):
             by_variant = at_k.set_index("variant")

@@ -1,0 +1,26 @@
+"""The benchmark runs, and its table has every variant."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "trainers.py"
+VARIANTS = ["trl", "model", "cached", "authors"]
+TINY = "--objectives grpo --k 2 --sizes small --steps 2 --repeats 1 --batch 4 --length 16"
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_every_variant(tmp_path):
+    command = [sys.executable, SCRIPT, *TINY.split(), "--output", tmp_path]
+    subprocess.run(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, check=True)
+    measured = pd.read_csv(tmp_path / "trainers.csv")
+    assert list(measured["variant"]) == VARIANTS
+    parts = ["policy forward", "reference", "backward", "optimizer"]
+    assert (measured[parts] > 0).to_numpy().all()
+    report = (tmp_path / "trainers.md").read_text()
+    assert all(f"| {variant} " in report for variant in VARIANTS)
+    assert "memory, cached / authors (goal 0.65)" in report
