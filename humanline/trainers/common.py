@@ -299,6 +299,8 @@ class FollowPolicy(TrainerCallback):
             self._trainer.forget_what_is_ahead()
             if self._has_trained:  # training anew begins as the first did
                 self._trainer.reference.sync()
+
+    def on_train_end(self, args, state, control, **kwargs):
         self._has_trained = True
 
     def on_step_begin(self, args, state, control, **kwargs):
