@@ -19,7 +19,7 @@ def test_the_benchmark_measures_every_variant(tmp_path):
     subprocess.run(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, check=True)
     measured = pd.read_csv(tmp_path / "trainers.csv")
     assert list(measured["variant"]) == VARIANTS
-    parts = ["policy forward", "reference", "backward", "optimizer"]
+    parts = ["policy forward", "reference", "backward", "update"]
     assert (measured[parts] > 0).to_numpy().all()
     report = (tmp_path / "trainers.md").read_text()
     assert all(f"| {variant} " in report for variant in VARIANTS)
