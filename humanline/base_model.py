@@ -1,18 +1,20 @@
-"""The base model: the hub's, or for the miniature a small Llama fine-tuned here."""
+"""The base model: the hub's, or for the miniature a small one fine-tuned here."""
 
 from pathlib import Path
 
-from humanline.config import HubSource, MiniatureModel, TaskConfig
+from humanline.config import HubSource, MiniatureModel
 from humanline.data.preferences import assistant_turn, user_turn
 
 
-def make(task: str, config: TaskConfig, seed: int, directory: Path, avoid: set[str]) -> None:
+def make(
+    task: str, config: HubSource | MiniatureModel, seed: int, directory: Path, avoid: set[str]
+) -> None:
     """Write the base model of a task and seed to `directory` as a Hugging Face folder.
 
     Args:
         avoid: prompts that fine-tuning must not see.
     """
-    match config.base_model:
+    match config:
         case HubSource() as source:
             _fetch(source, directory)
         case MiniatureModel() as miniature:
@@ -50,6 +52,7 @@ def _fine_tune(task, config: MiniatureModel, seed: int, directory: Path, avoid: 
             layers=config.layers,
             heads=config.heads,
             seed=seed,
+            architecture=config.architecture,
         ),
         args=SFTConfig(
             output_dir=str(directory / "sft"),

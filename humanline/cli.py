@@ -65,21 +65,27 @@ def _base_model(study: Study, arguments) -> None:
     from humanline import base_model
     from humanline.files import read_jsonl
 
-    cell = Cell(task=arguments.task, objective="base", seed=arguments.seed)
+    cell = _cell(study, arguments)
     held_out = {
         row["prompt"]
         for split in ("validation", "evaluation")
         for row in read_jsonl(study.data(arguments.task, split))
     }
-    config = study.scale.tasks[arguments.task]
-    directory = study.directory(cell) / "model"
-    base_model.make(arguments.task, config, arguments.seed, directory, held_out)
+    config = study.base_model(cell.task, cell.base_model)
+    base_model.make(cell.task, config, cell.seed, study.directory(cell) / "model", held_out)
 
 
 def _offline(study: Study, arguments) -> None:
     from humanline import offline
 
-    offline.make(study, arguments.task, arguments.seed)
+    offline.make(study, _cell(study, arguments))
+
+
+def _likelihood(study: Study, arguments) -> None:
+    from humanline import offline
+
+    source = study.find(arguments.task, arguments.source)
+    offline.measure_likelihood(study, source, _cell(study, arguments))
 
 
 def _train(study: Study, arguments) -> None:
@@ -153,11 +159,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
 
     task = ("task", {"choices": TASKS})
-    seed = ("--seed", {"type": int, "required": True})
+    base = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
     run = ("run_name", {"metavar": "RUN", "help": "for example dpo-offline-s1"})
     command("data", _data, "write the prompts of a task", task)
-    command("base-model", _base_model, "make the model that training starts from", task, seed)
-    command("offline", _offline, "sample and label the base model's completions", task, seed)
+    command("base-model", _base_model, "make the model that training starts from", task, base)
+    command("offline", _offline, "sample and label a base model's completions", task, base)
+    of = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
+    command("likelihood", _likelihood, "how likely a base model finds completions", task, base, of)
     command("train", _train, "train a cell", task, run)
     command("generate", _generate, "sample a run's evaluation completions", task, run)
     command("score", _score, "judge or grade a run's completions", task, run)

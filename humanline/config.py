@@ -98,9 +98,10 @@ class HubData(Strict):
 
 
 class MiniatureModel(Strict):
-    """A small Llama that is fine-tuned on procedurally generated completions."""
+    """A small model that is fine-tuned on procedurally generated completions."""
 
-    kind: Literal["miniature"] = Field(description="a small Llama, made from nothing")
+    kind: Literal["miniature"] = Field(description="a small model, made from nothing")
+    architecture: Literal["llama", "qwen3"] = Field("llama", description="transformers' name of it")
     hidden_size: int = Field(gt=0, description="width of the residual stream")
     intermediate_size: int = Field(gt=0, description="width of the feed-forward layers")
     layers: int = Field(gt=0, description="transformer layers")
@@ -232,6 +233,10 @@ class TaskConfig(Strict):
     base_model: MiniatureModel | HubSource = Field(
         discriminator="kind", description="the model that training starts from"
     )
+    base_models: dict[
+        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")],
+        Annotated[MiniatureModel | HubSource, Field(discriminator="kind")],
+    ] = Field({}, description="other models, by the name that rows of experiments.yaml know")
     reward: ProxyReward | HubReward | VerifiableReward = Field(
         discriminator="kind", description="what scores completions for training"
     )
@@ -243,24 +248,31 @@ class TaskConfig(Strict):
 
     @model_validator(mode="after")
     def _understands_its_prompts(self):
-        for field, kind in (("base_model", "miniature"), ("reward", "proxy"), ("judge", "gold")):
-            part = getattr(self, field)
-            if self.data.kind == "hub" and part and part.kind == kind:
-                reason = f"{kind} understands the miniature's prompts only, but data.kind is hub"
-                raise fault(f"{field}.kind", f"{reason}; change either")
+        for name in {"base", "none"} & set(self.base_models):
+            raise fault(f"base_models.{name}", "the name has a meaning of its own; use another")
+        parts = {"base_model": self.base_model, "reward": self.reward, "judge": self.judge}
+        parts |= {f"base_models.{name}": model for name, model in self.base_models.items()}
+        for field, part in parts.items():
+            if self.data.kind == "hub" and part and part.kind in ("miniature", "proxy", "gold"):
+                reason = f"{part.kind} understands the miniature's prompts only"
+                raise fault(f"{field}.kind", f"{reason}, but data.kind is hub; change either")
         return self
 
 
 class Seeds(Strict):
-    """Reporting seeds fill the tables; tuning seeds choose learning rates and nothing else."""
+    """Reporting and sweep seeds fill the tables; tuning seeds choose learning rates only."""
 
-    report: SeedList = Field(description="seeds that the tables report")
+    report: SeedList = Field(description="seeds that the headline tables report")
+    sweep: SeedList | None = Field(
+        None, description="seeds of the wide tables, best some of report's; null: report's"
+    )
     tune: SeedList = Field(description="seeds that choose learning rates")
 
     @model_validator(mode="after")
     def _disjoint(self):
-        if both := set(self.report) & set(self.tune):
-            raise fault("tune", f"shares {sorted(both)} with seeds.report; use other seeds")
+        for name in ("report", "sweep"):
+            if both := set(getattr(self, name) or []) & set(self.tune):
+                raise fault("tune", f"shares {sorted(both)} with seeds.{name}; use other seeds")
         return self
 
 

@@ -1,5 +1,6 @@
 """Evaluation of a run: sample its completions, judge or grade them."""
 
+import itertools
 from pathlib import Path
 
 from humanline.config import ConfigError, LocalJudge
@@ -13,15 +14,15 @@ _SEED = 7  # of evaluation's sampling, the same for every run
 def checkpoints(study: Study, cell: Cell) -> dict[int, Path]:
     """The models of a cell that are evaluated, by optimizer step.
 
-    The last one for instruction following; for math, whose learning curves are shown, all kept
-    ones. The base model has step 0.
+    All kept ones of the runs whose learning curves are looked at, else the last. The base model
+    has step 0.
     """
     directory = study.directory(cell)
     if cell.objective == "base":
         return {0: directory / "model"}
     record = read_json(directory / "train.json")
     final = {record["steps"]: directory / "model"}
-    if cell.task == "instruction_following":
+    if not study.has_curve(cell):
         return final
     kept = directory / record["checkpoints"]
     every = study.scale.tasks[cell.task].training.evaluate_every
@@ -58,36 +59,54 @@ def generate(study: Study, cell: Cell) -> None:
 def judge(study: Study, cell: Cell) -> None:
     """Judge a run's completions against the references with AlpacaEval.
 
-    Writes `annotations.json`, and `metrics.json` with alpaca_eval's own summary and our fit of the
-    same length-controlled formula without its penalty (`length_controlled_win_rate`, per cent).
+    Writes, of the last step, `annotations.json`, and `metrics.json` with alpaca_eval's own summary
+    and our fit of the same length-controlled formula without its penalty
+    (`length_controlled_win_rate`, per cent); and of every step `curve.csv` with the latter.
     """
+    import pandas as pd
+
     from humanline import judging
-    from humanline.length_control import length_controlled_win_rate
 
     directory = study.directory(cell)
-    samples = read_jsonl(directory / "samples.jsonl", ("prompt", "completion", "reference"))
+    samples = read_jsonl(directory / "samples.jsonl", ("step", "prompt", "completion", "reference"))
     config = study.scale.tasks[cell.task].judge
     if not isinstance(config, LocalJudge):
         raise ConfigError(
             f"scale {study.scale.scale}: tasks.{cell.task}.judge.kind: {config.kind} is not built "
             "yet; use gold, or judge samples.jsonl by hand"
         )
-    annotations = judging.annotate(
+    curve = []
+    for step, rows in itertools.groupby(samples, key=lambda sample: sample["step"]):
+        annotations = _annotate(list(rows), cell, config, directory / "judge")
+        curve.append({"step": step, "length_controlled_win_rate": _controlled(annotations)})
+    judging.write_annotations(annotations, directory / "annotations.json")
+    summary = judging.summarize(annotations) | curve[-1]
+    write_json(directory / "metrics.json", summary)
+    write_text(directory / "curve.csv", pd.DataFrame(curve).to_csv(index=False))
+
+
+def _annotate(samples: list[dict], cell: Cell, config: LocalJudge, work_dir: Path):
+    from humanline import judging
+
+    return judging.annotate(
         _alpaca_rows(samples, "completion", cell.name),
         _alpaca_rows(samples, "reference", "reference"),
         judging.sigmoid_judge(
             _gold_reward(), temperature=config.temperature, length_bias=config.length_bias
         ),
-        work_dir=directory / "judge",
+        work_dir=work_dir,
     )
-    judging.write_annotations(annotations, directory / "annotations.json")
-    controlled = 100 * length_controlled_win_rate(
+
+
+def _controlled(annotations) -> float:
+    """Length-controlled win rate in per cent."""
+    from humanline.length_control import length_controlled_win_rate
+
+    return 100 * length_controlled_win_rate(
         annotations["preference"].to_numpy() - 1,
         annotations["output_1"].str.len().to_numpy(),
         annotations["output_2"].str.len().to_numpy(),
     )
-    summary = judging.summarize(annotations) | {"length_controlled_win_rate": controlled}
-    write_json(directory / "metrics.json", summary)
 
 
 def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:

@@ -1,4 +1,7 @@
-"""Offline data: completions sampled once from the base model, scored by the training reward."""
+"""Offline data: completions sampled once from the base model, scored by the training reward.
+
+And how likely another model finds them, which is what the paper says their worth depends on.
+"""
 
 from humanline.config import HubData
 from humanline.experiments import Cell
@@ -6,14 +9,16 @@ from humanline.files import read_jsonl, write_jsonl
 from humanline.study import Study
 
 
-def make(study: Study, task: str, seed: int) -> None:
-    """Write the scored groups of a seed's base model.
+def make(study: Study, base: Cell) -> None:
+    """Write the scored groups of a base model.
 
-    A task whose data come from the hub already has completions with scores: these are used.
+    A task whose data come from the hub already has its own model's completions, with scores: these
+    are used.
     """
-    config = study.scale.tasks[task]
-    groups = _stored(config) if isinstance(config.data, HubData) else _sampled(study, task, seed)
-    write_jsonl(study.offline_groups(task, seed), groups)
+    config = study.scale.tasks[base.task]
+    is_stored = isinstance(config.data, HubData) and base.base_model is None
+    groups = _stored(config) if is_stored else _sampled(study, base)
+    write_jsonl(study.offline_groups(base), groups)
 
 
 def _stored(config):
@@ -22,19 +27,18 @@ def _stored(config):
     return groups(config.data)
 
 
-def _sampled(study: Study, task: str, seed: int) -> list[dict]:
+def _sampled(study: Study, base: Cell) -> list[dict]:
     from humanline.generation import load_model, sample_text
     from humanline.rewards import load_reward
 
-    config = study.scale.tasks[task]
-    rows = read_jsonl(study.data(task, "train"), ("prompt",))
-    base = study.directory(Cell(task=task, objective="base", seed=seed)) / "model"
+    config = study.scale.tasks[base.task]
+    rows = read_jsonl(study.data(base.task, "train"), ("prompt",))
     completions = sample_text(
-        *load_model(base),
+        *load_model(study.directory(base) / "model"),
         [row["prompt"] for row in rows],
         n=config.training.group_size,
         sampling=config.training.sampling,
-        seed=seed,
+        seed=base.seed,
         progress=True,
     )
     score = load_reward(config.reward)
@@ -46,3 +50,30 @@ def _sampled(study: Study, task: str, seed: int) -> list[dict]:
         }
         for row, group in zip(rows, completions, strict=True)
     ]
+
+
+def measure_likelihood(study: Study, source: Cell, base: Cell) -> None:
+    """Write the mean token log-probability of a base model's completions under another.
+
+    One row per group, ``{"prompt", "mean_token_log_probability": [nats, one per completion]}``.
+
+    Args:
+        source: the base model whose completions are scored.
+        base: the base model that scores them.
+    """
+    from humanline.generation import load_model
+    from humanline.likelihood import token_log_probabilities
+
+    model, tokenizer = load_model(study.directory(base) / "model")
+    groups = read_jsonl(study.offline_groups(source), ("prompt", "completions"))
+    pairs = [(group["prompt"], text) for group in groups for text in group["completions"]]
+    scores = token_log_probabilities(model, tokenizer, pairs, progress=True)
+    means = iter([float(tokens.mean()) for tokens in scores])
+    rows = [
+        {
+            "prompt": group["prompt"],
+            "mean_token_log_probability": [next(means) for _ in group["completions"]],
+        }
+        for group in groups
+    ]
+    write_jsonl(study.likelihoods(source, base), rows)

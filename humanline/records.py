@@ -28,7 +28,10 @@ class Judged:
     win_rate: float  # per cent, as alpaca_eval sums it up
     alpaca_eval_lc_win_rate: float
     mean_length: float
-    training_seconds: float
+
+    @property
+    def n_prompts(self) -> int:
+        return len(self.win)
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,15 @@ class Graded:
     """A math run."""
 
     correct: pd.DataFrame  # share of correct samples, optimizer steps by problems
-    training_seconds: float
 
     @property
     def final(self) -> np.ndarray:
         """Share of correct samples after the last step, by problem (P,)."""
         return self.correct.iloc[-1].to_numpy()
+
+    @property
+    def n_prompts(self) -> int:
+        return self.correct.shape[1]
 
 
 def by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -67,7 +73,7 @@ def by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def read_judged(variants: dict[str, list[Run]]) -> dict[str, list[Judged]]:
-    """Read `annotations.json`, `metrics.json` and `train.json` of instruction-following runs."""
+    """Read `annotations.json` and `metrics.json` of instruction-following runs."""
     tables = {
         directory: _annotations(directory / "annotations.json")
         for group in variants.values()
@@ -84,12 +90,12 @@ def read_judged(variants: dict[str, list[Run]]) -> dict[str, list[Judged]]:
         "judge both runs on the same prompts and baseline answers",
     )
     return {
-        name: [_judged(cell, directory, tables[directory]) for cell, directory in group]
+        name: [_judged(directory, tables[directory]) for _, directory in group]
         for name, group in variants.items()
     }
 
 
-def _judged(cell: Cell, directory: Path, annotations: pd.DataFrame) -> Judged:
+def _judged(directory: Path, annotations: pd.DataFrame) -> Judged:
     def metric(field: str) -> float:
         return _number(directory / "metrics.json", (field,), "judge that run again")
 
@@ -101,7 +107,6 @@ def _judged(cell: Cell, directory: Path, annotations: pd.DataFrame) -> Judged:
         win_rate=metric("win_rate"),
         alpaca_eval_lc_win_rate=metric("length_controlled_winrate"),
         mean_length=metric("avg_length"),
-        training_seconds=_training_seconds(cell, directory),
     )
 
 
@@ -116,22 +121,30 @@ def _annotations(path: Path) -> pd.DataFrame:
     return table.sort_values(["instruction", "output_1"], kind="stable")
 
 
-def read_graded(variants: dict[str, list[Run]]) -> dict[str, list[Graded]]:
-    """Read `grades.csv` and `train.json` of math runs."""
+def read_graded(
+    variants: dict[str, list[Run]], *, whole_curves: bool = False
+) -> dict[str, list[Graded]]:
+    """Read `grades.csv` of math runs, which all end with the same step.
+
+    Args:
+        whole_curves: ask for the same steps before the last, too, within a variant.
+    """
     runs = {
-        name: [
-            Graded(_grades(directory / "grades.csv"), _training_seconds(cell, directory))
-            for cell, directory in group
-        ]
+        name: [Graded(_grades(directory / "grades.csv")) for _, directory in group]
         for name, group in variants.items()
     }
     problems: dict[Path, list] = {}
+    ends: dict[Path, list] = {}
     for name, group in variants.items():
         paths = [directory / "grades.csv" for _, directory in group]
         graded = dict(zip(paths, (run.correct for run in runs[name]), strict=True))
         problems |= {path: list(correct.columns) for path, correct in graded.items()}
         steps = {path: list(correct.index) for path, correct in graded.items()}
-        _check_same(steps, "step", "train and grade both runs with the same steps")
+        if group[0][0].objective != "base":
+            ends |= {path: own[-1:] for path, own in steps.items()}
+        if whole_curves:
+            _check_same(steps, "step", "train and grade both runs with the same steps")
+    _check_same(ends, "step", "train and grade both runs with the same steps")
     _check_same(problems, "problem_id", "grade both runs on the same problems")
     return runs
 
@@ -139,12 +152,7 @@ def read_graded(variants: dict[str, list[Run]]) -> dict[str, list[Graded]]:
 def _grades(path: Path) -> pd.DataFrame:
     """Share of correct samples, optimizer steps by problems, both sorted."""
     again = "grade that run again"
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: cannot be read ({reason}); {again}") from None
-    _check_columns(path, table, ["step", "problem_id", "correct"], again)
+    table = _csv(path, ["step", "problem_id", "correct"], again)
     if not table["correct"].isin([0, 1]).all():
         raise ConfigError(f"{path}: field correct: not always 0 or 1; {again}")
     correct = table.groupby(["step", "problem_id"])["correct"].mean().unstack()
@@ -153,11 +161,71 @@ def _grades(path: Path) -> pd.DataFrame:
     return correct
 
 
-def _training_seconds(cell: Cell, directory: Path) -> float:
-    """Wall-clock seconds of a run's training; NaN for the base model."""
+def scores(cell: Cell, directory: Path) -> dict[int, float]:
+    """A run's score by evaluated optimizer step, in per cent, as one number a seed.
+
+    The length-controlled win rate for instruction following, Pass@1 for math.
+    """
+    if cell.task == "math_reasoning":
+        correct = _grades(directory / "grades.csv")
+        return {int(step): 100 * value for step, value in correct.mean(axis=1).items()}
+    path = directory / "curve.csv"
+    table = _csv(path, ["step", "length_controlled_win_rate"], "judge that run again")
+    return dict(zip(table["step"].astype(int), table["length_controlled_win_rate"], strict=True))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run's training took."""
+
+    seconds: float  # wall-clock, sampling and labelling included
+    sampling_seconds: float
+    timeline: dict[int, float]  # seconds until an optimizer step
+    sampled_tokens: int
+    trained_tokens: int  # through the policy and back, prompts included
+    peak_memory_mib: float
+
+
+def training_seconds(cell: Cell, directory: Path) -> float:
+    """Wall-clock seconds of a run's training; NaN for a base model."""
     if cell.objective == "base":
         return math.nan
     return _number(directory / "train.json", ("seconds", "total"), "train that run again")
+
+
+def read_cost(directory: Path) -> Cost:
+    """Read what a trained run took from `train.json` and `metrics.csv`."""
+    path, again = directory / "train.json", "train that run again"
+
+    def number(*keys: str) -> float:
+        return _number(path, keys, again)
+
+    timeline = {row["step"]: row["seconds"] for row in read_json(path)["timeline"]}
+    seconds = number("seconds", "total")
+    return Cost(
+        seconds=seconds,
+        sampling_seconds=number("seconds", "sample"),
+        timeline=timeline | {int(number("steps")): seconds},
+        sampled_tokens=int(number("sampled_tokens")),
+        # Some steps log none: GRPO counts when it samples.
+        trained_tokens=int(read_metrics(directory)["num_tokens"].max()),
+        peak_memory_mib=number("peak_memory_mib"),
+    )
+
+
+def read_metrics(directory: Path) -> pd.DataFrame:
+    """What a run's trainer logged, a row for every few steps."""
+    return _csv(directory / "metrics.csv", ["step", "num_tokens"], "train that run again")
+
+
+def _csv(path: Path, columns: list[str], remedy: str) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: cannot be read ({reason}); {remedy}") from None
+    _check_columns(path, table, columns, remedy)
+    return table
 
 
 def _number(path: Path, keys: tuple[str, ...], remedy: str) -> float:
@@ -178,7 +246,7 @@ def _check_columns(path: Path, table: pd.DataFrame, columns: list[str], remedy: 
 
 def _check_same(values: dict[Path, list], field: str, remedy: str) -> None:
     """Raise unless all files have the same values."""
-    first, *others = values
-    for path in others:
+    for path in values:
+        first = next(iter(values))
         if values[path] != values[first]:
             raise ConfigError(f"{path}: field {field}: not the same as in {first}; {remedy}")

@@ -4,11 +4,14 @@ import csv
 from pathlib import Path
 
 from humanline import tables
-from humanline.experiments import Cell
+from humanline.costs import cost_table
+from humanline.experiments import Cell, Table
 from humanline.files import read_json, write_text
 from humanline.plots import plot_learning_curves
 from humanline.provenance import describe
+from humanline.records import Run
 from humanline.study import Study
+from humanline.sweeps import sweep_table
 from humanline.table_formats import write_table
 
 _BOOTSTRAP_SEED = 0
@@ -17,30 +20,40 @@ _BOOTSTRAP_SEED = 0
 def make_table(study: Study, name: str) -> None:
     """Write a table of experiments.yaml as CSV, Markdown and LaTeX, with its provenance.
 
-    Math tables come with their learning curves, as CSV and SVG.
+    The headline table of math comes with its learning curves, as CSV and SVG.
     """
     cells = study.report_cells(name)
-    task = study.experiments.tables[name].task
+    spec = study.experiments.tables[name]
     runs = [(cell, study.directory(cell)) for cell in cells]
     options = {"replicates": study.scale.bootstrap_replicates, "rng_seed": _BOOTSTRAP_SEED}
-    make = getattr(tables, f"{task}_table")
     write_table(
-        make(runs, **options),
+        _frame(study, spec, runs, options),
         study.results / "tables",
         name,
         caption=tables.caption(
-            task,
+            spec,
             scale=study.scale.scale,
             seeds=len(study.report_seeds(name)),
             replicates=study.scale.bootstrap_replicates,
+            collapse_below=study.experiments.collapse_below,
         ),
         provenance=_provenance(study, name, cells),
     )
-    if task == "math_reasoning":
+    if spec.has_curves:
         curves = tables.learning_curves(runs, **options)
         path = study.results / "tables" / f"{name}_curves.csv"
         write_text(path, curves.to_csv(index=False))
         plot_learning_curves(curves, path.with_suffix(".svg"), scale=study.scale.scale)
+
+
+def _frame(study: Study, spec: Table, runs: list[Run], options: dict):
+    match spec.view:
+        case "cost":
+            return cost_table(runs)
+        case "sweep":
+            return sweep_table(study, runs, **options)
+        case "headline":
+            return getattr(tables, f"{spec.task}_table")(runs, **options)
 
 
 def _provenance(study: Study, name: str, cells: list[Cell]) -> dict:
@@ -70,11 +83,11 @@ def _run_record(study: Study, cell: Cell) -> dict:
 
 def _seconds(folder: Path, cells: list[Cell]) -> float:
     """Wall-clock seconds of a stage's jobs for these cells, from Snakemake's benchmark files."""
-    names = {f"{cell.name}.tsv" for cell in cells}
-    names |= {f"{cell.task}-s{cell.seed}.tsv" for cell in cells}
+    files = {folder / f"{cell.name}.tsv" for cell in cells}
+    files |= {folder / cell.task / f"{cell.name}.tsv" for cell in cells}
+    files |= {folder / f"{cell.task}-{cell.name}.tsv" for cell in cells}
     total = 0.0
-    for path in sorted(folder.rglob("*.tsv")):
-        if path.name in names and path.parent.name in (folder.name, cells[0].task):
-            with open(path, newline="") as file:
-                total += sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+    for path in filter(Path.exists, files):
+        with open(path, newline="") as file:
+            total += sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
     return round(total, 1)

@@ -85,6 +85,15 @@ def percentile_interval(samples: np.ndarray, level: float = 0.95) -> tuple[float
     return float(low), float(high)
 
 
+def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean of values (S,); NaN for fewer than two."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
 def ratio(first: Estimate, second: Estimate) -> tuple[float, float, float]:
     """Ratio of two cells' means with its paired 95 % interval: value, low, high.
 

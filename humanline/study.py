@@ -5,6 +5,7 @@ Snakefiles import this module, so it is cheap.
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -25,6 +26,8 @@ from humanline.config import (
 )
 from humanline.experiments import Cell, Experiments, HumanlineDefaults, Table
 
+# What an untuned cell shares with the tuned one whose learning rate it takes.
+_KINSHIP = ("objective", "data", "humanline", "trust_region")
 # Raise it when a change of code changes what data, training or sampling mean: all is made anew.
 VERSION = 2
 
@@ -48,30 +51,58 @@ class Study:
         return self.experiments.cells(table, self.report_seeds(table))
 
     def report_seeds(self, table: str) -> list[int]:
-        """A table's own seeds, else the scale's reporting seeds."""
-        return self.experiments.tables[table].seeds or self.scale.seeds.report
+        """A table's own seeds, else the scale's: of sweeps, or of all reports."""
+        spec, seeds = self.experiments.tables[table], self.scale.seeds
+        return spec.seeds or (seeds.sweep if spec.view == "sweep" else None) or seeds.report
 
     def tune_cells(self, task: str) -> list[Cell]:
-        """Every trained variant of a task, at every candidate rate, on the tuning seeds."""
-        seeds = self.scale.seeds.tune
-        trained = {
-            cell.name: cell
-            for table, spec in self.experiments.tables.items()
-            if spec.task == task
-            for cell in self.experiments.cells(table, seeds)
-            if cell.objective != "base" and "learning_rate" not in cell.overrides
-        }
+        """Every tuned variant of a task, at every candidate rate, on the tuning seeds."""
         return [
             cell.model_copy(update={"overrides": cell.overrides | {"learning_rate": rate}})
-            for cell in trained.values()
+            for cell in self._tuned[task]
             for rate in self.scale.tasks[task].training.tune_learning_rates
         ]
 
+    @cached_property
+    def _tuned(self) -> dict[str, list[Cell]]:
+        """The cells of each task that get a learning rate of their own, on the tuning seeds."""
+        tuned: dict[str, dict[str, Cell]] = {task: {} for task in self.scale.tasks}
+        for table, spec in self.experiments.tables.items():
+            for cell in self.experiments.cells(table, self.scale.seeds.tune) * spec.tuned:
+                fixed = {"learning_rate", "learning_rate_factor"} & set(cell.overrides)
+                if cell.objective != "base" and not fixed:
+                    tuned[cell.task][cell.name] = cell
+        return {task: list(cells.values()) for task, cells in tuned.items()}
+
     def learning_rate(self, cell: Cell) -> float:
-        """A cell's learning rate: its own, else the tuned one, else the task's default."""
+        """A cell's learning rate: its own, else the tuned one, else the task's default.
+
+        A cell that was not tuned takes the rate of its `rate_source`.
+        """
         default = self.scale.tasks[cell.task].training.learning_rate
-        tuned = self.learning_rates.get(cell.task, {}).get(cell.variant, {})
-        return cell.overrides.get("learning_rate", tuned.get("learning_rate", default))
+        tuned = self.learning_rates.get(cell.task, {}).get(self.rate_source(cell), {})
+        rate = cell.overrides.get("learning_rate", tuned.get("learning_rate", default))
+        return rate * cell.overrides.get("learning_rate_factor", 1.0)
+
+    def rate_source(self, cell: Cell) -> str:
+        """Where a cell's learning rate comes from: a tuned variant's name, or own or default.
+
+        A cell that was not tuned takes the rate of the first tuned one that has its objective,
+        data and method, and if possible samples as often.
+        """
+        if "learning_rate" in cell.overrides:
+            return "own"
+        tuned = self.learning_rates.get(cell.task, {})
+        if cell.variant in tuned:
+            return cell.variant
+        kin = [
+            other
+            for other in self._tuned[cell.task]
+            if other.variant in tuned
+            and all(getattr(other, field) == getattr(cell, field) for field in _KINSHIP)
+        ]
+        kin.sort(key=lambda other: other.sample_every != cell.sample_every)
+        return kin[0].variant if kin else "default"
 
     def split(self, seed: int) -> str:
         """Tuning looks at validation prompts, the tables at evaluation prompts."""
@@ -83,28 +114,49 @@ class Study:
 
     def find(self, task: str, name: str) -> Cell:
         """The cell of a run's name, among all reporting and tuning cells."""
-        for cell in self.all_cells():
-            if (cell.task, cell.name) == (task, name):
-                return cell
+        if cell := self._cells.get((task, name)):
+            return cell
         raise ConfigError(
             f"no cell of {task} is named {name!r}; add it to a table of experiments.yaml"
         )
 
     def all_cells(self) -> list[Cell]:
         """Every cell of every table and of tuning, base models included."""
+        return list(self._cells.values())
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str], Cell]:
         cells = [cell for table in self.experiments.tables for cell in self.report_cells(table)]
-        for task in {spec.task for spec in self.experiments.tables.values()}:
+        for task in self.scale.tasks:
             cells += self.tune_cells(task)
-        cells += [cell.base for cell in cells]
-        return list({(cell.task, cell.name): cell for cell in cells}.values())
+        cells += [cell.base for cell in cells] + [cell.data_base for cell in cells]
+        return {(cell.task, cell.name): cell for cell in cells}
+
+    def has_curve(self, cell: Cell) -> bool:
+        """Whether all kept checkpoints of a run are evaluated, or the last one alone."""
+        return (cell.task, cell.name) in self._with_curves
+
+    @cached_property
+    def _with_curves(self) -> set[tuple[str, str]]:
+        return {
+            (cell.task, cell.name)
+            for table, spec in self.experiments.tables.items()
+            if spec.view != "sweep"
+            for cell in self.report_cells(table)
+        }
 
     def data(self, task: str, split: str) -> Path:
         """The prompts of a split, JSON Lines."""
         return self.results / "data" / task / f"{split}.jsonl"
 
-    def offline_groups(self, task: str, seed: int) -> Path:
-        """The scored completions of a seed's base model, JSON Lines."""
-        return self.results / "data" / task / f"offline-s{seed}.jsonl"
+    def offline_groups(self, base: Cell) -> Path:
+        """The scored completions of a base model, JSON Lines."""
+        return self.results / "data" / base.task / f"offline-{base.name}.jsonl"
+
+    def likelihoods(self, source: Cell, base: Cell) -> Path:
+        """How likely a base model finds the completions of another, or its own, JSON Lines."""
+        folder = self.results / "data" / base.task
+        return folder / f"likelihood-{source.name}-under-{base.name}.jsonl"
 
     def resources(self, stage: str) -> dict[str, int]:
         """What a stage's jobs ask of the scheduler."""
@@ -125,7 +177,8 @@ class Study:
             "learning_rate": self.learning_rate(cell),
             "training": training,
             "reward": task.reward.model_dump(),
-            "base": self.base_hash(cell.task),
+            "base": self.base_hash(cell.task, cell.base_model),
+            "data": self.offline_hash(cell.data_base) if cell.data == "offline" else None,
         }
 
     # What a stage's result depends on besides its input files, as a parameter of its rule: a
@@ -134,26 +187,34 @@ class Study:
     def data_hash(self, task: str) -> str:
         return content_hash([VERSION, self.scale.tasks[task].data.model_dump()])
 
-    def base_hash(self, task: str) -> str:
-        return content_hash([self.data_hash(task), self.scale.tasks[task].base_model.model_dump()])
+    def base_hash(self, task: str, base_model: str | None = None) -> str:
+        model = self.base_model(task, base_model)
+        return content_hash([self.data_hash(task), model.model_dump()])
 
-    def offline_hash(self, task: str) -> str:
+    def base_model(self, task: str, name: str | None = None):
+        """The configuration of a task's base model, or of another of its base models."""
         config = self.scale.tasks[task]
+        return config.base_models[name] if name else config.base_model
+
+    def offline_hash(self, base: Cell) -> str:
+        config = self.scale.tasks[base.task]
         sampling = [config.training.group_size, config.training.sampling.model_dump()]
-        return content_hash([self.base_hash(task), config.reward.model_dump(), sampling])
+        model = self.base_hash(base.task, base.base_model)
+        return content_hash([model, config.reward.model_dump(), sampling])
 
     def run_hash(self, cell: Cell) -> str:
         return content_hash(self.manifest(cell))
 
-    def generate_hash(self, task: str) -> str:
-        return content_hash([VERSION, self.scale.tasks[task].evaluation.model_dump()])
+    def generate_hash(self, cell: Cell) -> str:
+        sampling = self.scale.tasks[cell.task].evaluation.model_dump()
+        return content_hash([VERSION, sampling, self.has_curve(cell)])
 
     def config_hash(self, table: str) -> str:
         """Hash of all options that a table's numbers depend on."""
-        task = self.experiments.tables[table].task
-        runs = [self.run_hash(cell) for cell in self.report_cells(table)]
-        stages = [self.offline_hash(task), self.generate_hash(task), self.score_hash(task)]
-        return content_hash([runs, stages, self.scale.bootstrap_replicates])
+        cells = self.report_cells(table)
+        runs = [[self.run_hash(cell), self.generate_hash(cell)] for cell in cells]
+        judges = [self.score_hash(task) for task in self.experiments.tables[table].tasks]
+        return content_hash([runs, judges, self.scale.bootstrap_replicates])
 
     def score_hash(self, task: str) -> str:
         judge = self.scale.tasks[task].judge
@@ -195,11 +256,12 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
     for name, table in experiments.tables.items():
-        if table.task not in scale.tasks:
-            raise ConfigError(
-                f"{scale_file}: tasks.{table.task}: missing, but table {name} needs it; add it"
-            )
-        if reason := _table_fault(table, experiments.defaults[table.task], scale, scale_file):
+        for task in table.tasks:
+            if task not in scale.tasks:
+                raise ConfigError(
+                    f"{scale_file}: tasks.{task}: missing, but table {name} needs it; add it"
+                )
+        if reason := _table_fault(table, experiments.defaults, scale, scale_file):
             raise ConfigError(f"{experiments_file}: tables.{name}.{reason}")
     rates = {}
     if scale.learning_rates:
@@ -209,14 +271,15 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
 
 
 def _table_fault(
-    table: Table, defaults: HumanlineDefaults, scale: Scale, scale_file: Path
+    table: Table, defaults: dict[str, HumanlineDefaults], scale: Scale, scale_file: Path
 ) -> str | None:
     """The first thing that a table asks of a scale and cannot have: field, reason and remedy."""
     if shared := set(table.seeds or []) & set(scale.seeds.tune):
         return f"seeds: {sorted(shared)} are tuning seeds of {scale_file}; use others"
     for index, row in enumerate(table.cells):
-        for cell in row.cells(table.task, defaults, seed=0):
-            if reason := _cell_fault(cell, scale.tasks[table.task], scale_file):
+        task = row.task or table.task
+        for cell in row.cells(task, defaults[task], seed=0):
+            if reason := _cell_fault(cell, scale.tasks[task], scale_file):
                 return f"cells.{index}.{reason}"
     return None
 
@@ -227,8 +290,17 @@ def _cell_fault(cell: Cell, task: TaskConfig, scale_file: Path) -> str | None:
     if cell.objective not in training.objectives:
         where = f"tasks.{cell.task}.training.objectives of {scale_file}"
         return f"objective: {cell.objective} is not in {where}; add it there"
-    if cell.humanline and cell.log_eps_p == cell.log_eps_r:
+    for field in ("base_model", "data_from"):
+        name = getattr(cell, field)
+        if name and name not in task.base_models:
+            where = f"tasks.{cell.task}.base_models of {scale_file}"
+            return f"{field}: {name!r} is not in {where}; add it there"
+    if cell.humanline and cell.trust_region:
+        return "trust_region: true, as humanline, which syncs before the update; choose one"
+    if cell.humanline and cell.log_eps_p == cell.log_eps_r == 0:
         return "log_eps_p: 0, as log_eps_r, leaves no interval; change either"
+    if {"learning_rate", "learning_rate_factor"} <= set(cell.overrides):
+        return "overrides.learning_rate_factor: given beside learning_rate; remove one"
     for key, reader in (("epsilon", "grpo"), ("desirable_weight", "kto")):
         if key in cell.overrides and cell.objective != reader:
             return f"overrides.{key}: only {reader} reads it, not {cell.objective}; remove it"

@@ -8,11 +8,25 @@ from humanline.files import write_json, write_text
 
 # Header and number format of every column that people see.
 _COLUMNS = {
+    "task": ("Task", ""),
+    "base_model": ("Base model", ""),
     "objective": ("Objective", ""),
     "data": ("Data", ""),
+    "data_from": ("Data from", ""),
+    "quartile": ("Quartile", "d"),
     "sample_every": ("Sampling", "d"),
     "humanline": ("Humanline", ""),
+    "method": ("Method", ""),
     "k": ("k", "d"),
+    "sync_alpha": ("Soft sync", "g"),
+    "log_eps_p": ("Lower bound, nats", "g"),
+    "log_eps_r": ("Upper bound, nats", "g"),
+    "learning_rate_factor": ("Factor of learning rate", "g"),
+    "max_grad_norm": ("Gradient norm", "g"),
+    "beta": ("beta", "g"),
+    "epsilon": ("epsilon", "g"),
+    "batch_size": ("Batch", "d"),
+    "learning_rate": ("Learning rate", "g"),
     "seeds": ("Seeds", "d"),
     "steps": ("Steps", "d"),
     "win_rate": ("Win rate, %", ".1f"),
@@ -20,15 +34,36 @@ _COLUMNS = {
     "ratio_to_offline": ("Ratio to offline", ".2f"),
     "ratio_to_online": ("Ratio to online", ".2f"),
     "pass_at_1": ("Pass@1, %", ".1f"),
+    "score": ("Score, %", ".1f"),
+    "difference_to_offline": ("Difference to offline, points", "+.1f"),
     "difference_to_online": ("Difference to online, points", "+.1f"),
     "p_beats_offline": ("p, beats offline", "p"),
     "p_beats_plain": ("p, beats plain", "p"),
+    "p_differs_from_offline": ("p, differs from offline", "p"),
     "p_differs_from_online": ("p, differs from online", "p"),
+    "steps_to_online": ("Catches up, step", "d"),
+    "collapsed": ("Collapsed", "d"),
+    "unclipped": ("Unclipped", ".2f"),
     "mean_length": ("Length", ".0f"),
     "training_seconds": ("Training, s", ".0f"),
+    "sampling_share": ("Of that sampling", ".0%"),
+    "ratio_of_seconds": ("Ratio to online's", ".2f"),
+    "sampled_tokens": ("Tokens sampled", ",.0f"),
+    "trained_tokens": ("Tokens trained on", ",.0f"),
+    "peak_memory_mib": ("Peak memory, MiB", ",.0f"),
+    "seconds_to_online": ("To online's score, s", ".0f"),
+    "speed_up": ("Speed-up", ".1f"),
     "variant": ("Run", ""),
 }
-_WORDS = {True: "yes", False: "no", "dpo": "DPO", "kto": "KTO", "grpo": "GRPO"}
+_WORDS = {
+    True: "yes",
+    False: "no",
+    "dpo": "DPO",
+    "kto": "KTO",
+    "grpo": "GRPO",
+    "instruction_following": "instructions",
+    "math_reasoning": "math",
+}
 _MISSING = "\N{EN DASH}"
 # Symbols too: `<` is another character in LaTeX's default font encoding.
 _LATEX = str.maketrans(

@@ -50,6 +50,8 @@ def train(study: Study, cell: Cell) -> None:
             "checkpoints": str(checkpoints.relative_to(directory)),
             "steps": trainer.state.global_step,
             "seconds": progress.seconds(),
+            "timeline": progress.timeline(),
+            "sampled_tokens": progress.sampled_tokens(),
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "provenance": describe(),
         },
@@ -81,12 +83,17 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
     objective = _objective(study.scale.tasks[cell.task], cell)
     micro = training.micro_batch_size or objective["batch_size"]
     humanline = {"humanline": cell.humanline}
-    if cell.humanline:
-        humanline |= {
+    if cell.humanline or cell.trust_region:
+        humanline = {
+            "humanline": True,
             "sync_interval": cell.sync_interval,
             "log_eps_p": cell.log_eps_p,
             "log_eps_r": cell.log_eps_r,
+            "perception": cell.perception or "clip",
+            "sync_after_update": cell.trust_region,
         }
+    if cell.sync_alpha:
+        humanline |= {"sync_alpha": cell.sync_alpha, "reference": "model"}
     return humanline | {
         "output_dir": str(output),
         "max_steps": training.steps,
@@ -122,10 +129,14 @@ def _objective(task: TaskConfig, cell: Cell) -> dict:
 
 
 def _data(study: Study, cell: Cell) -> list[dict]:
-    """Rows to train on: the seed's scored groups offline, the task's prompts online."""
+    """Rows to train on: a base model's scored groups offline, the task's prompts online."""
     if cell.data == "offline":
         fields = ("prompt", "completions", "scores")
-        return read_jsonl(study.offline_groups(cell.task, cell.seed), fields)
+        groups = read_jsonl(study.offline_groups(cell.data_base), fields)
+        if cell.quartile:
+            likelihoods = read_jsonl(study.likelihoods(cell.data_base, cell.base))
+            groups = preferences.quartile(groups, likelihoods, cell.quartile)
+        return groups
     return read_jsonl(study.data(cell.task, "train"), ("prompt",))
 
 

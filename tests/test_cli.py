@@ -68,11 +68,11 @@ def test_a_base_model_learns_from_no_held_out_prompt(run, tmp_path, monkeypatch)
     calls = []
     monkeypatch.setattr(base_model, "make", lambda *arguments: calls.append(arguments))
     run("data", "math_reasoning")
-    status, _, _ = run("base-model", "math_reasoning", "--seed", "3")
+    status, _, _ = run("base-model", "math_reasoning", "base-s1")
     assert status == 0
     ((task, _, seed, directory, held_out),) = calls
-    assert (task, seed) == ("math_reasoning", 3)
-    assert directory == tmp_path / "smoke/runs/math_reasoning/base-s3/model"
+    assert (task, seed) == ("math_reasoning", 1)
+    assert directory == tmp_path / "smoke/runs/math_reasoning/base-s1/model"
     folder = tmp_path / "smoke/data/math_reasoning"
     rows = [read_jsonl(folder / f"{split}.jsonl") for split in ("validation", "evaluation")]
     assert held_out == {row["prompt"] for row in rows[0] + rows[1]}

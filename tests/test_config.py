@@ -13,8 +13,10 @@ from humanline.config import ConfigError, Scale, load_scale
 from humanline.study import load_study
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
+HEADLINES = ("instruction_following", "math_reasoning")
 SMOKE = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
 EXPERIMENTS = yaml.safe_load((CONFIG / "experiments.yaml").read_text())
+EXPERIMENTS["tables"] = {name: EXPERIMENTS["tables"][name] for name in HEADLINES}
 SCALES = ("smoke", "laptop", "workstation", "paper")
 INSTRUCTIONS = "tasks.instruction_following"
 MATH = "tasks.math_reasoning"
@@ -324,6 +326,42 @@ MISTAKES_IN_EXPERIMENTS = {
         {f"{ROW}.overrides": {"batch_size": 6}},
         f"{ROW}.overrides.batch_size",
         "6 is not a multiple of training.group_size, 4; change",
+    ),
+    "model that the scale lacks": (
+        {f"{ROW}.base_model": ["none", "huge"]},
+        f"{ROW}.base_model",
+        "'huge' is not in tasks.math_reasoning.base_models of .*smoke.yaml; add it there",
+    ),
+    "data of a model that the scale lacks": (
+        {f"{ROW}.data": "offline", f"{ROW}.data_from": "huge"},
+        f"{ROW}.data_from",
+        "'huge' is not in tasks.math_reasoning.base_models of .*smoke.yaml; add it there",
+    ),
+    "fifth quartile": ({f"{ROW}.quartile": [1, 5]}, f"{ROW}.quartile.1", "'5'; change"),
+    "humanline and trust region": (
+        {f"{ROW}.humanline": True, f"{ROW}.trust_region": [False, True]},
+        f"{ROW}.trust_region",
+        "true, as humanline, which syncs before the update; choose one",
+    ),
+    "learning rate and its factor": (
+        {f"{ROW}.overrides": {"learning_rate": 0.1, "learning_rate_factor": 2}},
+        f"{ROW}.overrides.learning_rate_factor",
+        "given beside learning_rate; remove one",
+    ),
+    "zero factor in a grid": (
+        {f"{ROW}.overrides": {"learning_rate_factor": [1, 0]}},
+        f"{ROW}.overrides.learning_rate_factor",
+        "0 is not positive; change",
+    ),
+    "task given twice": (
+        {f"{ROW}.task": "math_reasoning"},
+        f"{ROW}.task",
+        "given in the table, too; give it once",
+    ),
+    "headline of no task": (
+        {"tables.math_reasoning.task": REMOVE, f"{ROW}.task": "math_reasoning"},
+        "tables.math_reasoning.cells.1.task",
+        "given neither here nor in the table; give it once",
     ),
     "override of half an example": (
         {f"{ROW}.overrides": {"batch_size": 4.5}},

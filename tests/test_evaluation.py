@@ -33,9 +33,11 @@ def test_the_base_model_has_one_checkpoint_at_step_zero(study, task):
     assert checkpoints(study, cell) == {0: study.directory(cell) / "model"}
 
 
-def test_instruction_following_evaluates_the_last_model_only(study):
-    directory = trained(study, INSTRUCTION, steps=24)
-    assert checkpoints(study, INSTRUCTION) == {24: directory / "model"}
+@pytest.mark.parametrize("seed", [1, 101])
+def test_a_run_of_no_headline_or_cost_table_is_evaluated_at_its_end(study, seed):
+    cell = MATH.model_copy(update={"seed": seed, "sample_every": 9, "overrides": {"beta": 0.5}})
+    directory = trained(study, cell, steps=24)
+    assert checkpoints(study, cell) == {24: directory / "model"}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,12 @@ def test_judging_prefers_the_better_lines(study):
     metrics = {}
     for name, completion, reference in (("better", good, bad), ("worse", bad, good)):
         rows = [
-            {"prompt": f"{letter}- d+ ~ L", "completion": completion, "reference": reference}
+            {
+                "step": 8,
+                "prompt": f"{letter}- d+ ~ L",
+                "completion": completion,
+                "reference": reference,
+            }
             for letter in "bcefgh"
         ]
         write_jsonl(directory / "samples.jsonl", rows)
@@ -157,3 +164,23 @@ def test_judging_prefers_the_better_lines(study):
         assert {a["output_2"] for a in annotations} == {completion}
     assert metrics["better"]["win_rate"] > 80 > 20 > metrics["worse"]["win_rate"]
     assert "length_controlled_win_rate" in metrics["better"]
+
+
+def test_judging_writes_the_curve_over_steps(study):
+    directory = study.directory(INSTRUCTION)
+    good, bad = "dadadadadadad", "hhh"
+    rows = [
+        {"step": step, "prompt": f"{letter}- d+ ~ L", "completion": line, "reference": "dada"}
+        for step, line in ((4, bad), (8, good))
+        for letter in "bcefgh"
+    ]
+    write_jsonl(directory / "samples.jsonl", rows)
+    judge(study, INSTRUCTION)
+    curve = pd.read_csv(directory / "curve.csv")
+    assert list(curve["step"]) == [4, 8]
+    first, last = curve["length_controlled_win_rate"]
+    assert first < last
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert metrics["length_controlled_win_rate"] == pytest.approx(last)
+    annotations = json.loads((directory / "annotations.json").read_text())
+    assert {a["output_2"] for a in annotations} == {good}

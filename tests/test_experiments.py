@@ -30,6 +30,10 @@ def cells(seed: int = 1, **row) -> list[Cell]:
     return Row(**row).cells(MATH, DEFAULTS, seed)
 
 
+def table(*rows, task=MATH, **options) -> dict:
+    return {"task": task, "description": "", "cells": list(rows), **options}
+
+
 def with_tables(study: Study, **tables) -> Study:
     experiments = {"defaults": {task: DEFAULTS.model_dump() for task in TASKS}, "tables": tables}
     return Study(study.scale, Experiments(**experiments), study.learning_rates, study.root)
@@ -78,9 +82,39 @@ class TestRows:
         assert plain.sample_every == every
         assert plain.sync_interval is plain.log_eps_p is plain.log_eps_r is None
 
+    def test_none_leaves_out_what_the_defaults_would_give(self):
+        nothing = {"sync_interval": "none", "log_eps_p": "none", "log_eps_r": "none"}
+        (cell,) = cells(objective="grpo", data="offline", humanline=True, **nothing)
+        assert cell.sync_interval is cell.log_eps_p is cell.log_eps_r is None
+        assert cell.variant == "grpo-offline-humanline-never-synced-unclipped"
+        (half,) = cells(objective="grpo", data="offline", humanline=True, log_eps_p="none")
+        assert half.variant == "grpo-offline-humanline-k4-clipnone_1.5"
+
+    def test_a_trust_region_syncs_and_clips_nothing(self):
+        options = {"sync_interval": [4, 16], "sync_alpha": 0.6, "perception": "sample"}
+        grid = cells(objective="dpo", data="offline", trust_region=True, **options)
+        assert [cell.variant for cell in grid] == [
+            "dpo-offline-trust-region-k4-alpha0.6",
+            "dpo-offline-trust-region-k16-alpha0.6",
+        ]
+        assert {cell.perception for cell in grid} == {None}
+
+    def test_data_of_others_are_for_offline_training(self):
+        options = {"data": ["offline", "online"], "data_from": "weaker", "quartile": 1}
+        offline, online = cells(objective="dpo", **options)
+        assert offline.variant == "dpo-offline-from-weaker-quartile1"
+        assert offline.data_base.name == "base-weaker-s1" and offline.base.name == "base-s1"
+        assert online.data_from is online.quartile is None
+
+    def test_overrides_can_be_grids(self):
+        overrides = {"max_grad_norm": [0.1, 4], "learning_rate_factor": 2}
+        grid = cells(objective="dpo", data="offline", overrides=overrides)
+        assert [cell.overrides["max_grad_norm"] for cell in grid] == [0.1, 4]
+        assert {cell.overrides["learning_rate_factor"] for cell in grid} == {2}
+
     def test_repeated_rows_give_one_cell(self, study):
         row = {"objective": "grpo", "data": "online"}
-        study = with_tables(study, a={"task": MATH, "cells": [row, row | {"sample_every": 8}]})
+        study = with_tables(study, a=table(row, row | {"sample_every": 8}))
         names = [cell.name for cell in study.report_cells("a")]
         assert names == ["base-s1", "grpo-online-every8-s1"]
 
@@ -90,11 +124,17 @@ rows = st.fixed_dictionaries(
     {
         "objective": st.sampled_from(OBJECTIVES),
         "data": st.sampled_from(["offline", "online"]),
+        "base_model": st.none() | st.sampled_from(["weaker", "stronger"]),
+        "data_from": st.none() | st.sampled_from(["weaker", "stronger", "none"]),
+        "quartile": st.none() | st.integers(1, 4),
         "humanline": st.booleans(),
+        "trust_region": st.booleans(),
+        "perception": st.sampled_from(["clip", "sample"]),
+        "sync_alpha": st.none() | st.floats(1e-3, 1),
         "sample_every": st.none() | st.integers(1, 300),
-        "sync_interval": st.none() | st.integers(1, 300),
-        "log_eps_p": st.none() | st.floats(-9, 0),
-        "log_eps_r": st.none() | st.floats(0, 9),
+        "sync_interval": st.none() | st.just("none") | st.integers(1, 300),
+        "log_eps_p": st.none() | st.just("none") | st.floats(-9, 0),
+        "log_eps_r": st.none() | st.just("none") | st.floats(0, 9),
         "overrides": st.dictionaries(st.sampled_from(OVERRIDES), positive, max_size=3),
     }
 )
@@ -137,23 +177,20 @@ class TestStudy:
     def test_a_shared_cell_of_two_tables_is_one_cell(self, study):
         row = {"objective": "grpo", "data": "online"}
         other = row | {"sample_every": 64}
-        study = with_tables(
-            study, a={"task": MATH, "cells": [row]}, b={"task": MATH, "cells": [row, other]}
-        )
+        study = with_tables(study, a=table(row, tuned=True), b=table(row, other, tuned=True))
         names = [cell.name for cell in study.all_cells()]
         assert names.count("grpo-online-every8-s1") == names.count("base-s1") == 1
         assert len(names) == len(set(names)) == 2 * (1 + 2)
 
     def test_tables_of_two_tasks_share_names_but_not_cells(self, study):
         row = {"objective": "grpo", "data": "online"}
-        tables = {task: {"task": task, "cells": [row]} for task in TASKS}
+        tables = {task: table(row, task=task) for task in TASKS}
         found = with_tables(study, **tables).all_cells()
         assert sum(cell.name == "grpo-online-every8-s1" for cell in found) == 2
 
     def test_a_table_has_the_scales_seeds_or_its_own(self, study):
         row = {"objective": "grpo", "data": "online"}
-        own = {"task": MATH, "seeds": [5, 6], "cells": [row]}
-        study = with_tables(study, a={"task": MATH, "cells": [row]}, b=own)
+        study = with_tables(study, a=table(row, tuned=True), b=table(row, seeds=[5, 6]))
         assert [cell.seed for cell in study.report_cells("a")] == [1, 1]
         assert [cell.seed for cell in study.report_cells("b")] == [5, 6, 5, 6]
         assert study.find(MATH, "base-s6").seed == 6
@@ -167,7 +204,9 @@ class TestStudy:
         row = {"objective": "grpo", "data": "online", "humanline": [False, True]}
         fixed = {"objective": "grpo", "data": "offline", "overrides": {"learning_rate": 0.5}}
         beta = {"objective": "grpo", "data": "offline", "overrides": {"beta": 0.5}}
-        study = with_tables(study, a={"task": MATH, "cells": [row, fixed, beta]})
+        rough = beta | {"overrides": {"learning_rate_factor": 4}}
+        other = table(row | {"sample_every": 4})
+        study = with_tables(study, a=table(row, fixed, beta, rough, tuned=True), b=other)
         tuned = study.tune_cells(MATH)
         assert len(tuned) == 3 and all(cell.overrides["learning_rate"] == 1e-3 for cell in tuned)
         assert tuned[2].overrides == {"beta": 0.5, "learning_rate": 1e-3}
@@ -182,6 +221,28 @@ class TestStudy:
         assert study.learning_rate(plain) == 0.25
         assert study.learning_rate(own) == 0.5
         assert study.learning_rate(plain.model_copy(update={"task": INSTRUCTIONS})) == 1e-3
+
+    def test_an_untuned_cell_takes_the_rate_of_the_nearest_tuned_one(self, study):
+        tuned = [
+            {"objective": "grpo", "data": "online", "sample_every": [1, 64], "humanline": True},
+            {"objective": "grpo", "data": "offline"},
+        ]
+        study = with_tables(study, a=table(*tuned, tuned=True))
+        variants = [cell.variant for cell in study.report_cells("a")][1:]
+        rates = dict(zip(variants, (0.25, 0.5, 0.125), strict=True))
+        chosen = {MATH: {name: {"learning_rate": rate} for name, rate in rates.items()}}
+        study = Study(study.scale, study.experiments, chosen, study.root)
+
+        def rate(**row):
+            return study.learning_rate(cells(objective="grpo", **row)[0])
+
+        often = {"data": "online", "sync_interval": 2, "humanline": True}
+        assert rate(**often, sample_every=64) == 0.5
+        assert rate(**often, sample_every=3) == 0.25
+        assert rate(data="offline", quartile=2) == 0.125
+        assert rate(data="offline", overrides={"learning_rate_factor": 4}) == 0.5
+        assert rate(data="offline", humanline=True) == 1e-3  # no kin: the default
+        assert rate(data="offline", trust_region=True) == 1e-3
 
     def test_a_file_of_learning_rates_is_read(self, tmp_path):
         text = (CONFIG / "smoke.yaml").read_text() + "learning_rates: rates.yaml\n"
@@ -205,7 +266,10 @@ class TestStudy:
         cell = Cell(task=MATH, objective="base", seed=3)
         assert study.directory(cell) == Path("results/smoke/runs/math_reasoning/base-s3")
         assert study.data(MATH, "train") == Path("results/smoke/data/math_reasoning/train.jsonl")
-        assert study.offline_groups(MATH, 3).name == "offline-s3.jsonl"
+        assert study.offline_groups(cell).name == "offline-base-s3.jsonl"
+        other = cell.model_copy(update={"base_model": "weaker"})
+        name = "likelihood-base-weaker-s3-under-base-s3.jsonl"
+        assert study.likelihoods(other, cell).name == name
 
     def test_resources_default_to_little(self, study):
         assert study.resources("train") == {"gpu": 0, "mem_mb": 3000, "runtime": 60}
@@ -229,7 +293,7 @@ DEPENDENCIES = [
 
 def hashes(study: Study) -> dict[str, str]:
     cell = next(cell for cell in study.report_cells(INSTRUCTIONS) if cell.data == "online")
-    subjects = {"run": cell, "config": INSTRUCTIONS}
+    subjects = {"run": cell, "config": INSTRUCTIONS, "generate": cell, "offline": cell.base}
     return {
         name: getattr(study, f"{name}_hash")(subjects.get(name, INSTRUCTIONS)) for name in HASHES
     }

@@ -19,6 +19,10 @@ PROMPTS = {
 }
 
 
+def base(task: str, seed: int = 1) -> Cell:
+    return Cell(task=task, objective="base", seed=seed)
+
+
 @pytest.fixture
 def study(tmp_path, model, tokenizer) -> Study:
     """A smoke-scale study with a few prompts, and an untrained base model for seed 1."""
@@ -34,8 +38,8 @@ def study(tmp_path, model, tokenizer) -> Study:
 
 @pytest.mark.parametrize("task", PROMPTS)
 def test_every_prompt_gets_a_scored_group(study, task):
-    make(study, task, 1)
-    groups = read_jsonl(study.offline_groups(task, 1))
+    make(study, base(task))
+    groups = read_jsonl(study.offline_groups(base(task)))
     assert [group["prompt"] for group in groups] == [row["prompt"] for row in PROMPTS[task]]
     for group in groups:
         assert group.keys() == {"prompt", "completions", "scores"}
@@ -44,8 +48,8 @@ def test_every_prompt_gets_a_scored_group(study, task):
 
 
 def test_instruction_following_is_scored_by_the_proxy(study):
-    make(study, "instruction_following", 1)
-    for group in read_jsonl(study.offline_groups("instruction_following", 1)):
+    make(study, base("instruction_following"))
+    for group in read_jsonl(study.offline_groups(base("instruction_following"))):
         expected = [proxy_reward(group["prompt"], c) for c in group["completions"]]
         assert group["scores"] == pytest.approx(expected)
 
@@ -55,8 +59,8 @@ def test_math_is_scored_against_its_own_answer(study, monkeypatch):
 
     completions = [["\\boxed{1}", "\\boxed{2}", "\\boxed{3}", "3"]] * 3
     monkeypatch.setattr(humanline.generation, "sample_text", lambda *args, **kwargs: completions)
-    make(study, "math_reasoning", 1)
-    groups = read_jsonl(study.offline_groups("math_reasoning", 1))
+    make(study, base("math_reasoning"))
+    groups = read_jsonl(study.offline_groups(base("math_reasoning")))
     assert [group["scores"] for group in groups] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
     assert is_correct("\\boxed{3}", PROMPTS["math_reasoning"][2]["answer"])
 
@@ -65,8 +69,8 @@ def test_the_seed_draws_the_samples(study):
     task = "instruction_following"
     texts = []
     for seed in (1, 1, 101):
-        make(study, task, seed)
-        texts.append(study.offline_groups(task, seed).read_text())
+        make(study, base(task, seed))
+        texts.append(study.offline_groups(base(task, seed)).read_text())
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -80,7 +84,7 @@ def test_sampling_is_that_of_training(study, monkeypatch):
         return [["a"] * options["n"]] * len(prompts)
 
     monkeypatch.setattr(humanline.generation, "sample_text", sample_text)
-    make(study, "instruction_following", 101)
+    make(study, base("instruction_following", 101))
     training = study.scale.tasks["instruction_following"].training
     assert training.sampling != study.scale.tasks["instruction_following"].evaluation
     asked = {"n": training.group_size, "sampling": training.sampling, "seed": 101}
@@ -91,7 +95,7 @@ def test_missing_prompts_are_one_line_that_names_the_file(study):
     path = study.data("math_reasoning", "train")
     path.unlink()
     with pytest.raises(ConfigError) as caught:
-        make(study, "math_reasoning", 1)
+        make(study, base("math_reasoning"))
     assert str(path) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -117,13 +121,16 @@ def test_stored_completions_of_the_hub_are_used_as_they_are(tmp_path, monkeypatc
     scale["tasks"]["instruction_following"] |= {
         "data": {"kind": "hub", "train": source, "evaluation": source, "validation": 2},
         "base_model": source,
+        "base_models": dict.fromkeys(("weaker", "stronger", "larger", "other"), source),
         "reward": source,
         "judge": {"kind": "openai", "model": "a"},
     }
     (tmp_path / "smoke.yaml").write_text(json.dumps(scale))
     study = load_study(tmp_path / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path / "results")
-    make(study, "instruction_following", 1)
-    groups = {g["prompt"]: g for g in read_jsonl(study.offline_groups("instruction_following", 1))}
+    make(study, base("instruction_following"))
+    groups = {
+        g["prompt"]: g for g in read_jsonl(study.offline_groups(base("instruction_following")))
+    }
     for row in rows[2:]:
         group = groups[row["prompt"]]
         assert group["completions"] == row["all_generated_responses"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from humanline.config import ConfigError
-from humanline.experiments import Cell
+from humanline.experiments import Cell, Table
 from humanline.length_control import length_controlled_win_rate
 from humanline.table_formats import human_readable
 from humanline.tables import (
@@ -301,6 +301,7 @@ def test_math_humanline_is_compared_with_online_and_with_the_plain_run_as_sparse
         assert own["difference_to_online_low"] < gap < own["difference_to_online_high"]
         assert 0 < own["p_differs_from_online"] < 1
     assert 0 < humanline["p_beats_plain"] < 0.5
+    assert pd.isna(sparse["steps_to_online"]) and online["steps_to_online"] == 32
     assert np.isnan(sparse["p_beats_plain"])
 
 
@@ -418,9 +419,19 @@ def test_every_column_of_both_tables_has_a_legible_header(instruction, math):
         assert not text.isin(["nan", "None", "<NA>"]).any(axis=None)
 
 
-@pytest.mark.parametrize("task", ["instruction_following", "math_reasoning"])
-def test_captions_say_scale_seeds_and_how_uncertainty_was_measured(task):
-    text = caption(task, scale="smoke", seeds=3, replicates=500)
+@pytest.mark.parametrize(
+    ("task", "view"),
+    [
+        ("instruction_following", "headline"),
+        ("math_reasoning", "headline"),
+        ("math_reasoning", "sweep"),
+    ],
+)
+def test_captions_say_scale_seeds_and_how_uncertainty_was_measured(task, view):
+    row = {"objective": "grpo", "data": "online"}
+    spec = Table(task=task, view=view, description="What it shows.", cells=[row])
+    text = caption(spec, scale="smoke", seeds=3, replicates=500, collapse_below=0.5)
+    assert text.startswith("What it shows. ")
     for part in ("smoke", "Seeds: 3", "500 bootstrap replicates", "t-tests", "per cent"):
         assert part in text
     assert "{" not in text

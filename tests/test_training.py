@@ -25,8 +25,8 @@ def study(tmp_path_factory):
     for split, rows in miniature.splits(task, config.data).items():
         write_jsonl(study.data(task, split), rows)
     cell = study.find(task, RUN)
-    base_model.make(task, config, 1, study.directory(cell.base) / "model", set())
-    offline.make(study, task, 1)
+    base_model.make(task, config.base_model, 1, study.directory(cell.base) / "model", set())
+    offline.make(study, cell.base)
     return study
 
 
@@ -39,6 +39,10 @@ def test_a_run_leaves_its_model_log_and_record(study):
     assert record["manifest"]["learning_rate"] == study.learning_rate(cell)
     assert (directory / "model" / "model.safetensors").exists()
     seconds = record["seconds"]
+    timeline = record["timeline"]
+    assert [point["step"] for point in timeline] == [2, 4, 6, 8]
+    assert 0 < timeline[0]["seconds"] < timeline[-1]["seconds"] <= seconds["total"]
+    assert record["sampled_tokens"] == 0  # it had its data
     assert seconds["total"] == pytest.approx(seconds["sample"] + seconds["train"], abs=0.02)
     header = (directory / "metrics.csv").read_text().splitlines()[0]
     assert "humanline/unclipped_chosen" in header
@@ -55,13 +59,17 @@ def test_an_ended_run_starts_anew_and_an_interrupted_one_goes_on(study):
     # As an interruption after the sixth step would leave it, a long time in.
     (checkpoints / "ended").unlink()
     shutil.rmtree(checkpoints / "checkpoint-8")
-    note = {"step": 6, "seconds": {"sample": 10.0, "total": 1000.0}}
+    note = {"step": 6, "seconds": {"sample": 10.0, "total": 1000.0}, "sampled_tokens": 77}
+    note["timeline"] = [{"step": 6, "seconds": 1000.0}]
     (checkpoints / "progress.json").write_text(json.dumps(note))
     training.train(study, cell)
     resumed = read_json(directory / "train.json")
     assert resumed["steps"] == 8
     assert resumed["seconds"]["sample"] == 10.0
     assert resumed["seconds"]["total"] > 1000
+    assert resumed["sampled_tokens"] == 77
+    assert [point["step"] for point in resumed["timeline"]] == [6, 8]
+    assert resumed["timeline"][1]["seconds"] > 1000
 
     training.train(study, cell)
     assert read_json(directory / "train.json")["seconds"]["total"] < 900

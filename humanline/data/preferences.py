@@ -4,7 +4,9 @@ A group is ``{"prompt": str, "completions": [str], "scores": [float]}``, the onl
 offline data are stored.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 
 def best_versus_worst(scores: list[float], min_difference: float) -> tuple[int, int] | None:
@@ -61,3 +63,17 @@ def stored_groups(groups: Iterable[dict]) -> list[dict]:
         }
         for group in groups
     ]
+
+
+def quartile(groups: Sequence[dict], likelihoods: Sequence[dict], number: int) -> list[dict]:
+    """The groups in a quartile of mean token log-probability, averaged over their completions.
+
+    Args:
+        groups: scored groups.
+        likelihoods: a row for each group, with `mean_token_log_probability` of each completion.
+        number: 1, the least likely, to 4, the most likely.
+    """
+    means = [np.mean(row["mean_token_log_probability"]) for row in likelihoods]
+    order = np.argsort(means, kind="stable")
+    chosen = set(np.array_split(order, 4)[number - 1].tolist())
+    return [group for index, group in enumerate(groups) if index in chosen]

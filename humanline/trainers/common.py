@@ -35,7 +35,9 @@ class HumanlineTrainer:
     `_reference_scores(inputs)` then gives those of the reference, however it is kept.
     """
 
-    sampling_seconds = 0.0  # spent on sampling and labelling, for the run's record
+    # For the run's record: what this process spent on sampling and labelling, and sampled.
+    sampling_seconds = 0.0
+    sampled_tokens = 0
     _lookahead: Lookahead | None = None
     _keeps_cache = False
 

@@ -172,7 +172,12 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             self._is_scoring_rollouts = False
             self.sampling_seconds += time.perf_counter() - started
 
-    def _generate_single_turn(self, prompt_ids, images, *args, **kwargs):
+    def _generate_single_turn(self, *args, **kwargs):
+        completion_ids, *rest = self._generate_in_chunks(*args, **kwargs)
+        self.sampled_tokens += sum(map(len, completion_ids))
+        return completion_ids, *rest
+
+    def _generate_in_chunks(self, prompt_ids, images, *args, **kwargs):
         """Sample in chunks where transformers samples: the caches of all would thrash memory."""
         if self.use_vllm or images is not None or len(prompt_ids) <= _SEQUENCES_AT_ONCE:
             return super()._generate_single_turn(prompt_ids, images, *args, **kwargs)

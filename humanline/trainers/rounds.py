@@ -107,6 +107,7 @@ class RoundsTrainer:
         prompts = [rounds.prompts[(first + i) % len(rounds.prompts)] for i in range(pairs_needed)]
         groups = rounds.sample(self.model, tokenizer, prompts, number)
         flat = [ids for group in groups for ids in group["completion_ids"]]
+        self.sampled_tokens += sum(map(len, flat))
         repeated = [p for p, g in zip(prompts, groups, strict=True) for _ in g["completion_ids"]]
         texts = tokenizer.batch_decode(flat, skip_special_tokens=True)
         scores = iter(rounds.score(repeated, texts))

@@ -9,6 +9,7 @@ from humanline.data.preferences import (
     best_versus_worst,
     labelled,
     pairs,
+    quartile,
     stored_groups,
     user_turn,
 )
@@ -98,3 +99,19 @@ def test_views_take_a_generator_and_change_nothing(view, groups):
     before = [group | {"scores": list(group["scores"])} for group in groups]
     assert view(group for group in groups) == view(groups)
     assert groups == before
+
+
+@given(st.lists(st.lists(st.floats(-5, 0), min_size=2, max_size=3), min_size=4, max_size=40))
+def test_quartiles_part_the_groups_from_unlikely_to_likely(values):
+    groups = [{"prompt": index} for index in range(len(values))]
+    likelihoods = [{"mean_token_log_probability": own} for own in values]
+    parts = [quartile(groups, likelihoods, number) for number in (1, 2, 3, 4)]
+    found = [group["prompt"] for part in parts for group in part]
+    assert sorted(found) == list(range(len(values)))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert all(part == sorted(part, key=lambda group: group["prompt"]) for part in parts)
+    means = [sum(own) / len(own) for own in values]
+    for lower, upper in itertools.pairwise(parts):
+        assert max(means[g["prompt"]] for g in lower) <= 1e-9 + min(
+            means[g["prompt"]] for g in upper
+        )

@@ -109,3 +109,12 @@ def test_a_saved_untrained_model_loads(tmp_path):
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.config.vocab_size == len(TOKENIZER)
     assert loaded.generation_config.eos_token_id == TOKENIZER.eos_token_id
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_an_architecture_is_transformers_own(architecture):
+    size = {"hidden_size": 16, "intermediate_size": 32, "layers": 2, "heads": 2}
+    model = build_model(**size, seed=0, architecture=architecture)
+    assert model.config.model_type == architecture
+    assert model.config.num_key_value_heads == model.config.num_attention_heads == 2
+    assert model.lm_head.weight is model.model.embed_tokens.weight

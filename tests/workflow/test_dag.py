@@ -12,6 +12,8 @@ import psutil
 import pytest
 import yaml
 
+from humanline.study import load_study
+
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
@@ -41,8 +43,10 @@ def jobs(text: str) -> dict[str, int]:
 
 @pytest.fixture
 def config(tmp_path) -> Path:
-    """A copy of the configuration, to be edited."""
-    return shutil.copytree(CONFIG, tmp_path / "config")
+    """A copy of the configuration, to be edited, with every kind of table and of cell once."""
+    folder = shutil.copytree(CONFIG, tmp_path / "config")
+    shutil.copy(Path(__file__).with_name("experiments.yaml"), folder)
+    return folder
 
 
 def edit(path: Path, change) -> None:
@@ -54,6 +58,24 @@ def edit(path: Path, change) -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_resolves(scale, tmp_path):
     counts = jobs(plan(tmp_path, scale=scale))
+    study = load_study(CONFIG / f"{scale}.yaml", CONFIG / "experiments.yaml", tmp_path)
+    cells = {
+        (cell.task, cell.name): cell
+        for table in study.experiments.tables
+        for cell in study.report_cells(table)
+    }
+    trained = [cell for cell in cells.values() if cell.objective != "base"]
+    assert counts["train"] == len(trained)
+    assert counts["judge"] + counts["grade"] == counts["generate"] == len(cells)
+    assert {name for name in counts if name.startswith("table_")} == {
+        f"table_{name}" for name in study.experiments.tables
+    }
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_headline_tables_have_twelve_and_three_variants(scale, tmp_path):
+    targets = ("table_instruction_following", "table_math_reasoning")
+    counts = jobs(plan(tmp_path, *targets, scale=scale))
     seeds = len(yaml.safe_load((CONFIG / f"{scale}.yaml").read_text())["seeds"]["report"])
     assert counts["train"] == (12 + 3) * seeds
     assert counts["judge"] == 13 * seeds
@@ -109,9 +131,9 @@ def test_a_table_may_name_its_own_seeds(config, tmp_path):
         experiments["tables"]["math_reasoning"]["seeds"] = [1, 5, 6]
 
     edit(config / "experiments.yaml", more)
-    counts = jobs(plan(tmp_path, scale="smoke", config_directory=config))
+    target = "table_math_reasoning"
+    counts = jobs(plan(tmp_path, target, scale="smoke", config_directory=config))
     assert counts["grade"] == 4 * 3
-    assert counts["judge"] == 13
 
 
 @pytest.mark.parametrize(
@@ -224,7 +246,7 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     assert state.stat().st_mtime_ns == saved  # it went on from there, and did not start anew
 
     tables = results / "smoke" / "tables"
-    for table in ("instruction_following", "math_reasoning"):
+    for table in ("instruction_following", "math_reasoning", "cost", "sweep"):
         for suffix in ("csv", "md", "tex"):
             assert (tables / f"{table}.{suffix}").stat().st_size > 0
         provenance = json.loads((tables / f"{table}.provenance.json").read_text())
@@ -248,7 +270,8 @@ def test_smoke_scale_end_to_end(config, tmp_path):
         config / "smoke.yaml",
         lambda c: c["tasks"]["math_reasoning"]["evaluation"].update(temperature=0.8),
     )
-    assert set(jobs(plan(**study))) == {"generate", "grade", "table_math_reasoning", "all"}
+    expected = {"generate", "grade", "table_math_reasoning", "table_sweep", "all"}
+    assert set(jobs(plan(**study))) == expected
     (config / "smoke.yaml").write_text(scale)
 
     runs = results / "smoke" / "runs"

@@ -20,12 +20,13 @@ except ConfigError as error:
 
 RESULTS = STUDY.results
 RUN = f"{RESULTS}/runs/{{task}}/{{run}}"
-BASE = f"{RESULTS}/runs/{{task}}/base-s{{seed}}"
+BASE = f"{RESULTS}/runs/{{task}}/{{base}}"
 
 
 wildcard_constraints:
     task="|".join(STUDY.scale.tasks),
-    seed=r"\d+",
+    base=r"base(-[a-z][a-z0-9_]*)?-s\d+",
+    source=r"base(-[a-z][a-z0-9_]*)?-s\d+",
     run=r"[a-z][^/]*-s\d+",
 
 
@@ -58,6 +59,10 @@ def cell_of(wildcards):
     return STUDY.find(wildcards.task, wildcards.run)
 
 
+def base_of(wildcards):
+    return STUDY.find(wildcards.task, wildcards.base)
+
+
 def base_model_file(cell):
     return STUDY.directory(cell.base) / "model" / "config.json"
 
@@ -71,9 +76,12 @@ def trained_file(cell):
 
 def training_data(wildcards):
     cell = cell_of(wildcards)
-    if cell.data == "offline":
-        return STUDY.offline_groups(cell.task, cell.seed)
-    return STUDY.data(cell.task, "train")
+    if cell.data == "online":
+        return STUDY.data(cell.task, "train")
+    files = [STUDY.offline_groups(cell.data_base)]
+    if cell.quartile:
+        files.append(STUDY.likelihoods(cell.data_base, cell.base))
+    return files
 
 
 def evaluation_prompts(wildcards):
@@ -89,9 +97,8 @@ def score_file(cell):
 def table_files(table):
     suffixes = ["csv", "md", "tex", "provenance.json"]
     files = [f"{RESULTS}/tables/{table}.{suffix}" for suffix in suffixes]
-    if STUDY.experiments.tables[table].task == "math_reasoning":
-        curves = [
+    if STUDY.experiments.tables[table].has_curves:
+        files += [
             f"{RESULTS}/tables/{table}_curves.{suffix}" for suffix in ("csv", "svg")
         ]
-        return files + curves
     return files

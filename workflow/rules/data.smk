@@ -20,18 +20,20 @@ rule base_model:
     output:
         f"{BASE}/model/config.json",
     log:
-        f"{RESULTS}/logs/base_model/{{task}}-s{{seed}}.log",
+        f"{RESULTS}/logs/base_model/{{task}}-{{base}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/base_model/{{task}}-s{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/base_model/{{task}}-{{base}}.tsv"
     priority: 20
     resources:
         **STUDY.resources("base_model"),
     params:
-        config=lambda wildcards: STUDY.base_hash(wildcards.task),
+        config=lambda wildcards: STUDY.base_hash(
+            wildcards.task, base_of(wildcards).base_model
+        ),
     message:
-        "making the base model of {wildcards.task}, seed {wildcards.seed}"
+        "making {wildcards.base} ({wildcards.task})"
     shell:
-        command("base-model {wildcards.task} --seed {wildcards.seed}")
+        command("base-model {wildcards.task} {wildcards.base}")
 
 
 rule offline:
@@ -39,17 +41,36 @@ rule offline:
         prompts=f"{RESULTS}/data/{{task}}/train.jsonl",
         model=f"{BASE}/model/config.json",
     output:
-        f"{RESULTS}/data/{{task}}/offline-s{{seed}}.jsonl",
+        f"{RESULTS}/data/{{task}}/offline-{{base}}.jsonl",
     log:
-        f"{RESULTS}/logs/offline/{{task}}-s{{seed}}.log",
+        f"{RESULTS}/logs/offline/{{task}}-{{base}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/offline/{{task}}-s{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/offline/{{task}}-{{base}}.tsv"
     priority: 20
     resources:
         **STUDY.resources("offline"),
     params:
-        config=lambda wildcards: STUDY.offline_hash(wildcards.task),
+        config=lambda wildcards: STUDY.offline_hash(base_of(wildcards)),
     message:
-        "sampling and labelling offline data of {wildcards.task}, seed {wildcards.seed}"
+        "sampling and labelling offline data of {wildcards.base} ({wildcards.task})"
     shell:
-        command("offline {wildcards.task} --seed {wildcards.seed}")
+        command("offline {wildcards.task} {wildcards.base}")
+
+
+rule likelihood:
+    input:
+        data=f"{RESULTS}/data/{{task}}/offline-{{source}}.jsonl",
+        model=f"{BASE}/model/config.json",
+    output:
+        f"{RESULTS}/data/{{task}}/likelihood-{{source}}-under-{{base}}.jsonl",
+    log:
+        f"{RESULTS}/logs/likelihood/{{task}}-{{source}}-under-{{base}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/likelihood/{{task}}-{{source}}-under-{{base}}.tsv"
+    priority: 20
+    resources:
+        **STUDY.resources("offline"),
+    message:
+        "scoring {wildcards.source}'s data under {wildcards.base} ({wildcards.task})"
+    shell:
+        command("likelihood {wildcards.task} {wildcards.base} --of {wildcards.source}")

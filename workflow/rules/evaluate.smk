@@ -14,7 +14,7 @@ rule generate:
     resources:
         **STUDY.resources("generate"),
     params:
-        config=lambda wildcards: STUDY.generate_hash(wildcards.task),
+        config=lambda wildcards: STUDY.generate_hash(cell_of(wildcards)),
     message:
         "generating with {wildcards.run} ({wildcards.task})"
     shell:
@@ -27,6 +27,7 @@ rule judge:
     output:
         f"{RESULTS}/runs/instruction_following/{{run}}/annotations.json",
         f"{RESULTS}/runs/instruction_following/{{run}}/metrics.json",
+        f"{RESULTS}/runs/instruction_following/{{run}}/curve.csv",
     log:
         f"{RESULTS}/logs/judge/{{run}}.log",
     benchmark:

@@ -3,11 +3,14 @@
 TABLE_MODULES = [
     f"{name}.py"
     for name in (
+        "costs",
+        "estimates",
         "length_control",
         "plots",
         "records",
         "reporting",
         "statistics",
+        "sweeps",
         "table_formats",
         "tables",
     )
@@ -29,6 +32,8 @@ for table in STUDY.experiments.tables:
             **STUDY.resources("table"),
         params:
             table=table,
+            # Captions and views are part of what a table is.
+            spec=STUDY.experiments.tables[table].model_dump_json(),
             replicates=STUDY.scale.bootstrap_replicates,
             code=code_hash(*TABLE_MODULES),
         shell:

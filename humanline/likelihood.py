@@ -1,0 +1,61 @@
+"""How likely a model finds given completions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+BATCH = 512  # sequences at once
+
+
+def token_log_probabilities(
+    model,
+    tokenizer,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    batch_size: int = BATCH,
+    progress: bool = False,
+) -> list[np.ndarray]:
+    """Log-probabilities of completions, token by token, at temperature 1.
+
+    Args:
+        model, tokenizer: a causal language model and its tokenizer, which has a chat template.
+        pairs: prompts of one user turn with a completion each.
+        batch_size: sequences scored at once.
+        progress: show a bar.
+
+    Returns:
+        For each pair an array (T,) in nats, over the completion's tokens and its end of sequence.
+    """
+    import torch
+    from tqdm import tqdm
+
+    encoded = [_encode(tokenizer, *pair) for pair in pairs]
+    scores: list[np.ndarray] = []
+    starts = range(0, len(encoded), batch_size)
+    for start in tqdm(starts, desc="scoring", unit="batch", disable=not progress):
+        with torch.no_grad():
+            scores += _score(model, tokenizer, encoded[start : start + batch_size])
+    return scores
+
+
+def _encode(tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+    from humanline.data.preferences import user_turn
+
+    prompt_ids = tokenizer.apply_chat_template(
+        user_turn(prompt), add_generation_prompt=True, tokenize=True
+    )["input_ids"]
+    completion_ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    return prompt_ids, [*completion_ids, tokenizer.eos_token_id]
+
+
+def _score(model, tokenizer, batch: list[tuple[list[int], list[int]]]) -> list[np.ndarray]:
+    inputs = tokenizer.pad(
+        {"input_ids": [prompt + completion for prompt, completion in batch]},
+        padding_side="left",
+        return_tensors="pt",
+    ).to(model.device)
+    keep = 1 + max(len(completion) for _, completion in batch)
+    logits = model(**inputs, logits_to_keep=keep).logits[:, :-1].float()
+    targets = inputs["input_ids"][:, -logits.size(1) :, None]
+    log_probs = logits.log_softmax(-1).gather(-1, targets).squeeze(-1).cpu().numpy()
+    return [row[-len(completion) :] for row, (_, completion) in zip(log_probs, batch, strict=True)]
