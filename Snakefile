@@ -6,7 +6,9 @@
 #   snakemake --cores all tune                             search the learning rates again
 
 import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -31,6 +33,12 @@ include: "workflow/rules/tables.smk"
 localrules:
     all,
     tune,
+
+
+onstart:
+    # Of a job on another machine, or in another cgroup, this one must not be the parent.
+    if workflow.local_exec:
+        start_worker()
 
 
 rule all:

@@ -1,7 +1,12 @@
-"""`python -m humanline` is the command `humanline`."""
+"""`python -m humanline` is the command `humanline`, run by a warm worker where there is one."""
 
 import sys
 
-from humanline.cli import main
+from humanline.worker import delegate
 
-sys.exit(main())
+status = delegate(sys.argv[1:])
+if status is None:
+    from humanline.cli import main
+
+    status = main()
+sys.exit(status)

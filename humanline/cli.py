@@ -139,6 +139,21 @@ def _recipe(study: None, arguments) -> None:
     recipes.run(arguments.file, arguments.overrides)
 
 
+def _worker(study: None, arguments) -> None:
+    # What the commands would import, each for itself.
+    import humanline.base_model
+    import humanline.evaluation
+    import humanline.judging
+    import humanline.offline
+    import humanline.trainers.dpo
+    import humanline.trainers.grpo
+    import humanline.trainers.kto
+    import humanline.training  # noqa: F401
+    from humanline.worker import serve
+
+    serve(arguments.socket, main)
+
+
 def _cell(study: Study, arguments) -> Cell:
     return study.find(arguments.task, arguments.run_name)
 
@@ -172,6 +187,8 @@ def _parser() -> argparse.ArgumentParser:
     command("table", _table, "write a table", ("table", {"help": "a table of experiments.yaml"}))
     command("tuning", _tuning, "choose learning rates from the tuning runs")
     command("check", _check, "validate the configuration")
+    place = ("socket", {"type": Path, "metavar": "SOCKET"})
+    command("worker", _worker, "run other commands without importing anew", place, scale=False)
     folder = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
     command("schema", _schema, "write the configuration's JSON schemas", folder, scale=False)
     file = ("file", {"type": Path, "metavar": "FILE.yaml"})

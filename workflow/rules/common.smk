@@ -49,6 +49,18 @@ envvars:
     "MALLOC_TOP_PAD_",
 
 
+def start_worker():
+    """Start what the commands are forked from. It ends with this process, its standard input."""
+    path = Path(tempfile.mkdtemp(prefix="humanline-")) / "socket"
+    # Its threads are set by the commands: a pool made before the fork would be lost.
+    environment = os.environ | dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+    )
+    command = [sys.executable, "-m", "humanline", "worker", path]
+    subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+    os.environ["HUMANLINE_WORKER"] = str(path)
+
+
 def command(arguments):
     """The shell command of a rule: one `humanline` command for this scale, with its log."""
     options = f"--scale {SCALE} --config {CONFIG} --results {RESULTS_ROOT}"
