@@ -45,6 +45,7 @@ rule all:
     default_target: True
     input:
         [table_files(table) for table in STUDY.experiments.tables],
+        CLAIM_FILES if STUDY.claims else [],
 
 
 rule tune:

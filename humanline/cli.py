@@ -115,6 +115,12 @@ def _table(study: Study, arguments) -> None:
     make_table(study, arguments.table)
 
 
+def _ledger(study: Study, arguments) -> None:
+    from humanline.reporting import make_ledger
+
+    make_ledger(study)
+
+
 def _tuning(study: Study, arguments) -> None:
     from humanline.tuning import choose_learning_rates
 
@@ -185,6 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     command("generate", _generate, "sample a run's evaluation completions", task, run)
     command("score", _score, "judge or grade a run's completions", task, run)
     command("table", _table, "write a table", ("table", {"help": "a table of experiments.yaml"}))
+    command("ledger", _ledger, "write the verdicts on the paper's claims")
     command("tuning", _tuning, "choose learning rates from the tuning runs")
     command("check", _check, "validate the configuration")
     place = ("socket", {"type": Path, "metavar": "SOCKET"})

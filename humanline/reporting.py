@@ -3,18 +3,44 @@
 import csv
 from pathlib import Path
 
+import numpy as np
+
 from humanline import tables
+from humanline.claims import Comparison
 from humanline.costs import cost_table
 from humanline.experiments import Cell, Table
-from humanline.files import read_json, write_text
+from humanline.files import read_json, write_json, write_text
+from humanline.ledger import ledger, verdicts
 from humanline.plots import plot_learning_curves
 from humanline.provenance import describe
-from humanline.records import Run
+from humanline.records import Run, scores, training_seconds
 from humanline.study import Study
 from humanline.sweeps import sweep_table
-from humanline.table_formats import write_table
+from humanline.table_formats import human_readable, write_table
 
 _BOOTSTRAP_SEED = 0
+_LEDGER = """\
+# The paper's claims at the scale {scale}
+
+A verdict here is a verdict about the models, data and judge of this scale. Claims marked *notes*
+come from a public summary and have not been seen in the paper itself.
+
+{verdicts}
+
+A claim is supported if all of its comparisons are, contradicted if any is, undecided otherwise.
+
+## Comparisons
+
+{comparisons}
+
+Ratios and differences are of scores (length-controlled win rate, Pass@1; per cent) or seconds, seed
+by seed, with 95 % t intervals; p-values are of t-tests, one-sided, of logarithms where a ratio is
+claimed; equality of two one-sided tests against the margin shown. A comparison is supported if its
+p, or contradicted if that of the opposite, is below {alpha:g} after Holm's correction over the
+ledger's {n} comparisons. Seeds to decide: how many would give a test a power of {power:.0%}, if the
+truth were the estimate, at the error that Holm asks of the smallest p. The rule was fixed before
+the runs.
+"""
 
 
 def make_table(study: Study, name: str) -> None:
@@ -54,6 +80,45 @@ def _frame(study: Study, spec: Table, runs: list[Run], options: dict):
             return sweep_table(study, runs, **options)
         case "headline":
             return getattr(tables, f"{spec.task}_table")(runs, **options)
+
+
+def make_ledger(study: Study) -> None:
+    """Write `claims.csv`, a row for every comparison, `claims.md`, and their provenance."""
+    found = study.comparisons()
+    frame = ledger(study.claims, found, lambda comparison: _values(study, comparison))
+    frame["scale"] = study.scale.scale
+    folder = study.results / "tables"
+    write_text(folder / "claims.csv", frame.to_csv(index=False))
+    hidden = ["text", "source", "paper_value", "task", "p", "scale"]
+    text = _LEDGER.format(
+        scale=study.scale.scale,
+        verdicts=_markdown(verdicts(frame)),
+        comparisons=_markdown(frame.drop(columns=hidden)),
+        alpha=study.claims.rule.alpha,
+        power=study.claims.rule.power,
+        n=len(frame),
+    )
+    write_text(folder / "claims.md", text)
+    cells = [cell for c in found for pair in study.pairs(c) for cell in pair]
+    runs = {f"{cell.task}/{cell.name}": study.run_hash(cell) for cell in cells}
+    write_json(folder / "claims.provenance.json", {"runs": runs, **describe()})
+
+
+def _values(study: Study, comparison: Comparison) -> tuple[np.ndarray, np.ndarray]:
+    """The measure of both cells of a comparison, seed by seed."""
+
+    def measure(cell: Cell) -> float:
+        directory = study.directory(cell)
+        if comparison.test.measure == "training_seconds":
+            return training_seconds(cell, directory)
+        return list(scores(cell, directory).values())[-1]
+
+    first, second = zip(*study.pairs(comparison), strict=True)
+    return np.array([measure(cell) for cell in first]), np.array([measure(c) for c in second])
+
+
+def _markdown(frame) -> str:
+    return human_readable(frame).to_markdown(index=False, disable_numparse=True)
 
 
 def _provenance(study: Study, name: str, cells: list[Cell]) -> dict:

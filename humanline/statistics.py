@@ -12,12 +12,15 @@ seeds differ much more than prompts do, simulated 95 % intervals covered the tru
 from t-tests over seeds, which pay for a spread estimated from few values.
 """
 
+import bisect
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+
+_MANY_SEEDS = 1024  # more are out of reach
 
 Alternative = Literal["two-sided", "greater", "less"]
 
@@ -141,3 +144,72 @@ def paired_p_value(
     if np.ptp(differences) <= rounding:
         return float("nan")
     return float(stats.ttest_rel(first, second, alternative=alternative).pvalue)
+
+
+def one_sided_p_value(differences: np.ndarray, alternative: Literal["greater", "less"]) -> float:
+    """p-value of Student's t-test that the mean of paired differences (S,) is not 0.
+
+    NaN for fewer than two, and where they are all alike, as their spread is unknown then.
+    """
+    differences = np.asarray(differences, dtype=float)
+    if len(differences) < 2 or _are_alike(differences):
+        return float("nan")
+    return float(stats.ttest_1samp(differences, 0, alternative=alternative).pvalue)
+
+
+def equivalence_p_value(differences: np.ndarray, margin: float) -> float:
+    """p-value of two one-sided t-tests that the mean of differences (S,) is within a margin.
+
+    The greater of those of "above -margin" and "below margin" (Schuirmann 1987).
+    """
+    differences = np.asarray(differences, dtype=float)
+    above = one_sided_p_value(differences + margin, "greater")
+    below = one_sided_p_value(differences - margin, "less")
+    return float(np.max([above, below]))
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Holm's correction of p-values (N,). NaN stays NaN, and counts as a test in vain."""
+    from statsmodels.stats.multitest import multipletests
+
+    p_values = np.asarray(p_values, dtype=float)
+    is_known = ~np.isnan(p_values)
+    corrected = multipletests(np.where(is_known, p_values, 1.0), method="holm")[1]
+    return np.where(is_known, corrected, np.nan)
+
+
+def seeds_to_decide(
+    distance: float, differences: np.ndarray, *, alpha: float, power: float
+) -> float:
+    """How many paired seeds a one-sided t-test needs, if the truth is as observed.
+
+    Args:
+        distance: of the mean difference from what it is tested against.
+        differences: observed, (S,), for their spread.
+        alpha, power: of the test.
+
+    Returns:
+        Rounded up, at least 2; infinity for more than 1024; NaN where the spread is unknown.
+    """
+    from statsmodels.stats.power import TTestPower
+
+    differences = np.asarray(differences, dtype=float)
+    if len(differences) < 2 or _are_alike(differences):
+        return float("nan")
+    effect = distance / differences.std(ddof=1)
+    test = TTestPower()
+
+    def has_power(seeds: int) -> bool:
+        return test.power(effect, seeds, alpha, alternative="larger") >= power
+
+    most = 2
+    while not has_power(most):
+        if most >= _MANY_SEEDS:
+            return float("inf")
+        most *= 2
+    return float(bisect.bisect_left(range(2, most + 1), True, key=has_power) + 2)
+
+
+def _are_alike(differences: np.ndarray) -> bool:
+    """Whether they differ by rounding alone."""
+    return bool(np.ptp(differences) <= 1e-12 * max(np.abs(differences).max(), 1e-300))

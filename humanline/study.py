@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from humanline.claims import ClaimError, Claims, Comparison, comparisons
 from humanline.config import (
     ConfigError,
     MiniatureData,
@@ -35,11 +36,19 @@ VERSION = 2
 class Study:
     """A scale and its experiments: what the workflow and the commands ask for names and values."""
 
-    def __init__(self, scale: Scale, experiments: Experiments, learning_rates: dict, root: Path):
+    def __init__(
+        self,
+        scale: Scale,
+        experiments: Experiments,
+        learning_rates: dict,
+        root: Path,
+        claims: Claims | None = None,
+    ):
         self.scale = scale
         self.experiments = experiments
         self.learning_rates = learning_rates
         self.root = root
+        self.claims = claims
 
     @property
     def results(self) -> Path:
@@ -131,6 +140,26 @@ class Study:
             cells += self.tune_cells(task)
         cells += [cell.base for cell in cells] + [cell.data_base for cell in cells]
         return {(cell.task, cell.name): cell for cell in cells}
+
+    def comparisons(self) -> list[Comparison]:
+        """What the ledger of claims compares."""
+        found = comparisons(self.claims, self.experiments.defaults) if self.claims else []
+        return [comparison for _, comparison in found]
+
+    def pairs(self, comparison: Comparison) -> list[tuple[Cell, Cell]]:
+        """The runs that a comparison is about, on the seeds that tables have both cells for."""
+        first = self._reported.get((comparison.cell.task, comparison.cell.variant), {})
+        second = self._reported.get((comparison.against.task, comparison.against.variant), {})
+        return [(first[seed], second[seed]) for seed in sorted(set(first) & set(second))]
+
+    @cached_property
+    def _reported(self) -> dict[tuple[str, str], dict[int, Cell]]:
+        """The cells of all tables by task and variant, and by seed."""
+        found: dict[tuple[str, str], dict[int, Cell]] = {}
+        for table in self.experiments.tables:
+            for cell in self.report_cells(table):
+                found.setdefault((cell.task, cell.variant), {})[cell.seed] = cell
+        return found
 
     def has_curve(self, cell: Cell) -> bool:
         """Whether all kept checkpoints of a run are evaluated, or the last one alone."""
@@ -267,7 +296,28 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     if scale.learning_rates:
         file = scale_file.parent / scale.learning_rates
         rates = validate(TunedRates, load_yaml(file), file).model_dump()["chosen"]
-    return Study(scale, experiments, rates, root)
+    claims_file = experiments_file.with_name("claims.yaml")
+    if not claims_file.exists():  # then there is no ledger
+        return Study(scale, experiments, rates, root)
+    claims = validate(Claims, load_yaml(claims_file), claims_file)
+    study = Study(scale, experiments, rates, root, claims)
+    if reason := _claims_fault(study):
+        raise ConfigError(f"{claims_file}: {reason}")
+    return study
+
+
+def _claims_fault(study: Study) -> str | None:
+    """The first thing that the ledger asks of the tables and they do not have."""
+    try:
+        found = comparisons(study.claims, study.experiments.defaults)
+    except ClaimError as error:
+        return str(error)
+    for place, comparison in found:
+        if not study.pairs(comparison):
+            cells = f"{comparison.cell.variant} and {comparison.against.variant}"
+            where = "tables of experiments.yaml have no seed with both"
+            return f"{place}: {where} {cells} ({comparison.cell.task}); add them, or remove this"
+    return None
 
 
 def _table_fault(
@@ -332,5 +382,5 @@ def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Pa
 
 def schemas() -> dict[str, dict]:
     """The JSON schemas of the configuration's files, by file name."""
-    models = {"scale": Scale, "experiments": Experiments}
+    models = {"scale": Scale, "experiments": Experiments, "claims": Claims}
     return {f"{name}.schema.json": model.model_json_schema() for name, model in models.items()}

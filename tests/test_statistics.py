@@ -9,11 +9,16 @@ from scipy import stats
 from humanline.statistics import (
     Estimate,
     difference,
+    equivalence_p_value,
     hierarchical_weights,
+    holm,
+    one_sided_p_value,
     paired_p_value,
     percentile_interval,
     prompt_means,
     ratio,
+    seeds_to_decide,
+    t_interval,
 )
 
 sizes = st.integers(1, 12)
@@ -119,3 +124,60 @@ def test_differences_that_do_not_vary_make_no_t_test(first, second, two_sided, o
         warnings.simplefilter("error")
         assert paired_p_value(first, second) == pytest.approx(two_sided, nan_ok=True)
         assert paired_p_value(first, second, "greater") == pytest.approx(one_sided, nan_ok=True)
+
+
+def test_holm_by_hand():
+    """0.01 x 4; 0.02 x 3; then max(0.06, 0.03 x 2) and max(0.06, 0.04)."""
+    assert holm([0.02, 0.01, 0.04, 0.03]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    unknown = holm([0.02, np.nan])
+    assert unknown[0] == pytest.approx(0.04) and np.isnan(unknown[1])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_never_lowers_a_p_value_and_keeps_their_order(values):
+    corrected = holm(values)
+    assert (corrected >= np.array(values) - 1e-15).all() and (corrected <= 1).all()
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(corrected[order]) >= -1e-15).all()
+
+
+def test_equivalence_is_two_one_sided_tests():
+    differences = np.array([0.5, -0.2, 0.4, 0.1])
+    below = stats.ttest_1samp(differences, 1, alternative="less").pvalue
+    above = stats.ttest_1samp(differences, -1, alternative="greater").pvalue
+    assert equivalence_p_value(differences, 1) == pytest.approx(max(below, above))
+    assert equivalence_p_value(-differences, 1) == pytest.approx(max(below, above))
+    assert np.isnan(equivalence_p_value(np.array([0.1]), 1))
+
+
+def test_alike_differences_have_no_p_value():
+    assert np.isnan(one_sided_p_value(np.full(3, 0.7), "greater"))
+    assert np.isnan(one_sided_p_value(np.array([1.0]), "less"))
+
+
+def test_a_t_interval_is_scipys():
+    values = np.array([1.0, 2.0, 4.0])
+    assert t_interval(values) == pytest.approx(
+        tuple(stats.ttest_1samp(values, 0).confidence_interval())
+    )
+    assert np.isnan(t_interval(values[:1])).all()
+
+
+@pytest.mark.parametrize("distance", [0.4, 1.0, 3.0])
+def test_so_many_seeds_have_the_power_and_one_less_has_not(distance):
+    spread = np.array([-1.0, 0.0, 1.0])  # standard deviation 1
+    seeds = int(seeds_to_decide(distance, spread, alpha=0.05, power=0.8))
+    rng = np.random.default_rng(0)
+
+    def power(n):
+        draws = rng.normal(distance, 1, size=(20_000, n))
+        return (stats.ttest_1samp(draws, 0, axis=1, alternative="greater").pvalue < 0.05).mean()
+
+    assert power(seeds) > 0.79
+    assert seeds == 2 or power(seeds - 1) < 0.81
+
+
+def test_no_distance_is_never_decided_and_no_spread_tells_nothing():
+    assert seeds_to_decide(0.0, np.array([-1.0, 1.0]), alpha=0.05, power=0.8) == float("inf")
+    assert np.isnan(seeds_to_decide(1.0, np.full(3, 1.0), alpha=0.05, power=0.8))

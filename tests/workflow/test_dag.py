@@ -45,7 +45,8 @@ def jobs(text: str) -> dict[str, int]:
 def config(tmp_path) -> Path:
     """A copy of the configuration, to be edited, with every kind of table and of cell once."""
     folder = shutil.copytree(CONFIG, tmp_path / "config")
-    shutil.copy(Path(__file__).with_name("experiments.yaml"), folder)
+    for name in ("experiments.yaml", "claims.yaml"):
+        shutil.copy(Path(__file__).with_name(name), folder)
     return folder
 
 
@@ -256,6 +257,10 @@ def test_smoke_scale_end_to_end(config, tmp_path):
         assert len(provenance["config_hash"]) == 12
         assert provenance["git"].keys() == {"commit", "modified"}
         assert provenance["machine"]["cores"] > 0
+    ledger = (tables / "claims.csv").read_text().splitlines()
+    assert len(ledger) == 1 + 3 + 2 + 2
+    assert all(",undecided," in row and row.endswith(",smoke") for row in ledger[1:])  # one seed
+    assert "| C5 " in (tables / "claims.md").read_text()
     rows = (tables / "instruction_following.csv").read_text().splitlines()
     assert len(rows) == 1 + 13
     assert (tables / "math_reasoning_curves.svg").read_text().lstrip().startswith("<?xml")
@@ -270,7 +275,7 @@ def test_smoke_scale_end_to_end(config, tmp_path):
         config / "smoke.yaml",
         lambda c: c["tasks"]["math_reasoning"]["evaluation"].update(temperature=0.8),
     )
-    expected = {"generate", "grade", "table_math_reasoning", "table_sweep", "all"}
+    expected = {"generate", "grade", "table_math_reasoning", "table_sweep", "claims", "all"}
     assert set(jobs(plan(**study))) == expected
     (config / "smoke.yaml").write_text(scale)
 

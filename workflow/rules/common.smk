@@ -67,6 +67,11 @@ def command(arguments):
     return f"$HUMANLINE_PYTHON -m humanline {arguments} {options} --log {{log}}"
 
 
+CLAIM_FILES = [
+    f"{RESULTS}/tables/claims.{suffix}" for suffix in ("csv", "md", "provenance.json")
+]
+
+
 def cell_of(wildcards):
     return STUDY.find(wildcards.task, wildcards.run)
 

@@ -16,6 +16,14 @@ TABLE_MODULES = [
     )
 ]
 
+# By name, for a cell may be compared more than once.
+CLAIM_CELLS = {
+    (cell.task, cell.name): cell
+    for comparison in STUDY.comparisons()
+    for pair in STUDY.pairs(comparison)
+    for cell in pair
+}.values()
+
 for table in STUDY.experiments.tables:
 
     rule:
@@ -38,6 +46,23 @@ for table in STUDY.experiments.tables:
             code=code_hash(*TABLE_MODULES),
         shell:
             command("table {params.table}")
+
+
+rule claims:
+    input:
+        scores=[score_file(cell) for cell in CLAIM_CELLS],
+        runs=[trained_file(cell) for cell in CLAIM_CELLS],
+    output:
+        CLAIM_FILES,
+    log:
+        f"{RESULTS}/logs/tables/claims.log",
+    resources:
+        **STUDY.resources("table"),
+    params:
+        claims=STUDY.claims and STUDY.claims.model_dump_json(),
+        code=code_hash("claims.py", "ledger.py", *TABLE_MODULES),
+    shell:
+        command("ledger")
 
 
 rule learning_rates:
