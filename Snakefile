@@ -28,6 +28,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
 
 
 localrules:
@@ -46,6 +47,7 @@ rule all:
     input:
         [table_files(table) for table in STUDY.experiments.tables],
         CLAIM_FILES if STUDY.claims else [],
+        FIGURES if STUDY.experiments.implied_capacity else [],
 
 
 rule tune:

@@ -115,6 +115,18 @@ def _table(study: Study, arguments) -> None:
     make_table(study, arguments.table)
 
 
+def _surprisal(study: Study, arguments) -> None:
+    from humanline import surprisal
+
+    surprisal.make(study, arguments.seed)
+
+
+def _figures(study: Study, arguments) -> None:
+    from humanline.figures import make_figures
+
+    make_figures(study)
+
+
 def _ledger(study: Study, arguments) -> None:
     from humanline.reporting import make_ledger
 
@@ -191,6 +203,9 @@ def _parser() -> argparse.ArgumentParser:
     command("generate", _generate, "sample a run's evaluation completions", task, run)
     command("score", _score, "judge or grade a run's completions", task, run)
     command("table", _table, "write a table", ("table", {"help": "a table of experiments.yaml"}))
+    seed = ("seed", {"type": int})
+    command("surprisal", _surprisal, "how the figures' policy perceives outputs", seed)
+    command("figures", _figures, "plot the figures of the theory")
     command("ledger", _ledger, "write the verdicts on the paper's claims")
     command("tuning", _tuning, "choose learning rates from the tuning runs")
     command("check", _check, "validate the configuration")

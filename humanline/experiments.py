@@ -255,6 +255,16 @@ class Table(Strict):
         return list(dict.fromkeys(row.task or self.task for row in self.cells))
 
 
+class ImpliedCapacity(Strict):
+    """Which models' outputs the figure of implied capacities shows."""
+
+    task: Task = Field(description="what the models are trained for")
+    policy: Row = Field(description="whose perception is asked; its reference is its base model")
+    sources: dict[str, Row | Literal["base"]] = Field(
+        min_length=1, description="where other data come from, by the name in the figure"
+    )
+
+
 class Experiments(Strict):
     """workflow/config/experiments.yaml."""
 
@@ -268,6 +278,10 @@ class Experiments(Strict):
     )
     tables: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Table] = Field(
         min_length=1, description="the tables, by name: that of their files"
+    )
+
+    implied_capacity: ImpliedCapacity | None = Field(
+        None, description="what the figure of implied capacities shows; null: there is none"
     )
 
     @model_validator(mode="after")
@@ -289,3 +303,15 @@ class Experiments(Strict):
         ]
         cells = [cell.base for cell in cells] + cells
         return list({(cell.task, cell.name): cell for cell in cells}.values())
+
+    def perceived(self, seed: int) -> dict[str, Cell]:
+        """The cells of the figure of implied capacities: the policy, and every source of data."""
+        spec = self.implied_capacity
+        rows = {"policy": spec.policy, **spec.sources}
+        defaults = self.defaults[spec.task]
+        return {
+            name: base_cell(spec.task, seed)
+            if row == "base"
+            else row.cells(spec.task, defaults, seed)[0]
+            for name, row in rows.items()
+        }

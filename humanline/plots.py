@@ -1,5 +1,6 @@
-"""Plots of the tables' data."""
+"""Plots of the tables' and figures' data."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -44,6 +45,78 @@ def plot_learning_curves(frame: pd.DataFrame, path: Path, *, scale: str) -> None
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower left", frameon=False)
+    _save(figure, path)
+
+
+def plot_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
+    """Plot `figures.capacity_frame`, the human capacity function, which knows no scale."""
+    figure, (axes,) = _figure(1)
+    for style, (gamma, rows) in zip(_styles(), frame.groupby("gamma"), strict=False):
+        axes.plot(rows["a"], rows["capacity"], label=f"gamma {gamma:g}", **style)
+    axes.set_title("Capacity: how large a cumulative probability feels")
+    axes.set_xlabel("cumulative probability a")
+    axes.set_ylabel("capacity")
+    _finish(figure, path)
+
+
+def plot_perceived_weight(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
+    """Plot `figures.perceived_weight_frame`; its bounds are the scale's."""
+    figure, (axes,) = _figure(1)
+    groups = frame.groupby("perception", sort=False)
+    for style, (name, rows) in zip(_styles(), groups, strict=False):
+        axes.plot(rows["log_ratio"], rows["weight"], label=name, **style)
+    axes.set_title(f"Perceived weight of a token. Scale: {scale}")
+    axes.set_xlabel("log-ratio of policy and reference, nats")
+    axes.set_ylabel("chance of passing a gradient")
+    _finish(figure, path)
+
+
+def plot_implied_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
+    """Plot `figures.implied_capacity_frame`: means over seeds, and their range."""
+    parts = list(frame["part"].unique())
+    figure, panels = _figure(len(parts))
+    for axes, part in zip(panels, parts, strict=True):
+        rows = frame[frame["part"] == part]
+        human = rows.drop_duplicates("a")
+        axes.plot(human["a"], human["human"], color="black", linewidth=2.5, label="human")
+        for style, (name, own) in zip(_styles(), rows.groupby("source", sort=False), strict=False):
+            curve = own.groupby("a")["implied"]
+            distances = own.groupby("seed")["distance"].first()
+            label = f"{name}: {distances.mean():.3f} [{distances.min():.3f}, {distances.max():.3f}]"
+            axes.plot(curve.mean().index, curve.mean(), label=label, **style)
+            axes.fill_between(
+                curve.mean().index, curve.min(), curve.max(), color=style["color"], alpha=0.15
+            )
+        axes.set_title(part)
+        axes.set_xlabel("cumulative probability a under the policy")
+        axes.legend(frameon=False, fontsize="small", title="distance to human [range of seeds]")
+    panels[0].set_ylabel("implied capacity")
+    figure.suptitle(f"Capacity that sources of data imply. Scale: {scale}")
+    _finish(figure, path, legend=False)
+
+
+def _figure(columns: int):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.5 + 5 * columns, 4.5), layout="constrained")
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def _styles():
+    """Colours and dashes, one after the other."""
+    for number in itertools.count():
+        yield {
+            "color": _COLOURS[number % len(_COLOURS)],
+            "linestyle": _DASHES[number % len(_DASHES)],
+        }
+
+
+def _finish(figure, path: Path, *, legend: bool = True) -> None:
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    if legend:
+        figure.legend(loc="outside lower left", frameon=False)
     _save(figure, path)
 
 

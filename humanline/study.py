@@ -136,10 +136,21 @@ class Study:
     @cached_property
     def _cells(self) -> dict[tuple[str, str], Cell]:
         cells = [cell for table in self.experiments.tables for cell in self.report_cells(table)]
+        if self.experiments.implied_capacity:
+            for seed in self.figure_seeds():
+                cells += self.experiments.perceived(seed).values()
         for task in self.scale.tasks:
             cells += self.tune_cells(task)
         cells += [cell.base for cell in cells] + [cell.data_base for cell in cells]
         return {(cell.task, cell.name): cell for cell in cells}
+
+    def figure_seeds(self) -> list[int]:
+        """The seeds that figures look at."""
+        return self.scale.seeds.sweep or self.scale.seeds.report
+
+    def surprisals(self, seed: int) -> Path:
+        """How the figure's policy perceives the outputs of every source, CSV."""
+        return self.results / "figures" / f"surprisals-s{seed}.csv"
 
     def comparisons(self) -> list[Comparison]:
         """What the ledger of claims compares."""
@@ -230,6 +241,11 @@ class Study:
         sampling = [config.training.group_size, config.training.sampling.model_dump()]
         model = self.base_hash(base.task, base.base_model)
         return content_hash([model, config.reward.model_dump(), sampling])
+
+    def surprisal_hash(self) -> str:
+        spec = self.experiments.implied_capacity
+        sampling = spec and self.scale.tasks[spec.task].training.sampling.model_dump()
+        return content_hash([VERSION, spec and spec.model_dump(), sampling])
 
     def run_hash(self, cell: Cell) -> str:
         return content_hash(self.manifest(cell))

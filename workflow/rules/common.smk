@@ -57,7 +57,9 @@ def start_worker():
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
     )
     command = [sys.executable, "-m", "humanline", "worker", path]
-    subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+    subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
+    )
     os.environ["HUMANLINE_WORKER"] = str(path)
 
 
@@ -102,8 +104,15 @@ def training_data(wildcards):
 
 
 def evaluation_prompts(wildcards):
-    cell = cell_of(wildcards)
+    return evaluation_prompts_of(cell_of(wildcards))
+
+
+def evaluation_prompts_of(cell):
     return STUDY.data(cell.task, STUDY.split(cell.seed))
+
+
+def perceived(wildcards):
+    return STUDY.experiments.perceived(int(wildcards.seed))
 
 
 def score_file(cell):

@@ -1,0 +1,57 @@
+"""What a policy thinks of its own outputs and of others', in surprisals.
+
+The surprisal of an output is z = log pi_theta(y|x) - log pi_ref(y|x), in nats: how much more likely
+the policy finds it than its reference, the model that it was trained from (arXiv 2509.24207).
+"""
+
+from humanline.config import Sampling
+from humanline.files import read_jsonl, write_text
+from humanline.study import Study
+
+
+def make(study: Study, seed: int) -> None:
+    """Write the surprisals of fresh outputs of the figure's policy and of every source.
+
+    Columns: source, prompt_id, surprisal. The policy is there twice, as 'policy' and, with other
+    draws, as 'on-policy', so that what sampling error looks like can be seen.
+    """
+    import pandas as pd
+
+    from humanline.generation import load_model
+
+    cells = study.experiments.perceived(seed)
+    policy = cells["policy"]
+    prompts = read_jsonl(study.data(policy.task, study.split(seed)), ("prompt",))
+    texts = [row["prompt"] for row in prompts]
+    sampling = study.scale.tasks[policy.task].training.sampling
+    sources = {"policy": policy, "on-policy": policy} | cells
+    outputs = {
+        name: _outputs(study.directory(cell) / "model", texts, sampling, 1000 * seed + number)
+        for number, (name, cell) in enumerate(sources.items())
+    }
+    models = [load_model(study.directory(cell) / "model") for cell in (policy, policy.base)]
+    frames = [
+        pd.DataFrame(
+            {
+                "source": name,
+                "prompt_id": range(len(texts)),
+                "surprisal": _surprisals(models, list(zip(texts, own, strict=True))),
+            }
+        )
+        for name, own in outputs.items()
+    ]
+    write_text(study.surprisals(seed), pd.concat(frames).to_csv(index=False))
+
+
+def _outputs(model, prompts: list[str], sampling: Sampling, seed: int) -> list[str]:
+    from humanline.generation import load_model, sample_text
+
+    groups = sample_text(*load_model(model), prompts, n=1, sampling=sampling, seed=seed)
+    return [text for (text,) in groups]
+
+
+def _surprisals(models, pairs: list[tuple[str, str]]) -> list[float]:
+    from humanline.likelihood import token_log_probabilities
+
+    policy, reference = (token_log_probabilities(*model, pairs) for model in models)
+    return [float(p.sum() - r.sum()) for p, r in zip(policy, reference, strict=True)]

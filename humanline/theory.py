@@ -1,0 +1,260 @@
+"""Prospect theory, and what humanline takes from it, as functions of numbers.
+
+The paper (arXiv 2509.24207) sees an output y of a policy as an outcome with the surprisal
+z = log pi_theta(y|x) / pi_ref(y|x), in nats, and asks how people would perceive its probability.
+Formulas of prospect theory are those of Tversky and Kahneman (1992), with the constants that they
+measured as defaults.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+ALPHA, LOSS_AVERSION = 0.88, 2.25
+GAMMA_GAINS, GAMMA_LOSSES = 0.61, 0.69
+
+
+def value(
+    z: ArrayLike,
+    *,
+    reference_point: float = 0.0,
+    alpha: float = ALPHA,
+    loss_aversion: float = LOSS_AVERSION,
+) -> np.ndarray:
+    """What outcomes are worth to a person: concave for gains, steeper and convex for losses.
+
+    (z - z0)^alpha for z >= z0, else -lambda (z0 - z)^alpha.
+
+    Args:
+        z: outcomes, any shape.
+        reference_point: z0, which separates gains from losses.
+        alpha: diminishing sensitivity, in (0, 1].
+        loss_aversion: lambda, how much more a loss counts, at least 1.
+
+    Returns:
+        Values, in the shape of z.
+
+    Raises:
+        ValueError: if alpha or loss_aversion is out of bounds.
+    """
+    _require("alpha", alpha, 0 < alpha <= 1, "above 0 and at most 1")
+    _require("loss_aversion", loss_aversion, loss_aversion >= 1, "at least 1")
+    gain = np.asarray(z, dtype=float) - reference_point
+    worth = np.abs(gain) ** alpha
+    return np.where(gain >= 0, worth, -loss_aversion * worth)
+
+
+def capacity(a: ArrayLike, gamma: float) -> np.ndarray:
+    """Omega(a; gamma), how large a cumulative probability feels: a^g / (a^g + (1-a)^g)^(1/g).
+
+    An inverted S that overweights the extremes; the identity for gamma = 1.
+
+    Args:
+        a: cumulative probabilities in [0, 1], any shape.
+        gamma: in (0, 1]. Below about 0.28 the formula is not monotone.
+
+    Raises:
+        ValueError: if a probability or gamma is out of bounds.
+    """
+    _require("gamma", gamma, 0 < gamma <= 1, "above 0 and at most 1")
+    a = np.asarray(a, dtype=float)
+    _require("a", a, ((a >= 0) & (a <= 1)).all(), "within [0, 1]")
+    likely, unlikely = a**gamma, (1 - a) ** gamma
+    return likely / (likely + unlikely) ** (1 / gamma)
+
+
+def decision_weights(
+    outcomes: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    reference_point: float = 0.0,
+    gamma_gains: float = GAMMA_GAINS,
+    gamma_losses: float = GAMMA_LOSSES,
+) -> np.ndarray:
+    """Cumulative prospect theory's weights of outcomes, gains and losses apart.
+
+    A gain weighs the capacity of "this good or better" less that of "better"; a loss that of "this
+    bad or worse" less that of "worse". Equal outcomes share their weight as their probabilities.
+
+    Args:
+        outcomes: (N,).
+        probabilities: (N,), not negative, with the sum 1.
+        reference_point: outcomes from there on are gains.
+        gamma_gains, gamma_losses: of `capacity`.
+
+    Returns:
+        Weights (N,), not negative. They sum to the capacities of the probabilities of gains and of
+        losses, which is not 1 in general.
+
+    Raises:
+        ValueError: if the probabilities are none, or not as many as the outcomes.
+    """
+    outcomes, p = np.asarray(outcomes, dtype=float), _distribution("probabilities", probabilities)
+    _require("outcomes", outcomes.shape, outcomes.shape == p.shape, f"of the shape {p.shape}")
+    weights = np.zeros(len(p))
+    gains = outcomes >= reference_point
+    for side, extremeness, gamma in (
+        (gains, outcomes, gamma_gains),
+        (~gains, -outcomes, gamma_losses),
+    ):
+        weights[side] = _rank_weights(extremeness[side], p[side], gamma)
+    return weights
+
+
+def _rank_weights(extremeness: np.ndarray, p: np.ndarray, gamma: float) -> np.ndarray:
+    """Weights of one side's outcomes, from the most extreme inwards."""
+    levels, level = np.unique(-extremeness, return_inverse=True)
+    mass = np.bincount(level, p, len(levels))
+    reached = np.clip(np.cumsum(mass), 0, 1)
+    weight = np.diff(capacity(reached, gamma), prepend=0.0)
+    share = np.divide(p, mass[level], out=np.zeros_like(p), where=mass[level] > 0)
+    return weight[level] * share
+
+
+def subjective_utility(outcomes: ArrayLike, probabilities: ArrayLike, **options) -> float:
+    """The sum of `decision_weights` times `value`, with both functions' default constants.
+
+    Args:
+        options: of `decision_weights`.
+    """
+    weights = decision_weights(outcomes, probabilities, **options)
+    reference_point = options.get("reference_point", 0.0)
+    return float(weights @ value(outcomes, reference_point=reference_point))
+
+
+def utility_bound(perceived: ArrayLike, sampled: ArrayLike, largest_value: float) -> float:
+    """How far the utility under Q can be from the subjective one (Proposition 3.4).
+
+    If sqrt(KL(omega || Q)) <= delta / (sqrt(2) ||v||_inf), the two differ by delta at most; this
+    is the smallest such delta, sqrt(2 KL(omega || Q)) ||v||_inf.
+
+    Args:
+        perceived: omega, a distribution (N,); decision weights divided by their sum.
+        sampled: Q, a distribution (N,) over the same outcomes.
+        largest_value: ||v||_inf, the largest absolute value of an outcome.
+
+    Returns:
+        delta, in units of value; infinite where Q leaves out what omega has.
+
+    Raises:
+        ValueError: if either is no distribution, they differ in shape, or the value is negative.
+    """
+    omega, q = _distribution("perceived", perceived), _distribution("sampled", sampled)
+    _require("sampled", q.shape, q.shape == omega.shape, f"of the shape {omega.shape}")
+    _require("largest_value", largest_value, largest_value >= 0, "at least 0")
+    has_mass = omega > 0
+    if (q[has_mass] == 0).any():
+        return float("inf")
+    divergence = np.sum(omega[has_mass] * np.log(omega[has_mass] / q[has_mass]))
+    # Rounding may leave a divergence of nothing slightly negative.
+    return float(np.sqrt(2 * max(divergence, 0.0)) * largest_value)
+
+
+def acceptance_probability(
+    log_ratio: ArrayLike,
+    log_eps_p: float | None,
+    log_eps_r: float | None,
+    gamma_p: float,
+    gamma_r: float,
+) -> np.ndarray:
+    """How likely humanline sampling lets a token pass a gradient, in closed form (section 4).
+
+    A token is rejected if its ratio is below M_P B_P, or the inverse ratio below M_R B_R, with
+    independent B_P ~ Beta(gamma_p, 1) and B_R ~ Beta(gamma_r, 1). M_P and M_R are such that the
+    mean bounds are exp(log_eps_p) and exp(-log_eps_r), as in `perception.Rejection`. As P(B < b) =
+    b^gamma, it is accepted with probability min(1, ratio / M_P)^gamma_p times the same of the
+    inverse.
+
+    Args:
+        log_ratio: log pi_theta - log pi_ref, any shape, in nats.
+        log_eps_p, log_eps_r: mean bounds, in nats; None: that side rejects nothing.
+        gamma_p, gamma_r: concentration of the draws, above 0.
+
+    Returns:
+        Probabilities, in the shape of log_ratio.
+
+    Raises:
+        ValueError: if a gamma is not positive.
+    """
+    log_ratio = np.asarray(log_ratio, dtype=float)
+    log_p = np.zeros_like(log_ratio)
+    sides = ((log_eps_p, gamma_p, log_ratio, "p"), (log_eps_r, gamma_r, -log_ratio, "r"))
+    for bound, gamma, side, name in sides:
+        _require(f"gamma_{name}", gamma, gamma > 0, "above 0")
+        if bound is not None:
+            log_m = -abs(bound) + np.log1p(1 / gamma)  # the mean of Beta(g, 1) is g / (g + 1)
+            log_p = log_p + gamma * np.minimum(0.0, side - log_m)
+    return np.exp(log_p)
+
+
+def clipping_acceptance(
+    log_ratio: ArrayLike, log_eps_p: float | None, log_eps_r: float | None
+) -> np.ndarray:
+    """Whether humanline clipping lets a token pass a gradient: 1 within the bounds, else 0.
+
+    It is the limit of `acceptance_probability` for large gammas, at the bounds aside
+    (Theorem 4.3).
+    """
+    log_ratio = np.asarray(log_ratio, dtype=float)
+    low = -np.inf if log_eps_p is None else log_eps_p
+    high = np.inf if log_eps_r is None else log_eps_r
+    return ((log_ratio >= low) & (log_ratio <= high)).astype(float)
+
+
+def implied_capacity(
+    policy: ArrayLike, source: ArrayLike, a: ArrayLike, *, part: str
+) -> np.ndarray:
+    """The capacity function that a source of data implies: how often it shows what is how likely.
+
+    People feel a cumulative probability a as capacity(a). A source of data shows the outcomes that
+    the policy would produce with cumulative probability a with another frequency, its own: that of
+    outcomes as extreme as the policy's a-quantile. Data from the policy itself imply the identity.
+    The construction follows from the paper's idea; its text was not at hand.
+
+    Args:
+        policy: surprisals of the policy's own outputs (N,), nats.
+        source: surprisals of the source's outputs (M,), under the same policy and reference.
+        a: cumulative probabilities (K,) in [0, 1].
+        part: ``gains``: from the most likely gain of the policy over its reference downwards;
+            ``losses``: from the greatest loss upwards.
+
+    Returns:
+        Implied capacities (K,), from 0 to 1 and never falling.
+
+    Raises:
+        ValueError: if a sample is empty, a probability is out of bounds or the part is neither.
+    """
+    policy, source = np.asarray(policy, dtype=float), np.asarray(source, dtype=float)
+    a = np.asarray(a, dtype=float)
+    for name, sample in (("policy", policy), ("source", source)):
+        _require(name, sample.shape, sample.ndim == 1 and sample.size > 0, "a sample (N,)")
+    _require("a", a, ((a >= 0) & (a <= 1)).all(), "within [0, 1]")
+    _require("part", part, part in ("gains", "losses"), "gains or losses")
+    sign = -1.0 if part == "gains" else 1.0
+    ordered = np.sort(sign * policy)
+    # Both are read off where the policy's steps are, so that its own sample gives the identity.
+    reached = np.searchsorted(np.sort(sign * source), ordered, side="right") / source.size
+    steps = np.arange(1, policy.size + 1) / policy.size
+    return np.interp(a, [0.0, *steps], [0.0, *reached[:-1], 1.0])
+
+
+def capacity_distance(implied: ArrayLike, a: ArrayLike, gamma: float) -> float:
+    """The area between an implied capacity and the human one: 0 if a source shows what people feel.
+
+    Args:
+        implied: capacities (K,) at a.
+        a: an increasing grid (K,) from 0 to 1.
+        gamma: of the human curve.
+    """
+    return float(np.trapezoid(np.abs(np.asarray(implied) - capacity(a, gamma)), a))
+
+
+def _distribution(name: str, probabilities: ArrayLike) -> np.ndarray:
+    p = np.asarray(probabilities, dtype=float)
+    is_one = p.ndim == 1 and (p >= 0).all() and np.isclose(p.sum(), 1.0)
+    _require(name, p, is_one, "a distribution (N,): not negative, with the sum 1")
+    return p
+
+
+def _require(name: str, given, holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {what}; got {given}")

@@ -1,0 +1,72 @@
+"""The figures of the theory: their data frames, and files with the same bytes from the same data."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from humanline.figures import capacity_frame, implied_capacity_frame, perceived_weight_frame
+from humanline.plots import plot_capacity, plot_implied_capacity, plot_perceived_weight
+
+
+def surprisals(better: float = 1.0) -> dict[int, pd.DataFrame]:
+    """Of a policy, of itself again, and of a model whose outputs it finds likelier."""
+    frames = {}
+    for seed in (1, 2):
+        rng = np.random.default_rng(seed)
+        samples = {name: rng.normal(size=500) for name in ("policy", "on-policy", "better")}
+        samples["better"] += better
+        frames[seed] = pd.concat(
+            [pd.DataFrame({"source": name, "surprisal": own}) for name, own in samples.items()]
+        )
+    return frames
+
+
+def test_the_policys_other_draws_imply_the_identity_and_a_better_model_more_gains():
+    frame = implied_capacity_frame(surprisals())
+    assert list(frame["source"].unique()) == ["on-policy", "better"]
+    assert list(frame["seed"].unique()) == [1, 2]
+    own = frame[(frame["source"] == "on-policy") & (frame["part"] == "gains")]
+    assert own["implied"].to_numpy() == pytest.approx(own["a"].to_numpy(), abs=0.1)
+    better = frame[(frame["source"] == "better") & (frame["part"] == "gains")]
+    middle = better[better["a"].between(0.2, 0.8)]
+    assert (middle["implied"] > middle["a"] + 0.1).all()
+
+
+def test_a_distance_is_of_its_own_seed_source_and_part():
+    frame = implied_capacity_frame(surprisals())
+    groups = frame.groupby(["part", "source", "seed"])
+    assert (groups["distance"].nunique() == 1).all()
+    for _, rows in groups:
+        area = np.trapezoid(np.abs(rows["implied"] - rows["human"]), rows["a"])
+        assert rows["distance"].iloc[0] == pytest.approx(area)
+
+
+def test_a_tokens_weight_is_one_between_the_bounds_and_falls_outside():
+    frame = perceived_weight_frame((-1.5, 1.0), (1, 100))
+    assert list(frame["perception"].unique()) == [
+        "sampling, gamma 1",
+        "sampling, gamma 100",
+        "clipping",
+    ]
+    clipping = frame[frame["perception"] == "clipping"].set_index("log_ratio")["weight"]
+    assert clipping.loc[-1.49:0.99].eq(1).all() and clipping.loc[:-1.51].eq(0).all()
+    sharp = frame[frame["perception"] == "sampling, gamma 100"].set_index("log_ratio")["weight"]
+    assert sharp.loc[0.9] == 1 and sharp.loc[1.3] < 1e-6
+
+
+PLOTS = [
+    (plot_capacity, lambda: capacity_frame((0.5, 1.0))),
+    (plot_perceived_weight, lambda: perceived_weight_frame((-1.5, 1.5), (1, 10))),
+    (plot_implied_capacity, lambda: implied_capacity_frame(surprisals())),
+]
+
+
+@pytest.mark.parametrize(("plot", "frame"), PLOTS)
+def test_a_figure_is_the_same_for_the_same_data(plot, frame, tmp_path):
+    for name in ("a.svg", "b.svg"):
+        plot(frame(), tmp_path / name, scale="smoke")
+    first, second = ((tmp_path / name).read_bytes() for name in ("a.svg", "b.svg"))
+    assert first == second and first.startswith(b"<?xml")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.svg", "b.svg"}
+    plot(frame().iloc[: len(frame()) // 2], tmp_path / "c.svg", scale="smoke")
+    assert (tmp_path / "c.svg").read_bytes() != first

@@ -1,0 +1,46 @@
+# The figures of the theory.
+
+FIGURES = [
+    f"{RESULTS}/figures/{name}.{suffix}"
+    for name in ("capacity", "perceived_weight", "implied_capacity")
+    for suffix in ("csv", "svg")
+]
+
+
+rule surprisal:
+    input:
+        prompts=lambda wildcards: evaluation_prompts_of(perceived(wildcards)["policy"]),
+        models=lambda wildcards: [
+            trained_file(cell)
+            for own in perceived(wildcards).values()
+            for cell in (own, own.base)
+        ],
+    output:
+        f"{RESULTS}/figures/surprisals-s{{seed}}.csv",
+    log:
+        f"{RESULTS}/logs/surprisal/s{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/surprisal/s{{seed}}.tsv"
+    resources:
+        **STUDY.resources("generate"),
+    params:
+        sampling=STUDY.surprisal_hash(),
+    message:
+        "scoring outputs for the figures, seed {wildcards.seed}"
+    shell:
+        command("surprisal {wildcards.seed}")
+
+
+rule figures:
+    input:
+        [STUDY.surprisals(seed) for seed in STUDY.figure_seeds()],
+    output:
+        FIGURES,
+    log:
+        f"{RESULTS}/logs/figures.log",
+    resources:
+        **STUDY.resources("table"),
+    params:
+        code=code_hash("figures.py", "plots.py", "theory.py"),
+    shell:
+        command("figures")
