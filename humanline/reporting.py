@@ -35,8 +35,8 @@ A claim is supported if all of its comparisons are, contradicted if any is, unde
 
 Ratios and differences are of scores (length-controlled win rate, Pass@1; per cent) or seconds, seed
 by seed, with 95 % t intervals; p-values are of one-sided t-tests, of logarithms where a ratio is
-claimed, and two of them where equality is, against the margin shown. A comparison is supported if its
-p, or contradicted if that of the opposite, is below {alpha:g} after Holm's correction over the
+claimed, and two of them where equality is, against the margin shown. A comparison is supported if
+its p, or contradicted if that of the opposite, is below {alpha:g} after Holm's correction over the
 ledger's {n} comparisons. Seeds to decide: how many would give a test a power of {power:.0%}, if the
 truth were the estimate, at the error that Holm asks of the smallest p. The rule was fixed before
 the runs.

@@ -1,4 +1,4 @@
-"""The figures of the theory: their data frames, and files with the same bytes from the same data."""
+"""The figures of the theory: their data frames, and the same file from the same data."""
 
 import numpy as np
 import pandas as pd
@@ -48,10 +48,17 @@ def test_a_tokens_weight_is_one_between_the_bounds_and_falls_outside():
         "sampling, gamma 100",
         "clipping",
     ]
-    clipping = frame[frame["perception"] == "clipping"].set_index("log_ratio")["weight"]
-    assert clipping.loc[-1.49:0.99].eq(1).all() and clipping.loc[:-1.51].eq(0).all()
-    sharp = frame[frame["perception"] == "sampling, gamma 100"].set_index("log_ratio")["weight"]
-    assert sharp.loc[0.9] == 1 and sharp.loc[1.3] < 1e-6
+    weights = {name: rows.set_index("log_ratio") for name, rows in frame.groupby("perception")}
+
+    def weight(name: str, low: float, high: float) -> pd.Series:
+        own = weights[name]["weight"]
+        return own[(own.index > low) & (own.index < high)]
+
+    assert (weight("clipping", -1.49, 0.99) == 1).all()
+    assert (weight("clipping", -9, -1.51) == 0).all()
+    assert (weight("sampling, gamma 100", -1.4, 0.9) == 1).all()
+    assert (weight("sampling, gamma 100", 1.3, 9) < 1e-6).all()
+    assert 0.05 < weight("sampling, gamma 1", 3.9, 9).max() < 0.2
 
 
 PLOTS = [
