@@ -58,7 +58,7 @@ def test_a_tokens_weight_is_one_between_the_bounds_and_falls_outside():
     assert (weight("clipping", -9, -1.51) == 0).all()
     assert (weight("sampling, gamma 100", -1.4, 0.9) == 1).all()
     assert (weight("sampling, gamma 100", 1.3, 9) < 1e-6).all()
-    assert 0.05 < weight("sampling, gamma 1", 3.9, 9).max() < 0.2
+    assert 0.01 < weight("sampling, gamma 1", 3.9, 9).max() < 0.05
 
 
 PLOTS = [
