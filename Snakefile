@@ -4,6 +4,7 @@
 #   snakemake --cores all table_math_reasoning             one table
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
 #   snakemake --cores all tune                             search the learning rates again
+#   snakemake --cores all explore                          look around, on the tuning seeds
 
 import os
 import subprocess
@@ -33,6 +34,7 @@ include: "workflow/rules/figures.smk"
 
 localrules:
     all,
+    explore,
     tune,
 
 
@@ -45,9 +47,14 @@ onstart:
 rule all:
     default_target: True
     input:
-        [table_files(table) for table in STUDY.experiments.tables],
+        [table_files(table) for table in STUDY.tables()],
         CLAIM_FILES if STUDY.claims else [],
         FIGURES if STUDY.experiments.implied_capacity else [],
+
+
+rule explore:
+    input:
+        [table_files(table) for table in STUDY.tables(exploratory=True)],
 
 
 rule tune:

@@ -38,6 +38,7 @@ class Cell(Strict):
     quartile: int | None = Field(
         None, ge=1, le=4, description="of offline data by likelihood under the initial model"
     )
+    groups: int | None = Field(None, ge=1, description="of offline data, the first so many")
     sample_every: int | None = Field(None, ge=1, description="optimizer steps per sampling")
     humanline: bool = Field(False, description="clip and sync as humanline does")
     trust_region: bool = Field(False, description="no clipping, and sync after the update")
@@ -65,6 +66,8 @@ class Cell(Strict):
             parts.append(f"from-{self.data_from}")
         if self.quartile:
             parts.append(f"quartile{self.quartile}")
+        if self.groups:
+            parts.append(f"groups{self.groups}")
         if self.humanline or self.trust_region:
             parts.append("humanline" if self.humanline else "trust-region")
             parts.append(f"k{self.sync_interval}" if self.sync_interval else "never-synced")
@@ -145,6 +148,9 @@ class Row(Strict):
         description="of the offline data, the prompts whose completions have the lowest (1) to the "
         "highest (4) mean token log-probability under the initial model; null: all",
     )
+    groups: Grid[PositiveInt] | None = Field(
+        None, description="of the offline data, the prompts to train on, the first ones; null: all"
+    )
     sample_every: Grid[PositiveInt] | None = Field(
         None, description="optimizer steps per round of online sampling; null: the task's default"
     )
@@ -200,7 +206,7 @@ def _complete(point: dict, task: Task, defaults: HumanlineDefaults, seed: int) -
     if point["data"] == "offline":
         cleared.append("sample_every")
     else:
-        cleared += ["data_from", "quartile"]
+        cleared += ["data_from", "quartile", "groups"]
     if not point["humanline"]:
         cleared += ["log_eps_p", "log_eps_r", "perception"]
     if not point["trust_region"]:
@@ -227,6 +233,9 @@ class Table(Strict):
     seeds: SeedList | None = Field(
         None, description="its seeds; null: the scale's, for sweeps its sweep seeds"
     )
+    exploratory: bool = Field(
+        False, description="on the tuning seeds and validation prompts, made by `snakemake explore`"
+    )
     tuned: bool = Field(
         False,
         description="whether every variant gets a learning rate of its own; otherwise it takes "
@@ -240,6 +249,8 @@ class Table(Strict):
             if bool(row.task) == bool(self.task):
                 where = "in the table, too" if row.task else "neither here nor in the table"
                 raise fault(f"cells.{index}.task", f"given {where}; give it once")
+        if self.exploratory and self.seeds:
+            raise fault("seeds", "an exploratory table has the tuning seeds; remove them")
         if self.view == "headline" and not self.task:
             raise fault("task", "missing; a headline table is about one task: add it")
         return self

@@ -184,6 +184,7 @@ def grpo_loss(
     epsilon_high: float,
     beta: float,
     perceive: Perceive = identity,
+    weights: Tensor | None = None,
 ) -> TokenLoss:
     """Group relative policy optimization (arXiv 2402.03300, equations 3 and 4).
 
@@ -198,6 +199,8 @@ def grpo_loss(
         epsilon_low, epsilon_high: how far the ratio may move from one before clipping.
         beta: weight of the KL penalty.
         perceive: see the module.
+        weights: (B, T) or (B, 1), of the first term, such as TRL's correction for completions that
+            were sampled by an engine whose probabilities are not quite the policy's.
 
     Returns:
         Losses and KL of each token; `masked_mean` of the losses is the authors' objective.
@@ -211,6 +214,8 @@ def grpo_loss(
     surrogate = _clipped_surrogate(
         perceive(log_ratio), _masked(advantages[:, None], mask), epsilon_low, epsilon_high
     )
+    if weights is not None:
+        surrogate = surrogate * weights
     # exp(d) - d - 1, without the cancellation where the policy has hardly moved.
     kl = torch.expm1(-log_ratio) + log_ratio
     return TokenLoss(surrogate + beta * kl, kl.detach())

@@ -55,13 +55,23 @@ class Study:
         """Where this scale's files lie."""
         return self.root / self.scale.scale
 
+    def tables(self, *, exploratory: bool = False) -> list[str]:
+        """The tables that report, or those that explore."""
+        tables = self.experiments.tables.items()
+        return [name for name, spec in tables if spec.exploratory == exploratory]
+
     def report_cells(self, table: str) -> list[Cell]:
         """The cells of a table on its seeds."""
         return self.experiments.cells(table, self.report_seeds(table))
 
     def report_seeds(self, table: str) -> list[int]:
-        """A table's own seeds, else the scale's: of sweeps, or of all reports."""
+        """A table's own seeds, else the scale's: of sweeps, or of all reports.
+
+        Exploratory tables look at tuning seeds, which no claim is tested on.
+        """
         spec, seeds = self.experiments.tables[table], self.scale.seeds
+        if spec.exploratory:
+            return seeds.tune
         return spec.seeds or (seeds.sweep if spec.view == "sweep" else None) or seeds.report
 
     def tune_cells(self, task: str) -> list[Cell]:
@@ -165,9 +175,9 @@ class Study:
 
     @cached_property
     def _reported(self) -> dict[tuple[str, str], dict[int, Cell]]:
-        """The cells of all tables by task and variant, and by seed."""
+        """The cells of all tables but the exploratory by task and variant, and by seed."""
         found: dict[tuple[str, str], dict[int, Cell]] = {}
-        for table in self.experiments.tables:
+        for table in self.tables():
             for cell in self.report_cells(table):
                 found.setdefault((cell.task, cell.variant), {})[cell.seed] = cell
         return found

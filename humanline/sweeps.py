@@ -19,7 +19,7 @@ from humanline.statistics import Estimate, difference
 from humanline.study import Study
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
-_COUNTS = ("quartile", "sample_every", "k", "batch_size")
+_COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size")
 
 
 def sweep_table(
@@ -75,6 +75,7 @@ def _settings(cell: Cell) -> dict:
         "data": cell.data,
         "data_from": cell.data_from,
         "quartile": cell.quartile,
+        "groups": cell.groups,
         "sample_every": cell.sample_every,
         "method": _method(cell),
         "k": cell.sync_interval,

@@ -14,6 +14,7 @@ _COLUMNS = {
     "data": ("Data", ""),
     "data_from": ("Data from", ""),
     "quartile": ("Quartile", "d"),
+    "groups": ("Prompts", "d"),
     "sample_every": ("Sampling", "d"),
     "humanline": ("Humanline", ""),
     "method": ("Method", ""),

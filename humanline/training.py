@@ -136,7 +136,7 @@ def _data(study: Study, cell: Cell) -> list[dict]:
         if cell.quartile:
             likelihoods = read_jsonl(study.likelihoods(cell.data_base, cell.base))
             groups = preferences.quartile(groups, likelihoods, cell.quartile)
-        return groups
+        return groups[: cell.groups]
     return read_jsonl(study.data(cell.task, "train"), ("prompt",))
 
 

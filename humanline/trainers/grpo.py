@@ -196,7 +196,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
     def _compute_loss(self, model, inputs):
         if not self._uses_reference:
             return super()._compute_loss(model, inputs)
-        mask = inputs["completion_mask"]
+        mask = _trained_on(inputs)
         policy, entropies = self._token_scores(model, inputs, compute_entropy=True)
         reference = self._reference_scores(inputs)["completion"]
         perceive = self._perception_of_batch()
@@ -209,6 +209,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             epsilon_high=self.epsilon_high,
             beta=self.beta,
             perceive=perceive,
+            weights=inputs.get("importance_sampling_ratio"),  # TRL's, where vLLM samples
         )
         averages = {"entropy": entropies}
         if self.beta:
@@ -237,7 +238,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
 
     def _aggregate(self, losses: Tensor, inputs) -> Tensor:
         """Reduce (B, T) token losses as TRL's `loss_type` says."""
-        mask = inputs["completion_mask"]
+        mask = _trained_on(inputs)
         training = self.model.training
         steps = self.current_gradient_accumulation_steps if training else 1
         match self.loss_type:
@@ -292,6 +293,12 @@ class _OncePerRollout(torch.utils.data.Dataset):
         rows = zip(*columns.values(), strict=True)
         self.last_rows = [dict(zip(columns, row, strict=True)) for row in rows]
         return self.last_rows
+
+
+def _trained_on(inputs: dict) -> Tensor:
+    """(B, T), non-zero on the completion's tokens that the policy, not a tool, has written."""
+    mask = inputs["completion_mask"]
+    return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
 
 
 def _key(prompt) -> str:

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from tiny import GROUP, OBJECTIVES, equal, final_losses, make_trainer, rows, weights
 from transformers import TrainerCallback
+from trl import GRPOTrainer
 
 import humanline
 from humanline.data import preferences
@@ -101,6 +102,35 @@ def first_batch(trainer):
     batch = next(iter(trainer.get_train_dataloader()))
     trainer.model.train()
     return trainer._prepare_inputs(batch)
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dapo", "dr_grpo"])
+def test_tools_tokens_and_vllms_correction_count_as_in_trl(
+    loss_type, model, tokenizer, groups, tmp_path
+):
+    """At the first step policy, old policy and reference are one, and the losses are the same."""
+    trainer = make_trainer(
+        "grpo", model, tokenizer, rows("grpo", groups), tmp_path, loss_type=loss_type, beta=0.0
+    )
+    inputs = first_batch(trainer)
+    trainer.current_gradient_accumulation_steps = 1
+    plain = trainer._compute_loss(trainer.model, inputs)
+    shape = inputs["completion_mask"].shape
+    draws = torch.Generator().manual_seed(0)
+    inputs["tool_mask"] = torch.randint(0, 2, shape, generator=draws)
+    inputs["importance_sampling_ratio"] = torch.rand(shape, generator=draws) + 0.5
+    trainer.use_vllm = trainer.vllm_importance_sampling_correction = True
+    own = trainer._compute_loss(trainer.model, inputs)
+    expected = GRPOTrainer._compute_loss(trainer, trainer.model, inputs)
+    torch.testing.assert_close(own, expected)
+    assert not torch.isclose(own, plain)
+    gradients = []
+    for loss in (own, expected):
+        trainer.model.zero_grad()
+        loss.backward()
+        gradients.append([p.grad.clone() for p in trainer.model.parameters()])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

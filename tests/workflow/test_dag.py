@@ -62,14 +62,14 @@ def test_every_scale_resolves(scale, tmp_path):
     study = load_study(CONFIG / f"{scale}.yaml", CONFIG / "experiments.yaml", tmp_path)
     cells = {
         (cell.task, cell.name): cell
-        for table in study.experiments.tables
+        for table in study.tables()
         for cell in study.report_cells(table)
     }
     trained = [cell for cell in cells.values() if cell.objective != "base"]
     assert counts["train"] == len(trained)
     assert counts["judge"] + counts["grade"] == counts["generate"] == len(cells)
     assert {name for name in counts if name.startswith("table_")} == {
-        f"table_{name}" for name in study.experiments.tables
+        f"table_{name}" for name in study.tables()
     }
 
 
