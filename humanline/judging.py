@@ -84,6 +84,12 @@ def annotate(
         ValueError: if a field is missing or no string, an instruction occurs twice or on one side
             only, generators are mixed, or the judge returns no probability.
     """
+    # alpaca_eval goes through its tables row by row, which Arrow's strings make twice as slow.
+    with pd.option_context("mode.string_storage", "python"):
+        return _annotate(outputs, baseline, judge, work_dir, seed)
+
+
+def _annotate(outputs, baseline, judge: Judge, work_dir: Path, seed: int) -> pd.DataFrame:
     pairs = _pair(_by_instruction(baseline, "baseline"), _by_instruction(outputs, "outputs"))
     annotator = _annotator(judge, work_dir, seed)
     # The template replaces {output_1} also where an instruction happens to contain it. JSON without
