@@ -192,13 +192,13 @@ class TestSchemas:
 
     @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
     def test_every_file_names_its_schema(self, path):
-        name = "experiments" if path.stem == "experiments" else "scale"
+        name = path.stem if path.stem in ("experiments", "claims") else "scale"
         first = path.read_text().splitlines()[0]
         assert first == f"# yaml-language-server: $schema=../schemas/{name}.schema.json"
 
     @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
     def test_every_file_fits_its_schema(self, path):
         jsonschema = pytest.importorskip("jsonschema")  # snakemake brings it
-        name = "experiments" if path.stem == "experiments" else "scale"
+        name = path.stem if path.stem in ("experiments", "claims") else "scale"
         schema = schemas()[f"{name}.schema.json"]
         jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(path.read_text()))

@@ -60,7 +60,7 @@ def start_worker():
     subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
     )
-    os.environ["HUMANLINE_WORKER"] = str(path)
+    os.environ.update(HUMANLINE_WORKER=str(path))
 
 
 def command(arguments):
