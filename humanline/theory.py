@@ -34,11 +34,12 @@ def value(
         Values, in the shape of z.
 
     Raises:
-        ValueError: if alpha or loss_aversion is out of bounds.
+        ValueError: if alpha, loss_aversion, the reference point or an outcome makes no sense.
     """
+    _require("reference_point", reference_point, np.isfinite(reference_point), "finite")
     _require("alpha", alpha, 0 < alpha <= 1, "above 0 and at most 1")
     _require("loss_aversion", loss_aversion, loss_aversion >= 1, "at least 1")
-    gain = np.asarray(z, dtype=float) - reference_point
+    gain = _numbers("z", z) - reference_point
     worth = np.abs(gain) ** alpha
     return np.where(gain >= 0, worth, -loss_aversion * worth)
 
@@ -51,6 +52,9 @@ def capacity(a: ArrayLike, gamma: float) -> np.ndarray:
     Args:
         a: cumulative probabilities in [0, 1], any shape.
         gamma: in (0, 1]. Below about 0.28 the formula is not monotone.
+
+    Returns:
+        Capacities in [0, 1], in the shape of a.
 
     Raises:
         ValueError: if a probability or gamma is out of bounds.
@@ -76,19 +80,22 @@ def decision_weights(
     bad or worse" less that of "worse". Equal outcomes share their weight as their probabilities.
 
     Args:
-        outcomes: (N,).
+        outcomes: (N,), surprisals in nats for instance.
         probabilities: (N,), not negative, with the sum 1.
         reference_point: outcomes from there on are gains.
         gamma_gains, gamma_losses: of `capacity`.
 
     Returns:
-        Weights (N,), not negative. They sum to the capacities of the probabilities of gains and of
-        losses, which is not 1 in general.
+        Weights (N,), not negative where the capacity is monotone. Those of gains sum to the
+        capacity of the probability of a gain and those of losses to that of a loss, together not
+        to 1 in general.
 
     Raises:
-        ValueError: if the probabilities are none, or not as many as the outcomes.
+        ValueError: if the probabilities are none or not as many as the outcomes, or if an outcome,
+            the reference point or a gamma makes no sense.
     """
-    outcomes, p = np.asarray(outcomes, dtype=float), _distribution("probabilities", probabilities)
+    outcomes, p = _numbers("outcomes", outcomes), _distribution("probabilities", probabilities)
+    _require("reference_point", reference_point, np.isfinite(reference_point), "finite")
     _require("outcomes", outcomes.shape, outcomes.shape == p.shape, f"of the shape {p.shape}")
     weights = np.zeros(len(p))
     gains = outcomes >= reference_point
@@ -110,25 +117,51 @@ def _rank_weights(extremeness: np.ndarray, p: np.ndarray, gamma: float) -> np.nd
     return weight[level] * share
 
 
-def subjective_utility(outcomes: ArrayLike, probabilities: ArrayLike, **options) -> float:
-    """The sum of `decision_weights` times `value`, with both functions' default constants.
+def subjective_utility(
+    outcomes: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    reference_point: float = 0.0,
+    alpha: float = ALPHA,
+    loss_aversion: float = LOSS_AVERSION,
+    gamma_gains: float = GAMMA_GAINS,
+    gamma_losses: float = GAMMA_LOSSES,
+) -> float:
+    """What a prospect is worth to a person: the sum of `decision_weights` times `value`.
 
     Args:
-        options: of `decision_weights`.
+        outcomes, probabilities, reference_point, gamma_gains, gamma_losses: of `decision_weights`.
+        alpha, loss_aversion: of `value`.
+
+    Returns:
+        The utility, in units of value. The weights are as they are, not normalised.
+
+    Raises:
+        ValueError: as these two do.
     """
-    weights = decision_weights(outcomes, probabilities, **options)
-    reference_point = options.get("reference_point", 0.0)
-    return float(weights @ value(outcomes, reference_point=reference_point))
+    weights = decision_weights(
+        outcomes,
+        probabilities,
+        reference_point=reference_point,
+        gamma_gains=gamma_gains,
+        gamma_losses=gamma_losses,
+    )
+    worth = value(
+        outcomes, reference_point=reference_point, alpha=alpha, loss_aversion=loss_aversion
+    )
+    return float(weights @ worth)
 
 
 def utility_bound(perceived: ArrayLike, sampled: ArrayLike, largest_value: float) -> float:
     """How far the utility under Q can be from the subjective one (Proposition 3.4).
 
-    If sqrt(KL(omega || Q)) <= delta / (sqrt(2) ||v||_inf), the two differ by delta at most; this
-    is the smallest such delta, sqrt(2 KL(omega || Q)) ||v||_inf.
+    If sqrt(KL(omega || Q)) <= delta / (sqrt(2) ||v||_inf), the expectations of v under omega and
+    under Q differ by delta at most; this is the smallest such delta, sqrt(2 KL(omega || Q))
+    ||v||_inf. It is Pinsker's inequality, so omega must be a distribution: decision weights have
+    to be divided by their sum, and so has `subjective_utility`.
 
     Args:
-        perceived: omega, a distribution (N,); decision weights divided by their sum.
+        perceived: omega, a distribution (N,).
         sampled: Q, a distribution (N,) over the same outcomes.
         largest_value: ||v||_inf, the largest absolute value of an outcome.
 
@@ -136,11 +169,12 @@ def utility_bound(perceived: ArrayLike, sampled: ArrayLike, largest_value: float
         delta, in units of value; infinite where Q leaves out what omega has.
 
     Raises:
-        ValueError: if either is no distribution, they differ in shape, or the value is negative.
+        ValueError: if either is no distribution, they differ in shape, or the value is negative or
+            infinite.
     """
     omega, q = _distribution("perceived", perceived), _distribution("sampled", sampled)
     _require("sampled", q.shape, q.shape == omega.shape, f"of the shape {omega.shape}")
-    _require("largest_value", largest_value, largest_value >= 0, "at least 0")
+    _require("largest_value", largest_value, 0 <= largest_value < np.inf, "finite, at least 0")
     has_mass = omega > 0
     if (q[has_mass] == 0).any():
         return float("inf")
@@ -167,22 +201,31 @@ def acceptance_probability(
     Args:
         log_ratio: log pi_theta - log pi_ref, any shape, in nats.
         log_eps_p, log_eps_r: mean bounds, in nats; None: that side rejects nothing.
-        gamma_p, gamma_r: concentration of the draws, above 0.
+        gamma_p, gamma_r: concentration of the draws, above 0; infinite ones draw the means, and
+            this is `clipping_acceptance`.
 
     Returns:
         Probabilities, in the shape of log_ratio.
 
     Raises:
-        ValueError: if a gamma is not positive.
+        ValueError: if a gamma is not positive, a log-ratio is nan, or a bound is not as
+            `perception.Clipping` wants it.
     """
-    log_ratio = np.asarray(log_ratio, dtype=float)
+    log_ratio = _numbers("log_ratio", log_ratio)
+    low, high = _interval(log_eps_p, log_eps_r)
     log_p = np.zeros_like(log_ratio)
-    sides = ((log_eps_p, gamma_p, log_ratio, "p"), (log_eps_r, gamma_r, -log_ratio, "r"))
-    for bound, gamma, side, name in sides:
-        _require(f"gamma_{name}", gamma, gamma > 0, "above 0")
-        if bound is not None:
-            log_m = -abs(bound) + np.log1p(1 / gamma)  # the mean of Beta(g, 1) is g / (g + 1)
-            log_p = log_p + gamma * np.minimum(0.0, side - log_m)
+    for name, bound, gamma, side in (
+        ("gamma_p", low, gamma_p, log_ratio),
+        ("gamma_r", -high, gamma_r, -log_ratio),
+    ):
+        _require(name, gamma, gamma > 0, "above 0")
+        if bound > -np.inf:
+            log_m = bound + np.log1p(1 / gamma)  # the mean of Beta(g, 1) is g / (g + 1)
+            below = side < log_m
+            # Only there, as infinite gammas times nothing are not nothing.
+            log_p = log_p + np.multiply(
+                gamma, side - log_m, out=np.zeros_like(log_ratio), where=below
+            )
     return np.exp(log_p)
 
 
@@ -191,12 +234,21 @@ def clipping_acceptance(
 ) -> np.ndarray:
     """Whether humanline clipping lets a token pass a gradient: 1 within the bounds, else 0.
 
-    It is the limit of `acceptance_probability` for large gammas, at the bounds aside
-    (Theorem 4.3).
+    It is what `acceptance_probability` approaches as the gammas grow, everywhere but at the bounds
+    themselves (Theorem 4.3); there the chance approaches 1/e.
+
+    Args:
+        log_ratio: log pi_theta - log pi_ref, any shape, in nats.
+        log_eps_p, log_eps_r: bounds, in nats; None: that side is unbounded.
+
+    Returns:
+        Zeros and ones, in the shape of log_ratio.
+
+    Raises:
+        ValueError: if a log-ratio is nan, or a bound is not as `perception.Clipping` wants it.
     """
-    log_ratio = np.asarray(log_ratio, dtype=float)
-    low = -np.inf if log_eps_p is None else log_eps_p
-    high = np.inf if log_eps_r is None else log_eps_r
+    log_ratio = _numbers("log_ratio", log_ratio)
+    low, high = _interval(log_eps_p, log_eps_r)
     return ((log_ratio >= low) & (log_ratio <= high)).astype(float)
 
 
@@ -221,20 +273,20 @@ def implied_capacity(
         Implied capacities (K,), from 0 to 1 and never falling.
 
     Raises:
-        ValueError: if a sample is empty, a probability is out of bounds or the part is neither.
+        ValueError: if a sample is empty or has nan, a probability is out of bounds or the part is
+            neither.
     """
-    policy, source = np.asarray(policy, dtype=float), np.asarray(source, dtype=float)
+    policy, source = _sample("policy", policy), _sample("source", source)
     a = np.asarray(a, dtype=float)
-    for name, sample in (("policy", policy), ("source", source)):
-        _require(name, sample.shape, sample.ndim == 1 and sample.size > 0, "a sample (N,)")
     _require("a", a, ((a >= 0) & (a <= 1)).all(), "within [0, 1]")
     _require("part", part, part in ("gains", "losses"), "gains or losses")
     sign = -1.0 if part == "gains" else 1.0
-    ordered = np.sort(sign * policy)
-    # Both are read off where the policy's steps are, so that its own sample gives the identity.
-    reached = np.searchsorted(np.sort(sign * source), ordered, side="right") / source.size
-    steps = np.arange(1, policy.size + 1) / policy.size
-    return np.interp(a, [0.0, *steps], [0.0, *reached[:-1], 1.0])
+    # Both distributions are read off at the policy's own outcomes, equal ones once, and joined by
+    # straight lines, so that the policy's own sample gives the identity whatever its ties.
+    outcomes, counts = np.unique(sign * policy, return_counts=True)
+    under_policy = np.cumsum(counts) / policy.size
+    under_source = np.searchsorted(np.sort(sign * source), outcomes, side="right") / source.size
+    return np.interp(a, [0.0, *under_policy], [0.0, *under_source[:-1], 1.0])
 
 
 def capacity_distance(implied: ArrayLike, a: ArrayLike, gamma: float) -> float:
@@ -244,8 +296,45 @@ def capacity_distance(implied: ArrayLike, a: ArrayLike, gamma: float) -> float:
         implied: capacities (K,) at a.
         a: an increasing grid (K,) from 0 to 1.
         gamma: of the human curve.
+
+    Returns:
+        The mean absolute (L1) distance, as the grid is one long: by how much a cumulative
+        probability is off from what people feel, on average. At most 1.
+
+    Raises:
+        ValueError: if the grid is not as above, gamma is out of bounds, or the capacities are not
+            as many.
     """
-    return float(np.trapezoid(np.abs(np.asarray(implied) - capacity(a, gamma)), a))
+    implied, a = _numbers("implied", implied), np.asarray(a, dtype=float)
+    is_grid = a.ndim == 1 and a.size > 1 and (np.diff(a) > 0).all() and a[0] == 0 and a[-1] == 1
+    _require("a", a, is_grid, "an increasing grid (K,) from 0 to 1")
+    _require("implied", implied.shape, implied.shape == a.shape, f"of the shape {a.shape}")
+    return float(np.trapezoid(np.abs(implied - capacity(a, gamma)), a))
+
+
+def _interval(log_eps_p: float | None, log_eps_r: float | None) -> tuple[float, float]:
+    """The bounds as numbers, refused where `perception.Clipping` refuses them."""
+    for name, bound in (("log_eps_p", log_eps_p), ("log_eps_r", log_eps_r)):
+        is_bound = bound is None or np.isfinite(bound)
+        _require(name, bound, is_bound, "finite, or None for no bound")
+    low = -np.inf if log_eps_p is None else log_eps_p
+    high = np.inf if log_eps_r is None else log_eps_r
+    _require("log_eps_p", low, low <= 0, "at most 0")
+    _require("log_eps_r", high, high >= 0, "at least 0")
+    _require("log_eps_p", low, low < high, f"less than log_eps_r, {high}")
+    return low, high
+
+
+def _sample(name: str, sample: ArrayLike) -> np.ndarray:
+    sample = _numbers(name, sample)
+    _require(name, sample.shape, sample.ndim == 1 and sample.size > 0, "a sample (N,)")
+    return sample
+
+
+def _numbers(name: str, numbers: ArrayLike) -> np.ndarray:
+    numbers = np.asarray(numbers, dtype=float)
+    _require(name, numbers, not np.isnan(numbers).any(), "without nan")
+    return numbers
 
 
 def _distribution(name: str, probabilities: ArrayLike) -> np.ndarray:
