@@ -19,6 +19,8 @@ from humanline.theory import (
 )
 
 _GRID = np.linspace(0, 1, 101)
+# Finer towards both ends, where the capacity function is steep.
+_STEEP_GRID = np.sin(np.linspace(0, np.pi / 2, 101)) ** 2
 _GAMMAS = (0.4, GAMMA_GAINS, GAMMA_LOSSES, 0.85, 1.0)
 _CONCENTRATIONS = (1, 10, 100)
 _HUMAN = {"gains": GAMMA_GAINS, "losses": GAMMA_LOSSES}
@@ -51,8 +53,9 @@ def _bounds(study: Study) -> tuple[float, float]:
 
 def capacity_frame(gammas: Sequence[float]) -> pd.DataFrame:
     """The human capacity function: columns gamma, a, capacity."""
+    a = _STEEP_GRID
     return pd.concat(
-        [pd.DataFrame({"gamma": g, "a": _GRID, "capacity": capacity(_GRID, g)}) for g in gammas],
+        [pd.DataFrame({"gamma": g, "a": a, "capacity": capacity(a, g)}) for g in gammas],
         ignore_index=True,
     )
 

@@ -10,6 +10,9 @@ import pandas as pd
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX"
 _DASHES = ("-", "--", "-.", ":")
+# What the other curves of a figure are compared with.
+_AIM = {"color": "black", "linewidth": 2.5}
+_PARTS = {"gains": "gains, from the best down", "losses": "losses, from the worst up"}
 
 
 def plot_learning_curves(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
@@ -56,49 +59,68 @@ def plot_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
     axes.set_title("Capacity: how large a cumulative probability feels")
     axes.set_xlabel("cumulative probability a")
     axes.set_ylabel("capacity")
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left", frameon=False)
     _finish(figure, path)
 
 
 def plot_perceived_weight(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
     """Plot `figures.perceived_weight_frame`; its bounds are the scale's."""
     figure, (axes,) = _figure(1)
-    groups = frame.groupby("perception", sort=False)
-    for style, (name, rows) in zip(_styles(), groups, strict=False):
+    groups = dict(iter(frame.groupby("perception", sort=False)))
+    # First and thick, so that the curves which come close to it stay in sight on top of it.
+    limit = groups.pop("clipping", frame.iloc[:0])
+    axes.plot(limit["log_ratio"], limit["weight"], label="clipping", **_AIM)
+    for style, (name, rows) in zip(_styles(), groups.items(), strict=False):
         axes.plot(rows["log_ratio"], rows["weight"], label=name, **style)
     axes.set_title(f"Perceived weight of a token. Scale: {scale}")
     axes.set_xlabel("log-ratio of policy and reference, nats")
     axes.set_ylabel("chance of passing a gradient")
+    axes.legend(loc="upper right", frameon=False, fontsize="small")
     _finish(figure, path)
 
 
 def plot_implied_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
     """Plot `figures.implied_capacity_frame`: means over seeds, and their range."""
-    parts = list(frame["part"].unique())
-    figure, panels = _figure(len(parts))
+    parts, seeds = list(frame["part"].unique()), frame["seed"].nunique()
+    figure, panels = _figure(len(parts), height=7)
     for axes, part in zip(panels, parts, strict=True):
         rows = frame[frame["part"] == part]
         human = rows.drop_duplicates("a")
-        axes.plot(human["a"], human["human"], color="black", linewidth=2.5, label="human")
+        axes.plot(human["a"], human["human"], label="human", **_AIM)
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, label="the policy itself")
         for style, (name, own) in zip(_styles(), rows.groupby("source", sort=False), strict=False):
-            curve = own.groupby("a")["implied"]
-            distances = own.groupby("seed")["distance"].first()
-            label = f"{name}: {distances.mean():.3f} [{distances.min():.3f}, {distances.max():.3f}]"
-            axes.plot(curve.mean().index, curve.mean(), label=label, **style)
-            axes.fill_between(
-                curve.mean().index, curve.min(), curve.max(), color=style["color"], alpha=0.15
-            )
-        axes.set_title(part)
+            curves = own.pivot(index="a", columns="seed", values="implied")
+            mean, low, high = curves.mean(axis=1), curves.min(axis=1), curves.max(axis=1)
+            axes.plot(mean.index, mean, label=_with_distance(name, own), **style)
+            axes.fill_between(mean.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        axes.set_title(_PARTS.get(part, part))
         axes.set_xlabel("cumulative probability a under the policy")
-        axes.legend(frameon=False, fontsize="small", title="distance to human [range of seeds]")
+        # Below the axes, as curves may run through every corner.
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.12),
+            frameon=False,
+            fontsize="small",
+            title="distance to human" + (" [range of seeds]" if seeds > 1 else ""),
+        )
     panels[0].set_ylabel("implied capacity")
-    figure.suptitle(f"Capacity that sources of data imply. Scale: {scale}")
-    _finish(figure, path, legend=False)
+    figure.suptitle(f"Capacity that sources of data imply. Scale: {scale}. Seeds: {seeds}")
+    _finish(figure, path)
 
 
-def _figure(columns: int):
+def _with_distance(name: str, rows: pd.DataFrame) -> str:
+    """A source's label, with the distances of its seeds."""
+    distances = rows.groupby("seed")["distance"].first()
+    if len(distances) == 1:
+        return f"{name}: {distances.iloc[0]:.3f}"
+    return f"{name}: {distances.mean():.3f} [{distances.min():.3f}, {distances.max():.3f}]"
+
+
+def _figure(columns: int, height: float = 4.5):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.5 + 5 * columns, 4.5), layout="constrained")
+    figure = Figure(figsize=(1.5 + 5 * columns, height), layout="constrained")
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
@@ -111,12 +133,10 @@ def _styles():
         }
 
 
-def _finish(figure, path: Path, *, legend: bool = True) -> None:
+def _finish(figure, path: Path) -> None:
     for axes in figure.axes:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    if legend:
-        figure.legend(loc="outside lower left", frameon=False)
     _save(figure, path)
 
 

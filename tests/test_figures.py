@@ -6,6 +6,7 @@ import pytest
 
 from humanline.figures import capacity_frame, implied_capacity_frame, perceived_weight_frame
 from humanline.plots import plot_capacity, plot_implied_capacity, plot_perceived_weight
+from humanline.theory import capacity
 
 
 def surprisals(better: float = 1.0) -> dict[int, pd.DataFrame]:
@@ -77,3 +78,29 @@ def test_a_figure_is_the_same_for_the_same_data(plot, frame, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a.svg", "b.svg"}
     plot(frame().iloc[: len(frame()) // 2], tmp_path / "c.svg", scale="smoke")
     assert (tmp_path / "c.svg").read_bytes() != first
+
+
+def test_the_capacity_frame_has_every_gammas_curve_from_0_to_1():
+    frame = capacity_frame((0.61, 1.0))
+    assert list(frame["gamma"].unique()) == [0.61, 1.0]
+    for gamma, rows in frame.groupby("gamma"):
+        assert rows["a"].iloc[0] == 0 and rows["a"].iloc[-1] == 1
+        assert rows["a"].is_monotonic_increasing
+        assert rows["capacity"].to_numpy() == pytest.approx(capacity(rows["a"], gamma))
+    # The steepest curve shows in the picture as it is, not as a chord.
+    steps = capacity_frame((0.4,))["capacity"].diff().max()
+    assert steps < 0.1
+
+
+def test_the_legend_tells_distances_and_their_range_over_seeds(tmp_path):
+    frame = implied_capacity_frame(surprisals())
+    plot_implied_capacity(frame, tmp_path / "two.svg", scale="smoke")
+    plot_implied_capacity(frame[frame["seed"] == 1], tmp_path / "one.svg", scale="smoke")
+    two, one = ((tmp_path / name).read_text() for name in ("two.svg", "one.svg"))
+    for (_, name), rows in frame.groupby(["part", "source"]):
+        by_seed = rows.groupby("seed")["distance"].first()
+        low, high = by_seed.min(), by_seed.max()
+        label = f"{name}: {by_seed.mean():.3f} [{low:.3f}, {high:.3f}]"
+        assert f"<!-- {label} -->" in two
+        assert f"<!-- {name}: {by_seed[1]:.3f} -->" in one
+    assert "<!-- human -->" in two and "<!-- the policy itself -->" in two
