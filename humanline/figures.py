@@ -89,8 +89,9 @@ def implied_capacity_frame(surprisals: dict[int, pd.DataFrame]) -> pd.DataFrame:
         surprisals: by seed, columns source and surprisal; the source 'policy' is the policy.
 
     Returns:
-        Columns part (gains or losses), source, seed, a, implied, human, distance: the area between
-        the source's curve of that seed and the human curve.
+        Columns part (gains or losses), source, seed, a, implied, human, distance: the mean
+        distance between the source's curve of that seed and the human curve. Implied is nan beyond
+        the share of that seed's policy's outputs that are gains, or losses.
     """
     frames = []
     for seed, frame in surprisals.items():

@@ -81,7 +81,10 @@ def plot_perceived_weight(frame: pd.DataFrame, path: Path, *, scale: str) -> Non
 
 
 def plot_implied_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
-    """Plot `figures.implied_capacity_frame`: means over seeds, and their range."""
+    """Plot `figures.implied_capacity_frame`: means over seeds, and their range.
+
+    A curve goes as far as every seed has gains, or losses.
+    """
     parts, seeds = list(frame["part"].unique()), frame["seed"].nunique()
     figure, panels = _figure(len(parts), height=7)
     for axes, part in zip(panels, parts, strict=True):
@@ -90,7 +93,7 @@ def plot_implied_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> Non
         axes.plot(human["a"], human["human"], label="human", **_AIM)
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, label="the policy itself")
         for style, (name, own) in zip(_styles(), rows.groupby("source", sort=False), strict=False):
-            curves = own.pivot(index="a", columns="seed", values="implied")
+            curves = own.pivot(index="a", columns="seed", values="implied").dropna()
             mean, low, high = curves.mean(axis=1), curves.min(axis=1), curves.max(axis=1)
             axes.plot(mean.index, mean, label=_with_distance(name, own), **style)
             axes.fill_between(mean.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
@@ -111,7 +114,9 @@ def plot_implied_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> Non
 
 def _with_distance(name: str, rows: pd.DataFrame) -> str:
     """A source's label, with the distances of its seeds."""
-    distances = rows.groupby("seed")["distance"].first()
+    distances = rows.groupby("seed")["distance"].first().dropna()
+    if distances.empty:
+        return f"{name}: none"
     if len(distances) == 1:
         return f"{name}: {distances.iloc[0]:.3f}"
     return f"{name}: {distances.mean():.3f} [{distances.min():.3f}, {distances.max():.3f}]"

@@ -253,63 +253,83 @@ def clipping_acceptance(
 
 
 def implied_capacity(
-    policy: ArrayLike, source: ArrayLike, a: ArrayLike, *, part: str
+    policy: ArrayLike,
+    source: ArrayLike,
+    a: ArrayLike,
+    *,
+    part: str,
+    reference_point: float = 0.0,
 ) -> np.ndarray:
     """The capacity function that a source of data implies: how often it shows what is how likely.
 
     People feel a cumulative probability a as capacity(a). A source of data shows the outcomes that
     the policy would produce with cumulative probability a with another frequency, its own: that of
-    outcomes as extreme as the policy's a-quantile. Data from the policy itself imply the identity.
-    The construction follows from the paper's idea; its text was not at hand.
+    outcomes as extreme as the policy's a-quantile, F_source(F_policy^-1(a)). As in prospect theory,
+    gains are cumulated from the best down and losses from the worst up, each as far as the
+    reference point.
+
+    The construction is ours, as the paper's text was not at hand. It is the natural one in that
+    data from the policy itself imply the identity, data whose outcomes are distributed as people
+    perceive the policy's imply the human curve, and only the order of outcomes counts.
 
     Args:
         policy: surprisals of the policy's own outputs (N,), nats.
         source: surprisals of the source's outputs (M,), under the same policy and reference.
         a: cumulative probabilities (K,) in [0, 1].
-        part: ``gains``: from the most likely gain of the policy over its reference downwards;
-            ``losses``: from the greatest loss upwards.
+        part: ``gains``: surprisals from the reference point on; ``losses``: those below it.
+        reference_point: of `value`, nats.
 
     Returns:
-        Implied capacities (K,), from 0 to 1 and never falling.
+        Implied capacities (K,), from 0 and never falling. They are nan beyond the share of the
+        policy's outputs that are gains, or losses: there are no more of them to perceive.
 
     Raises:
-        ValueError: if a sample is empty or has nan, a probability is out of bounds or the part is
-            neither.
+        ValueError: if a sample is empty or has nan, a probability is out of bounds, the reference
+            point is not finite or the part is neither.
     """
     policy, source = _sample("policy", policy), _sample("source", source)
     a = np.asarray(a, dtype=float)
     _require("a", a, ((a >= 0) & (a <= 1)).all(), "within [0, 1]")
     _require("part", part, part in ("gains", "losses"), "gains or losses")
+    _require("reference_point", reference_point, np.isfinite(reference_point), "finite")
     sign = -1.0 if part == "gains" else 1.0
     # Both distributions are read off at the policy's own outcomes, equal ones once, and joined by
     # straight lines, so that the policy's own sample gives the identity whatever its ties.
     outcomes, counts = np.unique(sign * policy, return_counts=True)
     under_policy = np.cumsum(counts) / policy.size
     under_source = np.searchsorted(np.sort(sign * source), outcomes, side="right") / source.size
-    return np.interp(a, [0.0, *under_policy], [0.0, *under_source[:-1], 1.0])
+    implied = np.interp(a, [0.0, *under_policy], [0.0, *under_source[:-1], 1.0])
+    gains = np.mean(policy >= reference_point)
+    share = gains if part == "gains" else 1 - gains
+    # A grid's 0.3 need not be the quotient 3 / 10.
+    return np.where(a <= share + 1e-12, implied, np.nan)
 
 
 def capacity_distance(implied: ArrayLike, a: ArrayLike, gamma: float) -> float:
-    """The area between an implied capacity and the human one: 0 if a source shows what people feel.
+    """How far an implied capacity is from the human one: 0 if a source shows what people feel.
 
     Args:
-        implied: capacities (K,) at a.
-        a: an increasing grid (K,) from 0 to 1.
+        implied: capacities (K,) at a, nan where there are none, as of `implied_capacity`.
+        a: an increasing grid (K,) in [0, 1].
         gamma: of the human curve.
 
     Returns:
-        The mean absolute (L1) distance, as the grid is one long: by how much a cumulative
-        probability is off from what people feel, on average. At most 1.
+        The mean absolute (L1) distance over the part of the grid that has capacities: by how much
+        a cumulative probability is off from what people feel, on average. At most 1; nan if fewer
+        than two points of the grid have one.
 
     Raises:
         ValueError: if the grid is not as above, gamma is out of bounds, or the capacities are not
             as many.
     """
-    implied, a = _numbers("implied", implied), np.asarray(a, dtype=float)
-    is_grid = a.ndim == 1 and a.size > 1 and (np.diff(a) > 0).all() and a[0] == 0 and a[-1] == 1
-    _require("a", a, is_grid, "an increasing grid (K,) from 0 to 1")
+    implied, a = np.asarray(implied, dtype=float), np.asarray(a, dtype=float)
+    is_grid = a.ndim == 1 and (np.diff(a) > 0).all() and ((a >= 0) & (a <= 1)).all()
+    _require("a", a, is_grid, "an increasing grid (K,) within [0, 1]")
     _require("implied", implied.shape, implied.shape == a.shape, f"of the shape {a.shape}")
-    return float(np.trapezoid(np.abs(implied - capacity(a, gamma)), a))
+    off, known = np.abs(implied - capacity(a, gamma)), ~np.isnan(implied)
+    if known.sum() < 2:
+        return float("nan")
+    return float(np.trapezoid(off[known], a[known]) / np.ptp(a[known]))
 
 
 def _interval(log_eps_p: float | None, log_eps_r: float | None) -> tuple[float, float]:

@@ -27,9 +27,10 @@ def test_the_policys_other_draws_imply_the_identity_and_a_better_model_more_gain
     assert list(frame["source"].unique()) == ["on-policy", "better"]
     assert list(frame["seed"].unique()) == [1, 2]
     own = frame[(frame["source"] == "on-policy") & (frame["part"] == "gains")]
-    assert own["implied"].to_numpy() == pytest.approx(own["a"].to_numpy(), abs=0.1)
+    assert own["implied"].notna().sum() > 80  # about half of the two seeds' grids
+    assert (own["implied"] - own["a"]).abs().max() < 0.1
     better = frame[(frame["source"] == "better") & (frame["part"] == "gains")]
-    middle = better[better["a"].between(0.2, 0.8)]
+    middle = better[better["a"].between(0.2, 0.4)]
     assert (middle["implied"] > middle["a"] + 0.1).all()
 
 
@@ -38,8 +39,9 @@ def test_a_distance_is_of_its_own_seed_source_and_part():
     groups = frame.groupby(["part", "source", "seed"])
     assert (groups["distance"].nunique() == 1).all()
     for _, rows in groups:
-        area = np.trapezoid(np.abs(rows["implied"] - rows["human"]), rows["a"])
-        assert rows["distance"].iloc[0] == pytest.approx(area)
+        known = rows.dropna()
+        area = np.trapezoid(np.abs(known["implied"] - known["human"]), known["a"])
+        assert rows["distance"].iloc[0] == pytest.approx(area / known["a"].max())
 
 
 def test_a_tokens_weight_is_one_between_the_bounds_and_falls_outside():
@@ -104,3 +106,12 @@ def test_the_legend_tells_distances_and_their_range_over_seeds(tmp_path):
         assert f"<!-- {label} -->" in two
         assert f"<!-- {name}: {by_seed[1]:.3f} -->" in one
     assert "<!-- human -->" in two and "<!-- the policy itself -->" in two
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_policy_may_have_no_losses(tmp_path):
+    frames = surprisals()
+    for frame in frames.values():
+        frame["surprisal"] = frame["surprisal"].abs()
+    plot_implied_capacity(implied_capacity_frame(frames), tmp_path / "gains.svg", scale="smoke")
+    assert "<!-- on-policy: none -->" in (tmp_path / "gains.svg").read_text()
