@@ -112,15 +112,16 @@ class PolicyReference:
         self._policy = policy
         self._snapshot: dict[str, Tensor] | None = None
         self._is_policy = True
+        self._is_lent = False  # with the snapshot's weights in place
 
     @contextmanager
     def scoring(self) -> Iterator[torch.nn.Module]:
-        """Lend the policy with the reference's weights.
+        """Lend the policy with the reference's weights; within itself, as it is.
 
         Raises:
             RuntimeError: if the policy has moved on and no snapshot was kept.
         """
-        if self._is_policy:
+        if self._is_policy or self._is_lent:
             yield self._policy
             return
         if self._snapshot is None:
@@ -130,9 +131,11 @@ class PolicyReference:
                 "reference='model'"
             )
         self._swap()
+        self._is_lent = True
         try:
             yield self._policy
         finally:
+            self._is_lent = False
             self._swap()
 
     def sync(self) -> None:
@@ -180,10 +183,21 @@ def copy_weights(source: torch.nn.Module, target: torch.nn.Module, alpha: float 
     Raises:
         ValueError: if the two models are not of the same architecture.
     """
-    ours, theirs = _weights(target), _weights(source)
-    if {n: t.shape for n, t in ours.items()} != {n: t.shape for n, t in theirs.items()}:
-        raise ValueError("the reference must have the architecture of the policy")
-    _blend(theirs, ours, alpha)
+    require_same_architecture(source, target)
+    _blend(_weights(source), _weights(target), alpha)
+
+
+def require_same_architecture(policy: torch.nn.Module, reference: torch.nn.Module) -> None:
+    """Raise a ValueError unless the reference can take the policy's weights."""
+    ours, theirs = (
+        {name: tensor.shape for name, tensor in _weights(model).items()}
+        for model in (policy, reference)
+    )
+    if ours != theirs:
+        raise ValueError(
+            "the reference must have the architecture of the policy, whose weights it takes at a "
+            "sync, PEFT's wrapping included; leave ref_model out, or set sync_interval=None"
+        )
 
 
 @torch.no_grad()
@@ -228,15 +242,18 @@ def save_reference(state: dict[str, Tensor], checkpoint: Path, rank: int | None 
     """Save a reference's `state` beside a checkpoint of the policy; `rank` numbers shards."""
     from safetensors.torch import save_file
 
-    save_file(state, checkpoint / _file(rank))
+    save_file(state, reference_file(checkpoint, rank))
 
 
 def load_reference(checkpoint: Path, rank: int | None = None) -> dict[str, Tensor]:
     """Load what `save_reference` saved."""
     from safetensors.torch import load_file
 
-    return load_file(checkpoint / _file(rank))
+    return load_file(reference_file(checkpoint, rank))
 
 
-def _file(rank: int | None) -> str:
-    return "reference.safetensors" if rank is None else f"reference-{rank}.safetensors"
+def reference_file(checkpoint: Path, rank: int | None = None) -> Path:
+    """Where a checkpoint's reference lies, or a shard of it."""
+    return checkpoint / (
+        "reference.safetensors" if rank is None else f"reference-{rank}.safetensors"
+    )

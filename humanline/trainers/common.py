@@ -18,6 +18,8 @@ from humanline.reference import (
     ModelReference,
     PolicyReference,
     load_reference,
+    reference_file,
+    require_same_architecture,
     save_reference,
 )
 from humanline.trainers.lookahead import Lookahead
@@ -45,7 +47,8 @@ class HumanlineTrainer:
         """Call at the end of `__init__`."""
         args = self.args
         self.perceive = args.make_perceive()
-        self._drawn = (-1, 0)  # the step of the last draw of a random perception, and its number
+        # In training and in evaluation: the step of a random perception's last draw, its number.
+        self._drawn = {True: (-1, 0), False: (-1, 0)}
         self.forget_what_is_ahead()
         if args.humanline:
             self._refuse_unsupported_models()
@@ -72,12 +75,15 @@ class HumanlineTrainer:
             return ModelReference(self.model, self.ref_model) if self.ref_model else None
         if given is not None:
             kind = "model"
+            if args.humanline and args.sync_interval:
+                require_same_architecture(self.model, self.ref_model)
         elif kind == "cached" and not (args.humanline and args.sync_interval):
             # A reference that stays behind for good has to be kept.
             kind = "adapter" if is_peft else "model"
+        if is_peft and kind != "adapter" and AdapterReference.NAME in self.model.peft_config:
+            # TRL's, and not needed: a Trainer that resumes would load it and nothing else.
+            self.model.delete_adapter(AdapterReference.NAME)
         if kind == "cached":
-            if is_peft and AdapterReference.NAME in self.model.peft_config:  # TRL's: not needed
-                self.model.delete_adapter(AdapterReference.NAME)
             return PolicyReference(self.model)
         if self.is_deepspeed_enabled and args.humanline and args.sync_interval:
             raise ValueError(
@@ -130,10 +136,17 @@ class HumanlineTrainer:
         """What to perceive a batch with; a random one is seeded by run, step, batch and process."""
         if not isinstance(self.perceive, Rejection):
             return self.perceive
-        step, number = self.state.global_step, self._drawn[1] + 1
-        self._drawn = (step, number if self._drawn[0] == step else 0)
-        seed = [self.args.seed, *self._drawn, self.accelerator.process_index]
-        return self.perceive.drawn(seed, self.accelerator.device)
+        step, is_training = self.state.global_step, self.model.training
+        before, number = self._drawn[is_training]
+        self._drawn[is_training] = (step, number + 1 if before == step else 0)
+        seed = [self.args.seed, *self._drawn[is_training], self.accelerator.process_index]
+        return self.perceive.drawn([*seed, is_training], self.accelerator.device)
+
+    @torch.no_grad()
+    def _plain_outputs(self, model, inputs):
+        """The policy's logits of a batch, for `compute_metrics`: the fused head makes none."""
+        names = ("input_ids", "attention_mask")
+        return model(**{name: inputs[name] for name in names}, use_cache=False)
 
     def _steps_since_sync(self) -> int:
         """Updates that the policy is ahead of the reference; a sync before one leaves it ahead."""
@@ -171,15 +184,22 @@ class HumanlineTrainer:
                 is_total = name == "num_tokens"  # of which the last counts, not the mean
                 metrics[name] = values if is_total else metrics[name] + values
             return batch
-        return self._prepare_batch(inputs)
+        batch = self._prepare_batch(inputs)
+        if self.model.training and self._keeps_cache:
+            # It could not be foreseen. Later its loss would hold the weights that are swapped.
+            batch = batch | {_SCORES: self._reference_scores(batch)}
+        return batch
 
     def _prepare_batch(self, inputs) -> dict:
         """What TRL makes of what the dataloader gives: a batch on the device."""
         return super()._prepare_inputs(inputs)
 
     def _is_next_known(self) -> bool:
-        """Whether the next batch to prepare can be prepared before the step that trains on it."""
-        return True
+        """Whether the next batch to prepare can be prepared before the step that trains on it.
+
+        Without a length it is not known which batches a step at the end of an epoch will have.
+        """
+        return self._lookahead.has_length
 
     def score_ahead(self) -> None:
         """At the beginning of a step, score all that has the policy for its reference now.
@@ -192,22 +212,32 @@ class HumanlineTrainer:
         if self.args.sync_after_update and step and step % interval == 0:
             self.reference.sync()
         is_complete = self._score_until(self._last_of_window(step))
-        if not self.args.sync_after_update and (step + 1) % interval == 0:
+        is_due = not self.args.sync_after_update and (step + 1) % interval == 0
+        if is_due and self._lookahead.has_length:  # else this step may have more batches
             self.reference.sync()
             is_complete = self._score_until(self._last_of_window(step + 1))
         if not is_complete or self._may_evaluate_soon():
             self.reference.keep_snapshot()
 
+    def sync_now(self) -> None:
+        """Sync at the moment that the method says, unless it was foreseen."""
+        if not self._keeps_cache:
+            self.reference.sync(self.args.sync_alpha)
+        elif not self._lookahead.has_length and not self.args.sync_after_update:
+            self.reference.sync()
+            self.reference.keep_snapshot()
+
     def _may_evaluate_soon(self) -> bool:
         """Whether the reference may be asked to score other batches before the next sync."""
+        end = self.state.global_step + self.args.sync_interval
+        if end >= self.state.max_steps:  # there is none, and after training one may evaluate
+            return True
         if self.eval_dataset is None:
             return False
         if self.args.eval_strategy != "steps":  # by epochs, or by hand
             return True
-        end = self.state.global_step + self.args.sync_interval
         soon = range(self.state.global_step + 1, end + 1)
-        is_last = end >= self.state.max_steps
-        return is_last or any(step % self.state.eval_steps == 0 for step in soon)
+        return any(step % self.state.eval_steps == 0 for step in soon)
 
     def _last_of_window(self, step: int) -> int:
         """The last step that has the same reference as `step`."""
@@ -223,21 +253,27 @@ class HumanlineTrainer:
             if is_ahead and not self._is_next_known():
                 return False
             raw = self._lookahead.peek(step - present - 1) if is_ahead else self._present
+            prepared = []
             for batch in raw[index:]:
                 if is_ahead and not self._is_next_known():
-                    return False
-                self._ahead.append(self._scored(batch))
-                index += 1
+                    break
+                prepared.append(self._prepared(batch))
+            with self.reference.scoring():  # once, for weights may have to be swapped
+                for batch in prepared:
+                    self._ahead.append(batch | {_SCORES: self._reference_scores(batch)})
+            index += len(prepared)
+            if index < len(raw):
                 self._next_unscored = (step, index)
+                return False
             self._next_unscored, index = (step + 1, 0), 0
         return True
 
-    def _scored(self, batch) -> dict:
-        """A prepared batch with the reference's scores, and the metrics of preparing it."""
+    def _prepared(self, batch) -> dict:
+        """A prepared batch, and the metrics of preparing it."""
         metrics, self._metrics["train"] = self._metrics["train"], defaultdict(list)
         prepared = dict(self._prepare_batch(batch))
         held, self._metrics["train"] = self._metrics["train"], metrics
-        return prepared | {_SCORES: self._reference_scores(prepared), _METRICS: dict(held)}
+        return prepared | {_METRICS: dict(held)}
 
     # Checkpoints.
 
@@ -274,6 +310,12 @@ class HumanlineTrainer:
         if checkpoint is None or not self._reference_moves:
             return
         checkpoint = Path(checkpoint)
+        files = reference_file(checkpoint, self._shard), checkpoint / self._ahead_file
+        if [path.exists() for path in files] != [True, self._keeps_cache]:
+            raise ValueError(
+                f"{checkpoint} is of a run without humanline or with another way to keep its "
+                f"reference than {self.args.reference!r}; resume it with the options it began with"
+            )
         self.reference.load(load_reference(checkpoint, self._shard))
         if self._keeps_cache:
             ahead = load_on(self.accelerator.device, checkpoint / self._ahead_file)
@@ -320,9 +362,8 @@ class FollowPolicy(TrainerCallback):
             self._sync(args, state)
 
     def _sync(self, args, state) -> None:
-        due = (state.global_step + 1) % args.sync_interval == 0
-        if due and not self._trainer._keeps_cache:
-            self._trainer.reference.sync(args.sync_alpha)
+        if (state.global_step + 1) % args.sync_interval == 0:
+            self._trainer.sync_now()
 
 
 def load_on(device: torch.device, path: Path):

@@ -83,7 +83,7 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         log_perception(self, *chosen, suffix="_chosen")
         log_perception(self, *rejected, suffix="_rejected")
         loss = result.losses.mean()
-        return (loss, outputs) if return_outputs else loss
+        return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
 
     def _outputs(self, model, inputs):
         """TRL's fused outputs for a batch."""

@@ -71,16 +71,20 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         stored = getattr(train_dataset, "column_names", None) or ()
         self.is_offline = set(_STORED) <= set(stored)
         if self.is_offline:
-            _check_groups(train_dataset, args.num_generations)
+            if reward_funcs is not None:
+                raise ValueError(
+                    "the training set has scores, which reward_funcs would not be asked for; leave "
+                    "them out, or remove the columns completions and scores to sample anew"
+                )
             reward_funcs, kwargs["rollout_func"] = _stored_score, _replay
-            self._groups = {_key(row["prompt"]): row["completions"] for row in train_dataset}
-            # TRL hands the other columns to the reward function, which has an argument of that name
-            train_dataset = train_dataset.remove_columns("completions")
-            if eval_dataset is not None:
-                _check_groups(eval_dataset, args.num_generations)
-                groups = zip(eval_dataset["prompt"], eval_dataset["completions"], strict=True)
-                self._groups |= {_key(prompt): completions for prompt, completions in groups}
-                eval_dataset = eval_dataset.remove_columns("completions")
+            train_dataset = _stored_groups(train_dataset, args.num_generations)
+            if isinstance(eval_dataset, dict):
+                eval_dataset = {
+                    name: _stored_groups(dataset, args.num_generations)
+                    for name, dataset in eval_dataset.items()
+                }
+            elif eval_dataset is not None:
+                eval_dataset = _stored_groups(eval_dataset, args.num_generations)
         self._is_scoring_rollouts = False
         loss_is_ours = args.humanline or self.is_offline
         with only_the_policy(grpo_trainer, model, loss_is_ours):
@@ -97,7 +101,14 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         cast = self.args.cast_lm_head_to_fp32
         add_fused_lm_head(model, temperature=self.temperature, cast_lm_head_to_fp32=cast)
 
+    def get_eval_dataloader(self, eval_dataset=None):
+        if self.is_offline and "completions" in getattr(eval_dataset, "column_names", ()):
+            eval_dataset = _stored_groups(eval_dataset, self.num_generations_eval)
+        return super().get_eval_dataloader(eval_dataset)
+
     def get_train_dataloader(self):
+        if self.args.dataloader_num_workers:  # they fetch in advance, and in another process
+            return super().get_train_dataloader()
         self._rollouts = _OncePerRollout(self.train_dataset)
         dataset, self.train_dataset = self.train_dataset, self._rollouts
         try:
@@ -138,7 +149,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
 
     def _is_next_known(self) -> bool:
         window = self.args.steps_per_generation * self.num_iterations
-        return self.is_offline or self._next_to_prepare % window != 0
+        is_sampled = self.is_offline or self._next_to_prepare % window != 0
+        return is_sampled and super()._is_next_known()
 
     def _save_checkpoint(self, model, trial):
         """Save the rollouts that are still to be trained on, too: they are the old policy's."""
@@ -161,6 +173,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         started = time.perf_counter()
         # Empty where a rollout has the prompts of the one before.
         inputs = inputs or [dict(row) for row in self._rollouts.last_rows]
+        self._rows_of_rollout = inputs
         self._is_scoring_rollouts = self._uses_reference and not self.use_vllm
         beta = self.beta
         if self._uses_reference:
@@ -214,10 +227,15 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         averages = {"entropy": entropies}
         if self.beta:
             averages["kl"] = result.kl
-        averages |= self._clipped(perceive(policy - reference).detach(), inputs["advantages"])
+        clipped = self._clipped(perceive(policy - reference).detach(), inputs["advantages"])
+        averages |= {f"clip_ratio/{name}_mean": where for name, where in clipped.items()}
         means = torch.stack([masked_mean(x, mask) for x in averages.values()])
         for name, mean in zip(averages, mean_over_processes(self, means), strict=True):
             metrics_of(self)[name].append(mean)
+        for name, extreme, of in (("low", "min", torch.amin), ("high", "max", torch.amax)):
+            shares = (clipped[name] * mask).sum(1) / mask.sum(1).clamp(min=1)
+            value = of(self.accelerator.gather(shares), 0).item()
+            metrics_of(self)[f"clip_ratio/{name}_{extreme}"].append(value)
         if self.args.humanline:
             self._log_perception(policy, reference, mask, inputs["advantages"])
         return self._aggregate(result.losses, inputs)
@@ -256,12 +274,12 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
                 return losses.sum() / tokens
 
     def _clipped(self, log_ratio: Tensor, advantages: Tensor) -> dict[str, Tensor]:
-        """TRL's `clip_ratio` metrics, token by token: what the inner clipping silences."""
+        """For TRL's `clip_ratio` metrics: the tokens that the inner clipping silences."""
         ratio, sign = torch.exp(log_ratio), advantages[:, None]
         low = (ratio < 1 - self.epsilon_low) & (sign < 0)
         high = (ratio > 1 + self.epsilon_high) & (sign > 0)
         clipped = {"low": low, "high": high, "region": low | high}
-        return {f"clip_ratio/{name}_mean": where.float() for name, where in clipped.items()}
+        return {name: where.float() for name, where in clipped.items()}
 
     def _log_perception(self, policy, reference, mask, advantages) -> None:
         """Completions with a positive advantage stand where other objectives have chosen ones."""
@@ -301,12 +319,12 @@ def _trained_on(inputs: dict) -> Tensor:
     return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
 
 
-def _key(prompt) -> str:
-    """A hashable form of a prompt, plain or conversational."""
-    return prompt if isinstance(prompt, str) else str([(m["role"], m["content"]) for m in prompt])
+def _stored_groups(dataset, group_size: int):
+    """Stored groups as they are kept here: TRL's reward functions have an argument `completions`.
 
-
-def _check_groups(dataset, group_size: int) -> None:
+    Raises:
+        ValueError: if a group has not as many completions and scores as asked for.
+    """
     for row, (completions, scores) in enumerate(
         zip(dataset["completions"], dataset["scores"], strict=True)
     ):
@@ -318,6 +336,17 @@ def _check_groups(dataset, group_size: int) -> None:
     prompts = {_key(prompt) for prompt in dataset["prompt"]}
     if len(prompts) != len(dataset):
         raise ValueError("the stored groups repeat a prompt; merge its groups into one")
+    return dataset.rename_column("completions", "stored_completions")
+
+
+def _key(prompt) -> str:
+    """A hashable form of a prompt, plain or conversational."""
+    return prompt if isinstance(prompt, str) else str([(m["role"], m["content"]) for m in prompt])
+
+
+def _text(completion) -> str:
+    """A stored completion, plain or conversational."""
+    return completion if isinstance(completion, str) else completion[-1]["content"]
 
 
 def _replay(prompts: list, trainer: HumanlineGRPOTrainer) -> dict:
@@ -326,11 +355,12 @@ def _replay(prompts: list, trainer: HumanlineGRPOTrainer) -> dict:
     prompt_ids, *_ = trainer._tokenize_prompts(prompts)
     position: dict[str, int] = {}
     texts, indices = [], []
-    for key in map(_key, prompts):
+    for prompt, row in zip(prompts, trainer._rows_of_rollout, strict=True):
+        key, stored = _key(prompt), row["stored_completions"]
         index = position.get(key, 0)
         position[key] = index + 1
-        indices.append(index % trainer.num_generations)
-        texts.append(trainer._groups[key][indices[-1]])
+        indices.append(index % len(stored))
+        texts.append(_text(stored[indices[-1]]))
     encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
     limit = trainer.max_completion_length
     completion_ids = [[*ids, tokenizer.eos_token_id][:limit] for ids in encoded]

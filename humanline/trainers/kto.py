@@ -97,7 +97,7 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         for suffix, rows in (("_chosen", desirable), ("_rejected", ~desirable)):
             log_perception(self, policy[rows], reference[rows], mask[rows], suffix)
         loss = result.losses.mean()
-        return (loss, outputs) if return_outputs else loss
+        return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
 
     def _outputs(self, model, inputs, prefix: str = ""):
         """TRL's fused outputs for the completions, or with "KL_" for the mismatched ones."""

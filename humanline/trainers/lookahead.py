@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 import torch
+from transformers.trainer_utils import has_length
 
 
 class Lookahead:
@@ -21,6 +22,7 @@ class Lookahead:
         self._updates: deque[tuple[int, list]] = deque()  # (epoch, batches), not yet taken
         self._iterator: Iterator = iter(())
         self._epoch = -1  # that `_iterator` reads
+        self.has_length = has_length(loader)
 
     def begin(self, epoch: int, iterator: Iterator) -> None:
         """The Trainer begins, or goes on with, an epoch of which this may have read already."""

@@ -1,5 +1,7 @@
 """What the trainers log besides the loss, under TRL's names, and humanline's own."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,8 @@ def log_perception(trainer, policy: Tensor, reference: Tensor, mask: Tensor, suf
         counted = counted.new_full((1,), torch.nan)
     quantiles = torch.quantile(counted, counted.new_tensor(_QUANTILES))
     unclipped, *quantiles = mean_over_processes(trainer, torch.stack([unclipped, *quantiles]))
+    if math.isnan(unclipped):  # no process has such a token
+        return
     metrics[f"humanline/unclipped{suffix}"].append(unclipped)
     for level, value in zip(_QUANTILES, quantiles, strict=True):
         metrics[f"humanline/log_ratio_q{round(100 * level):02d}{suffix}"].append(value)
@@ -48,23 +52,27 @@ def log_preference_metrics(trainer, outputs, inputs, chosen: Tensor, rewards: Te
     mask = inputs["completion_mask"][:, 1:].bool()
     width = mask.size(1)
 
-    def mean(values: Tensor, where: Tensor) -> float:
-        total, count = (values * where).sum(), where.sum()
-        return (gather(total).sum() / gather(count).sum().clamp(min=1)).item()
+    def log_mean(name: str, values: Tensor, where: Tensor) -> bool:
+        """Log the mean over all processes, if there is anything to average."""
+        total, count = gather((values * where).sum()).sum(), gather(where.sum()).sum()
+        if count:
+            metrics[name].append((total / count).item())
+        return bool(count)
 
     if trainer.model.training:
         tokens = gather(inputs["attention_mask"].sum()).sum().item()
         trainer._total_train_tokens += tokens // trainer._tp_size
     metrics["num_tokens"] = [trainer._total_train_tokens]
-    metrics["entropy"].append(mean(outputs.entropy[:, -width:].detach(), mask))
+    log_mean("entropy", outputs.entropy[:, -width:].detach(), mask)
     if outputs.is_top1 is not None:  # TRL's KTO does without
-        accuracy = mean(outputs.is_top1[:, -width:], mask & chosen[:, None])
-        metrics["mean_token_accuracy"].append(accuracy)
+        log_mean("mean_token_accuracy", outputs.is_top1[:, -width:], mask & chosen[:, None])
     log_probs = (outputs.log_probs[:, -width:].detach() * mask).sum(1)
     logits = outputs.mean_logits[:, -width:].detach()
+    has_both = True
     for name, rows in (("chosen", chosen), ("rejected", ~chosen)):
-        metrics[f"rewards/{name}"].append(mean(rewards, rows))
-        metrics[f"logps/{name}"].append(mean(log_probs, rows))
-        metrics[f"logits/{name}"].append(mean(logits, mask & rows[:, None]))
-    margin = metrics["rewards/chosen"][-1] - metrics["rewards/rejected"][-1]
-    metrics["rewards/margins"].append(margin)
+        has_both &= log_mean(f"rewards/{name}", rewards, rows)
+        log_mean(f"logps/{name}", log_probs, rows)
+        log_mean(f"logits/{name}", logits, mask & rows[:, None])
+    if has_both:
+        margin = metrics["rewards/chosen"][-1] - metrics["rewards/rejected"][-1]
+        metrics["rewards/margins"].append(margin)

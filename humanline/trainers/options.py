@@ -71,8 +71,9 @@ class HumanlineOptions:
     def __post_init__(self):
         super().__post_init__()
         self.make_perceive()  # refuses impossible bounds
-        if self.sync_interval is not None and self.sync_interval < 1:
-            raise ValueError(f"sync_interval must be at least 1 or None; got {self.sync_interval}")
+        k = self.sync_interval
+        if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
+            raise ValueError(f"sync_interval must be an integer of at least 1, or None; got {k!r}")
         if not 0 < self.sync_alpha <= 1:
             raise ValueError(f"sync_alpha must be above 0 and at most 1; got {self.sync_alpha}")
         for name, choices in (
