@@ -249,7 +249,9 @@ class TestFaults:
 
     def test_a_value_that_the_config_refuses(self, write):
         path = write(sync_interval=0)
-        assert fault(path) == f"{path}: sync_interval must be at least 1 or None; got 0"
+        assert (
+            fault(path) == f"{path}: sync_interval must be an integer of at least 1, or None; got 0"
+        )
 
     @pytest.mark.parametrize("field", ["model_name_or_path", "dataset_name"])
     def test_a_missing_key(self, field, write):
