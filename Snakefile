@@ -30,6 +30,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/explore.smk"
 
 
 localrules:
@@ -55,6 +56,7 @@ rule all:
 rule explore:
     input:
         [table_files(table) for table in STUDY.tables(exploratory=True)],
+        MAP_FILES if STUDY.mapped() else [],
 
 
 rule tune:

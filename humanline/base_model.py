@@ -3,22 +3,32 @@
 from pathlib import Path
 
 from humanline.config import HubSource, MiniatureModel
+from humanline.data.miniature import fine_tuning_rows
 from humanline.data.preferences import assistant_turn, user_turn
 
 
 def make(
-    task: str, config: HubSource | MiniatureModel, seed: int, directory: Path, avoid: set[str]
+    task: str,
+    config: HubSource | MiniatureModel,
+    seed: int,
+    directory: Path,
+    avoid: set[str],
+    lengths: str | None = None,
 ) -> None:
     """Write the base model of a task and seed to `directory` as a Hugging Face folder.
 
     Args:
         avoid: prompts that fine-tuning must not see.
+        lengths: those of the miniature world's wishes; None: all.
     """
     match config:
         case HubSource() as source:
             _fetch(source, directory)
         case MiniatureModel() as miniature:
-            _fine_tune(task, miniature, seed, directory, avoid)
+            rows = fine_tuning_rows(
+                task, miniature.examples, miniature.carelessness, seed, avoid, lengths
+            )
+            _fine_tune(rows, miniature, seed, directory)
 
 
 def _fetch(source: HubSource, directory: Path) -> None:
@@ -30,15 +40,13 @@ def _fetch(source: HubSource, directory: Path) -> None:
     )
 
 
-def _fine_tune(task, config: MiniatureModel, seed: int, directory: Path, avoid: set[str]) -> None:
+def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: Path) -> None:
     """Supervised fine-tuning with TRL on completions only, cosine schedule."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from humanline.data.miniature import fine_tuning_rows
     from humanline.data.vocabulary import build_model, build_tokenizer
 
-    rows = fine_tuning_rows(task, config.examples, config.carelessness, seed, avoid)
     dataset = Dataset.from_list(
         [
             {"prompt": user_turn(r["prompt"]), "completion": assistant_turn(r["completion"])}

@@ -72,7 +72,9 @@ def _base_model(study: Study, arguments) -> None:
         for row in read_jsonl(study.data(arguments.task, split))
     }
     config = study.base_model(cell.task, cell.base_model)
-    base_model.make(cell.task, config, cell.seed, study.directory(cell) / "model", held_out)
+    directory = study.directory(cell) / "model"
+    lengths = getattr(study.scale.tasks[cell.task].data, "lengths", None)
+    base_model.make(cell.task, config, cell.seed, directory, held_out, lengths)
 
 
 def _offline(study: Study, arguments) -> None:
@@ -119,6 +121,19 @@ def _surprisal(study: Study, arguments) -> None:
     from humanline import surprisal
 
     surprisal.make(study, arguments.seed)
+
+
+def _predictors(study: Study, arguments) -> None:
+    cell = _cell(study, arguments)
+    from humanline import predictors
+
+    predictors.measure(study, cell)
+
+
+def _map(study: Study, arguments) -> None:
+    from humanline.exploration import make_map
+
+    make_map(study)
 
 
 def _figures(study: Study, arguments) -> None:
@@ -205,6 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     command("table", _table, "write a table", ("table", {"help": "a table of experiments.yaml"}))
     seed = ("seed", {"type": int})
     command("surprisal", _surprisal, "how the figures' policy perceives outputs", seed)
+    command("predictors", _predictors, "what may predict how well offline data train", task, run)
+    command("map", _map, "plot exploratory scores against their predictors")
     command("figures", _figures, "plot the figures of the theory")
     command("ledger", _ledger, "write the verdicts on the paper's claims")
     command("tuning", _tuning, "choose learning rates from the tuning runs")

@@ -86,6 +86,12 @@ class MiniatureData(Strict):
     train: int = Field(gt=0, description="prompts to train on")
     validation: int = Field(gt=0, description="prompts that tuning evaluates on")
     evaluation: int = Field(gt=0, description="prompts that the tables evaluate on")
+    lengths: str | None = Field(
+        None,
+        pattern="^[SML]+$",
+        description="how long lines are wished for, drawn from these letters (instruction "
+        "following): 5, 9 or 13 letters; null: SML",
+    )
 
 
 class HubData(Strict):
@@ -397,11 +403,30 @@ def _first_fault(faults: list[tuple[tuple[str, ...], ErrorDetails]]) -> str:
 
 
 def load_scale(path: Path) -> Scale:
-    """Read and validate a scale's file."""
-    scale = validate(Scale, load_yaml(path), path)
+    """Read and validate a scale's file, laid over the file that it extends."""
+    scale = validate(Scale, _extended(path), path)
     if scale.scale != path.stem:
         raise ConfigError(
             f"{path}: scale: {scale.scale!r} is not the file's name; write {path.stem}, or its "
             "results would mix with those of the other file"
         )
     return scale
+
+
+def _extended(path: Path, *above: Path) -> dict:
+    """A file's content over that of the file that its `extends` names, if it has one."""
+    content = load_yaml(path)
+    if (name := content.pop("extends", None)) is None:
+        return content
+    if not isinstance(name, str) or path.with_name(name) in (path, *above):
+        raise ConfigError(f"{path}: extends: {name!r} is not another file beside it; name one")
+    return _overlay(_extended(path.with_name(name), path, *above), content)
+
+
+def _overlay(below: dict, above: dict) -> dict:
+    """Mappings key by key; all else is replaced."""
+    both = below | above
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            both[key] = _overlay(below[key], above[key])
+    return both

@@ -112,6 +112,43 @@ def plot_implied_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> Non
     _finish(figure, path)
 
 
+_PREDICTORS = {
+    "mean_token_log_probability": "mean token log-probability\nunder the initial model, nats",
+    "unclipped": "share of tokens within the bounds",
+    "distance_gains": "distance of the implied capacity\nfrom the human one, gains",
+    "distance_losses": "distance of the implied capacity\nfrom the human one, losses",
+}
+
+
+def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, path: Path, *, scale: str) -> None:
+    """Plot `exploration.map_frame`: a point for every variant, a panel for every predictor.
+
+    Args:
+        frame: columns variant, objective, method, share and the predictors.
+        ranks: of `exploration.rank_correlations`; those of all methods are shown.
+        path: where to write.
+        scale: named in the title.
+    """
+    keys = ["objective", "method", "variant"]
+    means = frame.groupby(keys, as_index=False)[["share", *_PREDICTORS]].mean()
+    rho = ranks[ranks["method"] == "all"].set_index("predictor")["rho"]
+    figure, panels = _figure(len(_PREDICTORS), 4.2)
+    for axes, (predictor, words) in zip(panels, _PREDICTORS.items(), strict=True):
+        for number, (name, own) in enumerate(means.groupby(["objective", "method"])):
+            label = f"{name[0].upper()}, {name[1]}"
+            axes.scatter(own[predictor], own["share"], color=_COLOURS[number], alpha=0.8,
+                         marker=_MARKERS[number], label=label)  # fmt: skip
+        axes.axhline(1, **_AIM | {"linewidth": 1})
+        axes.set_xlabel(words)
+        if predictor in rho:
+            axes.set_title(f"rank correlation {rho[predictor]:+.2f}", fontsize="medium")
+    panels[0].set_ylabel("score / plain online training's")
+    panels[-1].legend(frameon=False, fontsize="small")
+    seeds = frame["seed"].nunique()
+    figure.suptitle(f"Offline runs against online training. Scale: {scale}. Seeds: {seeds}, tuning")
+    _finish(figure, path)
+
+
 def _with_distance(name: str, rows: pd.DataFrame) -> str:
     """A source's label, with the distances of its seeds."""
     distances = rows.groupby("seed")["distance"].first().dropna()

@@ -218,6 +218,11 @@ def read_metrics(directory: Path) -> pd.DataFrame:
     return _csv(directory / "metrics.csv", ["step", "num_tokens"], "train that run again")
 
 
+def unclipped(directory: Path) -> float:
+    """Share of tokens within a humanline run's bounds, mean over training and completions."""
+    return float(read_metrics(directory).filter(regex=r"^humanline/unclipped").mean(axis=None))
+
+
 def _csv(path: Path, columns: list[str], remedy: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)

@@ -89,7 +89,7 @@ def make_ledger(study: Study) -> None:
     frame["scale"] = study.scale.scale
     folder = study.results / "tables"
     write_text(folder / "claims.csv", frame.to_csv(index=False))
-    hidden = ["text", "source", "paper_value", "task", "p", "scale"]
+    hidden = ["text", "paper_value", "task", "p"]
     text = _LEDGER.format(
         scale=study.scale.scale,
         verdicts=_markdown(verdicts(frame)),

@@ -158,6 +158,22 @@ class Study:
         """The seeds that figures look at."""
         return self.scale.seeds.sweep or self.scale.seeds.report
 
+    def mapped(self) -> list[tuple[Cell, Cell]]:
+        """Every exploratory offline run, with the plain online one of its kind and seed."""
+        cells = {
+            (cell.task, cell.name): cell
+            for table in self.tables(exploratory=True)
+            for cell in self.report_cells(table)
+        }.values()
+        kind = lambda cell: (cell.task, cell.base_model, cell.objective, cell.seed)  # noqa: E731
+        online = {
+            kind(cell): cell
+            for cell in cells
+            if cell.data == "online" and not cell.humanline and not cell.overrides
+        }
+        offline = [cell for cell in cells if cell.data == "offline"]
+        return [(cell, online[kind(cell)]) for cell in offline if kind(cell) in online]
+
     def surprisals(self, seed: int) -> Path:
         """How the figure's policy perceives the outputs of every source, CSV."""
         return self.results / "figures" / f"surprisals-s{seed}.csv"
@@ -235,7 +251,7 @@ class Study:
     # change of an option reruns the stages that read it, and no others.
 
     def data_hash(self, task: str) -> str:
-        return content_hash([VERSION, self.scale.tasks[task].data.model_dump()])
+        return content_hash([VERSION, self.scale.tasks[task].data.model_dump(exclude_none=True)])
 
     def base_hash(self, task: str, base_model: str | None = None) -> str:
         model = self.base_model(task, base_model)

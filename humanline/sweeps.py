@@ -14,7 +14,7 @@ from humanline.estimates import (
     score_estimates,
 )
 from humanline.experiments import Cell
-from humanline.records import Run, by_variant, read_metrics
+from humanline.records import Run, by_variant, unclipped
 from humanline.statistics import Estimate, difference
 from humanline.study import Study
 
@@ -60,7 +60,7 @@ def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> d
         "p_differs_from_offline": p_value(estimates, name, offline, "two-sided"),
         "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
         "collapsed": _collapsed(study, estimates[name], estimates[cell.base.variant]),
-        "unclipped": _unclipped(group) if cell.humanline else None,
+        "unclipped": np.mean([unclipped(d) for _, d in group]) if cell.humanline else None,
         "training_seconds": mean_seconds(group),
         "variant": name,
     }
@@ -111,9 +111,3 @@ def _collapsed(study: Study, estimate: Estimate, base: Estimate) -> int:
     """How many seeds have a score far below their base model's."""
     limit = study.experiments.collapse_below * base.per_seed
     return int((estimate.per_seed < limit).sum())
-
-
-def _unclipped(group: list[Run]) -> float:
-    """Share of tokens within the bounds, mean over training, kinds of completions and seeds."""
-    logs = [read_metrics(directory).filter(regex=r"^humanline/unclipped") for _, directory in group]
-    return float(np.mean([log.mean(axis=None) for log in logs]))

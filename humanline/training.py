@@ -128,7 +128,7 @@ def _objective(task: TaskConfig, cell: Cell) -> dict:
     return options | {"batch_size": int(options["batch_size"])}
 
 
-def _data(study: Study, cell: Cell) -> list[dict]:
+def training_rows(study: Study, cell: Cell) -> list[dict]:
     """Rows to train on: a base model's scored groups offline, the task's prompts online."""
     if cell.data == "offline":
         fields = ("prompt", "completions", "scores")
@@ -161,7 +161,7 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
         top_p=training.sampling.top_p,
         max_completion_length=training.sampling.max_new_tokens,
     )
-    rows = _data(study, cell)
+    rows = training_rows(study, cell)
     if cell.data == "offline":
         dataset, reward = Dataset.from_list(preferences.stored_groups(rows)), None
     else:
@@ -205,7 +205,7 @@ def _preference(study: Study, cell: Cell, model, tokenizer, output: Path):
         trainer, config, view = HumanlineKTOTrainer, HumanlineKTOConfig, preferences.labelled
         options["desirable_weight"] = _objective(task, cell)["desirable_weight"]
     args = config(**options)
-    rows = _data(study, cell)
+    rows = training_rows(study, cell)
     if cell.data == "offline":
         dataset = Dataset.from_list(view(rows, task.training.min_score_difference))
         rounds = None

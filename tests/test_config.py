@@ -17,7 +17,7 @@ HEADLINES = ("instruction_following", "math_reasoning")
 SMOKE = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
 EXPERIMENTS = yaml.safe_load((CONFIG / "experiments.yaml").read_text())
 EXPERIMENTS["tables"] = {name: EXPERIMENTS["tables"][name] for name in HEADLINES}
-SCALES = ("smoke", "laptop", "workstation", "paper")
+SCALES = ("smoke", "laptop", "laptop_short", "laptop_long", "workstation", "paper")
 INSTRUCTIONS = "tasks.instruction_following"
 MATH = "tasks.math_reasoning"
 
@@ -484,6 +484,42 @@ def test_an_exponent_without_a_point_is_a_number(tmp_path):
     (tmp_path / "smoke.yaml").write_text(text)
     rate = load_scale(tmp_path / "smoke.yaml").tasks["math_reasoning"].training.learning_rate
     assert rate == 1e-3
+
+
+def extending(folder: Path, content: str, below: str = "smoke.yaml") -> Path:
+    (folder / "smoke.yaml").write_text((CONFIG / "smoke.yaml").read_text())
+    path = folder / "mine.yaml"
+    path.write_text(f"extends: {below}\nscale: mine\n{content}")
+    return path
+
+
+def test_a_scale_extends_another(tmp_path):
+    text = "tasks: {math_reasoning: {training: {steps: 16}}}\nseeds: {report: [7]}"
+    mine = load_scale(extending(tmp_path, text))
+    smoke = load_scale(tmp_path / "smoke.yaml")
+    assert mine.scale == "mine"
+    assert mine.seeds.report == [7] and mine.seeds.tune == smoke.seeds.tune
+    own, theirs = (s.tasks["math_reasoning"].training for s in (mine, smoke))
+    assert own == theirs.model_copy(update={"steps": 16})
+
+
+@pytest.mark.parametrize("below", ("mine.yaml", "absent.yaml", "[smoke.yaml]"))
+def test_a_scale_that_extends_what_it_cannot(below, tmp_path):
+    with pytest.raises(ConfigError, match=r"mine.yaml: extends: .*; name one|absent.yaml: cannot"):
+        load_scale(extending(tmp_path, "", below))
+
+
+def test_scales_that_extend_each_other(tmp_path):
+    path = extending(tmp_path, "", "other.yaml")
+    (tmp_path / "other.yaml").write_text("extends: mine.yaml")
+    with pytest.raises(ConfigError, match=r"other.yaml: extends: 'mine.yaml' is not another file"):
+        load_scale(path)
+
+
+def test_a_mistake_in_what_is_laid_over_names_its_file(tmp_path):
+    path = extending(tmp_path, "tasks: {math_reasoning: {training: {steps: -1}}}")
+    with pytest.raises(ConfigError, match=r"mine.yaml: tasks.math_reasoning.training.steps: "):
+        load_scale(path)
 
 
 def _models(module) -> list[type[BaseModel]]:

@@ -21,7 +21,7 @@ def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
     """
     sizes = {split: getattr(config, split) for split in SPLITS}
     rows: dict[str, dict[str, dict]] = {split: {} for split in SPLITS}
-    for row in _draw(task, 4 * sum(sizes.values()), _PROMPT_SEED):
+    for row in _draw(task, 4 * sum(sizes.values()), _PROMPT_SEED, config.lengths):
         split = _split_of(row["prompt"], sizes)
         if len(rows[split]) < sizes[split]:
             rows[split].setdefault(row["prompt"], row)
@@ -43,25 +43,34 @@ def _wishes(prompt: str) -> str:
     return " ".join(sorted(prompt.split()))
 
 
-def _draw(task: str, count: int, seed: int) -> list[dict]:
+def _draw(task: str, count: int, seed: int, lengths: str | None = None) -> list[dict]:
     if task == "math_reasoning":
         return arithmetic.problems(count, seed)
     rng = random.Random(seed)
-    prompts = [wishes.sample_prompt(rng) for _ in range(count)]
+    prompts = [wishes.sample_prompt(rng, lengths) for _ in range(count)]
     attention = 1 - _REFERENCE_CARELESSNESS
     return [{"prompt": p, "reference": wishes.expert_line(p, rng, attention)} for p in prompts]
 
 
-def fine_tuning_rows(task: str, count: int, carelessness: float, seed: int, avoid: set[str]):
+def fine_tuning_rows(
+    task: str,
+    count: int,
+    carelessness: float,
+    seed: int,
+    avoid: set[str],
+    lengths: str | None = None,
+) -> list[dict]:
     """Draw prompts with the expert's completions, ``{"prompt", "completion"}``.
 
     Args:
         carelessness: chance that the expert ignores a wish, or gets a sum wrong.
         avoid: prompts that must not be learned from, in whatever order of wishes.
+        lengths: the length wishes to draw from; None: all.
     """
     rng = random.Random(seed)
     held_out = {_wishes(prompt) for prompt in avoid}
-    rows = [row for row in _draw(task, 2 * count, seed) if _wishes(row["prompt"]) not in held_out]
+    drawn = _draw(task, 2 * count, seed, lengths)
+    rows = [row for row in drawn if _wishes(row["prompt"]) not in held_out]
     rows = rows[:count]
     if task == "math_reasoning":
         write = lambda prompt: arithmetic.worked_solution(prompt, rng, carelessness)  # noqa: E731

@@ -31,11 +31,15 @@ PROXY_LENGTH_BONUS = 0.01
 PROXY_NOISE = 0.06
 
 
-def sample_prompt(rng: random.Random) -> str:
-    """Draw a prompt: two or three letter wishes, one shape and one length, in random order."""
+def sample_prompt(rng: random.Random, lengths: str | None = None) -> str:
+    """Draw a prompt: two or three letter wishes, one shape and one length, in random order.
+
+    Args:
+        lengths: those to draw from; None: all.
+    """
     letters = rng.sample(LETTERS, rng.choice((2, 3)))
     wishes = [letter + rng.choice("++-") for letter in letters]
-    wishes += [rng.choice(SHAPES), rng.choice("SML")]
+    wishes += [rng.choice(SHAPES), rng.choice(lengths or "SML")]
     rng.shuffle(wishes)
     return " ".join(wishes)
 

@@ -55,8 +55,19 @@ def test_other_seeds_are_drawn_from_other_prompts(task):
     assert first != miniature.fine_tuning_rows(task, 50, 0.4, 2, set())
 
 
+def test_lines_of_one_length_can_be_wished_for():
+    rows = splits("instruction_following", lengths="L")
+    assert all("L" in wished(row["prompt"]) for own in rows.values() for row in own)
+    rows = miniature.fine_tuning_rows("instruction_following", 50, 0.4, 1, set(), "SM")
+    assert {"S", "M"} == set().union(*(wished(row["prompt"]) for row in rows)) & set("SML")
+
+
+def test_all_lengths_are_the_default():
+    assert splits("instruction_following") == splits("instruction_following", lengths="SML")
+
+
 def test_too_many_prompts_are_refused(monkeypatch):
-    monkeypatch.setattr(wishes, "sample_prompt", lambda rng: f"{rng.choice('abc')}+ ~ L")
+    monkeypatch.setattr(wishes, "sample_prompt", lambda rng, lengths: f"{rng.choice('abc')}+ ~ L")
     with pytest.raises(ValueError, match=r"train: only \d different prompts, not 200"):
         splits("instruction_following")
 

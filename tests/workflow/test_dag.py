@@ -12,12 +12,13 @@ import psutil
 import pytest
 import yaml
 
+from humanline.config import load_scale
 from humanline.study import load_study
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
-SCALES = ("smoke", "laptop", "workstation", "paper")
+SCALES = ("smoke", "laptop", "laptop_short", "laptop_long", "workstation", "paper")
 
 
 def command(*arguments, results: Path, **config) -> list:
@@ -77,7 +78,7 @@ def test_every_scale_resolves(scale, tmp_path):
 def test_the_headline_tables_have_twelve_and_three_variants(scale, tmp_path):
     targets = ("table_instruction_following", "table_math_reasoning")
     counts = jobs(plan(tmp_path, *targets, scale=scale))
-    seeds = len(yaml.safe_load((CONFIG / f"{scale}.yaml").read_text())["seeds"]["report"])
+    seeds = len(load_scale(CONFIG / f"{scale}.yaml").seeds.report)
     assert counts["train"] == (12 + 3) * seeds
     assert counts["judge"] == 13 * seeds
     assert counts["grade"] == 4 * seeds
@@ -264,6 +265,15 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     rows = (tables / "instruction_following.csv").read_text().splitlines()
     assert len(rows) == 1 + 13
     assert (tables / "math_reasoning_curves.svg").read_text().lstrip().startswith("<?xml")
+
+    explored = snakemake("explore", "--nolock", **study)
+    assert explored.returncode == 0, explored.stdout + explored.stderr
+    rows = (results / "smoke" / "explore" / "map.csv").read_text().splitlines()
+    assert [row.split(",")[1:3] for row in rows[1:]] == [
+        ["dpo-offline", "101"],
+        ["dpo-offline-humanline-k4-clip-1.5_1.5", "101"],
+    ]
+    assert (tables / "looked_into.csv").exists()
 
     started = time.monotonic()
     again = snakemake("--nolock", **study)

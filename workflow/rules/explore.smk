@@ -1,0 +1,44 @@
+# The map: exploratory runs on the tuning seeds, and what predicts how well they do.
+
+MAP_FILES = [
+    f"{RESULTS}/explore/{name}" for name in ("map.csv", "correlations.csv", "map.svg")
+]
+
+
+rule predictors:
+    input:
+        model=lambda wildcards: trained_file(cell_of(wildcards)),
+        base=lambda wildcards: base_model_file(cell_of(wildcards)),
+        data=training_data,
+    output:
+        f"{RUN}/predictors.json",
+    log:
+        f"{RESULTS}/logs/predictors/{{task}}/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predictors/{{task}}/{{run}}.tsv"
+    resources:
+        **STUDY.resources("generate"),
+    params:
+        code=code_hash("predictors.py", "theory.py", "likelihood.py"),
+    message:
+        "measuring predictors of {wildcards.run} ({wildcards.task})"
+    shell:
+        command("predictors {wildcards.task} {wildcards.run}")
+
+
+rule map:
+    input:
+        scores=[score_file(cell) for pair in STUDY.mapped() for cell in pair],
+        predictors=[
+            STUDY.directory(cell) / "predictors.json" for cell, _ in STUDY.mapped()
+        ],
+    output:
+        MAP_FILES,
+    log:
+        f"{RESULTS}/logs/map.log",
+    resources:
+        **STUDY.resources("table"),
+    params:
+        code=code_hash("exploration.py", "plots.py"),
+    shell:
+        command("map")
