@@ -6,12 +6,14 @@ Snakefiles import this module, so it is cheap.
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from humanline.config import Strict, Task, fault
 from humanline.experiments import Cell, HumanlineDefaults, Row, base_cell
+
+Scalar = bool | int | float | str
 
 
 class Rule(Strict):
@@ -25,7 +27,7 @@ class Test(Strict):
     """Comparisons of cells, seed by seed."""
 
     task: Task = Field(description="of both cells")
-    each: dict[str, list[Any]] = Field(
+    each: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
         {}, description="fields of both cells; there is a comparison for every combination"
     )
     cell: dict[str, Any] = Field(description="as a row of experiments.yaml; of a grid, every cell")
@@ -62,18 +64,23 @@ class Test(Strict):
             given = getattr(self, name)
             if isinstance(given, dict) and (twice := set(given) & set(self.each)):
                 raise fault(f"{name}.{sorted(twice)[0]}", "given in each, too; remove one")
+            if isinstance(given, dict) and "task" in given:
+                raise fault(f"{name}.task", "the test has one for both cells; remove it")
+        if self.against == "base" and self.measure == "training_seconds":
+            raise fault("against", "a base model is not trained; name a cell, or measure score")
         return self
 
 
 class Claim(Strict):
     """A claim of the paper."""
 
-    id: str = Field(description="such as C1")
+    id: str = Field(min_length=1, description="such as C1")
     claim: str = Field(description="what is claimed, in one sentence")
     source: Literal["abstract", "notes"] = Field(
         description="the paper's abstract, or a public summary that was not checked against it"
     )
     paper_value: str | None = Field(None, description="the number that comes with it, if any")
+    untested: str | None = Field(None, description="what of the claim no test is about")
     tests: list[Test] = Field(min_length=1, description="it is supported if all of them are")
 
 
@@ -148,13 +155,19 @@ def comparisons(
             if test.task not in defaults:
                 reason = f"experiments.yaml has no defaults for {test.task}; add them"
                 raise ClaimError(f"{place}.task: {reason}")
-            for pair in _pairs(place, test, defaults[test.task]):
-                found.append((place, Comparison(claim, test, *pair)))
+            for cell, against in _pairs(place, test, defaults[test.task]):
+                if cell == against:
+                    reason = f"{cell.variant} would be compared with itself; change one"
+                    raise ClaimError(f"{place}.against: {reason}")
+                found.append((place, Comparison(claim, test, cell, against)))
     return found
 
 
 def _pairs(place: str, test: Test, defaults: HumanlineDefaults) -> list[tuple[Cell, Cell]]:
     pairs = []
+    if unknown := sorted(set(test.each) - set(Row.model_fields)):
+        known = ", ".join(Row.model_fields)
+        raise ClaimError(f"{place}.each.{unknown[0]}: unknown key; use one of {known}")
     for point in itertools.product(*test.each.values()):
         shared = dict(zip(test.each, point, strict=True))
         cells = _cells(f"{place}.cell", test.cell | shared, test.task, defaults)

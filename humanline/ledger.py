@@ -119,11 +119,17 @@ def _p_values(comparison: Comparison, differences: np.ndarray) -> tuple[float, f
         case "less":
             return less, greater
         case "equivalent":
-            return equivalence_p_value(shifted, margin), float(np.min([greater, less]))
+            # Either side would contradict, so that there are two chances to do so by accident.
+            either = float(np.minimum(1.0, 2 * np.min([greater, less])))
+            return equivalence_p_value(shifted, margin), either
 
 
 def _seeds_to_decide(comparison: Comparison, first, second, *, alpha: float, power: float):
     differences = _differences(comparison, first, second)
     off = np.abs(differences.mean() - comparison.center)
-    distance = np.abs(comparison.margin - off)  # from where the verdict would turn
-    return seeds_to_decide(distance, differences, alpha=alpha, power=power)
+    distances = np.abs([comparison.margin - off, comparison.margin + off])
+    if off < comparison.margin:  # equivalence: both bounds must be passed, and both can fail
+        return seeds_to_decide(distances, differences, alpha=alpha, power=power)
+    if comparison.margin:  # contradiction: either side of the margin
+        alpha /= 2
+    return seeds_to_decide(distances[:1], differences, alpha=alpha, power=power)

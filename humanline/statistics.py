@@ -179,12 +179,13 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
 
 def seeds_to_decide(
-    distance: float, differences: np.ndarray, *, alpha: float, power: float
+    distances: ArrayLike, differences: np.ndarray, *, alpha: float, power: float
 ) -> float:
-    """How many paired seeds a one-sided t-test needs, if the truth is as observed.
+    """How many paired seeds one-sided t-tests need that must all pass, if the truth is as observed.
 
     Args:
-        distance: of the mean difference from what it is tested against.
+        distances: of the mean difference from what it is tested against, one for every test.
+            The chance that one of two opposite tests fails is the sum of their chances.
         differences: observed, (S,), for their spread.
         alpha, power: of the test.
 
@@ -196,11 +197,12 @@ def seeds_to_decide(
     differences = np.asarray(differences, dtype=float)
     if len(differences) < 2 or _are_alike(differences):
         return float("nan")
-    effect = distance / differences.std(ddof=1)
+    effects = np.atleast_1d(distances) / differences.std(ddof=1)
     test = TTestPower()
 
     def has_power(seeds: int) -> bool:
-        return test.power(effect, seeds, alpha, alternative="larger") >= power
+        powers = [test.power(effect, seeds, alpha, alternative="larger") for effect in effects]
+        return sum(1 - p for p in powers) <= 1 - power
 
     most = 2
     while not has_power(most):

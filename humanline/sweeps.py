@@ -28,7 +28,7 @@ def sweep_table(
     """Scores of every variant of every task, beside those of its settings that vary in the table.
 
     Compared with plain offline and plain online training of the same objective and base model,
-    where the table has them.
+    where the table has them; online training samples as often as it does by default.
     """
     rows = []
     for task in dict.fromkeys(cell.task for cell, _ in runs):
@@ -47,7 +47,8 @@ def sweep_table(
 def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> dict:
     group = variants[name]
     cell = group[0][0]
-    offline, online = plain(variants, cell, "offline"), plain(variants, cell, "online")
+    usual = study.experiments.defaults[cell.task].sample_every
+    offline, online = plain(variants, cell, "offline"), plain(variants, cell, "online", usual)
     is_trained = cell.objective != "base"
     return {
         **_settings(cell),

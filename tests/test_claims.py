@@ -101,20 +101,44 @@ MISTAKES = {
         r"claims\.1\.id: C1 is there twice; rename",
     ),
     "no margin": (
-        lambda c: c["claims"][2]["tests"][0].pop("margin"),
-        r"claims\.2\.tests\.0\.margin: missing, but equivalent needs it; add",
+        lambda c: c["claims"][1]["tests"][1].pop("margin"),
+        r"claims\.1\.tests\.1\.margin: missing, but equivalent needs it; add",
     ),
     "margin of an inequality": (
         lambda c: c["claims"][0]["tests"][0].update(margin=2),
         r"claims\.0\.tests\.0\.margin: only equivalent has one, not greater; remove",
     ),
     "margin of nothing": (
-        lambda c: c["claims"][2]["tests"][0].update(margin=0.9),
-        r"claims\.2\.tests\.0\.margin: 0\.9 is no factor above 1; change",
+        lambda c: c["claims"][1]["tests"][1].update(margin=0.9),
+        r"claims\.1\.tests\.1\.margin: 0\.9 is no factor above 1; change",
     ),
     "negative ratio": (
         lambda c: c["claims"][0]["tests"][0].update(to=-1),
         r"claims\.0\.tests\.0\.to: -1 is not positive",
+    ),
+    "each of nothing": (
+        lambda c: c["claims"][0]["tests"][0]["each"].update(objective=[]),
+        r"claims\.0\.tests\.0\.each\.objective: .*; change",
+    ),
+    "each of lists": (
+        lambda c: c["claims"][0]["tests"][0]["each"].update(objective=[["dpo", "kto"]]),
+        r"claims\.0\.tests\.0\.each\.objective\.0.*; change",
+    ),
+    "each of what is not": (
+        lambda c: c["claims"][0]["tests"][0]["each"].update(colour=["red"]),
+        r"claims\.0\.tests\.0\.each\.colour: unknown key; use one of task, ",
+    ),
+    "task of a cell": (
+        lambda c: c["claims"][0]["tests"][0]["cell"].update(task="math_reasoning"),
+        r"claims\.0\.tests\.0\.cell\.task: the test has one for both cells; remove",
+    ),
+    "a cell and itself": (
+        lambda c: c["claims"][0]["tests"][0]["cell"].update(data="offline"),
+        r"claims\.0\.tests\.0\.against: dpo-offline would be compared with itself; change",
+    ),
+    "seconds of a base model": (
+        lambda c: c["claims"][0]["tests"][0].update(against="base", measure="training_seconds"),
+        r"claims\.0\.tests\.0\.against: a base model is not trained; name",
     ),
     "field given twice": (
         lambda c: c["claims"][0]["tests"][0]["cell"].update(objective="dpo"),

@@ -105,6 +105,19 @@ def test_no_difference_is_not_equality():
     assert set(frame["verdict"]) == {"undecided"}
 
 
+def test_a_difference_beyond_the_margin_has_two_chances_to_be_found():
+    """At the margin, a false contradiction is as rare as the rule says."""
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(400):
+        second = rng.normal(40, 1, size=3)
+        first = second + 2 + 50 * rng.normal(size=3)  # at the margin of EQUAL's kind below
+        frame = made(lambda _, a=first, b=second: (a, b), A={**EQUAL, "compare": "difference",
+                                                             "margin": 2})  # fmt: skip
+        found += frame["p_opposite"].iloc[0] < 0.05
+    assert found / 400 < 0.085  # without doubling it is nearly 0.1
+
+
 def test_a_claim_is_supported_if_all_of_its_comparisons_are():
     by = {"dpo": 9.0, "kto": 9.0, "grpo": 0.0}
     mixed = made(lambda c: shifted(by[c.cell.objective])(c), A=GREATER)

@@ -178,6 +178,20 @@ def test_so_many_seeds_have_the_power_and_one_less_has_not(distance):
     assert seeds == 2 or power(seeds - 1) < 0.81
 
 
+@pytest.mark.parametrize("off", (0.0, 0.2))
+def test_so_many_seeds_have_the_power_to_find_equality(off):
+    spread, margin = np.array([-1.0, 1.0]) / np.sqrt(2), 0.8
+    distances = [margin - off, margin + off]
+    seeds = int(seeds_to_decide(distances, spread, alpha=0.05, power=0.8))
+    draws = np.random.default_rng(0).normal(off, 1, size=(20_000, seeds))
+
+    def passes(bound: float, side: str) -> np.ndarray:
+        return stats.ttest_1samp(draws, bound, axis=1, alternative=side).pvalue < 0.05
+
+    power = (passes(-margin, "greater") & passes(margin, "less")).mean()
+    assert 0.78 < power < 0.86
+
+
 def test_no_distance_is_never_decided_and_no_spread_tells_nothing():
     assert seeds_to_decide(0.0, np.array([-1.0, 1.0]), alpha=0.05, power=0.8) == float("inf")
     assert np.isnan(seeds_to_decide(1.0, np.full(3, 1.0), alpha=0.05, power=0.8))

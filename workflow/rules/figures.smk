@@ -41,6 +41,8 @@ rule figures:
     resources:
         **STUDY.resources("table"),
     params:
+        # Whose bounds the perceived weights are drawn for.
+        defaults=STUDY.experiments.model_dump_json(include={"defaults"}),
         code=code_hash("figures.py", "plots.py", "theory.py"),
     shell:
         command("figures")

@@ -43,6 +43,7 @@ for table in STUDY.experiments.tables:
             # Captions and views are part of what a table is.
             spec=STUDY.experiments.tables[table].model_dump_json(),
             replicates=STUDY.scale.bootstrap_replicates,
+            collapse_below=STUDY.experiments.collapse_below,
             code=code_hash(*TABLE_MODULES),
         shell:
             command("table {params.table}")
