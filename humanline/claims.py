@@ -182,8 +182,12 @@ def _pairs(place: str, test: Test, defaults: HumanlineDefaults) -> list[tuple[Ce
 
 def _cells(place: str, row: dict, task: Task, defaults: HumanlineDefaults) -> list[Cell]:
     try:
-        return Row(**row).cells(task, defaults, seed=0)
+        cells = Row(**row).cells(task, defaults, seed=0)
     except ValidationError as error:
         detail = error.errors()[0]
         field = "".join(f".{part}" for part in detail["loc"][:1])
         raise ClaimError(f"{place}{field}: {detail['msg']}; change it") from None
+    if any(cell.humanline and cell.trust_region for cell in cells):
+        reason = "true, as humanline, which syncs before the update; choose one"
+        raise ClaimError(f"{place}.trust_region: {reason}")
+    return cells

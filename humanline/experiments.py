@@ -182,7 +182,7 @@ class Row(Strict):
         for key, grid in self.overrides.items():
             if key not in OVERRIDES:
                 raise fault(f"overrides.{key}", f"unknown key; use one of {', '.join(OVERRIDES)}")
-            for value in grid if isinstance(grid, list) else [grid]:
+            for value in _grid(grid):
                 if key in _POSITIVE and not value > 0:
                     raise fault(f"overrides.{key}", f"{value:g} is not positive; change it")
         return self
@@ -191,11 +191,16 @@ class Row(Strict):
         """Expand the grid for one seed, in the order of the file."""
         options = self.model_dump(exclude={"task", "overrides"})
         options |= {f"overrides.{key}": value for key, value in self.overrides.items()}
-        grid = [value if isinstance(value, list) else [value] for value in options.values()]
+        grid = [_grid(value) for value in options.values()]
         return [
             _complete(dict(zip(options, point, strict=True)), task, defaults, seed)
             for point in itertools.product(*grid)
         ]
+
+
+def _grid(value) -> list:
+    """A grid's values."""
+    return value if isinstance(value, list) else [value]
 
 
 def _complete(point: dict, task: Task, defaults: HumanlineDefaults, seed: int) -> Cell:
@@ -254,6 +259,11 @@ class Table(Strict):
         if self.view == "headline" and not self.task:
             raise fault("task", "missing; a headline table is about one task: add it")
         return self
+
+    @property
+    def compares_data(self) -> bool:
+        """Whether offline data differ in where they come from, or how likely they are."""
+        return any(row.quartile or row.data_from for row in self.cells)
 
     @property
     def has_curves(self) -> bool:

@@ -82,7 +82,7 @@ def _frame(study: Study, spec: Table, runs: list[Run], options: dict):
         case "cost":
             return cost_table(runs)
         case "sweep":
-            return sweep_table(study, runs, **options)
+            return sweep_table(study, runs, compares_data=spec.compares_data, **options)
         case "headline":
             return getattr(tables, f"{spec.task}_table")(runs, **options)
 

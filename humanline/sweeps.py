@@ -14,6 +14,7 @@ from humanline.estimates import (
     score_estimates,
 )
 from humanline.experiments import Cell
+from humanline.files import read_json
 from humanline.records import Run, by_variant, unclipped
 from humanline.statistics import Estimate, difference
 from humanline.study import Study
@@ -23,19 +24,31 @@ _COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size")
 
 
 def sweep_table(
-    study: Study, runs: Sequence[Run], *, replicates: int, rng_seed: int
+    study: Study,
+    runs: Sequence[Run],
+    *,
+    replicates: int,
+    rng_seed: int,
+    compares_data: bool = False,
 ) -> pd.DataFrame:
     """Scores of every variant of every task, beside those of its settings that vary in the table.
 
     Compared with plain offline and plain online training of the same objective and base model,
     where the table has them; online training samples as often as it does by default.
+
+    Args:
+        compares_data: show how likely the initial model finds offline data, which every offline
+            run's predictors.json says.
     """
     rows = []
     for task in dict.fromkeys(cell.task for cell, _ in runs):
         variants = by_variant([run for run in runs if run[0].task == task])
         estimates = score_estimates(variants, replicates=replicates, rng_seed=rng_seed)
         for name in variants:
-            rows.append(_row(study, variants, estimates, name))
+            row = _row(study, variants, estimates, name)
+            if compares_data:
+                row["data_log_probability"] = _data_log_probability(variants[name])
+            rows.append(row)
     frame = pd.DataFrame(rows)
     settings = [column for column in _settings(runs[0][0]) if column in frame]
     trained = frame[frame["objective"] != "base"]
@@ -112,3 +125,13 @@ def _collapsed(study: Study, estimate: Estimate, base: Estimate) -> int:
     """How many seeds have a score far below their base model's."""
     limit = study.experiments.collapse_below * base.per_seed
     return int((estimate.per_seed < limit).sum())
+
+
+def _data_log_probability(group: list[Run]) -> float | None:
+    """Mean token log-probability of offline data under the initial model, nats."""
+    found = [
+        read_json(directory / "predictors.json")["mean_token_log_probability"]
+        for cell, directory in group
+        if cell.data == "offline"
+    ]
+    return float(np.mean(found)) if found else None

@@ -28,6 +28,7 @@ _COLUMNS = {
     "epsilon": ("epsilon", "g"),
     "batch_size": ("Batch", "d"),
     "learning_rate": ("Learning rate", "g"),
+    "data_log_probability": ("Data's log-probability, nats", ".2f"),
     "seeds": ("Seeds", "d"),
     "steps": ("Steps", "d"),
     "win_rate": ("Win rate, %", ".1f"),

@@ -132,6 +132,10 @@ MISTAKES = {
         lambda c: c["claims"][0]["tests"][0]["cell"].update(task="math_reasoning"),
         r"claims\.0\.tests\.0\.cell\.task: the test has one for both cells; remove",
     ),
+    "humanline and trust region": (
+        lambda c: c["claims"][1]["tests"][0]["cell"].update(trust_region=True),
+        r"claims\.1\.tests\.0\.cell\.trust_region: true, as humanline, .*; choose",
+    ),
     "a cell and itself": (
         lambda c: c["claims"][0]["tests"][0]["cell"].update(data="offline"),
         r"claims\.0\.tests\.0\.against: dpo-offline would be compared with itself; change",

@@ -120,6 +120,14 @@ def score_file(cell):
     return STUDY.directory(cell) / name
 
 
+def predictor_files(table):
+    """What a table of data of several kinds says of them."""
+    if not STUDY.experiments.tables[table].compares_data:
+        return []
+    cells = [cell for cell in STUDY.report_cells(table) if cell.data == "offline"]
+    return [STUDY.directory(cell) / "predictors.json" for cell in cells]
+
+
 def table_files(table):
     suffixes = ["csv", "md", "tex", "provenance.json"]
     files = [f"{RESULTS}/tables/{table}.{suffix}" for suffix in suffixes]

@@ -32,6 +32,7 @@ for table in STUDY.experiments.tables:
         input:
             scores=[score_file(cell) for cell in STUDY.report_cells(table)],
             runs=[trained_file(cell) for cell in STUDY.report_cells(table)],
+            predictors=predictor_files(table),
         output:
             table_files(table),
         log:
