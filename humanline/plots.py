@@ -132,7 +132,7 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, path: Path, *, scale: str
     keys = ["objective", "method", "variant"]
     means = frame.groupby(keys, as_index=False)[["share", *_PREDICTORS]].mean()
     rho = ranks[ranks["method"] == "all"].set_index("predictor")["rho"]
-    figure, panels = _figure(len(_PREDICTORS), 4.2)
+    figure, panels = _figure(2, 9, rows=2)
     for axes, (predictor, words) in zip(panels, _PREDICTORS.items(), strict=True):
         for number, (name, own) in enumerate(means.groupby(["objective", "method"])):
             label = f"{name[0].upper()}, {name[1]}"
@@ -142,8 +142,9 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, path: Path, *, scale: str
         axes.set_xlabel(words)
         if predictor in rho:
             axes.set_title(f"rank correlation {rho[predictor]:+.2f}", fontsize="medium")
-    panels[0].set_ylabel("score / plain online training's")
-    panels[-1].legend(frameon=False, fontsize="small")
+        axes.set_ylabel("score / plain online training's")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
+                  frameon=False)  # fmt: skip
     seeds = frame["seed"].nunique()
     figure.suptitle(f"Offline runs against online training. Scale: {scale}. Seeds: {seeds}, tuning")
     _finish(figure, path)
@@ -159,11 +160,11 @@ def _with_distance(name: str, rows: pd.DataFrame) -> str:
     return f"{name}: {distances.mean():.3f} [{distances.min():.3f}, {distances.max():.3f}]"
 
 
-def _figure(columns: int, height: float = 4.5):
+def _figure(columns: int, height: float = 4.5, rows: int = 1):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.5 + 5 * columns, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def _styles():
