@@ -4,7 +4,6 @@ Snakefiles import this module, so it is cheap.
 """
 
 import itertools
-import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -38,7 +37,7 @@ class Test(Strict):
         "score", description="of runs: the headline score, per cent, or seconds of training"
     )
     compare: Literal["ratio", "difference"] = Field(
-        "ratio", description="cell over against, tested as a logarithm, or cell minus against"
+        "ratio", description="mean of cell over that of against, or cell minus against"
     )
     expect: Literal["greater", "less", "equivalent"] = Field(description="what the claim says")
     to: float | None = Field(
@@ -76,8 +75,9 @@ class Claim(Strict):
 
     id: str = Field(min_length=1, description="such as C1")
     claim: str = Field(description="what is claimed, in one sentence")
-    source: Literal["abstract", "notes"] = Field(
-        description="the paper's abstract, or a public summary that was not checked against it"
+    source: Literal["abstract", "notes", "ours"] = Field(
+        description="the paper's abstract, a public summary that was not checked against it, or a "
+        "question of this suite"
     )
     paper_value: str | None = Field(None, description="the number that comes with it, if any")
     untested: str | None = Field(None, description="what of the claim no test is about")
@@ -110,24 +110,26 @@ class Comparison:
 
     @property
     def center(self) -> float:
-        """What the difference, or that of logarithms, is compared with."""
+        """What the ratio or difference is claimed to be above, below or about."""
         neutral = 1.0 if self.test.compare == "ratio" else 0.0
-        return self._scaled(neutral if self.test.to is None else self.test.to)
+        return neutral if self.test.to is None else self.test.to
 
     @property
-    def margin(self) -> float:
-        """How far from the center is still equivalent; 0 where that is not the question."""
-        return self._scaled(self.test.margin) if self.test.margin else 0.0
-
-    def _scaled(self, value: float) -> float:
-        return math.log(value) if self.test.compare == "ratio" else value
+    def bounds(self) -> tuple[float, float]:
+        """What it is claimed to lie between; twice the center where it is to lie beyond that."""
+        center, margin = self.center, self.test.margin
+        if margin is None:
+            return center, center
+        if self.test.compare == "ratio":
+            return center / margin, center * margin
+        return center - margin, center + margin
 
     @property
     def words(self) -> str:
         """For people, such as ``dpo-online-every8 / dpo-offline > 1``."""
         test = self.test
-        center = math.exp(self.center) if test.compare == "ratio" else self.center
-        claimed = {"greater": ">", "less": "<", "equivalent": "="}[test.expect] + f" {center:g}"
+        sign = {"greater": ">", "less": "<", "equivalent": "="}[test.expect]
+        claimed = f"{sign} {self.center:g}"
         if test.margin:
             sign = "x/" if test.compare == "ratio" else "+-"
             claimed += f" {sign} {test.margin:g}"
@@ -165,8 +167,9 @@ def comparisons(
 
 def _pairs(place: str, test: Test, defaults: HumanlineDefaults) -> list[tuple[Cell, Cell]]:
     pairs = []
-    if unknown := sorted(set(test.each) - set(Row.model_fields)):
-        known = ", ".join(Row.model_fields)
+    fields = [name for name in Row.model_fields if name != "task"]
+    if unknown := sorted(set(test.each) - set(fields)):
+        known = ", ".join(fields)
         raise ClaimError(f"{place}.each.{unknown[0]}: unknown key; use one of {known}")
     for point in itertools.product(*test.each.values()):
         shared = dict(zip(test.each, point, strict=True))

@@ -39,7 +39,10 @@ def _row(variants, costs: dict[str, list[Cost]], curves: dict[str, pd.Series], n
         "seeds": len(seconds),
         "score": curves[name].iloc[-1],
         "training_seconds": seconds.mean(),
-        "sampling_share": sum(c.sampling_seconds for c in costs[name]) / seconds.sum(),
+        # Offline GRPO prepares stored groups where online GRPO samples.
+        "sampling_share": sum(c.sampling_seconds for c in costs[name]) / seconds.sum()
+        if cell.data == "online"
+        else 0.0,
         "sampled_tokens": np.mean([cost.sampled_tokens for cost in costs[name]]),
         "trained_tokens": np.mean([cost.trained_tokens for cost in costs[name]]),
         "peak_memory_mib": np.mean([cost.peak_memory_mib for cost in costs[name]]),

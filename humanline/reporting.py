@@ -23,25 +23,26 @@ _LEDGER = """\
 # The paper's claims at the scale {scale}
 
 A verdict here is a verdict about the models, data and judge of this scale. Claims marked *notes*
-come from a public summary and have not been seen in the paper itself.
+come from a public summary and have not been seen in the paper itself; *ours* are questions of this
+suite.
 
 {verdicts}
 
-A claim is supported if all of its comparisons are, contradicted if any is, undecided otherwise.
-{untested}
+A claim is supported if all of its comparisons are (its p is their greatest), contradicted if any
+is (the least p of the opposite, times their number), at {alpha:g} after Holm's correction over the
+{claims} claims; undecided otherwise. {untested}
 
 ## Comparisons
 
 {comparisons}
 
-Ratios and differences are of scores (length-controlled win rate, Pass@1; per cent) or seconds, seed
-by seed, with 95 % t intervals; p-values are of one-sided t-tests, of logarithms where a ratio is
-claimed, and two of them where equality is, against the margin shown. A comparison is supported if
-its p, or contradicted if that of the opposite, is below {alpha:g} after Holm's correction over the
-ledger's {n} comparisons. Seeds to decide: how many would give a test a power of {power:.0%}, if the
-truth were the estimate, at the error that Holm asks of the smallest p; a dash where that is decided
-or, with one seed or identical runs, unknown. At this error two seeds decide only what they agree on
-almost to the digit. A score of 0 counts as 0.01 in a ratio, so that one collapsed seed governs it.
+Ratios and differences are of mean scores (length-controlled win rate, Pass@1; per cent) or seconds,
+with 95 % t intervals over paired seeds, Fieller's for ratios; p-values are of one-sided t-tests,
+two of them where equality is claimed, against the margin shown. The verdict on a single comparison
+is at {alpha:g} after Holm's correction over all {n}. Seeds to decide: how many would give a test a
+power of {power:.0%}, if the truth were the estimate, at the error that Holm asks of the smallest p
+of a claim; inf: more than 1024; a dash: decided, or, with one seed or identical runs, unknown.
+
 All seeds share their evaluation prompts. Seconds leave out the sampling of offline data, and are of
 jobs that ran side by side. Learning rates are those of the tables: what was not tuned takes that of
 its nearest tuned kin. The rule was fixed before the runs on these seeds.
@@ -88,21 +89,26 @@ def _frame(study: Study, spec: Table, runs: list[Run], options: dict):
 
 
 def make_ledger(study: Study) -> None:
-    """Write `claims.csv`, a row for every comparison, `claims.md`, and their provenance."""
+    """Write `claims.csv`, a row for every comparison, `verdicts.csv`, one for every claim,
+    `claims.md` with both, and their provenance.
+    """
     found = study.comparisons()
     frame = ledger(study.claims, found, lambda comparison: _values(study, comparison))
     frame["scale"] = study.scale.scale
     folder = study.results / "tables"
+    summary = verdicts(study.claims, frame).assign(scale=study.scale.scale)
     write_text(folder / "claims.csv", frame.to_csv(index=False))
-    hidden = ["text", "paper_value", "task", "p"]
+    write_text(folder / "verdicts.csv", summary.to_csv(index=False))
+    hidden = ["text", "paper_value", "task", "p_opposite"]
     text = _LEDGER.format(
         scale=study.scale.scale,
-        verdicts=_markdown(verdicts(frame)),
+        verdicts=_markdown(summary.drop(columns=["untested", "p", "p_opposite"])),
         untested=_untested(study),
         comparisons=_markdown(frame.drop(columns=hidden)),
         alpha=study.claims.rule.alpha,
         power=study.claims.rule.power,
         n=len(frame),
+        claims=len(summary),
     )
     write_text(folder / "claims.md", text)
     cells = [cell for c in found for pair in study.pairs(c) for cell in pair]
@@ -111,9 +117,10 @@ def make_ledger(study: Study) -> None:
 
 
 def _untested(study: Study) -> str:
-    """What of the claims no comparison is about, a line each."""
+    """What of the claims no comparison is about."""
     claims = [claim for claim in study.claims.claims if claim.untested]
-    return "\n".join(["Untested:", ""] + [f"- {claim.id}: {claim.untested}." for claim in claims])
+    parts = "; ".join(f"of {claim.id} {claim.untested}" for claim in claims)
+    return f"Not tested is {parts}." if parts else ""
 
 
 def _values(study: Study, comparison: Comparison) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ Snakefiles import this module, so it is cheap.
 
 import hashlib
 import json
+import math
 from functools import cached_property
 from pathlib import Path
 
@@ -106,8 +107,8 @@ class Study:
     def rate_source(self, cell: Cell) -> str:
         """Where a cell's learning rate comes from: a tuned variant's name, or own or default.
 
-        A cell that was not tuned takes the rate of the first tuned one that has its objective,
-        data and method, and if possible samples as often.
+        A cell that was not tuned takes the rate of a tuned one that has its objective, data and
+        method, and is nearest in how often it samples and syncs.
         """
         if "learning_rate" in cell.overrides:
             return "own"
@@ -120,7 +121,7 @@ class Study:
             if other.variant in tuned
             and all(getattr(other, field) == getattr(cell, field) for field in _KINSHIP)
         ]
-        kin.sort(key=lambda other: other.sample_every != cell.sample_every)
+        kin.sort(key=lambda other: _unlike(other, cell))
         return kin[0].variant if kin else "default"
 
     def split(self, seed: int) -> str:
@@ -290,6 +291,16 @@ class Study:
     def score_hash(self, task: str) -> str:
         judge = self.scale.tasks[task].judge
         return content_hash(judge and judge.model_dump())
+
+
+def _unlike(one: Cell, other: Cell) -> tuple:
+    """How far two cells of a kind are apart, what matters most first."""
+    intervals = [math.log(cell.sync_interval or math.inf) for cell in (one, other)]
+    return (
+        one.sample_every != other.sample_every,
+        one.sync_alpha != other.sync_alpha,
+        0.0 if one.sync_interval == other.sync_interval else abs(intervals[0] - intervals[1]),
+    )
 
 
 def content_hash(content) -> str:

@@ -63,8 +63,9 @@ _CAPTIONS = {
     ),
     "cost": (
         "Seconds of training, with online sampling, but without that of offline data, which is done"
-        " once per seed; ratio of them to plain online training of the same objective; tokens"
-        " sampled (completions) and trained on (with prompts); peak memory of the process."
+        " once per seed, as are its tokens; ratio of them to plain online training of the same"
+        " objective; tokens sampled (completions) and trained on (with prompts); peak memory of the"
+        " process, on a GPU that of the GPU."
         " Speed-up: plain online training's seconds over those until the first evaluated step"
         " after which the mean score over seeds is not below plain online training's last."
         " Intervals: 95 % t intervals over {seeds} seeds. Scale: {scale}. Timings are of jobs that"

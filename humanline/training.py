@@ -52,11 +52,20 @@ def train(study: Study, cell: Cell) -> None:
             "seconds": progress.seconds(),
             "timeline": progress.timeline(),
             "sampled_tokens": progress.sampled_tokens(),
-            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "peak_memory_mib": _peak_memory() // 2**20,
             "provenance": describe(),
         },
     )
     ended.touch()
+
+
+def _peak_memory() -> int:
+    """Bytes at most, of the GPU where there is one, else of the process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _inputs(study: Study, cell: Cell) -> list:

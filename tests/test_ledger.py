@@ -20,9 +20,9 @@ OBJECTIVES = ["dpo", "kto", "grpo"]
 NOISE = np.array([-0.3, 0.1, 0.2])
 
 
-def made(values, **tests):
-    """The ledger of a claim per test, each on three objectives, and of these values."""
-    claims = Claims(
+def claimed(**tests) -> Claims:
+    """A claim per test, each on three objectives."""
+    return Claims(
         rule={"alpha": 0.05, "power": 0.8},
         claims=[
             {
@@ -42,6 +42,11 @@ def made(values, **tests):
             for name, test in tests.items()
         ],
     )
+
+
+def made(values, **tests):
+    """The ledger of `claimed` and of these values."""
+    claims = claimed(**tests)
     found = [comparison for _, comparison in comparisons(claims, DEFAULTS)]
     return ledger(claims, found, values)
 
@@ -69,13 +74,22 @@ def test_estimates_and_p_values_are_those_of_a_paired_t_test():
     assert row["seeds"] == 3
 
 
-def test_ratios_are_tested_as_logarithms():
+def test_a_ratio_is_tested_against_a_multiple_of_the_other():
     first, second = np.array([60.0, 45.0, 80.0]), np.array([40.0, 31.0, 52.0])
     row = made(lambda _: (first, second), A={"expect": "greater", "to": 1.2}).iloc[0]
-    logs = np.log(first / second)
-    assert row["estimate"] == pytest.approx(np.exp(logs.mean()))
-    expected = stats.ttest_1samp(logs, np.log(1.2), alternative="greater").pvalue
+    assert row["estimate"] == pytest.approx(first.mean() / second.mean())
+    expected = stats.ttest_1samp(first - 1.2 * second, 0, alternative="greater").pvalue
     assert row["p"] == pytest.approx(expected)
+    assert row["estimate_low"] < row["estimate"] < row["estimate_high"]
+
+
+def test_equality_is_two_one_sided_tests():
+    first, second = np.array([40.5, 29.8, 50.4, 45.1]), np.array([40.0, 30.0, 50.0, 45.0])
+    test = {"expect": "equivalent", "margin": 1.1}
+    row = made(lambda _: (first, second), A=test).iloc[0]
+    below = stats.ttest_1samp(first - 1.1 * second, 0, alternative="less").pvalue
+    above = stats.ttest_1samp(first - second / 1.1, 0, alternative="greater").pvalue
+    assert row["p"] == pytest.approx(max(below, above))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +109,7 @@ def test_ratios_are_tested_as_logarithms():
 def test_a_verdict_is_of_the_side_that_is_significant(by, test, verdict):
     frame = made(shifted(by), A=test)
     assert list(frame["verdict"]) == [verdict] * 3
-    assert verdicts(frame)["verdict"].item() == verdict
+    assert verdicts(claimed(A=test), frame)["verdict"].item() == verdict
     assert frame["seeds_to_decide"].isna().all() == (verdict != "undecided")
 
 
@@ -122,21 +136,26 @@ def test_a_claim_is_supported_if_all_of_its_comparisons_are():
     by = {"dpo": 9.0, "kto": 9.0, "grpo": 0.0}
     mixed = made(lambda c: shifted(by[c.cell.objective])(c), A=GREATER)
     assert list(mixed["verdict"]) == ["supported", "supported", "undecided"]
-    summary = verdicts(mixed).iloc[0]
+    summary = verdicts(claimed(A=GREATER), mixed).iloc[0]
     assert summary["verdict"] == "undecided"
     assert (summary["comparisons"], summary["supported"], summary["contradicted"]) == (3, 2, 0)
     by["grpo"] = -9.0
-    against = verdicts(made(lambda c: shifted(by[c.cell.objective])(c), A=GREATER)).iloc[0]
+    mixed = made(lambda c: shifted(by[c.cell.objective])(c), A=GREATER)
+    against = verdicts(claimed(A=GREATER), mixed).iloc[0]
     assert against["verdict"] == "contradicted"
+    assert against["p"] == mixed["p"].max()
+    assert against["p_opposite"] == pytest.approx(3 * mixed["p_opposite"].min())
 
 
 def test_without_two_seeds_nothing_is_decided():
     frame = made(lambda _: (np.array([90.0]), np.array([10.0])), A=GREATER, B=EQUAL)
     assert set(frame["verdict"]) == {"undecided"}
     assert frame[["p", "p_holm", "seeds_to_decide"]].isna().all(axis=None)
+    summary = verdicts(claimed(A=GREATER, B=EQUAL), frame)
+    assert set(summary["verdict"]) == {"undecided"} and summary["p_holm"].isna().all()
 
 
-def test_a_score_of_nothing_is_a_ratio_still():
+def test_scores_of_nothing_have_a_ratio_still():
     frame = made(lambda _: (np.zeros(3), np.array([40.0, 41.0, 42.0])), A={"expect": "less"})
     assert np.isfinite(frame["estimate"]).all() and set(frame["verdict"]) == {"supported"}
 
@@ -168,6 +187,6 @@ def test_every_row_is_legible():
     from humanline.table_formats import human_readable
 
     frame = made(shifted(1.0), A=GREATER, B=EQUAL)
-    for shown in (frame, verdicts(frame)):
+    for shown in (frame, verdicts(claimed(A=GREATER, B=EQUAL), frame)):
         assert not human_readable(shown).isin(["nan", "None"]).any(axis=None)
     assert isinstance(frame, pd.DataFrame) and (frame["source"] == "notes").all()

@@ -9,7 +9,7 @@ from scipy import stats
 from humanline.statistics import (
     Estimate,
     difference,
-    equivalence_p_value,
+    fieller_interval,
     hierarchical_weights,
     holm,
     one_sided_p_value,
@@ -142,13 +142,22 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(values):
     assert (np.diff(corrected[order]) >= -1e-15).all()
 
 
-def test_equivalence_is_two_one_sided_tests():
-    differences = np.array([0.5, -0.2, 0.4, 0.1])
-    below = stats.ttest_1samp(differences, 1, alternative="less").pvalue
-    above = stats.ttest_1samp(differences, -1, alternative="greater").pvalue
-    assert equivalence_p_value(differences, 1) == pytest.approx(max(below, above))
-    assert equivalence_p_value(-differences, 1) == pytest.approx(max(below, above))
-    assert np.isnan(equivalence_p_value(np.array([0.1]), 1))
+@given(st.integers(0, 1000), st.integers(2, 6))
+def test_fiellers_interval_ends_where_a_t_test_turns(seed, n):
+    rng = np.random.default_rng(seed)
+    second = rng.normal(40, 2, size=n)
+    first = 1.3 * second + rng.normal(0, 2, size=n)
+    low, high = fieller_interval(first, second)
+    if np.isinf(low):
+        assert stats.ttest_1samp(second, 0).pvalue >= 0.05
+        return
+    for bound in (low, high):
+        assert stats.ttest_1samp(first - bound * second, 0).pvalue == pytest.approx(0.05)
+    assert low <= first.mean() / second.mean() <= high
+
+
+def test_fiellers_interval_of_too_few_is_unknown():
+    assert np.isnan(fieller_interval([1.0], [2.0])).all()
 
 
 def test_alike_differences_have_no_p_value():
@@ -167,7 +176,7 @@ def test_a_t_interval_is_scipys():
 @pytest.mark.parametrize("distance", [0.4, 1.0, 3.0])
 def test_so_many_seeds_have_the_power_and_one_less_has_not(distance):
     spread = np.array([-1.0, 0.0, 1.0])  # standard deviation 1
-    seeds = int(seeds_to_decide(distance, spread, alpha=0.05, power=0.8))
+    seeds = int(seeds_to_decide([distance + spread], alpha=0.05, power=0.8))
     rng = np.random.default_rng(0)
 
     def power(n):
@@ -181,8 +190,8 @@ def test_so_many_seeds_have_the_power_and_one_less_has_not(distance):
 @pytest.mark.parametrize("off", (0.0, 0.2))
 def test_so_many_seeds_have_the_power_to_find_equality(off):
     spread, margin = np.array([-1.0, 1.0]) / np.sqrt(2), 0.8
-    distances = [margin - off, margin + off]
-    seeds = int(seeds_to_decide(distances, spread, alpha=0.05, power=0.8))
+    contrasts = [off + margin + spread, off - margin + spread]
+    seeds = int(seeds_to_decide(contrasts, alpha=0.05, power=0.8))
     draws = np.random.default_rng(0).normal(off, 1, size=(20_000, seeds))
 
     def passes(bound: float, side: str) -> np.ndarray:
@@ -193,5 +202,5 @@ def test_so_many_seeds_have_the_power_to_find_equality(off):
 
 
 def test_no_distance_is_never_decided_and_no_spread_tells_nothing():
-    assert seeds_to_decide(0.0, np.array([-1.0, 1.0]), alpha=0.05, power=0.8) == float("inf")
-    assert np.isnan(seeds_to_decide(1.0, np.full(3, 1.0), alpha=0.05, power=0.8))
+    assert seeds_to_decide([np.array([-1.0, 1.0])], alpha=0.05, power=0.8) == float("inf")
+    assert np.isnan(seeds_to_decide([np.full(3, 1.0)], alpha=0.05, power=0.8))

@@ -261,6 +261,7 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     ledger = (tables / "claims.csv").read_text().splitlines()
     assert len(ledger) == 1 + 3 + 2 + 2
     assert all(",undecided," in row and row.endswith(",smoke") for row in ledger[1:])  # one seed
+    assert len((tables / "verdicts.csv").read_text().splitlines()) == 1 + 2
     assert "| C5 " in (tables / "claims.md").read_text()
     rows = (tables / "instruction_following.csv").read_text().splitlines()
     assert len(rows) == 1 + 13

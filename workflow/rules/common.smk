@@ -70,7 +70,8 @@ def command(arguments):
 
 
 CLAIM_FILES = [
-    f"{RESULTS}/tables/claims.{suffix}" for suffix in ("csv", "md", "provenance.json")
+    f"{RESULTS}/tables/{name}"
+    for name in ("claims.csv", "verdicts.csv", "claims.md", "claims.provenance.json")
 ]
 
 
