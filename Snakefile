@@ -43,6 +43,9 @@ onstart:
     # Of a job on another machine, or in another cgroup, this one must not be the parent.
     if workflow.local_exec:
         start_worker()
+        # With a limit of jobs a second, and there is one by default, Snakemake 9 looks at all jobs
+        # anew a second after every look, and every job that ends adds a look: hundreds in the end.
+        workflow.scheduler.job_rate_limiter = None
 
 
 rule all:
