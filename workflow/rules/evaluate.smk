@@ -36,7 +36,9 @@ rule judge:
         **STUDY.resources("score"),
     params:
         config=STUDY.score_hash("instruction_following"),
-        code=code_hash("judging.py", "length_control.py", "data/wishes.py"),
+        code=code_hash(
+            "judging.py", "api_judge.py", "length_control.py", "data/wishes.py"
+        ),
     shell:
         command("score instruction_following {wildcards.run}")
 
