@@ -8,6 +8,7 @@ Every answer is on disk the moment it arrives, so that an interrupted job pays f
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -84,10 +85,10 @@ class ApiJudge:
     """
 
     def __init__(self, config: OpenAIJudge, path: Path):
-        if not os.environ.get(KEY):
+        if not re.fullmatch("[!-~]+", os.environ.get(KEY, "")):
             raise ConfigError(
-                f"environment variable {KEY}: not set; export the key of {config.base_url}, or any"
-                " word if that asks for none"
+                f"environment variable {KEY}: not set, or not a word of ASCII; export the key of"
+                f" {config.base_url}, or any word where that asks for none"
             )
         self._config = config
         self._answers = Answers(config, path)
@@ -149,7 +150,8 @@ class ApiJudge:
             return client.chat.completions.with_raw_response.create(**request)
         except openai.OpenAIError as error:
             remedies = (text for kind, text in _REMEDIES.items() if isinstance(error, kind))
-            raise _AskingError(str(error), next(remedies, "mend that")) from None
+            cause = f" {error.__cause__}" if error.__cause__ else ""
+            raise _AskingError(f"{error}{cause}", next(remedies, "mend that")) from None
 
     def _told(self, reason: str, remedy: str) -> str:
         """One line of a failure."""
@@ -252,10 +254,14 @@ def _read(reply: str) -> dict:
         body = json.loads(reply)
         choice = body["choices"][0]
         refusal = choice["message"].get("refusal")
-        usage = body.get("usage") or {}
+        usage = dict(body.get("usage") or {})
     except (ValueError, LookupError, TypeError, AttributeError):
         return {"fault": "an answer that is not whole"}
-    told = {name: usage[name] for name in ("prompt_tokens", "completion_tokens") if name in usage}
+    told = {
+        name: usage[name]
+        for name in ("prompt_tokens", "completion_tokens")
+        if isinstance(usage.get(name), int)
+    }
     if refusal:
         return told | {"fault": "a refusal"}
     try:

@@ -308,13 +308,14 @@ def test_a_free_endpoint_needs_no_money(endpoint, tmp_path):
 # The key
 
 
-@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("value", [None, "", "two words", "a-line\n", "clé"])
 def test_without_a_key_nothing_is_asked(endpoint, tmp_path, monkeypatch, value):
-    monkeypatch.delenv("OPENAI_API_KEY") if value is None else monkeypatch.setenv(
-        "OPENAI_API_KEY", value
-    )
-    with pytest.raises(ConfigError, match="environment variable OPENAI_API_KEY: not set"):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    if value is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", value)
+    with pytest.raises(ConfigError, match="environment variable OPENAI_API_KEY: not set") as error:
         judged(endpoint, tmp_path)
+    assert not value or value not in str(error.value)
     assert not endpoint.requests
     assert not list(tmp_path.iterdir())
 

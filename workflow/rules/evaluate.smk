@@ -43,6 +43,20 @@ rule judge:
         command("score instruction_following {wildcards.run}")
 
 
+rule judge_cost:
+    input:
+        # Lengths are those of samples.jsonl where there is one, and of prompts elsewhere.
+        expand(
+            "{folder}/data/instruction_following/{split}.jsonl",
+            folder=RESULTS,
+            split=SPLITS,
+        ),
+    log:
+        f"{RESULTS}/logs/judge_cost.log",
+    shell:
+        command("judge-cost") + " && cat {log}"
+
+
 rule grade:
     input:
         f"{RESULTS}/runs/math_reasoning/{{run}}/samples.jsonl",
