@@ -20,14 +20,15 @@ def describe(study: Study) -> str:
     judge = study.scale.tasks[TASK].judge
     if not isinstance(judge, OpenAIJudge):
         return f"scale {study.scale.scale}: its judge, {judge.kind}, costs nothing"
-    table = estimate(study).to_string(index=False, float_format="{:,.2f}".format)
-    return (
-        f"{judge.model} at {judge.base_url}, ${judge.price.input:g} per million tokens of prompts"
-        f" and ${judge.price.output:g} of answers\n{table}\n"
-        "Estimates at four characters per token. Lengths of outputs are those of samples.jsonl; of"
-        f" runs without one, {study.scale.tasks[TASK].evaluation.max_new_tokens} tokens"
-        f" (max_new_tokens), the most. A run's job stops before it costs ${judge.max_dollars:g}."
-    )
+    table = estimate(study)
+    counts = dict.fromkeys(table.select_dtypes("int"), "{:,}".format)
+    longest = study.scale.tasks[TASK].evaluation.max_new_tokens
+    return f"""\
+{judge.model} at {judge.base_url}, ${judge.price.input:g} per million tokens of prompts and
+${judge.price.output:g} of answers. Tokens are estimates, at four characters each.
+{table.to_string(index=False, formatters=counts, float_format="{:,.2f}".format)}
+Outputs are as long as in samples.jsonl, or where a run has none yet, {longest:,} tokens, which is
+max_new_tokens and the most. A run's job stops before it costs more than ${judge.max_dollars:g}."""
 
 
 def estimate(study: Study) -> pd.DataFrame:
@@ -52,7 +53,9 @@ def estimate(study: Study) -> pd.DataFrame:
                 "prompt_tokens": sum(tokens),
                 "answer_tokens": len(tokens),
                 "dollars": price.dollars(sum(tokens), len(tokens)),
-                "spent": sum(price.dollars(a.prompt_tokens, a.completion_tokens) for a in paid),
+                "spent": sum(
+                    (price.dollars(a.prompt_tokens, a.completion_tokens) for a in paid), 0.0
+                ),
             }
         )
     return pd.DataFrame(rows).groupby(["target", "lengths"], sort=False, as_index=False).sum()

@@ -34,6 +34,10 @@ rule judge:
         f"{RESULTS}/benchmarks/judge/{{run}}.tsv"
     resources:
         **STUDY.resources("score"),
+        # Of an endpoint at a time: `--resources requests=32` bounds them over all jobs.
+        requests=getattr(
+            STUDY.scale.tasks["instruction_following"].judge, "concurrency", 0
+        ),
     params:
         config=STUDY.score_hash("instruction_following"),
         code=code_hash(
