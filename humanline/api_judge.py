@@ -141,7 +141,7 @@ class ApiJudge:
                 return answer
         start = text.partition('"""')[2][:40]
         reason = f"{answer.fault}, every time, for the instruction that starts {start!r}"
-        raise _AskingError(reason, "raise the judge's retries")
+        raise _AskingError(reason, "raise the judge's retries, or leave that out of the evaluation")
 
     def _request(self, request: dict, retries: int):
         """Ask the endpoint. Before a retry the client waits, as long as Retry-After says."""
