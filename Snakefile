@@ -5,6 +5,7 @@
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
 #   snakemake --cores all tune                             search the learning rates again
 #   snakemake --cores all explore                          look around, on the tuning seeds
+#   snakemake --cores 1 judge_cost --config scale=paper    what an endpoint's judgements would cost
 
 import os
 import subprocess
@@ -36,6 +37,7 @@ include: "workflow/rules/explore.smk"
 localrules:
     all,
     explore,
+    judge_cost,
     tune,
 
 

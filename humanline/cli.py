@@ -111,6 +111,12 @@ def _score(study: Study, arguments) -> None:
     (grade if cell.task == "math_reasoning" else judge)(study, cell)
 
 
+def _judge_cost(study: Study, arguments) -> None:
+    from humanline import judge_cost
+
+    print(judge_cost.describe(study))
+
+
 def _table(study: Study, arguments) -> None:
     from humanline.reporting import make_table
 
@@ -217,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     command("train", _train, "train a cell", task, run)
     command("generate", _generate, "sample a run's evaluation completions", task, run)
     command("score", _score, "judge or grade a run's completions", task, run)
+    command("judge-cost", _judge_cost, "what an endpoint's judgements would cost, and have cost")
     command("table", _table, "write a table", ("table", {"help": "a table of experiments.yaml"}))
     seed = ("seed", {"type": int})
     command("surprisal", _surprisal, "how the figures' policy perceives outputs", seed)

@@ -1,9 +1,11 @@
 """Evaluation of a run: sample its completions, judge or grade them."""
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from humanline.config import ConfigError, LocalJudge
+from humanline.config import OpenAIJudge
 from humanline.experiments import Cell
 from humanline.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 from humanline.study import Study
@@ -69,15 +71,14 @@ def judge(study: Study, cell: Cell) -> None:
 
     directory = study.directory(cell)
     samples = read_jsonl(directory / "samples.jsonl", ("step", "prompt", "completion", "reference"))
-    config = study.scale.tasks[cell.task].judge
-    if not isinstance(config, LocalJudge):
-        raise ConfigError(
-            f"scale {study.scale.scale}: tasks.{cell.task}.judge.kind: {config.kind} is not built "
-            "yet; use gold, or judge samples.jsonl by hand"
-        )
+    annotate = _annotator(study, cell)
     curve = []
-    for step, rows in itertools.groupby(samples, key=lambda sample: sample["step"]):
-        annotations = _annotate(list(rows), cell, config, directory / "judge")
+    for step, group in itertools.groupby(samples, key=lambda sample: sample["step"]):
+        rows = list(group)
+        annotations = annotate(
+            _alpaca_rows(rows, "completion", cell.name),
+            _alpaca_rows(rows, "reference", "reference"),
+        )
         curve.append({"step": step, "length_controlled_win_rate": _controlled(annotations)})
     judging.write_annotations(annotations, directory / "annotations.json")
     summary = judging.summarize(annotations) | curve[-1]
@@ -85,17 +86,21 @@ def judge(study: Study, cell: Cell) -> None:
     write_text(directory / "curve.csv", pd.DataFrame(curve).to_csv(index=False))
 
 
-def _annotate(samples: list[dict], cell: Cell, config: LocalJudge, work_dir: Path):
+def _annotator(study: Study, cell: Cell) -> Callable:
+    """What makes annotations of the model's and the baseline's rows."""
+    config = study.scale.tasks[cell.task].judge
+    work_dir = study.answers(cell).parent
+    if isinstance(config, OpenAIJudge):
+        from humanline import api_judge
+
+        judge = api_judge.ApiJudge(config, study.answers(cell))
+        return partial(api_judge.annotate, judge=judge, work_dir=work_dir)
     from humanline import judging
 
-    return judging.annotate(
-        _alpaca_rows(samples, "completion", cell.name),
-        _alpaca_rows(samples, "reference", "reference"),
-        judging.sigmoid_judge(
-            _gold_reward(), temperature=config.temperature, length_bias=config.length_bias
-        ),
-        work_dir=work_dir,
+    judge = judging.sigmoid_judge(
+        _gold_reward(), temperature=config.temperature, length_bias=config.length_bias
     )
+    return partial(judging.annotate, judge=judge, work_dir=work_dir)
 
 
 def _controlled(annotations) -> float:

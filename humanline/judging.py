@@ -1,4 +1,4 @@
-"""AlpacaEval with a judge that is a Python function, through alpaca_eval's own machinery.
+"""AlpacaEval through alpaca_eval's own machinery, with a judge that is a Python function.
 
 alpaca_eval pairs, swaps positions, collects and sums up; the judge only compares two outputs. What
 alpaca_eval would keep behind one's back is set here: the version of the protocol, the annotation
@@ -25,7 +25,7 @@ from humanline.files import read_json, write_json
 Judge = Callable[[str, str, str], float]
 
 FIELDS = ("instruction", "output", "generator", "dataset")
-_CONFIGURATION = Path(__file__).parent / "judges" / "local"
+CONFIGURATIONS = Path(__file__).parent / "judges"
 _PAIR = ["instruction", "output_1", "output_2"]
 _CHUNK = 256  # pairs between two updates of alpaca_eval's progress bar
 
@@ -84,22 +84,54 @@ def annotate(
         ValueError: if a field is missing or no string, an instruction occurs twice or on one side
             only, generators are mixed, or the judge returns no probability.
     """
+
+    def complete(prompts: list[str]) -> dict[str, list[float]]:
+        return {"completions": [_ask(judge, *json.loads(prompt)) for prompt in prompts]}
+
+    return annotate_as_configured(
+        "local",
+        outputs,
+        baseline,
+        encode=_encode,
+        work_dir=work_dir,
+        seed=seed,
+        fn_completions=complete,
+        fn_completion_parser=lambda probability: [1 + probability],
+    )
+
+
+def annotate_as_configured(
+    configuration: str,
+    outputs: list[dict],
+    baseline: list[dict],
+    *,
+    encode: Callable[[str], str],
+    work_dir: Path,
+    seed: int = 0,
+    **functions: Callable,
+) -> pd.DataFrame:
+    """Compare outputs with one of the annotators in `judges`; see `annotate`.
+
+    Args:
+        configuration: the annotator's folder.
+        encode: keeps alpaca_eval from taking a part of a text for one of its template. It replaces
+            {output_1} also where an instruction happens to contain it.
+        functions: what the annotator's configuration leaves open, of alpaca_eval's `fn_completions`
+            and `fn_completion_parser`.
+    """
     # alpaca_eval goes through its tables row by row, which Arrow's strings make twice as slow.
     with pd.option_context("mode.string_storage", "python"):
-        return _annotate(outputs, baseline, judge, work_dir, seed)
+        pairs = _pair(_by_instruction(baseline, "baseline"), _by_instruction(outputs, "outputs"))
+        annotator = _annotator(configuration, work_dir, seed, functions)
+        return _annotate(pairs, annotator, encode)
 
 
-def _annotate(outputs, baseline, judge: Judge, work_dir: Path, seed: int) -> pd.DataFrame:
-    pairs = _pair(_by_instruction(baseline, "baseline"), _by_instruction(outputs, "outputs"))
-    annotator = _annotator(judge, work_dir, seed)
-    # The template replaces {output_1} also where an instruction happens to contain it. JSON without
-    # braces cannot, and the judge's side can take it apart again.
-    encoded = pairs[_PAIR].map(_encode)
+def _annotate(pairs: pd.DataFrame, annotator, encode: Callable[[str], str]) -> pd.DataFrame:
+    encoded = pairs[_PAIR].map(encode)
     annotated = {
-        json.loads(row["instruction"]): row
-        for row in annotator.annotate_pairs(encoded, chunksize=_CHUNK)
+        row["instruction"]: row for row in annotator.annotate_pairs(encoded, chunksize=_CHUNK)
     }
-    rows = [annotated[instruction] for instruction in pairs["instruction"]]
+    rows = [annotated[instruction] for instruction in encoded["instruction"]]
     return pairs.assign(
         annotator=[row["annotator"] for row in rows],
         preference=[float(row["preference"]) for row in rows],
@@ -219,19 +251,16 @@ def _short(text: str) -> str:
 
 
 def _encode(text: str) -> str:
+    """JSON without braces, which the judge's side can take apart again."""
     return json.dumps(text).replace("{", "\\u007b")
 
 
-def _annotator(judge: Judge, work_dir: Path, seed: int):
-    """alpaca_eval's annotator around a judge. Its completions are the judge's probabilities."""
-
-    def complete(prompts: list[str]) -> dict[str, list[float]]:
-        return {"completions": [_ask(judge, *json.loads(prompt)) for prompt in prompts]}
-
+def _annotator(configuration: str, work_dir: Path, seed: int, functions: dict[str, Callable]):
+    """alpaca_eval's annotator of that configuration."""
     # A copy, because alpaca_eval keeps its files beside its configuration.
     folder = shutil.copytree(
-        _CONFIGURATION,
-        work_dir / _CONFIGURATION.name,
+        CONFIGURATIONS / configuration,
+        work_dir / configuration,
         copy_function=shutil.copyfile,  # contents only: the package may be read-only
         dirs_exist_ok=True,
     )
@@ -240,8 +269,7 @@ def _annotator(judge: Judge, work_dir: Path, seed: int):
         seed=seed,
         caching_path=None,  # a cache does not know when the judge has changed
         is_avoid_reannotations=False,
-        fn_completions=complete,
-        fn_completion_parser=lambda probability: [1 + probability],
+        **functions,
     )
 
 

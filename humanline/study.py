@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from humanline.claims import ClaimError, Claims, Comparison, comparisons
 from humanline.config import (
+    ERRANDS,
     ConfigError,
     MiniatureData,
     ObjectiveConfig,
@@ -131,6 +132,10 @@ class Study:
     def directory(self, cell: Cell) -> Path:
         """The folder of a cell's run."""
         return self.results / "runs" / cell.task / cell.name
+
+    def answers(self, cell: Cell) -> Path:
+        """What an endpoint answered as the judge of a run, JSON Lines, in alpaca_eval's folder."""
+        return self.directory(cell) / "judge" / "answers.jsonl"
 
     def find(self, task: str, name: str) -> Cell:
         """The cell of a run's name, among all reporting and tuning cells."""
@@ -290,7 +295,7 @@ class Study:
 
     def score_hash(self, task: str) -> str:
         judge = self.scale.tasks[task].judge
-        return content_hash(judge and judge.model_dump())
+        return content_hash(judge and judge.model_dump(exclude=ERRANDS))
 
 
 def _unlike(one: Cell, other: Cell) -> tuple:

@@ -82,6 +82,8 @@ def test_a_scale_is_frozen(scale):
 
 MODEL = {"kind": "hub", "repo": "owner/name", "revision": None}
 REAL = {"kind": "hub", "train": MODEL, "evaluation": MODEL}
+PAID = {"kind": "openai", "model": "gpt-4.1", "max_dollars": 10}
+PAID["prices"] = {"gpt-4.1": {"input": 2, "output": 8}}
 # What is changed in smoke.yaml, the field that is named, and what is said of it.
 MISTAKES = {
     "unknown key": ({"sceed": 1}, "sceed", "unknown key; remove it"),
@@ -219,6 +221,26 @@ MISTAKES = {
         },
         f"{INSTRUCTIONS}.judge.kind",
         "gold understands .*; change",
+    ),
+    "judge without a price": (
+        {f"{INSTRUCTIONS}.judge": {**PAID, "model": "gpt-4.1-mini"}},
+        f"{INSTRUCTIONS}.judge.prices",
+        "none of gpt-4.1-mini; add",
+    ),
+    "judge without a cap": (
+        {f"{INSTRUCTIONS}.judge": {k: v for k, v in PAID.items() if k != "max_dollars"}},
+        f"{INSTRUCTIONS}.judge.max_dollars",
+        "missing; add this key",
+    ),
+    "judge at no address": (
+        {f"{INSTRUCTIONS}.judge": {**PAID, "base_url": "localhost:8000"}},
+        f"{INSTRUCTIONS}.judge.base_url",
+        "should match pattern.*'localhost:8000'; change",
+    ),
+    "judge whose key is in the file": (
+        {f"{INSTRUCTIONS}.judge": {**PAID, "api_key": "sk-0"}},
+        f"{INSTRUCTIONS}.judge.api_key",
+        "unknown key; remove",
     ),
     "task that a table needs": ({MATH: REMOVE}, MATH, "missing, but table math_reasoning needs it"),
 }

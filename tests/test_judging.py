@@ -1,5 +1,6 @@
 import csv
 import gzip
+import io
 import json
 import math
 import random
@@ -207,6 +208,33 @@ def test_published_figures_are_reproduced(model):
         assert figures[name] == int(published[name])
     for name in ("win_rate", "standard_error", "discrete_win_rate"):
         assert figures[name] == pytest.approx(float(published[name]), rel=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    "model", ["alpaca-7b", "claude-2.1_concise", "FuseChat-Llama-3.2-1B-Instruct"]
+)
+def test_length_controlled_win_rates_are_alpaca_evals_own(model, monkeypatch):
+    """Whatever the instructions' difficulties are that alpaca_eval downloads: it needs them not."""
+    path = PUBLIC / f"{model}.annotations.json.gz"
+    if not path.exists():
+        pytest.skip(f"no public annotations at {path}")
+    import sklearn
+    from alpaca_eval.metrics import glm_winrate
+
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        annotations = pd.DataFrame(json.load(file))
+    rng = random.Random(0)
+    rows = [f"{i},{rng.gauss(0, 1)},x" for i in range(len(annotations))]
+    difficulties = "\n".join(["index,instruction_difficulty,model", *rows])
+    monkeypatch.setattr(glm_winrate, "hf_hub_download", lambda **_: io.StringIO(difficulties))
+    with sklearn.config_context():
+        expected = glm_winrate.get_length_controlled_winrate(
+            annotations.copy(), glm_name="length_controlled_minimal", save_weights_dir=None
+        )
+    figures = summarize(annotations)
+    assert figures["length_controlled_winrate"] == expected["length_controlled_winrate"]
+    assert figures["win_rate"] == expected["win_rate"]
 
 
 def test_summary_is_plain_numbers(tmp_path):

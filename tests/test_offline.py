@@ -123,7 +123,12 @@ def test_stored_completions_of_the_hub_are_used_as_they_are(tmp_path, monkeypatc
         "base_model": source,
         "base_models": dict.fromkeys(("weaker", "stronger", "larger", "other"), source),
         "reward": source,
-        "judge": {"kind": "openai", "model": "a"},
+        "judge": {
+            "kind": "openai",
+            "model": "a",
+            "max_dollars": 0,
+            "prices": {"a": {"input": 0, "output": 0}},
+        },
     }
     (tmp_path / "smoke.yaml").write_text(json.dumps(scale))
     study = load_study(tmp_path / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path / "results")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from humanline.config import load_scale
-from humanline.study import load_study
+from humanline.study import Study, load_study
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
@@ -115,6 +115,36 @@ def test_a_row_adds_a_cell_without_code(config, tmp_path):
     text = plan(tmp_path, scale="smoke", config_directory=config)
     assert jobs(text)["train"] == before["train"] + 1
     assert "training grpo-online-every4-beta=0.5-s1" in text
+
+
+def test_the_judges_cost_is_told_before_anything_is_trained(config, tmp_path):
+    def pay(scale):
+        scale["tasks"]["instruction_following"]["judge"] = {
+            "kind": "openai",
+            "model": "gpt-4.1",
+            "max_dollars": 10,
+            "prices": {"gpt-4.1": {"input": 2, "output": 8}},
+        }
+
+    edit(config / "smoke.yaml", pay)
+    options = {"results": tmp_path, "scale": "smoke", "config_directory": config}
+    run = snakemake("judge_cost", "--nolock", **options)
+    assert run.returncode == 0, run.stderr
+    assert "gpt-4.1 at https://api.openai.com/v1, $2 per million tokens" in run.stdout
+    assert re.search(r"^ +all +max_new_tokens +\d+ ", run.stdout, flags=re.M)
+    assert not (tmp_path / "smoke" / "runs").exists()
+
+
+def test_how_an_endpoint_is_asked_reruns_nothing(config, tmp_path):
+    scale = load_scale(config / "paper.yaml")
+    hashes = []
+    for change in ({}, {"max_dollars": 3, "concurrency": 1}, {"model": "other"}):
+        task = scale.tasks["instruction_following"]
+        judge = task.judge.model_copy(update=change)
+        tasks = {"instruction_following": task.model_copy(update={"judge": judge})}
+        study = Study(scale.model_copy(update={"tasks": tasks}), None, {}, tmp_path)
+        hashes.append(study.score_hash("instruction_following"))
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_a_cell_of_two_tables_is_trained_once(config, tmp_path):

@@ -34,11 +34,31 @@ rule judge:
         f"{RESULTS}/benchmarks/judge/{{run}}.tsv"
     resources:
         **STUDY.resources("score"),
+        # Of an endpoint at a time: `--resources requests=32` bounds them over all jobs.
+        requests=getattr(
+            STUDY.scale.tasks["instruction_following"].judge, "concurrency", 0
+        ),
     params:
         config=STUDY.score_hash("instruction_following"),
-        code=code_hash("judging.py", "length_control.py", "data/wishes.py"),
+        code=code_hash(
+            "judging.py", "api_judge.py", "length_control.py", "data/wishes.py"
+        ),
     shell:
         command("score instruction_following {wildcards.run}")
+
+
+rule judge_cost:
+    input:
+        # Lengths are those of samples.jsonl where there is one, and of prompts elsewhere.
+        expand(
+            "{folder}/data/instruction_following/{split}.jsonl",
+            folder=RESULTS,
+            split=SPLITS,
+        ),
+    log:
+        f"{RESULTS}/logs/judge_cost.log",
+    shell:
+        command("judge-cost") + " && cat {log}"
 
 
 rule grade:

@@ -1,0 +1,309 @@
+"""AlpacaEval 2's judge behind an OpenAI-compatible endpoint, which costs money and fails at times.
+
+alpaca_eval makes the prompts, and reads preferences off the log-probabilities, as `judges/openai`
+says. Here its prompts are answered: several at a time, again after a failure, within a budget.
+Every answer is on disk the moment it arrives, so that an interrupted job pays for none twice.
+"""
+
+import json
+import math
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import openai
+import pandas as pd
+from pydantic import Field, ValidationError
+
+from humanline.config import ConfigError, OpenAIJudge, Strict
+from humanline.judging import annotate_as_configured
+from humanline.study import content_hash
+
+KEY = "OPENAI_API_KEY"  # the environment variable
+
+_NAMES = {"m", "M"}  # what the prompt calls the two outputs
+# What alpaca_eval would take for a part of its template, or of ChatML, and noncharacters of Unicode
+# that travel in its place.
+_STAND_INS = {
+    "{instruction}": "\ufdd0",
+    "{output_1}": "\ufdd1",
+    "{output_2}": "\ufdd2",
+    "<|im_start|>": "\ufdd3",
+    "<|im_end|>": "\ufdd4",
+}
+_REMEDIES = {
+    openai.AuthenticationError: f"check {KEY}",
+    openai.PermissionDeniedError: f"check what {KEY} may use",
+    openai.NotFoundError: "check the judge's model and base_url",
+    openai.RateLimitError: "wait, check the account's limits, or lower the judge's concurrency",
+    openai.APITimeoutError: "raise the judge's timeout or retries",
+    openai.APIConnectionError: "check the judge's base_url and the network",
+    openai.InternalServerError: "wait, or raise the judge's retries",
+}
+
+
+def estimated_tokens(characters: int) -> int:
+    """Tokens of so many characters, by OpenAI's rule of thumb for English, four to a token.
+
+    The prompts of AlpacaEval's published annotations have 4.9; code and other languages have fewer.
+    """
+    return math.ceil(characters / 4)
+
+
+def annotate(
+    outputs: list[dict], baseline: list[dict], judge: "ApiJudge", *, work_dir: Path
+) -> pd.DataFrame:
+    """Compare a model's outputs with the baseline's; see `judging.annotate`.
+
+    The order in which the judge sees a pair is that of AlpacaEval's published annotations.
+    """
+    return annotate_as_configured(
+        "openai",
+        outputs,
+        baseline,
+        encode=_with_stand_ins,
+        work_dir=work_dir,
+        fn_completions=judge.complete,
+    )
+
+
+class ApiJudge:
+    """Answers the prompts that alpaca_eval makes of pairs.
+
+    Args:
+        config: the endpoint, how it is asked, and what that may cost.
+        path: the file of answers. What it has is not asked for again.
+
+    Raises:
+        ConfigError: if the key is not in the environment, or the file is damaged.
+    """
+
+    def __init__(self, config: OpenAIJudge, path: Path):
+        if not re.fullmatch("[!-~]+", os.environ.get(KEY, "")):
+            raise ConfigError(
+                f"environment variable {KEY}: not set, or not a word of ASCII; export the key of"
+                f" {config.base_url}, or any word where that asks for none"
+            )
+        self._config = config
+        self._answers = Answers(config, path)
+        self._client = openai.OpenAI(base_url=config.base_url, timeout=config.timeout)
+
+    def complete(self, prompts: list[str], **options) -> dict[str, list[dict]]:
+        """Answer prompts, as alpaca_eval wants of its `fn_completions`.
+
+        Args:
+            prompts: in ChatML.
+            options: of every request, alpaca_eval's `completions_kwargs`.
+
+        Raises:
+            ConfigError: if the endpoint refuses, fails or answers uselessly once too often, or the
+                money is spent. The answers so far are kept.
+        """
+        requests = [
+            {"model": self._config.model, "messages": _messages(prompt), **options}
+            for prompt in prompts
+        ]
+        try:
+            # On its way out the pool waits for the requests in flight: they are paid for.
+            with _sigterm_raises(), ThreadPoolExecutor(self._config.concurrency) as pool:
+                answers = list(pool.map(self._answer, requests))
+        except _AskingError as error:
+            raise ConfigError(self._told(*error.args)) from None
+        tops = [answer.model_dump(include={"top_logprobs"}) for answer in answers]
+        return {"completions_all": [{"logprobs": {"content": [top]}} for top in tops]}
+
+    def _answer(self, request: dict) -> "Answer":
+        """The useful answer to a request, kept or new."""
+        # The endpoint counts, lest answers of a server that one has tried things with are taken.
+        key = content_hash([self._config.base_url, request])
+        if key in self._answers.useful:
+            return self._answers.useful[key]
+        text = "".join(message["content"] for message in request["messages"])
+        usage = {"prompt_tokens": estimated_tokens(len(text)), "completion_tokens": 1}
+        dollars = self._config.price.dollars(**usage)
+        tries = self._config.retries + 1
+        while tries > 0:
+            if not self._answers.may_cost(dollars):
+                limit = f"max_dollars, {self._config.max_dollars:g},"
+                raise _AskingError(f"another answer may cost more than {limit} allows", "raise it")
+            reply = self._request(request, tries - 1)
+            tries -= 1 + reply.retries_taken
+            known = {"key": key, "retries": reply.retries_taken, **usage}
+            answer = Answer(**known | _read(reply.text))
+            self._answers.add(answer, set_aside=dollars)
+            if not answer.fault:
+                return answer
+        start = text.partition('"""')[2][:40]
+        reason = f"{answer.fault}, every time, for the instruction that starts {start!r}"
+        raise _AskingError(reason, "raise the judge's retries, or leave that out of the evaluation")
+
+    def _request(self, request: dict, retries: int):
+        """Ask the endpoint. Before a retry the client waits, as long as Retry-After says."""
+        client = self._client.with_options(max_retries=retries)
+        try:
+            return client.chat.completions.with_raw_response.create(**request)
+        except openai.OpenAIError as error:
+            remedies = (text for kind, text in _REMEDIES.items() if isinstance(error, kind))
+            cause = f" {error.__cause__}" if error.__cause__ else ""
+            raise _AskingError(f"{error}{cause}", next(remedies, "mend that")) from None
+
+    def _told(self, reason: str, remedy: str) -> str:
+        """One line of a failure."""
+        # An endpoint that does not know a key may repeat it.
+        reason = " ".join(reason.replace(os.environ[KEY], f"${KEY}").split())[:300]
+        return (
+            f"judge {self._config.model} at {self._config.base_url}: {reason};"
+            f" {len(self._answers.useful)} answers are kept in {self._answers.path}; {remedy}, and"
+            " run again"
+        )
+
+
+class _AskingError(Exception):
+    """Why a job cannot go on: reason and remedy."""
+
+
+class Token(Strict):
+    """What the judge may have answered."""
+
+    token: str = Field(description="its text")
+    logprob: float = Field(description="its log-probability, nats")
+
+
+class Answer(Strict):
+    """A row of the file of answers: something that was paid for."""
+
+    key: str = Field(description="hash of the endpoint and the whole request")
+    retries: int = Field(description="failed requests before it")
+    prompt_tokens: int = Field(description="as billed; an estimate where the answer does not tell")
+    completion_tokens: int = Field(description="likewise")
+    top_logprobs: list[Token] = Field([], description="the likeliest first tokens")
+    fault: str | None = Field(None, description="why it is useless, if it is")
+
+
+class Answers:
+    """The file of a run's answers, JSON Lines of `Answer`, and what they cost."""
+
+    def __init__(self, config: OpenAIJudge, path: Path):
+        self.path = path
+        self._config = config
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_off_half_a_row(path)
+        rows = read_answers(path)
+        self._dollars = sum(self._cost(row) for row in rows)
+        self.useful = {row.key: row for row in rows if not row.fault}
+
+    def may_cost(self, dollars: float) -> bool:
+        """Whether so much money is left. If so, it is set aside."""
+        with self._lock:
+            if self._dollars + dollars > self._config.max_dollars:
+                return False
+            self._dollars += dollars
+            return True
+
+    def add(self, answer: Answer, set_aside: float) -> None:
+        """Put an answer on disk, and its cost in the place of the dollars set aside for it."""
+        line = answer.model_dump_json(exclude_defaults=True) + "\n"
+        with self._lock:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            self._dollars += self._cost(answer) - set_aside
+            if not answer.fault:
+                self.useful[answer.key] = answer
+
+    def _cost(self, answer: Answer) -> float:
+        return self._config.price.dollars(answer.prompt_tokens, answer.completion_tokens)
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Read a file of answers, where there is one, but for a last row that is not whole.
+
+    Raises:
+        ConfigError: if another row is damaged.
+    """
+    rows = []
+    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(Answer.model_validate_json(line))
+        except ValidationError:
+            what = "no answer; remove the line, and it is asked for again"
+            raise ConfigError(f"{path}: line {number}: {what}") from None
+    return rows
+
+
+def _cut_off_half_a_row(path: Path) -> None:
+    """Remove what a job that was killed while it wrote has left."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+def _read(reply: str) -> dict:
+    """What a reply tells of an `Answer`."""
+    try:
+        body = json.loads(reply)
+        choice = body["choices"][0]
+        refusal = choice["message"].get("refusal")
+        usage = dict(body.get("usage") or {})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {"fault": "an answer that is not whole"}
+    told = {
+        name: usage[name]
+        for name in ("prompt_tokens", "completion_tokens")
+        if isinstance(usage.get(name), int)
+    }
+    if refusal:
+        return told | {"fault": "a refusal"}
+    try:
+        top = choice["logprobs"]["content"][0]["top_logprobs"]
+        top = [Token(token=entry["token"], logprob=entry["logprob"]) for entry in top]
+    except (ValueError, LookupError, TypeError):
+        return told | {"fault": "an answer without log-probabilities"}
+    if not _NAMES & {entry.token for entry in top}:
+        return told | {"fault": "an answer that is neither m nor M"}
+    return told | {"top_logprobs": top}
+
+
+def _messages(prompt: str) -> list[dict[str, str]]:
+    """The chat messages of a prompt in ChatML, with the texts as they were."""
+    from alpaca_eval.utils import prompt_to_chatml
+
+    return [
+        message | {"content": _without_stand_ins(message["content"])}
+        for message in prompt_to_chatml(prompt)
+    ]
+
+
+def _with_stand_ins(text: str) -> str:
+    for special, stand_in in _STAND_INS.items():
+        text = text.replace(special, stand_in)
+    return text
+
+
+def _without_stand_ins(text: str) -> str:
+    for special, stand_in in _STAND_INS.items():
+        text = text.replace(stand_in, special)
+    return text
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM unwind the main thread, as SIGINT does, and not end the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which alone may handle signals
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
