@@ -215,7 +215,14 @@ class Training(Strict):
             raise fault("micro_batch_size", f"{self.micro_batch_size} is odd; KTO needs it even")
         return self
 
-    def objective_fault(self, name: str, options: ObjectiveConfig) -> tuple[str, str] | None:
+    def share(self, batch_size: int, devices: int) -> tuple[int, int]:
+        """A device's part of a batch: examples per backward pass, backward passes per step."""
+        micro = self.micro_batch_size or batch_size // devices
+        return micro, batch_size // (micro * devices)
+
+    def objective_fault(
+        self, name: str, options: ObjectiveConfig, devices: int = 1
+    ) -> tuple[str, str] | None:
         """The field of an objective's options that is wrong, and reason and remedy, if any is."""
         size = options.batch_size
         factors = {"training.micro_batch_size": self.micro_batch_size or 1}
@@ -227,6 +234,11 @@ class Training(Strict):
         if name == "kto" and size % 2:
             reason = f"{size} is odd; KTO pairs desirable with undesirable examples: make it even"
             return "batch_size", reason
+        micro = self.micro_batch_size or (2 if name == "kto" else 1)
+        if size % (devices * micro):
+            reason = f"{size} does not divide among {devices} devices, {micro} at once on each"
+            remedy = "change it, training.micro_batch_size or resources.train.gpu"
+            return "batch_size", f"{reason}; {remedy}"
         if name != "grpo" and not options.beta:
             return "beta", f"{name} learns nothing at 0; make it more"
         return None
@@ -283,9 +295,9 @@ class Seeds(Strict):
 
 
 class Resources(Strict):
-    """What a stage's jobs ask of the scheduler."""
+    """What a stage's jobs ask of the scheduler, at their first attempt."""
 
-    gpu: int = Field(0, ge=0, description="GPUs")
+    gpu: int = Field(0, ge=0, description="GPUs; training uses several, the other stages one")
     mem_mb: int = Field(3000, gt=0, description="main memory, megabytes")
     runtime: int = Field(60, gt=0, description="minutes")
 
@@ -315,6 +327,24 @@ class Scale(Strict):
         if task and task.judge is None:
             raise fault("tasks.instruction_following.judge", "missing; add a judge, gold or openai")
         return self
+
+    @model_validator(mode="after")
+    def _devices_are_used(self):
+        for stage, resources in self.resources.items():
+            if stage != "train" and resources.gpu > 1:
+                reason = f"{resources.gpu}, but only training uses several; make it 1"
+                raise fault(f"resources.{stage}.gpu", reason)
+        for name, task in self.tasks.items():
+            for objective, options in task.training.objectives.items():
+                if found := task.training.objective_fault(objective, options, self.devices):
+                    field, reason = found
+                    raise fault(f"tasks.{name}.training.objectives.{objective}.{field}", reason)
+        return self
+
+    @property
+    def devices(self) -> int:
+        """How many devices a training runs on."""
+        return max(1, self.resources.get("train", Resources()).gpu)
 
 
 class _Loader(yaml.SafeLoader):

@@ -170,6 +170,29 @@ MISTAKES = {
         f"{INSTRUCTIONS}.training.micro_batch_size",
         "1 is odd;.*even",
     ),
+    "batch that does not divide among devices": (
+        {"resources": {"train": {"gpu": 3}}},
+        f"{INSTRUCTIONS}.training.objectives.dpo.batch_size",
+        "8 does not divide among 3 devices, 1 at once on each; change it",
+    ),
+    "micro-batches that do not divide among devices": (
+        {"resources": {"train": {"gpu": 4}}, f"{INSTRUCTIONS}.training.micro_batch_size": 4},
+        f"{INSTRUCTIONS}.training.objectives.dpo.batch_size",
+        "8 does not divide among 4 devices, 4 at once on each; change it",
+    ),
+    "odd share of a KTO batch": (
+        {
+            "resources": {"train": {"gpu": 4}},
+            f"{INSTRUCTIONS}.training.objectives.kto.batch_size": 20,
+        },
+        f"{INSTRUCTIONS}.training.objectives.kto.batch_size",
+        "20 does not divide among 4 devices, 2 at once on each; change it",
+    ),
+    "devices without use": (
+        {"resources": {"generate": {"gpu": 2}}},
+        "resources.generate.gpu",
+        "2, but only training uses several; make it 1",
+    ),
     "heads": (
         {f"{MATH}.base_model.heads": 3},
         f"{MATH}.base_model.hidden_size",

@@ -69,6 +69,16 @@ def command(arguments):
     return f"$HUMANLINE_PYTHON -m humanline {arguments} {options} --log {{log}}"
 
 
+def resources_of(stage):
+    """What a stage's jobs ask for; at a retry that much more memory and time."""
+    asked = STUDY.resources(stage)
+
+    def growing(name):
+        return lambda wildcards, attempt: asked[name] * attempt
+
+    return asked | {name: growing(name) for name in ("mem_mb", "runtime")}
+
+
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
     for name in ("claims.csv", "verdicts.csv", "claims.md", "claims.provenance.json")

@@ -12,7 +12,7 @@ rule generate:
     benchmark:
         f"{RESULTS}/benchmarks/generate/{{task}}/{{run}}.tsv"
     resources:
-        **STUDY.resources("generate"),
+        **resources_of("generate"),
     params:
         config=lambda wildcards: STUDY.generate_hash(cell_of(wildcards)),
     message:
@@ -33,7 +33,7 @@ rule judge:
     benchmark:
         f"{RESULTS}/benchmarks/judge/{{run}}.tsv"
     resources:
-        **STUDY.resources("score"),
+        **resources_of("score"),
     params:
         config=STUDY.score_hash("instruction_following"),
         code=code_hash("judging.py", "length_control.py", "data/wishes.py"),
@@ -51,7 +51,7 @@ rule grade:
     benchmark:
         f"{RESULTS}/benchmarks/grade/{{run}}.tsv"
     resources:
-        **STUDY.resources("score"),
+        **resources_of("score"),
     params:
         code=code_hash("grading.py"),
     shell:
