@@ -5,6 +5,8 @@
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
 #   snakemake --cores all tune                             search the learning rates again
 #   snakemake --cores all explore                          look around, on the tuning seeds
+#   snakemake plan --config scale=paper                    what all that would take
+#   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster
 
 import os
 import subprocess
@@ -36,12 +38,14 @@ include: "workflow/rules/explore.smk"
 localrules:
     all,
     explore,
+    plan,
     tune,
 
 
 onstart:
     # Of a job on another machine, or in another cgroup, this one must not be the parent.
-    if workflow.local_exec:
+    planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
+    if workflow.local_exec and planned != {"plan"}:
         start_worker()
 
 
@@ -57,6 +61,13 @@ rule explore:
     input:
         [table_files(table) for table in STUDY.tables(exploratory=True)],
         MAP_FILES if STUDY.mapped() else [],
+
+
+rule plan:
+    log:
+        f"{RESULTS}/logs/plan.md",
+    shell:
+        command("plan", log="| tee {log}")
 
 
 rule tune:

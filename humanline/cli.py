@@ -167,6 +167,12 @@ def _tuning(study: Study, arguments) -> None:
     choose_learning_rates(study)
 
 
+def _plan(study: Study, arguments) -> None:
+    from humanline import plan
+
+    print(plan.describe(study))
+
+
 def _check(study: Study, arguments) -> None:
     cells = study.all_cells()
     print(f"{study.scale.scale}: {len(cells)} cells, {len(study.experiments.tables)} tables; valid")
@@ -240,6 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     command("figures", _figures, "plot the figures of the theory")
     command("ledger", _ledger, "write the verdicts on the paper's claims")
     command("tuning", _tuning, "choose learning rates from the tuning runs")
+    command("plan", _plan, "print jobs, GPU hours, tokens, dollars and disk of a scale")
     command("check", _check, "validate the configuration")
     place = ("socket", {"type": Path, "metavar": "SOCKET"})
     command("worker", _worker, "run other commands without importing anew", place, scale=False)

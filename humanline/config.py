@@ -205,6 +205,12 @@ class Training(Strict):
         min_length=1, description="hyperparameters of each objective that a table may use"
     )
 
+    @property
+    def save_every(self) -> int:
+        """Steps between checkpoints: all that are evaluated, and no more than a quarter to lose."""
+        quarter = max(1, self.steps // 4)
+        return max(d for d in range(1, quarter + 1) if self.evaluate_every % d == 0)
+
     @model_validator(mode="after")
     def _batches_fit(self):
         for name, objective in self.objectives.items():
@@ -302,6 +308,41 @@ class Resources(Strict):
     runtime: int = Field(60, gt=0, description="minutes")
 
 
+class Rates(Strict):
+    """Tokens per second and GPU for a model of a billion parameters.
+
+    Proportionally fewer for a larger model; several GPUs are as fast as their number.
+    """
+
+    train: float = Field(gt=0, description="of a step, the reference's pass included")
+    sample: float = Field(gt=0, description="sampled, prompts not counted")
+    score: float = Field(gt=0, description="of prompts and completions in a forward pass")
+
+
+class Lengths(Strict):
+    """How many prompts a task has, and how long its texts are."""
+
+    train_prompts: PositiveInt = Field(description="prompts to train on")
+    evaluation_prompts: PositiveInt = Field(description="prompts that the tables evaluate on")
+    prompt_tokens: PositiveInt = Field(description="of a prompt, on average")
+    completion_tokens: PositiveInt = Field(description="of a completion, on average")
+
+
+class Assumptions(Strict):
+    """What `snakemake plan` reckons with where the configuration says nothing. Not measured."""
+
+    device: str = Field(min_length=1, description="the GPU that the rates are of")
+    tokens_per_second: Rates = Field(description="per GPU, for a billion parameters")
+    startup_minutes: float = Field(ge=0, description="of a GPU job until it computes")
+    judge_tokens: PositiveInt = Field(
+        description="of a judge's instructions, besides the prompt and two completions"
+    )
+    parameters: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        description="billions of parameters of every model, by repository"
+    )
+    lengths: dict[Task, Lengths] = Field(description="prompts and tokens of every task")
+
+
 class Scale(Strict):
     """One file of workflow/config."""
 
@@ -315,6 +356,7 @@ class Scale(Strict):
         None, min_length=1, description="file of tuned learning rates, relative to this file"
     )
     resources: dict[Stage, Resources] = Field({}, description="what each stage's jobs ask for")
+    plan: Assumptions | None = Field(None, description="what `snakemake plan` reckons with")
     tasks: dict[Task, TaskConfig] = Field(min_length=1, description="the tasks, by name")
 
     @model_validator(mode="after")
@@ -339,6 +381,20 @@ class Scale(Strict):
                 if found := task.training.objective_fault(objective, options, self.devices):
                     field, reason = found
                     raise fault(f"tasks.{name}.training.objectives.{objective}.{field}", reason)
+        return self
+
+    @model_validator(mode="after")
+    def _plan_knows_the_models(self):
+        if self.plan is None:
+            return self
+        for name, task in self.tasks.items():
+            if name not in self.plan.lengths:
+                raise fault(f"plan.lengths.{name}", "missing; add this key")
+            for model in (task.base_model, *task.base_models.values(), task.reward):
+                if model.kind == "miniature":
+                    raise fault("plan", f"knows no miniature models, but {name} has one; remove it")
+                if model.kind == "hub" and model.repo not in self.plan.parameters:
+                    raise fault(f"plan.parameters.{model.repo}", "missing; add this key")
         return self
 
     @property

@@ -8,7 +8,7 @@ import resource
 import shutil
 from pathlib import Path
 
-from humanline.config import ConfigError, Training
+from humanline.config import ConfigError
 from humanline.data import preferences
 from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_json
@@ -151,16 +151,10 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
         "bf16": training.bf16,
         "gradient_checkpointing": training.gradient_checkpointing,
         "logging_steps": max(1, training.steps // 32),
-        "save_steps": _save_every(training),
+        "save_steps": training.save_every,
         "report_to": "none",
         "seed": cell.seed,
     }
-
-
-def _save_every(training: Training) -> int:
-    """Steps between checkpoints: all that are evaluated, and no more than a quarter to lose."""
-    quarter = max(1, training.steps // 4)
-    return max(d for d in range(1, quarter + 1) if training.evaluate_every % d == 0)
 
 
 def training_rows(study: Study, cell: Cell) -> list[dict]:

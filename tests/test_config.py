@@ -82,6 +82,7 @@ def test_a_scale_is_frozen(scale):
 
 MODEL = {"kind": "hub", "repo": "owner/name", "revision": None}
 REAL = {"kind": "hub", "train": MODEL, "evaluation": MODEL}
+PLAN = yaml.safe_load((CONFIG / "paper.yaml").read_text())["plan"]
 # What is changed in smoke.yaml, the field that is named, and what is said of it.
 MISTAKES = {
     "unknown key": ({"sceed": 1}, "sceed", "unknown key; remove it"),
@@ -192,6 +193,28 @@ MISTAKES = {
         {"resources": {"generate": {"gpu": 2}}},
         "resources.generate.gpu",
         "2, but only training uses several; make it 1",
+    ),
+    "plan of models that have no size": (
+        {"plan": PLAN},
+        "plan",
+        "knows no miniature models, but instruction_following has one; remove it",
+    ),
+    "plan of unknown models": (
+        {
+            "plan": PLAN,
+            f"{INSTRUCTIONS}.data": REAL,
+            f"{INSTRUCTIONS}.base_model": MODEL,
+            f"{INSTRUCTIONS}.base_models": {},
+            f"{INSTRUCTIONS}.reward": MODEL,
+            f"{INSTRUCTIONS}.judge": {"kind": "openai", "model": "gpt-4.1"},
+        },
+        "plan.parameters.owner/name",
+        "missing; add this key",
+    ),
+    "plan of no tasks": (
+        {"plan": PLAN | {"lengths": {}}},
+        "plan.lengths.instruction_following",
+        "missing; add this key",
     ),
     "heads": (
         {f"{MATH}.base_model.heads": 3},

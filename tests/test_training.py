@@ -101,8 +101,6 @@ def test_another_base_model_has_other_checkpoints(study):
 @pytest.mark.parametrize(("steps", "every"), [(8, 3), (8, 8), (128, 16), (128, 128), (3, 2)])
 def test_every_evaluated_checkpoint_is_saved(study, steps, every):
     options = study.scale.tasks["instruction_following"].training
-    saved = training._save_every(
-        options.model_copy(update={"steps": steps, "evaluate_every": every})
-    )
-    assert every % saved == 0
-    assert saved <= max(1, steps // 4)
+    options = options.model_copy(update={"steps": steps, "evaluate_every": every})
+    assert every % options.save_every == 0
+    assert options.save_every <= max(1, steps // 4)
