@@ -1,0 +1,191 @@
+"""Several devices: what starts as many processes, and that these make one run, on CPUs here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate.commands.launch import launch_command_parser
+from safetensors.torch import load_file
+
+from humanline import base_model, launch, offline
+from humanline.config import ConfigError
+from humanline.data import miniature
+from humanline.files import read_json, write_jsonl
+from humanline.study import Study, load_study
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "workflow" / "config"
+TASK = "instruction_following"
+STORED = ("dpo-offline-s1", "grpo-offline-humanline-k4-clip-1.5_1.5-s1")
+SAMPLED = (
+    "dpo-online-every8-humanline-k4-clip-1.5_1.5-s1",
+    "kto-online-every8-s1",
+    "grpo-online-every8-s1",
+)
+
+
+def test_accelerate_understands_the_command():
+    words = launch.command(["train", TASK, "dpo-offline-s1"], 4, bf16=True)
+    assert words[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    arguments = launch_command_parser().parse_args(words[3:])
+    assert arguments.num_processes == 4
+    assert arguments.mixed_precision == "bf16"
+    assert arguments.main_process_port == 0
+    assert (ROOT / arguments.config_file).exists()
+    assert arguments.module and arguments.training_script == "humanline"
+    assert arguments.training_script_args == ["train", TASK, "dpo-offline-s1"]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """Results of the smoke scale with data and a base model, and no run yet."""
+    study = smoke(tmp_path_factory.mktemp("prepared"))
+    config = study.scale.tasks[TASK]
+    for split, rows in miniature.splits(TASK, config.data).items():
+        write_jsonl(study.data(TASK, split), rows)
+    base = study.find(TASK, "base-s1")
+    base_model.make(TASK, config.base_model, 1, study.directory(base) / "model", set())
+    offline.make(study, base)
+    return study.root
+
+
+def smoke(results: Path) -> Study:
+    return load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", results)
+
+
+def train(study: Study, run: str, devices: int) -> subprocess.CompletedProcess:
+    command = ["-m", "humanline", "train", TASK, run, "--scale", "smoke", "--devices", devices]
+    return python(*command, "--results", study.root)
+
+
+def train_sharded(study: Study, *runs: str) -> subprocess.CompletedProcess:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    return python(*launcher, Path(__file__).with_name("sharded.py"), study.root, *runs, **fsdp())
+
+
+def fsdp() -> dict[str, str]:
+    """What `accelerate launch` makes of the shipped configuration."""
+    config = yaml.safe_load((ROOT / launch.CONFIGURATION).read_text())["fsdp_config"]
+    variables = {key.upper(): str(value) for key, value in config.items()}
+    return variables | {"ACCELERATE_USE_FSDP": "true"}
+
+
+def python(*arguments, **environment) -> subprocess.CompletedProcess:
+    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=os.environ | variables,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def copied(prepared: Path, folder: Path) -> Study:
+    return smoke(shutil.copytree(prepared, folder / "results"))
+
+
+def weights(study: Study, run: str) -> dict[str, torch.Tensor]:
+    return load_file(study.directory(study.find(TASK, run)) / "model" / "model.safetensors")
+
+
+def assert_same(expected: dict, given: dict) -> None:
+    assert given.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(given[name], weight, atol=1e-5, rtol=0)
+
+
+def test_a_batch_that_does_not_divide_is_told_before_any_work(prepared, tmp_path):
+    study = copied(prepared, tmp_path)
+    run = train(study, STORED[0], devices=3)
+    assert run.returncode == 1
+    reason = "8 does not divide among 3 devices, 1 at once on each; change it"
+    field = f"tasks.{TASK}.training.objectives.dpo.batch_size"
+    assert run.stderr.startswith(f"humanline: error: scale smoke: {field}: {reason}")
+    assert run.stderr.count("\n") == 1
+    assert not study.directory(study.find(TASK, STORED[0])).exists()
+    with pytest.raises(ConfigError, match=reason):
+        study.batch_share(study.find(TASK, STORED[0]), devices=3)
+
+
+@pytest.mark.parametrize(("devices", "share"), [(1, (8, 4)), (2, (8, 2)), (4, (8, 1))])
+def test_accumulation_shrinks_as_devices_grow(devices, share):
+    study = load_study(CONFIG / "paper.yaml", CONFIG / "experiments.yaml", Path("results"))
+    assert study.batch_share(study.find(TASK, STORED[0]), devices) == share
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", STORED)
+def test_two_processes_train_as_one(run, prepared, tmp_path):
+    one, two, sharded = (copied(prepared, tmp_path / name) for name in ("one", "two", "sharded"))
+    results = train(one, run, devices=1), train(two, run, devices=2), train_sharded(sharded, run)
+    for result in results:
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert_same(weights(one, run), weights(two, run))
+    assert_same(weights(one, run), weights(sharded, run))
+    directory = two.directory(two.find(TASK, run))
+    record = read_json(directory / "train.json")
+    assert (record["devices"], record["steps"]) == (2, 8)
+    expected = (one.directory(one.find(TASK, run)) / "metrics.csv").read_text().splitlines()
+    assert len((directory / "metrics.csv").read_text().splitlines()) == len(expected)
+
+
+@pytest.mark.slow
+def test_sharded_checkpoints_are_whole_models_and_are_resumed(prepared, tmp_path):
+    run = STORED[0]
+    study = copied(prepared, tmp_path)
+    result = train_sharded(study, run)
+    assert result.returncode == 0, result.stdout + result.stderr
+    expected = weights(study, run)
+    directory = study.directory(study.find(TASK, run))
+    checkpoints = directory / read_json(directory / "train.json")["checkpoints"]
+    for step in (2, 4, 6):
+        saved = load_file(checkpoints / f"checkpoint-{step}" / "model.safetensors")
+        assert {name: w.shape for name, w in saved.items()} == {
+            n: w.shape for n, w in expected.items()
+        }
+
+    # As an interruption after the sixth step would leave it.
+    (checkpoints / "ended").unlink()
+    shutil.rmtree(checkpoints / "checkpoint-8")
+    shutil.rmtree(directory / "model")
+    note = read_json(checkpoints / "progress.json") | {"step": 6}
+    (checkpoints / "progress.json").write_text(json.dumps(note))
+    before = (checkpoints / "checkpoint-4" / "model.safetensors").stat().st_mtime_ns
+    result = train_sharded(study, run)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert_same(expected, weights(study, run))
+    assert (checkpoints / "checkpoint-4" / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_two_processes_sample_different_prompts(is_sharded, prepared, tmp_path):
+    study = copied(prepared, tmp_path)
+    results = (
+        [train_sharded(study, *SAMPLED)]
+        if is_sharded
+        else [train(study, run, devices=2) for run in SAMPLED]
+    )
+    for result in results:
+        assert result.returncode == 0, result.stdout + result.stderr
+    for run in SAMPLED:
+        directory = study.directory(study.find(TASK, run))
+        record = read_json(directory / "train.json")
+        assert record["steps"] == 8 and record["sampled_tokens"] > 0
+        if run.startswith("grpo"):
+            continue
+        rounds = directory / record["checkpoints"] / "rounds"
+        parts = sorted(path.name for path in rounds.iterdir())
+        assert parts == ["round-0000-1of2.json", "round-0000-2of2.json"]
+        first, second = (
+            {tuple(example["prompt_ids"]) for example in read_json(rounds / part)} for part in parts
+        )
+        assert first and second and not first & second
