@@ -23,6 +23,8 @@ rule train:
     priority: 10
     resources:
         **resources_of("train"),
+        # Of one machine, as the processes of `accelerate launch` are.
+        nodes=1,
     params:
         manifest=lambda wildcards: STUDY.run_hash(cell_of(wildcards)),
     message:
