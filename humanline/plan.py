@@ -251,10 +251,8 @@ def _sample_and_label(study: Study, cell: Cell, completions: float) -> Iterator[
 
 def _outputs(study: Study, cell: Cell) -> int:
     """Completions that a cell is evaluated on, of all evaluated checkpoints."""
-    training = study.scale.tasks[cell.task].training
     has_one = cell.objective == "base" or not study.has_curve(cell)
-    checkpoints = 1 if has_one else -(-training.steps // training.evaluate_every)
-    return checkpoints * _prompts(study, cell)
+    return _prompts(study, cell) * (1 if has_one else _evaluations(study, cell.task))
 
 
 def _prompts(study: Study, cell: Cell) -> int:
@@ -279,10 +277,14 @@ def _model(study: Study, cell: Cell) -> HubSource:
 
 
 def _kept_gigabytes(study: Study, cell: Cell) -> float:
-    """The model at the end, and checkpoints with what it takes to go on from them."""
-    training = study.scale.tasks[cell.task].training
-    checkpoints = training.steps // training.save_every
-    return _billions(study, cell) * (_WEIGHTS + checkpoints * (_WEIGHTS + _MOMENTS))
+    """Of all models that are evaluated, or could be."""
+    return _WEIGHTS * _billions(study, cell) * _evaluations(study, cell.task)
+
+
+def _evaluations(study: Study, task: str) -> int:
+    """How often a run may be evaluated, its end included."""
+    training = study.scale.tasks[task].training
+    return -(-training.steps // training.evaluate_every)
 
 
 # Sums.
@@ -344,7 +346,7 @@ def _total(study: Study, planned: list[Job]) -> dict:
         "pairs judged": pairs,
         "millions of tokens that the judge reads": read / 1e6,
         "dollars for the judge": judge_dollars(study, read, pairs),
-        "terabytes of weights and checkpoints": sum(job.gigabytes for job in planned) / 1e3,
+        "terabytes of models": sum(job.gigabytes for job in planned) / 1e3,
     }
 
 

@@ -1,5 +1,6 @@
 """How far a run has come: its last complete checkpoint, and its cost up to there."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -8,6 +9,14 @@ from transformers import TrainerCallback
 
 from humanline.files import read_json, write_json
 
+# Of a checkpoint, by the names that the trainers give them: what training goes on from, and nothing
+# else needs. Moments alone are twice as large as a model.
+_TO_GO_ON = (
+    "optimizer*",
+    "pytorch_model_fsdp*",
+    "reference*.safetensors",
+    "ahead-*.pt",
+)
 _NOTHING = {
     "step": 0,
     "seconds": {"sample": 0.0, "total": 0.0},
@@ -22,13 +31,18 @@ class Progress(TrainerCallback):
     A job that is killed while it writes a checkpoint leaves half of one. The note says which to
     trust. Where several processes train, the first keeps the note.
 
+    What a run can go on from is its last checkpoint alone; of those before, the models that are
+    evaluated are kept.
+
     Args:
         checkpoints: the folder of the run's checkpoints.
+        keep_every: optimizer steps between models that are evaluated.
         is_new: whether to begin at the beginning, whatever the folder holds.
     """
 
-    def __init__(self, checkpoints: Path, *, is_new: bool = False):
+    def __init__(self, checkpoints: Path, keep_every: int, *, is_new: bool = False):
         self._checkpoints = checkpoints
+        self._keep_every = keep_every
         self._note = checkpoints / "progress.json"
         is_begun = self._note.exists() and not is_new
         self._before = _NOTHING | (read_json(self._note) if is_begun else {})
@@ -46,6 +60,10 @@ class Progress(TrainerCallback):
         """Follow a trainer, which counts its own `sampling_seconds` and `sampled_tokens`."""
         self._trainer = trainer
         trainer.add_callback(self)
+
+    def end(self) -> None:
+        """The run is complete, and its model saved: its last checkpoint has no use any more."""
+        shutil.rmtree(self._checkpoints / f"checkpoint-{self._trainer.state.global_step}")
 
     def record(self) -> dict:
         """What the run has cost so far, for its record. Every process must ask for it."""
@@ -68,7 +86,22 @@ class Progress(TrainerCallback):
         return self._before["sampled_tokens"] + sum(gather_object([self._trainer.sampled_tokens]))
 
     def on_save(self, args, state, control, **kwargs):
+        if self._trainer.is_fsdp_enabled and state.global_step % self._keep_every == 0:
+            # Beside each process's part, for evaluation.
+            self._trainer.save_whole_model(self._checkpoints / f"checkpoint-{state.global_step}")
         self._new.append({"step": state.global_step, "seconds": self._seconds()["total"]})
         note = {"step": state.global_step} | self.record()
         if state.is_world_process_zero:
             write_json(self._note, note)
+            self._thin(state.global_step)
+
+    def _thin(self, last: int) -> None:
+        """Leave of the checkpoints before the last what is evaluated."""
+        for folder in self._checkpoints.glob("checkpoint-*"):
+            step = int(folder.name.removeprefix("checkpoint-"))
+            if step >= last:
+                continue
+            if step % self._keep_every:
+                shutil.rmtree(folder)
+            for path in (path for pattern in _TO_GO_ON for path in folder.glob(pattern)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -32,11 +32,9 @@ def train(study: Study, cell: Cell) -> None:
     directory = study.directory(cell)
     checkpoints = _checkpoints(study, cell)
     has_ended = _ended(checkpoints).exists()
-    progress = Progress(checkpoints, is_new=has_ended)
+    evaluated = study.scale.tasks[cell.task].training.evaluate_every
+    progress = Progress(checkpoints, evaluated, is_new=has_ended)
     trainer = build_trainer(study, cell, checkpoints)
-    if trainer.is_fsdp_enabled:
-        # Checkpoints are evaluated: each is a whole model, not a part per process.
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     if trainer.is_world_process_zero():
         if has_ended:
             shutil.rmtree(checkpoints)
@@ -49,11 +47,12 @@ def train(study: Study, cell: Cell) -> None:
             f"{directory}: trained {trainer.state.global_step} of {trainer.args.max_steps} steps,"
             " as its prompts do not fill one sampling; give it more prompts or smaller batches"
         )
-    trainer.save_model(str(directory / "model"))
+    trainer.save_whole_model(directory / "model")
     cost = progress.record()
     if trainer.is_world_process_zero():
         _write_records(study, cell, trainer, cost)
         _ended(checkpoints).touch()
+        progress.end()
 
 
 def device_count() -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from accelerate.commands.launch import launch_command_parser
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 from humanline import base_model, launch, offline
@@ -30,16 +31,20 @@ SAMPLED = (
 )
 
 
-def test_accelerate_understands_the_command():
-    words = launch.command(["train", TASK, "dpo-offline-s1"], 4, bf16=True)
+def test_accelerate_starts_as_many_sharded_processes(monkeypatch):
+    """What it makes of the command and of the shipped configuration, which is for four."""
+    monkeypatch.chdir(ROOT)
+    words = launch.command(["train", TASK, "dpo-offline-s1"], 8, bf16=False)
     assert words[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
-    arguments = launch_command_parser().parse_args(words[3:])
-    assert arguments.num_processes == 4
-    assert arguments.mixed_precision == "bf16"
-    assert arguments.main_process_port == 0
-    assert (ROOT / arguments.config_file).exists()
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(words[3:]))
+    environment = prepare_multi_gpu_env(arguments)
+    assert arguments.nproc_per_node == "8"
     assert arguments.module and arguments.training_script == "humanline"
     assert arguments.training_script_args == ["train", TASK, "dpo-offline-s1"]
+    assert environment["ACCELERATE_MIXED_PRECISION"] == "no"
+    assert environment["ACCELERATE_USE_FSDP"] == "true"
+    assert environment["FSDP_VERSION"] == "2"
+    assert int(arguments.master_port) > 0  # a free one
 
 
 @pytest.fixture(scope="module")
@@ -138,31 +143,25 @@ def test_two_processes_train_as_one(run, prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_sharded_checkpoints_are_whole_models_and_are_resumed(prepared, tmp_path):
+def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(prepared, tmp_path):
     run = STORED[0]
-    study = copied(prepared, tmp_path)
-    result = train_sharded(study, run)
-    assert result.returncode == 0, result.stdout + result.stderr
-    expected = weights(study, run)
+    whole, study = (copied(prepared, tmp_path / name) for name in ("whole", "interrupted"))
+    results = train_sharded(whole, run), train_sharded(study, f"{run}@6")
     directory = study.directory(study.find(TASK, run))
-    checkpoints = directory / read_json(directory / "train.json")["checkpoints"]
-    for step in (2, 4, 6):
-        saved = load_file(checkpoints / f"checkpoint-{step}" / "model.safetensors")
-        assert {name: w.shape for name, w in saved.items()} == {
-            n: w.shape for n, w in expected.items()
-        }
+    assert not (directory / "train.json").exists()
+    (checkpoint,) = directory.glob("checkpoints/*/checkpoint-6")
+    expected = weights(whole, run)
+    kept = load_file(checkpoint / "model.safetensors")
+    assert {name: w.shape for name, w in kept.items()} == {n: w.shape for n, w in expected.items()}
 
-    # As an interruption after the sixth step would leave it.
-    (checkpoints / "ended").unlink()
-    shutil.rmtree(checkpoints / "checkpoint-8")
-    shutil.rmtree(directory / "model")
-    note = read_json(checkpoints / "progress.json") | {"step": 6}
-    (checkpoints / "progress.json").write_text(json.dumps(note))
-    before = (checkpoints / "checkpoint-4" / "model.safetensors").stat().st_mtime_ns
-    result = train_sharded(study, run)
-    assert result.returncode == 0, result.stdout + result.stderr
+    note = checkpoint.parent / "progress.json"  # as if it had taken long
+    seconds = {"seconds": {"sample": 0.0, "total": 1000.0}}
+    note.write_text(json.dumps(read_json(note) | seconds))
+    results += (train_sharded(study, run),)
+    for result in results:
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert read_json(directory / "train.json")["seconds"]["total"] > 1000
     assert_same(expected, weights(study, run))
-    assert (checkpoints / "checkpoint-4" / "model.safetensors").stat().st_mtime_ns == before
 
 
 @pytest.mark.slow

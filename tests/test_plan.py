@@ -73,9 +73,10 @@ def test_stored_completions_are_not_sampled(jobs):
     assert jobs[f"offline {TASK}/base-weaker-s1"].work
 
 
-def test_weights_and_checkpoints(jobs):
-    """Four checkpoints with two moments each, and the last weights, of 8 billion parameters."""
-    assert jobs[f"train {TASK}/dpo-offline-s1"].gigabytes == 8 * (4 + 4 * 12)
+def test_models_that_are_kept(jobs):
+    """The last one, and for math one every 100 of 1600 steps."""
+    assert jobs[f"train {TASK}/dpo-offline-s1"].gigabytes == 32
+    assert jobs["train math_reasoning/grpo-online-every1-s1"].gigabytes == 16 * 6
     assert jobs[f"base_model {TASK}/base-s1"].gigabytes == 32
 
 

@@ -103,6 +103,16 @@ def test_the_plan_counts_the_jobs_of_the_workflow(tmp_path):
     assert summaries == sum(count for rule, count in counts.items() if rule not in planned)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "devices"), [((), 4), (("--set-resources", "train:gpu=8"), 8)]
+)
+def test_training_is_launched_on_the_gpus_of_its_job(arguments, devices, tmp_path):
+    text = plan(tmp_path, "table_first_taste", "--printshellcmds", *arguments, scale="paper")
+    commands = re.findall(r"humanline train .*", text)
+    assert len(commands) == 4
+    assert all(f" --devices {devices} " in command for command in commands)
+
+
 def test_one_table_is_one_target(tmp_path):
     counts = jobs(plan(tmp_path, "table_math_reasoning", scale="laptop"))
     assert counts["table_math_reasoning"] == 1
