@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from humanline.config import Strict, Task, fault
+from humanline.config import Strict, Task, fault, first_fault
 from humanline.experiments import Cell, HumanlineDefaults, Row, base_cell
 
 Scalar = bool | int | float | str
@@ -187,9 +187,7 @@ def _cells(place: str, row: dict, task: Task, defaults: HumanlineDefaults) -> li
     try:
         cells = Row(**row).cells(task, defaults, seed=0)
     except ValidationError as error:
-        detail = error.errors()[0]
-        field = "".join(f".{part}" for part in detail["loc"][:1])
-        raise ClaimError(f"{place}{field}: {detail['msg']}; change it") from None
+        raise ClaimError(f"{place}.{first_fault(error, row)}") from None
     if any(cell.humanline and cell.trust_region for cell in cells):
         reason = "true, as humanline, which syncs before the update; choose one"
         raise ClaimError(f"{place}.trust_region: {reason}")

@@ -435,8 +435,12 @@ def validate(model: type[BaseModel], content: dict, path: Path):
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        faults = [(_field(detail, content), detail) for detail in error.errors()]
-        raise ConfigError(f"{path}: {_first_fault(faults)}") from None
+        raise ConfigError(f"{path}: {first_fault(error, content)}") from None
+
+
+def first_fault(error: ValidationError, content: dict) -> str:
+    """One line about the first fault of a mapping: the field, the reason and the remedy."""
+    return _first_fault([(_field(detail, content), detail) for detail in error.errors()])
 
 
 def _field(detail: ErrorDetails, content) -> tuple[str, ...]:
