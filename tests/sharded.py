@@ -1,6 +1,6 @@
 """Trains runs of the smoke scale as one of several processes, each with a part of the weights.
 
-    torchrun --nproc-per-node 2 sharded.py RESULTS RUN[@STEP]...
+    torchrun --nproc-per-node 2 sharded.py CONFIG RESULTS RUN[@STEP]...
 
 and leaves a run once it has kept that step. `test_launch.py` starts it; `accelerate launch` shards
 on GPUs alone.
@@ -20,8 +20,6 @@ from humanline import training
 from humanline.config import ConfigError
 from humanline.study import load_study
 
-CONFIG = Path(__file__).parents[1] / "workflow" / "config"
-
 
 def stop_at(step: int) -> None:
     on_save = training.Progress.on_save
@@ -35,8 +33,9 @@ def stop_at(step: int) -> None:
 
 if __name__ == "__main__":
     run_on_cpus()
-    results, *runs = sys.argv[1:]
-    study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", Path(results))
+    config, results, *runs = sys.argv[1:]
+    files = (Path(config, name) for name in ("smoke.yaml", "experiments.yaml"))
+    study = load_study(*files, Path(results))
     for run in runs:
         name, _, step = run.partition("@")
         cell = study.find("instruction_following", name)

@@ -49,29 +49,44 @@ def test_accelerate_starts_as_many_sharded_processes(monkeypatch):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """Results of the smoke scale with data and a base model, and no run yet."""
-    study = smoke(tmp_path_factory.mktemp("prepared"))
+    """Configuration, and results with data and a base model, of runs that are evaluated twice."""
+    folder = tmp_path_factory.mktemp("prepared")
+    scale = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
+    scale["tasks"][TASK]["training"]["evaluate_every"] = 4  # of 8 steps; every second is kept
+    shutil.copytree(CONFIG, folder / "config")
+    (folder / "config" / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    study = load(folder)
     config = study.scale.tasks[TASK]
     for split, rows in miniature.splits(TASK, config.data).items():
         write_jsonl(study.data(TASK, split), rows)
     base = study.find(TASK, "base-s1")
     base_model.make(TASK, config.base_model, 1, study.directory(base) / "model", set())
     offline.make(study, base)
-    return study.root
+    return folder
 
 
-def smoke(results: Path) -> Study:
-    return load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", results)
+def load(folder: Path) -> Study:
+    files = (folder / "config" / name for name in ("smoke.yaml", "experiments.yaml"))
+    return load_study(*files, folder / "results")
+
+
+def copied(prepared: Path, folder: Path) -> Study:
+    return load(shutil.copytree(prepared, folder))
 
 
 def train(study: Study, run: str, devices: int) -> subprocess.CompletedProcess:
     command = ["-m", "humanline", "train", TASK, run, "--scale", "smoke", "--devices", devices]
-    return python(*command, "--results", study.root)
+    return python(*command, "--results", study.root, "--config", configuration(study))
+
+
+def configuration(study: Study) -> Path:
+    return study.root.with_name("config")
 
 
 def train_sharded(study: Study, *runs: str) -> subprocess.CompletedProcess:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    return python(*launcher, Path(__file__).with_name("sharded.py"), study.root, *runs, **fsdp())
+    script = Path(__file__).with_name("sharded.py")
+    return python(*launcher, script, configuration(study), study.root, *runs, **fsdp())
 
 
 def fsdp() -> dict[str, str]:
@@ -93,10 +108,6 @@ def python(*arguments, **environment) -> subprocess.CompletedProcess:
     )
 
 
-def copied(prepared: Path, folder: Path) -> Study:
-    return smoke(shutil.copytree(prepared, folder / "results"))
-
-
 def weights(study: Study, run: str) -> dict[str, torch.Tensor]:
     return load_file(study.directory(study.find(TASK, run)) / "model" / "model.safetensors")
 
@@ -108,7 +119,7 @@ def assert_same(expected: dict, given: dict) -> None:
 
 
 def test_a_batch_that_does_not_divide_is_told_before_any_work(prepared, tmp_path):
-    study = copied(prepared, tmp_path)
+    study = copied(prepared, tmp_path / "one")
     run = train(study, STORED[0], devices=3)
     assert run.returncode == 1
     reason = "8 does not divide among 3 devices, 1 at once on each; change it"
@@ -149,12 +160,15 @@ def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(prepared, tmp_pa
     results = train_sharded(whole, run), train_sharded(study, f"{run}@6")
     directory = study.directory(study.find(TASK, run))
     assert not (directory / "train.json").exists()
-    (checkpoint,) = directory.glob("checkpoints/*/checkpoint-6")
     expected = weights(whole, run)
-    kept = load_file(checkpoint / "model.safetensors")
+    evaluated, last = sorted(directory.glob("checkpoints/*/checkpoint-*"))
+    assert (evaluated.name, last.name) == ("checkpoint-4", "checkpoint-6")
+    kept = load_file(evaluated / "model.safetensors")
     assert {name: w.shape for name, w in kept.items()} == {n: w.shape for n, w in expected.items()}
+    part = "pytorch_model_fsdp_0"
+    assert (last / part).exists() and not (evaluated / part).exists()
 
-    note = checkpoint.parent / "progress.json"  # as if it had taken long
+    note = last.parent / "progress.json"  # as if it had taken long
     seconds = {"seconds": {"sample": 0.0, "total": 1000.0}}
     note.write_text(json.dumps(read_json(note) | seconds))
     results += (train_sharded(study, run),)
@@ -167,7 +181,7 @@ def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(prepared, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("is_sharded", [False, True])
 def test_two_processes_sample_different_prompts(is_sharded, prepared, tmp_path):
-    study = copied(prepared, tmp_path)
+    study = copied(prepared, tmp_path / "one")
     results = (
         [train_sharded(study, *SAMPLED)]
         if is_sharded
