@@ -370,8 +370,8 @@ def judge_dollars(study: Study, prompt_tokens: float, answer_tokens: float) -> f
 
 def _markdown(table: pd.DataFrame) -> str:
     cells = table.map(lambda value: value if isinstance(value, str) else _number(value))
-    right = ["left"] + ["right"] * (table.shape[1] - 1)
-    return cells.to_markdown(index=False, disable_numparse=True, colalign=right)
+    alignment = ["left"] + ["right"] * (table.shape[1] - 1)
+    return cells.to_markdown(index=False, disable_numparse=True, colalign=alignment)
 
 
 def _number(value: float | None) -> str:
