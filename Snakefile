@@ -6,6 +6,8 @@
 #   snakemake --cores all tune                             search the learning rates again
 #   snakemake --cores all explore                          look around, on the tuning seeds
 #   snakemake --cores 1 judge_cost --config scale=paper    what an endpoint's judgements would cost
+#   snakemake plan --config scale=paper                    what all that would take
+#   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster
 
 import os
 import subprocess
@@ -38,12 +40,14 @@ localrules:
     all,
     explore,
     judge_cost,
+    plan,
     tune,
 
 
 onstart:
     # Of a job on another machine, or in another cgroup, this one must not be the parent.
-    if workflow.local_exec:
+    planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
+    if workflow.local_exec and planned != {"plan"}:
         start_worker()
         # With a limit of jobs a second, and there is one by default, Snakemake 9 looks at all jobs
         # anew a second after every look, and every job that ends adds a look: hundreds in the end.
@@ -62,6 +66,13 @@ rule explore:
     input:
         [table_files(table) for table in STUDY.tables(exploratory=True)],
         MAP_FILES if STUDY.mapped() else [],
+
+
+rule plan:
+    log:
+        f"{RESULTS}/logs/plan.md",
+    shell:
+        command("plan", log="| tee {log}")
 
 
 rule tune:

@@ -92,9 +92,22 @@ def _likelihood(study: Study, arguments) -> None:
 
 def _train(study: Study, arguments) -> None:
     cell = _cell(study, arguments)  # a wrong name is told before the slow import
+    if arguments.devices > 1:
+        _launch_training(study, cell, arguments)
+        return
     from humanline.training import train
 
     train(study, cell)
+
+
+def _launch_training(study: Study, cell: Cell, arguments) -> None:
+    from humanline.launch import launch
+
+    study.batch_share(cell, arguments.devices)  # told once, before as many processes start
+    names = ("scale", "config", "results")
+    options = [word for name in names for word in (f"--{name}", str(getattr(arguments, name)))]
+    bf16 = study.scale.tasks[cell.task].training.bf16
+    launch(["train", cell.task, cell.name, *options], arguments.devices, bf16=bf16)
 
 
 def _generate(study: Study, arguments) -> None:
@@ -160,6 +173,12 @@ def _tuning(study: Study, arguments) -> None:
     choose_learning_rates(study)
 
 
+def _plan(study: Study, arguments) -> None:
+    from humanline import plan
+
+    print(plan.describe(study))
+
+
 def _check(study: Study, arguments) -> None:
     cells = study.all_cells()
     print(f"{study.scale.scale}: {len(cells)} cells, {len(study.experiments.tables)} tables; valid")
@@ -220,7 +239,9 @@ def _parser() -> argparse.ArgumentParser:
     command("offline", _offline, "sample and label a base model's completions", task, base)
     of = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
     command("likelihood", _likelihood, "how likely a base model finds completions", task, base, of)
-    command("train", _train, "train a cell", task, run)
+    count = {"type": int, "default": 1, "help": "GPUs to train on together (default: 1)"}
+    devices = ("--devices", {"metavar": "N"} | count)
+    command("train", _train, "train a cell", task, run, devices)
     command("generate", _generate, "sample a run's evaluation completions", task, run)
     command("score", _score, "judge or grade a run's completions", task, run)
     command("judge-cost", _judge_cost, "what an endpoint's judgements would cost, and have cost")
@@ -232,6 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     command("figures", _figures, "plot the figures of the theory")
     command("ledger", _ledger, "write the verdicts on the paper's claims")
     command("tuning", _tuning, "choose learning rates from the tuning runs")
+    command("plan", _plan, "print jobs, GPU hours, tokens, dollars and disk of a scale")
     command("check", _check, "validate the configuration")
     place = ("socket", {"type": Path, "metavar": "SOCKET"})
     command("worker", _worker, "run other commands without importing anew", place, scale=False)

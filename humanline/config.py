@@ -245,6 +245,12 @@ class Training(Strict):
         min_length=1, description="hyperparameters of each objective that a table may use"
     )
 
+    @property
+    def save_every(self) -> int:
+        """Steps between checkpoints: all that are evaluated, and no more than a quarter to lose."""
+        quarter = max(1, self.steps // 4)
+        return max(d for d in range(1, quarter + 1) if self.evaluate_every % d == 0)
+
     @model_validator(mode="after")
     def _batches_fit(self):
         for name, objective in self.objectives.items():
@@ -255,7 +261,14 @@ class Training(Strict):
             raise fault("micro_batch_size", f"{self.micro_batch_size} is odd; KTO needs it even")
         return self
 
-    def objective_fault(self, name: str, options: ObjectiveConfig) -> tuple[str, str] | None:
+    def share(self, batch_size: int, devices: int) -> tuple[int, int]:
+        """A device's part of a batch: examples per backward pass, backward passes per step."""
+        micro = self.micro_batch_size or batch_size // devices
+        return micro, batch_size // (micro * devices)
+
+    def objective_fault(
+        self, name: str, options: ObjectiveConfig, devices: int = 1
+    ) -> tuple[str, str] | None:
         """The field of an objective's options that is wrong, and reason and remedy, if any is."""
         size = options.batch_size
         factors = {"training.micro_batch_size": self.micro_batch_size or 1}
@@ -267,6 +280,11 @@ class Training(Strict):
         if name == "kto" and size % 2:
             reason = f"{size} is odd; KTO pairs desirable with undesirable examples: make it even"
             return "batch_size", reason
+        micro = self.micro_batch_size or (2 if name == "kto" else 1)
+        if size % (devices * micro):
+            reason = f"{size} does not divide among {devices} devices, {micro} at once on each"
+            remedy = "change it, training.micro_batch_size or resources.train.gpu"
+            return "batch_size", f"{reason}; {remedy}"
         if name != "grpo" and not options.beta:
             return "beta", f"{name} learns nothing at 0; make it more"
         return None
@@ -323,11 +341,46 @@ class Seeds(Strict):
 
 
 class Resources(Strict):
-    """What a stage's jobs ask of the scheduler."""
+    """What a stage's jobs ask of the scheduler, at their first attempt."""
 
-    gpu: int = Field(0, ge=0, description="GPUs")
+    gpu: int = Field(0, ge=0, description="GPUs; training uses several, the other stages one")
     mem_mb: int = Field(3000, gt=0, description="main memory, megabytes")
     runtime: int = Field(60, gt=0, description="minutes")
+
+
+class Rates(Strict):
+    """Tokens per second and GPU for a model of a billion parameters.
+
+    Proportionally fewer for a larger model; several GPUs are as fast as their number.
+    """
+
+    train: float = Field(gt=0, description="of a step, the reference's pass included")
+    sample: float = Field(gt=0, description="sampled, prompts not counted")
+    score: float = Field(gt=0, description="of prompts and completions in a forward pass")
+
+
+class Lengths(Strict):
+    """How many prompts a task has, and how long its texts are."""
+
+    train_prompts: PositiveInt = Field(description="prompts to train on")
+    evaluation_prompts: PositiveInt = Field(description="prompts that the tables evaluate on")
+    prompt_tokens: PositiveInt = Field(description="of a prompt, on average")
+    completion_tokens: PositiveInt = Field(description="of a completion, on average")
+
+
+class Assumptions(Strict):
+    """What `snakemake plan` reckons with where the configuration says nothing. Not measured."""
+
+    device: str = Field(min_length=1, description="the GPU that the rates are of")
+    tokens_per_second: Rates = Field(description="per GPU, for a billion parameters")
+    startup_minutes: float = Field(ge=0, description="of a GPU job until it computes")
+    judge_tokens: PositiveInt = Field(
+        description="of a judge's instructions, besides the prompt and two completions"
+    )
+    parameters: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        description="billions of parameters of every model, by repository"
+    )
+    lengths: dict[Task, Lengths] = Field(description="prompts and tokens of every task")
 
 
 class Scale(Strict):
@@ -343,6 +396,7 @@ class Scale(Strict):
         None, min_length=1, description="file of tuned learning rates, relative to this file"
     )
     resources: dict[Stage, Resources] = Field({}, description="what each stage's jobs ask for")
+    plan: Assumptions | None = Field(None, description="what `snakemake plan` reckons with")
     tasks: dict[Task, TaskConfig] = Field(min_length=1, description="the tasks, by name")
 
     @model_validator(mode="after")
@@ -355,6 +409,38 @@ class Scale(Strict):
         if task and task.judge is None:
             raise fault("tasks.instruction_following.judge", "missing; add a judge, gold or openai")
         return self
+
+    @model_validator(mode="after")
+    def _devices_are_used(self):
+        for stage, resources in self.resources.items():
+            if stage != "train" and resources.gpu > 1:
+                reason = f"{resources.gpu}, but only training uses several; make it 1"
+                raise fault(f"resources.{stage}.gpu", reason)
+        for name, task in self.tasks.items():
+            for objective, options in task.training.objectives.items():
+                if found := task.training.objective_fault(objective, options, self.devices):
+                    field, reason = found
+                    raise fault(f"tasks.{name}.training.objectives.{objective}.{field}", reason)
+        return self
+
+    @model_validator(mode="after")
+    def _plan_knows_the_models(self):
+        if self.plan is None:
+            return self
+        for name, task in self.tasks.items():
+            if name not in self.plan.lengths:
+                raise fault(f"plan.lengths.{name}", "missing; add this key")
+            for model in (task.base_model, *task.base_models.values(), task.reward):
+                if model.kind == "miniature":
+                    raise fault("plan", f"knows no miniature models, but {name} has one; remove it")
+                if model.kind == "hub" and model.repo not in self.plan.parameters:
+                    raise fault(f"plan.parameters.{model.repo}", "missing; add this key")
+        return self
+
+    @property
+    def devices(self) -> int:
+        """How many devices a training runs on."""
+        return max(1, self.resources.get("train", Resources()).gpu)
 
 
 class _Loader(yaml.SafeLoader):

@@ -13,7 +13,8 @@ from humanline.files import write_json
 from humanline.records import unclipped
 from humanline.study import Study
 
-_PROMPTS = 512
+PROMPTS = 512  # of a run whose data are looked at, at most
+OWN = 2  # completions of the policy for each
 _GRID = np.linspace(0, 1, 101)
 
 
@@ -29,12 +30,12 @@ def measure(study: Study, cell: Cell) -> None:
     from humanline.likelihood import token_log_probabilities
     from humanline.training import training_rows
 
-    groups = training_rows(study, cell)[:_PROMPTS]
+    groups = training_rows(study, cell)[:PROMPTS]
     prompts = [group["prompt"] for group in groups]
     policy = load_model(study.directory(cell) / "model")
     initial = load_model(study.directory(cell.base) / "model")
     sampling = study.scale.tasks[cell.task].training.sampling
-    own = sample_text(*policy, prompts, n=2, sampling=sampling, seed=cell.seed)
+    own = sample_text(*policy, prompts, n=OWN, sampling=sampling, seed=cell.seed)
 
     def log_probabilities(model, completions):
         pairs = [

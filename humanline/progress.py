@@ -1,12 +1,22 @@
 """How far a run has come: its last complete checkpoint, and its cost up to there."""
 
+import shutil
 import time
 from pathlib import Path
 
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from humanline.files import read_json, write_json
 
+# Of a checkpoint, by the names that the trainers give them: what training goes on from, and nothing
+# else needs. Moments alone are twice as large as a model.
+_TO_GO_ON = (
+    "optimizer*",
+    "pytorch_model_fsdp*",
+    "reference*.safetensors",
+    "ahead-*.pt",
+)
 _NOTHING = {
     "step": 0,
     "seconds": {"sample": 0.0, "total": 0.0},
@@ -19,16 +29,23 @@ class Progress(TrainerCallback):
     """Notes every checkpoint once it is written, and adds up seconds over interruptions.
 
     A job that is killed while it writes a checkpoint leaves half of one. The note says which to
-    trust.
+    trust. Where several processes train, the first keeps the note.
+
+    What a run can go on from is its last checkpoint alone; of those before, the models that are
+    evaluated are kept.
 
     Args:
         checkpoints: the folder of the run's checkpoints.
+        keep_every: optimizer steps between models that are evaluated.
+        is_new: whether to begin at the beginning, whatever the folder holds.
     """
 
-    def __init__(self, checkpoints: Path):
+    def __init__(self, checkpoints: Path, keep_every: int, *, is_new: bool = False):
         self._checkpoints = checkpoints
+        self._keep_every = keep_every
         self._note = checkpoints / "progress.json"
-        self._before = _NOTHING | (read_json(self._note) if self._note.exists() else {})
+        is_begun = self._note.exists() and not is_new
+        self._before = _NOTHING | (read_json(self._note) if is_begun else {})
         self._started = time.perf_counter()
         self._trainer = None
         self._new: list[dict] = []
@@ -44,7 +61,19 @@ class Progress(TrainerCallback):
         self._trainer = trainer
         trainer.add_callback(self)
 
-    def seconds(self) -> dict[str, float]:
+    def end(self) -> None:
+        """The run is complete, and its model saved: its last checkpoint has no use any more."""
+        shutil.rmtree(self._checkpoints / f"checkpoint-{self._trainer.state.global_step}")
+
+    def record(self) -> dict:
+        """What the run has cost so far, for its record. Every process must ask for it."""
+        return {
+            "seconds": self._seconds(),
+            "timeline": self._before["timeline"] + self._new,
+            "sampled_tokens": self._sampled_tokens(),
+        }
+
+    def _seconds(self) -> dict[str, float]:
         """Seconds spent on sampling and labelling, on the rest, and in all."""
         before = self._before["seconds"]
         sample = before["sample"] + self._trainer.sampling_seconds
@@ -52,17 +81,27 @@ class Progress(TrainerCallback):
         parts = {"sample": sample, "train": total - sample, "total": total}
         return {name: round(value, 2) for name, value in parts.items()}
 
-    def sampled_tokens(self) -> int:
-        """Tokens sampled from the policy, completions only."""
-        return self._before["sampled_tokens"] + self._trainer.sampled_tokens
-
-    def timeline(self) -> list[dict]:
-        """Seconds in all until each checkpoint, ``{"step", "seconds"}``."""
-        return self._before["timeline"] + self._new
+    def _sampled_tokens(self) -> int:
+        """Tokens sampled from the policy by all processes, completions only."""
+        return self._before["sampled_tokens"] + sum(gather_object([self._trainer.sampled_tokens]))
 
     def on_save(self, args, state, control, **kwargs):
-        seconds = self.seconds()
-        self._new.append({"step": state.global_step, "seconds": seconds["total"]})
-        note = {"step": state.global_step, "seconds": seconds}
-        note |= {"sampled_tokens": self.sampled_tokens(), "timeline": self.timeline()}
-        write_json(self._note, note)
+        if self._trainer.is_fsdp_enabled and state.global_step % self._keep_every == 0:
+            # Beside each process's part, for evaluation.
+            self._trainer.save_whole_model(self._checkpoints / f"checkpoint-{state.global_step}")
+        self._new.append({"step": state.global_step, "seconds": self._seconds()["total"]})
+        note = {"step": state.global_step} | self.record()
+        if state.is_world_process_zero:
+            write_json(self._note, note)
+            self._thin(state.global_step)
+
+    def _thin(self, last: int) -> None:
+        """Leave of the checkpoints before the last what is evaluated."""
+        for folder in self._checkpoints.glob("checkpoint-*"):
+            step = int(folder.name.removeprefix("checkpoint-"))
+            if step >= last:
+                continue
+            if step % self._keep_every:
+                shutil.rmtree(folder)
+            for path in (path for pattern in _TO_GO_ON for path in folder.glob(pattern)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -54,10 +54,7 @@ def run(path: Path, overrides: list[str]) -> None:
     recipe = read(path, overrides)
     trainer = build_trainer(recipe)
     trainer.train(resume_from_checkpoint=recipe.training.resume_from_checkpoint)
-    if trainer.is_fsdp_enabled:
-        # Where checkpoints are sharded, the Trainer would save no model at all.
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    trainer.save_model()
+    trainer.save_whole_model(Path(recipe.training.output_dir))
     if recipe.training.push_to_hub:
         trainer.push_to_hub(dataset_name=recipe.script.dataset_name)
 

@@ -230,6 +230,25 @@ class Study:
         folder = self.results / "data" / base.task
         return folder / f"likelihood-{source.name}-under-{base.name}.jsonl"
 
+    def objective(self, cell: Cell) -> ObjectiveConfig:
+        """A cell's hyperparameters, its own taking precedence over the scale's."""
+        options = self.scale.tasks[cell.task].training.objectives[cell.objective].model_dump()
+        options |= {key: value for key, value in cell.overrides.items() if key in options}
+        return ObjectiveConfig.model_validate(options)
+
+    def batch_share(self, cell: Cell, devices: int) -> tuple[int, int]:
+        """A device's part of a cell's batch: examples per backward pass, passes per step.
+
+        Raises:
+            ConfigError: if the batch, which counts over all devices, does not divide among them.
+        """
+        training, options = self.scale.tasks[cell.task].training, self.objective(cell)
+        if found := training.objective_fault(cell.objective, options, devices):
+            field, reason = found
+            where = f"scale {self.scale.scale}: tasks.{cell.task}.training.objectives"
+            raise ConfigError(f"{where}.{cell.objective}.{field}: {reason}")
+        return training.share(options.batch_size, devices)
+
     def resources(self, stage: str) -> dict[str, int]:
         """What a stage's jobs ask of the scheduler."""
         return self.scale.resources.get(stage, Resources()).model_dump()
@@ -387,13 +406,14 @@ def _table_fault(
     for index, row in enumerate(table.cells):
         task = row.task or table.task
         for cell in row.cells(task, defaults[task], seed=0):
-            if reason := _cell_fault(cell, scale.tasks[task], scale_file):
+            if reason := _cell_fault(cell, scale, scale_file):
                 return f"cells.{index}.{reason}"
     return None
 
 
-def _cell_fault(cell: Cell, task: TaskConfig, scale_file: Path) -> str | None:
+def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
     """What is wrong with a cell, if anything: the field of its row, reason and remedy."""
+    task = scale.tasks[cell.task]
     training = task.training
     if cell.objective not in training.objectives:
         where = f"tasks.{cell.task}.training.objectives of {scale_file}"
@@ -420,7 +440,7 @@ def _cell_fault(cell: Cell, task: TaskConfig, scale_file: Path) -> str | None:
         detail = error.errors()[0]
         reason = f"{detail['msg']}, not {detail['input']:g}; change it"
         return f"overrides.{detail['loc'][0]}: {reason}"
-    if found := training.objective_fault(cell.objective, options):
+    if found := training.objective_fault(cell.objective, options, scale.devices):
         field, reason = found
         return f"overrides.{field}: {reason}"
     return _prompts_fault(cell, task, options.batch_size, scale_file)

@@ -1,10 +1,14 @@
-"""Training of one cell: from a study's options to a TRL trainer, its run and its records."""
+"""Training of one cell: from a study's options to a TRL trainer, its run and its records.
 
+On several devices every process calls `train`; together they make one run (see `launch`).
+"""
+
+import os
 import resource
 import shutil
 from pathlib import Path
 
-from humanline.config import ConfigError, TaskConfig, Training
+from humanline.config import ConfigError
 from humanline.data import preferences
 from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_json
@@ -19,19 +23,23 @@ def train(study: Study, cell: Cell) -> None:
     An interrupted run goes on from its last complete checkpoint. Checkpoints are kept in a folder
     named by the hash of the run's options and inputs, so a run never resumes what others have
     begun; and a run that had ended starts anew.
-    """
-    import pandas as pd
 
+    Raises:
+        ConfigError: before any work, if the batch does not divide among the devices; after it, if
+            the prompts did not suffice.
+    """
+    study.batch_share(cell, device_count())
     directory = study.directory(cell)
-    manifest = study.manifest(cell)
-    checkpoints = directory / "checkpoints" / content_hash([manifest, _inputs(study, cell)])
-    ended = checkpoints / "ended"
-    if ended.exists():
-        shutil.rmtree(checkpoints)
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    write_json(checkpoints / "manifest.json", manifest)
-    progress = Progress(checkpoints)
+    checkpoints = _checkpoints(study, cell)
+    has_ended = _ended(checkpoints).exists()
+    evaluated = study.scale.tasks[cell.task].training.evaluate_every
+    progress = Progress(checkpoints, evaluated, is_new=has_ended)
     trainer = build_trainer(study, cell, checkpoints)
+    if trainer.is_world_process_zero():
+        if has_ended:
+            shutil.rmtree(checkpoints)
+        write_json(checkpoints / "manifest.json", study.manifest(cell))
+    trainer.accelerator.wait_for_everyone()
     progress.watch(trainer)
     trainer.train(resume_from_checkpoint=progress.last_checkpoint)
     if trainer.state.global_step < trainer.args.max_steps:
@@ -39,24 +47,49 @@ def train(study: Study, cell: Cell) -> None:
             f"{directory}: trained {trainer.state.global_step} of {trainer.args.max_steps} steps,"
             " as its prompts do not fill one sampling; give it more prompts or smaller batches"
         )
-    trainer.save_model(str(directory / "model"))
+    trainer.save_whole_model(directory / "model")
+    cost = progress.record()
+    if trainer.is_world_process_zero():
+        _write_records(study, cell, trainer, cost)
+        _ended(checkpoints).touch()
+        progress.end()
+
+
+def device_count() -> int:
+    """How many processes train together, each on a device of its own."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _checkpoints(study: Study, cell: Cell) -> Path:
+    """Where the run's checkpoints lie."""
+    identity = content_hash([study.manifest(cell), _inputs(study, cell)])
+    return study.directory(cell) / "checkpoints" / identity
+
+
+def _ended(checkpoints: Path) -> Path:
+    """The file whose presence says that a run has ended."""
+    return checkpoints / "ended"
+
+
+def _write_records(study: Study, cell: Cell, trainer, cost: dict) -> None:
+    import pandas as pd
+
+    directory = study.directory(cell)
     log = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
     log.to_csv(directory / "metrics.csv", index=False)
     write_json(
         directory / "train.json",
         {
             "cell": cell.model_dump(),
-            "manifest": manifest,
-            "checkpoints": str(checkpoints.relative_to(directory)),
+            "manifest": study.manifest(cell),
+            "checkpoints": str(_checkpoints(study, cell).relative_to(directory)),
             "steps": trainer.state.global_step,
-            "seconds": progress.seconds(),
-            "timeline": progress.timeline(),
-            "sampled_tokens": progress.sampled_tokens(),
+            "devices": trainer.args.world_size,
+            **cost,
             "peak_memory_mib": _peak_memory() // 2**20,
             "provenance": describe(),
         },
     )
-    ended.touch()
 
 
 def _peak_memory() -> int:
@@ -89,8 +122,7 @@ def build_trainer(study: Study, cell: Cell, output: Path):
 def _options(study: Study, cell: Cell, output: Path) -> dict:
     """The arguments that the three objectives share."""
     training = study.scale.tasks[cell.task].training
-    objective = _objective(study.scale.tasks[cell.task], cell)
-    micro = training.micro_batch_size or objective["batch_size"]
+    micro, accumulation = study.batch_share(cell, device_count())
     humanline = {"humanline": cell.humanline}
     if cell.humanline or cell.trust_region:
         humanline = {
@@ -107,9 +139,9 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
         "output_dir": str(output),
         "max_steps": training.steps,
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": objective["batch_size"] // micro,
+        "gradient_accumulation_steps": accumulation,
         "learning_rate": study.learning_rate(cell),
-        "beta": objective["beta"],
+        "beta": study.objective(cell).beta,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": training.warmup_steps,
         "max_grad_norm": cell.overrides.get("max_grad_norm", training.max_grad_norm),
@@ -118,23 +150,10 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
         "bf16": training.bf16,
         "gradient_checkpointing": training.gradient_checkpointing,
         "logging_steps": max(1, training.steps // 32),
-        "save_steps": _save_every(training),
+        "save_steps": training.save_every,
         "report_to": "none",
         "seed": cell.seed,
     }
-
-
-def _save_every(training: Training) -> int:
-    """Steps between checkpoints: all that are evaluated, and no more than a quarter to lose."""
-    quarter = max(1, training.steps // 4)
-    return max(d for d in range(1, quarter + 1) if training.evaluate_every % d == 0)
-
-
-def _objective(task: TaskConfig, cell: Cell) -> dict:
-    """An objective's hyperparameters, the cell's own taking precedence."""
-    options = task.training.objectives[cell.objective].model_dump()
-    options |= {k: v for k, v in cell.overrides.items() if k in options}
-    return options | {"batch_size": int(options["batch_size"])}
 
 
 def training_rows(study: Study, cell: Cell) -> list[dict]:
@@ -156,13 +175,13 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
     from humanline.trainers.grpo import HumanlineGRPOConfig, HumanlineGRPOTrainer
 
     task = study.scale.tasks[cell.task]
-    training, objective = task.training, _objective(task, cell)
+    training = task.training
     options = _options(study, cell, output)
     accumulation = options["gradient_accumulation_steps"]
     window = min(cell.sample_every or 1, training.steps)
     args = HumanlineGRPOConfig(
         **options,
-        epsilon=objective["epsilon"],
+        epsilon=study.objective(cell).epsilon,
         loss_type="dapo",
         num_generations=training.group_size,
         steps_per_generation=window * accumulation,
@@ -212,7 +231,7 @@ def _preference(study: Study, cell: Cell, model, tokenizer, output: Path):
         trainer, config, view = HumanlineDPOTrainer, HumanlineDPOConfig, preferences.pairs
     else:
         trainer, config, view = HumanlineKTOTrainer, HumanlineKTOConfig, preferences.labelled
-        options["desirable_weight"] = _objective(task, cell)["desirable_weight"]
+        options["desirable_weight"] = study.objective(cell).desirable_weight
     args = config(**options)
     rows = training_rows(study, cell)
     if cell.data == "offline":
@@ -235,8 +254,8 @@ def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
     training, score = task.training, load_reward(task.reward)
     answers = {row["prompt"]: row.get("answer") for row in rows}
 
-    def sample_round(model, tokenizer, prompts, number):
-        seed = 1_000_000 * cell.seed + number
+    def sample_round(model, tokenizer, prompts, draw):
+        seed = 1_000_000 * cell.seed + draw
         options = {"n": training.group_size, "sampling": training.sampling, "seed": seed}
         return sample(model, tokenizer, prompts, **options)
 

@@ -84,6 +84,7 @@ MODEL = {"kind": "hub", "repo": "owner/name", "revision": None}
 REAL = {"kind": "hub", "train": MODEL, "evaluation": MODEL}
 PAID = {"kind": "openai", "model": "gpt-4.1", "max_dollars": 10}
 PAID["prices"] = {"gpt-4.1": {"input": 2, "output": 8}}
+PLAN = yaml.safe_load((CONFIG / "paper.yaml").read_text())["plan"]
 # What is changed in smoke.yaml, the field that is named, and what is said of it.
 MISTAKES = {
     "unknown key": ({"sceed": 1}, "sceed", "unknown key; remove it"),
@@ -171,6 +172,51 @@ MISTAKES = {
         {f"{INSTRUCTIONS}.training.micro_batch_size": 1},
         f"{INSTRUCTIONS}.training.micro_batch_size",
         "1 is odd;.*even",
+    ),
+    "batch that does not divide among devices": (
+        {"resources": {"train": {"gpu": 3}}},
+        f"{INSTRUCTIONS}.training.objectives.dpo.batch_size",
+        "8 does not divide among 3 devices, 1 at once on each; change it",
+    ),
+    "micro-batches that do not divide among devices": (
+        {"resources": {"train": {"gpu": 4}}, f"{INSTRUCTIONS}.training.micro_batch_size": 4},
+        f"{INSTRUCTIONS}.training.objectives.dpo.batch_size",
+        "8 does not divide among 4 devices, 4 at once on each; change it",
+    ),
+    "odd share of a KTO batch": (
+        {
+            "resources": {"train": {"gpu": 4}},
+            f"{INSTRUCTIONS}.training.objectives.kto.batch_size": 20,
+        },
+        f"{INSTRUCTIONS}.training.objectives.kto.batch_size",
+        "20 does not divide among 4 devices, 2 at once on each; change it",
+    ),
+    "devices without use": (
+        {"resources": {"generate": {"gpu": 2}}},
+        "resources.generate.gpu",
+        "2, but only training uses several; make it 1",
+    ),
+    "plan of models that have no size": (
+        {"plan": PLAN},
+        "plan",
+        "knows no miniature models, but instruction_following has one; remove it",
+    ),
+    "plan of unknown models": (
+        {
+            "plan": PLAN,
+            f"{INSTRUCTIONS}.data": REAL,
+            f"{INSTRUCTIONS}.base_model": MODEL,
+            f"{INSTRUCTIONS}.base_models": {},
+            f"{INSTRUCTIONS}.reward": MODEL,
+            f"{INSTRUCTIONS}.judge": {"kind": "openai", "model": "gpt-4.1"},
+        },
+        "plan.parameters.owner/name",
+        "missing; add this key",
+    ),
+    "plan of no tasks": (
+        {"plan": PLAN | {"lengths": {}}},
+        "plan.lengths.instruction_following",
+        "missing; add this key",
     ),
     "heads": (
         {f"{MATH}.base_model.heads": 3},

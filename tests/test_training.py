@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 from humanline import base_model, offline, training
 from humanline.data import miniature
@@ -48,22 +49,34 @@ def test_a_run_leaves_its_model_log_and_record(study):
     assert "humanline/unclipped_chosen" in header
 
 
-def test_an_ended_run_starts_anew_and_an_interrupted_one_goes_on(study):
-    cell = study.find("instruction_following", RUN)
-    training.train(study, cell)
-    directory = study.directory(cell)
-    record = read_json(directory / "train.json")
-    checkpoints = directory / record["checkpoints"]
-    (directory / "model" / "model.safetensors").unlink()
+@pytest.fixture
+def interrupt(study, monkeypatch):
+    """Train a cell until a step is kept, and give the folder of its checkpoints."""
+    on_save = training.Progress.on_save
 
-    # As an interruption after the sixth step would leave it, a long time in.
-    (checkpoints / "ended").unlink()
-    shutil.rmtree(checkpoints / "checkpoint-8")
-    note = {"step": 6, "seconds": {"sample": 10.0, "total": 1000.0}, "sampled_tokens": 77}
-    note["timeline"] = [{"step": 6, "seconds": 1000.0}]
-    (checkpoints / "progress.json").write_text(json.dumps(note))
+    def interrupted(cell, after: int) -> Path:
+        def on_save_and_stop(self, args, state, control, **kwargs):
+            on_save(self, args, state, control, **kwargs)
+            if state.global_step == after:
+                raise InterruptedError
+
+        with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+            patch.setattr(training.Progress, "on_save", on_save_and_stop)
+            training.train(study, cell)
+        return training._checkpoints(study, cell)
+
+    return interrupted
+
+
+def test_an_interrupted_run_goes_on_and_an_ended_one_starts_anew(study, interrupt):
+    cell = study.find("instruction_following", RUN)
+    note = interrupt(cell, after=6) / "progress.json"
+    # As if it had taken long.
+    content = {"step": 6, "seconds": {"sample": 10.0, "total": 1000.0}, "sampled_tokens": 77}
+    content["timeline"] = [{"step": 6, "seconds": 1000.0}]
+    note.write_text(json.dumps(content))
     training.train(study, cell)
-    resumed = read_json(directory / "train.json")
+    resumed = read_json(study.directory(cell) / "train.json")
     assert resumed["steps"] == 8
     assert resumed["seconds"]["sample"] == 10.0
     assert resumed["seconds"]["total"] > 1000
@@ -72,22 +85,33 @@ def test_an_ended_run_starts_anew_and_an_interrupted_one_goes_on(study):
     assert resumed["timeline"][1]["seconds"] > 1000
 
     training.train(study, cell)
-    assert read_json(directory / "train.json")["seconds"]["total"] < 900
+    assert read_json(study.directory(cell) / "train.json")["seconds"]["total"] < 900
 
 
-def test_a_half_written_checkpoint_is_passed_over(study):
+def test_a_half_written_checkpoint_is_passed_over(study, interrupt):
     cell = study.find("instruction_following", RUN)
-    training.train(study, cell)
-    directory = study.directory(cell)
-    checkpoints = directory / read_json(directory / "train.json")["checkpoints"]
-    (checkpoints / "ended").unlink()
+    checkpoints = interrupt(cell, after=6)
+    shutil.copytree(checkpoints / "checkpoint-6", checkpoints / "checkpoint-8")
     for name in ("trainer_state.json", "model.safetensors", "reference.safetensors"):
         (checkpoints / "checkpoint-8" / name).unlink()
-    note = read_json(checkpoints / "progress.json")
-    (checkpoints / "progress.json").write_text(json.dumps(note | {"step": 6}))
     training.train(study, cell)
-    assert read_json(directory / "train.json")["steps"] == 8
-    assert (checkpoints / "checkpoint-8" / "reference.safetensors").exists()
+    assert read_json(study.directory(cell) / "train.json")["steps"] == 8
+
+
+def test_kept_are_the_last_checkpoint_and_models_that_are_evaluated(study, interrupt, monkeypatch):
+    cell = study.find("instruction_following", RUN)
+    options = study.scale.tasks[cell.task].training
+    monkeypatch.setitem(options.__dict__, "evaluate_every", 4)  # steps are kept by twos
+    checkpoints = interrupt(cell, after=6)
+    kept = {folder.name: folder for folder in checkpoints.glob("checkpoint-*")}
+    assert set(kept) == {"checkpoint-4", "checkpoint-6"}
+    assert (kept["checkpoint-6"] / "optimizer.pt").exists()
+    evaluated = {path.name for path in kept["checkpoint-4"].iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= evaluated
+    assert not {"optimizer.pt", "reference.safetensors", "ahead-0.pt"} & evaluated
+    AutoModelForCausalLM.from_pretrained(kept["checkpoint-4"])
+    training.train(study, cell)
+    assert [folder.name for folder in checkpoints.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
 def test_another_base_model_has_other_checkpoints(study):
@@ -101,8 +125,6 @@ def test_another_base_model_has_other_checkpoints(study):
 @pytest.mark.parametrize(("steps", "every"), [(8, 3), (8, 8), (128, 16), (128, 128), (3, 2)])
 def test_every_evaluated_checkpoint_is_saved(study, steps, every):
     options = study.scale.tasks["instruction_following"].training
-    saved = training._save_every(
-        options.model_copy(update={"steps": steps, "evaluate_every": every})
-    )
-    assert every % saved == 0
-    assert saved <= max(1, steps // 4)
+    options = options.model_copy(update={"steps": steps, "evaluate_every": every})
+    assert every % options.save_every == 0
+    assert options.save_every <= max(1, steps // 4)

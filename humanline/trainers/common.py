@@ -52,6 +52,8 @@ class HumanlineTrainer:
         self.forget_what_is_ahead()
         if args.humanline:
             self._refuse_unsupported_models()
+        if self.is_fsdp_enabled:
+            self._sample_in_step()
         self.reference = self._make_reference(given_reference)
         if args.humanline and args.sync_interval:
             self._keeps_cache = isinstance(self.reference, PolicyReference)
@@ -62,6 +64,15 @@ class HumanlineTrainer:
             raise ValueError("humanline trains on text only; this dataset has images")
         if self.aux_loss_enabled:
             raise ValueError("humanline has no auxiliary loss; set router_aux_loss_coef=0.0")
+
+    def _sample_in_step(self) -> None:
+        """Have `generate` go on until all processes are done: each has a part of every layer.
+
+        transformers does so for models with a mark, which its own sharding leaves on them, but
+        accelerate's does not.
+        """
+        policy = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        policy._is_fsdp_managed_module = True
 
     @property
     def _uses_reference(self) -> bool:
@@ -276,6 +287,18 @@ class HumanlineTrainer:
         return prepared | {_METRICS: dict(held)}
 
     # Checkpoints.
+
+    def save_whole_model(self, folder: Path) -> None:
+        """Save the model, also where each process holds a part and keeps a part of checkpoints."""
+        if not self.is_fsdp_enabled:
+            self.save_model(str(folder))
+            return
+        # Under the others the Trainer would save no model at all.
+        plugin = self.accelerator.state.fsdp_plugin
+        kind = plugin.state_dict_type
+        plugin.set_state_dict_type("FULL_STATE_DICT")
+        self.save_model(str(folder))
+        plugin.set_state_dict_type(kind)
 
     @property
     def _shard(self) -> int | None:

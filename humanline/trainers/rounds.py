@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from accelerate.utils import gather_object
 from datasets import Dataset
 
 from humanline.data.preferences import best_versus_worst
@@ -20,8 +21,10 @@ class Rounds:
     """How to sample and label.
 
     Args:
-        prompts: conversational prompts; round r takes the r-th slice, starting over at the end.
-        sample: prompts -> one list of token id lists per prompt, from the present policy.
+        prompts: conversational prompts; round r takes the r-th slice, starting over at the end, and
+            of several processes each a part of it.
+        sample: (model, tokenizer, prompts, draw) -> for each prompt its token ids and those of its
+            completions, see `generation.sample`; `draw` numbers the calls of all processes.
         score: (prompts, completions as text) -> scores, for flat lists of equal length.
         steps: optimizer steps per round.
         directory: where rounds are kept, so that a resumed run trains on what it had sampled.
@@ -91,21 +94,29 @@ class RoundsTrainer:
     def _examples_of(self, number: int) -> list[dict]:
         """Sample a round, or read what an interrupted run had sampled; in the order of training."""
         started = time.perf_counter()
-        path = self.rounds.directory / f"round-{number:04d}.json"
-        if path.exists():
+        path = self.rounds.directory / f"round-{number:04d}{self._part}.json"
+        # By all processes or by none: a sharded policy samples only where all do.
+        if all(gather_object([path.exists()])):
             return read_json(path)
         examples = self._sample_round(number)
         write_json(path, examples)
         self.sampling_seconds += time.perf_counter() - started
         return examples
 
+    @property
+    def _part(self) -> str:
+        """What tells this process's part of a round from others'."""
+        args = self.args
+        return f"-{args.process_index + 1}of{args.world_size}" if args.world_size > 1 else ""
+
     def _sample_round(self, number: int) -> list[dict]:
         rounds, tokenizer = self.rounds, self.processing_class
         needed = self._train_batch_size * self.args.gradient_accumulation_steps * rounds.steps
         pairs_needed = needed // self.examples_per_pair
-        first = number * pairs_needed
+        draw = number * self.args.world_size + self.args.process_index
+        first = draw * pairs_needed
         prompts = [rounds.prompts[(first + i) % len(rounds.prompts)] for i in range(pairs_needed)]
-        groups = rounds.sample(self.model, tokenizer, prompts, number)
+        groups = rounds.sample(self.model, tokenizer, prompts, draw)
         flat = [ids for group in groups for ids in group["completion_ids"]]
         self.sampled_tokens += sum(map(len, flat))
         repeated = [p for p, g in zip(prompts, groups, strict=True) for _ in g["completion_ids"]]

@@ -84,6 +84,35 @@ def test_the_headline_tables_have_twelve_and_three_variants(scale, tmp_path):
     assert counts["grade"] == 4 * seeds
 
 
+def test_the_plan_counts_the_jobs_of_the_workflow(tmp_path):
+    """Over 500 at paper scale, and each told within 15 seconds."""
+    started = time.monotonic()
+    counts = jobs(plan(tmp_path, "all", "tune", "explore", scale="paper"))
+    resolved = time.monotonic()
+    run = snakemake("plan", "--nolock", results=tmp_path, scale="paper")
+    assert run.returncode == 0, run.stderr
+    assert max(resolved - started, time.monotonic() - resolved) < 15
+    assert run.stdout.startswith("# Plan of scale paper")
+    for target in ("all", "tune", "explore"):  # they do nothing
+        del counts[target]
+    rows = re.findall(r"^\| (\w+(?:, \w+)?) +\| +(\d+) \| +(\d+) \| +(\d+) \|", run.stdout, re.M)
+    planned = {rule: sum(map(int, parts)) for rule, *parts in rows}
+    assert planned.pop("total") == sum(counts.values()) > 500
+    summaries = planned.pop("tables, figures")
+    assert planned == {rule: count for rule, count in counts.items() if rule in planned}
+    assert summaries == sum(count for rule, count in counts.items() if rule not in planned)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "devices"), [((), 4), (("--set-resources", "train:gpu=8"), 8)]
+)
+def test_training_is_launched_on_the_gpus_of_its_job(arguments, devices, tmp_path):
+    text = plan(tmp_path, "table_first_taste", "--printshellcmds", *arguments, scale="paper")
+    commands = re.findall(r"humanline train .*", text)
+    assert len(commands) == 4
+    assert all(f" --devices {devices} " in command for command in commands)
+
+
 def test_one_table_is_one_target(tmp_path):
     counts = jobs(plan(tmp_path, "table_math_reasoning", scale="laptop"))
     assert counts["table_math_reasoning"] == 1

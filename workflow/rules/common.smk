@@ -63,10 +63,20 @@ def start_worker():
     os.environ.update(HUMANLINE_WORKER=str(path))
 
 
-def command(arguments):
+def command(arguments, log="--log {log}"):
     """The shell command of a rule: one `humanline` command for this scale, with its log."""
     options = f"--scale {SCALE} --config {CONFIG} --results {RESULTS_ROOT}"
-    return f"$HUMANLINE_PYTHON -m humanline {arguments} {options} --log {{log}}"
+    return f"$HUMANLINE_PYTHON -m humanline {arguments} {options} {log}"
+
+
+def resources_of(stage):
+    """What a stage's jobs ask for; at a retry that much more memory and time."""
+    asked = STUDY.resources(stage)
+
+    def growing(name):
+        return lambda wildcards, attempt: asked[name] * attempt
+
+    return asked | {name: growing(name) for name in ("mem_mb", "runtime")}
 
 
 CLAIM_FILES = [

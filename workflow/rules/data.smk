@@ -7,7 +7,7 @@ rule data:
     log:
         f"{RESULTS}/logs/data/{{task}}.log",
     resources:
-        **STUDY.resources("data"),
+        **resources_of("data"),
     params:
         config=lambda wildcards: STUDY.data_hash(wildcards.task),
     shell:
@@ -25,7 +25,7 @@ rule base_model:
         f"{RESULTS}/benchmarks/base_model/{{task}}-{{base}}.tsv"
     priority: 20
     resources:
-        **STUDY.resources("base_model"),
+        **resources_of("base_model"),
     params:
         config=lambda wildcards: STUDY.base_hash(
             wildcards.task, base_of(wildcards).base_model
@@ -48,7 +48,7 @@ rule offline:
         f"{RESULTS}/benchmarks/offline/{{task}}-{{base}}.tsv"
     priority: 20
     resources:
-        **STUDY.resources("offline"),
+        **resources_of("offline"),
     params:
         config=lambda wildcards: STUDY.offline_hash(base_of(wildcards)),
     message:
@@ -69,7 +69,7 @@ rule likelihood:
         f"{RESULTS}/benchmarks/likelihood/{{task}}-{{source}}-under-{{base}}.tsv"
     priority: 20
     resources:
-        **STUDY.resources("offline"),
+        **resources_of("offline"),
     message:
         "scoring {wildcards.source}'s data under {wildcards.base} ({wildcards.task})"
     shell:

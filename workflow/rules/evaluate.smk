@@ -12,7 +12,7 @@ rule generate:
     benchmark:
         f"{RESULTS}/benchmarks/generate/{{task}}/{{run}}.tsv"
     resources:
-        **STUDY.resources("generate"),
+        **resources_of("generate"),
     params:
         config=lambda wildcards: STUDY.generate_hash(cell_of(wildcards)),
     message:
@@ -33,7 +33,7 @@ rule judge:
     benchmark:
         f"{RESULTS}/benchmarks/judge/{{run}}.tsv"
     resources:
-        **STUDY.resources("score"),
+        **resources_of("score"),
         # Of an endpoint at a time: `--resources requests=32` bounds them over all jobs.
         requests=getattr(
             STUDY.scale.tasks["instruction_following"].judge, "concurrency", 0
@@ -71,7 +71,7 @@ rule grade:
     benchmark:
         f"{RESULTS}/benchmarks/grade/{{run}}.tsv"
     resources:
-        **STUDY.resources("score"),
+        **resources_of("score"),
     params:
         code=code_hash("grading.py"),
     shell:

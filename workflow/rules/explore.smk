@@ -17,7 +17,7 @@ rule predictors:
     benchmark:
         f"{RESULTS}/benchmarks/predictors/{{task}}/{{run}}.tsv"
     resources:
-        **STUDY.resources("generate"),
+        **resources_of("generate"),
     params:
         code=code_hash("predictors.py", "theory.py", "likelihood.py"),
     message:
@@ -37,7 +37,7 @@ rule map:
     log:
         f"{RESULTS}/logs/map.log",
     resources:
-        **STUDY.resources("table"),
+        **resources_of("table"),
     params:
         code=code_hash("exploration.py", "plots.py"),
     shell:

@@ -22,7 +22,7 @@ rule surprisal:
     benchmark:
         f"{RESULTS}/benchmarks/surprisal/s{{seed}}.tsv"
     resources:
-        **STUDY.resources("generate"),
+        **resources_of("generate"),
     params:
         sampling=STUDY.surprisal_hash(),
     message:
@@ -39,7 +39,7 @@ rule figures:
     log:
         f"{RESULTS}/logs/figures.log",
     resources:
-        **STUDY.resources("table"),
+        **resources_of("table"),
     params:
         # Whose bounds the perceived weights are drawn for.
         defaults=STUDY.experiments.model_dump_json(include={"defaults"}),

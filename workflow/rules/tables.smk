@@ -38,7 +38,7 @@ for table in STUDY.experiments.tables:
         log:
             f"{RESULTS}/logs/tables/{table}.log",
         resources:
-            **STUDY.resources("table"),
+            **resources_of("table"),
         params:
             table=table,
             # Captions and views are part of what a table is.
@@ -59,7 +59,7 @@ rule claims:
     log:
         f"{RESULTS}/logs/tables/claims.log",
     resources:
-        **STUDY.resources("table"),
+        **resources_of("table"),
     params:
         claims=STUDY.claims and STUDY.claims.model_dump_json(),
         code=code_hash("claims.py", "ledger.py", *TABLE_MODULES),
@@ -80,7 +80,7 @@ rule learning_rates:
     log:
         f"{RESULTS}/logs/tuning.log",
     resources:
-        **STUDY.resources("table"),
+        **resources_of("table"),
     params:
         code=code_hash("tuning.py"),
     shell:

@@ -1,5 +1,10 @@
 # Training: one job per cell and seed.
 
+TRAIN = "train {wildcards.task} {wildcards.run}"
+if STUDY.resources("train")["gpu"]:
+    # As many processes as the job has GPUs, also where `--set-resources` says how many.
+    TRAIN = f"{TRAIN} --devices {{resources.gpu}}"
+
 
 rule train:
     input:
@@ -17,10 +22,12 @@ rule train:
         run=r"(?!base-)[a-z][^/]*-s\d+",
     priority: 10
     resources:
-        **STUDY.resources("train"),
+        **resources_of("train"),
+        # Of one machine, as the processes of `accelerate launch` are.
+        nodes=1,
     params:
         manifest=lambda wildcards: STUDY.run_hash(cell_of(wildcards)),
     message:
         "training {wildcards.run} ({wildcards.task})"
     shell:
-        command("train {wildcards.task} {wildcards.run}")
+        command(TRAIN)
