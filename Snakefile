@@ -5,6 +5,7 @@
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
 #   snakemake --cores all tune                             search the learning rates again
 #   snakemake --cores all explore                          look around, on the tuning seeds
+#   snakemake --cores 1 prefetch --config scale=paper      fetch what the hub has, ahead of time
 
 import os
 import subprocess
@@ -36,10 +37,12 @@ include: "workflow/rules/explore.smk"
 localrules:
     all,
     explore,
+    prefetch,
     tune,
 
 
 onstart:
+    refuse_unpinned()
     # Of a job on another machine, or in another cgroup, this one must not be the parent.
     if workflow.local_exec:
         start_worker()

@@ -5,7 +5,7 @@ that names the file, the field and the remedy. Snakefiles import this module, so
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -24,6 +24,11 @@ Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "
 PositiveInt = Annotated[int, Field(gt=0)]
 TASKS: tuple[str, ...] = get_args(Task)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
+
+
+# The paper's reward model, and all repositories whose own code may run, each at one commit.
+ARMORM = ("RLHFlow/ArmoRM-Llama3-8B-v0.1", "eb2676d20da2f2d41082289d23c59b9f7427f955")
+REMOTE_CODE = {ARMORM}
 
 
 class ConfigError(ValueError):
@@ -58,12 +63,20 @@ class Strict(BaseModel):
 class HubSource(Strict):
     """A repository on the Hugging Face hub, or a local folder in the same format."""
 
+    repo_type: ClassVar[str] = "model"
     kind: Literal["hub"] = Field(description="from the Hugging Face hub or a local folder")
     repo: str = Field(description="owner/name on the hub, or a local path that starts with / or .")
-    revision: str | None = Field(description="commit hash; null for a local path")
-    split: str = Field("train", description="split of a dataset; models ignore it")
-    file: str | None = Field(
-        None, description="a dataset's JSON file, where its repository has several; null: all files"
+    revision: str | None = Field(
+        pattern=r"^[0-9a-f]{40}$",
+        description="commit hash, without which nothing is fetched; null for a local path",
+    )
+    # A check, on which no result depends: so it is in no hash of the options.
+    fingerprint: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        exclude=True,
+        description="sha256 of the content, checked when it is loaded; humanline prefetch prints "
+        "it; null: not checked",
     )
 
     @property
@@ -71,12 +84,37 @@ class HubSource(Strict):
         """Whether `repo` is a path."""
         return self.repo.startswith(("/", "."))
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is the same content for everyone, or one's own files."""
+        return self.is_local or self.revision is not None
+
+    @property
+    def how_to_pin(self) -> str:
+        """The fault of a source that is not pinned: reason and remedy."""
+        place = "datasets/" if self.repo_type == "dataset" else ""
+        look_up = f"git ls-remote https://huggingface.co/{place}{self.repo} HEAD"
+        return (
+            f"revision: null, but {self.repo} on the hub can change; write the commit hash that "
+            f"`{look_up}` prints"
+        )
+
     @model_validator(mode="after")
     def _local_path_exists(self):
         if self.is_local and not Path(self.repo).exists():
             reason = f"no such folder: {self.repo!r}; mend the path, or name an owner/name"
             raise fault("repo", reason)
         return self
+
+
+class HubDataset(HubSource):
+    """One split of a dataset."""
+
+    repo_type: ClassVar[str] = "dataset"
+    split: str = Field("train", description="the split")
+    file: str | None = Field(
+        None, description="its JSON file, where the repository has several; null: all files"
+    )
 
 
 class MiniatureData(Strict):
@@ -98,9 +136,16 @@ class HubData(Strict):
     """Real prompts, and for offline training real scored completions."""
 
     kind: Literal["hub"] = Field(description="from the Hugging Face hub or local folders")
-    train: HubSource = Field(description="the dataset to train on")
-    evaluation: HubSource = Field(description="the dataset that the tables evaluate on")
+    train: HubDataset = Field(description="the dataset to train on")
+    evaluation: HubDataset = Field(description="the dataset that the tables evaluate on")
     validation: int = Field(256, gt=0, description="train prompts set aside for tuning")
+    stored: dict[str, HubDataset] = Field(
+        {}, description="completions, with scores, of other base models, by their names"
+    )
+    stored_group_size: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="stored completions kept of each prompt, from the best to the worst; null: all",
+    )
 
 
 class MiniatureModel(Strict):
@@ -137,7 +182,18 @@ class ProxyReward(Strict):
 class HubReward(HubSource):
     """A reward model on the hub."""
 
-    trust_remote_code: bool = Field(False, description="run code that the repository contains")
+    trust_remote_code: bool = Field(
+        False, description="run the repository's own code, where REMOTE_CODE allows it"
+    )
+
+    @model_validator(mode="after")
+    def _runs_known_code_only(self):
+        if self.trust_remote_code and (self.repo, self.revision) not in REMOTE_CODE:
+            reason = f"true, but {self.repo} at this revision is not in REMOTE_CODE of"
+            raise fault(
+                "trust_remote_code", f"{reason} humanline/config.py; read its code and add it there"
+            )
+        return self
 
 
 class VerifiableReward(Strict):
@@ -262,7 +318,20 @@ class TaskConfig(Strict):
             if self.data.kind == "hub" and part and part.kind in ("miniature", "proxy", "gold"):
                 reason = f"{part.kind} understands the miniature's prompts only"
                 raise fault(f"{field}.kind", f"{reason}, but data.kind is hub; change either")
+        if self.data.kind == "hub" and (unknown := set(self.data.stored) - set(self.base_models)):
+            raise fault(
+                f"data.stored.{min(unknown)}", "not a name in base_models; add it there, or mend it"
+            )
+        self._require_divisor()
         return self
+
+    def _require_divisor(self):
+        """Whole stored groups fill GRPO's batches."""
+        size = self.data.stored_group_size if self.data.kind == "hub" else None
+        grpo = self.training.objectives.get("grpo")
+        if size and grpo and grpo.batch_size % size:
+            reason = f"{size} does not divide training.objectives.grpo.batch_size"
+            raise fault("data.stored_group_size", f"{reason}, {grpo.batch_size}; change either")
 
 
 class Seeds(Strict):
@@ -315,6 +384,17 @@ class Scale(Strict):
         if task and task.judge is None:
             raise fault("tasks.instruction_following.judge", "missing; add a judge, gold or openai")
         return self
+
+
+def hub_sources(part, field: str = "") -> dict[str, HubSource]:
+    """Every repository that a part of the configuration names, by its dotted field."""
+    if isinstance(part, HubSource):
+        return {field: part}
+    inner = dict(part) if isinstance(part, BaseModel | dict) else {}
+    found = {}
+    for name, value in inner.items():
+        found |= hub_sources(value, f"{field}.{name}" if field else name)
+    return found
 
 
 class _Loader(yaml.SafeLoader):

@@ -22,6 +22,7 @@ from humanline.config import (
     Strict,
     Task,
     TaskConfig,
+    hub_sources,
     load_scale,
     load_yaml,
     validate,
@@ -60,6 +61,16 @@ class Study:
         """The tables that report, or those that explore."""
         tables = self.experiments.tables.items()
         return [name for name, spec in tables if spec.exploratory == exploratory]
+
+    def require_pinned(self) -> None:
+        """Refuse a scale that names a repository on the hub without its commit hash.
+
+        Raises:
+            ConfigError: naming the first such field, and how to look its hash up.
+        """
+        for field, source in hub_sources(self.scale).items():
+            if not source.is_pinned:
+                raise ConfigError(f"scale {self.scale.scale}: {field}.{source.how_to_pin}")
 
     def report_cells(self, table: str) -> list[Cell]:
         """The cells of a table on its seeds."""

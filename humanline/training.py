@@ -160,17 +160,17 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
     options = _options(study, cell, output)
     accumulation = options["gradient_accumulation_steps"]
     window = min(cell.sample_every or 1, training.steps)
+    rows = training_rows(study, cell)
     args = HumanlineGRPOConfig(
         **options,
         epsilon=objective["epsilon"],
         loss_type="dapo",
-        num_generations=training.group_size,
+        num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
         steps_per_generation=window * accumulation,
         temperature=training.sampling.temperature,
         top_p=training.sampling.top_p,
         max_completion_length=training.sampling.max_new_tokens,
     )
-    rows = training_rows(study, cell)
     if cell.data == "offline":
         dataset, reward = Dataset.from_list(preferences.stored_groups(rows)), None
     else:

@@ -201,6 +201,35 @@ MISTAKES = {
         f"{INSTRUCTIONS}.reward.repo",
         "no such folder: './nowhere'; mend",
     ),
+    "a branch is no revision": (
+        {f"{MATH}.base_model": {"kind": "hub", "repo": "owner/name", "revision": "main"}},
+        f"{MATH}.base_model.revision",
+        "'main'; change",
+    ),
+    "code of a repository that is not allowed": (
+        {f"{INSTRUCTIONS}.reward": MODEL | {"trust_remote_code": True}},
+        f"{INSTRUCTIONS}.reward.trust_remote_code",
+        "true, but owner/name at this revision is not in REMOTE_CODE .*add it there",
+    ),
+    "stored completions of an unknown model": (
+        {
+            f"{INSTRUCTIONS}.data": REAL | {"stored": {"x": MODEL}},
+            f"{INSTRUCTIONS}.base_model": MODEL,
+            f"{INSTRUCTIONS}.base_models": dict.fromkeys(("x1", "other"), MODEL),
+            f"{INSTRUCTIONS}.reward": MODEL,
+            f"{INSTRUCTIONS}.judge": {"kind": "openai", "model": "m"},
+        },
+        f"{INSTRUCTIONS}.data.stored.x",
+        "not a name in base_models; add",
+    ),
+    "stored groups that do not fill a batch": (
+        {
+            f"{MATH}.data": REAL | {"stored_group_size": 3},
+            f"{MATH}.base_model": MODEL,
+        },
+        f"{MATH}.data.stored_group_size",
+        "3 does not divide training.objectives.grpo.batch_size, 16; change",
+    ),
     "miniature model of real prompts": (
         {f"{MATH}.data": REAL},
         f"{MATH}.base_model.kind",

@@ -317,6 +317,16 @@ class TestHashes:
         )
         assert {name for name in HASHES if before[name] != after[name]} == expected
 
+    def test_a_fingerprint_leaves_no_trace_in_results(self, study):
+        content = study.scale.model_dump()
+        source = {"kind": "hub", "repo": "a/b", "revision": "a1" * 20}
+        found = []
+        for fingerprint in (None, "f0" * 32):
+            content["tasks"][INSTRUCTIONS]["reward"] = source | {"fingerprint": fingerprint}
+            scale = type(study.scale).model_validate(content)
+            found.append(hashes(Study(scale, study.experiments, {}, study.root)))
+        assert found[0] == found[1]
+
     def test_what_leaves_no_trace_in_results(self, study):
         update = {"description": "", "resources": {}}
         scale = study.scale.model_copy(update=update)
