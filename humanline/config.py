@@ -221,9 +221,42 @@ class OpenAIJudge(Strict):
 class Sampling(Strict):
     """How completions are drawn."""
 
-    temperature: float = Field(gt=0, description="divides the logits")
+    temperature: float = Field(ge=0, description="divides the logits; 0: the likeliest token")
     top_p: float = Field(1.0, gt=0, le=1, description="probability mass of the tokens kept")
     max_new_tokens: int = Field(gt=0, description="tokens of a completion at most")
+    # In no hash of the options unless it is used.
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        exclude_if=lambda strings: not strings,
+        description="strings that end a completion, and are not part of its text",
+    )
+
+
+class Generation(Strict):
+    """What draws the completions, and where."""
+
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="vllm has to be installed: pip install 'humanline[vllm]'"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="what a trained or base model computes in when it samples"
+    )
+    tensor_parallel_size: int = Field(1, gt=0, description="vLLM: GPUs that share a model")
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="vLLM: share of a GPU's memory, or of the machine's on a CPU"
+    )
+    max_model_length: PositiveInt | None = Field(
+        None, description="vLLM: tokens of prompt and completion; null: as many as the model knows"
+    )
+    online: Literal["colocate", "server"] = Field(
+        "colocate", description="vLLM of online training: on the training's own GPUs, or served"
+    )
+    online_memory_utilization: float = Field(
+        0.3, gt=0, le=1, description="colocated vLLM: its share of the memory"
+    )
+    server_url: str | None = Field(
+        None, description="where vLLM is served; null: this machine, port 8000"
+    )
 
 
 class ObjectiveConfig(Strict):
@@ -260,6 +293,16 @@ class Training(Strict):
     objectives: dict[Objective, ObjectiveConfig] = Field(
         min_length=1, description="hyperparameters of each objective that a table may use"
     )
+
+    @model_validator(mode="after")
+    def _completions_differ(self):
+        if self.sampling.temperature == 0:
+            reason = "0 draws the same completion again and again; make it more"
+            raise fault("sampling.temperature", reason)
+        if self.sampling.stop:
+            reason = "training samples until the end token, as TRL does; remove it"
+            raise fault("sampling.stop", reason)
+        return self
 
     @model_validator(mode="after")
     def _batches_fit(self):
@@ -371,6 +414,7 @@ class Scale(Strict):
     learning_rates: str | None = Field(
         None, min_length=1, description="file of tuned learning rates, relative to this file"
     )
+    generation: Generation = Field(Generation(), description="what draws the completions")
     resources: dict[Stage, Resources] = Field({}, description="what each stage's jobs ask for")
     tasks: dict[Task, TaskConfig] = Field(min_length=1, description="the tasks, by name")
 

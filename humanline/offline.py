@@ -28,19 +28,20 @@ def _stored(data: HubData, base_model: str | None):
 
 
 def _sampled(study: Study, base: Cell) -> list[dict]:
-    from humanline.generation import load_model, sample_text
+    from humanline.generation import open_engine, sample_text
     from humanline.rewards import load_reward
 
     config = study.scale.tasks[base.task]
     rows = read_jsonl(study.data(base.task, "train"), ("prompt",))
-    completions = sample_text(
-        *load_model(study.directory(base) / "model"),
-        [row["prompt"] for row in rows],
-        n=config.training.group_size,
-        sampling=config.training.sampling,
-        seed=base.seed,
-        progress=True,
-    )
+    with open_engine(study.directory(base) / "model", study.scale.generation) as engine:
+        completions = sample_text(
+            engine,
+            [row["prompt"] for row in rows],
+            n=config.training.group_size,
+            sampling=config.training.sampling,
+            seed=base.seed,
+            progress=True,
+        )
     score = load_reward(config.reward)
     return [
         {

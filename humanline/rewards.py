@@ -40,9 +40,7 @@ def armorm(prompts: list, completions: list, **_) -> list[float]:
 @cache
 def _armorm() -> Score:
     repo, revision = ARMORM
-    return _hub_reward(
-        HubReward(kind="hub", repo=repo, revision=revision, trust_remote_code=True)
-    )
+    return _hub_reward(HubReward(kind="hub", repo=repo, revision=revision, trust_remote_code=True))
 
 
 def _hub_reward(config: HubReward) -> Score:

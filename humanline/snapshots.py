@@ -98,9 +98,9 @@ def _folder(source: HubSource, patterns: list[str] | None) -> Path:
     except Exception as error:  # the hub and its client raise many kinds
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(
-            f"{source.repo_type} {source.repo} at revision {source.revision}: not in the cache, and "
-            f"cannot be fetched ({reason}); run `snakemake prefetch` for this scale where there is "
-            "a network, or set repo to a local copy and revision to null"
+            f"{source.repo_type} {source.repo} at revision {source.revision}: not in the cache, "
+            f"and cannot be fetched ({reason}); run `snakemake prefetch` for this scale where "
+            "there is a network, or set repo to a local copy and revision to null"
         ) from None
     return Path(folder)
 

@@ -257,7 +257,13 @@ class Study:
             "reward": task.reward.model_dump(),
             "base": self.base_hash(cell.task, cell.base_model),
             "data": self.offline_hash(cell.data_base) if cell.data == "offline" else None,
-        }
+        } | (self._engine if cell.data == "online" else {})
+
+    @property
+    def _engine(self) -> dict:
+        """What of the engine changes the samples; nothing of the default, which always was."""
+        generation = self.scale.generation
+        return generation.model_dump(include={"engine", "dtype"}, exclude_defaults=True)
 
     # What a stage's result depends on besides its input files, as a parameter of its rule: a
     # change of an option reruns the stages that read it, and no others.
@@ -278,19 +284,20 @@ class Study:
         config = self.scale.tasks[base.task]
         sampling = [config.training.group_size, config.training.sampling.model_dump()]
         model = self.base_hash(base.task, base.base_model)
-        return content_hash([model, config.reward.model_dump(), sampling])
+        return content_hash([model, config.reward.model_dump(), sampling, *self._engine.items()])
 
     def surprisal_hash(self) -> str:
         spec = self.experiments.implied_capacity
         sampling = spec and self.scale.tasks[spec.task].training.sampling.model_dump()
-        return content_hash([VERSION, spec and spec.model_dump(), sampling])
+        engine = self._engine.items()
+        return content_hash([VERSION, spec and spec.model_dump(), sampling, *engine])
 
     def run_hash(self, cell: Cell) -> str:
         return content_hash(self.manifest(cell))
 
     def generate_hash(self, cell: Cell) -> str:
         sampling = self.scale.tasks[cell.task].evaluation.model_dump()
-        return content_hash([VERSION, sampling, self.has_curve(cell)])
+        return content_hash([VERSION, sampling, self.has_curve(cell), *self._engine.items()])
 
     def config_hash(self, table: str) -> str:
         """Hash of all options that a table's numbers depend on."""

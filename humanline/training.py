@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+from functools import cache
 from pathlib import Path
 
 from humanline.config import ConfigError, TaskConfig, Training
@@ -170,6 +171,7 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
         temperature=training.sampling.temperature,
         top_p=training.sampling.top_p,
         max_completion_length=training.sampling.max_new_tokens,
+        **_engine_options(study, cell),
     )
     if cell.data == "offline":
         dataset, reward = Dataset.from_list(preferences.stored_groups(rows)), None
@@ -180,6 +182,16 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
     return HumanlineGRPOTrainer(
         model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
     )
+
+
+def _engine_options(study: Study, cell: Cell) -> dict:
+    """What samples online, where that is not transformers."""
+    generation = study.scale.generation
+    if cell.data != "online" or generation.engine == "transformers":
+        return {}
+    from humanline.vllm_engine import trl_options
+
+    return {"use_vllm": True} | trl_options(generation)
 
 
 def _prompt_row(row: dict) -> dict:
@@ -227,7 +239,7 @@ def _preference(study: Study, cell: Cell, model, tokenizer, output: Path):
 
 
 def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
-    from humanline.generation import sample
+    from humanline.generation import TransformersEngine, sample
     from humanline.rewards import load_reward
     from humanline.trainers.rounds import Rounds
 
@@ -235,10 +247,18 @@ def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
     training, score = task.training, load_reward(task.reward)
     answers = {row["prompt"]: row.get("answer") for row in rows}
 
-    def sample_round(model, tokenizer, prompts, number):
+    @cache  # an engine lasts for all rounds
+    def engine_of(trainer):
+        if study.scale.generation.engine == "transformers":
+            return TransformersEngine(trainer.model, trainer.processing_class)
+        from humanline.vllm_engine import PolicyEngine
+
+        return PolicyEngine(trainer, training.sampling, study.scale.generation)
+
+    def sample_round(trainer, prompts, number):
         seed = 1_000_000 * cell.seed + number
         options = {"n": training.group_size, "sampling": training.sampling, "seed": seed}
-        return sample(model, tokenizer, prompts, **options)
+        return sample(engine_of(trainer), prompts, **options)
 
     def score_flat(prompts, completions):
         texts = [prompt[-1]["content"] for prompt in prompts]

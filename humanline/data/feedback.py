@@ -26,9 +26,11 @@ def preferences(rows: Iterable[dict]) -> list[dict]:
 
 
 def groups(rows: Iterable[dict]) -> list[dict]:
-    """All outputs of each prompt, once, with their rewards: ``{"prompt", "completions", "scores"}``.
+    """All outputs of each prompt, once, with their rewards.
 
-    Prompts remain lists of turns, completions are text. The order is that of the first rows.
+    Returns:
+        ``{"prompt", "completions", "scores"}``, in the order of the prompts' first rows. Prompts
+        remain lists of turns, completions are text.
     """
     scored: dict[str, tuple[list[dict], dict[str, float]]] = {}
     for row in rows:

@@ -21,7 +21,8 @@ class Rounds:
 
     Args:
         prompts: conversational prompts; round r takes the r-th slice, starting over at the end.
-        sample: prompts -> one list of token id lists per prompt, from the present policy.
+        sample: (trainer, prompts, number of the round) -> for each prompt ``{"prompt_ids",
+            "completion_ids"}``, from the present policy.
         score: (prompts, completions as text) -> scores, for flat lists of equal length.
         steps: optimizer steps per round.
         directory: where rounds are kept, so that a resumed run trains on what it had sampled.
@@ -105,7 +106,7 @@ class RoundsTrainer:
         pairs_needed = needed // self.examples_per_pair
         first = number * pairs_needed
         prompts = [rounds.prompts[(first + i) % len(rounds.prompts)] for i in range(pairs_needed)]
-        groups = rounds.sample(self.model, tokenizer, prompts, number)
+        groups = rounds.sample(self, prompts, number)
         flat = [ids for group in groups for ids in group["completion_ids"]]
         self.sampled_tokens += sum(map(len, flat))
         repeated = [p for p, g in zip(prompts, groups, strict=True) for _ in g["completion_ids"]]

@@ -18,7 +18,15 @@ from humanline.study import load_study
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
-SCALES = ("smoke", "laptop", "laptop_short", "laptop_long", "workstation", "paper")
+SCALES = (
+    "smoke",
+    "smoke_vllm",
+    "laptop",
+    "laptop_short",
+    "laptop_long",
+    "workstation",
+    "paper",
+)
 
 
 def command(*arguments, results: Path, **config) -> list:
