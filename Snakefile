@@ -5,6 +5,7 @@
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
 #   snakemake --cores all tune                             search the learning rates again
 #   snakemake --cores all explore                          look around, on the tuning seeds
+#   snakemake --cores 1 prefetch --config scale=paper      fetch what the hub has, ahead of time
 #   snakemake --cores 1 judge_cost --config scale=paper    what an endpoint's judgements would cost
 #   snakemake plan --config scale=paper                    what all that would take
 #   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster
@@ -41,10 +42,12 @@ localrules:
     explore,
     judge_cost,
     plan,
+    prefetch,
     tune,
 
 
 onstart:
+    refuse_unpinned()
     # Of a job on another machine, or in another cgroup, this one must not be the parent.
     planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
     if workflow.local_exec and planned != {"plan"}:

@@ -1,10 +1,13 @@
 """The base model: the hub's, or for the miniature a small one fine-tuned here."""
 
+import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 from humanline.config import HubSource, MiniatureModel
 from humanline.data.miniature import fine_tuning_rows
 from humanline.data.preferences import assistant_turn, user_turn
+from humanline.snapshots import WEIGHTS, model_files, model_folder
 
 
 def make(
@@ -32,12 +35,15 @@ def make(
 
 
 def _fetch(source: HubSource, directory: Path) -> None:
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-    snapshot_download(
-        source.repo, revision=source.revision, local_dir=directory, allow_patterns=patterns
-    )
+    """Copy a model's small files and link its weights, which stay where they are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in model_files(source, model_folder(source)):
+        target = directory / file.name
+        target.unlink(missing_ok=True)
+        if fnmatch(file.name, WEIGHTS):
+            target.symlink_to(file.resolve())
+        else:
+            shutil.copyfile(file, target)
 
 
 def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: Path) -> None:

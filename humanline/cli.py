@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     with _logging_to(arguments.log) as log:
         try:
             study = _study(arguments) if "scale" in arguments else None
+            if study and arguments.command != "check":
+                study.require_pinned()
             started = time.time()
             arguments.run(study, arguments)
             print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
@@ -49,6 +51,12 @@ def _study(arguments) -> Study:
         arguments.config / "experiments.yaml",
         arguments.results,
     )
+
+
+def _prefetch(study: Study, arguments) -> None:
+    from humanline.prefetch import prefetch
+
+    prefetch(study)
 
 
 def _data(study: Study, arguments) -> None:
@@ -234,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     task = ("task", {"choices": TASKS})
     base = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
     run = ("run_name", {"metavar": "RUN", "help": "for example dpo-offline-s1"})
+    command("prefetch", _prefetch, "fetch the hub's data and models, print their fingerprints")
     command("data", _data, "write the prompts of a task", task)
     command("base-model", _base_model, "make the model that training starts from", task, base)
     command("offline", _offline, "sample and label a base model's completions", task, base)

@@ -5,7 +5,7 @@ that names the file, the field and the remedy. Snakefiles import this module, so
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -24,6 +24,11 @@ Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "
 PositiveInt = Annotated[int, Field(gt=0)]
 TASKS: tuple[str, ...] = get_args(Task)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
+
+
+# The paper's reward model, and all repositories whose own code may run, each at one commit.
+ARMORM = ("RLHFlow/ArmoRM-Llama3-8B-v0.1", "eb2676d20da2f2d41082289d23c59b9f7427f955")
+REMOTE_CODE = {ARMORM}
 
 
 class ConfigError(ValueError):
@@ -58,12 +63,20 @@ class Strict(BaseModel):
 class HubSource(Strict):
     """A repository on the Hugging Face hub, or a local folder in the same format."""
 
+    repo_type: ClassVar[str] = "model"
     kind: Literal["hub"] = Field(description="from the Hugging Face hub or a local folder")
     repo: str = Field(description="owner/name on the hub, or a local path that starts with / or .")
-    revision: str | None = Field(description="commit hash; null for a local path")
-    split: str = Field("train", description="split of a dataset; models ignore it")
-    file: str | None = Field(
-        None, description="a dataset's JSON file, where its repository has several; null: all files"
+    revision: str | None = Field(
+        pattern=r"^[0-9a-f]{40}$",
+        description="commit hash, without which nothing is fetched; null for a local path",
+    )
+    # A check, on which no result depends: so it is in no hash of the options.
+    fingerprint: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        exclude=True,
+        description="sha256 of the content, checked when it is loaded; humanline prefetch prints "
+        "it; null: not checked",
     )
 
     @property
@@ -71,12 +84,37 @@ class HubSource(Strict):
         """Whether `repo` is a path."""
         return self.repo.startswith(("/", "."))
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is the same content for everyone, or one's own files."""
+        return self.is_local or self.revision is not None
+
+    @property
+    def how_to_pin(self) -> str:
+        """The fault of a source that is not pinned: reason and remedy."""
+        place = "datasets/" if self.repo_type == "dataset" else ""
+        look_up = f"git ls-remote https://huggingface.co/{place}{self.repo} HEAD"
+        return (
+            f"revision: null, but {self.repo} on the hub can change; write the commit hash that "
+            f"`{look_up}` prints"
+        )
+
     @model_validator(mode="after")
     def _local_path_exists(self):
         if self.is_local and not Path(self.repo).exists():
             reason = f"no such folder: {self.repo!r}; mend the path, or name an owner/name"
             raise fault("repo", reason)
         return self
+
+
+class HubDataset(HubSource):
+    """One split of a dataset."""
+
+    repo_type: ClassVar[str] = "dataset"
+    split: str = Field("train", description="the split")
+    file: str | None = Field(
+        None, description="its JSON file, where the repository has several; null: all files"
+    )
 
 
 class MiniatureData(Strict):
@@ -98,9 +136,16 @@ class HubData(Strict):
     """Real prompts, and for offline training real scored completions."""
 
     kind: Literal["hub"] = Field(description="from the Hugging Face hub or local folders")
-    train: HubSource = Field(description="the dataset to train on")
-    evaluation: HubSource = Field(description="the dataset that the tables evaluate on")
+    train: HubDataset = Field(description="the dataset to train on")
+    evaluation: HubDataset = Field(description="the dataset that the tables evaluate on")
     validation: int = Field(256, gt=0, description="train prompts set aside for tuning")
+    stored: dict[str, HubDataset] = Field(
+        {}, description="completions, with scores, of other base models, by their names"
+    )
+    stored_group_size: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="stored completions kept of each prompt, from the best to the worst; null: all",
+    )
 
 
 class MiniatureModel(Strict):
@@ -137,7 +182,18 @@ class ProxyReward(Strict):
 class HubReward(HubSource):
     """A reward model on the hub."""
 
-    trust_remote_code: bool = Field(False, description="run code that the repository contains")
+    trust_remote_code: bool = Field(
+        False, description="run the repository's own code, where REMOTE_CODE allows it"
+    )
+
+    @model_validator(mode="after")
+    def _runs_known_code_only(self):
+        if self.trust_remote_code and (self.repo, self.revision) not in REMOTE_CODE:
+            reason = f"true, but {self.repo} at this revision is not in REMOTE_CODE of"
+            raise fault(
+                "trust_remote_code", f"{reason} humanline/config.py; read its code and add it there"
+            )
+        return self
 
 
 class VerifiableReward(Strict):
@@ -205,9 +261,42 @@ ERRANDS = frozenset({"concurrency", "timeout", "retries", "max_dollars", "prices
 class Sampling(Strict):
     """How completions are drawn."""
 
-    temperature: float = Field(gt=0, description="divides the logits")
+    temperature: float = Field(ge=0, description="divides the logits; 0: the likeliest token")
     top_p: float = Field(1.0, gt=0, le=1, description="probability mass of the tokens kept")
     max_new_tokens: int = Field(gt=0, description="tokens of a completion at most")
+    # In no hash of the options unless it is used.
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        exclude_if=lambda strings: not strings,
+        description="strings that end a completion, and are not part of its text",
+    )
+
+
+class Generation(Strict):
+    """What draws the completions, and where."""
+
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="vllm has to be installed: pip install 'humanline[vllm]'"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="what a trained or base model computes in when it samples"
+    )
+    tensor_parallel_size: int = Field(1, gt=0, description="vLLM: GPUs that share a model")
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="vLLM: share of a GPU's memory, or of the machine's on a CPU"
+    )
+    max_model_length: PositiveInt | None = Field(
+        None, description="vLLM: tokens of prompt and completion; null: as many as the model knows"
+    )
+    online: Literal["colocate", "server"] = Field(
+        "colocate", description="vLLM of online training: on the training's own GPUs, or served"
+    )
+    online_memory_utilization: float = Field(
+        0.3, gt=0, le=1, description="colocated vLLM: its share of the memory"
+    )
+    server_url: str | None = Field(
+        None, description="where vLLM is served; null: this machine, port 8000"
+    )
 
 
 class ObjectiveConfig(Strict):
@@ -250,6 +339,16 @@ class Training(Strict):
         """Steps between checkpoints: all that are evaluated, and no more than a quarter to lose."""
         quarter = max(1, self.steps // 4)
         return max(d for d in range(1, quarter + 1) if self.evaluate_every % d == 0)
+
+    @model_validator(mode="after")
+    def _completions_differ(self):
+        if self.sampling.temperature == 0:
+            reason = "0 draws the same completion again and again; make it more"
+            raise fault("sampling.temperature", reason)
+        if self.sampling.stop:
+            reason = "training samples until the end token, as TRL does; remove it"
+            raise fault("sampling.stop", reason)
+        return self
 
     @model_validator(mode="after")
     def _batches_fit(self):
@@ -320,7 +419,20 @@ class TaskConfig(Strict):
             if self.data.kind == "hub" and part and part.kind in ("miniature", "proxy", "gold"):
                 reason = f"{part.kind} understands the miniature's prompts only"
                 raise fault(f"{field}.kind", f"{reason}, but data.kind is hub; change either")
+        if self.data.kind == "hub" and (unknown := set(self.data.stored) - set(self.base_models)):
+            raise fault(
+                f"data.stored.{min(unknown)}", "not a name in base_models; add it there, or mend it"
+            )
+        self._require_divisor()
         return self
+
+    def _require_divisor(self):
+        """Whole stored groups fill GRPO's batches."""
+        size = self.data.stored_group_size if self.data.kind == "hub" else None
+        grpo = self.training.objectives.get("grpo")
+        if size and grpo and grpo.batch_size % size:
+            reason = f"{size} does not divide training.objectives.grpo.batch_size"
+            raise fault("data.stored_group_size", f"{reason}, {grpo.batch_size}; change either")
 
 
 class Seeds(Strict):
@@ -395,6 +507,7 @@ class Scale(Strict):
     learning_rates: str | None = Field(
         None, min_length=1, description="file of tuned learning rates, relative to this file"
     )
+    generation: Generation = Field(Generation(), description="what draws the completions")
     resources: dict[Stage, Resources] = Field({}, description="what each stage's jobs ask for")
     plan: Assumptions | None = Field(None, description="what `snakemake plan` reckons with")
     tasks: dict[Task, TaskConfig] = Field(min_length=1, description="the tasks, by name")
@@ -441,6 +554,17 @@ class Scale(Strict):
     def devices(self) -> int:
         """How many devices a training runs on."""
         return max(1, self.resources.get("train", Resources()).gpu)
+
+
+def hub_sources(part, field: str = "") -> dict[str, HubSource]:
+    """Every repository that a part of the configuration names, by its dotted field."""
+    if isinstance(part, HubSource):
+        return {field: part}
+    inner = dict(part) if isinstance(part, BaseModel | dict) else {}
+    found = {}
+    for name, value in inner.items():
+        found |= hub_sources(value, f"{field}.{name}" if field else name)
+    return found
 
 
 class _Loader(yaml.SafeLoader):

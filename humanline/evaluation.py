@@ -37,20 +37,16 @@ def generate(study: Study, cell: Cell) -> None:
 
     Writes `samples.jsonl`: step, prompt_id, prompt, completion, and the row's answer or reference.
     """
-    from humanline.generation import load_model, sample_text
+    from humanline.generation import open_engine, sample_text
 
     rows = read_jsonl(study.data(cell.task, study.split(cell.seed)), ("prompt",))
     sampling = study.scale.tasks[cell.task].evaluation
     samples = []
     for step, path in checkpoints(study, cell).items():
-        completions = sample_text(
-            *load_model(path),
-            [row["prompt"] for row in rows],
-            n=1,
-            sampling=sampling,
-            seed=_SEED,
-            progress=True,
-        )
+        prompts = [row["prompt"] for row in rows]
+        options = {"n": 1, "sampling": sampling, "seed": _SEED, "progress": True}
+        with open_engine(path, study.scale.generation) as engine:
+            completions = sample_text(engine, prompts, **options)
         samples += [
             {"step": step, "prompt_id": i, **row, "completion": completion}
             for i, (row, (completion,)) in enumerate(zip(rows, completions, strict=True))

@@ -1,70 +1,186 @@
-"""Sampling completions with transformers."""
+"""Sampling completions: one interface, and two engines, transformers here and vLLM."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
-from humanline.config import Sampling
+from humanline.config import Generation, Sampling
 from humanline.data.preferences import user_turn
 
 BATCH = 1024  # sequences at once; the miniature's caches then still fit a CPU's memory
 
 
+class Engine(Protocol):
+    """A model that completes prompts, and its tokenizer, which has a chat template."""
+
+    tokenizer: object
+
+    def complete(
+        self, prompt_ids: list[list[int]], *, n: int, sampling: Sampling, seed: int, **options
+    ) -> list[dict]:
+        """For each prompt what `sample` returns, except the prompt itself."""
+
+
+@contextmanager
+def open_engine(path: Path, config: Generation) -> Iterator[Engine]:
+    """Load the model in a folder into the configured engine, and let go of it in the end."""
+    if config.engine == "transformers":
+        yield TransformersEngine(*load_model(path, config.dtype))
+        return
+    from humanline.vllm_engine import VLLMEngine
+
+    engine = VLLMEngine(path, config)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
 def sample(
-    model,
-    tokenizer,
+    engine: Engine,
     prompts: list[list[dict]],
     *,
     n: int,
     sampling: Sampling,
     seed: int,
-    batch_size: int = BATCH,
-    progress: bool = False,
+    **options,
 ) -> list[dict]:
     """Sample `n` completions for each conversational prompt.
 
     Args:
-        model, tokenizer: a causal language model and its tokenizer, which has a chat template.
         prompts: conversations that end with the user's turn.
-        seed: of torch's generator; the same seed, batch size and machine give the same samples.
-        batch_size: sequences sampled at once.
-        progress: show a bar.
+        seed: the same seed, engine and machine give the same samples.
+        options: `log_probabilities=True` scores the samples, too; `progress=True` shows a bar.
 
     Returns:
         For each prompt ``{"prompt_ids", "completion_ids"}``: its token ids, and `n` lists of the
-        sampled ids up to and including the end-of-sequence token.
+        sampled ids up to and including the end of sequence, or the token that completes a string
+        of `sampling.stop`. With `log_probabilities` also ``"log_probabilities"``, as many lists of
+        floats, in nats, under the model at temperature 1, whatever the samples were drawn with.
+
+    Raises:
+        ValueError: if several completions of a prompt are asked for at temperature 0.
     """
-    import torch
-    from tqdm import tqdm
+    if sampling.temperature == 0 and n > 1:
+        raise ValueError(f"at temperature 0 all completions are alike; ask for 1, not {n}")
+    prompt_ids = [encode_prompt(engine.tokenizer, prompt) for prompt in prompts]
+    groups = engine.complete(prompt_ids, n=n, sampling=sampling, seed=seed, **options)
+    return [{"prompt_ids": ids, **group} for ids, group in zip(prompt_ids, groups, strict=True)]
 
-    prompt_ids = [
-        tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=True)["input_ids"]
-        for p in prompts
+
+def sample_text(
+    engine: Engine, prompts: list[str], *, sampling: Sampling, **options
+) -> list[list[str]]:
+    """`sample` for prompts of one user turn, with the completions as text, before any stop."""
+    groups = sample(engine, [user_turn(p) for p in prompts], sampling=sampling, **options)
+    decode = engine.tokenizer.batch_decode
+    texts = [decode(group["completion_ids"], skip_special_tokens=True) for group in groups]
+    return [[_before(text, sampling.stop) for text in group] for group in texts]
+
+
+def encode_prompt(tokenizer, prompt: list[dict]) -> list[int]:
+    """The token ids of a conversation, up to where the assistant speaks."""
+    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True)[
+        "input_ids"
     ]
-    torch.manual_seed(seed)
-    was_training = model.training
-    model.eval()
-    groups = []
-    chunks = list(_chunks(prompt_ids, max(1, batch_size // n)))
-    for chunk in tqdm(chunks, desc="sampling", unit="batch", disable=not progress):
-        groups += _sample_chunk(model, tokenizer, chunk, n, sampling)
-    model.train(was_training)
-    return groups
 
 
-def load_model(path: Path):
-    """Load a model in float32 and its tokenizer, onto a GPU where there is one."""
+def load_model(path: Path, dtype: str = "float32"):
+    """Load a model and its tokenizer, onto a GPU where there is one."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device)
-    return model, AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if tokenizer.pad_token is None:  # as Llama's
+        tokenizer.pad_token = tokenizer.eos_token
+    options = {"dtype": getattr(torch, dtype), "use_safetensors": True}
+    return AutoModelForCausalLM.from_pretrained(path, **options).to(device), tokenizer
 
 
-def sample_text(model, tokenizer, prompts: list[str], **options) -> list[list[str]]:
-    """`sample` for prompts of one user turn, with the completions as text."""
-    groups = sample(model, tokenizer, [user_turn(p) for p in prompts], **options)
-    return [tokenizer.batch_decode(g["completion_ids"], skip_special_tokens=True) for g in groups]
+class TransformersEngine:
+    """Samples with transformers, `batch_size` sequences at once."""
+
+    def __init__(self, model, tokenizer, batch_size: int = BATCH):
+        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
+
+    def complete(
+        self, prompt_ids, *, n, sampling, seed, log_probabilities=False, progress=False
+    ) -> list[dict]:
+        """See `Engine`. The seed is that of torch's generator."""
+        import torch
+        from tqdm import tqdm
+
+        torch.manual_seed(seed)
+        was_training = self.model.training
+        self.model.eval()
+        completions = []
+        chunks = list(_chunks(prompt_ids, max(1, self.batch_size // n)))
+        for chunk in tqdm(chunks, desc="sampling", unit="batch", disable=not progress):
+            completions += self._complete_chunk(chunk, n, sampling)
+        groups = [{"completion_ids": group} for group in completions]
+        if log_probabilities:
+            for group, scores in zip(groups, self._scores(prompt_ids, completions), strict=True):
+                group["log_probabilities"] = scores
+        self.model.train(was_training)
+        return groups
+
+    def _complete_chunk(self, prompt_ids, n: int, sampling: Sampling) -> list[list[list[int]]]:
+        import torch
+
+        inputs = self.tokenizer.pad(
+            {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
+        ).to(self.model.device)
+        ends = self._ends()
+        with torch.no_grad():
+            output = self.model.generate(
+                **inputs,
+                **self._options(sampling),
+                max_new_tokens=sampling.max_new_tokens,
+                num_return_sequences=n,
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=sorted(ends),
+            )
+        rows = output[:, inputs["input_ids"].size(1) :].tolist()
+        rows = [self._until_stop(_until_end(ids, ends), sampling.stop) for ids in rows]
+        return list(_chunks(rows, n))
+
+    def _options(self, sampling: Sampling) -> dict:
+        """Of `generate`; a model's own file may recommend a repetition penalty and top-k."""
+        options: dict = {"do_sample": False, "repetition_penalty": 1.0}
+        if sampling.temperature:
+            options |= {"do_sample": True, "temperature": sampling.temperature}
+            options |= {"top_p": sampling.top_p, "top_k": 0}
+        if sampling.stop:
+            options |= {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer}
+        return options
+
+    def _ends(self) -> set[int]:
+        """The tokens that end a completion: a chat model can have more than its tokenizer says."""
+        own = self.model.generation_config.eos_token_id
+        own = [own] if isinstance(own, int) else own or []
+        return {*own, self.tokenizer.eos_token_id}
+
+    def _until_stop(self, ids: list[int], stop: tuple[str, ...]) -> list[int]:
+        """Without the padding of a sequence that a string has stopped before others ended."""
+        decode = self.tokenizer.decode
+        for length in range(1, len(ids) if stop else 0):
+            text = decode(ids[:length], skip_special_tokens=True)
+            if _before(text, stop) != text:
+                return ids[:length]
+        return ids
+
+    def _scores(self, prompt_ids, completions) -> list[list[list[float]]]:
+        from humanline.likelihood import score_ids
+
+        pairs = [
+            (prompt, completion)
+            for prompt, group in zip(prompt_ids, completions, strict=True)
+            for completion in group
+        ]
+        scores = iter(score_ids(self.model, self.tokenizer, pairs))
+        return [[next(scores).tolist() for _ in group] for group in completions]
 
 
 def _chunks(items: list, size: int) -> Iterator[list]:
@@ -72,29 +188,15 @@ def _chunks(items: list, size: int) -> Iterator[list]:
         yield items[start : start + size]
 
 
-def _sample_chunk(model, tokenizer, prompt_ids, n: int, sampling: Sampling) -> list[dict]:
-    import torch
-
-    inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt")
-    inputs = inputs.to(model.device)
-    with torch.no_grad():
-        output = model.generate(
-            **inputs,
-            do_sample=True,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=0,
-            max_new_tokens=sampling.max_new_tokens,
-            num_return_sequences=n,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    completions = output[:, inputs["input_ids"].size(1) :].tolist()
-    completions = [_until_end(ids, tokenizer.eos_token_id) for ids in completions]
-    return [
-        {"prompt_ids": ids, "completion_ids": completions[i * n : (i + 1) * n]}
-        for i, ids in enumerate(prompt_ids)
-    ]
+def _until_end(ids: list[int], ends: set[int]) -> list[int]:
+    for place, token in enumerate(ids):
+        if token in ends:
+            return ids[: place + 1]
+    return ids
 
 
-def _until_end(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end) + 1] if end in ids else ids
+def _before(text: str, stop: tuple[str, ...]) -> str:
+    """A text up to the first of the strings."""
+    for string in stop:
+        text = text.partition(string)[0]
+    return text

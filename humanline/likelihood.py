@@ -26,15 +26,27 @@ def token_log_probabilities(
     Returns:
         For each pair an array (T,) in nats, over the completion's tokens and its end of sequence.
     """
+    encoded = [_encode(tokenizer, *pair) for pair in pairs]
+    return score_ids(model, tokenizer, encoded, batch_size=batch_size, progress=progress)
+
+
+def score_ids(
+    model,
+    tokenizer,
+    pairs: Sequence[tuple[list[int], list[int]]],
+    *,
+    batch_size: int = BATCH,
+    progress: bool = False,
+) -> list[np.ndarray]:
+    """`token_log_probabilities` of token ids: prompts with a completion each, as it is."""
     import torch
     from tqdm import tqdm
 
-    encoded = [_encode(tokenizer, *pair) for pair in pairs]
     scores: list[np.ndarray] = []
-    starts = range(0, len(encoded), batch_size)
+    starts = range(0, len(pairs), batch_size)
     for start in tqdm(starts, desc="scoring", unit="batch", disable=not progress):
         with torch.no_grad():
-            scores += _score(model, tokenizer, encoded[start : start + batch_size])
+            scores += _score(model, tokenizer, pairs[start : start + batch_size])
     return scores
 
 

@@ -12,35 +12,36 @@ from humanline.study import Study
 def make(study: Study, base: Cell) -> None:
     """Write the scored groups of a base model.
 
-    A task whose data come from the hub already has its own model's completions, with scores: these
-    are used.
+    A task whose data come from the hub already has its own model's completions, with scores, and
+    those of the other models in `stored`: these are used.
     """
-    config = study.scale.tasks[base.task]
-    is_stored = isinstance(config.data, HubData) and base.base_model is None
-    groups = _stored(config) if is_stored else _sampled(study, base)
+    data = study.scale.tasks[base.task].data
+    is_stored = isinstance(data, HubData) and base.base_model in (None, *data.stored)
+    groups = _stored(data, base.base_model) if is_stored else _sampled(study, base)
     write_jsonl(study.offline_groups(base), groups)
 
 
-def _stored(config):
+def _stored(data: HubData, base_model: str | None):
     from humanline.data.hub import groups
 
-    return groups(config.data)
+    return groups(data, base_model)
 
 
 def _sampled(study: Study, base: Cell) -> list[dict]:
-    from humanline.generation import load_model, sample_text
+    from humanline.generation import open_engine, sample_text
     from humanline.rewards import load_reward
 
     config = study.scale.tasks[base.task]
     rows = read_jsonl(study.data(base.task, "train"), ("prompt",))
-    completions = sample_text(
-        *load_model(study.directory(base) / "model"),
-        [row["prompt"] for row in rows],
-        n=config.training.group_size,
-        sampling=config.training.sampling,
-        seed=base.seed,
-        progress=True,
-    )
+    with open_engine(study.directory(base) / "model", study.scale.generation) as engine:
+        completions = sample_text(
+            engine,
+            [row["prompt"] for row in rows],
+            n=config.training.group_size,
+            sampling=config.training.sampling,
+            seed=base.seed,
+            progress=True,
+        )
     score = load_reward(config.reward)
     return [
         {

@@ -26,16 +26,17 @@ def measure(study: Study, cell: Cell) -> None:
     ``distance_gains`` and ``distance_losses``, of `capacity_distance` between the human curve and
     what the data imply for the trained policy, null where there are no gains, or losses.
     """
-    from humanline.generation import load_model, sample_text
+    from humanline.generation import load_model, open_engine, sample_text
     from humanline.likelihood import token_log_probabilities
     from humanline.training import training_rows
 
     groups = training_rows(study, cell)[:PROMPTS]
     prompts = [group["prompt"] for group in groups]
+    sampling = study.scale.tasks[cell.task].training.sampling
+    with open_engine(study.directory(cell) / "model", study.scale.generation) as engine:
+        own = sample_text(engine, prompts, n=OWN, sampling=sampling, seed=cell.seed)
     policy = load_model(study.directory(cell) / "model")
     initial = load_model(study.directory(cell.base) / "model")
-    sampling = study.scale.tasks[cell.task].training.sampling
-    own = sample_text(*policy, prompts, n=OWN, sampling=sampling, seed=cell.seed)
 
     def log_probabilities(model, completions):
         pairs = [

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from transformers import AutoConfig, TrainingArguments
 from trl import (
     ModelConfig,
@@ -27,7 +27,8 @@ from trl import (
 from trl.scripts.grpo import GRPOScriptArguments
 
 import humanline
-from humanline.config import OBJECTIVES, ConfigError, load_yaml
+from humanline.config import OBJECTIVES, REMOTE_CODE, ConfigError, load_yaml
+from humanline.data import feedback
 
 _BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}  # of `datasets`
 _PAIRED = {"chosen", "rejected"}
@@ -93,6 +94,7 @@ def build_trainer(recipe: Recipe):
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
+        "use_safetensors": True,  # other formats can hold code
     } | (training.model_init_kwargs or {})
     trainer = getattr(humanline, f"Humanline{recipe.objective.upper()}Trainer")
     return trainer(
@@ -175,6 +177,11 @@ def _check_model(recipe: Recipe) -> None:
     """Refuse a model that is not there, by its small configuration."""
     name, revision = recipe.model.model_name_or_path, recipe.model.model_revision
     trust = recipe.training.trust_remote_code
+    if trust and (name, revision) not in REMOTE_CODE:
+        reason = f"true, but {name} at model_revision {revision} is not in REMOTE_CODE of"
+        raise recipe.fault(
+            "trust_remote_code", f"{reason} humanline/config.py; read its code and add it there"
+        )
     try:
         AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust)
     except (OSError, ValueError) as error:
@@ -214,9 +221,17 @@ def _split(recipe: Recipe, splits, field: str):
             f"no split {name!r} in {recipe.script.dataset_name}; use one of {', '.join(splits)}"
         )
         raise recipe.fault(field, reason)
-    dataset = splits[name]
+    dataset = _without_feedback(recipe, splits[name], name)
     _check_columns(recipe, dataset)
     return dataset if recipe.objective == "grpo" else _preferences(recipe, dataset)
+
+
+def _without_feedback(recipe: Recipe, dataset, split: str):
+    """TRL's rows of a HALOs feedback file: groups for GRPO, else pairs or labelled completions."""
+    if not feedback.is_feedback(next(iter(dataset))):
+        return dataset
+    view = feedback.groups if recipe.objective == "grpo" else feedback.preferences
+    return Dataset.from_list(view(feedback.of_split(dataset, split)))
 
 
 def _check_columns(recipe: Recipe, dataset) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 
-from humanline.config import ConfigError, HubReward, ProxyReward, VerifiableReward
+from humanline.config import ARMORM, ConfigError, HubReward, ProxyReward, VerifiableReward
 
 Score = Callable[[list[str], list[str], list[str | None]], list[float]]
 
@@ -39,33 +39,17 @@ def armorm(prompts: list, completions: list, **_) -> list[float]:
 
 @cache
 def _armorm() -> Score:
-    revision = "eb2676d20da2f2d41082289d23c59b9f7427f955"
-    options = {"revision": revision, "trust_remote_code": True}
-    return _hub_reward(HubReward(kind="hub", repo="RLHFlow/ArmoRM-Llama3-8B-v0.1", **options))
+    repo, revision = ARMORM
+    return _hub_reward(HubReward(kind="hub", repo=repo, revision=revision, trust_remote_code=True))
 
 
 def _hub_reward(config: HubReward) -> Score:
     """A sequence classifier on the hub, ArmoRM among them."""
     import torch
-    from accelerate import PartialState
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from humanline.data.preferences import assistant_turn, user_turn
 
-    options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.repo, **options)
-        device = {"": PartialState().device}  # of this process, where there are several
-        model = AutoModelForSequenceClassification.from_pretrained(
-            config.repo, dtype=torch.bfloat16, device_map=device, use_safetensors=True, **options
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"reward model {config.repo}: cannot be loaded ({reason}); "
-            "check the network, or set repo to a local copy and revision to null"
-        ) from None
-    model.eval()
+    model, tokenizer = _load_classifier(config)
 
     @torch.no_grad()
     def score(prompts, completions, answers):
@@ -81,3 +65,35 @@ def _hub_reward(config: HubReward) -> Score:
         return scores
 
     return score
+
+
+def _load_classifier(config: HubReward):
+    """A reward model in bfloat16 and its tokenizer, or a one-line `ConfigError`."""
+    import torch
+    from accelerate import PartialState
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from humanline.snapshots import model_folder
+
+    folder, trust = model_folder(config), config.trust_remote_code
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            dtype=torch.bfloat16,
+            device_map={"": PartialState().device},  # of this process, where there are several
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=trust,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"reward model {config.repo}: cannot be loaded ({reason}); choose a sequence classifier"
+        ) from None
+    if missing := sorted(loaded["missing_keys"]):  # they would be drawn at random
+        raise ConfigError(
+            f"reward model {config.repo}: no weights for {missing[0]}; choose a sequence "
+            "classifier, or set trust_remote_code where its code knows the weights"
+        )
+    return model.eval(), tokenizer

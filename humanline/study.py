@@ -23,6 +23,7 @@ from humanline.config import (
     Strict,
     Task,
     TaskConfig,
+    hub_sources,
     load_scale,
     load_yaml,
     validate,
@@ -61,6 +62,16 @@ class Study:
         """The tables that report, or those that explore."""
         tables = self.experiments.tables.items()
         return [name for name, spec in tables if spec.exploratory == exploratory]
+
+    def require_pinned(self) -> None:
+        """Refuse a scale that names a repository on the hub without its commit hash.
+
+        Raises:
+            ConfigError: naming the first such field, and how to look its hash up.
+        """
+        for field, source in hub_sources(self.scale).items():
+            if not source.is_pinned:
+                raise ConfigError(f"scale {self.scale.scale}: {field}.{source.how_to_pin}")
 
     def report_cells(self, table: str) -> list[Cell]:
         """The cells of a table on its seeds."""
@@ -270,7 +281,13 @@ class Study:
             "reward": task.reward.model_dump(),
             "base": self.base_hash(cell.task, cell.base_model),
             "data": self.offline_hash(cell.data_base) if cell.data == "offline" else None,
-        }
+        } | (self._engine if cell.data == "online" else {})
+
+    @property
+    def _engine(self) -> dict:
+        """What of the engine changes the samples; nothing of the default, which always was."""
+        generation = self.scale.generation
+        return generation.model_dump(include={"engine", "dtype"}, exclude_defaults=True)
 
     # What a stage's result depends on besides its input files, as a parameter of its rule: a
     # change of an option reruns the stages that read it, and no others.
@@ -291,19 +308,20 @@ class Study:
         config = self.scale.tasks[base.task]
         sampling = [config.training.group_size, config.training.sampling.model_dump()]
         model = self.base_hash(base.task, base.base_model)
-        return content_hash([model, config.reward.model_dump(), sampling])
+        return content_hash([model, config.reward.model_dump(), sampling, *self._engine.items()])
 
     def surprisal_hash(self) -> str:
         spec = self.experiments.implied_capacity
         sampling = spec and self.scale.tasks[spec.task].training.sampling.model_dump()
-        return content_hash([VERSION, spec and spec.model_dump(), sampling])
+        engine = self._engine.items()
+        return content_hash([VERSION, spec and spec.model_dump(), sampling, *engine])
 
     def run_hash(self, cell: Cell) -> str:
         return content_hash(self.manifest(cell))
 
     def generate_hash(self, cell: Cell) -> str:
         sampling = self.scale.tasks[cell.task].evaluation.model_dump()
-        return content_hash([VERSION, sampling, self.has_curve(cell)])
+        return content_hash([VERSION, sampling, self.has_curve(cell), *self._engine.items()])
 
     def config_hash(self, table: str) -> str:
         """Hash of all options that a table's numbers depend on."""

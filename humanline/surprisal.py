@@ -4,7 +4,7 @@ The surprisal of an output is z = log pi_theta(y|x) - log pi_ref(y|x), in nats: 
 the policy finds it than its reference, the model that it was trained from (arXiv 2509.24207).
 """
 
-from humanline.config import Sampling
+from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_text
 from humanline.study import Study
 
@@ -23,10 +23,9 @@ def make(study: Study, seed: int) -> None:
     policy = cells["policy"]
     prompts = read_jsonl(study.data(policy.task, study.split(seed)), ("prompt",))
     texts = [row["prompt"] for row in prompts]
-    sampling = study.scale.tasks[policy.task].training.sampling
     sources = {"policy": policy, "on-policy": policy} | cells
     outputs = {
-        name: _outputs(study.directory(cell) / "model", texts, sampling, 1000 * seed + number)
+        name: _outputs(study, cell, texts, 1000 * seed + number)
         for number, (name, cell) in enumerate(sources.items())
     }
     models = [load_model(study.directory(cell) / "model") for cell in (policy, policy.base)]
@@ -43,10 +42,12 @@ def make(study: Study, seed: int) -> None:
     write_text(study.surprisals(seed), pd.concat(frames).to_csv(index=False))
 
 
-def _outputs(model, prompts: list[str], sampling: Sampling, seed: int) -> list[str]:
-    from humanline.generation import load_model, sample_text
+def _outputs(study: Study, cell: Cell, prompts: list[str], seed: int) -> list[str]:
+    from humanline.generation import open_engine, sample_text
 
-    groups = sample_text(*load_model(model), prompts, n=1, sampling=sampling, seed=seed)
+    sampling = study.scale.tasks[cell.task].training.sampling
+    with open_engine(study.directory(cell) / "model", study.scale.generation) as engine:
+        groups = sample_text(engine, prompts, n=1, sampling=sampling, seed=seed)
     return [text for (text,) in groups]
 
 

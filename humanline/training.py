@@ -6,6 +6,7 @@ On several devices every process calls `train`; together they make one run (see 
 import os
 import resource
 import shutil
+from functools import cache
 from pathlib import Path
 
 from humanline.config import ConfigError
@@ -179,17 +180,18 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
     options = _options(study, cell, output)
     accumulation = options["gradient_accumulation_steps"]
     window = min(cell.sample_every or 1, training.steps)
+    rows = training_rows(study, cell)
     args = HumanlineGRPOConfig(
         **options,
         epsilon=study.objective(cell).epsilon,
         loss_type="dapo",
-        num_generations=training.group_size,
+        num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
         steps_per_generation=window * accumulation,
         temperature=training.sampling.temperature,
         top_p=training.sampling.top_p,
         max_completion_length=training.sampling.max_new_tokens,
+        **_engine_options(study, cell),
     )
-    rows = training_rows(study, cell)
     if cell.data == "offline":
         dataset, reward = Dataset.from_list(preferences.stored_groups(rows)), None
     else:
@@ -199,6 +201,16 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
     return HumanlineGRPOTrainer(
         model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
     )
+
+
+def _engine_options(study: Study, cell: Cell) -> dict:
+    """What samples online, where that is not transformers."""
+    generation = study.scale.generation
+    if cell.data != "online" or generation.engine == "transformers":
+        return {}
+    from humanline.vllm_engine import trl_options
+
+    return {"use_vllm": True} | trl_options(generation)
 
 
 def _prompt_row(row: dict) -> dict:
@@ -246,7 +258,7 @@ def _preference(study: Study, cell: Cell, model, tokenizer, output: Path):
 
 
 def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
-    from humanline.generation import sample
+    from humanline.generation import TransformersEngine, sample
     from humanline.rewards import load_reward
     from humanline.trainers.rounds import Rounds
 
@@ -254,10 +266,18 @@ def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
     training, score = task.training, load_reward(task.reward)
     answers = {row["prompt"]: row.get("answer") for row in rows}
 
-    def sample_round(model, tokenizer, prompts, draw):
+    @cache  # an engine lasts for all rounds
+    def engine_of(trainer):
+        if study.scale.generation.engine == "transformers":
+            return TransformersEngine(trainer.model, trainer.processing_class)
+        from humanline.vllm_engine import PolicyEngine
+
+        return PolicyEngine(trainer, training.sampling, study.scale.generation)
+
+    def sample_round(trainer, prompts, draw):
         seed = 1_000_000 * cell.seed + draw
         options = {"n": training.group_size, "sampling": training.sampling, "seed": seed}
-        return sample(model, tokenizer, prompts, **options)
+        return sample(engine_of(trainer), prompts, **options)
 
     def score_flat(prompts, completions):
         texts = [prompt[-1]["content"] for prompt in prompts]

@@ -1,6 +1,8 @@
 """Fixtures that several test modules share: a tiny model, and data in each of TRL's forms."""
 
+import hashlib
 import os
+import shutil
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -38,6 +40,28 @@ def model(model_folder):
 
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """Put a folder into an empty hub cache as a repository at a commit, in the hub's own layout."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def put(folder: Path, repo: str, revision: str, repo_type: str = "model") -> Path:
+        root = tmp_path / "hub" / f"{repo_type}s--{repo.replace('/', '--')}"
+        for file in (file for file in folder.rglob("*") if file.is_file()):
+            blob = root / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+            blob.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, blob)
+            link = root / "snapshots" / revision / file.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(blob, link.parent))
+        return root / "snapshots" / revision
+
+    return put
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import yaml
 from humanline import cli
 from humanline.cli import TAIL, main
 from humanline.files import read_jsonl, write_jsonl
+from humanline.snapshots import rows_fingerprint
 from humanline.study import schemas
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +53,7 @@ def test_a_command_writes_its_stages_files(run, tmp_path):
 def test_data_of_the_hub_come_from_its_reader(tmp_path, monkeypatch):
     from humanline.data import hub
 
-    model = {"kind": "hub", "repo": "owner/name", "revision": None}
+    model = {"kind": "hub", "repo": "owner/name", "revision": "a1" * 20}
     scale = yaml.safe_load((WORKFLOW / "config/smoke.yaml").read_text())
     math = {"data": {"kind": "hub", "train": model, "evaluation": model}, "base_model": model}
     scale["tasks"]["math_reasoning"] = scale["tasks"]["math_reasoning"] | math
@@ -90,6 +91,45 @@ def test_math_is_scored_by_grading(run, tmp_path):
     status, _, _ = run("score", "math_reasoning", "base-s1")
     assert status == 0
     assert (folder / "grades.csv").exists()
+
+
+def test_an_unpinned_scale_is_valid_but_does_not_run(run):
+    status, out, _ = run("check", scale="paper")
+    assert status == 0 and "valid" in out
+    for command in (["prefetch"], ["data", "math_reasoning"], ["train", "math_reasoning", "x"]):
+        status, _, err = run(*command, scale="paper")
+        assert status == 1 and err.count("\n") == 1
+        assert "scale paper: tasks." in err and ".revision: null" in err
+        assert "git ls-remote https://huggingface.co/datasets/" in err
+
+
+def test_prefetch_tells_what_was_fetched(tmp_path, capfd, model_folder, hub_cache):
+    rows = [{"problem": f"{i}+1", "answer": str(i + 1)} for i in range(3)]
+    write_jsonl(tmp_path / "math" / "train.jsonl", rows)
+    hub_cache(tmp_path / "math", "owner/math", "a1" * 20, "dataset")
+    hub_cache(model_folder, "owner/model", "b2" * 20)
+    data = {"kind": "hub", "repo": "owner/math", "revision": "a1" * 20}
+    model = {"kind": "hub", "repo": "owner/model", "revision": "b2" * 20}
+    scale = yaml.safe_load((WORKFLOW / "config/smoke.yaml").read_text())
+    math = {"data": {"kind": "hub", "train": data, "evaluation": data}, "base_model": model}
+    scale["tasks"]["math_reasoning"] |= math
+    shutil.copy(WORKFLOW / "config/experiments.yaml", tmp_path)
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    options = ["--scale", "smoke", "--config", str(tmp_path), "--results", str(tmp_path)]
+    assert main(["prefetch", *options]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        "tasks.math_reasoning.data.train",
+        "tasks.math_reasoning.data.evaluation",
+        "tasks.math_reasoning.base_model",
+        "prefetch",
+    ]
+    assert lines[0].endswith(f"3 rows, fingerprint {rows_fingerprint(rows)}")
+    assert "owner/model: fingerprint " in lines[2]
+    math["data"]["train"] = data | {"fingerprint": rows_fingerprint(rows[:2])}
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    assert main(["prefetch", *options]) == 1
+    assert "fetch it anew" in capfd.readouterr().err
 
 
 def test_a_wrong_scale_is_one_line(run):

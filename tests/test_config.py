@@ -17,7 +17,15 @@ HEADLINES = ("instruction_following", "math_reasoning")
 SMOKE = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
 EXPERIMENTS = yaml.safe_load((CONFIG / "experiments.yaml").read_text())
 EXPERIMENTS["tables"] = {name: EXPERIMENTS["tables"][name] for name in HEADLINES}
-SCALES = ("smoke", "laptop", "laptop_short", "laptop_long", "workstation", "paper")
+SCALES = (
+    "smoke",
+    "smoke_vllm",
+    "laptop",
+    "laptop_short",
+    "laptop_long",
+    "workstation",
+    "paper",
+)
 INSTRUCTIONS = "tasks.instruction_following"
 MATH = "tasks.math_reasoning"
 
@@ -248,6 +256,56 @@ MISTAKES = {
         {f"{INSTRUCTIONS}.reward": {"kind": "hub", "repo": "./nowhere", "revision": None}},
         f"{INSTRUCTIONS}.reward.repo",
         "no such folder: './nowhere'; mend",
+    ),
+    "greedy training": (
+        {f"{MATH}.training.sampling.temperature": 0},
+        f"{MATH}.training.sampling.temperature",
+        "0 draws the same completion again and again; make it more",
+    ),
+    "negative temperature": (
+        {f"{MATH}.evaluation.temperature": -1},
+        f"{MATH}.evaluation.temperature",
+        "'-1'; change",
+    ),
+    "training that stops at strings": (
+        {f"{MATH}.training.sampling.stop": ["x"]},
+        f"{MATH}.training.sampling.stop",
+        "training samples until the end token.*; remove",
+    ),
+    "an empty stop string": (
+        {f"{MATH}.evaluation.stop": [""]},
+        f"{MATH}.evaluation.stop.0",
+        "; change",
+    ),
+    "unknown engine": ({"generation": {"engine": "x"}}, "generation.engine", "'x'; change"),
+    "a branch is no revision": (
+        {f"{MATH}.base_model": {"kind": "hub", "repo": "owner/name", "revision": "main"}},
+        f"{MATH}.base_model.revision",
+        "'main'; change",
+    ),
+    "code of a repository that is not allowed": (
+        {f"{INSTRUCTIONS}.reward": MODEL | {"trust_remote_code": True}},
+        f"{INSTRUCTIONS}.reward.trust_remote_code",
+        "true, but owner/name at this revision is not in REMOTE_CODE .*add it there",
+    ),
+    "stored completions of an unknown model": (
+        {
+            f"{INSTRUCTIONS}.data": REAL | {"stored": {"x": MODEL}},
+            f"{INSTRUCTIONS}.base_model": MODEL,
+            f"{INSTRUCTIONS}.base_models": dict.fromkeys(("x1", "other"), MODEL),
+            f"{INSTRUCTIONS}.reward": MODEL,
+            f"{INSTRUCTIONS}.judge": {"kind": "openai", "model": "m"},
+        },
+        f"{INSTRUCTIONS}.data.stored.x",
+        "not a name in base_models; add",
+    ),
+    "stored groups that do not fill a batch": (
+        {
+            f"{MATH}.data": REAL | {"stored_group_size": 3},
+            f"{MATH}.base_model": MODEL,
+        },
+        f"{MATH}.data.stored_group_size",
+        "3 does not divide training.objectives.grpo.batch_size, 16; change",
     ),
     "miniature model of real prompts": (
         {f"{MATH}.data": REAL},

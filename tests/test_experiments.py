@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humanline.config import OBJECTIVES, TASKS, ConfigError
+from humanline.config import OBJECTIVES, TASKS, ConfigError, Generation
 from humanline.experiments import (
     OVERRIDES,
     Cell,
@@ -316,6 +316,35 @@ class TestHashes:
             hashes(Study(scale, study.experiments, {}, study.root)),
         )
         assert {name for name in HASHES if before[name] != after[name]} == expected
+
+    def test_the_engine_changes_what_is_sampled(self, study):
+        generation = Generation(engine="vllm", gpu_memory_utilization=0.5)
+        other = Study(
+            study.scale.model_copy(update={"generation": generation}),
+            study.experiments,
+            {},
+            study.root,
+        )
+        before, after = hashes(study), hashes(other)
+        changed = {name for name in HASHES if before[name] != after[name]}
+        assert changed == {"offline", "run", "generate", "config"}
+        placed = generation.model_copy(update={"tensor_parallel_size": 4, "online": "server"})
+        elsewhere = study.scale.model_copy(update={"generation": placed})
+        assert hashes(Study(elsewhere, study.experiments, {}, study.root)) == after
+
+    def test_an_offline_run_depends_on_the_engine_through_its_data(self, study):
+        cell = next(cell for cell in study.report_cells(INSTRUCTIONS) if cell.data == "offline")
+        assert "engine" not in study.manifest(cell)
+
+    def test_a_fingerprint_leaves_no_trace_in_results(self, study):
+        content = study.scale.model_dump()
+        source = {"kind": "hub", "repo": "a/b", "revision": "a1" * 20}
+        found = []
+        for fingerprint in (None, "f0" * 32):
+            content["tasks"][INSTRUCTIONS]["reward"] = source | {"fingerprint": fingerprint}
+            scale = type(study.scale).model_validate(content)
+            found.append(hashes(Study(scale, study.experiments, {}, study.root)))
+        assert found[0] == found[1]
 
     def test_what_leaves_no_trace_in_results(self, study):
         update = {"description": "", "resources": {}}

@@ -3,16 +3,16 @@ import torch
 
 from humanline.config import Sampling
 from humanline.data.preferences import assistant_turn, user_turn
-from humanline.generation import sample, sample_text
+from humanline.generation import TransformersEngine, load_model, sample, sample_text
 
 PROMPTS = ["1+2", "a+ ~ L", "10-3+4-1", "b- * S", "7"]
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=12)
 CONVERSATIONS = [user_turn(prompt) for prompt in PROMPTS]
 
 
-def draw(model, tokenizer, prompts=CONVERSATIONS, **options):
+def draw(model, tokenizer, prompts=CONVERSATIONS, batch_size=1024, **options):
     options = {"n": 3, "sampling": SAMPLING, "seed": 1} | options
-    return sample(model, tokenizer, prompts, **options)
+    return sample(TransformersEngine(model, tokenizer, batch_size), prompts, **options)
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_no_two_prompts_completions_are_swapped(model, tokenizer, batch_size, mo
         return torch.cat([rows, rows[:, -2:-1]], dim=1)
 
     monkeypatch.setattr(model, "generate", generate)
-    options = {"n": 3, "sampling": SAMPLING, "seed": 1, "batch_size": batch_size}
-    texts = sample_text(model, tokenizer, PROMPTS, **options)
+    engine = TransformersEngine(model, tokenizer, batch_size)
+    texts = sample_text(engine, PROMPTS, n=3, sampling=SAMPLING, seed=1)
     assert texts == [[prompt[-1]] * 3 for prompt in PROMPTS]
 
 
@@ -166,8 +166,8 @@ def test_a_last_token_model_continues_its_own_prompt(echo, tokenizer):
 
 def test_text_is_the_decoded_completion_without_special_tokens(forgetful, tokenizer):
     options = {"n": 3, "sampling": SAMPLING, "seed": 1}
-    groups = sample(forgetful, tokenizer, CONVERSATIONS, **options)
-    texts = sample_text(forgetful, tokenizer, PROMPTS, **options)
+    groups = draw(forgetful, tokenizer, **options)
+    texts = sample_text(TransformersEngine(forgetful, tokenizer), PROMPTS, **options)
     assert texts == [
         tokenizer.batch_decode(group["completion_ids"], skip_special_tokens=True)
         for group in groups
@@ -182,3 +182,84 @@ def test_ids_fit_what_the_chat_template_makes_of_prompt_and_completion(tokenizer
         user_turn("1+2"), add_generation_prompt=True, tokenize=True
     )["input_ids"]
     assert whole[: len(prompt)] == prompt
+
+
+GREEDY = Sampling(temperature=0, max_new_tokens=8)
+
+
+def test_at_temperature_zero_the_likeliest_token_is_taken(model, tokenizer):
+    model.generation_config.update(repetition_penalty=5.0, top_k=1)  # as chat models recommend
+    for group in draw(model, tokenizer, n=1, sampling=GREEDY):
+        ids = list(group["prompt_ids"])
+        for token in group["completion_ids"][0]:
+            assert model(torch.tensor([ids])).logits[0, -1].argmax() == token
+            ids.append(token)
+
+
+def test_several_greedy_completions_are_refused(model, tokenizer):
+    with pytest.raises(ValueError, match="ask for 1, not 3"):
+        draw(model, tokenizer, sampling=GREEDY)
+
+
+def test_log_probabilities_are_the_models_own_at_temperature_one(forgetful, tokenizer):
+    sampling = Sampling(temperature=0.5, top_p=0.9, max_new_tokens=12)
+    for group in draw(forgetful, tokenizer, sampling=sampling, log_probabilities=True):
+        for ids, found in zip(group["completion_ids"], group["log_probabilities"], strict=True):
+            whole = torch.tensor([group["prompt_ids"] + ids])
+            with torch.no_grad():
+                scores = forgetful(whole).logits[0, :-1].log_softmax(-1)
+            expected = scores.gather(-1, whole[0, 1:, None])[-len(ids) :, 0].tolist()
+            assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_stop_string_ends_a_completion(model, tokenizer, prompt):
+    engine = TransformersEngine(model, tokenizer)
+
+    def text(stop):
+        sampling = Sampling(temperature=1.0, max_new_tokens=12, stop=stop)
+        ((text,),) = sample_text(engine, [prompt], n=1, seed=1, sampling=sampling)
+        (group,) = sample(engine, [user_turn(prompt)], n=1, seed=1, sampling=sampling)
+        (ids,) = group["completion_ids"]
+        return text, tokenizer.decode(ids, skip_special_tokens=True)
+
+    whole, _ = text(())
+    stop = whole[2:4]
+    left, with_stop = text(("never", stop))
+    assert left == whole[: whole.index(stop)]
+    assert with_stop.startswith(left + stop) and whole.startswith(with_stop)
+
+
+def test_what_follows_a_stop_string_is_padding(model, tokenizer):
+    """In a batch, a stopped sequence is padded until the others end."""
+    sampling = Sampling(temperature=1.0, max_new_tokens=12, stop=("a", "1"))
+    groups = draw(model, tokenizer, n=20, sampling=sampling)
+    lengths = set()
+    for group in groups:
+        for ids in group["completion_ids"]:
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            assert "a" not in text[:-1] and "1" not in text[:-1]
+            assert ids[-1] != tokenizer.pad_token_id or len(ids) == 12
+            lengths.add(len(ids))
+    assert len(lengths) > 3
+
+
+def test_every_end_token_of_the_model_ends_a_completion(model, tokenizer):
+    end = tokenizer.convert_tokens_to_ids("b")
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, end]
+    completions = [ids for group in draw(model, tokenizer, n=50) for ids in group["completion_ids"]]
+    assert any(ids[-1] == end for ids in completions)
+    assert not any(end in ids[:-1] for ids in completions)
+
+
+def test_a_tokenizer_without_padding_pads_with_the_end(model_folder, tmp_path):
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    _, loaded = load_model(folder)
+    assert loaded.pad_token == loaded.eos_token

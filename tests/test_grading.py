@@ -1,13 +1,8 @@
-import json
-
 import pytest
-from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humanline.grading import is_correct
-
-MATH500 = SHARED / "data" / "math500.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -84,14 +79,3 @@ def test_integers_are_right_exactly_when_equal(given_answer, gold):
 @given(st.text(alphabet="\\boxed{}$^_%&#frac12 ", max_size=40))
 def test_no_completion_breaks_grading(completion):
     assert is_correct(completion, "7") in (True, False)
-
-
-def test_gold_answers_of_math500_are_right_against_themselves():
-    if not MATH500.exists():
-        pytest.skip(f"{MATH500} is missing: it is handed out beside the repository, not with it")
-    lines = MATH500.read_text(encoding="utf-8").split("\n")
-    answers = [json.loads(line)["answer"] for line in lines if line][:50]
-    assert len(answers) == 50
-    wrong = [answer for answer in answers if not is_correct(f"so $\\boxed{{{answer}}}$.", answer)]
-    assert len(wrong) <= 0.05 * len(answers), wrong
-    assert not any(is_correct("\\boxed{123456789}", answer) for answer in answers)

@@ -79,7 +79,7 @@ def test_sampling_is_that_of_training(study, monkeypatch):
 
     calls = []
 
-    def sample_text(model, tokenizer, prompts, **options):
+    def sample_text(engine, prompts, **options):
         calls.append(options)
         return [["a"] * options["n"]] * len(prompts)
 

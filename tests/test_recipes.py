@@ -92,6 +92,41 @@ def test_a_recipe_trains_and_saves_a_model(
     assert "humanline/steps_since_sync" in capfd.readouterr().out
 
 
+def feedback_rows(groups: list[dict], objective: str) -> list[dict]:
+    """Scored groups as HALOs' `train/label.py` writes them, pairwise, or binary for KTO."""
+    rows = []
+    for number, group in enumerate(groups):
+        shared = {"prompt_id": str(number), "prompt": preferences.user_turn(group["prompt"])}
+        outputs = [preferences.assistant_turn(text) for text in group["completions"]]
+        if objective == "kto":
+            shared["type"] = "binary_feedback"
+            for output, score in zip(outputs, group["scores"], strict=True):
+                rows.append(shared | {"output": output, "label": int(score > 1), "reward": score})
+            continue
+        shared["type"] = "pairwise_feedback"
+        for a, b in ((0, 1), (2, 3)):
+            pair = {"output_A": outputs[a], "reward_A": group["scores"][a]}
+            pair |= {"output_B": outputs[b], "reward_B": group["scores"][b]}
+            label = int(pair["reward_A"] > pair["reward_B"])
+            rows.append(shared | pair | {"label": label})
+    return rows
+
+
+@pytest.mark.parametrize("objective", VIEWS)
+def test_a_feedback_file_trains(objective, write, groups, tmp_path, model_folder):
+    assert train(write(objective, feedback_rows(groups, objective))) == 0
+    assert is_trained(tmp_path / "out", model_folder)
+
+
+def test_binary_feedback_has_no_pairs(write, groups):
+    assert "lacks chosen, rejected" in fault(write("dpo", feedback_rows(groups, "kto")))
+
+
+def test_code_of_a_repository_is_not_run_unasked(write):
+    message = fault(write(trust_remote_code=True))
+    assert "trust_remote_code: true, but" in message and "REMOTE_CODE" in message
+
+
 def test_the_command_line_takes_precedence(write, tmp_path):
     path = write(max_steps=3, log_eps_p=-1.0)
     overrides = ["--max_steps", "1", "--log_eps_p", "null", "--output_dir", str(tmp_path / "b")]

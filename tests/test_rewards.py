@@ -115,9 +115,10 @@ def test_hub_scores_need_no_gradient(classifier):
 
 
 @pytest.mark.parametrize("repo", ["humanline-tests/there-is-no-such-model", "nosuchfolder"])
-def test_a_missing_repository_is_one_line_that_names_it(repo):
+@pytest.mark.parametrize("revision", [None, "a1" * 20])
+def test_a_missing_repository_is_one_line_that_names_it(repo, revision):
     with pytest.raises(ConfigError) as caught:
-        load_reward(HubReward(kind="hub", repo=repo, revision=None))
+        load_reward(HubReward(kind="hub", repo=repo, revision=revision))
     assert len(str(caught.value).splitlines()) == 1
     assert repo in str(caught.value)
 

@@ -23,8 +23,8 @@ class Rounds:
     Args:
         prompts: conversational prompts; round r takes the r-th slice, starting over at the end, and
             of several processes each a part of it.
-        sample: (model, tokenizer, prompts, draw) -> for each prompt its token ids and those of its
-            completions, see `generation.sample`; `draw` numbers the calls of all processes.
+        sample: (trainer, prompts, draw) -> for each prompt ``{"prompt_ids", "completion_ids"}``,
+            from the present policy; `draw` numbers the calls of all processes.
         score: (prompts, completions as text) -> scores, for flat lists of equal length.
         steps: optimizer steps per round.
         directory: where rounds are kept, so that a resumed run trains on what it had sampled.
@@ -116,7 +116,7 @@ class RoundsTrainer:
         draw = number * self.args.world_size + self.args.process_index
         first = draw * pairs_needed
         prompts = [rounds.prompts[(first + i) % len(rounds.prompts)] for i in range(pairs_needed)]
-        groups = rounds.sample(self.model, tokenizer, prompts, draw)
+        groups = rounds.sample(self, prompts, draw)
         flat = [ids for group in groups for ids in group["completion_ids"]]
         self.sampled_tokens += sum(map(len, flat))
         repeated = [p for p, g in zip(prompts, groups, strict=True) for _ in g["completion_ids"]]

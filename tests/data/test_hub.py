@@ -5,9 +5,11 @@ import json
 import pandas as pd
 import pytest
 
-from humanline.config import ConfigError, HubData, HubSource
+from humanline.config import ConfigError, HubData, HubDataset
 from humanline.data import hub
+from humanline.snapshots import rows_fingerprint
 
+REVISION = "a1" * 20
 COMPLETIONS = ["first", "second ☃", "third\nline", "", "fifth"]
 
 
@@ -67,8 +69,9 @@ def write(folder, name: str, rows: list[dict]) -> str:
     return str(folder)
 
 
-def source(repo: str, split: str = "train", **options) -> HubSource:
-    return HubSource(kind="hub", repo=repo, revision=None, split=split, **options)
+def source(repo: str, split: str = "train", **options) -> HubDataset:
+    options = {"revision": None} | options
+    return HubDataset(kind="hub", repo=repo, split=split, **options)
 
 
 PREFERENCE_FILES = ["train.jsonl", "data/train-00000-of-00001.parquet"]
@@ -161,8 +164,17 @@ def fault(read) -> str:
 
 
 @pytest.mark.parametrize("repo", ["humanline-tests/there-is-no-such-data", "no-such-folder"])
-def test_a_missing_repository_is_one_line_that_names_it(repo):
-    assert repo in fault(lambda: hub.load(source(repo)))
+def test_a_missing_repository_is_one_line_that_says_what_to_prefetch(repo):
+    message = fault(lambda: hub.load(source(repo, revision=REVISION)))
+    assert repo in message and REVISION in message and "snakemake prefetch" in message
+
+
+def test_a_repository_without_a_revision_is_not_asked_for(monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: pytest.fail("asked"))
+    message = fault(lambda: hub.load(source("owner/name")))
+    assert "git ls-remote https://huggingface.co/datasets/owner/name HEAD" in message
 
 
 def test_a_missing_split_is_one_line_that_names_the_repository(tmp_path):
@@ -175,17 +187,51 @@ def test_a_missing_file_is_one_line_that_names_the_repository(tmp_path):
     assert repo in fault(lambda: hub.load(source(repo, "eval", file="alpaca_eval_gpt5.json")))
 
 
-@pytest.mark.parametrize("revision", ["abc", None])
 @pytest.mark.parametrize("file", ["c.json", None])
-def test_the_hub_is_asked_for_the_revision(file, revision, monkeypatch):
-    import datasets
+def test_the_hub_is_asked_for_the_revision(file, monkeypatch, tmp_path):
+    import huggingface_hub
 
     calls = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: calls.append(kwargs))
-    hub.load(HubSource(kind="hub", repo="a/b", revision=revision, split="eval", file=file))
-    address = f"hf://datasets/a/b@{revision or 'main'}/c.json"
-    asked = {"data_files": {"eval": address}} if file else {"revision": revision}
-    assert calls == [asked | {"split": "eval"}]
+
+    def snapshot_download(repo, **options):
+        calls.append((repo, options))
+        return write(tmp_path, "c.json", [math_row(0)])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    hub.load(source("a/b", revision=REVISION, file=file))
+    ((repo, options),) = calls
+    patterns = [file] if file else None
+    expected = {"repo_type": "dataset", "revision": REVISION, "allow_patterns": patterns}
+    assert repo == "a/b" and expected.items() <= options.items()
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "data/train-00000-of-00001.parquet"])
+def test_offline_the_cache_is_read(name, hub_cache, tmp_path):
+    rows = [preference_row(i) for i in range(3)]
+    write(tmp_path / "uf", name, rows)
+    hub_cache(tmp_path / "uf", "owner/name", REVISION, "dataset")
+    assert list(hub.load(source("owner/name", revision=REVISION))) == rows
+    other = REVISION.replace("a", "b")
+    assert other in fault(lambda: hub.load(source("owner/name", revision=other)))
+
+
+def test_a_file_that_the_cached_revision_lacks(hub_cache, tmp_path):
+    write(tmp_path / "alpaca_eval", "alpaca_eval.json", [alpaca_row(0)])
+    hub_cache(tmp_path / "alpaca_eval", "owner/name", REVISION, "dataset")
+    asked = source("owner/name", "eval", revision=REVISION, file="alpaca_eval_gpt5.json")
+    assert "alpaca_eval_gpt5.json" in fault(lambda: hub.load(asked))
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.parquet", "train.json"])
+def test_a_fingerprint_is_of_the_rows_not_of_the_file(name, tmp_path):
+    rows = [preference_row(i) for i in range(3)]
+    reordered = [dict(reversed(row.items())) for row in rows]
+    fingerprint = rows_fingerprint(rows)
+    repo = write(tmp_path / "uf", name, reordered)
+    assert len(hub.load(source(repo, fingerprint=fingerprint))) == 3
+    changed = write(tmp_path / "changed", name, [*reordered[:2], preference_row(7)])
+    message = fault(lambda: hub.load(source(changed, fingerprint=fingerprint)))
+    assert fingerprint in message and "fetch it anew" in message
 
 
 def test_an_empty_folder_is_one_line_that_names_it(tmp_path):
@@ -203,3 +249,74 @@ def test_setting_aside_every_prompt_is_refused(tmp_path):
     repo = write(tmp_path / "math", "train.jsonl", [math_row(i) for i in range(3)])
     config = HubData(kind="hub", train=source(repo), evaluation=source(repo), validation=3)
     assert "validation" in fault(lambda: hub.splits("math_reasoning", config))
+
+
+def test_a_prompt_is_in_one_split_and_once(tmp_path):
+    rows = [preference_row(i) for i in (0, 1, 2, 0, 3, 2)]
+    train = source(write(tmp_path / "uf", "train.jsonl", rows))
+    config = HubData(kind="hub", train=train, evaluation=train, validation=1)
+    found = hub.splits("instruction_following", config)
+    assert [row["prompt"] for row in found["validation"]] == ["prompt 0"]
+    expected = ["prompt 1", "prompt 2", "prompt 3"]
+    assert [row["prompt"] for row in found["train"]] == expected
+    assert [group["prompt"] for group in hub.groups(config)] == expected
+
+
+def test_completions_of_another_model(tmp_path):
+    """Its data may have other prompts, in another order, and those set aside too."""
+    train = source(write(tmp_path / "uf", "train.jsonl", [preference_row(i) for i in range(6)]))
+    theirs = [preference_row(i) | {"all_generated_responses": list("abcde")} for i in (7, 5, 1, 3)]
+    stored = {"other": source(write(tmp_path / "gemma", "train.jsonl", theirs))}
+    config = HubData(kind="hub", train=train, evaluation=train, validation=2, stored=stored)
+    found = list(hub.groups(config, "other"))
+    assert [group["prompt"] for group in found] == ["prompt 7", "prompt 5", "prompt 3"]
+    assert all(group["completions"] == list("abcde") for group in found)
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [(2, ["worst", "best"]), (3, ["worst", "middle", "best"]), (5, None), (6, [])],
+)
+def test_groups_are_thinned_from_the_best_to_the_worst(size, kept, tmp_path):
+    texts = ["good", "worst", "middle", "best", "bad"]
+    row = preference_row(0) | {"all_generated_responses": texts, "all_rm_scores": [3, 0, 2, 4, 1]}
+    train = source(write(tmp_path / "uf", "train.jsonl", [preference_row(1), row]))
+    config = {"train": train, "evaluation": train, "validation": 1, "stored_group_size": size}
+    found = [group["completions"] for group in hub.groups(HubData(kind="hub", **config))]
+    assert found == ([] if kept == [] else [kept or texts])
+
+
+def binary_row(i: int, j: int, **more) -> dict:
+    """A row as HALOs' `train/label.py` writes it."""
+    prompt = [{"role": "user", "content": f"prompt {i}"}]
+    output = [{"role": "assistant", "content": f"output {j}"}]
+    row = {"prompt_id": f"{i:04x}", "prompt": prompt, "output": output, "label": j % 2}
+    return row | {"reward": float(j), "type": "binary_feedback"} | more
+
+
+def test_a_feedback_file(tmp_path):
+    rows = [binary_row(i, j) for j in range(3) for i in range(4)]
+    rows.append(binary_row(9, 9, split="test"))
+    repo = write(tmp_path / "feedback", "feedback.json", rows)
+    train = source(repo, file="feedback.json")
+    config = HubData(kind="hub", train=train, evaluation=train, validation=2)
+    assert list(hub.groups(config)) == [
+        {
+            "prompt": f"prompt {i}",
+            "completions": ["output 0", "output 1", "output 2"],
+            "scores": [0.0, 1.0, 2.0],
+        }
+        for i in (2, 3)
+    ]
+    found = hub.splits("instruction_following", config)
+    assert found["validation"] == [
+        {"prompt": f"prompt {i}", "reference": "output 2"} for i in range(2)
+    ]
+
+
+def test_a_feedback_file_whose_prompts_have_several_turns(tmp_path):
+    turns = [{"role": role, "content": "x"} for role in ("user", "assistant", "user")]
+    repo = write(tmp_path / "feedback", "feedback.json", [binary_row(0, 0, prompt=turns)])
+    train = source(repo, file="feedback.json")
+    config = HubData(kind="hub", train=train, evaluation=train, validation=2)
+    assert "3 turns" in fault(lambda: hub.splits("instruction_following", config))

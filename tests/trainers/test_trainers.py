@@ -510,8 +510,8 @@ class TestRounds:
 
         self.sampled_by = []
 
-        def sample(model, tokenizer, prompts, number):
-            self.sampled_by.append((number, weights(model)))
+        def sample(trainer, prompts, number):
+            self.sampled_by.append((number, weights(trainer.model)))
             generator = torch.Generator().manual_seed(number)
             ids = torch.randint(10, 30, (len(prompts), GROUP, 3), generator=generator).tolist()
             return [{"prompt_ids": [2, 3, 4], "completion_ids": group} for group in ids]

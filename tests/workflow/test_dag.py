@@ -18,7 +18,15 @@ from humanline.study import Study, load_study
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
-SCALES = ("smoke", "laptop", "laptop_short", "laptop_long", "workstation", "paper")
+SCALES = (
+    "smoke",
+    "smoke_vllm",
+    "laptop",
+    "laptop_short",
+    "laptop_long",
+    "workstation",
+    "paper",
+)
 
 
 def command(*arguments, results: Path, **config) -> list:
@@ -248,6 +256,24 @@ def test_an_unknown_scale_is_one_line(tmp_path):
     assert run.returncode != 0
     assert "huge.yaml: cannot be read" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_an_unpinned_scale_is_one_line_before_anything_runs(tmp_path):
+    results = tmp_path / "results"
+    run = snakemake("table_math_reasoning", "--nolock", results=results, scale="paper")
+    assert run.returncode != 0
+    lines = [line for line in run.stderr.splitlines() if "humanline: error:" in line]
+    assert len(lines) == 1 and "revision: null" in lines[0] and "git ls-remote" in lines[0]
+    assert "Traceback" not in run.stderr
+    assert not results.exists()
+
+
+def test_prefetch_always_looks_again(config, tmp_path):
+    study = {"scale": "smoke", "config_directory": config, "results": tmp_path / "results"}
+    for _ in range(2):
+        run = snakemake("prefetch", "--nolock", **study)
+        assert run.returncode == 0, run.stderr
+        assert jobs(run.stdout + run.stderr) == {"prefetch": 1}
 
 
 def test_snakemakes_linter_has_no_complaints():

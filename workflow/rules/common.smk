@@ -79,6 +79,14 @@ def resources_of(stage):
     return asked | {name: growing(name) for name in ("mem_mb", "runtime")}
 
 
+def refuse_unpinned():
+    """Only when jobs are to run: a scale that is not yet pinned can be planned."""
+    try:
+        STUDY.require_pinned()
+    except ConfigError as error:
+        sys.exit(f"humanline: error: {error}")
+
+
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
     for name in ("claims.csv", "verdicts.csv", "claims.md", "claims.provenance.json")

@@ -1,6 +1,16 @@
 # Prompts, base models, and what is sampled from them once.
 
 
+# Without output, so that it looks again each time: a cache can be emptied.
+rule prefetch:
+    log:
+        f"{RESULTS}/logs/prefetch.log",
+    message:
+        "fetching from the hub; the fingerprints of what comes are in {log}"
+    shell:
+        command("prefetch")
+
+
 rule data:
     output:
         expand("{folder}/data/{{task}}/{split}.jsonl", folder=RESULTS, split=SPLITS),

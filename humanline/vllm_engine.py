@@ -1,0 +1,118 @@
+"""vLLM: as an engine of its own, and as TRL's, which follows a policy through its training."""
+
+import os
+from pathlib import Path
+
+from humanline.config import ConfigError, Generation, Sampling
+
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # or it would look for a network
+
+
+class VLLMEngine:
+    """A model in a folder, run by vLLM in processes of its own. See `generation.Engine`."""
+
+    def __init__(self, path: Path, config: Generation):
+        from transformers import AutoTokenizer
+
+        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self._llm = _import_vllm().LLM(
+            model=str(path),
+            load_format="safetensors",
+            dtype=config.dtype,
+            tensor_parallel_size=config.tensor_parallel_size,
+            gpu_memory_utilization=config.gpu_memory_utilization,
+            max_model_len=config.max_model_length,
+        )
+
+    def complete(
+        self, prompt_ids, *, n, sampling, seed, log_probabilities=False, progress=False
+    ) -> list[dict]:
+        """See `Engine`. Each prompt gets a seed of its own, drawn with `seed`."""
+        import numpy as np
+
+        shared = {
+            "n": n,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_new_tokens,
+            "stop": list(sampling.stop),
+            "logprobs": 0 if log_probabilities else None,  # 0: of the sampled token alone
+        }
+        seeds = np.random.SeedSequence(seed).generate_state(len(prompt_ids)).tolist()
+        params = [_import_vllm().SamplingParams(seed=own, **shared) for own in seeds]
+        prompts = [{"prompt_token_ids": ids} for ids in prompt_ids]
+        outputs = self._llm.generate(prompts, params, use_tqdm=progress)
+        groups = [
+            {"completion_ids": [list(sequence.token_ids) for sequence in output.outputs]}
+            for output in outputs
+        ]
+        if log_probabilities:
+            for group, output in zip(groups, outputs, strict=True):
+                group["log_probabilities"] = [_log_probabilities(s) for s in output.outputs]
+        return groups
+
+    def close(self) -> None:
+        """End vLLM's processes, and so free their memory."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+
+class PolicyEngine:
+    """TRL's vLLM, beside the training or served, with the weights that the policy has by now.
+
+    See `generation.Engine`; the sampling is that of the start.
+    """
+
+    def __init__(self, trainer, sampling: Sampling, config: Generation):
+        _import_vllm()
+        from trl.generation.vllm_generation import VLLMGeneration
+
+        self.tokenizer = trainer.processing_class
+        options = {name.removeprefix("vllm_"): value for name, value in trl_options(config).items()}
+        self._vllm = VLLMGeneration(
+            model=trainer.model,
+            accelerator=trainer.accelerator,
+            processing_class=trainer.processing_class,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_completion_length=sampling.max_new_tokens,
+            **options,
+        )
+
+    def complete(self, prompt_ids, *, n, sampling, seed) -> list[dict]:
+        """See `Engine`. The seed is that of torch's generator, which a colocated vLLM uses."""
+        import torch
+
+        self._vllm.sync_weights()
+        torch.manual_seed(seed)
+        repeated = [ids for ids in prompt_ids for _ in range(n)]
+        _, completions, *_ = self._vllm.generate(repeated, None, n)
+        starts = range(0, len(completions), n)
+        return [{"completion_ids": completions[start : start + n]} for start in starts]
+
+
+def trl_options(config: Generation) -> dict:
+    """The arguments of TRL's trainers that say where vLLM runs."""
+    return {
+        "vllm_mode": config.online,
+        "vllm_server_base_url": config.server_url,
+        "vllm_tensor_parallel_size": config.tensor_parallel_size,
+        "vllm_gpu_memory_utilization": config.online_memory_utilization,
+        "vllm_max_model_length": config.max_model_length,
+    }
+
+
+def _log_probabilities(sequence) -> list[float]:
+    """Of each token of one of vLLM's outputs, in nats, before temperature and top-p."""
+    tokens = zip(sequence.token_ids, sequence.logprobs, strict=True)
+    return [found[token].logprob for token, found in tokens]
+
+
+def _import_vllm():
+    try:
+        import vllm
+    except ImportError as error:
+        raise ConfigError(
+            f"generation.engine: vllm cannot be imported ({error}); install it, as "
+            "docs/paper-scale.md says, or set engine to transformers"
+        ) from None
+    return vllm

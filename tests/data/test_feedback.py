@@ -1,0 +1,60 @@
+"""HALOs' feedback files, as its `train/label.py` writes them."""
+
+from humanline.data import feedback
+
+PROMPT = [{"role": "user", "content": "a prompt"}]
+
+
+def turn(text: str) -> list[dict]:
+    return [{"role": "assistant", "content": text}]
+
+
+def binary(text: str, label: int, reward: float, prompt_id: str = "0") -> dict:
+    row = {"prompt_id": prompt_id, "prompt": PROMPT, "output": turn(text), "label": label}
+    return row | {"reward": reward, "type": "binary_feedback"}
+
+
+def pairwise(a: str, b: str, label: int, prompt_id: str = "0", **more) -> dict:
+    row = {"prompt_id": prompt_id, "prompt": PROMPT, "output_A": turn(a), "output_B": turn(b)}
+    rewards = {"reward_A": 2.0 * label, "reward_B": 1.0, "reward_difference": 1.0}
+    return row | rewards | {"label": label, "type": "pairwise_feedback"} | more
+
+
+def test_what_a_feedback_row_is():
+    assert feedback.is_feedback(binary("x", 1, 0.5))
+    assert feedback.is_feedback(pairwise("x", "y", 1))
+    assert not feedback.is_feedback({"prompt": "x", "type": "scalar"})
+    assert not feedback.is_feedback({"prompt": "x"})
+
+
+def test_a_pairs_label_says_which_is_better():
+    rows = feedback.preferences([pairwise("x", "y", 1), pairwise("x", "y", 0)])
+    assert [(row["chosen"], row["rejected"]) for row in rows] == [
+        (turn("x"), turn("y")),
+        (turn("y"), turn("x")),
+    ]
+    assert all(row["prompt"] == PROMPT for row in rows)
+
+
+def test_labels_are_bools():
+    rows = feedback.preferences([binary("x", 1, -3.0), binary("y", 0, 9.0)])
+    assert rows == [
+        {"prompt": PROMPT, "completion": turn("x"), "label": True},
+        {"prompt": PROMPT, "completion": turn("y"), "label": False},
+    ]
+
+
+def test_groups_have_each_output_once():
+    rows = [pairwise("x", "y", 1), pairwise("z", "y", 0), pairwise("u", "v", 1, prompt_id="1")]
+    assert feedback.groups(rows) == [
+        {"prompt": PROMPT, "completions": ["x", "y", "z"], "scores": [2.0, 1.0, 0.0]},
+        {"prompt": PROMPT, "completions": ["u", "v"], "scores": [2.0, 1.0]},
+    ]
+    rows = [binary("x", 1, 0.5), binary("u", 0, 0.25, prompt_id="1"), binary("y", 0, -1.0)]
+    assert [group["scores"] for group in feedback.groups(rows)] == [[0.5, -1.0], [0.25]]
+
+
+def test_rows_without_a_split_are_in_every_split():
+    rows = [pairwise("x", "y", 1, split=split) for split in ("train", "test", None)]
+    rows.append(pairwise("x", "y", 1))
+    assert feedback.of_split(rows, "test") == rows[1:]
