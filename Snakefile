@@ -47,14 +47,16 @@ localrules:
 
 
 onstart:
-    refuse_unpinned()
-    # Of a job on another machine, or in another cgroup, this one must not be the parent.
-    planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
-    if workflow.local_exec and planned != {"plan"}:
-        start_worker()
-        # With a limit of jobs a second, and there is one by default, Snakemake 9 looks at all jobs
-        # anew a second after every look, and every job that ends adds a look: hundreds in the end.
-        workflow.scheduler.job_rate_limiter = None
+    # A plan may be of what cannot run yet, and needs no worker.
+    if {job.rule.name for job in workflow.dag.needrun_jobs()} != {"plan"}:
+        refuse_unpinned()
+        # Of a job on another machine, or in another cgroup, this one must not be the parent.
+        if workflow.local_exec:
+            start_worker()
+            # With a limit of jobs a second, and there is one by default, Snakemake 9 looks at all
+            # jobs anew a second after every look, and every job that ends adds a look: hundreds in
+            # the end.
+            workflow.scheduler.job_rate_limiter = None
 
 
 rule all:

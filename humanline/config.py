@@ -484,6 +484,7 @@ class Assumptions(Strict):
     """What `snakemake plan` reckons with where the configuration says nothing. Not measured."""
 
     device: str = Field(min_length=1, description="the GPU that the rates are of")
+    device_gigabytes: float = Field(gt=0, description="of its memory")
     tokens_per_second: Rates = Field(description="per GPU, for a billion parameters")
     startup_minutes: float = Field(ge=0, description="of a GPU job until it computes")
     judge_tokens: PositiveInt = Field(

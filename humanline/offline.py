@@ -3,7 +3,6 @@
 And how likely another model finds them, which is what the paper says their worth depends on.
 """
 
-from humanline.config import HubData
 from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_jsonl
 from humanline.study import Study
@@ -12,19 +11,17 @@ from humanline.study import Study
 def make(study: Study, base: Cell) -> None:
     """Write the scored groups of a base model.
 
-    A task whose data come from the hub already has its own model's completions, with scores, and
+    Preferences from the hub already have the completions of the task's own model, with scores, and
     those of the other models in `stored`: these are used.
     """
-    data = study.scale.tasks[base.task].data
-    is_stored = isinstance(data, HubData) and base.base_model in (None, *data.stored)
-    groups = _stored(data, base.base_model) if is_stored else _sampled(study, base)
+    groups = _stored(study, base) if study.is_stored(base) else _sampled(study, base)
     write_jsonl(study.offline_groups(base), groups)
 
 
-def _stored(data: HubData, base_model: str | None):
+def _stored(study: Study, base: Cell):
     from humanline.data.hub import groups
 
-    return groups(data, base_model)
+    return groups(study.scale.tasks[base.task].data, base.base_model)
 
 
 def _sampled(study: Study, base: Cell) -> list[dict]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 from pydantic import BaseModel
 
-from humanline.config import ConfigError, HubData, HubReward, HubSource
+from humanline.config import ConfigError, HubReward, HubSource
 from humanline.experiments import Cell
 from humanline.predictors import OWN, PROMPTS
 from humanline.study import Study
@@ -68,7 +68,7 @@ def describe(study: Study) -> str:
     planned = jobs(study)
     parts = [f"# Plan of scale {study.scale.scale}", study.scale.description]
     table = stages(study, planned)
-    parts += ["## Jobs", _markdown(table), _footnote(study), *_warnings(table)]
+    parts += ["## Jobs", _markdown(table), _FOOTNOTE, _memory(study), *_warnings(table)]
     parts += ["## Tokens, dollars, disk", _markdown(totals(study, planned))]
     parts += ["## Assumptions", "Guesses until a first run replaces them.", _assumptions(study)]
     return "\n\n".join(parts)
@@ -204,14 +204,13 @@ def _train(study: Study, cell: Cell) -> Iterator[Work]:
 
 def _offline(study: Study, base: Cell) -> Iterator[Work]:
     task = study.scale.tasks[base.task]
-    is_stored = isinstance(task.data, HubData) and base.base_model is None
-    if not is_stored:
+    if not study.is_stored(base):
         prompts = study.scale.plan.lengths[base.task].train_prompts
         yield from _sample_and_label(study, base, prompts * task.training.group_size)
 
 
 def _likelihood(study: Study, cell: Cell) -> Work:
-    group = study.scale.tasks[cell.task].training.group_size
+    group = _group_size(study, cell.data_base)
     completions = study.scale.plan.lengths[cell.task].train_prompts * group
     return Work("score", completions * _text_tokens(study, cell.task), _billions(study, cell.base))
 
@@ -219,7 +218,7 @@ def _likelihood(study: Study, cell: Cell) -> Work:
 def _predictors(study: Study, cell: Cell) -> Iterator[Work]:
     """The policy's own completions, scored by both models, and the data, by the first one twice."""
     prompts = min(PROMPTS, study.scale.plan.lengths[cell.task].train_prompts)
-    group = study.scale.tasks[cell.task].training.group_size
+    group = _group_size(study, cell.data_base)
     yield _sample(study, cell, OWN * prompts)
     scored = prompts * (2 * OWN + 3 * group)
     yield Work("score", scored * _text_tokens(study, cell.task), _billions(study, cell))
@@ -247,6 +246,13 @@ def _sample_and_label(study: Study, cell: Cell, completions: float) -> Iterator[
     if isinstance(reward, HubReward):
         billions = study.scale.plan.parameters[reward.repo]
         yield Work("score", completions * _text_tokens(study, cell.task), billions)
+
+
+def _group_size(study: Study, base: Cell) -> int:
+    """Completions of each prompt in a base model's offline data; all, where none are left out."""
+    task = study.scale.tasks[base.task]
+    kept = task.data.stored_group_size if study.is_stored(base) else None
+    return kept or task.training.group_size
 
 
 def _outputs(study: Study, cell: Cell) -> int:
@@ -380,16 +386,27 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 100 else f"{value:,.1f}"
 
 
-def _footnote(study: Study) -> str:
+_FOOTNOTE = (
+    "`tune` and `explore`: what they add. Longest: the stage's longest job; limit: what it asks of"
+    " the scheduler at its first attempt."
+)
+
+
+def _memory(study: Study) -> str:
+    """What training the largest model takes."""
     models = {_model(study, cell).repo for cell in study.all_cells()}
-    parameters, devices = study.scale.plan.parameters, study.scale.devices
-    largest = max(models, key=parameters.__getitem__)
-    gigabytes = parameters[largest] * (_WEIGHTS + _GRADIENTS + _MOMENTS) / devices
+    plan, devices = study.scale.plan, study.scale.devices
+    largest = max(models, key=plan.parameters.__getitem__)
+    gigabytes = plan.parameters[largest] * (_WEIGHTS + _GRADIENTS + _MOMENTS) / devices
+    told = (
+        f"Training the largest model, {largest}, takes {gigabytes:.0f} GB of each of {devices} GPUs"
+        " for weights, gradients and moments, and activations besides"
+    )
+    if gigabytes < plan.device_gigabytes:
+        return f"{told}."
     return (
-        "`tune` and `explore`: what they add. Longest: the stage's longest job; limit: what it asks"
-        " of the scheduler at its first attempt. Training the largest model,"
-        f" {largest}, takes {gigabytes:.0f} GB of each of {devices} GPUs for weights, gradients and"
-        " moments, and activations besides."
+        f"**{told}: more than its {plan.device_gigabytes:.0f} GB.** Train it on more GPUs,"
+        f" as with `--set-resources train:gpu={2 * devices}`."
     )
 
 

@@ -236,6 +236,12 @@ class Study:
         """The scored completions of a base model, JSON Lines."""
         return self.results / "data" / base.task / f"offline-{base.name}.jsonl"
 
+    def is_stored(self, base: Cell) -> bool:
+        """Whether a base model's completions come with the task's data, scores and all."""
+        data = self.scale.tasks[base.task].data
+        is_scored = data.kind == "hub" and base.task == "instruction_following"
+        return is_scored and base.base_model in (None, *data.stored)
+
     def likelihoods(self, source: Cell, base: Cell) -> Path:
         """How likely a base model finds the completions of another, or its own, JSON Lines."""
         folder = self.results / "data" / base.task
