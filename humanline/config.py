@@ -107,6 +107,19 @@ class HubSource(Strict):
         return self
 
 
+class HubModel(HubSource):
+    """A causal language model."""
+
+    # Where it computes, on which no result depends: so it is in no hash of the options.
+    gpus: int | None = Field(
+        None,
+        gt=0,
+        exclude=True,
+        description="that share it, in training as in vLLM; null: it fits one, and trains on those "
+        "of resources.train",
+    )
+
+
 class HubDataset(HubSource):
     """One split of a dataset."""
 
@@ -281,7 +294,6 @@ class Generation(Strict):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="what a trained or base model computes in when it samples"
     )
-    tensor_parallel_size: int = Field(1, gt=0, description="vLLM: GPUs that share a model")
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="vLLM: share of a GPU's memory, or of the machine's on a CPU"
     )
@@ -393,12 +405,12 @@ class TaskConfig(Strict):
     """One task at one scale."""
 
     data: MiniatureData | HubData = Field(discriminator="kind", description="its prompts")
-    base_model: MiniatureModel | HubSource = Field(
+    base_model: MiniatureModel | HubModel = Field(
         discriminator="kind", description="the model that training starts from"
     )
     base_models: dict[
         Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")],
-        Annotated[MiniatureModel | HubSource, Field(discriminator="kind")],
+        Annotated[MiniatureModel | HubModel, Field(discriminator="kind")],
     ] = Field({}, description="other models, by the name that rows of experiments.yaml know")
     reward: ProxyReward | HubReward | VerifiableReward = Field(
         discriminator="kind", description="what scores completions for training"
@@ -425,6 +437,12 @@ class TaskConfig(Strict):
             )
         self._require_divisor()
         return self
+
+    @property
+    def shards(self) -> set[int]:
+        """The numbers of GPUs that share a model, of models that say one."""
+        models = (self.base_model, *self.base_models.values())
+        return {model.gpus for model in models if model.kind == "hub" and model.gpus}
 
     def _require_divisor(self):
         """Whole stored groups fill GRPO's batches."""
@@ -528,13 +546,16 @@ class Scale(Strict):
     def _devices_are_used(self):
         for stage, resources in self.resources.items():
             if stage != "train" and resources.gpu > 1:
-                reason = f"{resources.gpu}, but only training uses several; make it 1"
+                reason = (
+                    f"{resources.gpu}, but a model takes 1; say the gpus of one that takes more"
+                )
                 raise fault(f"resources.{stage}.gpu", reason)
         for name, task in self.tasks.items():
             for objective, options in task.training.objectives.items():
-                if found := task.training.objective_fault(objective, options, self.devices):
-                    field, reason = found
-                    raise fault(f"tasks.{name}.training.objectives.{objective}.{field}", reason)
+                for devices in {self.devices, *task.shards}:
+                    if found := task.training.objective_fault(objective, options, devices):
+                        field, reason = found
+                        raise fault(f"tasks.{name}.training.objectives.{objective}.{field}", reason)
         return self
 
     @model_validator(mode="after")

@@ -45,7 +45,7 @@ def generate(study: Study, cell: Cell) -> None:
     for step, path in checkpoints(study, cell).items():
         prompts = [row["prompt"] for row in rows]
         options = {"n": 1, "sampling": sampling, "seed": _SEED, "progress": True}
-        with open_engine(path, study.scale.generation) as engine:
+        with open_engine(path, study.scale.generation, study.shards(cell)) as engine:
             completions = sample_text(engine, prompts, **options)
         samples += [
             {"step": step, "prompt_id": i, **row, "completion": completion}

@@ -23,14 +23,18 @@ class Engine(Protocol):
 
 
 @contextmanager
-def open_engine(path: Path, config: Generation) -> Iterator[Engine]:
-    """Load the model in a folder into the configured engine, and let go of it in the end."""
+def open_engine(path: Path, config: Generation, gpus: int = 1) -> Iterator[Engine]:
+    """Load the model in a folder into the configured engine, and let go of it in the end.
+
+    Args:
+        gpus: how many GPUs share the model, where there are GPUs.
+    """
     if config.engine == "transformers":
-        yield TransformersEngine(*load_model(path, config.dtype))
+        yield TransformersEngine(*load_model(path, config.dtype, gpus))
         return
     from humanline.vllm_engine import VLLMEngine
 
-    engine = VLLMEngine(path, config)
+    engine = VLLMEngine(path, config, gpus)
     try:
         yield engine
     finally:
@@ -86,17 +90,18 @@ def encode_prompt(tokenizer, prompt: list[dict]) -> list[int]:
     ]
 
 
-def load_model(path: Path, dtype: str = "float32"):
-    """Load a model and its tokenizer, onto a GPU where there is one."""
+def load_model(path: Path, dtype: str = "float32", gpus: int = 1):
+    """Load a model and its tokenizer, onto a GPU, or as many as share it, where there are some."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    device_map = "balanced" if device == "cuda" and gpus > 1 else {"": device}
     tokenizer = AutoTokenizer.from_pretrained(path)
     if tokenizer.pad_token is None:  # as Llama's
         tokenizer.pad_token = tokenizer.eos_token
-    options = {"dtype": getattr(torch, dtype), "use_safetensors": True}
-    return AutoModelForCausalLM.from_pretrained(path, **options).to(device), tokenizer
+    options = {"dtype": getattr(torch, dtype), "use_safetensors": True, "device_map": device_map}
+    return AutoModelForCausalLM.from_pretrained(path, **options), tokenizer
 
 
 class TransformersEngine:

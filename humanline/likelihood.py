@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 BATCH = 512  # sequences at once
+_LOGITS = 2**28  # at once; of a large vocabulary these are few sequences
 
 
 def token_log_probabilities(
@@ -20,7 +21,7 @@ def token_log_probabilities(
     Args:
         model, tokenizer: a causal language model and its tokenizer, which has a chat template.
         pairs: prompts of one user turn with a completion each.
-        batch_size: sequences scored at once.
+        batch_size: sequences scored at once, at most.
         progress: show a bar.
 
     Returns:
@@ -43,10 +44,12 @@ def score_ids(
     from tqdm import tqdm
 
     scores: list[np.ndarray] = []
-    starts = range(0, len(pairs), batch_size)
+    longest = max((1 + len(completion) for _, completion in pairs), default=1)
+    size = max(1, min(batch_size, _LOGITS // (longest * model.config.vocab_size)))
+    starts = range(0, len(pairs), size)
     for start in tqdm(starts, desc="scoring", unit="batch", disable=not progress):
         with torch.no_grad():
-            scores += _score(model, tokenizer, pairs[start : start + batch_size])
+            scores += _score(model, tokenizer, pairs[start : start + size])
     return scores
 
 

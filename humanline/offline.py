@@ -30,7 +30,8 @@ def _sampled(study: Study, base: Cell) -> list[dict]:
 
     config = study.scale.tasks[base.task]
     rows = read_jsonl(study.data(base.task, "train"), ("prompt",))
-    with open_engine(study.directory(base) / "model", study.scale.generation) as engine:
+    options = study.scale.generation, study.shards(base)
+    with open_engine(study.directory(base) / "model", *options) as engine:
         completions = sample_text(
             engine,
             [row["prompt"] for row in rows],
@@ -62,7 +63,8 @@ def measure_likelihood(study: Study, source: Cell, base: Cell) -> None:
     from humanline.generation import load_model
     from humanline.likelihood import token_log_probabilities
 
-    model, tokenizer = load_model(study.directory(base) / "model")
+    options = study.scale.generation.dtype, study.shards(base)
+    model, tokenizer = load_model(study.directory(base) / "model", *options)
     groups = read_jsonl(study.offline_groups(source), ("prompt", "completions"))
     pairs = [(group["prompt"], text) for group in groups for text in group["completions"]]
     scores = token_log_probabilities(model, tokenizer, pairs, progress=True)

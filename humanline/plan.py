@@ -18,6 +18,7 @@ from humanline.study import Study
 TARGETS = ("all", "tune", "explore")
 # Bytes per parameter as models are trained and kept: in float32, by AdamW with its two moments.
 _WEIGHTS, _GRADIENTS, _MOMENTS = 4, 4, 8
+_HALF = 2  # bytes per parameter of a reward model, in bfloat16
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Job:
         work: what its GPUs do.
         gigabytes: of weights that it leaves.
         judged: pairs that a judge compares.
+        gpus: that it asks for.
     """
 
     rule: str
@@ -53,6 +55,7 @@ class Job:
     work: tuple[Work, ...] = ()
     gigabytes: float = 0
     judged: int = 0
+    gpus: int = 0
 
 
 def describe(study: Study) -> str:
@@ -68,7 +71,8 @@ def describe(study: Study) -> str:
     planned = jobs(study)
     parts = [f"# Plan of scale {study.scale.scale}", study.scale.description]
     table = stages(study, planned)
-    parts += ["## Jobs", _markdown(table), _FOOTNOTE, _memory(study), *_warnings(table)]
+    parts += ["## Jobs", _markdown(table), _FOOTNOTE, *_warnings(table)]
+    parts += ["## Gigabytes of a GPU's memory", _markdown(memory(study)), _memory_footnote(study)]
     parts += ["## Tokens, dollars, disk", _markdown(totals(study, planned))]
     parts += ["## Assumptions", "Guesses until a first run replaces them.", _assumptions(study)]
     return "\n\n".join(parts)
@@ -100,7 +104,8 @@ def _jobs_of(study: Study, target: str) -> Iterator[Job]:
         yield _generate(study, cell)
         yield _score(study, cell)
     for cell in measured:
-        yield Job("predictors", _name(cell), "generate", tuple(_predictors(study, cell)))
+        gpus = study.gpus("generate", cell)
+        yield Job("predictors", _name(cell), "generate", tuple(_predictors(study, cell)), gpus=gpus)
     yield from _summaries(study, target)
 
 
@@ -147,7 +152,8 @@ def _summaries(study: Study, target: str) -> Iterator[Job]:
     if study.experiments.implied_capacity:
         yield Job("figures", "", "table")
         for seed in study.figure_seeds():
-            yield Job("surprisal", str(seed), "generate", tuple(_surprisal(study, seed)))
+            gpus = study.resources("generate")["gpu"]
+            yield Job("surprisal", str(seed), "generate", tuple(_surprisal(study, seed)), gpus=gpus)
 
 
 def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
@@ -157,13 +163,16 @@ def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
     if cell.data == "offline":
         source = cell.data_base
         yield _base_model(study, source)
-        yield Job("offline", _name(source), "offline", tuple(_offline(study, source)))
+        gpus = study.gpus("offline", source)
+        yield Job("offline", _name(source), "offline", tuple(_offline(study, source)), gpus=gpus)
         if cell.quartile:
             name = f"{_name(source)} under {cell.base.name}"
-            yield Job("likelihood", name, "offline", (_likelihood(study, cell),))
+            gpus = study.gpus("offline", cell)
+            yield Job("likelihood", name, "offline", (_likelihood(study, cell),), gpus=gpus)
     if cell.objective != "base":
         work = tuple(_train(study, cell))
-        yield Job("train", _name(cell), "train", work, _kept_gigabytes(study, cell))
+        options = {"gigabytes": _kept_gigabytes(study, cell), "gpus": study.gpus("train", cell)}
+        yield Job("train", _name(cell), "train", work, **options)
 
 
 def _base_model(study: Study, base: Cell) -> Job:
@@ -173,7 +182,8 @@ def _base_model(study: Study, base: Cell) -> Job:
 
 def _generate(study: Study, cell: Cell) -> Job:
     outputs = _outputs(study, cell)
-    return Job("generate", _name(cell), "generate", (_sample(study, cell, outputs),))
+    work = (_sample(study, cell, outputs),)
+    return Job("generate", _name(cell), "generate", work, gpus=study.gpus("generate", cell))
 
 
 def _score(study: Study, cell: Cell) -> Job:
@@ -300,10 +310,10 @@ def hours(study: Study, job: Job) -> float:
     """How long a job has a model compute, on the GPUs it asks for, or else on one."""
     if not job.work:
         return 0
-    plan, gpus = study.scale.plan, study.resources(job.stage)["gpu"]
+    plan = study.scale.plan
     rates = plan.tokens_per_second
     seconds = sum(w.tokens * w.billions / getattr(rates, w.kind) for w in job.work)
-    return seconds / max(1, gpus) / 3600 + plan.startup_minutes / 60
+    return seconds / max(1, job.gpus) / 3600 + plan.startup_minutes / 60
 
 
 def stages(study: Study, planned: dict[str, list[Job]]) -> pd.DataFrame:
@@ -325,8 +335,8 @@ def _stage(study: Study, by_target: dict[str, list[Job]]) -> dict:
     each = [hours(study, job) for job in together]
     return {
         **{target: len(by_target.get(target, [])) for target in TARGETS},
-        "GPUs": asked["gpu"],
-        "GPU hours": sum(each) * asked["gpu"],
+        "GPUs": " or ".join(map(str, sorted({job.gpus for job in together}))),
+        "GPU hours": sum(hours * job.gpus for hours, job in zip(each, together, strict=True)),
         "longest, hours": max(each),
         "limit, hours": asked["runtime"] / 60,
     }
@@ -371,6 +381,33 @@ def judge_dollars(study: Study, prompt_tokens: float, answer_tokens: float) -> f
     return price and price.dollars(prompt_tokens, answer_tokens)
 
 
+def memory(study: Study) -> pd.DataFrame:
+    """Gigabytes of a GPU's memory that training each model takes, activations not counted."""
+    cells = [cell for cell in study.all_cells() if cell.objective != "base"]
+    cells.sort(key=lambda cell: cell.data == "online")  # which takes most: the last one counts
+    rows = {(cell.task, _model(study, cell).repo): _memory(study, cell) for cell in cells}
+    table = pd.DataFrame(
+        [{"task": task, "model": repo} | row for (task, repo), row in rows.items()]
+    )
+    return table.assign(together=table[["training", "vLLM", "reward model"]].sum(axis=1))
+
+
+def _memory(study: Study, cell: Cell) -> dict[str, float]:
+    plan, generation = study.scale.plan, study.scale.generation
+    gpus, reward = study.gpus("train", cell), study.scale.tasks[cell.task].reward
+    beside = (
+        cell.data == "online" and generation.engine == "vllm" and generation.online == "colocate"
+    )
+    labels = cell.data == "online" and isinstance(reward, HubReward)
+    each = _billions(study, cell) * (_WEIGHTS + _GRADIENTS + _MOMENTS)
+    return {
+        "GPUs": gpus,
+        "training": each / max(1, gpus),
+        "vLLM": generation.online_memory_utilization * plan.device_gigabytes if beside else 0,
+        "reward model": _HALF * plan.parameters[reward.repo] if labels else 0,
+    }
+
+
 # What is printed.
 
 
@@ -392,28 +429,23 @@ _FOOTNOTE = (
 )
 
 
-def _memory(study: Study) -> str:
-    """What training the largest model takes."""
-    models = {_model(study, cell).repo for cell in study.all_cells()}
-    plan, devices = study.scale.plan, study.scale.devices
-    largest = max(models, key=plan.parameters.__getitem__)
-    gigabytes = plan.parameters[largest] * (_WEIGHTS + _GRADIENTS + _MOMENTS) / devices
+def _memory_footnote(study: Study) -> str:
+    """What the table of memory leaves out, and which models do not fit."""
+    available = study.scale.plan.device_gigabytes
     told = (
-        f"Training the largest model, {largest}, takes {gigabytes:.0f} GB of each of {devices} GPUs"
-        " for weights, gradients and moments, and activations besides"
+        "Training: weights, gradients and moments, sharded; activations come on top. vLLM and the"
+        f" reward model: beside online training. A GPU has {available:.0f}."
     )
-    if gigabytes < plan.device_gigabytes:
-        return f"{told}."
-    return (
-        f"**{told}: more than its {plan.device_gigabytes:.0f} GB.** Train it on more GPUs,"
-        f" as with `--set-resources train:gpu={2 * devices}`."
-    )
+    table = memory(study)
+    too_large = table.loc[table["together"] > available, "model"].unique()
+    remedy = "give it more `gpus`, or GPUs with more memory"
+    return "\n\n".join([told, *(f"**{model}** does not fit; {remedy}." for model in too_large)])
 
 
 def _warnings(table: pd.DataFrame) -> Iterator[str]:
     """The stages that ask for too little."""
     for row in table.to_dict("records"):
-        if row["GPUs"] == 0 and row["longest, hours"] > 0:
+        if row["GPUs"] == "0" and row["longest, hours"] > 0:
             yield f"**{row['stage']}** has a model compute, but `resources` gives it no GPU."
         elif row["longest, hours"] > row["limit, hours"]:
             yield f"**{row['stage']}** takes longer than its `runtime` in `resources`."

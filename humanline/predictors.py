@@ -33,10 +33,13 @@ def measure(study: Study, cell: Cell) -> None:
     groups = training_rows(study, cell)[:PROMPTS]
     prompts = [group["prompt"] for group in groups]
     sampling = study.scale.tasks[cell.task].training.sampling
-    with open_engine(study.directory(cell) / "model", study.scale.generation) as engine:
+    config, gpus = study.scale.generation, study.shards(cell)
+    with open_engine(study.directory(cell) / "model", config, gpus) as engine:
         own = sample_text(engine, prompts, n=OWN, sampling=sampling, seed=cell.seed)
-    policy = load_model(study.directory(cell) / "model")
-    initial = load_model(study.directory(cell.base) / "model")
+    policy, initial = (
+        load_model(study.directory(each) / "model", config.dtype, gpus)
+        for each in (cell, cell.base)
+    )
 
     def log_probabilities(model, completions):
         pairs = [

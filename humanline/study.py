@@ -270,6 +270,18 @@ class Study:
         """What a stage's jobs ask of the scheduler."""
         return self.scale.resources.get(stage, Resources()).model_dump()
 
+    def gpus(self, stage: str, cell: Cell) -> int:
+        """How many GPUs a stage's job asks for, where a cell's model may need more than others."""
+        asked = self.resources(stage)["gpu"]
+        return asked and (self._gpus_of_model(cell) or asked)
+
+    def shards(self, cell: Cell) -> int:
+        """How many GPUs share a cell's model where it samples."""
+        return self._gpus_of_model(cell) or 1
+
+    def _gpus_of_model(self, cell: Cell) -> int | None:
+        return getattr(self.base_model(cell.task, cell.base_model), "gpus", None)
+
     def manifest(self, cell: Cell) -> dict:
         """All that determines a run's model, except the code and the machine."""
         task = self.scale.tasks[cell.task]
@@ -458,13 +470,15 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
             return f"overrides.{key}: only {reader} reads it, not {cell.objective}; remove it"
     options = training.objectives[cell.objective].model_dump()
     options |= {key: value for key, value in cell.overrides.items() if key in options}
+    model = task.base_models.get(cell.base_model, task.base_model)
+    devices = getattr(model, "gpus", None) or scale.devices
     try:
         options = ObjectiveConfig.model_validate(options)
     except ValidationError as error:
         detail = error.errors()[0]
         reason = f"{detail['msg']}, not {detail['input']:g}; change it"
         return f"overrides.{detail['loc'][0]}: {reason}"
-    if found := training.objective_fault(cell.objective, options, scale.devices):
+    if found := training.objective_fault(cell.objective, options, devices):
         field, reason = found
         return f"overrides.{field}: {reason}"
     return _prompts_fault(cell, task, options.batch_size, scale_file)

@@ -28,7 +28,10 @@ def make(study: Study, seed: int) -> None:
         name: _outputs(study, cell, texts, 1000 * seed + number)
         for number, (name, cell) in enumerate(sources.items())
     }
-    models = [load_model(study.directory(cell) / "model") for cell in (policy, policy.base)]
+    models = [
+        load_model(study.directory(cell) / "model", study.scale.generation.dtype)
+        for cell in (policy, policy.base)
+    ]
     frames = [
         pd.DataFrame(
             {

@@ -62,8 +62,8 @@ def device_count() -> int:
 
 
 def _checkpoints(study: Study, cell: Cell) -> Path:
-    """Where the run's checkpoints lie."""
-    identity = content_hash([study.manifest(cell), _inputs(study, cell)])
+    """Where the run's checkpoints lie; those of other numbers of devices hold other parts."""
+    identity = content_hash([study.manifest(cell), _inputs(study, cell), device_count()])
     return study.directory(cell) / "checkpoints" / identity
 
 
@@ -171,6 +171,7 @@ def training_rows(study: Study, cell: Cell) -> list[dict]:
 
 def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
     from datasets import Dataset
+    from transformers import set_seed
 
     from humanline.rewards import load_reward
     from humanline.trainers.grpo import HumanlineGRPOConfig, HumanlineGRPOTrainer
@@ -198,9 +199,12 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
         prompts = [_prompt_row(row) for row in rows]
         dataset = Dataset.from_list(prompts)
         reward = _reward_function(load_reward(task.reward))
-    return HumanlineGRPOTrainer(
+    trainer = HumanlineGRPOTrainer(
         model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
     )
+    if args.use_vllm:
+        set_seed(cell.seed)  # a colocated vLLM, as it starts, has put its own in place of this
+    return trainer
 
 
 def _engine_options(study: Study, cell: Cell) -> dict:
@@ -210,7 +214,7 @@ def _engine_options(study: Study, cell: Cell) -> dict:
         return {}
     from humanline.vllm_engine import trl_options
 
-    return {"use_vllm": True} | trl_options(generation)
+    return {"use_vllm": True} | trl_options(generation, study.shards(cell))
 
 
 def _prompt_row(row: dict) -> dict:
@@ -272,7 +276,7 @@ def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
             return TransformersEngine(trainer.model, trainer.processing_class)
         from humanline.vllm_engine import PolicyEngine
 
-        return PolicyEngine(trainer, training.sampling, study.scale.generation)
+        return PolicyEngine(trainer, training.sampling, study.scale.generation, study.shards(cell))
 
     def sample_round(trainer, prompts, draw):
         seed = 1_000_000 * cell.seed + draw

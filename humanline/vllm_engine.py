@@ -11,7 +11,7 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # or it would look for a netw
 class VLLMEngine:
     """A model in a folder, run by vLLM in processes of its own. See `generation.Engine`."""
 
-    def __init__(self, path: Path, config: Generation):
+    def __init__(self, path: Path, config: Generation, gpus: int):
         from transformers import AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(path)
@@ -19,7 +19,7 @@ class VLLMEngine:
             model=str(path),
             load_format="safetensors",
             dtype=config.dtype,
-            tensor_parallel_size=config.tensor_parallel_size,
+            tensor_parallel_size=gpus,
             gpu_memory_utilization=config.gpu_memory_utilization,
             max_model_len=config.max_model_length,
         )
@@ -62,12 +62,14 @@ class PolicyEngine:
     See `generation.Engine`; the sampling is that of the start.
     """
 
-    def __init__(self, trainer, sampling: Sampling, config: Generation):
+    def __init__(self, trainer, sampling: Sampling, config: Generation, gpus: int):
         _import_vllm()
         from trl.generation.vllm_generation import VLLMGeneration
 
         self.tokenizer = trainer.processing_class
-        options = {name.removeprefix("vllm_"): value for name, value in trl_options(config).items()}
+        options = trl_options(config, gpus)
+        options = {name.removeprefix("vllm_"): value for name, value in options.items()}
+        self._rank_in_shards = trainer.accelerator.process_index % gpus
         self._vllm = VLLMGeneration(
             model=trainer.model,
             accelerator=trainer.accelerator,
@@ -79,23 +81,26 @@ class PolicyEngine:
         )
 
     def complete(self, prompt_ids, *, n, sampling, seed) -> list[dict]:
-        """See `Engine`. The seed is that of torch's generator, which a colocated vLLM uses."""
+        """See `Engine`. The seed is that of torch's generator, which a colocated vLLM uses.
+
+        Of processes that share a model, which then has to draw alike in all, it is the first's.
+        """
         import torch
 
         self._vllm.sync_weights()
-        torch.manual_seed(seed)
+        torch.manual_seed(seed - self._rank_in_shards)
         repeated = [ids for ids in prompt_ids for _ in range(n)]
         _, completions, *_ = self._vllm.generate(repeated, None, n)
         starts = range(0, len(completions), n)
         return [{"completion_ids": completions[start : start + n]} for start in starts]
 
 
-def trl_options(config: Generation) -> dict:
-    """The arguments of TRL's trainers that say where vLLM runs."""
+def trl_options(config: Generation, gpus: int) -> dict:
+    """The arguments of TRL's trainers that say where vLLM runs, `gpus` of them sharing a model."""
     return {
         "vllm_mode": config.online,
         "vllm_server_base_url": config.server_url,
-        "vllm_tensor_parallel_size": config.tensor_parallel_size,
+        "vllm_tensor_parallel_size": gpus,
         "vllm_gpu_memory_utilization": config.online_memory_utilization,
         "vllm_max_model_length": config.max_model_length,
     }

@@ -328,7 +328,7 @@ class TestHashes:
         before, after = hashes(study), hashes(other)
         changed = {name for name in HASHES if before[name] != after[name]}
         assert changed == {"offline", "run", "generate", "config"}
-        placed = generation.model_copy(update={"tensor_parallel_size": 4, "online": "server"})
+        placed = generation.model_copy(update={"max_model_length": 512, "online": "server"})
         elsewhere = study.scale.model_copy(update={"generation": placed})
         assert hashes(Study(elsewhere, study.experiments, {}, study.root)) == after
 

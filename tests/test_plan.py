@@ -82,8 +82,19 @@ def test_models_that_are_kept(jobs):
 
 def test_the_text_shows_jobs_sums_and_assumptions(paper):
     text = plan.describe(paper)
-    for said in ("| train ", "| total ", "| terabytes", "H100 with 80 GB", "GB of each of 4"):
+    for said in ("| train ", "| total ", "| terabytes", "H100", "A GPU has 80."):
         assert said in text
+
+
+def test_a_model_that_needs_more_gpus_has_them(paper, jobs):
+    """Eight share the 27B model: 27.2 * 16 bytes of training, and what runs beside it."""
+    assert jobs[f"train {TASK}/larger-grpo-offline-s1"].gpus == 8
+    assert jobs[f"generate {TASK}/larger-grpo-offline-s1"].gpus == 8
+    assert jobs[f"generate {TASK}/dpo-offline-s1"].gpus == 1
+    table = plan.memory(paper).set_index("model").loc["google/gemma-2-27b-it"]
+    assert table["training"] == pytest.approx(27.2 * 16 / 8)
+    assert table["together"] == pytest.approx(27.2 * 16 / 8 + 0.3 * 80 + 2 * 7.5)
+    assert "**google/gemma-2-27b-it** does not fit" in plan.describe(paper)
 
 
 def test_too_little_is_told(paper):

@@ -69,9 +69,14 @@ def command(arguments, log="--log {log}"):
     return f"$HUMANLINE_PYTHON -m humanline {arguments} {options} {log}"
 
 
-def resources_of(stage):
-    """What a stage's jobs ask for; at a retry that much more memory and time."""
+def resources_of(stage, cell=None):
+    """What a stage's jobs ask for; at a retry that much more memory and time.
+
+    Of a `cell`, found by the wildcards, as many GPUs as its model takes.
+    """
     asked = STUDY.resources(stage)
+    if cell and asked["gpu"]:
+        asked["gpu"] = lambda wildcards: STUDY.gpus(stage, cell(wildcards))
 
     def growing(name):
         return lambda wildcards, attempt: asked[name] * attempt

@@ -58,7 +58,7 @@ rule offline:
         f"{RESULTS}/benchmarks/offline/{{task}}-{{base}}.tsv"
     priority: 20
     resources:
-        **resources_of("offline"),
+        **resources_of("offline", base_of),
     params:
         config=lambda wildcards: STUDY.offline_hash(base_of(wildcards)),
     message:
@@ -79,7 +79,7 @@ rule likelihood:
         f"{RESULTS}/benchmarks/likelihood/{{task}}-{{source}}-under-{{base}}.tsv"
     priority: 20
     resources:
-        **resources_of("offline"),
+        **resources_of("offline", base_of),
     message:
         "scoring {wildcards.source}'s data under {wildcards.base} ({wildcards.task})"
     shell:

@@ -12,7 +12,7 @@ rule generate:
     benchmark:
         f"{RESULTS}/benchmarks/generate/{{task}}/{{run}}.tsv"
     resources:
-        **resources_of("generate"),
+        **resources_of("generate", cell_of),
     params:
         config=lambda wildcards: STUDY.generate_hash(cell_of(wildcards)),
     message:

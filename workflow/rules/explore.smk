@@ -17,7 +17,7 @@ rule predictors:
     benchmark:
         f"{RESULTS}/benchmarks/predictors/{{task}}/{{run}}.tsv"
     resources:
-        **resources_of("generate"),
+        **resources_of("generate", cell_of),
     params:
         code=code_hash("predictors.py", "theory.py", "likelihood.py"),
     message:

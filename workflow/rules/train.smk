@@ -22,7 +22,7 @@ rule train:
         run=r"(?!base-)[a-z][^/]*-s\d+",
     priority: 10
     resources:
-        **resources_of("train"),
+        **resources_of("train", cell_of),
         # Of one machine, as the processes of `accelerate launch` are.
         nodes=1,
     params:
