@@ -202,7 +202,7 @@ MISTAKES = {
     "devices without use": (
         {"resources": {"generate": {"gpu": 2}}},
         "resources.generate.gpu",
-        "2, but only training uses several; make it 1",
+        "2, but a model takes 1; say the gpus of one that takes more",
     ),
     "plan of models that have no size": (
         {"plan": PLAN},
@@ -216,7 +216,7 @@ MISTAKES = {
             f"{INSTRUCTIONS}.base_model": MODEL,
             f"{INSTRUCTIONS}.base_models": {},
             f"{INSTRUCTIONS}.reward": MODEL,
-            f"{INSTRUCTIONS}.judge": {"kind": "openai", "model": "gpt-4.1"},
+            f"{INSTRUCTIONS}.judge": PAID,
         },
         "plan.parameters.owner/name",
         "missing; add this key",
@@ -294,7 +294,7 @@ MISTAKES = {
             f"{INSTRUCTIONS}.base_model": MODEL,
             f"{INSTRUCTIONS}.base_models": dict.fromkeys(("x1", "other"), MODEL),
             f"{INSTRUCTIONS}.reward": MODEL,
-            f"{INSTRUCTIONS}.judge": {"kind": "openai", "model": "m"},
+            f"{INSTRUCTIONS}.judge": PAID,
         },
         f"{INSTRUCTIONS}.data.stored.x",
         "not a name in base_models; add",
