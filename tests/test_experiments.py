@@ -143,7 +143,7 @@ any_cell = st.builds(
     rows,
     st.sampled_from(TASKS),
     st.integers(0, 200),
-)
+).filter(lambda cell: not (cell.humanline and cell.trust_region))  # which a study refuses
 
 
 class TestNames:
