@@ -47,9 +47,9 @@ localrules:
 
 
 onstart:
-    # A plan may be of what cannot run yet, and needs no worker.
-    if {job.rule.name for job in workflow.dag.needrun_jobs()} != {"plan"}:
-        refuse_unpinned()
+    jobs = list(workflow.dag.needrun_jobs())
+    refuse_unpinned(jobs)
+    if {job.rule.name for job in jobs} != {"plan"}:  # which needs no worker
         # Of a job on another machine, or in another cgroup, this one must not be the parent.
         if workflow.local_exec:
             start_worker()

@@ -23,9 +23,6 @@ SCHEMA_DIRECTORY = Path("workflow/schemas")
 TAIL = 15  # lines of a failed job's log that are shown
 
 
-_TAKES_NOTHING = ("check", "plan")  # of the hub; the others need what they take pinned
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status."""
     arguments = _parser().parse_args(argv)
@@ -33,8 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     with _logging_to(arguments.log) as log:
         try:
             study = _study(arguments) if "scale" in arguments else None
-            if study and arguments.command not in _TAKES_NOTHING:
-                study.require_pinned()
+            if study and "task" in arguments:  # the other commands read nothing of the hub
+                name = getattr(arguments, "run_name", None)
+                study.require_pinned(arguments.command.replace("-", "_"), arguments.task, name)
             started = time.time()
             arguments.run(study, arguments)
             print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)

@@ -7,12 +7,17 @@ from humanline.study import Study
 
 
 def prefetch(study: Study) -> None:
-    """Fill the hub's cache with a scale's data and models, check them, print their fingerprints."""
+    """Fill the hub's cache with a scale's data and models, check them, print their fingerprints.
+
+    Of what is not pinned it prints how to pin it.
+    """
     for field, source in hub_sources(study.scale).items():
         print(f"{field}: {source.repo}: {_fetch(source)}", flush=True)
 
 
 def _fetch(source: HubSource) -> str:
+    if not source.is_pinned:
+        return f"not fetched; {source.how_to_pin}"
     if isinstance(source, HubDataset):
         rows = hub.load(source)
         return f"{len(rows)} rows, fingerprint {rows_fingerprint(rows)}"

@@ -63,15 +63,36 @@ class Study:
         tables = self.experiments.tables.items()
         return [name for name, spec in tables if spec.exploratory == exploratory]
 
-    def require_pinned(self) -> None:
-        """Refuse a scale that names a repository on the hub without its commit hash.
+    def require_pinned(self, stage: str, task: str, name: str | None = None) -> None:
+        """Refuse a job that reads a repository on the hub without its commit hash.
+
+        Args:
+            stage: the job's rule, which has the name of its command.
+            name: the run or base model that the job is about; None for `data`.
 
         Raises:
             ConfigError: naming the first such field, and how to look its hash up.
         """
+        cell = self.find(task, name) if name else None
+        read = {f"tasks.{task}.{part}" for part in self._parts_read(stage, cell)}
         for field, source in hub_sources(self.scale).items():
-            if not source.is_pinned:
+            if field in read and not source.is_pinned:
                 raise ConfigError(f"scale {self.scale.scale}: {field}.{source.how_to_pin}")
+
+    def _parts_read(self, stage: str, cell: Cell | None) -> list[str]:
+        """The parts of a task's configuration whose repositories a job reads, if they have any."""
+        match stage:
+            case "data":
+                return ["data.train", "data.evaluation"]
+            case "base_model":
+                return [f"base_models.{cell.base_model}" if cell.base_model else "base_model"]
+            case "offline" if self.is_stored(cell):
+                return ["data.train", f"data.stored.{cell.base_model}"]
+            case "offline":
+                return ["reward"]
+            case "train" if cell.data == "online":
+                return ["reward"]
+        return []
 
     def report_cells(self, table: str) -> list[Cell]:
         """The cells of a table on its seeds."""

@@ -93,14 +93,38 @@ def test_math_is_scored_by_grading(run, tmp_path):
     assert (folder / "grades.csv").exists()
 
 
-def test_an_unpinned_scale_is_valid_but_does_not_run(run):
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [
+        (("data", "math_reasoning"), "tasks.math_reasoning.data.train"),
+        (("offline", "instruction_following", "base-stronger-s1"), "data.stored.stronger"),
+    ],
+)
+def test_what_is_not_pinned_is_not_read(run, command, field):
+    status, _, err = run(*command, scale="paper")
+    assert status == 1 and err.count("\n") == 1
+    assert f"{field}.revision: null" in err
+    assert "git ls-remote https://huggingface.co/datasets/" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("data", "instruction_following"),
+        ("offline", "instruction_following", "base-s1"),
+        ("base-model", "math_reasoning", "base-s1"),
+    ],
+)
+def test_what_is_not_pinned_stops_no_command_that_does_not_read_it(run, command):
+    """They get as far as an empty cache or folder."""
+    status, _, err = run(*command, scale="paper")
+    assert status == 1 and "revision: null" not in err
+    assert "not in the cache" in err or "cannot be read" in err
+
+
+def test_an_unpinned_scale_is_valid(run):
     status, out, _ = run("check", scale="paper")
     assert status == 0 and "valid" in out
-    for command in (["prefetch"], ["data", "math_reasoning"], ["train", "math_reasoning", "x"]):
-        status, _, err = run(*command, scale="paper")
-        assert status == 1 and err.count("\n") == 1
-        assert "scale paper: tasks." in err and ".revision: null" in err
-        assert "git ls-remote https://huggingface.co/datasets/" in err
 
 
 def test_prefetch_tells_what_was_fetched(tmp_path, capfd, model_folder, hub_cache):
@@ -126,6 +150,11 @@ def test_prefetch_tells_what_was_fetched(tmp_path, capfd, model_folder, hub_cach
     ]
     assert lines[0].endswith(f"3 rows, fingerprint {rows_fingerprint(rows)}")
     assert "owner/model: fingerprint " in lines[2]
+    math["data"]["train"] = data | {"revision": None}
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    assert main(["prefetch", *options]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert "owner/math: not fetched; revision: null" in lines[0] and len(lines) == 4
     math["data"]["train"] = data | {"fingerprint": rows_fingerprint(rows[:2])}
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
     assert main(["prefetch", *options]) == 1

@@ -258,14 +258,23 @@ def test_an_unknown_scale_is_one_line(tmp_path):
     assert "Traceback" not in run.stderr
 
 
-def test_an_unpinned_scale_is_one_line_before_anything_runs(tmp_path):
+@pytest.mark.parametrize("target", ["table_math_reasoning", "table_data_quality"])
+def test_what_is_not_pinned_is_one_line_before_anything_runs(target, tmp_path):
     results = tmp_path / "results"
-    run = snakemake("table_math_reasoning", "--nolock", results=results, scale="paper")
+    run = snakemake(target, "--nolock", results=results, scale="paper")
     assert run.returncode != 0
     lines = [line for line in run.stderr.splitlines() if "humanline: error:" in line]
     assert len(lines) == 1 and "revision: null" in lines[0] and "git ls-remote" in lines[0]
     assert "Traceback" not in run.stderr
     assert not results.exists()
+
+
+def test_what_is_not_pinned_stops_no_jobs_that_do_not_read_it(tmp_path):
+    """Where the cache is empty the first job fails, and not the check before it."""
+    run = snakemake("table_instruction_following", "--nolock", results=tmp_path, scale="paper")
+    assert run.returncode != 0
+    assert "revision: null" not in run.stderr
+    assert "llama3-ultrafeedback-armorm at revision" in run.stderr
 
 
 def test_prefetch_always_looks_again(config, tmp_path):

@@ -84,10 +84,14 @@ def resources_of(stage, cell=None):
     return asked | {name: growing(name) for name in ("mem_mb", "runtime")}
 
 
-def refuse_unpinned():
-    """Only when jobs are to run: a scale that is not yet pinned can be planned."""
+def refuse_unpinned(jobs):
+    """Before any of these jobs runs: what others would read may be pinned later."""
     try:
-        STUDY.require_pinned()
+        for job in jobs:
+            named = job.wildcards_dict
+            if "task" in named:
+                name = named.get("base") or named.get("run")
+                STUDY.require_pinned(job.rule.name, named["task"], name)
     except ConfigError as error:
         sys.exit(f"humanline: error: {error}")
 

@@ -6,7 +6,7 @@ rule prefetch:
     log:
         f"{RESULTS}/logs/prefetch.log",
     message:
-        "fetching from the hub; the fingerprints of what comes are in {log}"
+        "fetching from the hub; {log} has the fingerprints, and what is not pinned"
     shell:
         command("prefetch")
 
