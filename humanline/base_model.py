@@ -24,6 +24,8 @@ def make(
         avoid: prompts that fine-tuning must not see.
         lengths: those of the miniature world's wishes; None: all.
     """
+    if directory.exists():  # another model's files would be read with these, or written through
+        shutil.rmtree(directory)
     match config:
         case HubSource() as source:
             _fetch(source, directory)
@@ -36,10 +38,9 @@ def make(
 
 def _fetch(source: HubSource, directory: Path) -> None:
     """Copy a model's small files and link its weights, which stay where they are."""
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True)
     for file in model_files(source, model_folder(source)):
         target = directory / file.name
-        target.unlink(missing_ok=True)
         if fnmatch(file.name, WEIGHTS):
             target.symlink_to(file.resolve())
         else:

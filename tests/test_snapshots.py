@@ -79,6 +79,22 @@ def test_a_base_model_of_a_local_path(copy, tmp_path):
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == files
 
 
+def test_a_base_model_of_another_repository_keeps_no_file_of_the_one_before(
+    copy, model_folder, tmp_path
+):
+    """Transformers would prefer the weights in one file, and the template in its own."""
+    (copy / "chat_template.jinja").write_text("another's")
+    base_model.make("math_reasoning", source(copy), 1, tmp_path / "model", set())
+    shutil.copytree(model_folder, other := tmp_path / "other")
+    (other / "model.safetensors").rename(other / "model-1.safetensors")
+    weights = {"weight_map": {"w": "model-1.safetensors"}}
+    (other / "model.safetensors.index.json").write_text(json.dumps(weights))
+    base_model.make("math_reasoning", source(other), 1, tmp_path / "model", set())
+    found = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    assert found == {path.name: path.read_bytes() for path in other.iterdir()}
+    assert (copy / "model.safetensors").exists()  # links go, not what they lead to
+
+
 def test_a_models_fingerprint_is_that_of_sha256sum(tmp_path):
     for name, text in (("b.json", "2"), ("a.safetensors", "1")):
         (tmp_path / name).write_text(text)
