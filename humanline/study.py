@@ -390,14 +390,14 @@ def content_hash(content) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def code_hash(*modules: str) -> str:
-    """Hash of the source of some of this package's modules.
+def code_hash(*names: str) -> str:
+    """Hash of some of this package's modules and other files.
 
     A parameter of the rules of cheap stages: editing what computes a table makes it anew. The
     dear stages are tied to `VERSION` instead.
     """
     package = Path(__file__).parent
-    return content_hash([(package / name).read_text() for name in modules])
+    return content_hash([(package / name).read_text(encoding="utf-8") for name in names])
 
 
 class TunedRate(Strict):

@@ -41,7 +41,14 @@ rule judge:
     params:
         config=STUDY.score_hash("instruction_following"),
         code=code_hash(
-            "judging.py", "api_judge.py", "length_control.py", "data/wishes.py"
+            "judging.py",
+            "api_judge.py",
+            "length_control.py",
+            "data/wishes.py",
+            "judges/local/configs.yaml",
+            "judges/local/prompt.txt",
+            "judges/openai/configs.yaml",
+            "judges/openai/prompt.txt",
         ),
     shell:
         command("score instruction_following {wildcards.run}")
