@@ -616,12 +616,12 @@ def load_yaml(path: Path) -> dict:
     return content
 
 
-def validate(model: type[BaseModel], content: dict, path: Path):
-    """Validate `content` of `path`, or raise a `ConfigError` with the first fault on one line."""
+def validate(model: type[BaseModel], content: dict, place: Path | str):
+    """Validate what a place has, or raise a `ConfigError` with the first fault on one line."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_fault(error, content)}") from None
+        raise ConfigError(f"{place}: {first_fault(error, content)}") from None
 
 
 def first_fault(error: ValidationError, content: dict) -> str:

@@ -18,10 +18,12 @@ def make(study: Study, base: Cell) -> None:
     write_jsonl(study.offline_groups(base), groups)
 
 
-def _stored(study: Study, base: Cell):
+def _stored(study: Study, base: Cell) -> list[dict]:
     from humanline.data.hub import groups
 
-    return groups(study.scale.tasks[base.task].data, base.base_model)
+    config = study.scale.tasks[base.task]
+    grpo = config.training.objectives.get("grpo")
+    return groups(config.data, base.base_model, grpo and grpo.batch_size)
 
 
 def _sampled(study: Study, base: Cell) -> list[dict]:

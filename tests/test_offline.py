@@ -108,8 +108,8 @@ def test_stored_completions_of_the_hub_are_used_as_they_are(tmp_path, monkeypatc
         {
             "prompt_id": str(i),
             "prompt": f"prompt {i}",
-            "all_generated_responses": ["a", "b", "c"],
-            "all_rm_scores": [0.5, 0.25, float(i)],
+            "all_generated_responses": ["a", "b", "c", "d"],
+            "all_rm_scores": [0.5, 0.25, float(i), 0.0],
             "chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}],
             "rejected": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "b"}],
         }
@@ -140,3 +140,10 @@ def test_stored_completions_of_the_hub_are_used_as_they_are(tmp_path, monkeypatc
         group = groups[row["prompt"]]
         assert group["completions"] == row["all_generated_responses"]
         assert group["scores"] == row["all_rm_scores"]
+    write_jsonl(tmp_path / "uf" / "train.jsonl", [_without_one(row) for row in rows])
+    with pytest.raises(ConfigError, match="prompts have 3 completions, but GRPO needs"):
+        make(study, base("instruction_following"))
+
+
+def _without_one(row: dict) -> dict:
+    return row | {key: row[key][1:] for key in ("all_generated_responses", "all_rm_scores")}

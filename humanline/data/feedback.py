@@ -5,9 +5,59 @@ desirable), `reward`, `type`; one of *pairwise feedback* has `output_A`, `output
 `reward_B` and a label that is 1 where A is better. A `split` is optional.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from humanline.config import validate
 
 BINARY, PAIRWISE = "binary_feedback", "pairwise_feedback"
+
+
+class Record(BaseModel):
+    """What is read of a row of somebody's data, which may have more."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class Turn(Record):
+    """What someone says in a conversation."""
+
+    content: str
+
+
+Turns = Annotated[list[Turn], Field(min_length=1)]
+
+
+class Binary(Record):
+    """A row of binary feedback."""
+
+    prompt_id: str | int
+    prompt: Turns
+    output: Turns
+    reward: float
+
+    @property
+    def scored(self) -> list[tuple[Turns, float]]:
+        """Its output and reward."""
+        return [(self.output, self.reward)]
+
+
+class Pairwise(Record):
+    """A row of pairwise feedback."""
+
+    prompt_id: str | int
+    prompt: Turns
+    output_a: Turns = Field(alias="output_A")
+    output_b: Turns = Field(alias="output_B")
+    reward_a: float = Field(alias="reward_A")
+    reward_b: float = Field(alias="reward_B")
+
+    @property
+    def scored(self) -> list[tuple[Turns, float]]:
+        """Its outputs and their rewards."""
+        return [(self.output_a, self.reward_a), (self.output_b, self.reward_b)]
 
 
 def is_feedback(row: dict) -> bool:
@@ -25,28 +75,30 @@ def preferences(rows: Iterable[dict]) -> list[dict]:
     return [_pair(row) if row["type"] == PAIRWISE else _labelled(row) for row in rows]
 
 
-def groups(rows: Iterable[dict]) -> list[dict]:
+def groups(rows: Iterable[dict], place: str = "feedback") -> list[dict]:
     """All outputs of each prompt, once, with their rewards.
+
+    Args:
+        place: what an error says the rows are of.
 
     Returns:
         ``{"prompt", "completions", "scores"}``, in the order of the prompts' first rows. Prompts
         remain lists of turns, completions are text.
+
+    Raises:
+        ConfigError: naming the first field that is missing, or not what it should be.
     """
-    scored: dict[str, tuple[list[dict], dict[str, float]]] = {}
-    for row in rows:
-        _, scores = scored.setdefault(row["prompt_id"], (row["prompt"], {}))
-        for output, reward in _outputs(row):
-            scores.setdefault(output[-1]["content"], reward)
+    scored: dict[str | int, tuple[list[dict], dict[str, float]]] = {}
+    for number, row in enumerate(rows):
+        model = Pairwise if row["type"] == PAIRWISE else Binary
+        found = validate(model, row, f"{place}: row {number}")
+        _, scores = scored.setdefault(found.prompt_id, (row["prompt"], {}))
+        for output, reward in found.scored:
+            scores.setdefault(output[-1].content, reward)
     return [
         {"prompt": prompt, "completions": list(scores), "scores": list(scores.values())}
         for prompt, scores in scored.values()
     ]
-
-
-def _outputs(row: dict) -> Sequence[tuple[list[dict], float]]:
-    if row["type"] == PAIRWISE:
-        return [(row["output_A"], row["reward_A"]), (row["output_B"], row["reward_B"])]
-    return [(row["output"], row["reward"])]
 
 
 def _pair(row: dict) -> dict:

@@ -5,11 +5,14 @@ AlpacaEval's baseline outputs, or problems with answers, as MATH-500's.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, model_validator
 
-from humanline.config import ConfigError, HubData, HubDataset
+from humanline.config import ConfigError, HubData, HubDataset, fault, validate
 from humanline.data import feedback
+from humanline.data.feedback import Record, Turns
 from humanline.snapshots import check, dataset_files, rows_fingerprint
 
 
@@ -45,21 +48,48 @@ def splits(task: str, config: HubData) -> dict[str, list[dict]]:
     }
 
 
-def groups(config: HubData, base_model: str | None = None) -> Iterator[dict]:
+def groups(
+    config: HubData, base_model: str | None = None, batch_size: int | None = None
+) -> list[dict]:
     """Scored groups of the training split: prompt, completions and the reward model's scores.
 
     Args:
         base_model: whose completions, a name in `config.stored`; None: the task's base model,
             whose completions are those of `config.train`.
+        batch_size: of GRPO, which takes whole groups; None: it is not trained.
+
+    Raises:
+        ConfigError: if no group is large enough, or GRPO could not train on them.
     """
     held_out, found = _divide(config, _group)
+    source = config.stored[base_model] if base_model else config.train
     if base_model:
         avoid = {group["prompt"] for group in held_out}
-        found = [g for g in _rows(config.stored[base_model], _group) if g["prompt"] not in avoid]
-    for group in _once_each(found):
-        size = config.stored_group_size or len(group["scores"])
-        if len(group["scores"]) >= size:
-            yield _thinned(group, size)
+        found = [group for group in _rows(source, _group) if group["prompt"] not in avoid]
+    size = config.stored_group_size
+    kept = [
+        _thinned(group, size or len(group["scores"]))
+        for group in _once_each(found)
+        if len(group["scores"]) >= (size or 1)
+    ]
+    if not kept:
+        raise ConfigError(
+            f"dataset {source.repo}: no prompt is left that has {size or 1} completions; lower "
+            "stored_group_size or validation"
+        )
+    if batch_size:
+        _require_one_size(source, {len(group["scores"]) for group in kept}, batch_size)
+    return kept
+
+
+def _require_one_size(source: HubDataset, sizes: set[int], batch_size: int) -> None:
+    """Refuse groups that do not fill GRPO's batches."""
+    if len(sizes) > 1 or 1 in sizes or batch_size % max(sizes):
+        found = " or ".join(map(str, sorted(sizes)))
+        raise ConfigError(
+            f"dataset {source.repo}: prompts have {found} completions, but GRPO needs as many of "
+            f"each, 2 or more, that divide its batch_size, {batch_size}; set stored_group_size"
+        )
 
 
 def _divide(config: HubData, read: Callable) -> tuple[list[dict], list[dict]]:
@@ -74,16 +104,13 @@ def _divide(config: HubData, read: Callable) -> tuple[list[dict], list[dict]]:
 
 def _rows(source: HubDataset, read: Callable) -> list[dict]:
     """What `read` makes of a dataset's rows, or of the groups of a feedback file."""
-    rows = list(load(source))
-    try:
-        if rows and feedback.is_feedback(rows[0]):
-            rows = feedback.groups(feedback.of_split(rows, source.split))
-            rows = [_of_one_turn(source, group) for group in rows]
-        return [read(row) for row in rows]
-    except KeyError as error:
-        raise ConfigError(
-            f"dataset {source.repo}: no field {error}; choose a dataset that has it"
-        ) from None
+    rows, place = list(load(source)), f"dataset {source.repo}: split {source.split}"
+    if rows and feedback.is_feedback(rows[0]):
+        rows = feedback.groups(feedback.of_split(rows, source.split), place)
+        rows = [_of_one_turn(source, group) for group in rows]
+    if not rows:
+        raise ConfigError(f"{place}: no rows; choose another split")
+    return [read(row, f"{place}: row {number}") for number, row in enumerate(rows)]
 
 
 def _of_one_turn(source: HubDataset, group: dict) -> dict:
@@ -96,13 +123,14 @@ def _of_one_turn(source: HubDataset, group: dict) -> dict:
     return group | {"prompt": group["prompt"][0]["content"]}
 
 
-def _group(row: dict) -> dict:
+def _group(row: dict, place: str) -> dict:
     if "completions" in row:  # of a feedback file
         return row
+    found = validate(_Scored, row, place)
     return {
-        "prompt": row["prompt"],
-        "completions": row["all_generated_responses"],
-        "scores": row["all_rm_scores"],
+        "prompt": found.prompt,
+        "completions": found.all_generated_responses,
+        "scores": found.all_rm_scores,
     }
 
 
@@ -125,14 +153,53 @@ def _thinned(group: dict, size: int) -> dict:
     return group | {key: [group[key][i] for i in kept] for key in ("completions", "scores")}
 
 
-def _instruction_row(row: dict) -> dict:
-    if "instruction" in row:  # AlpacaEval's baseline outputs
-        return {"prompt": row["instruction"], "reference": row["output"]}
+def _instruction_row(row: dict, place: str) -> dict:
     if "completions" in row:  # of a feedback file
         best = int(np.argmax(row["scores"]))
         return {"prompt": row["prompt"], "reference": row["completions"][best]}
-    return {"prompt": row["prompt"], "reference": row["chosen"][-1]["content"]}
+    if "instruction" in row:
+        found = validate(_Output, row, place)
+        return {"prompt": found.instruction, "reference": found.output}
+    found = validate(_Preference, row, place)
+    return {"prompt": found.prompt, "reference": found.chosen[-1].content}
 
 
-def _math_row(row: dict) -> dict:
-    return {"prompt": row["problem"], "answer": row["answer"]}
+def _math_row(row: dict, place: str) -> dict:
+    found = validate(_Problem, row, place)
+    return {"prompt": found.problem, "answer": found.answer}
+
+
+class _Scored(Record):
+    """Of princeton-nlp's UltraFeedback: all responses."""
+
+    prompt: str
+    all_generated_responses: Annotated[list[str], Field(min_length=1)]
+    all_rm_scores: list[float]
+
+    @model_validator(mode="after")
+    def _all_are_scored(self):
+        numbers = len(self.all_rm_scores), len(self.all_generated_responses)
+        if numbers[0] != numbers[1]:
+            raise fault("all_rm_scores", "{} of {} responses; mend the row".format(*numbers))
+        return self
+
+
+class _Preference(Record):
+    """Of princeton-nlp's UltraFeedback: the best response."""
+
+    prompt: str
+    chosen: Turns
+
+
+class _Output(Record):
+    """Of AlpacaEval's baseline outputs."""
+
+    instruction: str
+    output: str
+
+
+class _Problem(Record):
+    """As MATH-500's."""
+
+    problem: str
+    answer: str

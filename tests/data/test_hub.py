@@ -1,6 +1,7 @@
 """Tiny local folders in exactly the format of the hub's datasets."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -275,7 +276,7 @@ def test_completions_of_another_model(tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "kept"),
-    [(2, ["worst", "best"]), (3, ["worst", "middle", "best"]), (5, None), (6, [])],
+    [(2, ["worst", "best"]), (3, ["worst", "middle", "best"]), (5, None)],
 )
 def test_groups_are_thinned_from_the_best_to_the_worst(size, kept, tmp_path):
     texts = ["good", "worst", "middle", "best", "bad"]
@@ -283,7 +284,55 @@ def test_groups_are_thinned_from_the_best_to_the_worst(size, kept, tmp_path):
     train = source(write(tmp_path / "uf", "train.jsonl", [preference_row(1), row]))
     config = {"train": train, "evaluation": train, "validation": 1, "stored_group_size": size}
     found = [group["completions"] for group in hub.groups(HubData(kind="hub", **config))]
-    assert found == ([] if kept == [] else [kept or texts])
+    assert found == [kept or texts]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "stored_group_size", "reason"),
+    [
+        ([5, 5], 6, "no prompt is left that has 6 completions; lower stored_group_size"),
+        ([5, 4], None, "prompts have 4 or 5 completions, but GRPO needs as many of each"),
+        ([1, 1], None, "prompts have 1 completions, but GRPO needs .* 2 or more"),
+        ([5, 5], None, "divide its batch_size, 8; set stored_group_size"),
+        ([5, 4], 4, None),
+    ],
+)
+def test_groups_that_grpo_cannot_train_on(sizes, stored_group_size, reason, tmp_path):
+    rows = [preference_row(i) for i in range(3)]
+    for row, size in zip(rows[1:], sizes, strict=True):
+        for field in ("all_generated_responses", "all_rm_scores"):
+            row[field] = row[field][:size]
+    repo = write(tmp_path / "uf", "train.jsonl", rows)
+    options = {"validation": 1, "stored_group_size": stored_group_size}
+    config = HubData(kind="hub", train=source(repo), evaluation=source(repo), **options)
+    if reason is None:
+        assert len(hub.groups(config, batch_size=8)) == 2
+    else:
+        message = fault(lambda: hub.groups(config, batch_size=8))
+        assert repo in message and re.search(reason, message)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", [{"role": "user", "content": "1"}]),
+        ("chosen", "text"),
+        ("chosen", []),
+        ("all_rm_scores", None),
+        ("all_rm_scores", [1.0, None, 2.0, 3.0, 4.0]),
+        ("all_rm_scores", [1.0]),
+        ("all_generated_responses", "text"),
+    ],
+)
+def test_a_field_of_another_kind_is_one_line_that_names_it(field, value, tmp_path):
+    rows = [preference_row(i) | {field: value} for i in range(2)]
+    train = source(write(tmp_path / "uf", "train.json", rows))
+    config = HubData(kind="hub", train=train, evaluation=train, validation=1)
+    splits = lambda config: hub.splits("instruction_following", config)  # noqa: E731
+    read = hub.groups if field.startswith("all") else splits
+    message = fault(lambda: read(config))
+    assert message.startswith(f"dataset {train.repo}: split train: row 0: {field}")
+    assert "change it" in message or "mend the row" in message
 
 
 def binary_row(i: int, j: int, **more) -> dict:
@@ -312,6 +361,23 @@ def test_a_feedback_file(tmp_path):
     assert found["validation"] == [
         {"prompt": f"prompt {i}", "reference": "output 2"} for i in range(2)
     ]
+
+
+@pytest.mark.parametrize("change", [{"reward": None}, {"output": "text"}, {"prompt": "text"}])
+def test_a_feedback_file_with_a_field_of_another_kind(change, tmp_path):
+    repo = write(tmp_path / "feedback", "feedback.json", [binary_row(0, 0, **change)])
+    train = source(repo, file="feedback.json")
+    config = HubData(kind="hub", train=train, evaluation=train, validation=2)
+    (field,) = change
+    message = fault(lambda: hub.groups(config))
+    assert message.startswith(f"dataset {repo}: split train: row 0: {field}: ")
+
+
+def test_a_feedback_file_of_other_splits(tmp_path):
+    repo = write(tmp_path / "feedback", "feedback.json", [binary_row(0, 0, split="test")])
+    train = source(repo, file="feedback.json")
+    config = HubData(kind="hub", train=train, evaluation=train, validation=2)
+    assert "split train: no rows; choose another" in fault(lambda: hub.groups(config))
 
 
 def test_a_feedback_file_whose_prompts_have_several_turns(tmp_path):
