@@ -28,6 +28,9 @@ from humanline.study import content_hash
 KEY = "OPENAI_API_KEY"  # the environment variable
 
 _NAMES = {"m", "M"}  # what the prompt calls the two outputs
+_REFUSAL, _NEITHER = "a refusal", "an answer that is neither m nor M"
+# Faults that are what the judge has to say: these count towards a pair's tries in every later job.
+_VERDICTS = {_REFUSAL, _NEITHER}
 # What alpaca_eval would take for a part of its template, or of ChatML, and noncharacters of Unicode
 # that travel in its place.
 _STAND_INS = {
@@ -92,7 +95,12 @@ class ApiJudge:
             )
         self._config = config
         self._answers = Answers(config, path)
-        self._client = openai.OpenAI(base_url=config.base_url, timeout=config.timeout)
+        self._ending = threading.Event()
+        self._client = openai.OpenAI(
+            base_url=config.base_url,
+            timeout=config.timeout,
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": [self._begin]}),
+        )
 
     def complete(self, prompts: list[str], **options) -> dict[str, list[dict]]:
         """Answer prompts, as alpaca_eval wants of its `fn_completions`.
@@ -110,13 +118,26 @@ class ApiJudge:
             for prompt in prompts
         ]
         try:
-            # On its way out the pool waits for the requests in flight: they are paid for.
-            with _sigterm_raises(), ThreadPoolExecutor(self._config.concurrency) as pool:
-                answers = list(pool.map(self._answer, requests))
+            answers = self._all_answers(requests)
         except _AskingError as error:
             raise ConfigError(self._told(*error.args)) from None
         tops = [answer.model_dump(include={"top_logprobs"}) for answer in answers]
         return {"completions_all": [{"logprobs": {"content": [top]}} for top in tops]}
+
+    def _all_answers(self, requests: list[dict]) -> list["Answer"]:
+        self._ending.clear()
+        # On its way out the pool waits for the requests in flight: they are paid for.
+        with _sigterm_raises(), ThreadPoolExecutor(self._config.concurrency) as pool:
+            try:
+                return list(pool.map(self._answer, requests))
+            except BaseException:
+                self._ending.set()
+                raise
+
+    def _begin(self, _) -> None:
+        """Called before each request, a client's retries included."""
+        if self._ending.is_set():
+            raise openai.OpenAIError("the job is ending")  # which the client does not retry
 
     def _answer(self, request: dict) -> "Answer":
         """The useful answer to a request, kept or new."""
@@ -127,7 +148,9 @@ class ApiJudge:
         text = "".join(message["content"] for message in request["messages"])
         usage = {"prompt_tokens": estimated_tokens(len(text)), "completion_tokens": 1}
         dollars = self._config.price.dollars(**usage)
-        tries = self._config.retries + 1
+        verdicts = self._answers.verdicts.get(key, [])
+        fault = verdicts[-1] if verdicts else None
+        tries = self._config.retries + 1 - len(verdicts)
         while tries > 0:
             if not self._answers.may_cost(dollars):
                 limit = f"max_dollars, {self._config.max_dollars:g},"
@@ -139,9 +162,11 @@ class ApiJudge:
             self._answers.add(answer, set_aside=dollars)
             if not answer.fault:
                 return answer
+            fault = answer.fault
         start = text.partition('"""')[2][:40]
-        reason = f"{answer.fault}, every time, for the instruction that starts {start!r}"
-        raise _AskingError(reason, "raise the judge's retries, or leave that out of the evaluation")
+        reason = f"{fault}, every time, for the instruction that starts {start!r}"
+        remedy = "raise the judge's retries to ask again, or leave that out of the evaluation"
+        raise _AskingError(reason, remedy)
 
     def _request(self, request: dict, retries: int):
         """Ask the endpoint. Before a retry the client waits, as long as Retry-After says."""
@@ -197,7 +222,10 @@ class Answers:
         _cut_off_half_a_row(path)
         rows = read_answers(path)
         self._dollars = sum(self._cost(row) for row in rows)
-        self.useful = {row.key: row for row in rows if not row.fault}
+        self.useful: dict[str, Answer] = {}
+        self.verdicts: dict[str, list[str]] = {}
+        for row in rows:
+            self._sort(row)
 
     def may_cost(self, dollars: float) -> bool:
         """Whether so much money is left. If so, it is set aside."""
@@ -216,8 +244,13 @@ class Answers:
                 file.flush()
                 os.fsync(file.fileno())
             self._dollars += self._cost(answer) - set_aside
-            if not answer.fault:
-                self.useful[answer.key] = answer
+            self._sort(answer)
+
+    def _sort(self, answer: Answer) -> None:
+        if not answer.fault:
+            self.useful[answer.key] = answer
+        elif answer.fault in _VERDICTS:
+            self.verdicts.setdefault(answer.key, []).append(answer.fault)
 
     def _cost(self, answer: Answer) -> float:
         return self._config.price.dollars(answer.prompt_tokens, answer.completion_tokens)
@@ -263,14 +296,14 @@ def _read(reply: str) -> dict:
         if isinstance(usage.get(name), int)
     }
     if refusal:
-        return told | {"fault": "a refusal"}
+        return told | {"fault": _REFUSAL}
     try:
         top = choice["logprobs"]["content"][0]["top_logprobs"]
         top = [Token(token=entry["token"], logprob=entry["logprob"]) for entry in top]
     except (ValueError, LookupError, TypeError):
         return told | {"fault": "an answer without log-probabilities"}
     if not _NAMES & {entry.token for entry in top}:
-        return told | {"fault": "an answer that is neither m nor M"}
+        return told | {"fault": _NEITHER}
     return told | {"top_logprobs": top}
 
 

@@ -35,7 +35,7 @@ class Endpoint:
 
     answer: Callable[[str], dict[str, float]]
     fault: Callable[[int], str | int | None] = lambda number: None
-    patience: float = 1.0
+    patience: float = 2.0
     url: str = ""
     requests: list[dict] = field(default_factory=list)
     outcomes: Counter = field(default_factory=Counter)

@@ -59,7 +59,7 @@ def endpoint():
 def judge_config(endpoint: Endpoint, **options) -> dict:
     prices = {"gpt-4.1": {"input": 2, "output": 8}}
     content = {"kind": "openai", "model": "gpt-4.1", "base_url": endpoint.url, "prices": prices}
-    return content | {"timeout": 0.4, "max_dollars": 10} | options
+    return content | {"timeout": 1, "max_dollars": 10} | options
 
 
 def build(endpoint: Endpoint, folder: Path, **options) -> ApiJudge:
@@ -232,10 +232,10 @@ def test_all_annotations_arrive_though_three_in_ten_requests_fail(tmp_path):
 )
 def test_what_lasts_stops_with_one_line_and_keeps_what_there_is(tmp_path, fault, message):
     """After ten requests every one fails. The next job, when all is well, asks for the rest."""
-    broken = Endpoint(prefers_good, lambda number: fault if number >= 10 else None, patience=0.5)
+    broken = Endpoint(prefers_good, lambda number: fault if number >= 10 else None, patience=2)
     with serving(broken) as endpoint:
         with pytest.raises(ConfigError, match=message) as error:
-            judged(endpoint, tmp_path, n=20, retries=1, concurrency=2, timeout=0.2)
+            judged(endpoint, tmp_path, n=20, retries=1, concurrency=2)
         line = str(error.value)
         assert "\n" not in line and KEY not in line
         assert f"judge gpt-4.1 at {endpoint.url}: " in line
@@ -261,6 +261,26 @@ def test_a_pair_is_asked_for_no_more_often_than_retries_allow(tmp_path):
     assert len(endpoint.requests) == 5
     rows = read_answers(tmp_path / "answers.jsonl")
     assert [row.retries for row in rows] == [1, 1, 0]
+
+
+def test_what_the_judge_will_not_judge_is_paid_for_by_one_job(tmp_path):
+    """The next ones stop with the same line, until more retries are allowed."""
+
+    def answer(message):
+        return {"Sorry": -0.1} if "instruction 3" in message else prefers_good(message)
+
+    def asked() -> int:
+        messages = (request["messages"][-1]["content"] for request in endpoint.requests)
+        return sum("instruction 3" in message for message in messages)
+
+    with serving(Endpoint(answer)) as endpoint:
+        for retries, expected in ((2, 3), (2, 3), (0, 3), (3, 4)):
+            reason = "neither m nor M, every time.* 'instruction 3.*; raise .* retries to ask again"
+            with pytest.raises(ConfigError, match=reason):
+                judged(endpoint, tmp_path, n=8, retries=retries)
+            assert asked() == expected
+        endpoint.answer = prefers_good
+        assert len(judged(endpoint, tmp_path, n=8, retries=4)) == 8
 
 
 # What it costs
@@ -473,3 +493,21 @@ def test_an_interrupted_job_pays_for_no_answer_twice(command, tmp_path, sent):
     assert twice == 0 if sent != signal.SIGKILL else twice <= 4
     keys = [row.key for row in read_answers(path) if not row.fault]
     assert len(keys) == len(set(keys)) == 60
+
+
+@pytest.mark.parametrize("fault", ["refusal", "server error"])
+def test_a_job_that_is_told_to_end_asks_no_more(command, fault):
+    """Though its pairs have tries left, of its own and of the client's."""
+
+    def slowly(number):
+        time.sleep(0.02)
+        return fault
+
+    with serving(Endpoint(prefers_good, slowly)) as endpoint:
+        job = start(command(endpoint, timeout=10, retries=1000))
+        while len(endpoint.requests) < 8 and job.poll() is None:
+            time.sleep(0.01)
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=60)
+        assert job.returncode == 128 + signal.SIGTERM
+        assert len(endpoint.requests) < 8 + 4 * 4
