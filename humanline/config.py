@@ -196,16 +196,22 @@ class HubReward(HubSource):
     """A reward model on the hub."""
 
     trust_remote_code: bool = Field(
-        False, description="run the repository's own code, where REMOTE_CODE allows it"
+        False,
+        description="run the repository's own code, where REMOTE_CODE allows it, or that of a "
+        "local path with a fingerprint",
     )
 
     @model_validator(mode="after")
     def _runs_known_code_only(self):
-        if self.trust_remote_code and (self.repo, self.revision) not in REMOTE_CODE:
+        if not self.trust_remote_code or (self.repo, self.revision) in REMOTE_CODE:
+            return self
+        if not self.is_local:
             reason = f"true, but {self.repo} at this revision is not in REMOTE_CODE of"
-            raise fault(
-                "trust_remote_code", f"{reason} humanline/config.py; read its code and add it there"
-            )
+            remedy = "humanline/config.py; read its code and add it there"
+            raise fault("trust_remote_code", f"{reason} {remedy}")
+        if not self.fingerprint:  # which a path, unlike a commit, needs to be always the same code
+            reason = f"missing, but code of {self.repo} is to run; read it, and write what"
+            raise fault("fingerprint", f"{reason} `humanline prefetch` prints for the hub's copy")
         return self
 
 

@@ -288,6 +288,11 @@ MISTAKES = {
         f"{INSTRUCTIONS}.reward.trust_remote_code",
         "true, but owner/name at this revision is not in REMOTE_CODE .*add it there",
     ),
+    "code of a folder without a fingerprint": (
+        {f"{INSTRUCTIONS}.reward": MODEL | {"repo": "/", "trust_remote_code": True}},
+        f"{INSTRUCTIONS}.reward.fingerprint",
+        "missing, but code of / is to run; read it, and write",
+    ),
     "stored completions of an unknown model": (
         {
             f"{INSTRUCTIONS}.data": REAL | {"stored": {"x": MODEL}},

@@ -162,6 +162,18 @@ def test_allowed_code_runs_from_the_cache(own_code, hub_cache):
     assert long > short > 0
 
 
+def test_code_of_a_local_copy_runs_while_it_is_that_of_the_fingerprint(own_code):
+    options = {"repo": str(own_code), "revision": None, "trust_remote_code": True}
+    with pytest.raises(ValueError, match="write what `humanline prefetch` prints"):
+        HubReward(kind="hub", **options)
+    known = HubReward(kind="hub", fingerprint="0" * 64, **options)
+    fingerprint = files_fingerprint(model_files(known, own_code))
+    reward = HubReward(kind="hub", fingerprint=fingerprint, **options)
+    assert load_reward(reward)(["1"], ["2"], [None])
+    (own_code / "modeling_custom.py").write_text("raise SystemError('this has run')")
+    assert fingerprint in fault(lambda: load_reward(reward))
+
+
 def test_code_does_not_run_unasked(own_code, hub_cache):
     repo, revision = ARMORM
     hub_cache(own_code, repo, revision)
