@@ -249,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     command("offline", _offline, "sample and label a base model's completions", task, base)
     of = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
     command("likelihood", _likelihood, "how likely a base model finds completions", task, base, of)
-    count = {"type": int, "default": 1, "help": "GPUs to train on together (default: 1)"}
+    count = {"type": int, "default": 1, "help": "GPUs to train on together (default: 1; 0: none)"}
     devices = ("--devices", {"metavar": "N"} | count)
     command("train", _train, "train a cell", task, run, devices)
     command("generate", _generate, "sample a run's evaluation completions", task, run)

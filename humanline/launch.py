@@ -1,17 +1,19 @@
 """One command on several devices: `accelerate launch` starts it once for each."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from humanline.config import ConfigError
 from humanline.worker import VARIABLE
 
 CONFIGURATION = Path("recipes/accelerate/fsdp2.yaml")  # weights sharded by FSDP2, one machine
 
 
 def launch(arguments: list[str], devices: int, *, bf16: bool) -> None:
-    """Run a humanline command in one process per device, and wait for all.
+    """Run a humanline command in one process per device, and wait for all, or end them if ended.
 
     Args:
         arguments: of the command, its name first.
@@ -19,11 +21,15 @@ def launch(arguments: list[str], devices: int, *, bf16: bool) -> None:
         bf16: whether to compute in bfloat16, in place of the configuration's precision.
 
     Raises:
-        subprocess.CalledProcessError: if a process fails; all are ended then.
+        ConfigError: if a process fails; all are ended then.
     """
     # Forked from a warm worker, the processes could not each have their device.
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
-    subprocess.run(command(arguments, devices, bf16=bf16), env=environment, check=True)
+    words = command(arguments, devices, bf16=bf16)
+    with subprocess.Popen(words, env=environment) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    if process.returncode:
+        raise ConfigError("one of the processes that train together failed, and says why above")
 
 
 def command(arguments: list[str], devices: int, *, bf16: bool) -> list[str]:

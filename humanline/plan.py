@@ -72,7 +72,7 @@ def describe(study: Study) -> str:
     parts = [f"# Plan of scale {study.scale.scale}", study.scale.description]
     table = stages(study, planned)
     parts += ["## Jobs", _markdown(table), _FOOTNOTE, *_warnings(table)]
-    parts += ["## Gigabytes of a GPU's memory", _markdown(memory(study)), _memory_footnote(study)]
+    parts += ["## Memory of training, gigabytes", _markdown(memory(study)), _memory_footnote(study)]
     parts += ["## Tokens, dollars, disk", _markdown(totals(study, planned))]
     parts += ["## Assumptions", "Guesses until a first run replaces them.", _assumptions(study)]
     return "\n\n".join(parts)
@@ -152,7 +152,7 @@ def _summaries(study: Study, target: str) -> Iterator[Job]:
     if study.experiments.implied_capacity:
         yield Job("figures", "", "table")
         for seed in study.figure_seeds():
-            gpus = study.resources("generate")["gpu"]
+            gpus = study.gpus("generate", study.experiments.perceived(seed)["policy"])
             yield Job("surprisal", str(seed), "generate", tuple(_surprisal(study, seed)), gpus=gpus)
 
 
@@ -167,8 +167,8 @@ def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
         yield Job("offline", _name(source), "offline", tuple(_offline(study, source)), gpus=gpus)
         if cell.quartile:
             name = f"{_name(source)} under {cell.base.name}"
-            gpus = study.gpus("offline", cell)
-            yield Job("likelihood", name, "offline", (_likelihood(study, cell),), gpus=gpus)
+            gpus = study.gpus("generate", cell)
+            yield Job("likelihood", name, "generate", (_likelihood(study, cell),), gpus=gpus)
     if cell.objective != "base":
         work = tuple(_train(study, cell))
         options = {"gigabytes": _kept_gigabytes(study, cell), "gpus": study.gpus("train", cell)}
@@ -176,8 +176,7 @@ def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
 
 
 def _base_model(study: Study, base: Cell) -> Job:
-    gigabytes = _WEIGHTS * _billions(study, base)
-    return Job("base_model", _name(base), "base_model", gigabytes=gigabytes)
+    return Job("base_model", _name(base), "base_model")  # links into the hub's cache
 
 
 def _generate(study: Study, cell: Cell) -> Job:
@@ -389,7 +388,8 @@ def memory(study: Study) -> pd.DataFrame:
     table = pd.DataFrame(
         [{"task": task, "model": repo} | row for (task, repo), row in rows.items()]
     )
-    return table.assign(together=table[["training", "vLLM", "reward model"]].sum(axis=1))
+    table.insert(6, "together", table[["training", "vLLM", "reward model"]].sum(axis=1))
+    return table
 
 
 def _memory(study: Study, cell: Cell) -> dict[str, float]:
@@ -405,6 +405,8 @@ def _memory(study: Study, cell: Cell) -> dict[str, float]:
         "training": each / max(1, gpus),
         "vLLM": generation.online_memory_utilization * plan.device_gigabytes if beside else 0,
         "reward model": _HALF * plan.parameters[reward.repo] if labels else 0,
+        "main memory": _WEIGHTS * _billions(study, cell) * max(1, gpus),
+        "of": study.memory("train", gpus) / 1e3,
     }
 
 
@@ -434,11 +436,13 @@ def _memory_footnote(study: Study) -> str:
     available = study.scale.plan.device_gigabytes
     told = (
         "Training: weights, gradients and moments, sharded; activations come on top. vLLM and the"
-        f" reward model: beside online training. A GPU has {available:.0f}."
+        f" reward model: beside online training. A GPU has {available:.0f}. Main memory: of all"
+        " processes as they start, each with the whole model."
     )
     table = memory(study)
-    too_large = table.loc[table["together"] > available, "model"].unique()
-    remedy = "give it more `gpus`, or GPUs with more memory"
+    is_too_large = (table["together"] > available) | (table["main memory"] > table["of"])
+    too_large = table.loc[is_too_large, "model"].unique()
+    remedy = "give it more `gpus`, or GPUs with more memory, or raise `mem_mb`"
     return "\n\n".join([told, *(f"**{model}** does not fit; {remedy}." for model in too_large)])
 
 

@@ -32,6 +32,12 @@ from humanline.data import feedback
 
 _BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}  # of `datasets`
 _PAIRED = {"chosen", "rejected"}
+# What decides whose code runs is in one place.
+_KEPT = {
+    "revision": "use model_revision",
+    "trust_remote_code": "use the option trust_remote_code",
+    "use_safetensors": "remove it, for other formats can hold code",
+}
 _STORED = {"prompt", "completions", "scores"}
 
 
@@ -94,7 +100,7 @@ def build_trainer(recipe: Recipe):
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
-        "use_safetensors": True,  # other formats can hold code
+        "use_safetensors": True,
     } | (training.model_init_kwargs or {})
     trainer = getattr(humanline, f"Humanline{recipe.objective.upper()}Trainer")
     return trainer(
@@ -176,6 +182,9 @@ def _check_given(recipe: Recipe, field: str, name: str | None) -> None:
 def _check_model(recipe: Recipe) -> None:
     """Refuse a model that is not there, by its small configuration."""
     name, revision = recipe.model.model_name_or_path, recipe.model.model_revision
+    for key, remedy in _KEPT.items():
+        if key in (recipe.training.model_init_kwargs or {}):
+            raise recipe.fault("model_init_kwargs", f"has {key}; {remedy}")
     trust = recipe.training.trust_remote_code
     if trust and (name, revision) not in REMOTE_CODE:
         reason = f"true, but {name} at model_revision {revision} is not in REMOTE_CODE of"

@@ -285,6 +285,11 @@ class Study:
             field, reason = found
             where = f"scale {self.scale.scale}: tasks.{cell.task}.training.objectives"
             raise ConfigError(f"{where}.{cell.objective}.{field}: {reason}")
+        if devices % self.shards(cell) and self.scale.generation.engine == "vllm":
+            raise ConfigError(
+                f"scale {self.scale.scale}: {devices} devices train {cell.name}, but the gpus of "
+                f"its model are {self.shards(cell)}; make resources.train.gpu a multiple"
+            )
         return training.share(options.batch_size, devices)
 
     def resources(self, stage: str) -> dict[str, int]:
@@ -292,9 +297,16 @@ class Study:
         return self.scale.resources.get(stage, Resources()).model_dump()
 
     def gpus(self, stage: str, cell: Cell) -> int:
-        """How many GPUs a stage's job asks for, where a cell's model may need more than others."""
+        """How many GPUs a stage's job asks for: more for some models, none to read stored data."""
         asked = self.resources(stage)["gpu"]
-        return asked and (self._gpus_of_model(cell) or asked)
+        if not asked or (stage == "offline" and self.is_stored(cell)):
+            return 0
+        return self._gpus_of_model(cell) or asked
+
+    def memory(self, stage: str, gpus: int) -> int:
+        """Megabytes of main memory of a stage's job, more where it has more GPUs than others."""
+        asked = self.resources(stage)
+        return asked["mem_mb"] * max(1, gpus) // max(1, asked["gpu"])
 
     def shards(self, cell: Cell) -> int:
         """How many GPUs share a cell's model where it samples."""

@@ -28,9 +28,9 @@ def make(study: Study, seed: int) -> None:
         name: _outputs(study, cell, texts, 1000 * seed + number)
         for number, (name, cell) in enumerate(sources.items())
     }
+    options = study.scale.generation.dtype, study.shards(policy)
     models = [
-        load_model(study.directory(cell) / "model", study.scale.generation.dtype)
-        for cell in (policy, policy.base)
+        load_model(study.directory(cell) / "model", *options) for cell in (policy, policy.base)
     ]
     frames = [
         pd.DataFrame(
@@ -49,7 +49,8 @@ def _outputs(study: Study, cell: Cell, prompts: list[str], seed: int) -> list[st
     from humanline.generation import open_engine, sample_text
 
     sampling = study.scale.tasks[cell.task].training.sampling
-    with open_engine(study.directory(cell) / "model", study.scale.generation) as engine:
+    options = study.scale.generation, study.shards(cell)
+    with open_engine(study.directory(cell) / "model", *options) as engine:
         groups = sample_text(engine, prompts, n=1, sampling=sampling, seed=seed)
     return [text for (text,) in groups]
 

@@ -26,8 +26,8 @@ def train(study: Study, cell: Cell) -> None:
     begun; and a run that had ended starts anew.
 
     Raises:
-        ConfigError: before any work, if the batch does not divide among the devices; after it, if
-            the prompts did not suffice.
+        ConfigError: before any work, if the batch does not divide among the devices, or if these
+            do not find each other; after it, if the prompts did not suffice.
     """
     study.batch_share(cell, device_count())
     directory = study.directory(cell)
@@ -36,6 +36,7 @@ def train(study: Study, cell: Cell) -> None:
     evaluated = study.scale.tasks[cell.task].training.evaluate_every
     progress = Progress(checkpoints, evaluated, is_new=has_ended)
     trainer = build_trainer(study, cell, checkpoints)
+    _require_company(trainer.args.world_size)
     if trainer.is_world_process_zero():
         if has_ended:
             shutil.rmtree(checkpoints)
@@ -59,6 +60,15 @@ def train(study: Study, cell: Cell) -> None:
 def device_count() -> int:
     """How many processes train together, each on a device of its own."""
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _require_company(found: int) -> None:
+    """Refuse to train where each of several processes would train alone, on its part of a batch."""
+    if found != device_count():
+        raise ConfigError(
+            f"{device_count()} processes were started to train together, but see no GPU to share "
+            "the work by; give the job its GPUs, or set ACCELERATE_USE_CPU=true to train on CPUs"
+        )
 
 
 def _checkpoints(study: Study, cell: Cell) -> Path:
@@ -202,8 +212,8 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
     trainer = HumanlineGRPOTrainer(
         model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
     )
-    if args.use_vllm:
-        set_seed(cell.seed)  # a colocated vLLM, as it starts, has put its own in place of this
+    if args.use_vllm:  # a colocated one, as it starts, puts its own seed in place of the run's
+        set_seed(1_000_000 * cell.seed + args.process_index // study.shards(cell))
     return trainer
 
 

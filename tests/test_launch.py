@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -74,9 +76,13 @@ def copied(prepared: Path, folder: Path) -> Study:
     return load(shutil.copytree(prepared, folder))
 
 
-def train(study: Study, run: str, devices: int) -> subprocess.CompletedProcess:
-    command = ["-m", "humanline", "train", TASK, run, "--scale", "smoke", "--devices", devices]
-    return python(*command, "--results", study.root, "--config", configuration(study))
+def train(study: Study, run: str, devices: int, **environment) -> subprocess.CompletedProcess:
+    return python(*command(study, run, devices), **environment)
+
+
+def command(study: Study, run: str, devices: int) -> list:
+    words = ["-m", "humanline", "train", TASK, run, "--scale", "smoke", "--devices", devices]
+    return [*words, "--results", study.root, "--config", configuration(study)]
 
 
 def configuration(study: Study) -> Path:
@@ -97,10 +103,9 @@ def fsdp() -> dict[str, str]:
 
 
 def python(*arguments, **environment) -> subprocess.CompletedProcess:
-    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        env=os.environ | variables,
+        env=on_cpus() | environment,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -108,11 +113,19 @@ def python(*arguments, **environment) -> subprocess.CompletedProcess:
     )
 
 
+def on_cpus() -> dict[str, str]:
+    """An environment in which processes train together on CPUs, with a thread each."""
+    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return os.environ | variables | {"ACCELERATE_USE_CPU": "true"}
+
+
 def weights(study: Study, run: str) -> dict[str, torch.Tensor]:
     return load_file(study.directory(study.find(TASK, run)) / "model" / "model.safetensors")
 
 
 def assert_same(expected: dict, given: dict) -> None:
+    tied = given.pop("lm_head.weight", None)  # a sharded model is saved with both names
+    assert tied is None or torch.equal(tied, given["model.embed_tokens.weight"])
     assert given.keys() == expected.keys()
     for name, weight in expected.items():
         torch.testing.assert_close(given[name], weight, atol=1e-5, rtol=0)
@@ -135,6 +148,33 @@ def test_a_batch_that_does_not_divide_is_told_before_any_work(prepared, tmp_path
 def test_accumulation_shrinks_as_devices_grow(devices, share):
     study = load_study(CONFIG / "paper.yaml", CONFIG / "experiments.yaml", Path("results"))
     assert study.batch_share(study.find(TASK, STORED[0]), devices) == share
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to share the work by")
+def test_processes_that_would_train_alone_are_refused(prepared, tmp_path):
+    study = copied(prepared, tmp_path / "alone")
+    run = train(study, STORED[0], devices=2, ACCELERATE_USE_CPU="false")
+    assert run.returncode == 1
+    assert "humanline: error: 2 processes were started to train together, but see no" in run.stderr
+    assert not list(study.directory(study.find(TASK, STORED[0])).glob("checkpoints/*/*"))
+
+
+@pytest.mark.slow
+def test_all_processes_end_with_the_command(prepared, tmp_path):
+    study = copied(prepared, tmp_path / "ended")
+    words = [sys.executable, *map(str, command(study, SAMPLED[0], devices=2))]
+    with subprocess.Popen(words, env=on_cpus(), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        directory = study.directory(study.find(TASK, SAMPLED[0]))
+        while not list(directory.glob("checkpoints/*/manifest.json")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+    assert process.returncode
+    assert len(children) >= 3  # the launcher and those that train
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive
 
 
 @pytest.mark.slow
@@ -164,6 +204,7 @@ def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(prepared, tmp_pa
     evaluated, last = sorted(directory.glob("checkpoints/*/checkpoint-*"))
     assert (evaluated.name, last.name) == ("checkpoint-4", "checkpoint-6")
     kept = load_file(evaluated / "model.safetensors")
+    kept.pop("lm_head.weight", None)
     assert {name: w.shape for name, w in kept.items()} == {n: w.shape for n, w in expected.items()}
     part = "pytorch_model_fsdp_0"
     assert (last / part).exists() and not (evaluated / part).exists()

@@ -127,6 +127,15 @@ def test_code_of_a_repository_is_not_run_unasked(write):
     assert "trust_remote_code: true, but" in message and "REMOTE_CODE" in message
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("trust_remote_code", True), ("revision", "main"), ("use_safetensors", False)],
+)
+def test_what_is_loaded_is_decided_in_one_place(key, value, write):
+    message = fault(write(model_init_kwargs={key: value}))
+    assert f"model_init_kwargs: has {key}; " in message
+
+
 def test_the_command_line_takes_precedence(write, tmp_path):
     path = write(max_steps=3, log_eps_p=-1.0)
     overrides = ["--max_steps", "1", "--log_eps_p", "null", "--output_dir", str(tmp_path / "b")]

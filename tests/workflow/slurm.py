@@ -15,6 +15,7 @@ from pathlib import Path
 
 PACKAGES = ("slurm-wlm", "munge")  # Debian's
 DAEMONS = ("munged", "slurmctld", "slurmd")
+DEFAULT = Path("/etc/slurm/slurm.conf")  # where jobs look, to whom SLURM_CONF is not handed on
 CORES, GPUS = 32, 4
 
 SLURM_CONF = """\
@@ -82,10 +83,15 @@ def cluster(folder: Path, memory: int):
 
     Args:
         memory: megabytes that jobs may have together.
+
+    Raises:
+        FileExistsError: if this machine is part of a cluster already.
     """
     environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
     _configure(folder, memory)
     with ExitStack() as stack:
+        DEFAULT.symlink_to(folder / "slurm.conf")
+        stack.callback(DEFAULT.unlink)
         for command in _commands(folder):
             stack.enter_context(_daemon(command, environment))
         _wait_for_node(environment)

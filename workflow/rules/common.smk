@@ -72,16 +72,20 @@ def command(arguments, log="--log {log}"):
 def resources_of(stage, cell=None):
     """What a stage's jobs ask for; at a retry that much more memory and time.
 
-    Of a `cell`, found by the wildcards, as many GPUs as its model takes.
+    Of a `cell`, found by the wildcards, as many GPUs as its model takes, and each as much memory.
     """
     asked = STUDY.resources(stage)
-    if cell and asked["gpu"]:
-        asked["gpu"] = lambda wildcards: STUDY.gpus(stage, cell(wildcards))
 
-    def growing(name):
-        return lambda wildcards, attempt: asked[name] * attempt
+    def gpu(wildcards):
+        return STUDY.gpus(stage, cell(wildcards)) if cell else asked["gpu"]
 
-    return asked | {name: growing(name) for name in ("mem_mb", "runtime")}
+    def mem_mb(wildcards, attempt):
+        return STUDY.memory(stage, gpu(wildcards)) * attempt
+
+    def runtime(wildcards, attempt):
+        return asked["runtime"] * attempt
+
+    return {"gpu": gpu, "mem_mb": mem_mb, "runtime": runtime}
 
 
 def refuse_unpinned(jobs):

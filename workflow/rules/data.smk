@@ -79,7 +79,7 @@ rule likelihood:
         f"{RESULTS}/benchmarks/likelihood/{{task}}-{{source}}-under-{{base}}.tsv"
     priority: 20
     resources:
-        **resources_of("offline", base_of),
+        **resources_of("generate", base_of),
     message:
         "scoring {wildcards.source}'s data under {wildcards.base} ({wildcards.task})"
     shell:

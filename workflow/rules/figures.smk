@@ -22,7 +22,7 @@ rule surprisal:
     benchmark:
         f"{RESULTS}/benchmarks/surprisal/s{{seed}}.tsv"
     resources:
-        **resources_of("generate"),
+        **resources_of("generate", lambda wildcards: perceived(wildcards)["policy"]),
     params:
         sampling=STUDY.surprisal_hash(),
     message:

@@ -1,10 +1,5 @@
 # Training: one job per cell and seed.
 
-TRAIN = "train {wildcards.task} {wildcards.run}"
-if STUDY.resources("train")["gpu"]:
-    # As many processes as the job has GPUs, also where `--set-resources` says how many.
-    TRAIN = f"{TRAIN} --devices {{resources.gpu}}"
-
 
 rule train:
     input:
@@ -30,4 +25,5 @@ rule train:
     message:
         "training {wildcards.run} ({wildcards.task})"
     shell:
-        command(TRAIN)
+        # As many processes as the job has GPUs, also where `--set-resources` says how many.
+        command("train {wildcards.task} {wildcards.run} --devices {resources.gpu}")
