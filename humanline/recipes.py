@@ -240,7 +240,8 @@ def _without_feedback(recipe: Recipe, dataset, split: str):
     if not feedback.is_feedback(next(iter(dataset))):
         return dataset
     view = feedback.groups if recipe.objective == "grpo" else feedback.preferences
-    return Dataset.from_list(view(feedback.of_split(dataset, split)))
+    place = f"dataset {recipe.script.dataset_name}: split {split}"
+    return Dataset.from_list(view(feedback.of_split(dataset, split), place))
 
 
 def _check_columns(recipe: Recipe, dataset) -> None:

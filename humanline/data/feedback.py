@@ -5,8 +5,8 @@ desirable), `reward`, `type`; one of *pairwise feedback* has `output_A`, `output
 `reward_B` and a label that is 1 where A is better. A `split` is optional.
 """
 
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +37,7 @@ class Binary(Record):
     prompt: Turns
     output: Turns
     reward: float
+    label: Literal[0, 1] | bool
 
     @property
     def scored(self) -> list[tuple[Turns, float]]:
@@ -53,6 +54,7 @@ class Pairwise(Record):
     output_b: Turns = Field(alias="output_B")
     reward_a: float = Field(alias="reward_A")
     reward_b: float = Field(alias="reward_B")
+    label: Literal[0, 1] | bool
 
     @property
     def scored(self) -> list[tuple[Turns, float]]:
@@ -70,12 +72,18 @@ def of_split(rows: Iterable[dict], split: str) -> list[dict]:
     return [row for row in rows if (row.get("split") or split) == split]
 
 
-def preferences(rows: Iterable[dict]) -> list[dict]:
-    """TRL's rows: pairs of chosen and rejected, or completions with a label that is a bool."""
-    return [_pair(row) if row["type"] == PAIRWISE else _labelled(row) for row in rows]
+def preferences(rows: Iterable[dict], place: str) -> list[dict]:
+    """TRL's rows: pairs of chosen and rejected, or completions with a label that is a bool.
+
+    Args and errors are those of `groups`.
+    """
+    return [
+        _pair(row) if row["type"] == PAIRWISE else _labelled(row)
+        for row, _ in _validated(rows, place)
+    ]
 
 
-def groups(rows: Iterable[dict], place: str = "feedback") -> list[dict]:
+def groups(rows: Iterable[dict], place: str) -> list[dict]:
     """All outputs of each prompt, once, with their rewards.
 
     Args:
@@ -89,9 +97,7 @@ def groups(rows: Iterable[dict], place: str = "feedback") -> list[dict]:
         ConfigError: naming the first field that is missing, or not what it should be.
     """
     scored: dict[str | int, tuple[list[dict], dict[str, float]]] = {}
-    for number, row in enumerate(rows):
-        model = Pairwise if row["type"] == PAIRWISE else Binary
-        found = validate(model, row, f"{place}: row {number}")
+    for row, found in _validated(rows, place):
         _, scores = scored.setdefault(found.prompt_id, (row["prompt"], {}))
         for output, reward in found.scored:
             scores.setdefault(output[-1].content, reward)
@@ -99,6 +105,12 @@ def groups(rows: Iterable[dict], place: str = "feedback") -> list[dict]:
         {"prompt": prompt, "completions": list(scores), "scores": list(scores.values())}
         for prompt, scores in scored.values()
     ]
+
+
+def _validated(rows: Iterable[dict], place: str) -> Iterator[tuple[dict, Binary | Pairwise]]:
+    for number, row in enumerate(rows):
+        model = Pairwise if row["type"] == PAIRWISE else Binary
+        yield row, validate(model, row, f"{place}: row {number}")
 
 
 def _pair(row: dict) -> dict:

@@ -28,7 +28,7 @@ def test_what_a_feedback_row_is():
 
 
 def test_a_pairs_label_says_which_is_better():
-    rows = feedback.preferences([pairwise("x", "y", 1), pairwise("x", "y", 0)])
+    rows = feedback.preferences([pairwise("x", "y", 1), pairwise("x", "y", 0)], "feedback")
     assert [(row["chosen"], row["rejected"]) for row in rows] == [
         (turn("x"), turn("y")),
         (turn("y"), turn("x")),
@@ -37,7 +37,7 @@ def test_a_pairs_label_says_which_is_better():
 
 
 def test_labels_are_bools():
-    rows = feedback.preferences([binary("x", 1, -3.0), binary("y", 0, 9.0)])
+    rows = feedback.preferences([binary("x", 1, -3.0), binary("y", 0, 9.0)], "feedback")
     assert rows == [
         {"prompt": PROMPT, "completion": turn("x"), "label": True},
         {"prompt": PROMPT, "completion": turn("y"), "label": False},
@@ -46,12 +46,12 @@ def test_labels_are_bools():
 
 def test_groups_have_each_output_once():
     rows = [pairwise("x", "y", 1), pairwise("z", "y", 0), pairwise("u", "v", 1, prompt_id="1")]
-    assert feedback.groups(rows) == [
+    assert feedback.groups(rows, "feedback") == [
         {"prompt": PROMPT, "completions": ["x", "y", "z"], "scores": [2.0, 1.0, 0.0]},
         {"prompt": PROMPT, "completions": ["u", "v"], "scores": [2.0, 1.0]},
     ]
     rows = [binary("x", 1, 0.5), binary("u", 0, 0.25, prompt_id="1"), binary("y", 0, -1.0)]
-    assert [group["scores"] for group in feedback.groups(rows)] == [[0.5, -1.0], [0.25]]
+    assert [group["scores"] for group in feedback.groups(rows, "feedback")] == [[0.5, -1.0], [0.25]]
 
 
 def test_rows_without_a_split_are_in_every_split():
