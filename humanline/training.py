@@ -6,6 +6,7 @@ On several devices every process calls `train`; together they make one run (see 
 import os
 import resource
 import shutil
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -199,9 +200,10 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
         prompts = [_prompt_row(row) for row in rows]
         dataset = Dataset.from_list(prompts)
         reward = _reward_function(load_reward(task.reward))
-    trainer = HumanlineGRPOTrainer(
-        model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
-    )
+    with _engine_start(study, args):
+        trainer = HumanlineGRPOTrainer(
+            model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
+        )
     if args.use_vllm:
         set_seed(cell.seed)  # a colocated vLLM, as it starts, has put its own in place of this
     return trainer
@@ -215,6 +217,15 @@ def _engine_options(study: Study, cell: Cell) -> dict:
     from humanline.vllm_engine import trl_options
 
     return {"use_vllm": True} | trl_options(generation, study.shards(cell))
+
+
+def _engine_start(study: Study, args):
+    """What GRPO's trainer is built in, which starts vLLM if it is to."""
+    if not args.use_vllm:
+        return nullcontext()
+    from humanline.vllm_engine import colocation
+
+    return colocation(study.scale.generation)
 
 
 def _prompt_row(row: dict) -> dict:

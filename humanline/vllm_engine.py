@@ -1,11 +1,17 @@
 """vLLM: as an engine of its own, and as TRL's, which follows a policy through its training."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 from humanline.config import ConfigError, Generation, Sampling
 
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # or it would look for a network
+# On a CPU the engines of jobs side by side would else all keep to the same cores.
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 
 class VLLMEngine:
@@ -70,15 +76,16 @@ class PolicyEngine:
         options = trl_options(config, gpus)
         options = {name.removeprefix("vllm_"): value for name, value in options.items()}
         self._rank_in_shards = trainer.accelerator.process_index % gpus
-        self._vllm = VLLMGeneration(
-            model=trainer.model,
-            accelerator=trainer.accelerator,
-            processing_class=trainer.processing_class,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_completion_length=sampling.max_new_tokens,
-            **options,
-        )
+        with colocation(config):
+            self._vllm = VLLMGeneration(
+                model=trainer.model,
+                accelerator=trainer.accelerator,
+                processing_class=trainer.processing_class,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_completion_length=sampling.max_new_tokens,
+                **options,
+            )
 
     def complete(self, prompt_ids, *, n, sampling, seed) -> list[dict]:
         """See `Engine`. The seed is that of torch's generator, which a colocated vLLM uses.
@@ -104,6 +111,35 @@ def trl_options(config: Generation, gpus: int) -> dict:
         "vllm_gpu_memory_utilization": config.online_memory_utilization,
         "vllm_max_model_length": config.max_model_length,
     }
+
+
+@contextmanager
+def colocation(config: Generation) -> Iterator[None]:
+    """Where TRL starts a colocated vLLM: it then does what TRL has no option for.
+
+    It computes in `config.dtype`, where vLLM would take bfloat16 for a float32 model. On a CPU it
+    leaves the weights as they are: packed, as they are there, `load_weights` does not reach them,
+    with which TRL hands over the policy's. Nor is anything compiled, with or without the packing.
+    """
+    _import_vllm()
+    from trl.generation import vllm_generation
+    from vllm.model_executor.layers import utils
+    from vllm.platforms import current_platform
+
+    on_cpu = current_platform.is_cpu()
+    engine = partial(vllm_generation.LLM, dtype=config.dtype, enforce_eager=on_cpu)
+    with ExitStack() as changes:
+        changes.enter_context(patch.object(vllm_generation, "LLM", engine))
+        if on_cpu:
+            changes.enter_context(patch.object(utils, "dispatch_cpu_unquantized_gemm", _unpacked))
+        yield
+
+
+def _unpacked(layer, remove_weight: bool) -> None:
+    """In place of vLLM's choice of how a CPU multiplies: as torch does, by the weight itself."""
+    from torch.nn.functional import linear
+
+    layer.cpu_linear = linear
 
 
 def _log_probabilities(sequence) -> list[float]:

@@ -31,11 +31,15 @@ WARM = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=18)
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    """The miniature base model of the smoke scale."""
+    """The miniature base model, trained until it says more than one thing.
+
+    Its heads are of a size that vLLM's attention takes on a CPU.
+    """
     from humanline import base_model
 
     folder = tmp_path_factory.mktemp("base") / "model"
-    config = load_scale(CONFIG / "smoke.yaml").tasks["math_reasoning"].base_model
+    config = load_scale(CONFIG / "laptop.yaml").tasks["math_reasoning"].base_model
+    config = config.model_copy(update={"heads": 2, "examples": 8192})
     base_model.make("math_reasoning", config, 1, folder, set())
     return folder
 
