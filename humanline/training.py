@@ -287,7 +287,7 @@ def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
             return TransformersEngine(trainer.model, trainer.processing_class)
         from humanline.vllm_engine import PolicyEngine
 
-        return PolicyEngine(trainer, training.sampling, study.scale.generation, study.shards(cell))
+        return PolicyEngine(trainer, study.scale.generation, study.shards(cell))
 
     def sample_round(trainer, prompts, draw):
         seed = 1_000_000 * cell.seed + draw

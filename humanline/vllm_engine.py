@@ -1,6 +1,7 @@
 """vLLM: as an engine of its own, and as TRL's, which follows a policy through its training."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -28,6 +29,7 @@ class VLLMEngine:
             tensor_parallel_size=gpus,
             gpu_memory_utilization=config.gpu_memory_utilization,
             max_model_len=config.max_model_length,
+            enforce_eager=_on_cpu(),
         )
 
     def complete(
@@ -65,10 +67,10 @@ class VLLMEngine:
 class PolicyEngine:
     """TRL's vLLM, beside the training or served, with the weights that the policy has by now.
 
-    See `generation.Engine`; the sampling is that of the start.
+    See `generation.Engine`.
     """
 
-    def __init__(self, trainer, sampling: Sampling, config: Generation, gpus: int):
+    def __init__(self, trainer, config: Generation, gpus: int):
         _import_vllm()
         from trl.generation.vllm_generation import VLLMGeneration
 
@@ -81,9 +83,6 @@ class PolicyEngine:
                 model=trainer.model,
                 accelerator=trainer.accelerator,
                 processing_class=trainer.processing_class,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_completion_length=sampling.max_new_tokens,
                 **options,
             )
 
@@ -94,12 +93,17 @@ class PolicyEngine:
         """
         import torch
 
+        self._sample_as(sampling)
         self._vllm.sync_weights()
         torch.manual_seed(seed - self._rank_in_shards)
         repeated = [ids for ids in prompt_ids for _ in range(n)]
         _, completions, *_ = self._vllm.generate(repeated, None, n)
         starts = range(0, len(completions), n)
         return [{"completion_ids": completions[start : start + n]} for start in starts]
+
+    def _sample_as(self, sampling: Sampling) -> None:
+        self._vllm.temperature, self._vllm.top_p = sampling.temperature, sampling.top_p
+        self._vllm.max_completion_length = sampling.max_new_tokens
 
 
 def trl_options(config: Generation, gpus: int) -> dict:
@@ -119,20 +123,33 @@ def colocation(config: Generation) -> Iterator[None]:
 
     It computes in `config.dtype`, where vLLM would take bfloat16 for a float32 model. On a CPU it
     leaves the weights as they are: packed, as they are there, `load_weights` does not reach them,
-    with which TRL hands over the policy's. Nor is anything compiled, with or without the packing.
+    with which TRL hands over the policy's.
     """
     _import_vllm()
+    if "MASTER_PORT" not in os.environ:
+        os.environ["MASTER_PORT"] = str(_free_port())
     from trl.generation import vllm_generation
     from vllm.model_executor.layers import utils
-    from vllm.platforms import current_platform
 
-    on_cpu = current_platform.is_cpu()
-    engine = partial(vllm_generation.LLM, dtype=config.dtype, enforce_eager=on_cpu)
+    engine = partial(vllm_generation.LLM, dtype=config.dtype, enforce_eager=_on_cpu())
     with ExitStack() as changes:
         changes.enter_context(patch.object(vllm_generation, "LLM", engine))
-        if on_cpu:
+        if _on_cpu():
             changes.enter_context(patch.object(utils, "dispatch_cpu_unquantized_gemm", _unpacked))
         yield
+
+
+def _on_cpu() -> bool:
+    """Whether vLLM was built for CPUs, where to compile takes longer than the samples of a test."""
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()
+
+
+def _free_port() -> int:
+    """A port of this machine. TRL tries the same one first in all jobs that start side by side."""
+    with socket.create_server(("localhost", 0)) as server:
+        return server.getsockname()[1]
 
 
 def _unpacked(layer, remove_weight: bool) -> None:

@@ -22,7 +22,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
-VLLM = Generation(engine="vllm", gpu_memory_utilization=0.05)
+VLLM = Generation(engine="vllm", gpu_memory_utilization=0.1)
 PROMPTS = [f"{a}+{b}-{a}" for a in range(2, 9) for b in range(11, 15)]
 CONVERSATIONS = [user_turn(prompt) for prompt in PROMPTS]
 GREEDY = Sampling(temperature=0, max_new_tokens=18)
@@ -115,6 +115,19 @@ def test_samples_have_the_models_probabilities(vllm, transformers):
 
 
 # Each in a process of its own: TRL's engine takes the process over that it is colocated in.
+
+
+def test_a_colocated_engine_follows_the_policy_token_for_token(base):
+    command = [sys.executable, Path(__file__).with_name("follow_policy.py"), base]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-4000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    for expected, sampled in (found["before"], found["after"]):
+        assert sampled == expected
+    assert found["after"] != found["before"]
+    first, again, other = found["seeded"]
+    assert first == again != other
+    assert all(len(set(map(tuple, group["completion_ids"]))) > 1 for group in first)
 
 
 def humanline(*arguments, config: Path, results: Path) -> None:
