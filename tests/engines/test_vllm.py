@@ -117,17 +117,26 @@ def test_samples_have_the_models_probabilities(vllm, transformers):
 # Each in a process of its own: TRL's engine takes the process over that it is colocated in.
 
 
-def test_a_colocated_engine_follows_the_policy_token_for_token(base):
-    command = [sys.executable, Path(__file__).with_name("follow_policy.py"), base]
-    run = subprocess.run(command, capture_output=True, text=True)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_colocated_engine_follows_the_policy_token_for_token(processes, base, tmp_path):
+    import torch
+
+    if torch.cuda.is_available() and processes > 1:
+        pytest.skip("on GPUs each process would need one of its own")
+    script = Path(__file__).with_name("follow_policy.py")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launch, f"--nproc-per-node={processes}", script, base, tmp_path]
+    run = subprocess.run([*map(str, command)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-4000:]
-    found = json.loads(run.stdout.splitlines()[-1])
-    for expected, sampled in (found["before"], found["after"]):
-        assert sampled == expected
-    assert found["after"] != found["before"]
-    first, again, other = found["seeded"]
-    assert first == again != other
-    assert all(len(set(map(tuple, group["completion_ids"]))) > 1 for group in first)
+    files = sorted(tmp_path.glob("*.json"))
+    assert len(files) == processes
+    for found in (json.loads(file.read_text()) for file in files):
+        for expected, sampled in (found["before"], found["after"]):
+            assert sampled == expected
+        assert found["after"] != found["before"]
+        first, again, other = found["seeded"]
+        assert first == again != other
+        assert any(len(set(map(tuple, group["completion_ids"]))) > 1 for group in first)
 
 
 def humanline(*arguments, config: Path, results: Path) -> None:
