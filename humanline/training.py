@@ -205,7 +205,10 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
             model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
         )
     if args.use_vllm:
-        set_seed(cell.seed)  # a colocated vLLM, as it starts, has put its own in place of this
+        # A colocated vLLM, as it starts, has put its seed in place of the run's. Processes that
+        # share a model draw alike, and others their own: a group's completions may be in both.
+        engine = trainer.accelerator.process_index // study.shards(cell)
+        set_seed(1_000_000 * cell.seed + engine)
     return trainer
 
 
