@@ -137,17 +137,18 @@ class TransformersEngine:
         inputs = self.tokenizer.pad(
             {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
         ).to(self.model.device)
-        ends = self._ends()
+        ends, start = self._ends(), inputs["input_ids"].size(1)
         with torch.no_grad():
             output = self.model.generate(
                 **inputs,
                 **self._options(sampling),
+                stopping_criteria=self._stopping(sampling.stop, start),
                 max_new_tokens=sampling.max_new_tokens,
                 num_return_sequences=n,
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=sorted(ends),
             )
-        rows = output[:, inputs["input_ids"].size(1) :].tolist()
+        rows = output[:, start:].tolist()
         rows = [self._until_stop(_until_end(ids, ends), sampling.stop) for ids in rows]
         return list(_chunks(rows, n))
 
@@ -157,9 +158,21 @@ class TransformersEngine:
         if sampling.temperature:
             options |= {"do_sample": True, "temperature": sampling.temperature}
             options |= {"top_p": sampling.top_p, "top_k": 0}
-        if sampling.stop:
-            options |= {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer}
         return options
+
+    def _stopping(self, strings: tuple[str, ...], start: int) -> list:
+        """What ends a sequence of `generate` at one of the strings.
+
+        Only those of a completion count, from `start` on; transformers' own look at prompts, too.
+        """
+        import torch
+
+        def has_stopped(input_ids, scores, **_):
+            texts = self.tokenizer.batch_decode(input_ids[:, start:], skip_special_tokens=True)
+            stopped = [_before(text, strings) != text for text in texts]
+            return torch.tensor(stopped, device=input_ids.device)
+
+        return [has_stopped] if strings else []
 
     def _ends(self) -> set[int]:
         """The tokens that end a completion: a chat model can have more than its tokenizer says."""

@@ -230,6 +230,15 @@ def test_a_stop_string_ends_a_completion(model, tokenizer, prompt):
     assert with_stop.startswith(left + stop) and whole.startswith(with_stop)
 
 
+def test_a_stop_string_does_not_begin_in_the_prompt(model, tokenizer):
+    greedy = Sampling(temperature=0, max_new_tokens=8)
+    (group,) = draw(model, tokenizer, n=1, sampling=greedy)[:1]
+    (ids,) = group["completion_ids"]
+    stop = tokenizer.decode(group["prompt_ids"][-1:]) + tokenizer.decode(ids[:1])
+    sampling = greedy.model_copy(update={"stop": (stop,)})
+    assert draw(model, tokenizer, n=1, sampling=sampling)[0]["completion_ids"] == [ids]
+
+
 def test_what_follows_a_stop_string_is_padding(model, tokenizer):
     """In a batch, a stopped sequence is padded until the others end."""
     sampling = Sampling(temperature=1.0, max_new_tokens=12, stop=("a", "1"))
