@@ -51,6 +51,7 @@ def workflow(cluster, config, tmp_path):  # noqa: F811
     # Without accounting; and nothing here is slow.
     options |= {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 2}
     options |= {"latency-wait": 10, "max-jobs-per-timespan": "100/1s"}
+    options |= {"cores": AT_A_TIME}  # so many of a group's jobs have the node's memory
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     study = {"scale": "smoke", "config_directory": config, "results": tmp_path / "results"}
     return [SNAKEMAKE, *words, "--nolock", "--config", *(f"{k}={v}" for k, v in study.items())]
