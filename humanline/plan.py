@@ -334,7 +334,7 @@ def _stage(study: Study, by_target: dict[str, list[Job]]) -> dict:
     each = [hours(study, job) for job in together]
     return {
         **{target: len(by_target.get(target, [])) for target in TARGETS},
-        "GPUs": " or ".join(map(str, sorted({job.gpus for job in together}))),
+        "GPUs": ", ".join(map(str, sorted({job.gpus for job in together}))),
         "GPU hours": sum(hours * job.gpus for hours, job in zip(each, together, strict=True)),
         "longest, hours": max(each),
         "limit, hours": asked["runtime"] / 60,
