@@ -18,7 +18,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from humanline.config import ConfigError
+from humanline.validation import ConfigError
 from humanline.experiments import SPLITS
 from humanline.study import code_hash, load_study
 

@@ -21,9 +21,10 @@ import openai
 import pandas as pd
 from pydantic import Field, ValidationError
 
-from humanline.config import ConfigError, OpenAIJudge, Strict
+from humanline.config import OpenAIJudge
 from humanline.judging import annotate_as_configured
 from humanline.study import content_hash
+from humanline.validation import ConfigError, Strict
 
 KEY = "OPENAI_API_KEY"  # the environment variable
 

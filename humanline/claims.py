@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from humanline.config import Strict, Task, fault, first_fault
+from humanline.config import Task
 from humanline.experiments import Cell, HumanlineDefaults, Row, base_cell
+from humanline.validation import Strict, fault, first_fault
 
 Scalar = bool | int | float | str
 

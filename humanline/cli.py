@@ -14,9 +14,10 @@ import traceback
 from collections import deque
 from pathlib import Path
 
-from humanline.config import TASKS, ConfigError
+from humanline.config import TASKS
 from humanline.experiments import Cell
 from humanline.study import Study, load_study, schemas
+from humanline.validation import ConfigError
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")

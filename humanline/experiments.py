@@ -10,7 +10,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from humanline.config import Objective, PositiveInt, SeedList, Strict, Task, fault
+from humanline.config import Objective, PositiveInt, SeedList, Task
+from humanline.validation import Strict, fault
 
 Data = Literal["offline", "online"]
 Perception = Literal["clip", "sample"]

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from humanline.config import ConfigError
+from humanline.validation import ConfigError
 
 
 def write_text(path: Path, text: str) -> None:

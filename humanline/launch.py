@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from humanline.config import ConfigError
+from humanline.validation import ConfigError
 from humanline.worker import VARIABLE
 
 CONFIGURATION = Path("recipes/accelerate/fsdp2.yaml")  # weights sharded by FSDP2, one machine

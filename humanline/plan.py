@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import pandas as pd
 from pydantic import BaseModel
 
-from humanline.config import ConfigError, HubReward, HubSource
+from humanline.config import HubReward, HubSource
 from humanline.experiments import Cell
 from humanline.predictors import OWN, PROMPTS
 from humanline.study import Study
+from humanline.validation import ConfigError
 
 TARGETS = ("all", "tune", "explore")
 # Bytes per parameter as models are trained and kept: in float32, by AdamW with its two moments.

@@ -27,8 +27,9 @@ from trl import (
 from trl.scripts.grpo import GRPOScriptArguments
 
 import humanline
-from humanline.config import OBJECTIVES, REMOTE_CODE, ConfigError, load_yaml
+from humanline.config import OBJECTIVES, REMOTE_CODE
 from humanline.data import feedback
+from humanline.validation import ConfigError, load_yaml
 
 _BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}  # of `datasets`
 _PAIRED = {"chosen", "rejected"}

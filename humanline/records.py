@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from humanline.config import ConfigError
 from humanline.experiments import Cell
 from humanline.files import read_json
+from humanline.validation import ConfigError
 
 Run = tuple[Cell, Path]
 

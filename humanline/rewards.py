@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from functools import cache
 
-from humanline.config import ARMORM, ConfigError, HubReward, ProxyReward, VerifiableReward
+from humanline.config import ARMORM, HubReward, ProxyReward, VerifiableReward
+from humanline.validation import ConfigError
 
 Score = Callable[[list[str], list[str], list[str | None]], list[float]]
 

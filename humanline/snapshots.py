@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from humanline.config import ConfigError, HubDataset, HubReward, HubSource
+from humanline.config import HubDataset, HubReward, HubSource
+from humanline.validation import ConfigError
 
 WEIGHTS = "*.safetensors"  # other formats can hold code
 _INDEX = "model.safetensors.index.json"

@@ -14,21 +14,18 @@ from pydantic import ConfigDict, Field, ValidationError
 from humanline.claims import ClaimError, Claims, Comparison, comparisons
 from humanline.config import (
     ERRANDS,
-    ConfigError,
     MiniatureData,
     ObjectiveConfig,
     Resources,
     Scale,
     SeedList,
-    Strict,
     Task,
     TaskConfig,
     hub_sources,
     load_scale,
-    load_yaml,
-    validate,
 )
 from humanline.experiments import Cell, Experiments, HumanlineDefaults, Table
+from humanline.validation import ConfigError, Strict, load_yaml, validate
 
 # What an untuned cell shares with the tuned one whose learning rate it takes.
 _KINSHIP = ("objective", "data", "humanline", "trust_region")

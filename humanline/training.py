@@ -10,13 +10,13 @@ from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
-from humanline.config import ConfigError
 from humanline.data import preferences
 from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_json
 from humanline.progress import Progress
 from humanline.provenance import describe
 from humanline.study import Study, content_hash
+from humanline.validation import ConfigError
 
 
 def train(study: Study, cell: Cell) -> None:

@@ -3,10 +3,10 @@
 import pandas as pd
 import yaml
 
-from humanline.config import ConfigError
 from humanline.experiments import Cell
 from humanline.files import read_json, write_text
 from humanline.study import Study
+from humanline.validation import ConfigError
 
 _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.

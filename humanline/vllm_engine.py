@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
-from humanline.config import ConfigError, Generation, Sampling
+from humanline.config import Generation, Sampling
+from humanline.validation import ConfigError
 
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # or it would look for a network
 # On a CPU the engines of jobs side by side would else all keep to the same cores.

@@ -17,8 +17,8 @@ import torch
 from distributed import run_on_cpus
 
 from humanline import training
-from humanline.config import ConfigError
 from humanline.study import load_study
+from humanline.validation import ConfigError
 
 
 def stop_at(step: int) -> None:

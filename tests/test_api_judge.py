@@ -21,10 +21,11 @@ from endpoint import FAULTS, KEY, USAGE, Endpoint, serving
 
 from humanline.api_judge import ApiJudge, annotate, estimated_tokens, read_answers
 from humanline.cli import main
-from humanline.config import ConfigError, OpenAIJudge
+from humanline.config import OpenAIJudge
 from humanline.files import write_jsonl
 from humanline.judging import CONFIGURATIONS, summarize
 from humanline.study import load_study
+from humanline.validation import ConfigError
 
 PUBLIC = SHARED / "data" / "alpaca_eval"
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"

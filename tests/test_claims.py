@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from humanline.claims import Claims, comparisons
-from humanline.config import ConfigError
 from humanline.experiments import HumanlineDefaults
 from humanline.study import load_study
+from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 DEFAULTS = {

@@ -9,8 +9,9 @@ import yaml
 from pydantic import BaseModel
 
 from humanline import config, experiments
-from humanline.config import ConfigError, Scale, load_scale
+from humanline.config import Scale, load_scale
 from humanline.study import load_study
+from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 HEADLINES = ("instruction_following", "math_reasoning")

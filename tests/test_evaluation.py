@@ -4,11 +4,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from humanline.config import ConfigError
 from humanline.evaluation import checkpoints, generate, grade, judge
 from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_json, write_jsonl
 from humanline.study import Study, load_study
+from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 MATH = Cell(task="math_reasoning", objective="grpo", data="online", sample_every=1, seed=1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humanline.config import OBJECTIVES, TASKS, ConfigError, Generation
+from humanline.config import OBJECTIVES, TASKS, Generation
 from humanline.experiments import (
     OVERRIDES,
     Cell,
@@ -15,6 +15,7 @@ from humanline.experiments import (
     Row,
 )
 from humanline.study import Study, code_hash, content_hash, load_study
+from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 DEFAULTS = HumanlineDefaults(sample_every=8, sync_interval=4, log_eps_p=-1.5, log_eps_r=1.5)

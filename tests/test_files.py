@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from humanline.config import ConfigError
 from humanline.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from humanline.validation import ConfigError
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 rows = st.lists(st.dictionaries(st.text(), scalars | st.lists(scalars)), min_size=1, max_size=5)

@@ -6,11 +6,11 @@ import pytest
 import yaml
 
 from humanline.api_judge import Answer, estimated_tokens
-from humanline.config import ConfigError
 from humanline.files import write_jsonl, write_text
 from humanline.judge_cost import TASK, describe, estimate
 from humanline.judging import CONFIGURATIONS
 from humanline.study import Study, load_study
+from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 TEMPLATE = len((CONFIGURATIONS / "openai" / "prompt.txt").read_text())

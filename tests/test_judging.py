@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humanline.config import ConfigError
 from humanline.judging import (
     annotate,
     read_outputs,
@@ -21,6 +20,7 @@ from humanline.judging import (
     summarize,
     write_annotations,
 )
+from humanline.validation import ConfigError
 
 PUBLIC = Path(__file__).parents[1].parent / "shared" / "data" / "alpaca_eval"
 AWKWARD = ("{output_1}", '{"a": [1]}', 'say "hi"', "two\nlines", "naïve ☃", "", "nan", "1", "\\")

@@ -17,10 +17,10 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 from humanline import base_model, launch, offline
-from humanline.config import ConfigError
 from humanline.data import miniature
 from humanline.files import read_json, write_jsonl
 from humanline.study import Study, load_study
+from humanline.validation import ConfigError
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "workflow" / "config"

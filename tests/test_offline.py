@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from humanline.config import ConfigError
 from humanline.data.wishes import proxy_reward
 from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_jsonl
 from humanline.grading import is_correct
 from humanline.offline import make
 from humanline.study import Study, load_study
+from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 PROMPTS = {

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from humanline import plan
-from humanline.config import ConfigError
 from humanline.study import Study, load_study
+from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 TASK = "instruction_following"

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from humanline import recipes
 from humanline.cli import main
-from humanline.config import ConfigError
 from humanline.data import preferences
+from humanline.validation import ConfigError
 
 SHIPPED = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 VIEWS = {

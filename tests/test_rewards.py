@@ -3,11 +3,12 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from humanline import rewards
-from humanline.config import ConfigError, HubReward, ProxyReward, VerifiableReward
+from humanline.config import HubReward, ProxyReward, VerifiableReward
 from humanline.data.preferences import assistant_turn, user_turn
 from humanline.data.vocabulary import build_tokenizer
 from humanline.data.wishes import proxy_reward
 from humanline.rewards import load_reward
+from humanline.validation import ConfigError
 
 PROMPTS = ["a+ ~ L", "b- * S", "a+ ~ L", "1+2"]
 COMPLETIONS = ["abababababab", "ccc", "a", "\\boxed{3}"]

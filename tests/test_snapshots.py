@@ -7,10 +7,11 @@ import shutil
 import pytest
 
 from humanline import base_model
-from humanline.config import ARMORM, ConfigError, HubReward, HubSource
+from humanline.config import ARMORM, HubReward, HubSource
 from humanline.data.vocabulary import build_tokenizer
 from humanline.rewards import load_reward
 from humanline.snapshots import files_fingerprint, model_files, model_folder, rows_fingerprint
+from humanline.validation import ConfigError
 
 REVISION = "a1" * 20
 

@@ -169,7 +169,7 @@ def test_every_column_has_a_legible_header_or_is_for_machines(study, runs, make)
 
 
 def test_seeds_must_be_the_same(study, runs):
-    from humanline.config import ConfigError
+    from humanline.validation import ConfigError
 
     with pytest.raises(ConfigError, match="make the runs that are missing"):
         sweep_table(study, list(itertools.islice(runs, len(runs) - 1)), **OPTIONS)

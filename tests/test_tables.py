@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from humanline.config import ConfigError
 from humanline.experiments import Cell, Table
 from humanline.length_control import length_controlled_win_rate
 from humanline.table_formats import human_readable
@@ -20,6 +19,7 @@ from humanline.tables import (
     learning_curves,
     math_reasoning_table,
 )
+from humanline.validation import ConfigError
 
 SEEDS = (1, 2, 3)
 BOOTSTRAP = {"replicates": 200, "rng_seed": 0}

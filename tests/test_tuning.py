@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from humanline.config import ConfigError
 from humanline.experiments import Cell
 from humanline.files import write_json, write_text
 from humanline.study import Study, load_study
 from humanline.tuning import choose_learning_rates, final_score
+from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 RATES = [1e-4, 3e-4]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from humanline.config import validate
+from humanline.validation import validate
 
 BINARY, PAIRWISE = "binary_feedback", "pairwise_feedback"
 

@@ -10,10 +10,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from humanline.config import ConfigError, HubData, HubDataset, fault, validate
+from humanline.config import HubData, HubDataset
 from humanline.data import feedback
 from humanline.data.feedback import Record, Turns
 from humanline.snapshots import check, dataset_files, rows_fingerprint
+from humanline.validation import ConfigError, fault, validate
 
 
 def load(source: HubDataset):

@@ -6,9 +6,10 @@ import re
 import pandas as pd
 import pytest
 
-from humanline.config import ConfigError, HubData, HubDataset
+from humanline.config import HubData, HubDataset
 from humanline.data import hub
 from humanline.snapshots import rows_fingerprint
+from humanline.validation import ConfigError
 
 REVISION = "a1" * 20
 COMPLETIONS = ["first", "second ☃", "third\nline", "", "fifth"]

@@ -1,0 +1,114 @@
+"""Reading and validating what users write: one clear line about the first fault.
+
+A `ConfigError` names the file, the field and the remedy.
+"""
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+
+class ConfigError(ValueError):
+    """The user's input is wrong. The message is one line: file, field and remedy."""
+
+
+def fault(field: str, reason: str) -> PydanticCustomError:
+    """What a validator raises: the faulty field, relative to its model, and reason and remedy."""
+    return PydanticCustomError("fault", "{reason}", {"field": field, "reason": reason})
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys, and numbers without end."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's loader, refusing a key that is given twice, where the last would silently count."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                problem = f"the key {key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: Path) -> dict:
+    """Read a YAML mapping, or raise a `ConfigError` that names the file and the line."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); check that the file exists") from None
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not valid YAML ({reason}); mend that line") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: not a mapping of keys to values; see the files beside it")
+    return content
+
+
+def validate(model: type[BaseModel], content: dict, place: Path | str):
+    """Validate what a place has, or raise a `ConfigError` with the first fault on one line."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{place}: {first_fault(error, content)}") from None
+
+
+def first_fault(error: ValidationError, content: dict) -> str:
+    """One line about the first fault of a mapping: the field, the reason and the remedy."""
+    return _first_fault([(_field(detail, content), detail) for detail in error.errors()])
+
+
+def _field(detail: ErrorDetails, content) -> tuple[str, ...]:
+    """The path of a fault as the file has it, without pydantic's names of union branches."""
+    field = []
+    *parents, last = detail["loc"] or ("(file)",)
+    for part in parents:
+        try:
+            content = content[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        field.append(str(part))
+    inside = isinstance(content, dict) and last in content
+    inside |= isinstance(content, list) and isinstance(last, int)
+    if inside or detail["type"] in ("missing", "extra_forbidden") or not detail["loc"]:
+        field.append(str(last))
+    return tuple(field)
+
+
+def _first_fault(faults: list[tuple[tuple[str, ...], ErrorDetails]]) -> str:
+    """One line about the first fault, a wrong key before what it holds.
+
+    Of a union's branches, the one that got furthest tells.
+    """
+    first = faults[0][0]
+    others = len({field for field, _ in faults if field[: len(first)] != first})
+    more = f" (and {others} more)" if others else ""
+    inner = [fault for fault in faults if fault[0][: len(first)] == first]
+    path, detail = max(inner, key=lambda fault: ("[key]" in fault[1]["loc"], len(fault[0])))
+    field = ".".join(path)
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "fault":
+            parents = [] if path == ("(file)",) else [field]
+            field = ".".join(parents + [context["field"]] * bool(context["field"]))
+            return f"{field}: {context['reason']}{more}"
+        case "extra_forbidden":
+            return f"{field}: unknown key; remove it or mend its spelling{more}"
+        case "missing":
+            return f"{field}: missing; add this key{more}"
+        case "union_tag_not_found":
+            return f"{field}.kind: missing; add this key{more}"
+        case "union_tag_invalid":
+            tags = f"use one of {context['expected_tags']}"
+            return f"{field}.kind: {context['tag']!r} is unknown; {tags}{more}"
+        case _:
+            given = " ".join(str(detail.get("input")).split())
+            given = given if len(given) < 60 else given[:57] + "..."
+            return f"{field}: {detail['msg']}, but the file says {given!r}; change it{more}"
