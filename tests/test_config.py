@@ -18,15 +18,7 @@ HEADLINES = ("instruction_following", "math_reasoning")
 SMOKE = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
 EXPERIMENTS = yaml.safe_load((CONFIG / "experiments.yaml").read_text())
 EXPERIMENTS["tables"] = {name: EXPERIMENTS["tables"][name] for name in HEADLINES}
-SCALES = (
-    "smoke",
-    "smoke_vllm",
-    "laptop",
-    "laptop_short",
-    "laptop_long",
-    "workstation",
-    "paper",
-)
+SCALES = sorted(p.stem for p in CONFIG.glob("*.yaml") if "tasks:" in p.read_text())
 INSTRUCTIONS = "tasks.instruction_following"
 MATH = "tasks.math_reasoning"
 

@@ -19,15 +19,7 @@ from humanline.study import Study, load_study
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
-SCALES = (
-    "smoke",
-    "smoke_vllm",
-    "laptop",
-    "laptop_short",
-    "laptop_long",
-    "workstation",
-    "paper",
-)
+SCALES = sorted(p.stem for p in CONFIG.glob("*.yaml") if "tasks:" in p.read_text())
 
 
 def command(*arguments, results: Path, **config) -> list:
