@@ -1,7 +1,5 @@
 """The judge behind an endpoint, against a real HTTP server on loopback that misbehaves."""
 
-import csv
-import gzip
 import json
 import math
 import os
@@ -14,9 +12,9 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import published
 import pytest
 import yaml
-from conftest import SHARED
 from endpoint import FAULTS, KEY, USAGE, Endpoint, serving
 
 from humanline.api_judge import ApiJudge, annotate, estimated_tokens, read_answers
@@ -27,7 +25,6 @@ from humanline.judging import CONFIGURATIONS, summarize
 from humanline.study import load_study
 from humanline.validation import ConfigError
 
-PUBLIC = SHARED / "data" / "alpaca_eval"
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 RUN = "base-s1"
 
@@ -155,17 +152,11 @@ def test_identical_outputs_are_a_tie_that_costs_nothing(endpoint, tmp_path):
 @pytest.mark.parametrize("model", ["alpaca-7b", "claude-2.1_concise"])
 def test_published_annotations_come_out_of_their_raw_completions(model, tmp_path):
     """The server answers AlpacaEval's 805 prompts as GPT-4 Turbo did, in either order of a pair."""
-    path = PUBLIC / f"{model}.annotations.json.gz"
-    if not path.exists():
-        pytest.skip(f"no public annotations at {path}")
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        published = pd.DataFrame(json.load(file))
-    with open(PUBLIC / "leaderboard.csv", newline="") as file:
-        figures = {row[""]: row for row in csv.DictReader(file)}[model]
+    found, figures = published.annotations(model), published.figures(model)
     answers = {}
     template = (CONFIGURATIONS / "openai/prompt.txt").read_text().split("<|im_start|>user\n")[1]
     template = template.removesuffix("\n<|im_end|>")
-    for row in published.itertuples():
+    for row in found.itertuples():
         if row.raw_completion:
             (token,) = row.raw_completion["logprobs"]["content"]
             tokens = {entry["token"]: entry["logprob"] for entry in token["top_logprobs"]}
@@ -174,7 +165,7 @@ def test_published_annotations_come_out_of_their_raw_completions(model, tmp_path
                 head, middle, tail = _split(message)
                 answers[head + pair[0] + middle + pair[1] + tail] = tokens
     sides = [
-        published.rename(columns={f"output_{i}": "output", f"generator_{i}": "generator"})
+        found.rename(columns={f"output_{i}": "output", f"generator_{i}": "generator"})
         for i in (1, 2)
     ]
     rows = [side[["instruction", "output", "generator", "dataset"]] for side in sides]
@@ -182,7 +173,7 @@ def test_published_annotations_come_out_of_their_raw_completions(model, tmp_path
     with serving(Endpoint(answers.__getitem__)) as endpoint:
         judge = build(endpoint, tmp_path, timeout=60)
         annotations = annotate(own, baseline, judge, work_dir=tmp_path)
-    assert list(annotations["preference"]) == pytest.approx(list(published["preference"]), abs=1e-9)
+    assert list(annotations["preference"]) == pytest.approx(list(found["preference"]), abs=1e-9)
     summary = summarize(annotations)
     for name in ("n_wins", "n_wins_base", "n_draws", "n_total", "avg_length"):
         assert summary[name] == int(figures[name])

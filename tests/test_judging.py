@@ -1,5 +1,3 @@
-import csv
-import gzip
 import io
 import json
 import math
@@ -9,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import published
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +21,6 @@ from humanline.judging import (
 )
 from humanline.validation import ConfigError
 
-PUBLIC = Path(__file__).parents[1].parent / "shared" / "data" / "alpaca_eval"
 AWKWARD = ("{output_1}", '{"a": [1]}', 'say "hi"', "two\nlines", "naïve ☃", "", "nan", "1", "\\")
 text = st.text(max_size=20)
 
@@ -192,38 +190,24 @@ def test_judges_must_return_probabilities(tmp_path, probability):
 # The figures
 
 
-@pytest.mark.parametrize(
-    "model", ["alpaca-7b", "claude-2.1_concise", "FuseChat-Llama-3.2-1B-Instruct"]
-)
+@pytest.mark.parametrize("model", published.MODELS)
 def test_published_figures_are_reproduced(model):
     """The leaderboard's length-controlled win rate is of the full GLM, and not compared."""
-    path = PUBLIC / f"{model}.annotations.json.gz"
-    if not path.exists():
-        pytest.skip(f"no public annotations at {path}")
-    with open(PUBLIC / "leaderboard.csv", newline="") as file:
-        published = {row[""]: row for row in csv.DictReader(file)}[model]
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        figures = summarize(pd.DataFrame(json.load(file)))
+    figures, expected = summarize(published.annotations(model)), published.figures(model)
     for name in ("n_wins", "n_wins_base", "n_draws", "n_total", "avg_length"):
-        assert figures[name] == int(published[name])
+        assert figures[name] == int(expected[name])
     for name in ("win_rate", "standard_error", "discrete_win_rate"):
-        assert figures[name] == pytest.approx(float(published[name]), rel=1e-14)
+        assert figures[name] == pytest.approx(float(expected[name]), rel=1e-14)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize(
-    "model", ["alpaca-7b", "claude-2.1_concise", "FuseChat-Llama-3.2-1B-Instruct"]
-)
+@pytest.mark.parametrize("model", published.MODELS)
 def test_length_controlled_win_rates_are_alpaca_evals_own(model, monkeypatch):
     """Whatever the instructions' difficulties are that alpaca_eval downloads: it needs them not."""
-    path = PUBLIC / f"{model}.annotations.json.gz"
-    if not path.exists():
-        pytest.skip(f"no public annotations at {path}")
     import sklearn
     from alpaca_eval.metrics import glm_winrate
 
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        annotations = pd.DataFrame(json.load(file))
+    annotations = published.annotations(model)
     rng = random.Random(0)
     rows = [f"{i},{rng.gauss(0, 1)},x" for i in range(len(annotations))]
     difficulties = "\n".join(["index,instruction_difficulty,model", *rows])

@@ -1,10 +1,8 @@
-import gzip
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import published
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,23 +11,16 @@ from humanline import length_control
 from humanline.judging import summarize
 from humanline.length_control import length_controlled_win_rate
 
-PUBLIC = Path(__file__).parents[1].parent / "shared" / "data" / "alpaca_eval"
-MODELS = ("alpaca-7b", "claude-2.1_concise", "FuseChat-Llama-3.2-1B-Instruct")
-
 # (preference, length of the baseline's output, length of the model's) of each row.
 rows = st.lists(
     st.tuples(st.floats(0, 1), st.integers(0, 300), st.integers(0, 300)), min_size=2, max_size=30
 ).map(lambda drawn: [np.array(column, dtype=float) for column in zip(*drawn, strict=True)])
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=published.MODELS)
 def public(request):
     """Published annotations of a model by AlpacaEval 2's judge."""
-    path = PUBLIC / f"{request.param}.annotations.json.gz"
-    if not path.exists():
-        pytest.skip(f"no public annotations at {path}")
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return pd.DataFrame(json.load(file))
+    return published.annotations(request.param)
 
 
 def columns(annotations):
