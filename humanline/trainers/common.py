@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 from accelerate.utils import is_peft_model, send_to_device
 from torch import Tensor
+from torch.utils.data import IterableDataset
 from transformers import TrainerCallback
 from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed, prepare_fsdp
 
@@ -20,11 +21,12 @@ from humanline.reference import (
     ModelReference,
     PolicyReference,
     load_reference,
-    reference_file,
     require_same_architecture,
     save_reference,
 )
+from humanline.trainers.checkpoints import WholeCheckpoints, read_manifest
 from humanline.trainers.lookahead import Lookahead
+from humanline.trainers.order import Stream, randomness_kept, set_epoch, with_epochs
 from humanline.weights import load_whole
 
 # Keys of a batch that was prepared before its step.
@@ -32,7 +34,7 @@ _SCORES = "reference_scores"
 _METRICS = "metrics_of_preparation"
 
 
-class HumanlineTrainer:
+class HumanlineTrainer(WholeCheckpoints):
     """Mixin before a TRL trainer: its reference follows the policy.
 
     A trainer provides `_scores(model, inputs)`, the token log-probabilities of a batch by name,
@@ -45,6 +47,7 @@ class HumanlineTrainer:
     sampled_tokens = 0
     _lookahead: Lookahead | None = None
     _keeps_cache = False
+    _prepares_steps = False  # all batches of a step at its beginning, for what is counted over them
 
     def _start_humanline(self, given_reference=None) -> None:
         """Call at the end of `__init__`."""
@@ -60,6 +63,7 @@ class HumanlineTrainer:
         self.reference = self._make_reference(given_reference)
         if args.humanline and args.sync_interval:
             self._keeps_cache = isinstance(self.reference, PolicyReference)
+        if self._uses_reference:
             self.add_callback(FollowPolicy(self))
 
     def _refuse_unsupported_models(self) -> None:
@@ -169,13 +173,37 @@ class HumanlineTrainer:
             return step
         return step % interval + (0 if self.args.sync_after_update else 1)
 
-    # The batches of the steps to come, scored by the policy while it is the reference.
+    # The order of rows.
 
-    def forget_what_is_ahead(self) -> None:
-        self._ahead: deque[dict] = deque()  # prepared, and scored, before their step
-        self._next_unscored = (0, 0)  # step, and batch of that step, that `_ahead` lacks
+    def _get_dataloader(self, dataset, *args, sampler_fn=None, is_training=False, **kwargs):
+        workers = self.args.dataloader_num_workers
+        if isinstance(dataset, IterableDataset):
+            dataset = Stream(dataset, is_endless=is_training)
+            self.args.dataloader_num_workers = min(workers, 1)  # more would mix their parts
+        elif is_training and sampler_fn is not None:
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            own, sampler_fn = sampler_fn, lambda rows: with_epochs(own(rows), seed)
+        options = {"sampler_fn": sampler_fn, "is_training": is_training}
+        try:
+            return super()._get_dataloader(dataset, *args, **options, **kwargs)
+        finally:
+            self.args.dataloader_num_workers = workers
+
+    def evaluate(self, *args, **kwargs):
+        """As TRL's, but that random draws of training do not depend on it."""
+        with randomness_kept(self.accelerator.device):
+            return super().evaluate(*args, **kwargs)
+
+    def _init_training_state(self, *args, **kwargs):
+        self.forget_what_is_ahead()
+        return super()._init_training_state(*args, **kwargs)
 
     def _run_epoch(self, *, epoch, train_dataloader, epochs_trained, **kwargs):
+        if self.state.global_step >= self.state.max_steps:
+            # Resumed from its last checkpoint: the Trainer would make one step too many.
+            self.control.should_training_stop = True
+            return
+        set_epoch(train_dataloader, epoch)
         self._epoch = epoch
         if self._keeps_cache and epoch == epochs_trained:
             self._lookahead = Lookahead(train_dataloader, self.args.gradient_accumulation_steps)
@@ -186,9 +214,26 @@ class HumanlineTrainer:
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         if self._keeps_cache:
             self._lookahead.begin(self._epoch, epoch_iterator)
-            self._present = self._lookahead.take(self._epoch)
-            epoch_iterator = iter(self._present)
-        return super().get_batch_samples(epoch_iterator, num_batches, device)
+            epoch_iterator = iter(self._lookahead.take(self._epoch))
+        samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._present = samples
+        return samples, count
+
+    # The batches of the steps to come, scored by the policy while it is the reference.
+
+    def forget_what_is_ahead(self) -> None:
+        """Begin anew with the data."""
+        self._prepared_batches = 0  # of all steps; some of them may be ahead
+        self._ahead: deque[dict] = deque()  # prepared, and scored if cached, before their step
+        self._next_unscored = (0, 0)  # step, and batch of that step, that `_ahead` lacks
+
+    def begin_step(self) -> None:
+        """Prepare what a step needs before its first forward pass."""
+        self.model.train()  # as TRL prepares batches
+        if self._keeps_cache:
+            self.score_ahead()
+        elif self._prepares_steps:
+            self._ahead.extend([self._prepared(batch) for batch in self._present])
 
     def _prepare_inputs(self, inputs):
         if self.model.training and self._ahead:
@@ -198,22 +243,17 @@ class HumanlineTrainer:
                 is_total = name == "num_tokens"  # of which the last counts, not the mean
                 metrics[name] = values if is_total else metrics[name] + values
             return batch
-        batch = self._prepare_batch(inputs)
-        if self.model.training and self._keeps_cache:
-            # It could not be foreseen. Later its loss would hold the weights that are swapped.
-            batch = batch | {_SCORES: self._reference_scores(batch)}
-        return batch
+        return self._prepare_batch(inputs)
 
     def _prepare_batch(self, inputs) -> dict:
         """What TRL makes of what the dataloader gives: a batch on the device."""
-        return super()._prepare_inputs(inputs)
+        batch = super()._prepare_inputs(inputs)
+        self._prepared_batches += self.model.training
+        return batch
 
     def _is_next_known(self) -> bool:
-        """Whether the next batch to prepare can be prepared before the step that trains on it.
-
-        Without a length it is not known which batches a step at the end of an epoch will have.
-        """
-        return self._lookahead.has_length
+        """Whether the next batch to prepare can be prepared before the step that trains on it."""
+        return True
 
     def score_ahead(self) -> None:
         """At the beginning of a step, score all that has the policy for its reference now.
@@ -222,12 +262,11 @@ class HumanlineTrainer:
         policy as it stands now. What it scores is known, or else its weights are kept.
         """
         step, interval = self.state.global_step, self.args.sync_interval
-        self.model.train()  # as TRL prepares batches
         if self.args.sync_after_update and step and step % interval == 0:
             self.reference.sync()
         is_complete = self._score_until(self._last_of_window(step))
         is_due = not self.args.sync_after_update and (step + 1) % interval == 0
-        if is_due and self._lookahead.has_length:  # else this step may have more batches
+        if is_due:
             self.reference.sync()
             is_complete = self._score_until(self._last_of_window(step + 1))
         if not is_complete or self._may_evaluate_soon():
@@ -237,14 +276,13 @@ class HumanlineTrainer:
         """Sync at the moment that the method says, unless it was foreseen."""
         if not self._keeps_cache:
             self.reference.sync(self.args.sync_alpha)
-        elif not self._lookahead.has_length and not self.args.sync_after_update:
-            self.reference.sync()
-            self.reference.keep_snapshot()
 
     def _may_evaluate_soon(self) -> bool:
         """Whether the reference may be asked to score other batches before the next sync."""
         end = self.state.global_step + self.args.sync_interval
         if end >= self.state.max_steps:  # there is none, and after training one may evaluate
+            return True
+        if self.args.eval_on_start:  # as a resumed run will
             return True
         if self.eval_dataset is None:
             return False
@@ -318,31 +356,40 @@ class HumanlineTrainer:
         with self.reference.hidden() if is_adapter else nullcontext():
             super()._save(*args, **kwargs)
 
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
+    def _write_beside(self, folder):
+        super()._write_beside(folder)
         if not self._reference_moves:
             return
-        checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        checkpoint.mkdir(parents=True, exist_ok=True)
         if self._shard is not None or self.args.should_save:
-            save_reference(self.reference.state(), checkpoint, self._shard)
+            save_reference(self.reference.state(), folder, self._shard)
         if self._keeps_cache:
             ahead = {"batches": list(self._ahead), "next_unscored": self._next_unscored}
-            torch.save(ahead, checkpoint / self._ahead_file)
+            torch.save(ahead, folder / self._ahead_file)
+
+    def _position(self):
+        tokens = {"num_tokens": self._total_train_tokens}
+        return {"prepared_batches": self._prepared_batches} | tokens
+
+    def _run_facts(self):
+        facts = super()._run_facts() | {"humanline": self.args.humanline}
+        if self._reference_moves:
+            kinds = {PolicyReference: "cached", AdapterReference: "adapter"}
+            facts["reference"] = kinds.get(type(self.reference), "model")
+            for name in ("sync_interval", "sync_after_update", "sync_alpha"):
+                facts[name] = getattr(self.args, name)
+        return facts
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         """With these the Trainer resumes however the model is distributed."""
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None or not self._reference_moves:
+        if checkpoint is None:
             return
         checkpoint = Path(checkpoint)
-        files = reference_file(checkpoint, self._shard), checkpoint / self._ahead_file
-        if [path.exists() for path in files] != [True, self._keeps_cache]:
-            raise ValueError(
-                f"{checkpoint} is of a run without humanline or with another way to keep its "
-                f"reference than {self.args.reference!r}; resume it with the options it began with"
-            )
-        self.reference.load(load_reference(checkpoint, self._shard))
+        position = read_manifest(checkpoint)["position"]
+        self._prepared_batches = position["prepared_batches"]
+        self._total_train_tokens = position["num_tokens"]
+        if self._reference_moves:
+            self.reference.load(load_reference(checkpoint, self._shard))
         if self._keeps_cache:
             ahead = load_on(self.accelerator.device, checkpoint / self._ahead_file)
             self._ahead, self._next_unscored = deque(ahead["batches"]), ahead["next_unscored"]
@@ -365,17 +412,14 @@ class FollowPolicy(TrainerCallback):
         self._has_trained = False
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if state.global_step == 0:
-            self._trainer.forget_what_is_ahead()
-            if self._has_trained:  # training anew begins as the first did
-                self._trainer.reference.sync()
+        if state.global_step == 0 and self._has_trained and self._moves:
+            self._trainer.reference.sync()  # training anew begins as the first did
 
     def on_train_end(self, args, state, control, **kwargs):
         self._has_trained = True
 
     def on_step_begin(self, args, state, control, **kwargs):
-        if self._trainer._keeps_cache:
-            self._trainer.score_ahead()
+        self._trainer.begin_step()
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         if not args.sync_after_update:
@@ -387,8 +431,12 @@ class FollowPolicy(TrainerCallback):
         if args.sync_after_update:
             self._sync(args, state)
 
+    @property
+    def _moves(self) -> bool:
+        return bool(self._trainer.args.humanline and self._trainer.args.sync_interval)
+
     def _sync(self, args, state) -> None:
-        if (state.global_step + 1) % args.sync_interval == 0:
+        if self._moves and (state.global_step + 1) % args.sync_interval == 0:
             self._trainer.sync_now()
 
 
