@@ -5,7 +5,7 @@ A row that is not so is refused, by file and line, by who writes it and by who r
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -13,11 +13,14 @@ from humanline.data.feedback import Record
 from humanline.files import read_json, read_lines, write_jsonl
 from humanline.validation import ConfigError, fault, validate
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 LogProbability = Annotated[float, Field(le=0)]
 
 
 class Row(Record):
-    """A row of JSON Lines. No two rows of a file have the same values of its `key`."""
+    """A row of JSON Lines. No two rows of a file have the same values of its `key`, if any."""
 
     key: ClassVar[tuple[str, ...]] = ("prompt",)
 
@@ -38,6 +41,14 @@ class Instruction(Prompt):
     """Of instruction following's data."""
 
     reference: str
+
+
+def prompts_of(task: str) -> type[Prompt]:
+    """What a row of a task's data is; raise a `ConfigError` for another task."""
+    kinds = {"instruction_following": Instruction, "math_reasoning": Problem}
+    if task not in kinds:
+        raise ConfigError(f"task: {task!r} is unknown here; use one of {', '.join(kinds)}")
+    return kinds[task]
 
 
 class Group(Prompt):
@@ -153,13 +164,45 @@ def read_likelihoods(path: Path, groups: Sequence[dict]) -> list[dict]:
     return rows
 
 
+def read_surprisals(path: Path) -> "pd.DataFrame":
+    """Read surprisals, columns source, prompt_id and surprisal, or raise a `ConfigError`."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: cannot be read ({reason}); make it again") from None
+    return check_surprisals(path, frame)
+
+
+def check_surprisals(path: Path, frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The frame, if each source has a finite surprisal for each of the policy's prompts."""
+    import numpy as np
+    import pandas as pd
+
+    for name in ("source", "prompt_id", "surprisal"):
+        if name not in frame:
+            raise ConfigError(f"{path}: field {name}: missing; make it again")
+    values = pd.to_numeric(frame["surprisal"], errors="coerce")
+    if len(rows := np.flatnonzero(~np.isfinite(values))):
+        given = frame["surprisal"].iloc[rows[0]]
+        place = f"{path}: row {rows[0]}: field surprisal"
+        raise ConfigError(f"{place}: {given!r} is no finite number; make it again")
+    prompts = {name: sorted(own) for name, own in frame.groupby("source")["prompt_id"]}
+    expected = sorted(set(prompts.get("policy", ())))
+    if not expected or any(own != expected for own in prompts.values()):
+        raise ConfigError(f"{path}: sources differ in their prompts; make it again")
+    return frame
+
+
 def _check(path: Path, model: type[Row], lines: Iterable[tuple[int, dict]]) -> None:
     seen: dict[tuple, int] = {}
     for number, row in lines:
         place = f"{path}: line {number}"
         validate(model, row, place)
         key = tuple(row[name] for name in model.key)
-        if key in seen:
+        if key and key in seen:
             fields = " and ".join(model.key)
             raise ConfigError(f"{place}: {fields}: as in line {seen[key]}; remove one of the two")
         seen[key] = number
