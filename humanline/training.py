@@ -13,6 +13,7 @@ from humanline.data import preferences
 from humanline.data.stage_files import Group, prompts_of, read_likelihoods, read_rows
 from humanline.experiments import Cell
 from humanline.files import write_json
+from humanline.lengths import context_of, require_room
 from humanline.progress import Progress
 from humanline.provenance import describe, peak_memory
 from humanline.study import Study, content_hash
@@ -125,8 +126,27 @@ def build_trainer(study: Study, cell: Cell, output: Path):
     import torch
 
     model, tokenizer = load_folder(study.directory(cell.base) / "model", dtype=torch.float32)
+    _require_room(study, cell, model, tokenizer)
     build = _grpo if cell.objective == "grpo" else _preference
     return build(study, cell, model, tokenizer, output)
+
+
+def _require_room(study: Study, cell: Cell, model, tokenizer) -> None:
+    """Refuse prompts that are too long before the first of them is sampled from or trained on."""
+    from humanline.generation import encode_prompt
+
+    generation = study.scale.generation
+    context = context_of(model.config, tokenizer)
+    new_tokens, path = 0, study.offline_groups(cell.data_base)
+    if cell.data == "online":
+        path = study.data(cell.task, "train")
+        new_tokens = study.scale.tasks[cell.task].training.sampling.max_new_tokens
+        if generation.engine == "vllm":
+            context = generation.max_model_length or context
+    prompts = [preferences.user_turn(row["prompt"]) for row in training_rows(study, cell)]
+    require_room(
+        [encode_prompt(tokenizer, prompt) for prompt in prompts], context, new_tokens, path
+    )
 
 
 def _options(study: Study, cell: Cell, output: Path) -> dict:
