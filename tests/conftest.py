@@ -60,6 +60,8 @@ def hub_cache(tmp_path, monkeypatch):
             link = root / "snapshots" / revision / file.relative_to(folder)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(os.path.relpath(blob, link.parent))
+        (root / "refs").mkdir(exist_ok=True)
+        (root / "refs" / "main").write_text(revision)
         return root / "snapshots" / revision
 
     return put

@@ -3,7 +3,9 @@
 import copy
 from collections import defaultdict, deque
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -23,6 +25,7 @@ from humanline.reference import (
     save_reference,
 )
 from humanline.trainers.lookahead import Lookahead
+from humanline.weights import load_whole
 
 # Keys of a batch that was prepared before its step.
 _SCORES = "reference_scores"
@@ -398,19 +401,21 @@ def load_on(device: torch.device, path: Path):
 def only_the_policy(module, model, loss_is_ours: bool):
     """Keep TRL's `__init__` in `module` from loading a second model, where the loss is ours.
 
-    Our reference is made from the policy itself, which may not be what its path holds.
+    Our reference is made from the policy itself, which may not be what its path holds. What is
+    loaded has all of its weights, or is refused.
     """
-    if not loss_is_ours:
-        yield
-        return
-    load = module.create_model_from_path
+    load = partial(load_whole, module.create_model_from_path)
     policies = iter([load] if isinstance(model, str) else [])
 
     def load_policy(*args, **kwargs):
-        loader = next(policies, None)
+        loader = next(policies, None) if loss_is_ours else load
         return loader and loader(*args, **kwargs)
 
-    with mock.patch.object(module, "create_model_from_path", load_policy):
+    loaders = {"create_model_from_path": load_policy}
+    if classifiers := getattr(module, "AutoModelForSequenceClassification", None):
+        load_reward = partial(load_whole, classifiers.from_pretrained)
+        loaders["AutoModelForSequenceClassification"] = SimpleNamespace(from_pretrained=load_reward)
+    with mock.patch.multiple(module, **loaders):
         yield
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
+
 from humanline.perception import Clipping, Rejection, identity
 
 
@@ -69,6 +71,9 @@ class HumanlineOptions:
     )
 
     def __post_init__(self):
+        if self.bf16 is None:
+            # TRL's default is bfloat16, which transformers then refuses where there is no such GPU.
+            self.bf16 = not self.fp16 and _has_bf16(self.use_cpu)
         super().__post_init__()
         self.make_perceive()  # refuses impossible bounds
         k = self.sync_interval
@@ -106,6 +111,11 @@ class HumanlineOptions:
                     f"{name}={getattr(self, name)!r} has no humanline meaning: {reason}. "
                     f"Set {name}={allowed!r}, or humanline=False"
                 )
+
+
+def _has_bf16(use_cpu: bool) -> bool:
+    """Whether transformers lets a config compute in bfloat16 on this machine."""
+    return use_cpu or is_torch_bf16_gpu_available() or is_torch_xla_available()
 
 
 def require_config(args, config: type, model):
