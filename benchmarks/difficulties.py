@@ -2,21 +2,23 @@
 
 alpaca_eval's GLM gives every model m three weights: the judge prefers its output to instruction i
 with probability logistic(theta_m + phi_m tanh(d / std(d)) + psi_m gamma_i). The weights of many
-models are in alpaca_eval's repository, the difficulties gamma_i are not. From the preferences and
-lengths of models whose weights are known, the likelihood of each gamma_i follows. Here gamma_i is its
-maximum under the prior N(0, tau^2), with tau^2 at its own maximum of the marginal likelihood
-(Laplace's approximation, by EM).
+models are in alpaca_eval's repository, the difficulties gamma_i are not. Preferences and lengths of
+models whose weights are known give the likelihood of each gamma_i. Here gamma_i is its maximum
+under the prior N(0, tau^2), with tau^2 at its own maximum of the marginal likelihood (Laplace's
+approximation, by EM).
 
     python benchmarks/difficulties.py PREFERENCES WEIGHTS INSTRUCTIONS LEADERBOARD --write
 
-PREFERENCES: CSV of model, instruction (0 to 804), baseline_length, model_length and preference (1 to
-2) of AlpacaEval 2's judge. WEIGHTS: alpaca_eval's repository has it as
+PREFERENCES: CSV of model, instruction (0 to 804), baseline_length, model_length and preference (1
+to 2) of AlpacaEval 2's judge. WEIGHTS: alpaca_eval's repository has it as
 `src/alpaca_eval/metrics/weights/weighted_alpaca_eval_gpt4_turbo/length_controlled_v1/
 baseline_gpt4_1106_preview.csv` (its package leaves it out). INSTRUCTIONS: any model's
 annotations.json of all 805 rows in AlpacaEval's order. LEADERBOARD: CSV with win_rate and
-length_controlled_winrate by model. Prints the error of the length-controlled win rate on models that
-the difficulties and the prior of the weights were not estimated from, in FOLDS folds. `--write`
-puts what all models give into the package.
+length_controlled_winrate by model.
+
+Prints the error of the length-controlled win rate on models that the difficulties and the prior of
+the weights were not estimated from, in FOLDS folds. `--write` puts what all models give into the
+package.
 """
 
 import argparse
@@ -35,12 +37,12 @@ from humanline.files import read_json, write_json
 from humanline.length_control import Difficulty, length_controlled_win_rate
 
 FOLDS = 5
-# Of the judge's own baseline, whose weights are 0 by definition, and of a stand-in for documentation.
+# The baseline itself, whose weights are 0 by definition, and what the documentation calls a model.
 NO_MODELS = ["gpt4_1106_preview", "example"]
 
 
 def read_weights(path: Path) -> pd.DataFrame:
-    """theta, phi and psi by model, phi of how much longer the model's output is, not the baseline's."""
+    """theta, phi and psi by model; phi is of how much longer the model's output is."""
     table = pd.read_csv(path, index_col=0)
     table.columns = ["phi", "psi", "theta"]
     table["phi"] *= -1
@@ -48,7 +50,7 @@ def read_weights(path: Path) -> pd.DataFrame:
 
 
 class Annotations:
-    """Preferences in [0, 1] and lengths, models (M) by instructions (I); nan where there is none."""
+    """Preferences in [0, 1] and lengths, models (M) by instructions (I); nan: there is none."""
 
     def __init__(self, path: Path):
         table = pd.read_csv(path)
@@ -146,14 +148,12 @@ def content(annotations: Annotations, weights: pd.DataFrame, rows: list, paths: 
         raise SystemExit("INSTRUCTIONS are not those of PREFERENCES in the same order")
     keys = [instruction_key(row["instruction"]) for row in rows]
     return {
-        "what": "difficulty (gamma) of AlpacaEval's 805 instructions, by hash of the instruction, and"
-        " mean and variance of the GLM's weights over published models",
+        "what": "difficulty (gamma) of AlpacaEval's 805 instructions, by hash of the instruction,"
+        " and mean and variance of the GLM's weights over published models",
         "made": {
             "by": "benchmarks/difficulties.py",
             "on": datetime.now(UTC).date().isoformat(),
-            "sha256": {
-                path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
-            },
+            "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
             "numpy": version("numpy"),
             "alpaca_eval": version("alpaca_eval"),
             "models": [model for model in annotations.models if model in weights.index],

@@ -1,6 +1,6 @@
 """The difficulties of AlpacaEval's instructions that the package ships.
 
-`benchmarks/difficulties.py` estimated them from public models' preferences; the file says from which.
+`benchmarks/difficulties.py` estimated them from public models' preferences, which the file names.
 """
 
 import hashlib

@@ -57,13 +57,15 @@ def generate(study: Study, cell: Cell) -> None:
 def judge(study: Study, cell: Cell) -> None:
     """Judge a run's completions against the references with AlpacaEval.
 
-    Writes, of the last step, `annotations.json`, and `metrics.json` with alpaca_eval's own summary
-    and our fit of the same length-controlled formula without its penalty
-    (`length_controlled_win_rate`, per cent); and of every step `curve.csv` with the latter.
+    Writes, of the last step, `annotations.json`, and `metrics.json` with alpaca_eval's own summary,
+    our length-controlled win rate (`length_controlled_win_rate`, per cent), why that may mislead
+    (`length_control_warning`, or null), and how many pairs have no verdict (`n_left_out`); and of
+    every step `curve.csv` with the length-controlled win rate.
     """
     import pandas as pd
 
     from humanline import judging
+    from humanline.annotations import length_controlled
 
     directory = study.directory(cell)
     samples = read_jsonl(directory / "samples.jsonl", ("step", "prompt", "completion", "reference"))
@@ -75,9 +77,14 @@ def judge(study: Study, cell: Cell) -> None:
             _alpaca_rows(rows, "completion", cell.name),
             _alpaca_rows(rows, "reference", "reference"),
         )
-        curve.append({"step": step, "length_controlled_win_rate": _controlled(annotations)})
+        controlled, warning = length_controlled(annotations)
+        curve.append({"step": step, "length_controlled_win_rate": controlled})
+        if warning:
+            print(f"{cell.name}, step {step}: length-controlled win rate may mislead: {warning}")
     judging.write_annotations(annotations, directory / "annotations.json")
     summary = judging.summarize(annotations) | curve[-1]
+    summary["length_control_warning"] = warning
+    summary["n_left_out"] = int(annotations["preference"].isna().sum())
     write_json(directory / "metrics.json", summary)
     write_text(directory / "curve.csv", pd.DataFrame(curve).to_csv(index=False))
 
@@ -97,17 +104,6 @@ def _annotator(study: Study, cell: Cell) -> Callable:
         _gold_reward(), temperature=config.temperature, length_bias=config.length_bias
     )
     return partial(judging.annotate, judge=judge, work_dir=work_dir)
-
-
-def _controlled(annotations) -> float:
-    """Length-controlled win rate in per cent."""
-    from humanline.length_control import length_controlled_win_rate
-
-    return 100 * length_controlled_win_rate(
-        annotations["preference"].to_numpy() - 1,
-        annotations["output_1"].str.len().to_numpy(),
-        annotations["output_2"].str.len().to_numpy(),
-    )
 
 
 def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:

@@ -28,7 +28,7 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 def read_json(path: Path):
     """Read JSON, or raise a `ConfigError` that names the file and the fault."""
-    return _parse(path, _read(path), 1)
+    return parse_json(path, _read(path), 1)
 
 
 def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
@@ -38,7 +38,7 @@ def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
     for number, line in enumerate(_read(path).split("\n"), 1):
         if not line.strip():
             continue
-        row = _parse(path, line, number)
+        row = parse_json(path, line, number)
         if not isinstance(row, dict):
             raise ConfigError(f"{path}: line {number}: not an object; make it again")
         if missing := [field for field in fields if field not in row]:
@@ -56,9 +56,12 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
 
 
-def _parse(path: Path, text: str, line: int):
+def parse_json(path: Path, text: str, line: int = 1):
+    """Parse the text that a file has from a line on, or raise a `ConfigError` about the fault."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         where = line + error.lineno - 1
         raise ConfigError(f"{path}: line {where}: not JSON ({error.msg}); make it again") from None
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits, a thousand brackets
+        raise ConfigError(f"{path}: line {line}: not JSON ({error}); make it again") from None
