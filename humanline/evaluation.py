@@ -9,8 +9,10 @@ from humanline.config import OpenAIJudge
 from humanline.experiments import Cell
 from humanline.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 from humanline.study import Study
+from humanline.validation import ConfigError
 
 _SEED = 7  # of evaluation's sampling, the same for every run
+_FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
 
 
 def checkpoints(study: Study, cell: Cell) -> dict[int, Path]:
@@ -77,6 +79,7 @@ def judge(study: Study, cell: Cell) -> None:
             _alpaca_rows(rows, "completion", cell.name),
             _alpaca_rows(rows, "reference", "reference"),
         )
+        _require_verdicts(cell, step, annotations)
         controlled, warning = length_controlled(annotations)
         curve.append({"step": step, "length_controlled_win_rate": controlled})
         if warning:
@@ -87,6 +90,17 @@ def judge(study: Study, cell: Cell) -> None:
     summary["n_left_out"] = int(annotations["preference"].isna().sum())
     write_json(directory / "metrics.json", summary)
     write_text(directory / "curve.csv", pd.DataFrame(curve).to_csv(index=False))
+
+
+def _require_verdicts(cell: Cell, step: int, annotations) -> None:
+    left_out = int(annotations["preference"].isna().sum())
+    if left_out:
+        print(f"{cell.name}, step {step}: {left_out} of {len(annotations)} pairs are left out")
+    if len(annotations) - left_out < _FEWEST:
+        raise ConfigError(
+            f"{cell.name}, step {step}: {len(annotations) - left_out} pairs have a verdict of the"
+            f" judge; evaluate on {_FEWEST} prompts or more"
+        )
 
 
 def _annotator(study: Study, cell: Cell) -> Callable:
