@@ -129,15 +129,14 @@ def annotate_as_configured(
 
 def _annotate(pairs: pd.DataFrame, annotator, encode: Callable[[str], str]) -> pd.DataFrame:
     encoded = pairs[_PAIR].map(encode)
-    # alpaca_eval drops pairs that it has no preference for.
     annotated = {
         row["instruction"]: row for row in annotator.annotate_pairs(encoded, chunksize=_CHUNK)
     }
-    nothing = {"annotator": None, "preference": np.nan}
-    rows = [annotated.get(instruction, nothing) for instruction in encoded["instruction"]]
+    rows = [annotated[instruction] for instruction in encoded["instruction"]]
+    preferences = [row["preference"] for row in rows]  # None where the judge has none
     return pairs.assign(
         annotator=[row["annotator"] for row in rows],
-        preference=[float(row["preference"]) for row in rows],
+        preference=np.array(preferences, dtype=float),
     )
 
 
