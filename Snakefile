@@ -21,6 +21,7 @@ from snakemake.utils import min_version
 from humanline.validation import ConfigError
 from humanline.experiments import SPLITS
 from humanline.study import code_hash, load_study
+from humanline.worker import can_serve
 
 min_version("9.0")
 

@@ -50,7 +50,12 @@ envvars:
 
 
 def start_worker():
-    """Start what the commands are forked from. It ends with this process, its standard input."""
+    """Start what the commands are forked from. It ends with this process, its standard input.
+
+    Where a system cannot fork it, each command starts by itself.
+    """
+    if not can_serve():
+        return
     path = Path(tempfile.mkdtemp(prefix="humanline-")) / "socket"
     # Its threads are set by the commands: a pool made before the fork would be lost.
     environment = os.environ | dict.fromkeys(
