@@ -86,8 +86,8 @@ def test_rows_without_a_preference_are_left_out_and_counted(tmp_path, capsys):
     [
         ({"a": 1}, "not a list of annotations"),
         ([], "no rows"),
-        ("", "line 1: not JSON"),
-        ("[" * 100_000, "line 1: not JSON"),
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ([1], "row 0: not an object"),
         (annotations(preference=float("nan")), "row 3: field preference: .* but nan"),
         (annotations(preference=float("inf")), "row 3: field preference: .* but inf"),
