@@ -63,23 +63,23 @@ def _prefetch(study: Study, arguments) -> None:
 
 def _data(study: Study, arguments) -> None:
     from humanline.data import hub, miniature
-    from humanline.files import write_jsonl
+    from humanline.data.stage_files import Prompt, write_rows
 
     config = study.scale.tasks[arguments.task].data
     source = hub if config.kind == "hub" else miniature
     for split, rows in source.splits(arguments.task, config).items():
-        write_jsonl(study.data(arguments.task, split), rows)
+        write_rows(study.data(arguments.task, split), Prompt, rows)
 
 
 def _base_model(study: Study, arguments) -> None:
     from humanline import base_model
-    from humanline.files import read_jsonl
+    from humanline.data.stage_files import prompts_of, read_rows
 
     cell = _cell(study, arguments)
     held_out = {
         row["prompt"]
         for split in ("validation", "evaluation")
-        for row in read_jsonl(study.data(arguments.task, split))
+        for row in read_rows(study.data(arguments.task, split), prompts_of(arguments.task))
     }
     config = study.base_model(cell.task, cell.base_model)
     directory = study.directory(cell) / "model"
