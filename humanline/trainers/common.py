@@ -1,17 +1,18 @@
 """What the three humanline trainers share: a reference that follows the policy."""
 
 import copy
-from collections import defaultdict, deque
+import math
+from collections import deque
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 from unittest import mock
 
 import torch
 from accelerate.utils import is_peft_model, send_to_device
 from torch import Tensor
-from torch.utils.data import IterableDataset
 from transformers import TrainerCallback
 from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed, prepare_fsdp
 
@@ -25,16 +26,14 @@ from humanline.reference import (
     save_reference,
 )
 from humanline.trainers.checkpoints import WholeCheckpoints, read_manifest
-from humanline.trainers.lookahead import Lookahead
-from humanline.trainers.order import Stream, randomness_kept, set_epoch, with_epochs
+from humanline.trainers.order import OwnOrder
+from humanline.trainers.rows import refuse_media
+from humanline.trainers.windows import SCORES, ReadsAhead
+from humanline.validation import ConfigError
 from humanline.weights import load_whole
 
-# Keys of a batch that was prepared before its step.
-_SCORES = "reference_scores"
-_METRICS = "metrics_of_preparation"
 
-
-class HumanlineTrainer(WholeCheckpoints):
+class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     """Mixin before a TRL trainer: its reference follows the policy.
 
     A trainer provides `_scores(model, inputs)`, the token log-probabilities of a batch by name,
@@ -45,9 +44,8 @@ class HumanlineTrainer(WholeCheckpoints):
     # For the run's record: what this process spent on sampling and labelling, and sampled.
     sampling_seconds = 0.0
     sampled_tokens = 0
-    _lookahead: Lookahead | None = None
-    _keeps_cache = False
-    _prepares_steps = False  # all batches of a step at its beginning, for what is counted over them
+    # Rows of the training set that were left out or cut off, where they are known.
+    _rows_told: ClassVar[dict[str, int]] = {}
 
     def _start_humanline(self, given_reference=None) -> None:
         """Call at the end of `__init__`."""
@@ -65,6 +63,46 @@ class HumanlineTrainer(WholeCheckpoints):
             self._keeps_cache = isinstance(self.reference, PolicyReference)
         if self._uses_reference:
             self.add_callback(FollowPolicy(self))
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name: str):
+        """TRL's place to tokenize a dataset; rows are read and rendered by our one way."""
+        if args.humanline:
+            refuse_media(dataset, f"{dataset_name} set")
+        dataset, counts = self._tokenized(dataset, processing_class, args, dataset_name)
+        if dataset_name == "train":
+            self._rows_told = {f"humanline/{name}": count for name, count in counts.items()}
+        return dataset
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        if "loss" in logs:
+            logs |= self._rows_told
+        super().log(logs, *args, **kwargs)
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        """TRL's, and the end of training where it is no number.
+
+        Raises:
+            ConfigError: if the loss is nan or infinite, before any weight has changed.
+        """
+        result = super().compute_loss(model, inputs, *args, **kwargs)
+        loss = result[0] if isinstance(result, tuple) else result
+        if not loss.isfinite().all():
+            raise ConfigError(self._no_number("loss", loss.mean().item()))
+        return result
+
+    def _get_grad_norm(self, model, *args, **kwargs):
+        """The Trainer's, asked before each update, which a gradient of nan would spread by."""
+        norm = super()._get_grad_norm(model, *args, **kwargs)
+        skips_itself = getattr(self.accelerator, "scaler", None) is not None  # float16's
+        if norm is not None and not math.isfinite(norm) and not skips_itself:
+            raise ConfigError(self._no_number("gradient's norm", float(norm)))
+        return norm
+
+    def _no_number(self, name: str, value: float) -> str:
+        return (
+            f"step {self.state.global_step + 1}: the {name} is {value}; nothing is saved: lower "
+            "learning_rate, or look for broken weights and rows"
+        )
 
     def _refuse_unsupported_models(self) -> None:
         if getattr(self, "_is_vision_dataset", False):
@@ -138,8 +176,8 @@ class HumanlineTrainer(WholeCheckpoints):
     @torch.no_grad()
     def _reference_scores(self, inputs: dict) -> dict[str, Tensor]:
         """The reference's log-probabilities of a batch: cached with it, or computed now."""
-        if _SCORES in inputs:
-            return inputs[_SCORES]
+        if SCORES in inputs:
+            return inputs[SCORES]
         with self.reference.scoring() as model:
             was_training = model.training
             model.eval()
@@ -172,160 +210,6 @@ class HumanlineTrainer(WholeCheckpoints):
         if not interval or step < interval:
             return step
         return step % interval + (0 if self.args.sync_after_update else 1)
-
-    # The order of rows.
-
-    def _get_dataloader(self, dataset, *args, sampler_fn=None, is_training=False, **kwargs):
-        workers = self.args.dataloader_num_workers
-        if isinstance(dataset, IterableDataset):
-            dataset = Stream(dataset, is_endless=is_training)
-            self.args.dataloader_num_workers = min(workers, 1)  # more would mix their parts
-        elif is_training and sampler_fn is not None:
-            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            own, sampler_fn = sampler_fn, lambda rows: with_epochs(own(rows), seed)
-        options = {"sampler_fn": sampler_fn, "is_training": is_training}
-        try:
-            return super()._get_dataloader(dataset, *args, **options, **kwargs)
-        finally:
-            self.args.dataloader_num_workers = workers
-
-    def evaluate(self, *args, **kwargs):
-        """As TRL's, but that random draws of training do not depend on it."""
-        with randomness_kept(self.accelerator.device):
-            return super().evaluate(*args, **kwargs)
-
-    def _init_training_state(self, *args, **kwargs):
-        self.forget_what_is_ahead()
-        return super()._init_training_state(*args, **kwargs)
-
-    def _run_epoch(self, *, epoch, train_dataloader, epochs_trained, **kwargs):
-        if self.state.global_step >= self.state.max_steps:
-            # Resumed from its last checkpoint: the Trainer would make one step too many.
-            self.control.should_training_stop = True
-            return
-        set_epoch(train_dataloader, epoch)
-        self._epoch = epoch
-        if self._keeps_cache and epoch == epochs_trained:
-            self._lookahead = Lookahead(train_dataloader, self.args.gradient_accumulation_steps)
-        super()._run_epoch(
-            epoch=epoch, train_dataloader=train_dataloader, epochs_trained=epochs_trained, **kwargs
-        )
-
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        if self._keeps_cache:
-            self._lookahead.begin(self._epoch, epoch_iterator)
-            epoch_iterator = iter(self._lookahead.take(self._epoch))
-        samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._present = samples
-        return samples, count
-
-    # The batches of the steps to come, scored by the policy while it is the reference.
-
-    def forget_what_is_ahead(self) -> None:
-        """Begin anew with the data."""
-        self._prepared_batches = 0  # of all steps; some of them may be ahead
-        self._ahead: deque[dict] = deque()  # prepared, and scored if cached, before their step
-        self._next_unscored = (0, 0)  # step, and batch of that step, that `_ahead` lacks
-
-    def begin_step(self) -> None:
-        """Prepare what a step needs before its first forward pass."""
-        self.model.train()  # as TRL prepares batches
-        if self._keeps_cache:
-            self.score_ahead()
-        elif self._prepares_steps:
-            self._ahead.extend([self._prepared(batch) for batch in self._present])
-
-    def _prepare_inputs(self, inputs):
-        if self.model.training and self._ahead:
-            batch = self._ahead.popleft()
-            metrics = self._metrics["train"]
-            for name, values in batch.pop(_METRICS).items():
-                is_total = name == "num_tokens"  # of which the last counts, not the mean
-                metrics[name] = values if is_total else metrics[name] + values
-            return batch
-        return self._prepare_batch(inputs)
-
-    def _prepare_batch(self, inputs) -> dict:
-        """What TRL makes of what the dataloader gives: a batch on the device."""
-        batch = super()._prepare_inputs(inputs)
-        self._prepared_batches += self.model.training
-        return batch
-
-    def _is_next_known(self) -> bool:
-        """Whether the next batch to prepare can be prepared before the step that trains on it."""
-        return True
-
-    def score_ahead(self) -> None:
-        """At the beginning of a step, score all that has the policy for its reference now.
-
-        Weights change in updates alone, so a sync before this step's update is one with the
-        policy as it stands now. What it scores is known, or else its weights are kept.
-        """
-        step, interval = self.state.global_step, self.args.sync_interval
-        if self.args.sync_after_update and step and step % interval == 0:
-            self.reference.sync()
-        is_complete = self._score_until(self._last_of_window(step))
-        is_due = not self.args.sync_after_update and (step + 1) % interval == 0
-        if is_due:
-            self.reference.sync()
-            is_complete = self._score_until(self._last_of_window(step + 1))
-        if not is_complete or self._may_evaluate_soon():
-            self.reference.keep_snapshot()
-
-    def sync_now(self) -> None:
-        """Sync at the moment that the method says, unless it was foreseen."""
-        if not self._keeps_cache:
-            self.reference.sync(self.args.sync_alpha)
-
-    def _may_evaluate_soon(self) -> bool:
-        """Whether the reference may be asked to score other batches before the next sync."""
-        end = self.state.global_step + self.args.sync_interval
-        if end >= self.state.max_steps:  # there is none, and after training one may evaluate
-            return True
-        if self.args.eval_on_start:  # as a resumed run will
-            return True
-        if self.eval_dataset is None:
-            return False
-        if self.args.eval_strategy != "steps":  # by epochs, or by hand
-            return True
-        soon = range(self.state.global_step + 1, end + 1)
-        return any(step % self.state.eval_steps == 0 for step in soon)
-
-    def _last_of_window(self, step: int) -> int:
-        """The last step that has the same reference as `step`."""
-        interval = self.args.sync_interval
-        return min(step - step % interval + interval, self.state.max_steps) - 1
-
-    def _score_until(self, last: int) -> bool:
-        """Prepare and score the batches up to step `last`; false if some are not known yet."""
-        present = self.state.global_step
-        first, index = self._next_unscored
-        for step in range(first, last + 1):
-            is_ahead = step > present
-            if is_ahead and not self._is_next_known():
-                return False
-            raw = self._lookahead.peek(step - present - 1) if is_ahead else self._present
-            prepared = []
-            for batch in raw[index:]:
-                if is_ahead and not self._is_next_known():
-                    break
-                prepared.append(self._prepared(batch))
-            with self.reference.scoring():  # once, for weights may have to be swapped
-                for batch in prepared:
-                    self._ahead.append(batch | {_SCORES: self._reference_scores(batch)})
-            index += len(prepared)
-            if index < len(raw):
-                self._next_unscored = (step, index)
-                return False
-            self._next_unscored, index = (step + 1, 0), 0
-        return True
-
-    def _prepared(self, batch) -> dict:
-        """A prepared batch, and the metrics of preparing it."""
-        metrics, self._metrics["train"] = self._metrics["train"], defaultdict(list)
-        prepared = dict(self._prepare_batch(batch))
-        held, self._metrics["train"] = self._metrics["train"], metrics
-        return prepared | {_METRICS: dict(held)}
 
     # Checkpoints.
 

@@ -17,6 +17,29 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.trainer.utils import RepeatSampler
 
 
+class OwnOrder:
+    """Mixin before a Trainer: the order of its rows depends on nothing but seed and epoch."""
+
+    def _get_dataloader(self, dataset, *args, sampler_fn=None, is_training=False, **kwargs):
+        workers = self.args.dataloader_num_workers
+        if isinstance(dataset, IterableDataset):
+            dataset = Stream(dataset, is_endless=is_training)
+            self.args.dataloader_num_workers = min(workers, 1)  # more would mix their parts
+        elif is_training and sampler_fn is not None:
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            own, sampler_fn = sampler_fn, lambda rows: with_epochs(own(rows), seed)
+        options = {"sampler_fn": sampler_fn, "is_training": is_training}
+        try:
+            return super()._get_dataloader(dataset, *args, **options, **kwargs)
+        finally:
+            self.args.dataloader_num_workers = workers
+
+    def evaluate(self, *args, **kwargs):
+        """As TRL's, but that random draws of training do not depend on it."""
+        with randomness_kept(self.accelerator.device):
+            return super().evaluate(*args, **kwargs)
+
+
 class EpochSampler(Sampler):
     """A shuffling sampler with an order of its own for each epoch, whenever that epoch is begun.
 
