@@ -21,7 +21,7 @@ from trl.trainer.utils import (
 
 from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
-from humanline.trainers.metrics import log_perception, mean_over_processes, metrics_of
+from humanline.trainers.metrics import log_perception, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
 from humanline.trainers.order import Held, RowsOnce, share_out
 from humanline.trainers.rows import columns_of, each
@@ -282,9 +282,12 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             averages["kl"] = result.kl
         clipped = self._clipped(perceive(policy - reference).detach(), inputs["advantages"])
         averages |= {f"clip_ratio/{name}_mean": where for name, where in clipped.items()}
-        means = torch.stack([masked_mean(x, mask) for x in averages.values()])
-        for name, mean in zip(averages, mean_over_processes(self, means), strict=True):
-            metrics_of(self)[name].append(mean)
+        where = mask.bool()
+        sums = [x.detach()[where].float().sum() for x in averages.values()]
+        sums = torch.stack([*sums, where.sum().float()])
+        *totals, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+        for name, total in zip(averages, totals, strict=True):
+            metrics_of(self)[name].append(total / max(tokens, 1))
         for name, extreme, of in (("low", "min", torch.amin), ("high", "max", torch.amax)):
             shares = (clipped[name] * mask).sum(1) / mask.sum(1).clamp(min=1)
             value = of(self.accelerator.gather(shares), 0).item()
