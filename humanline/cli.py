@@ -14,10 +14,10 @@ import traceback
 from collections import deque
 from pathlib import Path
 
-from humanline.config import TASKS
+from humanline.config import TASKS, how_scored
 from humanline.experiments import Cell
 from humanline.study import Study, load_study, schemas
-from humanline.validation import ConfigError
+from humanline.validation import ConfigError, pick
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
@@ -122,7 +122,7 @@ def _launch_training(study: Study, cell: Cell, arguments) -> None:
 
 def _generate(study: Study, arguments) -> None:
     cell = _cell(study, arguments)
-    from humanline.evaluation import generate
+    from humanline.samples import generate
 
     generate(study, cell)
 
@@ -131,7 +131,7 @@ def _score(study: Study, arguments) -> None:
     cell = _cell(study, arguments)
     from humanline.evaluation import grade, judge
 
-    (grade if cell.task == "math_reasoning" else judge)(study, cell)
+    pick("scoring", how_scored(cell.task), {"judge": judge, "grade": grade})(study, cell)
 
 
 def _judge_cost(study: Study, arguments) -> None:
