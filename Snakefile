@@ -27,6 +27,7 @@ from humanline.experiments import SPLITS
 from humanline.run_locks import VARIABLE, take_over
 from humanline.study import load_study
 from humanline.validation import ConfigError
+from humanline.worker import can_serve
 
 min_version("9.0")
 

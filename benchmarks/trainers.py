@@ -357,14 +357,15 @@ def _now() -> float:
 
 
 def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**20
 
 
 def _peak_mib() -> float:
-    import resource
+    from humanline.provenance import peak_resident
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_resident() / 2**20
 
 
 # The report.

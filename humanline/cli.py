@@ -16,6 +16,7 @@ from pathlib import Path
 
 from humanline.config import TASKS, how_scored
 from humanline.experiments import Cell
+from humanline.run_locks import hold_as_job
 from humanline.study import Study, load_study, schemas
 from humanline.validation import ConfigError, pick
 
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status."""
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    hold_as_job()
     with _logging_to(arguments.log) as log:
         try:
             study = _study(arguments) if "scale" in arguments else None
@@ -219,7 +221,15 @@ def _worker(study: None, arguments) -> None:
     import humanline.training  # noqa: F401
     from humanline.worker import serve
 
-    serve(arguments.socket, main)
+    place = arguments.socket
+    if not place.parent.exists():  # the workflow has ended meanwhile, and took it away
+        return
+    try:
+        serve(place, main)
+    finally:  # the workflow, which made the folder for it, may be killed
+        place.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()
 
 
 def _cell(study: Study, arguments) -> Cell:

@@ -1,8 +1,9 @@
-"""What made a file: code, configuration, versions, machine, seconds."""
+"""What made a file: code, configuration, versions, machine, seconds, memory."""
 
 import os
 import platform
 import subprocess
+import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,6 +46,21 @@ def _engines() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def peak_memory() -> int:
+    """Bytes held at most: of the GPU where there is one, else of this process."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_resident()
+
+
+def peak_resident() -> int:
+    """Bytes of main memory that this process has held at most."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, Linux KiB
 
 
 def git_state() -> dict:

@@ -4,7 +4,6 @@ On several devices every process calls `train`; together they make one run (see 
 """
 
 import os
-import resource
 import shutil
 from contextlib import nullcontext
 from functools import cache
@@ -15,7 +14,7 @@ from humanline.data import preferences
 from humanline.experiments import Cell
 from humanline.files import read_jsonl, write_json
 from humanline.progress import Progress
-from humanline.provenance import describe
+from humanline.provenance import describe, peak_memory
 from humanline.study import Study, content_hash
 from humanline.validation import ConfigError, pick
 
@@ -103,19 +102,10 @@ def _write_records(study: Study, cell: Cell, trainer, cost: dict) -> None:
             "steps": trainer.state.global_step,
             "devices": trainer.args.world_size,
             **cost,
-            "peak_memory_mib": _peak_memory() // 2**20,
+            "peak_memory_mib": peak_memory() // 2**20,
             "provenance": describe(),
         },
     )
-
-
-def _peak_memory() -> int:
-    """Bytes at most, of the GPU where there is one, else of the process."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _inputs(study: Study, cell: Cell) -> list:

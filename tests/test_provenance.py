@@ -1,6 +1,8 @@
 import json
+import resource
 import shutil
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -89,3 +91,13 @@ def test_a_machine_without_proc_is_described(monkeypatch):
 
     monkeypatch.setattr(Path, "read_text", fail)
     assert isinstance(provenance.describe()["machine"]["processor"], str)
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_peak_memory_is_in_bytes(platform, unit, monkeypatch):
+    """The system counts KiB on Linux, bytes on macOS."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    monkeypatch.setattr(resource, "getrusage", lambda _: usage)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert provenance.peak_memory() == unit * usage.ru_maxrss

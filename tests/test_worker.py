@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,11 +37,11 @@ CLIENT = "import sys; from humanline.worker import delegate; sys.exit(delegate(s
 
 @pytest.fixture
 def worker(tmp_path):
-    socket = tmp_path / "socket"
-    command = [sys.executable, "-c", WORKER, socket]
+    path = tmp_path / "socket"
+    command = [sys.executable, "-c", WORKER, path]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        wait_for(socket.exists)
-        yield socket
+        wait_for(path.exists)
+        yield path
         process.stdin.close()
         assert process.wait(timeout=10) == 0
 
@@ -117,6 +118,56 @@ def test_who_waits_for_a_killed_worker_fails(tmp_path):
     assert process.wait(timeout=10) == 1
     # And who comes later runs itself.
     assert client(socket, "exit", 3).wait() == 0  # None: there is no worker
+
+
+def test_a_worker_needs_nothing_that_linux_alone_has(tmp_path):
+    """As on macOS: neither pidfd_open nor what goes with it."""
+    without = "import os, signal; del os.pidfd_open, signal.pidfd_send_signal\n" + WORKER
+    socket = tmp_path / "socket"
+    command = [sys.executable, "-c", without, socket]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        wait_for(socket.exists)
+        assert client(socket, "exit", 3).wait() == 3
+        waiting = client(socket, "sleep", tmp_path / "pid")
+        wait_for((tmp_path / "pid").exists)
+        waiting.kill()
+        wait_for(lambda: not is_running(int((tmp_path / "pid").read_text())))
+        assert client(socket, "exit", 0).wait() == 0
+        process.stdin.close()
+        assert process.wait(timeout=10) == 0
+
+
+def test_many_ends_at_once_are_all_told(worker):
+    clients = [client(worker, "exit", number % 7) for number in range(4)]
+    assert [each.wait(timeout=20) for each in clients] == [number % 7 for number in range(4)]
+
+
+def test_who_is_killed_while_asking_does_not_end_the_worker(worker):
+    for request in (b"", b"\n", b'\n{"argv": ["exit"'):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(worker))
+            connection.sendall(request)
+    assert client(worker, "exit", 0).wait() == 0
+
+
+def test_a_path_too_long_for_a_socket_is_one_line_and_commands_run_themselves(tmp_path):
+    """As under a long TMPDIR: a path of a socket has 108 bytes at most, 104 on macOS."""
+    path = tmp_path / ("long" * 30) / "socket"
+    path.parent.mkdir()
+    command = [sys.executable, "-c", WORKER, path]
+    worker = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    message = worker.stderr.splitlines()[-1]
+    assert message.startswith("humanline.validation.ConfigError: ")  # the command tells it alone
+    assert f"{path}: no socket can be made there (" in message
+    assert client(path, "exit", 3).wait() == 0  # None: there is no worker
+
+
+@pytest.mark.parametrize(("platform", "serves"), [("linux", True), ("darwin", False)])
+def test_a_worker_is_for_systems_that_can_fork_torch(platform, serves, monkeypatch):
+    from humanline.worker import can_serve
+
+    monkeypatch.setattr(sys, "platform", platform)
+    assert can_serve() is serves
 
 
 def test_without_a_worker_a_command_runs_itself(monkeypatch, tmp_path):

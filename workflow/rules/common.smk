@@ -67,7 +67,12 @@ envvars:
 
 
 def start_worker():
-    """Start what the commands are forked from. It ends with this process, its standard input."""
+    """Start what the commands are forked from. It ends with this process, its standard input.
+
+    Where a system cannot fork it, each command starts by itself.
+    """
+    if not can_serve():
+        return
     folder = tempfile.mkdtemp(prefix="humanline-")
     # The worker removes it as well, where this process is killed.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
