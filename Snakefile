@@ -24,7 +24,7 @@ from snakemake.utils import min_version
 
 from humanline.code_hashes import code_hash
 from humanline.experiments import SPLITS
-from humanline.run_locks import VARIABLE, take_over
+from humanline.run_locks import JOBS, VARIABLE, take_over
 from humanline.study import load_study
 from humanline.validation import ConfigError
 from humanline.worker import can_serve
@@ -63,8 +63,8 @@ onstart:
     if {job.rule.name for job in jobs} != {"plan"}:  # which needs no worker
         # Of a job on another machine, or in another cgroup, this one must not be the parent.
         if workflow.local_exec:
-            os.environ[VARIABLE] = str(Path(".snakemake/humanline.jobs").absolute())
             start_worker()
+            os.environ[VARIABLE] = str(Path(".snakemake", JOBS).absolute())
             # With a limit of jobs a second, and there is one by default, Snakemake 9 looks at all
             # jobs anew a second after every look, and every job that ends adds a look: hundreds in
             # the end.

@@ -72,13 +72,11 @@ def _package(folder: Path) -> "_Package":
 class _Module:
     """A module, its text without prose, and the modules of the package that it may import."""
 
-    def __init__(self, path: Path, name: str):
-        source = path.read_text(encoding="utf-8")
-        self._tree = ast.parse(source, str(path))
+    def __init__(self, source: str, name: str, is_package: bool):
+        self.tree = ast.parse(source)
         self._lines = source.encode().splitlines(keepends=True)
-        self.text = _without_prose(self._tree, source)
-        self.is_package = path.name == "__init__.py"
-        self.name = name
+        self.text = _without_prose(self.tree, source)
+        self._name, self._is_package = name, is_package
 
     def imports(self, node: ast.AST, root: str) -> Iterator[str]:
         """Dotted names, relative to the package `root`, that statements import or speak of."""
@@ -94,26 +92,24 @@ class _Module:
         """The module that names are imported from, absolute."""
         if not statement.level:
             return statement.module
-        parts = [root, *filter(None, self.name.split("."))]
-        up = statement.level - self.is_package
-        parts = parts[: len(parts) - up]
+        parts = [root, *filter(None, self._name.split("."))]
+        parts = parts[: len(parts) - (statement.level - self._is_package)]
         return ".".join([*parts, *filter(None, [statement.module])])
-
-    @property
-    def tree(self) -> ast.Module:
-        return self._tree
 
     @cached_property
     def functions(self) -> dict[str, ast.stmt]:
         """Top-level functions and classes."""
         kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-        return {node.name: node for node in self._tree.body if isinstance(node, kinds)}
+        return {node.name: node for node in self.tree.body if isinstance(node, kinds)}
 
     def source_of(self, node: ast.stmt) -> str:
         """The text of a function, prose left out."""
         lines = self._lines[node.lineno - 1 : node.end_lineno]
         source = b"".join(lines).decode()
         return _without_prose(ast.parse(source), source)
+
+
+_module = cache(_Module)
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,8 @@ class _Package:
         for path in sorted(self.folder.rglob("*.py")):
             parts = path.relative_to(self.folder).with_suffix("").parts
             name = ".".join(part for part in parts if part != "__init__")
-            found[name] = _Module(path, name)
+            source = path.read_text(encoding="utf-8")
+            found[name] = _module(source, name, path.name == "__init__.py")
         return found
 
     def function(self, command: str) -> tuple[str, set[str]]:
@@ -169,7 +166,7 @@ class _Package:
 
     def _named(self, module: _Module) -> set[str]:
         """Modules whose names stand in strings, for `import_module` and the like."""
-        names = re.findall(rf"[\"']({self.folder.name}(?:\.\w+)*)", module.text)
+        names = re.findall(rf"[\"']({self.folder.name}(?:\.\w+)*)[\"':]", module.text)
         return {name for each in names for name in self._resolved(each)}
 
     def _resolved(self, dotted: str) -> Iterator[str]:
@@ -229,7 +226,7 @@ def _without_prose(tree: ast.Module, source: str) -> str:
             kept = first[: text.col_offset] + last[text.end_col_offset :]
             lines[text.lineno - 1 : text.end_lineno] = [kept, *[b""] * _span(text)]
     code = b"".join(lines).decode()
-    return _STRING_OR_NOTHING.sub(lambda match: match[1] or "\n", code)
+    return _STRING_OR_NOTHING.sub(lambda match: match[1] or "\n", code).strip()
 
 
 def _span(node: ast.stmt) -> int:

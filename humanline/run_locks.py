@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 VARIABLE = "HUMANLINE_JOBS"  # names the file that jobs on this machine hold a lock on
+JOBS = "humanline-jobs"  # that file, in Snakemake's folder
+_RUNS = "humanline-runs"
 _held = []  # open files: a lock lasts as long as its file is open
 
 
@@ -23,7 +25,7 @@ def take_over(folder: Path) -> None:
     removed where another run of the workflow lives, or another machine's may have made the locks.
     """
     folder.mkdir(exist_ok=True)
-    runs = _opened(folder / "humanline.runs")
+    runs = _opened(folder / _RUNS)
     try:
         fcntl.flock(runs, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -31,7 +33,7 @@ def take_over(folder: Path) -> None:
         return
     except OSError:  # a file system without locks
         return
-    _wait_for_jobs(folder / "humanline.jobs")
+    _wait_for_jobs(folder / JOBS)
     locks = list((folder / "locks").glob("*.lock"))
     runs.seek(0)
     if runs.read() == socket.gethostname():
