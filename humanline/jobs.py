@@ -6,10 +6,11 @@ From the configuration alone; what it leaves open is assumed in the scale's `pla
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from humanline.config import HubReward, HubSource
+from humanline.config import HubReward, HubSource, how_scored
 from humanline.experiments import Cell
 from humanline.predictors import OWN, PROMPTS
 from humanline.study import Study
+from humanline.validation import pick
 
 TARGETS = ("all", "tune", "explore")
 WEIGHTS = 4  # bytes per parameter as models are trained and kept, in float32
@@ -160,7 +161,7 @@ def _generate(study: Study, cell: Cell) -> Job:
 
 
 def _score(study: Study, cell: Cell) -> Job:
-    if cell.task == "math_reasoning":
+    if how_scored(cell.task) == "grade":
         return Job("grade", _name(cell), "score")
     return Job("judge", _name(cell), "score", judged=_outputs(study, cell))
 
@@ -176,13 +177,15 @@ def _train(study: Study, cell: Cell) -> Iterator[Work]:
     training = study.scale.tasks[cell.task].training
     batch, group = study.objective(cell).batch_size, training.group_size
     billions = billions_of(study, cell)
-    completions = training.steps * batch * (2 if cell.objective == "dpo" else 1)
+    of_example = pick("objective", cell.objective, {"dpo": 2, "kto": 1, "grpo": 1})
+    completions = training.steps * batch * of_example
     yield Work("train", completions * _text_tokens(study, cell.task), billions)
     if cell.objective == "kto":  # its mismatched completions
         yield Work("score", completions * _text_tokens(study, cell.task), billions)
     if cell.data == "online":
         sampled = {"dpo": batch * group, "kto": batch // 2 * group, "grpo": batch}
-        yield from _sample_and_label(study, cell, training.steps * sampled[cell.objective])
+        each = pick("objective", cell.objective, sampled)
+        yield from _sample_and_label(study, cell, training.steps * each)
 
 
 def _offline(study: Study, base: Cell) -> Iterator[Work]:

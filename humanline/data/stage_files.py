@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from humanline.data.feedback import Record
 from humanline.files import read_json, read_lines, write_jsonl
-from humanline.validation import ConfigError, fault, validate
+from humanline.validation import ConfigError, fault, pick, validate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,9 +46,7 @@ class Instruction(Prompt):
 def prompts_of(task: str) -> type[Prompt]:
     """What a row of a task's data is; raise a `ConfigError` for another task."""
     kinds = {"instruction_following": Instruction, "math_reasoning": Problem}
-    if task not in kinds:
-        raise ConfigError(f"task: {task!r} is unknown here; use one of {', '.join(kinds)}")
-    return kinds[task]
+    return pick("task", task, kinds)
 
 
 class Group(Prompt):
