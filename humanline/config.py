@@ -40,7 +40,7 @@ def _distinct(values: list) -> list:
 
 
 SeedList = Annotated[
-    list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)
+    list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), AfterValidator(_distinct)
 ]
 RateList = Annotated[
     list[Annotated[float, Field(gt=0)]], Field(min_length=1), AfterValidator(_distinct)

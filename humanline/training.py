@@ -237,6 +237,7 @@ def _data_record(study: Study, cell: Cell) -> dict[str, int]:
 
 
 def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
+    import numpy as np
     from datasets import Dataset
     from transformers import set_seed
 
@@ -274,7 +275,7 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
         # A colocated vLLM, as it starts, has put its seed in place of the run's. Processes that
         # share a model draw alike, and others their own: a group's completions may be in both.
         engine = trainer.accelerator.process_index // study.shards(cell)
-        set_seed(1_000_000 * cell.seed + engine)
+        set_seed(int(np.random.SeedSequence([cell.seed, engine]).generate_state(1)[0]))
     return trainer
 
 

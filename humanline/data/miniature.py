@@ -75,7 +75,7 @@ def fine_tuning_rows(
         avoid: prompts that must not be learned from, in whatever order of wishes.
         lengths: the length wishes to draw from; None: all.
     """
-    rng = random.Random(seed)
+    rng = random.Random(f"completions {seed}")  # unlike the prompts' own
     held_out = {_wishes(prompt) for prompt in avoid}
     drawn = _draw(task, 2 * count, seed, lengths)
     rows = [row for row in drawn if _wishes(row["prompt"]) not in held_out]
