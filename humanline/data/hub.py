@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from humanline.config import HubData, HubDataset
 from humanline.data import feedback
-from humanline.data.feedback import Record, Turns
+from humanline.data.formats import Record, Text, Turns
 from humanline.snapshots import check, dataset_files, rows_fingerprint
 from humanline.validation import ConfigError, fault, validate
 
