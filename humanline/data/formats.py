@@ -89,20 +89,27 @@ class Row(Record):
 
     tools: str | list | None = None
 
-
-class Pair(Row):
-    """A prompt, and an answer that is better than another."""
-
-    prompt: Prompt
-    chosen: Answer
-    rejected: Answer
+    @property
+    def teaches(self) -> bool:
+        """Whether its loss has a gradient."""
+        return True
 
 
 class WholePair(Row):
-    """Two whole conversations, or texts, that begin with the same prompt."""
+    """Two whole conversations, or texts, that begin with the same prompt; the first is better."""
 
     chosen: Answer
     rejected: Answer
+
+    @property
+    def teaches(self) -> bool:
+        return self.chosen != self.rejected
+
+
+class Pair(WholePair):
+    """A prompt, and an answer that is better than another."""
+
+    prompt: Prompt
 
 
 class Labelled(Row):
@@ -133,6 +140,10 @@ class Group(Row):
             raise fault("scores", f"{numbers}; give each one score")
         return self
 
+    @property
+    def teaches(self) -> bool:
+        return len(set(self.scores)) > 1
+
 
 def row_model(columns: Iterable[str], wanted: frozenset[str]) -> type[Row]:
     """The model of rows that have these columns, of which `wanted` are the objective's."""
@@ -154,6 +165,7 @@ class RowCheck:
         self._group_size = group_size
         self._forms: dict[str, tuple[type, str]] = {}
         self._prompts: dict[str, str] = {}
+        self._teaches = False
 
     def __call__(self, row: dict, place: str) -> dict[str, Any]:
         """The row, its labels as truth values and its scores as floats.
@@ -162,13 +174,25 @@ class RowCheck:
             ConfigError: naming the place, the field and the remedy.
         """
         found = validate(self._model, row, place)
-        for name in ("prompt", "chosen", "rejected", "completion"):
-            if name in self._model.model_fields:
-                self._require_one_form(name, getattr(found, name), place)
+        self._teaches |= found.teaches
+        for name in ("prompt", "chosen", "rejected", "completion", "completions"):
+            value = getattr(found, name, [])
+            for part in value if name == "completions" else [value] * (value != []):
+                self._require_one_form(name, part, place)
         if isinstance(found, Group):
             self._check_group(found, row["prompt"], place)
-        values = {name: getattr(found, name) for name in ("label", "scores") if name in row}
+        values = {
+            name: getattr(found, name) for name in ("label", "scores") if hasattr(found, name)
+        }
         return {**row, **values}
+
+    def require_something_to_learn(self, place: str) -> None:
+        """Refuse a dataset whose rows were all checked, and have no gradient."""
+        if not self._teaches:
+            raise ConfigError(
+                f"{place}: nothing to learn, as within each row scores, or chosen and rejected, are "
+                "alike; give rows that tell better from worse"
+            )
 
     def _require_one_form(self, name: str, value, place: str) -> None:
         form = "text" if isinstance(value, str) else "a conversation"

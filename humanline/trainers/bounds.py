@@ -21,6 +21,9 @@ _POSITIVE = {
     "temperature",
     "top_p",
     "dataset_num_proc",
+    "pad_to_multiple_of",
+    "gamma_p",
+    "gamma_r",
 }
 _NOT_NEGATIVE = {
     "learning_rate",

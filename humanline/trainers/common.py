@@ -25,6 +25,7 @@ from humanline.reference import (
     save_reference,
 )
 from humanline.trainers.lookahead import Lookahead
+from humanline.trainers.work import CountedRows, RequireSteps
 from humanline.weights import load_whole
 
 # Keys of a batch that was prepared before its step.
@@ -32,7 +33,7 @@ _SCORES = "reference_scores"
 _METRICS = "metrics_of_preparation"
 
 
-class HumanlineTrainer:
+class HumanlineTrainer(CountedRows):
     """Mixin before a TRL trainer: its reference follows the policy.
 
     A trainer provides `_scores(model, inputs)`, the token log-probabilities of a batch by name,
@@ -50,6 +51,7 @@ class HumanlineTrainer:
         """Call at the end of `__init__`."""
         args = self.args
         self.perceive = args.make_perceive()
+        self.add_callback(RequireSteps())
         # In training and in evaluation: the step of a random perception's last draw, its number.
         self._drawn = {True: (-1, 0), False: (-1, 0)}
         self.forget_what_is_ahead()

@@ -1,6 +1,7 @@
 """GRPO and its humanline variant, online or offline on stored groups."""
 
 import time
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
 from humanline.trainers.metrics import log_perception, mean_over_processes, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
+from humanline.trainers.work import require_full_batch
 
 _SEQUENCES_AT_ONCE = 1024
 _STORED = ("prompt", "completions", "scores")
@@ -85,6 +87,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
                 }
             elif eval_dataset is not None:
                 eval_dataset = _stored_groups(eval_dataset, args.num_generations)
+        self._rows_lost = Counter(left_out=require_full_batch(train_dataset, args))
         self._is_scoring_rollouts = False
         loss_is_ours = args.humanline or self.is_offline
         with only_the_policy(grpo_trainer, model, loss_is_ours):

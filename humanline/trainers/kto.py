@@ -9,6 +9,7 @@ from trl.trainer import kto_trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from humanline.objectives import floored_mean, kto_kl_terms, kto_loss
+from humanline.trainers import labels
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import log_perception, log_preference_metrics, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
@@ -19,6 +20,7 @@ from humanline.trainers.rounds import RoundsTrainer
 class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
     """TRL's `KTOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
 
+    positive: ClassVar = frozenset({"beta"})
     needs: ClassVar = {
         "loss_type": ("kto", "other losses have no KL term to perceive"),
         "precompute_ref_log_probs": (False, "the reference changes during training"),
@@ -47,6 +49,11 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         with only_the_policy(kto_trainer, model, loss_is_ours=args.humanline):
             super().__init__(model, ref_model, args, *rest, **kwargs)
         self._start_humanline(ref_model)
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        if self.rounds is None:
+            dataset = labels.checked(dataset, dataset_name)
+        return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
 
     @staticmethod
     def round_examples(pairs: list[tuple], batch_size: int) -> list[dict]:
