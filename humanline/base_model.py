@@ -8,6 +8,7 @@ from humanline.config import HubSource, MiniatureModel
 from humanline.data.miniature import fine_tuning_rows
 from humanline.data.preferences import assistant_turn, user_turn
 from humanline.snapshots import WEIGHTS, model_files, model_folder
+from humanline.weights import require_whole
 
 
 def make(
@@ -37,7 +38,11 @@ def make(
 
 
 def _fetch(source: HubSource, directory: Path) -> None:
-    """Copy a model's small files and link its weights, which stay where they are."""
+    """Copy a model's small files and link its weights, which stay where they are.
+
+    Raises:
+        ConfigError: if weights are missing or not finite, before anything is made of them.
+    """
     directory.mkdir(parents=True)
     for file in model_files(source, model_folder(source)):
         target = directory / file.name
@@ -45,6 +50,7 @@ def _fetch(source: HubSource, directory: Path) -> None:
             target.symlink_to(file.resolve())
         else:
             shutil.copyfile(file, target)
+    require_whole(directory)
 
 
 def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: Path) -> None:

@@ -7,6 +7,7 @@ last lines.
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import time
@@ -37,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
                 study.require_pinned(arguments.command.replace("-", "_"), arguments.task, name)
             started = time.time()
             arguments.run(study, arguments)
-            print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
+            if not getattr(arguments, "json", False):
+                print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
             return 0
         except ConfigError as error:
             _tell(error)
@@ -77,23 +79,23 @@ def _prefetch(study: Study, arguments) -> None:
 
 def _data(study: Study, arguments) -> None:
     from humanline.data import hub, miniature
-    from humanline.files import write_jsonl
+    from humanline.data.stage_files import Prompt, write_rows
 
     config = study.scale.tasks[arguments.task].data
     source = hub if config.kind == "hub" else miniature
     for split, rows in source.splits(arguments.task, config).items():
-        write_jsonl(study.data(arguments.task, split), rows)
+        write_rows(study.data(arguments.task, split), Prompt, rows)
 
 
 def _base_model(study: Study, arguments) -> None:
     from humanline import base_model
-    from humanline.files import read_jsonl
+    from humanline.data.stage_files import prompts_of, read_rows
 
     cell = _cell(study, arguments)
     held_out = {
         row["prompt"]
         for split in ("validation", "evaluation")
-        for row in read_jsonl(study.data(arguments.task, split))
+        for row in read_rows(study.data(arguments.task, split), prompts_of(arguments.task))
     }
     config = study.base_model(cell.task, cell.base_model)
     directory = study.directory(cell) / "model"
@@ -146,6 +148,16 @@ def _score(study: Study, arguments) -> None:
     from humanline.evaluation import grade, judge
 
     (grade if cell.task == "math_reasoning" else judge)(study, cell)
+
+
+def _score_annotations(study: None, arguments) -> None:
+    from humanline.annotations import describe, read_annotations, told
+
+    figures = describe(read_annotations(arguments.file), replicates=arguments.replicates)
+    if arguments.json:
+        print(json.dumps({"file": str(arguments.file)} | figures, indent=1, ensure_ascii=False))
+    else:
+        print(told(arguments.file, figures))
 
 
 def _judge_cost(study: Study, arguments) -> None:
@@ -280,6 +292,12 @@ def _parser() -> argparse.ArgumentParser:
     command("tuning", _tuning, "choose learning rates from the tuning runs")
     command("plan", _plan, "print jobs, GPU hours, tokens, dollars and disk of a scale")
     command("check", _check, "validate the configuration")
+    annotated = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
+    as_json = ("--json", {"action": "store_true", "help": "print JSON alone"})
+    replicates = ("--replicates", {"type": _count, "default": 2000, "help": "of the bootstrap"})
+    text = "print what annotations in AlpacaEval's format say of a model"
+    options = (annotated, as_json, replicates)
+    command("score-annotations", _score_annotations, text, *options, scale=False)
     place = ("socket", {"type": Path, "metavar": "SOCKET"})
     command("worker", _worker, "run other commands without importing anew", place, scale=False)
     folder = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
@@ -290,6 +308,13 @@ def _parser() -> argparse.ArgumentParser:
         "recipe", _recipe, "train a model as a file says", file, ("overrides", keys), scale=False
     )
     return parser
+
+
+def _count(text: str) -> int:
+    """A number of replicates that has a standard deviation."""
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 up")
+    return int(text)
 
 
 @contextlib.contextmanager

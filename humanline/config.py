@@ -234,6 +234,12 @@ class OpenAIJudge(Strict):
     retries: int = Field(
         8, ge=0, description="further requests for a pair, after failures and useless answers"
     )
+    max_left_out: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="share of a checkpoint's pairs that may be left out for want of a verdict",
+    )
     max_dollars: float = Field(
         ge=0, description="what one run's answers may cost; its job stops before it is more"
     )

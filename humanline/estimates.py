@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from humanline.experiments import Cell
-from humanline.length_control import length_controlled_win_rate
 from humanline.records import Graded, Judged, Run, read_graded, read_judged, training_seconds
 from humanline.statistics import (
     Alternative,
@@ -57,12 +56,11 @@ def win_rates(
 ) -> tuple[Estimate, Estimate]:
     """Win rate and length-controlled win rate of a variant, per cent."""
     raw = [100 * prompt_means(run.win, prompt_counts) for run in group]
-    inputs = [(run.win, run.baseline_length, run.length) for run in group]
-    controlled = [100 * length_controlled_win_rate(*i, weights=prompt_counts) for i in inputs]
+    controlled = [100 * run.length_controlled_win_rate(prompt_counts) for run in group]
     return (
         Estimate.from_runs([run.win_rate for run in group], raw, seed_counts),
         Estimate.from_runs(
-            [100 * length_controlled_win_rate(*i) for i in inputs], controlled, seed_counts
+            [100 * run.length_controlled_win_rate() for run in group], controlled, seed_counts
         ),
     )
 

@@ -9,8 +9,10 @@ from humanline.config import OpenAIJudge
 from humanline.experiments import Cell
 from humanline.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 from humanline.study import Study
+from humanline.validation import ConfigError
 
 _SEED = 7  # of evaluation's sampling, the same for every run
+_FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
 
 
 def checkpoints(study: Study, cell: Cell) -> dict[int, Path]:
@@ -57,13 +59,15 @@ def generate(study: Study, cell: Cell) -> None:
 def judge(study: Study, cell: Cell) -> None:
     """Judge a run's completions against the references with AlpacaEval.
 
-    Writes, of the last step, `annotations.json`, and `metrics.json` with alpaca_eval's own summary
-    and our fit of the same length-controlled formula without its penalty
-    (`length_controlled_win_rate`, per cent); and of every step `curve.csv` with the latter.
+    Writes, of the last step, `annotations.json`, and `metrics.json` with alpaca_eval's own summary,
+    our length-controlled win rate (`length_controlled_win_rate`, per cent), why that may mislead
+    (`length_control_warning`, or null), and how many pairs have no verdict (`n_left_out`); and of
+    every step `curve.csv` with the length-controlled win rate.
     """
     import pandas as pd
 
     from humanline import judging
+    from humanline.annotations import length_controlled
 
     directory = study.directory(cell)
     samples = read_jsonl(directory / "samples.jsonl", ("step", "prompt", "completion", "reference"))
@@ -75,11 +79,28 @@ def judge(study: Study, cell: Cell) -> None:
             _alpaca_rows(rows, "completion", cell.name),
             _alpaca_rows(rows, "reference", "reference"),
         )
-        curve.append({"step": step, "length_controlled_win_rate": _controlled(annotations)})
+        _require_verdicts(cell, step, annotations)
+        controlled, warning = length_controlled(annotations)
+        curve.append({"step": step, "length_controlled_win_rate": controlled})
+        if warning:
+            print(f"{cell.name}, step {step}: length-controlled win rate may mislead: {warning}")
     judging.write_annotations(annotations, directory / "annotations.json")
     summary = judging.summarize(annotations) | curve[-1]
+    summary["length_control_warning"] = warning
+    summary["n_left_out"] = int(annotations["preference"].isna().sum())
     write_json(directory / "metrics.json", summary)
     write_text(directory / "curve.csv", pd.DataFrame(curve).to_csv(index=False))
+
+
+def _require_verdicts(cell: Cell, step: int, annotations) -> None:
+    left_out = int(annotations["preference"].isna().sum())
+    if left_out:
+        print(f"{cell.name}, step {step}: {left_out} of {len(annotations)} pairs are left out")
+    if len(annotations) - left_out < _FEWEST:
+        raise ConfigError(
+            f"{cell.name}, step {step}: {len(annotations) - left_out} pairs have a verdict of the"
+            f" judge; evaluate on {_FEWEST} prompts or more"
+        )
 
 
 def _annotator(study: Study, cell: Cell) -> Callable:
@@ -97,17 +118,6 @@ def _annotator(study: Study, cell: Cell) -> Callable:
         _gold_reward(), temperature=config.temperature, length_bias=config.length_bias
     )
     return partial(judging.annotate, judge=judge, work_dir=work_dir)
-
-
-def _controlled(annotations) -> float:
-    """Length-controlled win rate in per cent."""
-    from humanline.length_control import length_controlled_win_rate
-
-    return 100 * length_controlled_win_rate(
-        annotations["preference"].to_numpy() - 1,
-        annotations["output_1"].str.len().to_numpy(),
-        annotations["output_2"].str.len().to_numpy(),
-    )
 
 
 def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from humanline.data.stage_files import Predictors, read_record
 from humanline.experiments import Cell
-from humanline.files import read_json, write_text
+from humanline.files import write_text
 from humanline.plots import plot_map
 from humanline.records import scores
 from humanline.study import Study
@@ -25,7 +26,7 @@ def make_map(study: Study) -> None:
         return list(scores(cell, study.directory(cell)).values())[-1]
 
     def measured(cell: Cell) -> dict:
-        return read_json(study.directory(cell) / "predictors.json")
+        return read_record(study.directory(cell) / "predictors.json", Predictors).model_dump()
 
     frame = map_frame(study.mapped(), score, measured)
     ranks = rank_correlations(frame)

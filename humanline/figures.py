@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from humanline.data.stage_files import read_surprisals
 from humanline.files import write_text
 from humanline.plots import plot_capacity, plot_implied_capacity, plot_perceived_weight
 from humanline.study import Study
@@ -32,7 +33,7 @@ def make_figures(study: Study) -> None:
         "capacity": capacity_frame(_GAMMAS),
         "perceived_weight": perceived_weight_frame(_bounds(study), _CONCENTRATIONS),
         "implied_capacity": implied_capacity_frame(
-            {seed: pd.read_csv(study.surprisals(seed)) for seed in study.figure_seeds()}
+            {seed: read_surprisals(study.surprisals(seed)) for seed in study.figure_seeds()}
         ),
     }
     plots = {

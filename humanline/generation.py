@@ -93,15 +93,15 @@ def encode_prompt(tokenizer, prompt: list[dict]) -> list[int]:
 def load_model(path: Path, dtype: str = "float32", gpus: int = 1):
     """Load a model and its tokenizer, onto a GPU, or as many as share it, where there are some."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from humanline.weights import load_folder
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     device_map = "balanced" if device == "cuda" and gpus > 1 else {"": device}
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    model, tokenizer = load_folder(path, dtype=getattr(torch, dtype), device_map=device_map)
     if tokenizer.pad_token is None:  # as Llama's
         tokenizer.pad_token = tokenizer.eos_token
-    options = {"dtype": getattr(torch, dtype), "use_safetensors": True, "device_map": device_map}
-    return AutoModelForCausalLM.from_pretrained(path, **options), tokenizer
+    return model, tokenizer
 
 
 class TransformersEngine:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from humanline.api_judge import estimated_tokens, read_answers
 from humanline.config import OpenAIJudge
+from humanline.data.stage_files import Instruction, prompts_of, read_rows
 from humanline.experiments import Cell
-from humanline.files import read_jsonl
 from humanline.judging import CONFIGURATIONS
 from humanline.study import Study
 
@@ -77,15 +77,22 @@ def _judged(study: Study) -> Iterator[tuple[str, Cell]]:
                 yield target, cell
 
 
+class _Judged(Instruction):
+    """What is judged of a sample, of whatever step."""
+
+    key = ()
+    completion: str
+
+
 def _prompt_tokens(study: Study, cell: Cell) -> tuple[list[int], str]:
     """Estimated tokens of the prompts of a run's pairs, and what the outputs' lengths are of."""
     path = study.directory(cell) / "samples.jsonl"
     if path.exists():
-        samples = read_jsonl(path, ("prompt", "completion", "reference"))
+        samples = read_rows(path, _Judged)
         # Identical outputs are a tie that no judge is asked about.
         pairs = [row for row in samples if row["completion"] != row["reference"]]
         return [_tokens(row) for row in pairs], path.name
-    prompts = read_jsonl(study.data(TASK, study.split(cell.seed)), ("prompt", "reference"))
+    prompts = read_rows(study.data(TASK, study.split(cell.seed)), prompts_of(TASK))
     longest = study.scale.tasks[TASK].evaluation.max_new_tokens
     return [_tokens(row) + longest for row in prompts] * _steps(study, cell), "max_new_tokens"
 

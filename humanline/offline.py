@@ -3,8 +3,8 @@
 And how likely another model finds them, which is what the paper says their worth depends on.
 """
 
+from humanline.data.stage_files import Group, Likelihood, prompts_of, read_rows, write_rows
 from humanline.experiments import Cell
-from humanline.files import read_jsonl, write_jsonl
 from humanline.study import Study
 
 
@@ -15,7 +15,9 @@ def make(study: Study, base: Cell) -> None:
     those of the other models in `stored`: these are used.
     """
     groups = _stored(study, base) if study.is_stored(base) else _sampled(study, base)
-    write_jsonl(study.offline_groups(base), groups)
+    write_rows(study.offline_groups(base), Group, groups)
+    alike = sum(len(set(group["scores"])) == 1 for group in groups)
+    print(f"{len(groups)} groups, {alike} of them with completions that all score alike")
 
 
 def _stored(study: Study, base: Cell) -> list[dict]:
@@ -31,7 +33,7 @@ def _sampled(study: Study, base: Cell) -> list[dict]:
     from humanline.rewards import load_reward
 
     config = study.scale.tasks[base.task]
-    rows = read_jsonl(study.data(base.task, "train"), ("prompt",))
+    rows = read_rows(study.data(base.task, "train"), prompts_of(base.task))
     options = study.scale.generation, study.shards(base)
     with open_engine(study.directory(base) / "model", *options) as engine:
         completions = sample_text(
@@ -67,7 +69,7 @@ def measure_likelihood(study: Study, source: Cell, base: Cell) -> None:
 
     options = study.scale.generation.dtype, study.shards(base)
     model, tokenizer = load_model(study.directory(base) / "model", *options)
-    groups = read_jsonl(study.offline_groups(source), ("prompt", "completions"))
+    groups = read_rows(study.offline_groups(source), Group)
     pairs = [(group["prompt"], text) for group in groups for text in group["completions"]]
     scores = token_log_probabilities(model, tokenizer, pairs, progress=True)
     means = iter([float(tokens.mean()) for tokens in scores])
@@ -78,4 +80,4 @@ def measure_likelihood(study: Study, source: Cell, base: Cell) -> None:
         }
         for group in groups
     ]
-    write_jsonl(study.likelihoods(source, base), rows)
+    write_rows(study.likelihoods(source, base), Likelihood, rows)

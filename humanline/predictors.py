@@ -8,10 +8,12 @@
 
 import numpy as np
 
+from humanline.data.stage_files import Predictors
 from humanline.experiments import Cell
 from humanline.files import write_json
 from humanline.records import unclipped
 from humanline.study import Study
+from humanline.validation import validate
 
 PROMPTS = 512  # of a run whose data are looked at, at most
 OWN = 2  # completions of the policy for each
@@ -55,14 +57,13 @@ def measure(study: Study, cell: Cell) -> None:
         name: _sums(log_probabilities(policy, texts)) - _sums(log_probabilities(initial, texts))
         for name, texts in (("own", own), ("data", data))
     }
-    write_json(
-        study.directory(cell) / "predictors.json",
-        {
-            "mean_token_log_probability": float(np.mean([s.mean() for s in under_initial])),
-            "unclipped": unclipped(study.directory(cell)) if cell.humanline else None,
-            **_distances(**surprisals),
-        },
-    )
+    path = study.directory(cell) / "predictors.json"
+    found = {
+        "mean_token_log_probability": float(np.mean([s.mean() for s in under_initial])),
+        "unclipped": unclipped(study.directory(cell)) if cell.humanline else None,
+        **_distances(**surprisals),
+    }
+    write_json(path, validate(Predictors, found, path).model_dump())
 
 
 def _sums(scores: list[np.ndarray]) -> np.ndarray:

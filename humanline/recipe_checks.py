@@ -201,8 +201,6 @@ def check_template(recipe: Recipe, processor, row: dict) -> None:
         for key in ("prompt", "chosen", "completion")
     )
     if has_conversations and not getattr(processor, "chat_template", None):
-        reason = (
-            f"{recipe.model.model_name_or_path} has no chat template, and {recipe.script.dataset_name}"
-            " has conversations; give a chat model, or rows of text"
-        )
-        raise recipe.fault("model_name_or_path", reason)
+        model, data = recipe.model.model_name_or_path, recipe.script.dataset_name
+        reason = f"{model} has no chat template, and {data} has conversations"
+        raise recipe.fault("model_name_or_path", f"{reason}; give a chat model, or rows of text")

@@ -1,7 +1,8 @@
 """Rewards that label training data: functions of prompts, completions and gold answers."""
 
+import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from humanline.config import ARMORM, HubReward, ProxyReward, VerifiableReward
 from humanline.validation import ConfigError
@@ -13,8 +14,13 @@ def load_reward(config: ProxyReward | HubReward | VerifiableReward) -> Score:
     """Return the scoring function of a configured reward.
 
     It takes lists of equal length: prompts (the user's text), completions and gold answers (None
-    where a task has none), and returns one float per row; higher is better.
+    where a task has none), and returns one finite float per row; higher is better. What is none
+    raises a `ConfigError` that names the prompt.
     """
+    return partial(_checked, _score_of(config), getattr(config, "repo", config.kind))
+
+
+def _score_of(config: ProxyReward | HubReward | VerifiableReward) -> Score:
     match config:
         case ProxyReward():
             from humanline.data.wishes import proxy_reward
@@ -30,6 +36,31 @@ def load_reward(config: ProxyReward | HubReward | VerifiableReward) -> Score:
             ]
         case HubReward():
             return _hub_reward(config)
+        case _:
+            known = "proxy, math_verify or hub"
+            raise ConfigError(f"reward: {type(config).__name__} is unknown here; use {known}")
+
+
+def _checked(score: Score, name: str, prompts, completions, answers) -> list[float]:
+    """The scores, if there is a finite one for each completion."""
+    scores = score(prompts, completions, answers)
+    if len(scores) != len(prompts):
+        raise ConfigError(
+            f"reward {name}: {len(scores)} scores for {len(prompts)} completions, the first of "
+            f"prompt {_short(prompts[0])}; return one for each"
+        )
+    for prompt, value in zip(prompts, scores, strict=True):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
+            raise ConfigError(
+                f"reward {name}: {value!r} for a completion of prompt {_short(prompt)}; the score "
+                "has to be a finite number"
+            )
+    return scores
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 def armorm(prompts: list, completions: list, **_) -> list[float]:
@@ -41,7 +72,7 @@ def armorm(prompts: list, completions: list, **_) -> list[float]:
 @cache
 def _armorm() -> Score:
     repo, revision = ARMORM
-    return _hub_reward(HubReward(kind="hub", repo=repo, revision=revision, trust_remote_code=True))
+    return load_reward(HubReward(kind="hub", repo=repo, revision=revision, trust_remote_code=True))
 
 
 def _hub_reward(config: HubReward) -> Score:
@@ -75,26 +106,23 @@ def _load_classifier(config: HubReward):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from humanline.snapshots import model_folder
+    from humanline.weights import load_whole
 
     folder, trust = model_folder(config), config.trust_remote_code
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        model = load_whole(
+            AutoModelForSequenceClassification.from_pretrained,
             folder,
             dtype=torch.bfloat16,
             device_map={"": PartialState().device},  # of this process, where there are several
             use_safetensors=True,
-            output_loading_info=True,
             trust_remote_code=trust,
         )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"reward model {config.repo}: cannot be loaded ({reason}); choose a sequence classifier"
-        ) from None
-    if missing := sorted(loaded["missing_keys"]):  # they would be drawn at random
-        raise ConfigError(
-            f"reward model {config.repo}: no weights for {missing[0]}; choose a sequence "
+            f"reward model {config.repo}: cannot be loaded ({reason}); choose a sequence "
             "classifier, or set trust_remote_code where its code knows the weights"
-        )
+        ) from None
     return model.eval(), tokenizer

@@ -4,8 +4,9 @@ The surprisal of an output is z = log pi_theta(y|x) - log pi_ref(y|x), in nats: 
 the policy finds it than its reference, the model that it was trained from (arXiv 2509.24207).
 """
 
+from humanline.data.stage_files import check_surprisals, prompts_of, read_rows
 from humanline.experiments import Cell
-from humanline.files import read_jsonl, write_text
+from humanline.files import write_text
 from humanline.study import Study
 
 
@@ -21,7 +22,7 @@ def make(study: Study, seed: int) -> None:
 
     cells = study.experiments.perceived(seed)
     policy = cells["policy"]
-    prompts = read_jsonl(study.data(policy.task, study.split(seed)), ("prompt",))
+    prompts = read_rows(study.data(policy.task, study.split(seed)), prompts_of(policy.task))
     texts = [row["prompt"] for row in prompts]
     sources = {"policy": policy, "on-policy": policy} | cells
     outputs = {
@@ -42,7 +43,8 @@ def make(study: Study, seed: int) -> None:
         )
         for name, own in outputs.items()
     ]
-    write_text(study.surprisals(seed), pd.concat(frames).to_csv(index=False))
+    path = study.surprisals(seed)
+    write_text(path, check_surprisals(path, pd.concat(frames)).to_csv(index=False))
 
 
 def _outputs(study: Study, cell: Cell, prompts: list[str], seed: int) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from humanline.data.stage_files import Predictors, read_record
 from humanline.estimates import (
     columns,
     comparison,
@@ -14,7 +15,6 @@ from humanline.estimates import (
     score_estimates,
 )
 from humanline.experiments import Cell
-from humanline.files import read_json
 from humanline.records import Run, by_variant, unclipped
 from humanline.statistics import Estimate, difference
 from humanline.study import Study
@@ -130,7 +130,7 @@ def _collapsed(study: Study, estimate: Estimate, base: Estimate) -> int:
 def _data_log_probability(group: list[Run]) -> float | None:
     """Mean token log-probability of offline data under the initial model, nats."""
     found = [
-        read_json(directory / "predictors.json")["mean_token_log_probability"]
+        read_record(directory / "predictors.json", Predictors).mean_token_log_probability
         for cell, directory in group
         if cell.data == "offline"
     ]

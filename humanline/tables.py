@@ -117,6 +117,8 @@ def instruction_following_table(
                 **comparison("ratio_to_online", ratio, controlled, name, online),
                 "p_beats_offline": p_value(controlled, name, offline, "greater"),
                 "p_differs_from_online": p_value(controlled, name, online, "two-sided"),
+                "left_out": sum(run.left_out for run in group),
+                "length_control_warnings": sum(bool(run.length_control_warning) for run in group),
                 "mean_length": np.mean([run.mean_length for run in group]),
                 "training_seconds": mean_seconds(variants[name]),
                 "alpaca_eval_lc_win_rate": np.mean([r.alpaca_eval_lc_win_rate for r in group]),

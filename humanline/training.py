@@ -10,12 +10,14 @@ from functools import cache
 from pathlib import Path
 
 from humanline.data import preferences
+from humanline.data.stage_files import Group, prompts_of, read_likelihoods, read_rows
 from humanline.experiments import Cell
-from humanline.files import read_jsonl, write_json
+from humanline.files import write_json
 from humanline.progress import Progress
 from humanline.provenance import describe, peak_memory
 from humanline.study import Study, content_hash
 from humanline.validation import ConfigError
+from humanline.weights import load_folder, not_finite, require_whole
 
 
 def train(study: Study, cell: Cell) -> None:
@@ -30,6 +32,7 @@ def train(study: Study, cell: Cell) -> None:
             do not find each other; after it, if the prompts did not suffice.
     """
     study.batch_share(cell, device_count())
+    data = _data_record(study, cell)
     directory = study.directory(cell)
     checkpoints = _checkpoints(study, cell)
     has_ended = _ended(checkpoints).exists()
@@ -43,16 +46,24 @@ def train(study: Study, cell: Cell) -> None:
         write_json(checkpoints / "manifest.json", study.manifest(cell))
     trainer.accelerator.wait_for_everyone()
     progress.watch(trainer)
-    trainer.train(resume_from_checkpoint=progress.last_checkpoint)
+    checkpoint = progress.last_checkpoint
+    if checkpoint and not trainer.is_fsdp_enabled:  # which keeps a part of it for each process
+        require_whole(Path(checkpoint))  # the Trainer would keep the base model's weights instead
+    trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step < trainer.args.max_steps:
         raise ConfigError(
             f"{directory}: trained {trainer.state.global_step} of {trainer.args.max_steps} steps,"
             " as its prompts do not fill one sampling; give it more prompts or smaller batches"
         )
+    if broken := not_finite(trainer.model):
+        raise ConfigError(
+            f"{directory}: training ended with weights that are not finite, {broken[0]} among "
+            "them; lower its learning_rate"
+        )
     trainer.save_whole_model(directory / "model")
     cost = progress.record()
     if trainer.is_world_process_zero():
-        _write_records(study, cell, trainer, cost)
+        _write_records(study, cell, trainer, data | cost)
         _ended(checkpoints).touch()
         progress.end()
 
@@ -82,7 +93,7 @@ def _ended(checkpoints: Path) -> Path:
     return checkpoints / "ended"
 
 
-def _write_records(study: Study, cell: Cell, trainer, cost: dict) -> None:
+def _write_records(study: Study, cell: Cell, trainer, measured: dict) -> None:
     import pandas as pd
 
     directory = study.directory(cell)
@@ -96,7 +107,7 @@ def _write_records(study: Study, cell: Cell, trainer, cost: dict) -> None:
             "checkpoints": str(_checkpoints(study, cell).relative_to(directory)),
             "steps": trainer.state.global_step,
             "devices": trainer.args.world_size,
-            **cost,
+            **measured,
             "peak_memory_mib": peak_memory() // 2**20,
             "provenance": describe(),
         },
@@ -112,11 +123,8 @@ def _inputs(study: Study, cell: Cell) -> list:
 def build_trainer(study: Study, cell: Cell, output: Path):
     """Build the trainer of a cell, its model and its data."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    base = study.directory(cell.base) / "model"
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    model, tokenizer = load_folder(study.directory(cell.base) / "model", dtype=torch.float32)
     build = _grpo if cell.objective == "grpo" else _preference
     return build(study, cell, model, tokenizer, output)
 
@@ -161,13 +169,44 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
 def training_rows(study: Study, cell: Cell) -> list[dict]:
     """Rows to train on: a base model's scored groups offline, the task's prompts online."""
     if cell.data == "offline":
-        fields = ("prompt", "completions", "scores")
-        groups = read_jsonl(study.offline_groups(cell.data_base), fields)
+        path = study.offline_groups(cell.data_base)
+        groups = read_rows(path, Group)
         if cell.quartile:
-            likelihoods = read_jsonl(study.likelihoods(cell.data_base, cell.base))
+            likelihoods = read_likelihoods(study.likelihoods(cell.data_base, cell.base), groups)
             groups = preferences.quartile(groups, likelihoods, cell.quartile)
+        if cell.groups and len(groups) < cell.groups:
+            raise ConfigError(
+                f"{path}: {len(groups)} groups, but {cell.name} is to train on {cell.groups}; make "
+                "more, or change groups in experiments.yaml"
+            )
         return groups[: cell.groups]
-    return read_jsonl(study.data(cell.task, "train"), ("prompt",))
+    return read_rows(study.data(cell.task, "train"), prompts_of(cell.task))
+
+
+def _data_record(study: Study, cell: Cell) -> dict[str, int]:
+    """How many groups an offline run is given, and how many have nothing to learn from.
+
+    Raises:
+        ConfigError: if none has.
+    """
+    if cell.data != "offline":
+        return {}
+    groups = training_rows(study, cell)
+    is_grpo = cell.objective == "grpo"  # which needs any difference, the others a pair
+    least = 0 if is_grpo else study.scale.tasks[cell.task].training.min_score_difference
+    alike = sum(preferences.best_versus_worst(g["scores"], least) is None for g in groups)
+    if alike == len(groups):
+        raise ConfigError(
+            f"{study.offline_groups(cell.data_base)}: none of the {alike} groups of {cell.name} has"
+            f" completions whose scores differ by more than {least:g}, so there is nothing to "
+            "learn; give it other data"
+        )
+    if alike:
+        print(
+            f"{cell.name}: {alike} of {len(groups)} groups have nothing to learn from: scores "
+            f"that differ by at most {least:g}"
+        )
+    return {"groups": len(groups), "groups_without_difference": alike}
 
 
 def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):

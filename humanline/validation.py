@@ -9,7 +9,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-
 TRACEBACK = "HUMANLINE_TRACEBACK"  # set to 1 in the environment: errors come with tracebacks
 
 

@@ -20,10 +20,12 @@ class VLLMEngine:
     """A model in a folder, run by vLLM in processes of its own. See `generation.Engine`."""
 
     def __init__(self, path: Path, config: Generation, gpus: int):
-        from transformers import AutoTokenizer
+        from humanline.weights import load_tokenizer, require_whole
 
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
-        self._llm = _import_vllm().LLM(
+        vllm = _import_vllm()
+        require_whole(path)  # vLLM itself takes what it finds
+        self.tokenizer = load_tokenizer(path)
+        self._llm = vllm.LLM(
             model=str(path),
             load_format="safetensors",
             dtype=config.dtype,

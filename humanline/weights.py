@@ -3,6 +3,7 @@
 transformers draws a weight at random where its file lacks it, and says so in a log alone.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,21 +54,75 @@ def load_whole(load: Callable, path: str | Path, **options):
             f"{path}: this is a PEFT adapter; load it with peft and give the model, or merge it "
             "into its model (merge_and_unload) and give the folder of both"
         )
-    if broken := _not_finite(model):
+    if broken := not_finite(model):
         raise ConfigError(f"{path}: {_some(broken)} has values that are not finite; {_ANOTHER}")
     return model
 
 
-def _not_finite(model) -> list[str]:
+def load_folder(path: Path, **options):
+    """The model of a folder, as `load_causal_lm` loads it, and its tokenizer.
+
+    Raises:
+        ConfigError: whatever is wrong with the folder.
+    """
+    try:
+        model = load_causal_lm(path, use_safetensors=True, **options)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_whole(path, error) from None
+    return model, load_tokenizer(path)
+
+
+def load_tokenizer(path: Path):
+    """The tokenizer of a folder, which knows conversations, or a one-line `ConfigError`."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except Exception as error:  # tokenizers raises no kind of its own
+        raise _not_whole(path, error) from None
+    if not tokenizer.chat_template:
+        raise ConfigError(f"{path}: the tokenizer has no chat template; give a chat model")
+    return tokenizer
+
+
+def require_whole(path: Path) -> None:
+    """Refuse a folder as `load_folder` would, without holding more than one weight at a time."""
+    from safetensors import safe_open
+
+    load_folder(path, device_map="meta")
+    for file in _files(path):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                if not _is_finite(weights.get_tensor(name)):
+                    raise ConfigError(f"{path}: {name} has values that are not finite; {_ANOTHER}")
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a model's weights, which its index lists where there are several."""
+    index = path / "model.safetensors.index.json"
+    if not index.exists():
+        return [path / "model.safetensors"]
+    weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    return [path / name for name in sorted(set(weight_map.values()))]
+
+
+def _not_whole(path: Path, error: Exception) -> ConfigError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return ConfigError(f"{path}: no whole model ({reason}); {_ANOTHER}")
+
+
+def not_finite(model) -> list[str]:
     """The names of the floating-point parameters that hold nan or inf."""
+    return [name for name, tensor in model.named_parameters() if not _is_finite(tensor)]
+
+
+def _is_finite(tensor) -> bool:
     import torch
 
     plain = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    return [
-        name
-        for name, tensor in model.named_parameters()
-        if tensor.dtype in plain and not tensor.is_meta and not tensor.isfinite().all()
-    ]
+    return tensor.is_meta or tensor.dtype not in plain or bool(tensor.isfinite().all())
 
 
 def _some(names: list[str]) -> str:

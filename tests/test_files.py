@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from humanline.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 from humanline.validation import ConfigError
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+finite = st.floats(allow_nan=False, allow_infinity=False)  # JSON knows no others
+scalars = st.none() | st.booleans() | st.integers() | finite | st.text()
 rows = st.lists(st.dictionaries(st.text(), scalars | st.lists(scalars)), min_size=1, max_size=5)
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 

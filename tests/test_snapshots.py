@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+from safetensors.torch import load_file
 
 from humanline import base_model
 from humanline.config import ARMORM, HubReward, HubSource
@@ -88,7 +89,8 @@ def test_a_base_model_of_another_repository_keeps_no_file_of_the_one_before(
     base_model.make("math_reasoning", source(copy), 1, tmp_path / "model", set())
     shutil.copytree(model_folder, other := tmp_path / "other")
     (other / "model.safetensors").rename(other / "model-1.safetensors")
-    weights = {"weight_map": {"w": "model-1.safetensors"}}
+    names = load_file(other / "model-1.safetensors")
+    weights = {"metadata": {}, "weight_map": dict.fromkeys(names, "model-1.safetensors")}
     (other / "model.safetensors.index.json").write_text(json.dumps(weights))
     base_model.make("math_reasoning", source(other), 1, tmp_path / "model", set())
     found = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}

@@ -5,11 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from humanline.examples import read
 from humanline.validation import ConfigError, fault, validate
 
 PAIRED = frozenset({"chosen", "rejected"})
 LABELLED = frozenset({"prompt", "completion", "label"})
 STORED = frozenset({"prompt", "completions", "scores"})
+_ANSWERS = ("chosen", "rejected", "completion", "completions")
 PROMPTS = frozenset({"prompt"})
 
 
@@ -28,7 +30,7 @@ def as_label(value) -> bool:
     given = value
     if hasattr(value, "item") and getattr(value, "size", 1) == 1:
         value = value.item()
-    if not isinstance(value, bool | int) or value not in (0, 1):
+    if not isinstance(value, bool | int | float) or value not in (0, 1):
         raise ValueError(f"{given!r} is no label; use 1 or true for desirable, else 0 or false")
     return bool(value)
 
@@ -175,24 +177,33 @@ class RowCheck:
         """
         found = validate(self._model, row, place)
         self._teaches |= found.teaches
-        for name in ("prompt", "chosen", "rejected", "completion", "completions"):
+        for name in ("prompt", *_ANSWERS):
             value = getattr(found, name, [])
             for part in value if name == "completions" else [value] * (value != []):
                 self._require_one_form(name, part, place)
+        self._check_reading(row, place)
         if isinstance(found, Group):
             self._check_group(found, row["prompt"], place)
-        values = {
-            name: getattr(found, name) for name in ("label", "scores") if hasattr(found, name)
-        }
-        return {**row, **values}
+        read = ("label", "scores")
+        return {**row, **{name: getattr(found, name) for name in read if hasattr(found, name)}}
 
     def require_something_to_learn(self, place: str) -> None:
         """Refuse a dataset whose rows were all checked, and have no gradient."""
         if not self._teaches:
             raise ConfigError(
-                f"{place}: nothing to learn, as within each row scores, or chosen and rejected, are "
+                f"{place}: nothing to learn: in each row all scores, or chosen and rejected, are "
                 "alike; give rows that tell better from worse"
             )
+
+    def _check_reading(self, row: dict, place: str) -> None:
+        """Refuse a row that no trainer can tell the prompt and the completions of."""
+        columns = {name: row[name] for name in _ANSWERS if name in self._model.model_fields}
+        columns |= {f"completion {n}": c for n, c in enumerate(columns.pop("completions", []))}
+        try:
+            if columns:
+                read(row.get("prompt"), list(columns.values()), tuple(columns))
+        except ValueError as error:
+            raise ConfigError(f"{place}: {error}") from None
 
     def _require_one_form(self, name: str, value, place: str) -> None:
         form = "text" if isinstance(value, str) else "a conversation"

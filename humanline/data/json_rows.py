@@ -79,27 +79,27 @@ def _parse(content: bytes, place: str):
         where = place if error.lineno == 1 else f"{place}: line {error.lineno}"
         reason = f"not JSON ({error.msg} at column {error.colno})"
         raise ConfigError(f"{where}: {reason}; mend that line") from None
-    except (_NotARow, RecursionError) as error:
+    except (_NotARowError, RecursionError) as error:
         raise ConfigError(f"{place}: {error}; mend or remove it") from None
 
 
-class _NotARow(ValueError):
+class _NotARowError(ValueError):
     """What JSON can say, or Python's reader takes, but no dataset should hold."""
 
 
 def _refuse_constant(text: str):
-    raise _NotARow(f"holds {text}, which is not JSON")
+    raise _NotARowError(f"holds {text}, which is not JSON")
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(float(text)):
-        raise _NotARow(f"holds the number {text}, which is beyond all floats")
+        raise _NotARowError(f"holds the number {text}, which is beyond all floats")
     return float(text)
 
 
 def _integer(text: str) -> int:
     if len(text) > 20 or int(text) not in _INTEGERS:
-        raise _NotARow(f"holds the integer {text[:20]}, which has more than 64 bits")
+        raise _NotARowError(f"holds the integer {text[:20]}, which has more than 64 bits")
     return int(text)
 
 
@@ -108,5 +108,5 @@ def _without_repeats(pairs: list[tuple]) -> dict:
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
         repeated = next(key for key in keys if keys.count(key) > 1)
-        raise _NotARow(f"has the key {repeated!r} twice")
+        raise _NotARowError(f"has the key {repeated!r} twice")
     return row

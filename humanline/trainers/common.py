@@ -1,11 +1,13 @@
 """What the three humanline trainers share: a reference that follows the policy."""
 
 import copy
+import math
 from collections import defaultdict, deque
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 from unittest import mock
 
 import torch
@@ -25,7 +27,9 @@ from humanline.reference import (
     save_reference,
 )
 from humanline.trainers.lookahead import Lookahead
-from humanline.trainers.work import CountedRows, RequireSteps
+from humanline.trainers.rows import refuse_media, require_rows
+from humanline.trainers.work import RequireSteps
+from humanline.validation import ConfigError
 from humanline.weights import load_whole
 
 # Keys of a batch that was prepared before its step.
@@ -33,7 +37,7 @@ _SCORES = "reference_scores"
 _METRICS = "metrics_of_preparation"
 
 
-class HumanlineTrainer(CountedRows):
+class HumanlineTrainer:
     """Mixin before a TRL trainer: its reference follows the policy.
 
     A trainer provides `_scores(model, inputs)`, the token log-probabilities of a batch by name,
@@ -46,6 +50,8 @@ class HumanlineTrainer(CountedRows):
     sampled_tokens = 0
     _lookahead: Lookahead | None = None
     _keeps_cache = False
+    # Rows of the training set that were left out or cut off, those of a stream so far.
+    _rows_told: ClassVar[dict[str, int]] = {}
 
     def _start_humanline(self, given_reference=None) -> None:
         """Call at the end of `__init__`."""
@@ -63,6 +69,47 @@ class HumanlineTrainer(CountedRows):
         if args.humanline and args.sync_interval:
             self._keeps_cache = isinstance(self.reference, PolicyReference)
             self.add_callback(FollowPolicy(self))
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name: str):
+        """TRL's place to tokenize a dataset; rows are read and rendered by our one way."""
+        require_rows(dataset, f"{dataset_name} set")
+        if args.humanline:
+            refuse_media(dataset, f"{dataset_name} set")
+        dataset, counts = self._tokenized(dataset, processing_class, args, dataset_name)
+        if dataset_name == "train":
+            self._rows_told = counts
+        return dataset
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        if "loss" in logs:
+            logs |= {f"humanline/{name}": count for name, count in self._rows_told.items()}
+        super().log(logs, *args, **kwargs)
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        """TRL's, and the end of training where it is no number.
+
+        Raises:
+            ConfigError: if the loss is nan or infinite, before any weight has changed.
+        """
+        result = super().compute_loss(model, inputs, *args, **kwargs)
+        loss = result[0] if isinstance(result, tuple) else result
+        if not loss.isfinite().all():
+            raise ConfigError(self._no_number("loss", loss.mean().item()))
+        return result
+
+    def _get_grad_norm(self, model, *args, **kwargs):
+        """The Trainer's, asked before each update, which a gradient of nan would spread by."""
+        norm = super()._get_grad_norm(model, *args, **kwargs)
+        skips_itself = getattr(self.accelerator, "scaler", None) is not None  # float16's
+        if norm is not None and not math.isfinite(norm) and not skips_itself:
+            raise ConfigError(self._no_number("gradient's norm", float(norm)))
+        return norm
+
+    def _no_number(self, name: str, value: float) -> str:
+        return (
+            f"step {self.state.global_step + 1}: the {name} is {value}; nothing is saved: lower "
+            "learning_rate, or look for broken weights and rows"
+        )
 
     def _refuse_unsupported_models(self) -> None:
         if getattr(self, "_is_vision_dataset", False):

@@ -17,6 +17,7 @@ from humanline.trainers.metrics import (
 )
 from humanline.trainers.options import HumanlineOptions, require_config
 from humanline.trainers.rounds import RoundsTrainer
+from humanline.trainers.rows import tokenized_pairs, within
 
 
 @dataclass
@@ -51,6 +52,10 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         with only_the_policy(dpo_trainer, model, loss_is_ours=args.humanline):
             super().__init__(model, ref_model, args, *rest, **kwargs)
         self._start_humanline(ref_model)
+
+    def _tokenized(self, dataset, processing_class, args, name: str):
+        dataset = tokenized_pairs(dataset, processing_class, name, args.dataset_num_proc)
+        return within(dataset, args.max_length, args.truncation_mode == "keep_start", name)
 
     @staticmethod
     def round_examples(pairs: list[tuple], batch_size: int) -> list[dict]:

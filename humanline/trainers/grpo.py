@@ -1,7 +1,6 @@
 """GRPO and its humanline variant, online or offline on stored groups."""
 
 import time
-from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,17 @@ from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
 from humanline.trainers.metrics import log_perception, mean_over_processes, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
+from humanline.trainers.rows import columns_of, each, require_rows
+from humanline.trainers.stored import (
+    is_stored,
+    mark_cut_off,
+    replay,
+    stored_score,
+    tokenized_groups,
+)
 from humanline.trainers.work import require_full_batch
 
 _SEQUENCES_AT_ONCE = 1024
-_STORED = ("prompt", "completions", "scores")
 
 
 @dataclass
@@ -70,24 +76,17 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         **kwargs,
     ):
         args = require_config(args, HumanlineGRPOConfig, model)
-        stored = getattr(train_dataset, "column_names", None) or ()
-        self.is_offline = set(_STORED) <= set(stored)
+        self.is_offline = is_stored(train_dataset)
         if self.is_offline:
             if reward_funcs is not None:
                 raise ValueError(
                     "the training set has scores, which reward_funcs would not be asked for; leave "
                     "them out, or remove the columns completions and scores to sample anew"
                 )
-            reward_funcs, kwargs["rollout_func"] = _stored_score, _replay
-            train_dataset = _stored_groups(train_dataset, args.num_generations)
-            if isinstance(eval_dataset, dict):
-                eval_dataset = {
-                    name: _stored_groups(dataset, args.num_generations)
-                    for name, dataset in eval_dataset.items()
-                }
-            elif eval_dataset is not None:
-                eval_dataset = _stored_groups(eval_dataset, args.num_generations)
-        self._rows_lost = Counter(left_out=require_full_batch(train_dataset, args))
+            reward_funcs, kwargs["rollout_func"] = stored_score, replay
+        require_rows(train_dataset, "train set")
+        each(eval_dataset, require_rows, "eval set")
+        self._rows_told = require_full_batch(train_dataset, args)
         self._is_scoring_rollouts = False
         loss_is_ours = args.humanline or self.is_offline
         with only_the_policy(grpo_trainer, model, loss_is_ours):
@@ -95,6 +94,20 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
                 model, reward_funcs, args, train_dataset, eval_dataset, *rest, **kwargs
             )
         self._start_humanline()
+        if self.is_offline:
+            self.train_dataset = self._groups(self.train_dataset, "train")
+            self.eval_dataset = each(self.eval_dataset, self._groups, "eval")
+
+    def _groups(self, dataset, name: str):
+        """Stored groups as token ids; those that are so already as they are."""
+        if "stored_completion_ids" in columns_of(dataset):
+            return dataset
+        is_train = name == "train"
+        size = self.num_generations if is_train else self.num_generations_eval
+        groups, counts = tokenized_groups(dataset, self, size, name)
+        if is_train:
+            self._rows_told = self._rows_told | counts
+        return groups
 
     @property
     def _uses_reference(self) -> bool:
@@ -105,8 +118,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         add_fused_lm_head(model, temperature=self.temperature, cast_lm_head_to_fp32=cast)
 
     def get_eval_dataloader(self, eval_dataset=None):
-        if self.is_offline and "completions" in getattr(eval_dataset, "column_names", ()):
-            eval_dataset = _stored_groups(eval_dataset, self.num_generations_eval)
+        if self.is_offline and not isinstance(eval_dataset, str | None):
+            eval_dataset = self._groups(eval_dataset, "eval")
         return super().get_eval_dataloader(eval_dataset)
 
     def get_train_dataloader(self):
@@ -178,13 +191,16 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         inputs = inputs or [dict(row) for row in self._rollouts.last_rows]
         self._rows_of_rollout = inputs
         self._is_scoring_rollouts = self._uses_reference and not self.use_vllm
-        beta = self.beta
+        beta, masks = self.beta, self.mask_truncated_completions
         if self._uses_reference:
             self.beta = 0.0  # or TRL would ask a reference that it made itself
+        if self.is_offline:
+            self.mask_truncated_completions = False  # we know better what is cut off
         try:
-            return super()._generate_and_score_completions(inputs)
+            batch = super()._generate_and_score_completions(inputs)
+            return mark_cut_off(self, batch) if self.is_offline else batch
         finally:
-            self.beta = beta
+            self.beta, self.mask_truncated_completions = beta, masks
             self._is_scoring_rollouts = False
             self.sampling_seconds += time.perf_counter() - started
 
@@ -320,61 +336,3 @@ def _trained_on(inputs: dict) -> Tensor:
     """(B, T), non-zero on the completion's tokens that the policy, not a tool, has written."""
     mask = inputs["completion_mask"]
     return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
-
-
-def _stored_groups(dataset, group_size: int):
-    """Stored groups as they are kept here: TRL's reward functions have an argument `completions`.
-
-    Raises:
-        ValueError: if a group has not as many completions and scores as asked for.
-    """
-    for row, (completions, scores) in enumerate(
-        zip(dataset["completions"], dataset["scores"], strict=True)
-    ):
-        if not len(completions) == len(scores) == group_size:
-            raise ValueError(
-                f"row {row} of the stored groups has {len(completions)} completions and "
-                f"{len(scores)} scores; num_generations={group_size} asks for that many of each"
-            )
-    prompts = {_key(prompt) for prompt in dataset["prompt"]}
-    if len(prompts) != len(dataset):
-        raise ValueError("the stored groups repeat a prompt; merge its groups into one")
-    return dataset.rename_column("completions", "stored_completions")
-
-
-def _key(prompt) -> str:
-    """A hashable form of a prompt, plain or conversational."""
-    return prompt if isinstance(prompt, str) else str([(m["role"], m["content"]) for m in prompt])
-
-
-def _text(completion) -> str:
-    """A stored completion, plain or conversational."""
-    return completion if isinstance(completion, str) else completion[-1]["content"]
-
-
-def _replay(prompts: list, trainer: HumanlineGRPOTrainer) -> dict:
-    """TRL's `rollout_func` for stored groups: return completions instead of sampling them."""
-    tokenizer = trainer.processing_class
-    prompt_ids, *_ = trainer._tokenize_prompts(prompts)
-    position: dict[str, int] = {}
-    texts, indices = [], []
-    for prompt, row in zip(prompts, trainer._rows_of_rollout, strict=True):
-        key, stored = _key(prompt), row["stored_completions"]
-        index = position.get(key, 0)
-        position[key] = index + 1
-        indices.append(index % len(stored))
-        texts.append(_text(stored[indices[-1]]))
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    limit = trainer.max_completion_length
-    completion_ids = [[*ids, tokenizer.eos_token_id][:limit] for ids in encoded]
-    return {
-        "prompt_ids": prompt_ids,
-        "completion_ids": completion_ids,
-        "logprobs": None,
-        "stored_index": indices,
-    }
-
-
-def _stored_score(scores: list, stored_index: list, **_) -> list[float]:
-    """TRL's reward function for stored groups."""
-    return [row[index] for row, index in zip(scores, stored_index, strict=True)]

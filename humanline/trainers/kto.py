@@ -1,19 +1,29 @@
 """KTO and its humanline variant, offline on labelled completions or online in rounds."""
 
+import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 from trl.trainer import kto_trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from humanline.objectives import floored_mean, kto_kl_terms, kto_loss
-from humanline.trainers import labels
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import log_perception, log_preference_metrics, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
 from humanline.trainers.rounds import RoundsTrainer
+from humanline.trainers.rows import (
+    columns_of,
+    mismatched,
+    tokenized_labelled,
+    unpaired,
+    within,
+)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -50,10 +60,29 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
             super().__init__(model, ref_model, args, *rest, **kwargs)
         self._start_humanline(ref_model)
 
-    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
-        if self.rounds is None:
-            dataset = labels.checked(dataset, dataset_name)
-        return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+    def _tokenized(self, dataset, processing_class, args, name: str):
+        processes = args.dataset_num_proc
+        if {"chosen", "rejected"} <= set(columns_of(dataset)):
+            dataset = unpaired(dataset, name, processes)
+        dataset = tokenized_labelled(dataset, processing_class, name, processes)
+        dataset, counts = within(dataset, args.max_length, True, name)
+        if self.calculate_KL:
+            dataset = mismatched(dataset, args.per_device_train_batch_size, processes)
+        if name == "train" and isinstance(dataset, Dataset):
+            self._warn_of_imbalance(dataset["label"])
+        return dataset, counts
+
+    def _warn_of_imbalance(self, labels: list[bool]) -> None:
+        """Warn, as TRL does, of weights that do not make up for the numbers of labels (Eq. 8)."""
+        desirable = self.desirable_weight * max(sum(labels), 1)
+        undesirable = self.undesirable_weight * max(len(labels) - sum(labels), 1)
+        if len(labels) != 2 * sum(labels) and not 1 <= desirable / undesirable <= 4 / 3:
+            _log.warning(
+                "%s of %s rows are desirable; the authors of KTO advise weights by which desirable "
+                "rows count 1 to 4/3 times as much in all as undesirable ones, and here it is %.2f "
+                "times; change desirable_weight or undesirable_weight",
+                *(sum(labels), len(labels), desirable / undesirable),
+            )
 
     @staticmethod
     def round_examples(pairs: list[tuple], batch_size: int) -> list[dict]:

@@ -1,0 +1,169 @@
+"""Reading a row of training data for what it is: its prompt and its completions.
+
+Prompts come as a text, as messages, or within the conversations that answer them; completions as a
+text, as the turns that follow, or as whole conversations. `read` tells them apart row by row, and
+refuses what could be read in two ways.
+"""
+
+import os
+from collections.abc import Sequence
+
+_OPENING = ("system", "developer", "user")  # roles that no completion begins with
+_SYSTEM = ("system", "developer")
+_MEDIA = ("image", "image_url", "video", "audio", "input_audio", "input_image")
+
+
+def read(prompt, completions: Sequence, names: Sequence[str]) -> tuple:
+    """A row's prompt and completions, all of them texts, or all of them lists of messages.
+
+    Args:
+        prompt: a text, a list of messages, or None where the completions have it.
+        completions: those of the row: one, a pair, or a group.
+        names: what to call them in an error.
+
+    Raises:
+        ValueError: with the reason and the remedy, if the row has no reading or more than one.
+    """
+    for name, value in [*zip(names, completions, strict=True), ("prompt", prompt)]:
+        if value is not None or name != "prompt":
+            _check(name, value)
+    are_texts = [isinstance(completion, str) for completion in completions]
+    if all(are_texts):
+        return _read_texts(prompt, list(completions), names)
+    if any(are_texts):
+        raise ValueError(f"{_some(names)} are texts and conversations; make all of them one form")
+    conversations = [_plain(completion) for completion in completions]
+    prompt = prompt if prompt is None or isinstance(prompt, str) else _plain(prompt)
+    are_whole = [turns[0]["role"] in _OPENING for turns in conversations]
+    if all(are_whole):
+        return _split(prompt, conversations, names)
+    if any(are_whole):
+        raise ValueError(f"{_some(names)} begin partly with the prompt and partly after it")
+    if prompt is None:
+        raise ValueError(f"{_some(names)} begin with an answer, and there is no prompt; add it")
+    return (_user(prompt) if isinstance(prompt, str) else prompt), conversations
+
+
+def has_media(value) -> bool:
+    """Whether a list of messages has parts that are no text."""
+    if not isinstance(value, list):
+        return False
+    contents = [message.get("content") for message in value if isinstance(message, dict)]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return any(isinstance(part, dict) and part.get("type") in _MEDIA for part in parts)
+
+
+def _read_texts(prompt, completions: list[str], names) -> tuple:
+    if isinstance(prompt, list):
+        return _plain(prompt), [[{"role": "assistant", "content": text}] for text in completions]
+    if prompt is not None:
+        return prompt, completions
+    prompt = os.path.commonprefix(completions).removesuffix(" ") if len(completions) > 1 else ""
+    if not prompt or prompt in completions:
+        raise ValueError(f"there is no prompt, and {_some(names)} do not begin with one; add it")
+    return prompt, [text[len(prompt) :] for text in completions]
+
+
+def _split(prompt, conversations: list[list[dict]], names) -> tuple:
+    """Whole conversations, at the end of their prompt."""
+    if isinstance(prompt, list):
+        return _after(prompt, conversations, names)
+    end = _end_of_prompt(conversations, names)
+    opening = conversations[0][:end]
+    if isinstance(prompt, str):
+        ends = [i + 1 for i, turn in enumerate(opening) if _says(turn, prompt)]
+        if not ends:
+            raise ValueError(
+                f"prompt is no user's turn that {_some(names)} begin with; give the conversations "
+                "alone, or mend the prompt"
+            )
+        if len(conversations) == 1:  # the rest of it answers the prompt
+            end = ends[-1]
+    return conversations[0][:end], [turns[end:] for turns in conversations]
+
+
+def _after(prompt: list[dict], conversations: list[list[dict]], names) -> tuple:
+    """What conversations have after a prompt that they repeat, with its system turn or without."""
+    parts = [_system_and_rest(turns) for turns in conversations]
+    (system, body), own = _system_and_rest(prompt), parts[0][0]
+    rests = [rest[len(body) :] for _, rest in parts]
+    repeat = all(rest[: len(body)] == body for _, rest in parts)
+    agree = all(other == own for other, _ in parts) and (own == system or not own or not system)
+    if not repeat or not agree or not all(rests):
+        raise ValueError(
+            f"{_some(names)} begin with other turns than the prompt, or with nothing after them; "
+            "give the turns that follow the prompt, or leave the prompt out"
+        )
+    start = (system or own) + body
+    if rests[0][0]["role"] in _OPENING:  # a prompt of a system turn, or of earlier turns
+        end = _end_of_prompt(rests, names)
+        start, rests = start + rests[0][:end], [turns[end:] for turns in rests]
+    return start, rests
+
+
+def _system_and_rest(turns: list[dict]) -> tuple[list[dict], list[dict]]:
+    begin = 1 if turns[0]["role"] in _SYSTEM else 0
+    return turns[:begin], turns[begin:]
+
+
+def _end_of_prompt(conversations: list[list[dict]], names) -> int:
+    """The number of turns that conversations share before they answer."""
+    shortest = min(conversations, key=len)
+    alike = [all(turns[i] == turn for turns in conversations) for i, turn in enumerate(shortest)]
+    end = (*alike, False).index(False)
+    if end == len(shortest):  # alone, or equal, or one goes on where another ends
+        roles = [turn["role"] for turn in shortest]
+        end -= next(i for i, role in enumerate(reversed(roles)) if role in _OPENING)
+    if end == len(shortest):
+        raise ValueError(f"{_some(names)} end with the prompt; add the assistant's turn")
+    if any(turns[end]["role"] in _OPENING for turns in conversations):
+        raise ValueError(
+            f"{_some(names)} have different prompts; give completions of the same prompt"
+        )
+    return end
+
+
+def _check(name: str, value) -> None:
+    """Refuse what is neither a text nor a list of messages with text."""
+    if isinstance(value, str):
+        return
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{name} is {_short(value)}; give a text or a list of messages")
+    for turn in value:
+        if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
+            raise ValueError(f"{name} has {_short(turn)} for a message; give role and content")
+        content = turn.get("content")
+        if all(value is None for key, value in turn.items() if key != "role"):
+            raise ValueError(f"{name} has a message without content; add it")
+        if not isinstance(content, str | list | None):
+            raise ValueError(f"{name} has {_short(content)} for a content; give a text")
+    if has_media(value):
+        raise ValueError(f"{name} has images or other media; humanline trains on text only")
+
+
+def _plain(turns: list[dict]) -> list[dict]:
+    """Messages without the keys that Arrow has filled with None."""
+    return [{key: value for key, value in turn.items() if value is not None} for turn in turns]
+
+
+def _says(turn: dict, text: str) -> bool:
+    content = turn.get("content")
+    if isinstance(content, list):
+        content = "".join(part.get("text") or "" for part in content)
+    return turn["role"] == "user" and (content or "").strip() == text.strip()
+
+
+def _user(text: str) -> list[dict]:
+    return [{"role": "user", "content": text}]
+
+
+def _some(names: Sequence[str]) -> str:
+    """A row's completions in a message."""
+    if len(names) == 1:
+        return names[0]
+    return f"{names[0]} and {names[1]}" if len(names) == 2 else f"{names[0]} to {names[-1]}"
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -1,0 +1,100 @@
+"""Scores and rewards: a finite number for each completion, or an error that names it."""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from numbers import Real
+
+import numpy as np
+
+from humanline.validation import ConfigError
+
+_LARGEST = float(np.finfo(np.float32).max)  # what TRL keeps rewards in
+_TOLERANCE = 1e-3  # of an advantage
+
+
+def is_number(value) -> bool:
+    """Whether a value is a number that single precision can hold."""
+    return isinstance(value, Real) and math.isfinite(value) and abs(value) <= _LARGEST
+
+
+def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> list:
+    """What a scoring function has returned, as a list with a finite number for each prompt.
+
+    Args:
+        values: a list, an array or a tensor.
+        source: what to call the function in an error.
+        may_lack: allow None for "not applicable", as TRL does with several reward functions.
+
+    Raises:
+        ConfigError: if there are more or fewer values than prompts, or one is no finite number.
+    """
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if not isinstance(values, list | tuple) or len(values) != len(prompts):
+        count = len(values) if isinstance(values, list | tuple) else short(values)
+        raise ConfigError(
+            f"{source} returned {count} for {len(prompts)} completions; return a list with a "
+            "number for each"
+        )
+    values = [value.item() if hasattr(value, "item") else value for value in values]
+    for prompt, value in zip(prompts, values, strict=True):
+        if not is_number(value) and not (may_lack and value is None):
+            raise ConfigError(
+                f"{source} returned {short(value)} for a completion of the prompt "
+                f"{short(prompt)}; return a finite number"
+            )
+    return list(values)
+
+
+def checked(function: Callable, name: str) -> Callable:
+    """A reward function of TRL's whose values are `numbers`, or None where it does not apply."""
+    source = f"reward function {name}"
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - of an object, it may be a coroutine
+    ):
+
+        async def score_later(prompts, **columns):
+            return numbers(await function(prompts=prompts, **columns), prompts, source, True)
+
+        return score_later
+
+    def score(prompts, **columns):
+        return numbers(function(prompts=prompts, **columns), prompts, source, True)
+
+    return score
+
+
+def check_group(scores, count: int) -> None:
+    """Refuse scores of a stored group that its advantages cannot be computed from.
+
+    Raises:
+        ValueError: if they are not as many finite numbers, or so large, or close in comparison,
+            that single precision, in which TRL computes advantages, loses their differences.
+    """
+    if not isinstance(scores, list) or len(scores) != count:
+        given = len(scores) if isinstance(scores, list) else short(scores)
+        raise ValueError(f"it has {count} completions and {given} scores; give one for each")
+    for index, score in enumerate(scores):
+        if isinstance(score, bool) or not is_number(score):
+            raise ValueError(f"score {index} is {short(score)}; give a finite number")
+    exact = _advantages(np.array(scores, np.float64))
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = _advantages(np.array(scores, np.float32))
+    if not (np.abs(exact - single) < _TOLERANCE).all():
+        raise ValueError(
+            f"the scores {short(scores)} are too large for their differences to count in single "
+            "precision; subtract their mean, or scale them"
+        )
+
+
+def short(value) -> str:
+    """A value as it may stand in a line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _advantages(scores: np.ndarray) -> np.ndarray:
+    """TRL's, in the precision of the scores."""
+    deviation = scores.std(ddof=1) if len(scores) > 1 else 0
+    return (scores - scores.mean()) / (deviation + scores.dtype.type(1e-4))
