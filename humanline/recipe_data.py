@@ -9,7 +9,7 @@ from datasets import Dataset, IterableDataset, load_dataset
 
 from humanline.data import feedback, formats
 from humanline.data.json_rows import read_rows
-from humanline.validation import ConfigError, first_line
+from humanline.validation import ConfigError, first_line, pick
 
 _JSON = (".json", ".jsonl")
 _OTHERS = (".csv", ".tsv", ".txt", ".gz", ".zip", ".zst", ".xz", ".arrow", ".xlsx")  # known by name
@@ -125,12 +125,13 @@ def _without_feedback(recipe, rows: _Rows, first: dict, split: str) -> _Rows:
     """TRL's rows of a HALOs feedback file: groups for GRPO, else pairs or labelled completions."""
     if not feedback.is_feedback(first):
         return rows
-    view = feedback.groups if recipe.objective == "grpo" else feedback.preferences
+    views = dict.fromkeys(("dpo", "kto"), feedback.preferences) | {"grpo": feedback.groups}
+    view = pick("objective", recipe.objective, views)
     found = view([row for _, row in rows.pairs], rows.place, split)
     if not found:
         reason = f"no rows of split {split!r} in {rows.place}; choose another"
         raise recipe.fault("dataset_name", reason)
-    place = f"{rows.place}: group" if recipe.objective == "grpo" else f"{rows.place}: row"
+    place = f"{rows.place}: group" if view is feedback.groups else f"{rows.place}: row"
     numbered = [(f"{place} {number}", row) for number, row in enumerate(found)]
     return _Rows(rows.place, numbered, Dataset.from_list(found))
 
@@ -138,18 +139,17 @@ def _without_feedback(recipe, rows: _Rows, first: dict, split: str) -> _Rows:
 def _wanted_columns(recipe, columns: set[str]) -> frozenset[str]:
     """The objective's columns; of two choices, an error names what the nearer one lacks."""
     script, remedy = recipe.script, "rename its columns or choose another dataset"
-    match recipe.objective:
-        case "dpo":
-            choices = [formats.PAIRED]
-        case "kto":
-            choices = [formats.PAIRED, formats.LABELLED]
-        case "grpo" if script.reward_funcs or script.reward_model_name_or_path:
-            choices = [formats.PROMPTS]
-        case "grpo":
-            choices = [formats.STORED]
-            remedy = f"{remedy}, or sample online by adding reward_funcs"
-        case other:
-            raise recipe.fault("objective", f"{other!r} has no columns; use dpo, kto or grpo")
+    is_online = getattr(script, "reward_funcs", None) or getattr(
+        script, "reward_model_name_or_path", None
+    )
+    by_objective = {
+        "dpo": [formats.PAIRED],
+        "kto": [formats.PAIRED, formats.LABELLED],
+        "grpo": [formats.PROMPTS if is_online else formats.STORED],
+    }
+    choices = pick("objective", recipe.objective, by_objective)
+    if choices == [formats.STORED]:
+        remedy = f"{remedy}, or sample online by adding reward_funcs"
     wanted = min(choices, key=lambda choice: len(choice - columns))
     if lacking := wanted - columns:
         lacks = f"{script.dataset_name} lacks {', '.join(sorted(lacking))}"

@@ -12,7 +12,7 @@ from trl import ModelConfig, ScriptArguments, TrlParser
 from trl.scripts.grpo import GRPOScriptArguments
 
 import humanline
-from humanline.validation import TRACEBACK, ConfigError, first_line
+from humanline.validation import TRACEBACK, ConfigError, first_line, pick
 
 # A text where a mapping is meant, except of those that may name a file.
 _OR_A_FILE = {"deepspeed", "fsdp_config", "accelerator_config"}
@@ -45,7 +45,8 @@ class Parser(TrlParser):
     """TRL's parser of an objective's options, with errors of one line."""
 
     def __init__(self, objective: str):
-        script = GRPOScriptArguments if objective == "grpo" else ScriptArguments
+        scripts = dict.fromkeys(("dpo", "kto"), ScriptArguments) | {"grpo": GRPOScriptArguments}
+        script = pick("objective", objective, scripts)
         config = getattr(humanline, f"Humanline{objective.upper()}Config")
         options = {"prog": "humanline recipe FILE.yaml", "allow_abbrev": False}
         super().__init__((script, config, ModelConfig), **options)

@@ -25,7 +25,7 @@ from humanline.config import OBJECTIVES
 from humanline.data.formats import PAIRED
 from humanline.recipe_data import load_split, load_splits
 from humanline.recipe_options import Parser, Recipe, library_error
-from humanline.validation import ConfigError, first_line, load_yaml
+from humanline.validation import ConfigError, first_line, load_yaml, pick
 
 
 def run(path: Path, overrides: list[str]) -> None:
@@ -110,7 +110,8 @@ def _objective(path: Path, content: dict, overrides: list[str]) -> tuple[str, li
 def _dataset(recipe: Recipe, splits: dict, field: str, processor):
     dataset = load_split(recipe, splits, field)
     recipe_checks.check_template(recipe, processor, next(iter(dataset)))
-    return dataset if recipe.objective == "grpo" else _preferences(recipe, dataset)
+    views = {"dpo": _preferences, "kto": _preferences, "grpo": lambda _, rows: rows}
+    return pick("objective", recipe.objective, views)(recipe, dataset)
 
 
 def _preferences(recipe: Recipe, dataset):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from humanline import annotations
+from humanline.config import how_scored
 from humanline.experiments import Cell
 from humanline.files import read_json
 from humanline.length_control import (
@@ -196,7 +197,7 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
 
     The length-controlled win rate for instruction following, Pass@1 for math.
     """
-    if cell.task == "math_reasoning":
+    if how_scored(cell.task) == "grade":
         correct = _grades(directory / "grades.csv")
         return {int(step): 100 * value for step, value in correct.mean(axis=1).items()}
     path = directory / "curve.csv"

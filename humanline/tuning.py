@@ -3,6 +3,7 @@
 import pandas as pd
 import yaml
 
+from humanline.config import how_scored
 from humanline.experiments import Cell
 from humanline.files import read_json, write_text
 from humanline.study import Study
@@ -62,7 +63,7 @@ def _without_rate(cell: Cell) -> Cell:
 def final_score(study: Study, cell: Cell) -> float:
     """A run's headline figure in per cent."""
     directory = study.directory(cell)
-    if cell.task == "instruction_following":
+    if how_scored(cell.task) == "judge":
         return read_json(directory / "metrics.json")["length_controlled_win_rate"]
     path = directory / "grades.csv"
     try:
