@@ -3,8 +3,18 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
+from humanline.conversations import template_options
 from humanline.examples import read
 from humanline.validation import ConfigError, fault, validate
 
@@ -82,8 +92,19 @@ class Message(Record):
 
 Turns = Annotated[list[Turn], Field(min_length=1)]
 Messages = Annotated[list[Message], Field(min_length=1)]
-Prompt = Text | Messages
-Answer = str | Annotated[Messages, AfterValidator(_answered)]
+_TextOrMessages = Discriminator(
+    lambda value: {str: "text", list: "messages"}.get(type(value)),
+    custom_error_type="fault",
+    custom_error_message="{reason}",
+    custom_error_context={"field": "", "reason": "not a text or a list of messages; change it"},
+)
+Prompt = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[Messages, Tag("messages")], _TextOrMessages
+]
+Answer = Annotated[
+    Annotated[str, Tag("text")] | Annotated[Messages, AfterValidator(_answered), Tag("messages")],
+    _TextOrMessages,
+]
 
 
 class Row(Record):
@@ -200,6 +221,7 @@ class RowCheck:
         columns = {name: row[name] for name in _ANSWERS if name in self._model.model_fields}
         columns |= {f"completion {n}": c for n, c in enumerate(columns.pop("completions", []))}
         try:
+            template_options(row)
             if columns:
                 read(row.get("prompt"), list(columns.values()), tuple(columns))
         except ValueError as error:

@@ -39,7 +39,7 @@ def _of_lines(path: Path, file) -> Iterator[tuple[str, dict]]:
             continue
         place = f"{path}: line {number}"
         try:
-            row = _parse(line, place)
+            row = _parse(line.strip(), place)
         except ConfigError:
             if line.strip() in (b"{", b"{}"):  # of an object over many lines
                 place = f"{path}: one object, not a list of rows"
@@ -64,13 +64,18 @@ def _required(row, place: str) -> dict:
 def _parse(content: bytes, place: str):
     """What JSON says, refusing what it does not allow or no dataset holds."""
     try:
-        return json.loads(
+        found = json.loads(
             content.decode("utf-8"),
             parse_constant=_refuse_constant,
             parse_float=_finite,
             parse_int=_integer,
             object_pairs_hook=_without_repeats,
         )
+        if b"\\ud" in content.lower():  # halves of characters, which JSON can write alone
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+        return found
+    except UnicodeEncodeError:
+        raise ConfigError(f"{place}: holds half a character, \\ud...; mend or remove it") from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         where = place if content.count(b"\n") < 2 else f"{place}: line {line}"
