@@ -1,12 +1,12 @@
 """Evaluation of a run: judge or grade its completions, once they are sampled."""
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 
 from humanline.config import OpenAIJudge
+from humanline.data.stage_files import GradedSample, JudgedSample, read_samples
 from humanline.experiments import Cell
-from humanline.files import read_jsonl, write_json, write_text
+from humanline.files import write_json, write_text
 from humanline.samples import checkpoints, generate
 from humanline.study import Study
 from humanline.validation import ConfigError
@@ -29,11 +29,10 @@ def judge(study: Study, cell: Cell) -> None:
     from humanline.annotations import length_controlled
 
     directory = study.directory(cell)
-    samples = read_jsonl(directory / "samples.jsonl", ("step", "prompt", "completion", "reference"))
+    samples = read_samples(directory / "samples.jsonl", JudgedSample)
     annotate = _annotator(study, cell)
     curve = []
-    for step, group in itertools.groupby(samples, key=lambda sample: sample["step"]):
-        rows = list(group)
+    for step, rows in samples.items():
         annotations = annotate(
             _alpaca_rows(rows, "completion", cell.name),
             _alpaca_rows(rows, "reference", "reference"),
@@ -106,7 +105,8 @@ def grade(study: Study, cell: Cell) -> None:
     from humanline.grading import is_correct
 
     directory = study.directory(cell)
-    samples = read_jsonl(directory / "samples.jsonl", ("step", "prompt_id", "completion", "answer"))
+    steps = read_samples(directory / "samples.jsonl", GradedSample)
+    samples = [sample for rows in steps.values() for sample in rows]
     grades = pd.DataFrame(
         [
             {

@@ -5,8 +5,15 @@ Apart from `evaluation`, so that a change of scoring samples nothing anew.
 
 from pathlib import Path
 
+from humanline.data.stage_files import (
+    Sample,
+    Trained,
+    prompts_of,
+    read_record,
+    read_rows,
+    write_rows,
+)
 from humanline.experiments import Cell
-from humanline.files import read_json, read_jsonl, write_jsonl
 from humanline.study import Study
 
 _SEED = 7  # of evaluation's sampling, the same for every run
@@ -21,13 +28,13 @@ def checkpoints(study: Study, cell: Cell) -> dict[int, Path]:
     directory = study.directory(cell)
     if cell.objective == "base":
         return {0: directory / "model"}
-    record = read_json(directory / "train.json")
-    final = {record["steps"]: directory / "model"}
+    record = read_record(directory / "train.json", Trained)
+    final = {record.steps: directory / "model"}
     if not study.has_curve(cell):
         return final
-    kept = directory / record["checkpoints"]
+    kept = directory / record.checkpoints
     every = study.scale.tasks[cell.task].training.evaluate_every
-    steps = range(every, record["steps"], every)
+    steps = range(every, record.steps, every)
     return {step: kept / f"checkpoint-{step}" for step in steps} | final
 
 
@@ -38,16 +45,17 @@ def generate(study: Study, cell: Cell) -> None:
     """
     from humanline.generation import open_engine, sample_text
 
-    rows = read_jsonl(study.data(cell.task, study.split(cell.seed)), ("prompt",))
+    data = study.data(cell.task, study.split(cell.seed))
+    rows = read_rows(data, prompts_of(cell.task))
     sampling = study.scale.tasks[cell.task].evaluation
     samples = []
     for step, path in checkpoints(study, cell).items():
         prompts = [row["prompt"] for row in rows]
-        options = {"n": 1, "sampling": sampling, "seed": _SEED, "progress": True}
+        options = {"n": 1, "sampling": sampling, "seed": _SEED, "place": data, "progress": True}
         with open_engine(path, study.scale.generation, study.shards(cell)) as engine:
             completions = sample_text(engine, prompts, **options)
         samples += [
             {"step": step, "prompt_id": i, **row, "completion": completion}
             for i, (row, (completion,)) in enumerate(zip(rows, completions, strict=True))
         ]
-    write_jsonl(study.directory(cell) / "samples.jsonl", samples)
+    write_rows(study.directory(cell) / "samples.jsonl", Sample, samples)

@@ -72,9 +72,8 @@ class Likelihood(Prompt):
 class Sample(Prompt):
     """A completion of a model that is evaluated."""
 
-    key = ("step", "prompt_id")
+    key = ("step", "prompt")
     step: Annotated[int, Field(ge=0)]
-    prompt_id: Annotated[int, Field(ge=0)]
     completion: str
 
 
@@ -85,12 +84,21 @@ class JudgedSample(Sample, Instruction):
 class GradedSample(Sample, Problem):
     """A sample of math."""
 
+    key = ("step", "prompt_id")
+    prompt_id: Annotated[int, Field(ge=0)]
+
 
 class Trained(Record):
     """Of `train.json`: how far the run came, and the folder of its checkpoints beside the file."""
 
     steps: Annotated[int, Field(gt=0)]
     checkpoints: str
+
+
+class Judgement(Record):
+    """Of `metrics.json`: a judged run's headline figure, in per cent."""
+
+    length_controlled_win_rate: Annotated[float, Field(ge=0, le=100)]
 
 
 class Predictors(Record):
@@ -113,7 +121,8 @@ def write_rows(path: Path, model: type[Row], rows: Iterable[dict]) -> None:
 
 def read_rows(path: Path, model: type[Row]) -> list[dict]:
     """Read rows of a kind, or raise a `ConfigError` that names file, line and field."""
-    lines = read_lines(path)
+    needed = (name for name, field in model.model_fields.items() if field.is_required())
+    lines = read_lines(path, tuple(needed))
     _check(path, model, lines)
     return [row for _, row in lines]
 
@@ -127,7 +136,7 @@ def read_record(path: Path, model: type[Record]) -> Record:
 
 
 def read_samples(path: Path, model: type[Sample]) -> dict[int, list[dict]]:
-    """Read a run's samples by step, in the file's order.
+    """Read a run's samples by step, the first step first, and in the file's order within one.
 
     Raises:
         ConfigError: also if steps differ in their prompts, as those of several runs would.
@@ -135,16 +144,17 @@ def read_samples(path: Path, model: type[Sample]) -> dict[int, list[dict]]:
     steps: dict[int, list[dict]] = {}
     for row in read_rows(path, model):
         steps.setdefault(row["step"], []).append(row)
+    _, own = model.key
     given = [name for name in model.model_fields if name not in ("step", "completion")]
     first, *others = steps
-    expected = {row["prompt_id"]: [row[name] for name in given] for row in steps[first]}
+    expected = {row[own]: [row[name] for name in given] for row in steps[first]}
     for step in others:
-        if expected != {row["prompt_id"]: [row[name] for name in given] for row in steps[step]}:
+        if expected != {row[own]: [row[name] for name in given] for row in steps[step]}:
             raise ConfigError(
                 f"{path}: the prompts of step {step} are not those of step {first}; generate the "
                 "samples again"
             )
-    return steps
+    return dict(sorted(steps.items()))
 
 
 def read_likelihoods(path: Path, groups: Sequence[dict]) -> list[dict]:

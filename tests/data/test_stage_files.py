@@ -29,7 +29,7 @@ GROUP = {"prompt": "1+2", "completions": ["3", "4"], "scores": [1.0, 0]}
 LIKELIHOOD = {"prompt": "1+2", "mean_token_log_probability": [-0.5, 0]}
 INSTRUCTION = {"prompt": "a+", "reference": "ab"}
 PROBLEM = {"prompt": "1+2", "answer": "3"}
-JUDGED = {"step": 8, "prompt_id": 0, "completion": "abc", **INSTRUCTION}
+JUDGED = {"step": 8, "completion": "abc", **INSTRUCTION}
 GRADED = {"step": 8, "prompt_id": 0, "completion": "3", **PROBLEM}
 VALID = [
     (Group, GROUP),
@@ -68,7 +68,8 @@ WRONG = [
     (JudgedSample, JUDGED, "step", "8"),
     (JudgedSample, JUDGED, "step", -1),
     (JudgedSample, JUDGED, "step", 8.5),
-    (JudgedSample, JUDGED, "prompt_id", True),
+    (GradedSample, GRADED, "prompt_id", True),
+    (GradedSample, GRADED, "prompt_id", MISSING),
     (GradedSample, GRADED, "answer", 3),
 ]
 
@@ -102,8 +103,8 @@ def test_a_wrong_field_is_refused_by_who_reads_and_who_writes(model, row, field,
     other = row | {"prompt": "another", "prompt_id": 1}
     wrong = {k: v for k, v in (other | {field: value}).items() if v is not MISSING}
     write(path, row, "", wrong)
-    message = fault(read_rows, path, model)
-    assert message.startswith(f"{path}: line 3: {field}")
+    said = f"no field {field!r}" if value is MISSING else field
+    assert fault(read_rows, path, model).startswith(f"{path}: line 3: {said}")
     path.unlink()
     assert fault(write_rows, path, model, [row, wrong]).startswith(f"{path}: line 2: {field}")
     assert not path.exists()
@@ -123,7 +124,10 @@ def test_a_row_twice_is_refused(path):
     assert fault(read_rows, path, Group).startswith(f"{path}: line 2: prompt: as in line 1; ")
     write(path, JUDGED, JUDGED | {"step": 4}, JUDGED | {"completion": "d"})
     message = fault(read_samples, path, JudgedSample)
-    assert message.startswith(f"{path}: line 3: step and prompt_id: as in line 1; ")
+    assert message.startswith(f"{path}: line 3: step and prompt: as in line 1; ")
+    write(path, GRADED, GRADED | {"prompt": "another"})
+    message = fault(read_samples, path, GradedSample)
+    assert message.startswith(f"{path}: line 2: step and prompt_id: as in line 1; ")
 
 
 def test_nothing_is_not_written(path):
@@ -132,23 +136,32 @@ def test_nothing_is_not_written(path):
 
 
 def test_samples_are_told_apart_by_step_in_whatever_order(path):
-    other = JUDGED | {"prompt": "b+", "prompt_id": 1}
+    other = JUDGED | {"prompt": "b+"}
     write(path, JUDGED, JUDGED | {"step": 4}, other, other | {"step": 4})
-    assert read_samples(path, JudgedSample) == {
-        8: [JUDGED, other],
-        4: [JUDGED | {"step": 4}, other | {"step": 4}],
-    }
+    assert list(read_samples(path, JudgedSample).items()) == [
+        (4, [JUDGED | {"step": 4}, other | {"step": 4}]),
+        (8, [JUDGED, other]),
+    ]
 
 
-@pytest.mark.parametrize("change", [{"prompt": "b+"}, {"prompt_id": 1}, {"reference": "another's"}])
-def test_samples_of_several_runs_are_refused(change, path):
-    write(path, JUDGED, JUDGED | {"step": 16} | change)
-    message = fault(read_samples, path, JudgedSample)
+@pytest.mark.parametrize(
+    ("model", "row", "change"),
+    [
+        (JudgedSample, JUDGED, {"prompt": "b+"}),
+        (JudgedSample, JUDGED, {"reference": "another's"}),
+        (GradedSample, GRADED, {"prompt": "1+3"}),
+        (GradedSample, GRADED, {"prompt_id": 1}),
+        (GradedSample, GRADED, {"answer": "4"}),
+    ],
+)
+def test_samples_of_several_runs_are_refused(model, row, change, path):
+    write(path, row, row | {"step": 16} | change)
+    message = fault(read_samples, path, model)
     assert message.startswith(f"{path}: the prompts of step 16 are not those of step 8")
 
 
 def test_a_step_that_lacks_samples_is_refused(path):
-    write(path, JUDGED, JUDGED | {"prompt": "b+", "prompt_id": 1}, JUDGED | {"step": 16})
+    write(path, JUDGED, JUDGED | {"prompt": "b+"}, JUDGED | {"step": 16})
     assert "step 16 are not those of step 8" in fault(read_samples, path, JudgedSample)
 
 
