@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             study = _study(arguments) if "scale" in arguments else None
             if study and "task" in arguments:  # the other commands read nothing of the hub
+                pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
                 name = getattr(arguments, "run_name", None)
                 study.require_pinned(arguments.command.replace("-", "_"), arguments.task, name)
             started = time.time()

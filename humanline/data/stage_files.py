@@ -95,6 +95,12 @@ class Trained(Record):
     checkpoints: str
 
 
+class Judgement(Record):
+    """Of `metrics.json`: a judged run's headline figure, in per cent."""
+
+    length_controlled_win_rate: Annotated[float, Field(ge=0, le=100)]
+
+
 class Predictors(Record):
     """Of `predictors.json`; see `predictors.measure`."""
 
