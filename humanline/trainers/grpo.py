@@ -25,7 +25,7 @@ from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
 from humanline.trainers.metrics import log_perception, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.order import Held, RowsOnce, share_out
+from humanline.trainers.order import Held, Repeated, RowsOnce, share_out
 from humanline.trainers.rows import columns_of, each, require_rows
 from humanline.trainers.stored import (
     is_stored,
@@ -61,6 +61,12 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
                 f"loss_type={self.loss_type!r} has no humanline meaning; choose grpo, bnpo, dapo "
                 "or dr_grpo, or humanline=False"
             )
+        for name in ("split_batches", "dispatch_batches"):
+            if self.world_size > 1 and getattr(self.accelerator_config, name):
+                raise ValueError(
+                    f"accelerator_config: {name}=true gives a process rows of several rollouts; "
+                    "leave it out"
+                )
 
 
 class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
@@ -151,6 +157,19 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             return super().get_train_dataloader()
         finally:
             self.train_dataset = dataset
+
+    def _get_dataloader(self, dataset, description, *args, is_training=False, **kwargs):
+        if isinstance(dataset, Dataset) and not is_training:
+            dataset = self._remove_unused_columns(dataset, description)
+            dataset = Repeated(dataset, self.num_generations_eval)
+        return super()._get_dataloader(
+            dataset, description, *args, is_training=is_training, **kwargs
+        )
+
+    def prediction_step(self, *args, **kwargs):
+        """TRL's, but that the loss is that of all processes' parts of a batch."""
+        loss, *rest = super().prediction_step(*args, **kwargs)
+        return self.accelerator.reduce(loss, reduction="mean"), *rest
 
     @property
     def _prepares_steps(self) -> bool:

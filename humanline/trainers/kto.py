@@ -53,6 +53,8 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         "label": True,
     }
 
+    _options_of_order = (*HumanlineTrainer._options_of_order, "max_length")
+
     def __init__(self, model, ref_model=None, args=None, *rest, rounds=None, **kwargs):
         self.rounds = rounds
         args = require_config(args, HumanlineKTOConfig, model)
