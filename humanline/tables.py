@@ -159,6 +159,7 @@ def math_reasoning_table(runs: Sequence[Run], *, replicates: int, rng_seed: int)
                 "seeds": len(group),
                 "steps": group[0].correct.index[-1],
                 **columns("pass_at_1", estimates[name]),
+                "timed_out": sum(run.timed_out for run in group),
                 **comparison("difference_to_online", difference, estimates, name, online),
                 "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
                 "p_beats_plain": p_value(estimates, name, same, "greater"),
