@@ -215,6 +215,17 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
     return dict(zip(table["step"].astype(int), table["length_controlled_win_rate"], strict=True))
 
 
+def notices(cell: Cell, directory: Path) -> dict[str, int]:
+    """What a reader of a run's score has to know: counts by the name of a table's column."""
+    if cell.task == "math_reasoning":
+        return {"timed_out": _graded(directory / "grades.csv").timed_out}
+    metrics = read_json(directory / "metrics.json")
+    return {
+        "left_out": metrics.get("n_left_out", 0),
+        "length_control_warnings": int(bool(metrics.get("length_control_warning"))),
+    }
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a run's training took."""

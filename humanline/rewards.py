@@ -1,6 +1,7 @@
 """Rewards that label training data: functions of prompts, completions and gold answers."""
 
 import math
+import math
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -112,10 +113,19 @@ def _hub_reward(config: HubReward) -> Score:
             output = model(**ids.to(model.device))
             # ArmoRM returns its own output class with `score`; plain classifiers return logits.
             value = output.score if hasattr(output, "score") else output.logits
-            scores.append(value.float().flatten()[0].item())
+            scores.append(_finite(value.float().flatten()[0].item(), config, prompt, completion))
         return scores
 
     return score
+
+
+def _finite(value: float, config: HubReward, prompt: str, completion: str) -> float:
+    if not math.isfinite(value):
+        raise ConfigError(
+            f"reward model {config.repo}: its score is {value} for the completion that starts"
+            f" {completion[:40]!r} of the prompt that starts {prompt[:40]!r}; choose another model"
+        )
+    return value
 
 
 def _load_classifier(config: HubReward):

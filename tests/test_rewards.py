@@ -132,3 +132,40 @@ def test_a_folder_without_a_model_is_one_line_that_names_it(tmp_path, broken):
         hub_reward(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_math_reward_says_what_share_had_no_box_and_ran_out_of_time(capsys):
+    """And TRL's log has it."""
+    from humanline.training import _reward_function
+
+    logged = {}
+    reward = _reward_function(load_reward(VerifiableReward(kind="math_verify")))
+    texts = ["\\boxed{3}", "\\boxed{4}", "3", "\\boxed{(10^{10^{10}})!}"]
+    scores = reward(
+        [user_turn("1+2")] * 4,
+        [assistant_turn(text) for text in texts],
+        ["3"] * 4,
+        log_metric=logged.__setitem__,
+        log_extra=None,
+    )
+    assert scores == [1.0, 0.0, 0.0, 0.0]
+    assert logged == {"grading/no_box": 0.25, "grading/timed_out": 0.25}
+    assert "1 of 4 answers ran into its limit" in capsys.readouterr().out
+
+
+def test_a_score_that_is_not_finite_is_refused_in_one_line(classifier, monkeypatch):
+    config = HubReward(kind="hub", repo=str(classifier), revision=None)
+    score = load_reward(config)
+    original = LlamaForSequenceClassification.forward
+
+    def spoilt(self, *args, **kwargs):
+        output = original(self, *args, **kwargs)
+        output.logits = output.logits * float("nan")
+        return output
+
+    monkeypatch.setattr(LlamaForSequenceClassification, "forward", spoilt)
+    with pytest.raises(
+        ConfigError, match="its score is nan for the completion that starts"
+    ) as error:
+        score(PROMPTS[:1], COMPLETIONS[:1], [None])
+    assert "\n" not in str(error.value)
