@@ -1,7 +1,6 @@
 """Rewards that label training data: functions of prompts, completions and gold answers."""
 
 import math
-import math
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -16,9 +15,12 @@ def load_reward(config: ProxyReward | HubReward | VerifiableReward) -> Score:
 
     It takes lists of equal length: prompts (the user's text), completions and gold answers (None
     where a task has none), and returns one finite float per row; higher is better. What is none
-    raises a `ConfigError` that names the prompt.
+    raises a `ConfigError` that names the prompt. Its `shares` are those of `MathReward`, or empty.
     """
-    return partial(_checked, _score_of(config), getattr(config, "repo", config.kind))
+    score = _score_of(config)
+    checked = partial(_checked, score, getattr(config, "repo", config.kind))
+    checked.shares = getattr(score, "shares", {})
+    return checked
 
 
 def _score_of(config: ProxyReward | HubReward | VerifiableReward) -> Score:
@@ -79,7 +81,7 @@ class MathReward:
         if late := counts["timed_out"]:
             print(f"grading: {late} of {len(outcomes)} answers ran into its limit", flush=True)
         total = max(1, len(outcomes))
-        self.shares = {f"grading/{name}": count / total for name, count in counts.items()}
+        self.shares.update({f"grading/{name}": count / total for name, count in counts.items()})
         return [float(outcome == "correct") for outcome in outcomes]
 
 
@@ -113,19 +115,10 @@ def _hub_reward(config: HubReward) -> Score:
             output = model(**ids.to(model.device))
             # ArmoRM returns its own output class with `score`; plain classifiers return logits.
             value = output.score if hasattr(output, "score") else output.logits
-            scores.append(_finite(value.float().flatten()[0].item(), config, prompt, completion))
+            scores.append(value.float().flatten()[0].item())
         return scores
 
     return score
-
-
-def _finite(value: float, config: HubReward, prompt: str, completion: str) -> float:
-    if not math.isfinite(value):
-        raise ConfigError(
-            f"reward model {config.repo}: its score is {value} for the completion that starts"
-            f" {completion[:40]!r} of the prompt that starts {prompt[:40]!r}; choose another model"
-        )
-    return value
 
 
 def _load_classifier(config: HubReward):

@@ -52,7 +52,8 @@ _CAPTIONS = {
         " of LC win rates, to the same objective's plain offline and plain online run. LC win rates"
         " are AlpacaEval's formula: with the difficulties of the instructions where all are"
         " AlpacaEval's, else without, and then without the penalty of its implementation, whose own"
-        f" figures the CSV has as well. {_HOW} {_NOTICES} Length: characters of an answer. {_SECONDS}"
+        f" figures the CSV has as well. {_HOW} {_NOTICES} Length: characters of an answer."
+        f" {_SECONDS}"
     ),
     "math_reasoning": (
         "Pass@1 after the last optimizer step, in per cent, and its difference to plain online"
