@@ -15,10 +15,11 @@ import traceback
 from collections import deque
 from pathlib import Path
 
-from humanline.config import TASKS
+from humanline.config import TASKS, how_scored
 from humanline.experiments import Cell
+from humanline.run_locks import hold_as_job
 from humanline.study import Study, load_study, schemas
-from humanline.validation import ConfigError
+from humanline.validation import ConfigError, pick
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status."""
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    hold_as_job()
     with _logging_to(arguments.log) as log:
         try:
             study = _study(arguments) if "scale" in arguments else None
@@ -124,7 +126,7 @@ def _launch_training(study: Study, cell: Cell, arguments) -> None:
 
 def _generate(study: Study, arguments) -> None:
     cell = _cell(study, arguments)
-    from humanline.evaluation import generate
+    from humanline.samples import generate
 
     generate(study, cell)
 
@@ -133,7 +135,7 @@ def _score(study: Study, arguments) -> None:
     cell = _cell(study, arguments)
     from humanline.evaluation import grade, judge
 
-    (grade if cell.task == "math_reasoning" else judge)(study, cell)
+    pick("scoring", how_scored(cell.task), {"judge": judge, "grade": grade})(study, cell)
 
 
 def _score_annotations(study: None, arguments) -> None:
@@ -231,7 +233,15 @@ def _worker(study: None, arguments) -> None:
     import humanline.training  # noqa: F401
     from humanline.worker import serve
 
-    serve(arguments.socket, main)
+    place = arguments.socket
+    if not place.parent.exists():  # the workflow has ended meanwhile, and took it away
+        return
+    try:
+        serve(place, main)
+    finally:  # the workflow, which made the folder for it, may be killed
+        place.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()
 
 
 def _cell(study: Study, arguments) -> Cell:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from tqdm import tqdm
 
+from humanline.config import how_scored
 from humanline.experiments import Cell
 from humanline.records import Graded, Judged, Run, read_graded, read_judged, training_seconds
 from humanline.statistics import (
@@ -29,7 +30,7 @@ def score_estimates(
     The length-controlled win rate for instruction following, Pass@1 after the last step for math.
     """
     (cell, _), *_ = next(iter(variants.values()))
-    if cell.task == "math_reasoning":
+    if how_scored(cell.task) == "grade":
         graded = read_graded(variants)
         weights = draw_weights(graded, replicates, rng_seed)
         return {

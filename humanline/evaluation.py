@@ -1,59 +1,18 @@
-"""Evaluation of a run: sample its completions, judge or grade them."""
+"""Evaluation of a run: judge or grade its completions, once they are sampled."""
 
-import itertools
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from humanline.config import OpenAIJudge
+from humanline.data.stage_files import GradedSample, JudgedSample, read_samples
 from humanline.experiments import Cell
-from humanline.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from humanline.files import write_json, write_text
+from humanline.samples import checkpoints, generate
 from humanline.study import Study
 from humanline.validation import ConfigError
 
-_SEED = 7  # of evaluation's sampling, the same for every run
+__all__ = ["checkpoints", "generate", "grade", "judge"]
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
-
-
-def checkpoints(study: Study, cell: Cell) -> dict[int, Path]:
-    """The models of a cell that are evaluated, by optimizer step.
-
-    All kept ones of the runs whose learning curves are looked at, else the last. The base model
-    has step 0.
-    """
-    directory = study.directory(cell)
-    if cell.objective == "base":
-        return {0: directory / "model"}
-    record = read_json(directory / "train.json")
-    final = {record["steps"]: directory / "model"}
-    if not study.has_curve(cell):
-        return final
-    kept = directory / record["checkpoints"]
-    every = study.scale.tasks[cell.task].training.evaluate_every
-    steps = range(every, record["steps"], every)
-    return {step: kept / f"checkpoint-{step}" for step in steps} | final
-
-
-def generate(study: Study, cell: Cell) -> None:
-    """Sample one completion per evaluation prompt from every evaluated checkpoint of a cell.
-
-    Writes `samples.jsonl`: step, prompt_id, prompt, completion, and the row's answer or reference.
-    """
-    from humanline.generation import open_engine, sample_text
-
-    rows = read_jsonl(study.data(cell.task, study.split(cell.seed)), ("prompt",))
-    sampling = study.scale.tasks[cell.task].evaluation
-    samples = []
-    for step, path in checkpoints(study, cell).items():
-        prompts = [row["prompt"] for row in rows]
-        options = {"n": 1, "sampling": sampling, "seed": _SEED, "progress": True}
-        with open_engine(path, study.scale.generation, study.shards(cell)) as engine:
-            completions = sample_text(engine, prompts, **options)
-        samples += [
-            {"step": step, "prompt_id": i, **row, "completion": completion}
-            for i, (row, (completion,)) in enumerate(zip(rows, completions, strict=True))
-        ]
-    write_jsonl(study.directory(cell) / "samples.jsonl", samples)
 
 
 def judge(study: Study, cell: Cell) -> None:
@@ -70,11 +29,10 @@ def judge(study: Study, cell: Cell) -> None:
     from humanline.annotations import length_controlled
 
     directory = study.directory(cell)
-    samples = read_jsonl(directory / "samples.jsonl", ("step", "prompt", "completion", "reference"))
+    samples = read_samples(directory / "samples.jsonl", JudgedSample)
     annotate = _annotator(study, cell)
     curve = []
-    for step, group in itertools.groupby(samples, key=lambda sample: sample["step"]):
-        rows = list(group)
+    for step, rows in samples.items():
         annotations = annotate(
             _alpaca_rows(rows, "completion", cell.name),
             _alpaca_rows(rows, "reference", "reference"),
@@ -150,7 +108,8 @@ def grade(study: Study, cell: Cell) -> None:
     from humanline import grading
 
     directory = study.directory(cell)
-    samples = read_jsonl(directory / "samples.jsonl", ("step", "prompt_id", "completion", "answer"))
+    steps = read_samples(directory / "samples.jsonl", GradedSample)
+    samples = [sample for rows in steps.values() for sample in rows]
     rows = []
     for s in tqdm(samples, desc="grading", unit="answer"):
         outcome = grading.grade(s["completion"], s["answer"])

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from humanline import annotations, grading
+from humanline.config import how_scored
 from humanline.experiments import Cell
 from humanline.files import read_json
 from humanline.length_control import (
@@ -206,7 +207,7 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
 
     The length-controlled win rate for instruction following, Pass@1 for math.
     """
-    if cell.task == "math_reasoning":
+    if how_scored(cell.task) == "grade":
         correct = _graded(directory / "grades.csv").correct
         return {int(step): 100 * value for step, value in correct.mean(axis=1).items()}
     path = directory / "curve.csv"
@@ -217,7 +218,7 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
 
 def notices(cell: Cell, directory: Path) -> dict[str, int]:
     """What a reader of a run's score has to know: counts by the name of a table's column."""
-    if cell.task == "math_reasoning":
+    if how_scored(cell.task) == "grade":
         return {"timed_out": _graded(directory / "grades.csv").timed_out}
     metrics = read_json(directory / "metrics.json")
     return {

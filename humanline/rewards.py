@@ -102,8 +102,10 @@ def _hub_reward(config: HubReward) -> Score:
     import torch
 
     from humanline.data.preferences import assistant_turn, user_turn
+    from humanline.lengths import context_of
 
     model, tokenizer = _load_classifier(config)
+    context = context_of(model.config, tokenizer)
 
     @torch.no_grad()
     def score(prompts, completions, answers):
@@ -112,6 +114,13 @@ def _hub_reward(config: HubReward) -> Score:
             ids = tokenizer.apply_chat_template(
                 user_turn(prompt) + assistant_turn(completion), return_tensors="pt"
             )
+            length = ids["input_ids"].size(1)
+            if context and length > context:
+                raise ConfigError(
+                    f"reward {config.repo}: prompt {_short(prompt)} has {length} tokens with its "
+                    f"completion, more than its context of {context}; shorten or remove the prompt,"
+                    " or ask for fewer new tokens"
+                )
             output = model(**ids.to(model.device))
             # ArmoRM returns its own output class with `score`; plain classifiers return logits.
             value = output.score if hasattr(output, "score") else output.logits

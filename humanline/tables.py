@@ -24,6 +24,7 @@ from humanline.estimates import (
 from humanline.experiments import Table
 from humanline.records import Run, by_variant, read_graded, read_judged
 from humanline.statistics import difference, ratio
+from humanline.validation import pick
 
 _HOW = (
     "Scale: {scale}. Seeds: {seeds}; every figure is a mean over them. ±: bootstrap standard error."
@@ -93,7 +94,7 @@ def caption(table: Table, **values) -> str:
         values: scale, seeds (their number), replicates, collapse_below.
     """
     kind = table.task if table.view == "headline" else table.view
-    return f"{table.description} {_CAPTIONS[kind].format(**values)}"
+    return f"{table.description} {pick('table', kind, _CAPTIONS).format(**values)}"
 
 
 def instruction_following_table(
