@@ -25,7 +25,7 @@ from humanline.config import (
     load_scale,
 )
 from humanline.experiments import Cell, Experiments
-from humanline.table_faults import table_fault
+from humanline.table_faults import figure_fault, table_fault
 from humanline.validation import ConfigError, Strict, load_yaml, validate
 
 # What an untuned cell shares with the tuned one whose learning rate it takes.
@@ -459,6 +459,8 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
                 )
         if reason := table_fault(table, experiments.defaults, scale, scale_file):
             raise ConfigError(f"{experiments_file}: tables.{name}.{reason}")
+    if reason := figure_fault(experiments, scale, scale_file):
+        raise ConfigError(f"{experiments_file}: implied_capacity.{reason}")
     rates = {}
     if scale.learning_rates:
         file = scale_file.parent / scale.learning_rates
