@@ -108,7 +108,7 @@ _SYNONYMS = (
         ),
         r"\\\1(\\frac{\2\\pi}{180})",
     ),
-    (re.compile(r"(?<=\d)(?:\s*\^\s*\{?)?\s*(?:\\text\s*\{\s*)?(?:st|nd|rd|th)\s*\}?\}?$"), ""),
+    (re.compile(r"(?<=\d)(?:\s*\^\s*\{?)?\s*(?:\\text\s*\{\s*)?(?:st|[nr]d|th)\s*\}?\}?$"), ""),
     (re.compile(r"(?<=\d)\s*x\s*(?=10\s*\^)"), r"\\times "),
     (re.compile(r"\{?\s*(\w+)\s*\\choose\s*(\w+)\s*\}?"), r"\\binom{\1}{\2}"),
     (re.compile(r"\\(begin|end)\{smallmatrix\}"), r"\\\1{pmatrix}"),
