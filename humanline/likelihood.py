@@ -25,7 +25,7 @@ def token_log_probabilities(
         progress: show a bar.
 
     Returns:
-        For each pair an array (T,) in nats, over the completion's tokens and its end of sequence.
+        For each pair an array (T,) in nats, over the tokens of the completion and of its end.
     """
     encoded = [_encode(tokenizer, *pair) for pair in pairs]
     return score_ids(model, tokenizer, encoded, batch_size=batch_size, progress=progress)
@@ -54,13 +54,10 @@ def score_ids(
 
 
 def _encode(tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-    from humanline.data.preferences import user_turn
+    from humanline.conversations import encode
+    from humanline.data.preferences import assistant_turn, user_turn
 
-    prompt_ids = tokenizer.apply_chat_template(
-        user_turn(prompt), add_generation_prompt=True, tokenize=True
-    )["input_ids"]
-    completion_ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
-    return prompt_ids, [*completion_ids, tokenizer.eos_token_id]
+    return encode(tokenizer, user_turn(prompt), assistant_turn(completion))
 
 
 def _score(model, tokenizer, batch: list[tuple[list[int], list[int]]]) -> list[np.ndarray]:

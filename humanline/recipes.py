@@ -19,16 +19,15 @@ from trl import (
     ModelConfig,
     ScriptArguments,
     TrlParser,
-    extract_prompt,
     get_peft_config,
     get_quantization_config,
-    unpair_preference_dataset,
 )
 from trl.scripts.grpo import GRPOScriptArguments
 
 import humanline
 from humanline.config import OBJECTIVES, REMOTE_CODE
 from humanline.data import feedback
+from humanline.trainers.rows import columns_of, unpaired
 from humanline.validation import ConfigError, load_yaml
 
 _BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}  # of `datasets`
@@ -267,17 +266,11 @@ def _check_columns(recipe: Recipe, dataset) -> None:
 
 
 def _preferences(recipe: Recipe, dataset):
-    """Preferences as TRL wants them."""
-    row = next(iter(dataset))
-    if isinstance(row.get("prompt"), str) and isinstance(row.get("chosen"), list):
-        # Text beside conversations that have it as their first turn: TRL finds it there.
-        dataset = dataset.remove_columns("prompt")
+    """Preferences in the order that TRL will train on."""
     if recipe.objective == "kto":
         # TRL trains KTO in the order of the rows, and unpairs all chosen before all rejected.
-        if set(row) >= _PAIRED:
-            if "prompt" not in dataset.column_names:
-                dataset = dataset.map(extract_prompt)
-            dataset = unpair_preference_dataset(dataset)
+        if set(columns_of(dataset)) >= _PAIRED:
+            dataset = unpaired(dataset, f"{recipe.script.dataset_name} data")
         dataset = dataset.shuffle(seed=recipe.training.seed)
     return dataset
 

@@ -59,14 +59,14 @@ def _checked(score: Score, name: str, prompts, completions, answers) -> list[flo
     return scores
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+def _short(prompt) -> str:
+    text = repr(prompt)
+    return text if len(text) <= 62 else f"{text[:62]}..."
 
 
 def armorm(prompts: list, completions: list, **_) -> list[float]:
-    """The paper's reward model as a reward function of TRL's, for conversations of one turn."""
-    texts = [[turns[-1]["content"] for turns in rows] for rows in (prompts, completions)]
-    return _armorm()(*texts, [None] * len(prompts))
+    """The paper's reward model as a reward function of TRL's; whole conversations are scored."""
+    return _armorm()(prompts, completions, [None] * len(prompts))
 
 
 @cache
@@ -79,7 +79,8 @@ def _hub_reward(config: HubReward) -> Score:
     """A sequence classifier on the hub, ArmoRM among them."""
     import torch
 
-    from humanline.data.preferences import assistant_turn, user_turn
+    from humanline.conversations import encode_whole
+    from humanline.examples import read
 
     model, tokenizer = _load_classifier(config)
 
@@ -87,10 +88,10 @@ def _hub_reward(config: HubReward) -> Score:
     def score(prompts, completions, answers):
         scores = []
         for prompt, completion in zip(prompts, completions, strict=True):
-            ids = tokenizer.apply_chat_template(
-                user_turn(prompt) + assistant_turn(completion), return_tensors="pt"
-            )
-            output = model(**ids.to(model.device))
+            turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            turns, (answer,) = read(turns, [completion], ("completion",))
+            ids = torch.tensor([encode_whole(tokenizer, turns, answer)], device=model.device)
+            output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
             # ArmoRM returns its own output class with `score`; plain classifiers return logits.
             value = output.score if hasattr(output, "score") else output.logits
             scores.append(value.float().flatten()[0].item())

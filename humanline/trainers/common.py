@@ -21,6 +21,7 @@ from humanline.reference import (
     AdapterReference,
     ModelReference,
     PolicyReference,
+    leaving_the_base,
     load_reference,
     reference_file,
     require_same_architecture,
@@ -102,6 +103,13 @@ class HumanlineTrainer:
             raise ConfigError(self._no_number("gradient's norm", float(norm)))
         return norm
 
+    def _require_numbers(self, policy: Tensor, reference: Tensor, mask: Tensor) -> None:
+        """Refuse log-probabilities that are no numbers: clipped, they would be ones."""
+        log_ratio = (policy - reference).detach()[mask.bool()]
+        if not log_ratio.isfinite().all():
+            value = log_ratio[~log_ratio.isfinite()][0].item()
+            raise ConfigError(self._no_number("log-ratio of a token", value))
+
     def _no_number(self, name: str, value: float) -> str:
         return (
             f"step {self.state.global_step + 1}: the {name} is {value}; nothing is saved: lower "
@@ -140,7 +148,7 @@ class HumanlineTrainer:
         elif kind == "cached" and not (args.humanline and args.sync_interval):
             # A reference that stays behind for good has to be kept.
             kind = "adapter" if is_peft else "model"
-        if is_peft and kind != "adapter" and AdapterReference.NAME in self.model.peft_config:
+        if is_peft and AdapterReference.NAME in self.model.peft_config:
             # TRL's, and not needed: a Trainer that resumes would load it and nothing else.
             self.model.delete_adapter(AdapterReference.NAME)
         if kind == "cached":
@@ -461,8 +469,22 @@ def only_the_policy(module, model, loss_is_ours: bool):
     if classifiers := getattr(module, "AutoModelForSequenceClassification", None):
         load_reward = partial(load_whole, classifiers.from_pretrained)
         loaders["AutoModelForSequenceClassification"] = SimpleNamespace(from_pretrained=load_reward)
-    with mock.patch.multiple(module, **loaders):
+    with mock.patch.multiple(module, **loaders), _trls_adapter(model):
         yield
+
+
+def _trls_adapter(model):
+    """Have TRL add its reference's adapter to a PEFT model without changing the base model.
+
+    Raises:
+        ConfigError: if the model's adapter is not called as TRL expects.
+    """
+    if not is_peft_model(model):
+        return nullcontext()
+    if "default" not in model.peft_config:
+        names = ", ".join(model.peft_config)
+        raise ConfigError(f"the model's adapter is called {names}; TRL needs it to be `default`")
+    return leaving_the_base(model)
 
 
 def token_labels(input_ids: Tensor, mask: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,16 +16,29 @@ from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
 from humanline.trainers.metrics import log_perception, mean_over_processes, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.rows import columns_of, each
+from humanline.trainers.rows import columns_of, each, prompt_ids_of, refuse_media
+from humanline.trainers.scores import check_rewards, checked
 from humanline.trainers.stored import (
     is_stored,
     mark_cut_off,
+    refuse_sampling,
     replay,
     stored_score,
     tokenized_groups,
 )
 
 _SEQUENCES_AT_ONCE = 1024
+# Values of options of sampling that leave the policy's distribution, at its temperature, as it is.
+_SAMPLES_ALL = {
+    "top_p": (1.0, None),
+    "top_k": (0, -1, None),
+    "min_p": (None, 0.0),
+    "repetition_penalty": (1.0, None),
+    "vllm_structured_outputs_regex": (None,),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "min_tokens"), (0, None)),
+    **dict.fromkeys(("structured_outputs", "allowed_token_ids", "logits_processors"), (None,)),
+    **dict.fromkeys(("logit_bias", "bad_words"), (None, {}, [])),
+}
 
 
 @dataclass
@@ -42,6 +55,13 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
         "delta": (None, "clipping takes the place of the second bound"),
         "use_adaptive_entropy": (False, "the paper's loss has no entropy bonus"),
     }
+    use_bias_correction_kl: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Multiply the KL penalty by the ratio, as TRL does. None: with humanline=False "
+            "alone, for the paper's penalty has no such factor."
+        },
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -50,6 +70,30 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
                 f"loss_type={self.loss_type!r} has no humanline meaning; choose grpo, bnpo, dapo "
                 "or dr_grpo, or humanline=False"
             )
+        if self.use_bias_correction_kl is None:
+            self.use_bias_correction_kl = not self.humanline
+        if self.humanline and self.use_bias_correction_kl and self.beta:
+            raise ValueError(
+                "use_bias_correction_kl=True has no humanline meaning: the paper's KL penalty is "
+                "not multiplied by the ratio. Leave it out, or set humanline=False"
+            )
+        narrowing = self.narrowing()
+        compares = "vllm_importance_sampling_correction", "off_policy_mask_threshold"
+        biased = [name for name in compares if getattr(self, name)]
+        if self.use_vllm and narrowing and biased:
+            raise ValueError(
+                f"{biased[0]} is biased by {narrowing}, for vLLM then samples from a part of the "
+                "policy that TRL's ratio does not know; switch it off, as in the authors' code"
+            )
+
+    def narrowing(self) -> str | None:
+        """The option, if any, by which sampling is from another distribution than the policy's."""
+        options = dict(self.generation_kwargs or {})
+        for name, (neutral, *others) in _SAMPLES_ALL.items():
+            value = options.get(name, getattr(self, name, neutral))
+            if value not in (neutral, *others):
+                return f"{name}={value!r}"
+        return None
 
 
 class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
@@ -82,7 +126,11 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
                     "the training set has scores, which reward_funcs would not be asked for; leave "
                     "them out, or remove the columns completions and scores to sample anew"
                 )
+            refuse_sampling(args, kwargs)
             reward_funcs, kwargs["rollout_func"] = stored_score, replay
+        if args.humanline or self.is_offline:
+            for name, dataset in (("train", train_dataset), ("eval", eval_dataset)):
+                each(dataset, refuse_media, f"{name} set")
         self._is_scoring_rollouts = False
         loss_is_ours = args.humanline or self.is_offline
         with only_the_policy(grpo_trainer, model, loss_is_ours):
@@ -186,7 +234,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         # Empty where a rollout has the prompts of the one before.
         inputs = inputs or [dict(row) for row in self._rollouts.last_rows]
         self._rows_of_rollout = inputs
-        self._is_scoring_rollouts = self._uses_reference and not self.use_vllm
+        weighs = self.use_vllm and self.vllm_importance_sampling_correction
+        self._is_scoring_rollouts = self._uses_reference and not weighs
         beta, masks = self.beta, self.mask_truncated_completions
         if self._uses_reference:
             self.beta = 0.0  # or TRL would ask a reference that it made itself
@@ -199,6 +248,37 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             self.beta, self.mask_truncated_completions = beta, masks
             self._is_scoring_rollouts = False
             self.sampling_seconds += time.perf_counter() - started
+
+    def _tokenize_prompts(self, prompts: list):
+        if self._is_vlm or self.environment_factories is not None:
+            return super()._tokenize_prompts(prompts)
+        options = dict(self.chat_template_kwargs)
+        if self.tools:
+            options |= {"tools": self.tools, "chat_template": self.chat_template}
+        rows = zip(prompts, self._rows_of_rollout, strict=True)
+        return [prompt_ids_of(self._tokenizer, *each, options) for each in rows], None, {}
+
+    def _calculate_rewards(self, inputs, prompts, *args):
+        """TRL's, of functions that give each completion a finite number, or None for no meaning.
+
+        Raises:
+            ConfigError: naming the function and the prompt, if one gives something else, or all of
+                them None.
+        """
+        functions = self.reward_funcs
+        named = zip(functions, self.reward_func_names, strict=True)
+        self.reward_funcs = [
+            function if isinstance(function, torch.nn.Module) else checked(function, name)
+            for function, name in named
+        ]
+        try:
+            rewards = super()._calculate_rewards(inputs, prompts, *args)
+        finally:
+            self.reward_funcs = functions
+        are_models = [isinstance(function, torch.nn.Module) for function in functions]
+        names = self.reward_func_names
+        check_rewards(rewards, names, are_models, prompts, self.accelerator.process_index)
+        return rewards
 
     def _generate_single_turn(self, *args, **kwargs):
         completion_ids, *rest = self._generate_in_chunks(*args, **kwargs)
@@ -222,11 +302,15 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
     def _compute_loss(self, model, inputs):
-        if not self._uses_reference:
+        if not self.args.humanline:
+            if self.is_offline:  # the initial model stands for the old policy, too
+                initial = self._reference_scores(inputs)["completion"]
+                inputs = inputs | {"old_per_token_logps": initial, "ref_per_token_logps": initial}
             return super()._compute_loss(model, inputs)
         mask = _trained_on(inputs)
         policy, entropies = self._token_scores(model, inputs, compute_entropy=True)
         reference = self._reference_scores(inputs)["completion"]
+        self._require_numbers(policy, reference, mask)
         perceive = self._perception_of_batch()
         result = grpo_loss(
             policy,
@@ -237,7 +321,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             epsilon_high=self.epsilon_high,
             beta=self.beta,
             perceive=perceive,
-            weights=inputs.get("importance_sampling_ratio"),  # TRL's, where vLLM samples
+            weights=self._weights_of(inputs),
         )
         averages = {"entropy": entropies}
         if self.beta:
@@ -251,9 +335,12 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             shares = (clipped[name] * mask).sum(1) / mask.sum(1).clamp(min=1)
             value = of(self.accelerator.gather(shares), 0).item()
             metrics_of(self)[f"clip_ratio/{name}_{extreme}"].append(value)
-        if self.args.humanline:
-            self._log_perception(policy, reference, mask, inputs["advantages"])
+        self._log_perception(policy, reference, mask, inputs["advantages"])
         return self._aggregate(result.losses, inputs)
+
+    def _weights_of(self, inputs) -> Tensor | None:
+        """TRL's for what vLLM samples otherwise than the policy would, where they are unbiased."""
+        return None if self.args.narrowing() else inputs.get("importance_sampling_ratio")
 
     def _scores(self, model, inputs):
         return {"completion": self._token_scores(model, inputs)[0]}

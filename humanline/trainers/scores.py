@@ -65,6 +65,43 @@ def checked(function: Callable, name: str) -> Callable:
     return score
 
 
+def check_rewards(rewards, names: list[str], are_models: list[bool], prompts, process: int) -> None:
+    """Refuse completions that no reward function has given a number, and reward models' nan.
+
+    Args:
+        rewards: (N, F), of the completions of all processes and each function; nan: none given.
+        names: of the functions.
+        are_models: whether a function is a model, which has a number for everything.
+        prompts: of this process's completions.
+        process: its number.
+
+    Raises:
+        ConfigError: naming the prompt, where it is this process's.
+    """
+    finite = rewards.isfinite().cpu()
+    for index, (name, is_model) in enumerate(zip(names, are_models, strict=True)):
+        lacks = ~finite[:, index] if is_model else rewards[:, index].isinf().cpu()
+        if lacks.any():
+            row = int(lacks.nonzero()[0])
+            where = _prompt_of(row, prompts, process)
+            raise ConfigError(
+                f"reward model {name} gave {rewards[row, index].item()} for a completion of {where}"
+                "; look for broken weights or an empty text"
+            )
+    if (unscored := ~finite.any(1)).any():
+        where = _prompt_of(int(unscored.nonzero()[0]), prompts, process)
+        raise ConfigError(
+            f"{', '.join(names)} gave no number for a completion of {where}; return a number from "
+            "at least one reward function"
+        )
+
+
+def _prompt_of(row: int, prompts, process: int) -> str:
+    own = row - process * len(prompts)
+    is_own = 0 <= own < len(prompts)
+    return f"the prompt {short(prompts[own])}" if is_own else "another process's prompt"
+
+
 def check_group(scores, count: int) -> None:
     """Refuse scores of a stored group that its advantages cannot be computed from.
 
