@@ -40,7 +40,9 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
     Raises:
         ValueError: if a row has no reading, or not `group_size` completions with as many scores.
     """
-    limit = trainer.max_completion_length
+    # Not the trainer itself: what a function holds is hashed, and that has the model.
+    limit, processing_class = trainer.max_completion_length, trainer.processing_class
+    options = trainer.chat_template_kwargs
 
     def tokenize(row: dict) -> dict:
         completions, scores = row["completions"], row["scores"]
@@ -51,9 +53,7 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
             )
         check_group(scores, group_size)
         names = [f"completion {index}" for index in range(group_size)]
-        prompt, pairs = encode_row(
-            trainer.processing_class, row, completions, names, **trainer.chat_template_kwargs
-        )
+        prompt, pairs = encode_row(processing_class, row, completions, names, **options)
         columns = {
             "stored_prompt_ids": [prompt_ids for prompt_ids, _ in pairs],
             "stored_completion_ids": [ids[:limit] for _, ids in pairs],
