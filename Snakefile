@@ -10,7 +10,11 @@
 #   snakemake plan --config scale=paper                    what all that would take
 #   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster
 
+import atexit
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,9 +22,11 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from humanline.validation import ConfigError
+from humanline.code_hashes import code_hash
 from humanline.experiments import SPLITS
-from humanline.study import code_hash, load_study
+from humanline.run_locks import JOBS, VARIABLE, take_over
+from humanline.study import load_study
+from humanline.validation import ConfigError
 from humanline.worker import can_serve
 
 min_version("9.0")
@@ -36,6 +42,10 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/explore.smk"
+
+
+if workflow.is_main_process:  # and not one of its jobs, which read this file too
+    take_over(Path(".snakemake"))
 
 
 localrules:
@@ -54,6 +64,7 @@ onstart:
         # Of a job on another machine, or in another cgroup, this one must not be the parent.
         if workflow.local_exec:
             start_worker()
+            os.environ[VARIABLE] = str(Path(".snakemake", JOBS).absolute())
             # With a limit of jobs a second, and there is one by default, Snakemake 9 looks at all
             # jobs anew a second after every look, and every job that ends adds a look: hundreds in
             # the end.
@@ -78,7 +89,7 @@ rule plan:
     log:
         f"{RESULTS}/logs/plan.md",
     shell:
-        command("plan", log="| tee {log}")
+        command("plan", log="| tee -- {log:q}")
 
 
 rule tune:

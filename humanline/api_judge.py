@@ -30,8 +30,12 @@ KEY = "OPENAI_API_KEY"  # the environment variable
 
 _NAMES = {"m", "M"}  # what the prompt calls the two outputs
 _REFUSAL, _NEITHER = "a refusal", "an answer that is neither m nor M"
-# Faults that are what the judge has to say: these count towards a pair's tries in every later job.
-_VERDICTS = {_REFUSAL, _NEITHER}
+_FILTERED = "an answer that a filter has blocked"
+# Faults that are what the judge has to say: these count towards a pair's tries in every later job,
+# and a pair that has nothing else may be left out.
+_VERDICTS = {_REFUSAL, _NEITHER, _FILTERED}
+# What an endpoint answers where it is this request that it will not take: a filter, or its length.
+_UNWANTED = (openai.BadRequestError, openai.UnprocessableEntityError)
 # What alpaca_eval would take for a part of its template, or of ChatML, and noncharacters of Unicode
 # that travel in its place.
 _STAND_INS = {
@@ -65,8 +69,10 @@ def annotate(
 ) -> pd.DataFrame:
     """Compare a model's outputs with the baseline's; see `judging.annotate`.
 
-    The order in which the judge sees a pair is that of AlpacaEval's published annotations.
+    The order in which the judge sees a pair is that of AlpacaEval's published annotations. The
+    preference of a pair that it has no verdict on is nan.
     """
+    judge.expect(len(baseline))
     return annotate_as_configured(
         "openai",
         outputs,
@@ -97,11 +103,19 @@ class ApiJudge:
         self._config = config
         self._answers = Answers(config, path)
         self._ending = threading.Event()
+        self._lock = threading.Lock()
+        self._left_out: set[str] = set()
+        self.expect(0)
         self._client = openai.OpenAI(
             base_url=config.base_url,
             timeout=config.timeout,
             http_client=openai.DefaultHttpxClient(event_hooks={"request": [self._begin]}),
         )
+
+    def expect(self, pairs: int) -> None:
+        """Begin with another checkpoint: of its pairs a share, `max_left_out`, may be left out."""
+        self._pairs, self._may_leave_out = pairs, math.floor(self._config.max_left_out * pairs)
+        self._left_out.clear()
 
     def complete(self, prompts: list[str], **options) -> dict[str, list[dict]]:
         """Answer prompts, as alpaca_eval wants of its `fn_completions`.
@@ -111,8 +125,8 @@ class ApiJudge:
             options: of every request, alpaca_eval's `completions_kwargs`.
 
         Raises:
-            ConfigError: if the endpoint refuses, fails or answers uselessly once too often, or the
-                money is spent. The answers so far are kept.
+            ConfigError: if the endpoint fails once too often, has no verdict on more pairs than may
+                be left out, or the money is spent. The answers so far are kept.
         """
         requests = [
             {"model": self._config.model, "messages": _messages(prompt), **options}
@@ -122,10 +136,14 @@ class ApiJudge:
             answers = self._all_answers(requests)
         except _AskingError as error:
             raise ConfigError(self._told(*error.args)) from None
-        tops = [answer.model_dump(include={"top_logprobs"}) for answer in answers]
+        # alpaca_eval makes nan of no tokens.
+        tops = [
+            answer.model_dump(include={"top_logprobs"}) if answer else {"top_logprobs": []}
+            for answer in answers
+        ]
         return {"completions_all": [{"logprobs": {"content": [top]}} for top in tops]}
 
-    def _all_answers(self, requests: list[dict]) -> list["Answer"]:
+    def _all_answers(self, requests: list[dict]) -> list["Answer | None"]:
         self._ending.clear()
         # On its way out the pool waits for the requests in flight: they are paid for.
         with _sigterm_raises(), ThreadPoolExecutor(self._config.concurrency) as pool:
@@ -140,8 +158,8 @@ class ApiJudge:
         if self._ending.is_set():
             raise openai.OpenAIError("the job is ending")  # which the client does not retry
 
-    def _answer(self, request: dict) -> "Answer":
-        """The useful answer to a request, kept or new."""
+    def _answer(self, request: dict) -> "Answer | None":
+        """The useful answer to a request, kept or new; None if its pair is left out."""
         # The endpoint counts, lest answers of a server that one has tried things with are taken.
         key = content_hash([self._config.base_url, request])
         if key in self._answers.useful:
@@ -156,7 +174,11 @@ class ApiJudge:
             if not self._answers.may_cost(dollars):
                 limit = f"max_dollars, {self._config.max_dollars:g},"
                 raise _AskingError(f"another answer may cost more than {limit} allows", "raise it")
-            reply = self._request(request, tries - 1)
+            try:
+                reply = self._request(request, tries - 1)
+            except _UnwantedError as error:
+                self._answers.give_back(dollars)
+                return self._leave_out(key, text, str(error), "mend that")
             tries -= 1 + reply.retries_taken
             known = {"key": key, "retries": reply.retries_taken, **usage}
             answer = Answer(**known | _read(reply.text))
@@ -164,16 +186,30 @@ class ApiJudge:
             if not answer.fault:
                 return answer
             fault = answer.fault
-        start = text.partition('"""')[2][:40]
-        reason = f"{fault}, every time, for the instruction that starts {start!r}"
-        remedy = "raise the judge's retries to ask again, or leave that out of the evaluation"
-        raise _AskingError(reason, remedy)
+        remedy = "raise the judge's retries to ask again"
+        if fault in _VERDICTS:
+            return self._leave_out(key, text, f"{fault}, every time", remedy)
+        raise _AskingError(f"{fault}, every time, for {_named(text)}", remedy)
+
+    def _leave_out(self, key: str, text: str, reason: str, remedy: str) -> None:
+        """Count a pair that has no verdict, or raise if it is one too many."""
+        with self._lock:
+            self._left_out.add(key)
+            count = len(self._left_out)
+        reason = f"{reason}, for {_named(text)}"
+        if count > self._may_leave_out:
+            allowed = f"max_left_out, {self._config.max_left_out:g}, allows {self._may_leave_out}"
+            reason += f"; {count} of {self._pairs} pairs have no verdict, but {allowed}"
+            raise _AskingError(reason, f"{remedy}, or raise max_left_out")
+        print(f"left out: {self._without_key(reason)}", flush=True)
 
     def _request(self, request: dict, retries: int):
         """Ask the endpoint. Before a retry the client waits, as long as Retry-After says."""
         client = self._client.with_options(max_retries=retries)
         try:
             return client.chat.completions.with_raw_response.create(**request)
+        except _UNWANTED as error:
+            raise _UnwantedError(error) from None
         except openai.OpenAIError as error:
             remedies = (text for kind, text in _REMEDIES.items() if isinstance(error, kind))
             cause = f" {error.__cause__}" if error.__cause__ else ""
@@ -181,13 +217,25 @@ class ApiJudge:
 
     def _told(self, reason: str, remedy: str) -> str:
         """One line of a failure."""
-        # An endpoint that does not know a key may repeat it.
-        reason = " ".join(reason.replace(os.environ[KEY], f"${KEY}").split())[:300]
         return (
-            f"judge {self._config.model} at {self._config.base_url}: {reason};"
+            f"judge {self._config.model} at {self._config.base_url}: {self._without_key(reason)};"
             f" {len(self._answers.useful)} answers are kept in {self._answers.path}; {remedy}, and"
             " run again"
         )
+
+    def _without_key(self, reason: str) -> str:
+        """A reason on one line. An endpoint that does not know a key may repeat it."""
+        return " ".join(reason.replace(os.environ[KEY], f"${KEY}").split())[:400]
+
+
+def _named(text: str) -> str:
+    """Which instruction a request is about."""
+    start = text.partition('"""')[2][:40]
+    return f"the instruction that starts {start!r}"
+
+
+class _UnwantedError(Exception):
+    """The endpoint will not take a request, whatever the others are."""
 
 
 class _AskingError(Exception):
@@ -198,7 +246,8 @@ class Token(Strict):
     """What the judge may have answered."""
 
     token: str = Field(description="its text")
-    logprob: float = Field(description="its log-probability, nats")
+    # Some endpoints round a probability of 1 to a little more.
+    logprob: float = Field(le=0.01, description="its log-probability, nats")
 
 
 class Answer(Strict):
@@ -235,6 +284,11 @@ class Answers:
                 return False
             self._dollars += dollars
             return True
+
+    def give_back(self, dollars: float) -> None:
+        """Put back what was set aside for a request that costs nothing."""
+        with self._lock:
+            self._dollars -= dollars
 
     def add(self, answer: Answer, set_aside: float) -> None:
         """Put an answer on disk, and its cost in the place of the dollars set aside for it."""
@@ -298,6 +352,8 @@ def _read(reply: str) -> dict:
     }
     if refusal:
         return told | {"fault": _REFUSAL}
+    if choice.get("finish_reason") == "content_filter":
+        return told | {"fault": _FILTERED}
     try:
         top = choice["logprobs"]["content"][0]["top_logprobs"]
         top = [Token(token=entry["token"], logprob=entry["logprob"]) for entry in top]

@@ -7,6 +7,7 @@ last lines.
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import time
@@ -14,10 +15,11 @@ import traceback
 from collections import deque
 from pathlib import Path
 
-from humanline.config import TASKS
+from humanline.config import TASKS, how_scored
 from humanline.experiments import Cell
+from humanline.run_locks import hold_as_job
 from humanline.study import Study, load_study, schemas
-from humanline.validation import ConfigError
+from humanline.validation import ConfigError, pick
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
@@ -28,15 +30,18 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status."""
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    hold_as_job()
     with _logging_to(arguments.log) as log:
         try:
             study = _study(arguments) if "scale" in arguments else None
             if study and "task" in arguments:  # the other commands read nothing of the hub
+                pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
                 name = getattr(arguments, "run_name", None)
                 study.require_pinned(arguments.command.replace("-", "_"), arguments.task, name)
             started = time.time()
             arguments.run(study, arguments)
-            print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
+            if not getattr(arguments, "json", False):
+                print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
             return 0
         except ConfigError as error:
             print(f"humanline: error: {error}", file=sys.stderr)
@@ -122,7 +127,7 @@ def _launch_training(study: Study, cell: Cell, arguments) -> None:
 
 def _generate(study: Study, arguments) -> None:
     cell = _cell(study, arguments)
-    from humanline.evaluation import generate
+    from humanline.samples import generate
 
     generate(study, cell)
 
@@ -131,7 +136,17 @@ def _score(study: Study, arguments) -> None:
     cell = _cell(study, arguments)
     from humanline.evaluation import grade, judge
 
-    (grade if cell.task == "math_reasoning" else judge)(study, cell)
+    pick("scoring", how_scored(cell.task), {"judge": judge, "grade": grade})(study, cell)
+
+
+def _score_annotations(study: None, arguments) -> None:
+    from humanline.annotations import describe, read_annotations, told
+
+    figures = describe(read_annotations(arguments.file), replicates=arguments.replicates)
+    if arguments.json:
+        print(json.dumps({"file": str(arguments.file)} | figures, indent=1, ensure_ascii=False))
+    else:
+        print(told(arguments.file, figures))
 
 
 def _judge_cost(study: Study, arguments) -> None:
@@ -219,7 +234,15 @@ def _worker(study: None, arguments) -> None:
     import humanline.training  # noqa: F401
     from humanline.worker import serve
 
-    serve(arguments.socket, main)
+    place = arguments.socket
+    if not place.parent.exists():  # the workflow has ended meanwhile, and took it away
+        return
+    try:
+        serve(place, main)
+    finally:  # the workflow, which made the folder for it, may be killed
+        place.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()
 
 
 def _cell(study: Study, arguments) -> Cell:
@@ -266,6 +289,12 @@ def _parser() -> argparse.ArgumentParser:
     command("tuning", _tuning, "choose learning rates from the tuning runs")
     command("plan", _plan, "print jobs, GPU hours, tokens, dollars and disk of a scale")
     command("check", _check, "validate the configuration")
+    annotated = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
+    as_json = ("--json", {"action": "store_true", "help": "print JSON alone"})
+    replicates = ("--replicates", {"type": _count, "default": 2000, "help": "of the bootstrap"})
+    text = "print what annotations in AlpacaEval's format say of a model"
+    options = (annotated, as_json, replicates)
+    command("score-annotations", _score_annotations, text, *options, scale=False)
     place = ("socket", {"type": Path, "metavar": "SOCKET"})
     command("worker", _worker, "run other commands without importing anew", place, scale=False)
     folder = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
@@ -276,6 +305,13 @@ def _parser() -> argparse.ArgumentParser:
         "recipe", _recipe, "train a model as a file says", file, ("overrides", keys), scale=False
     )
     return parser
+
+
+def _count(text: str) -> int:
+    """A number of replicates that has a standard deviation."""
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 up")
+    return int(text)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from humanline.validation import ConfigError, Strict, fault, load_yaml, validate
+from humanline.validation import ConfigError, Strict, fault, load_yaml, pick, validate
 
 Task = Literal["instruction_following", "math_reasoning"]
 Objective = Literal["dpo", "kto", "grpo"]
@@ -17,6 +17,15 @@ Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "
 PositiveInt = Annotated[int, Field(gt=0)]
 TASKS: tuple[str, ...] = get_args(Task)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
+
+
+def how_scored(task: str) -> Literal["judge", "grade"]:
+    """Whether a task's completions are judged against references, or graded by their answers.
+
+    Raises:
+        ConfigError: if the task is not known here.
+    """
+    return pick("task", task, {"instruction_following": "judge", "math_reasoning": "grade"})
 
 
 # The paper's reward model, and all repositories whose own code may run, each at one commit.
@@ -31,7 +40,7 @@ def _distinct(values: list) -> list:
 
 
 SeedList = Annotated[
-    list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct)
+    list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), AfterValidator(_distinct)
 ]
 RateList = Annotated[
     list[Annotated[float, Field(gt=0)]], Field(min_length=1), AfterValidator(_distinct)
@@ -234,6 +243,12 @@ class OpenAIJudge(Strict):
     retries: int = Field(
         8, ge=0, description="further requests for a pair, after failures and useless answers"
     )
+    max_left_out: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="share of a checkpoint's pairs that may be left out for want of a verdict",
+    )
     max_dollars: float = Field(
         ge=0, description="what one run's answers may cost; its job stops before it is more"
     )
@@ -366,9 +381,9 @@ class Training(Strict):
     ) -> tuple[str, str] | None:
         """The field of an objective's options that is wrong, and reason and remedy, if any is."""
         size = options.batch_size
+        group = pick("objective", name, {"dpo": 1, "kto": 1, "grpo": self.group_size})
         factors = {"training.micro_batch_size": self.micro_batch_size or 1}
-        if name == "grpo":
-            factors["training.group_size"] = self.group_size
+        factors["training.group_size"] = group
         for key, factor in factors.items():
             if size % factor:
                 return "batch_size", f"{size} is not a multiple of {key}, {factor}; change either"
@@ -502,7 +517,7 @@ class Scale(Strict):
     """One file of workflow/config."""
 
     scale: str = Field(
-        pattern=r"^[\w.-]+$", description="its name: of this file, and of its folder of results"
+        pattern=r"^\w[\w.-]*$", description="its name: of this file, and of its folder of results"
     )
     description: str = Field(description="one line: what it is for")
     seeds: Seeds = Field(description="seeds of the runs")
@@ -517,13 +532,14 @@ class Scale(Strict):
 
     @model_validator(mode="after")
     def _fits_the_tasks(self):
-        for task, wrong in (("instruction_following", "math_verify"), ("math_reasoning", "proxy")):
-            if task in self.tasks and self.tasks[task].reward.kind == wrong:
-                right = "hub or proxy" if wrong == "math_verify" else "math_verify"
-                raise fault(f"tasks.{task}.reward.kind", f"{wrong} does not fit; use {right}")
-        task = self.tasks.get("instruction_following")
-        if task and task.judge is None:
-            raise fault("tasks.instruction_following.judge", "missing; add a judge, gold or openai")
+        for name, task in self.tasks.items():
+            is_judged = how_scored(name) == "judge"
+            wrong = "math_verify" if is_judged else "proxy"
+            if task.reward.kind == wrong:
+                right = "hub or proxy" if is_judged else "math_verify"
+                raise fault(f"tasks.{name}.reward.kind", f"{wrong} does not fit; use {right}")
+            if is_judged and task.judge is None:
+                raise fault(f"tasks.{name}.judge", "missing; add a judge, gold or openai")
         return self
 
     @model_validator(mode="after")

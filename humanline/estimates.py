@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from tqdm import tqdm
 
+from humanline.config import how_scored
 from humanline.experiments import Cell
-from humanline.length_control import length_controlled_win_rate
 from humanline.records import Graded, Judged, Run, read_graded, read_judged, training_seconds
 from humanline.statistics import (
     Alternative,
@@ -30,7 +30,7 @@ def score_estimates(
     The length-controlled win rate for instruction following, Pass@1 after the last step for math.
     """
     (cell, _), *_ = next(iter(variants.values()))
-    if cell.task == "math_reasoning":
+    if how_scored(cell.task) == "grade":
         graded = read_graded(variants)
         weights = draw_weights(graded, replicates, rng_seed)
         return {
@@ -57,12 +57,11 @@ def win_rates(
 ) -> tuple[Estimate, Estimate]:
     """Win rate and length-controlled win rate of a variant, per cent."""
     raw = [100 * prompt_means(run.win, prompt_counts) for run in group]
-    inputs = [(run.win, run.baseline_length, run.length) for run in group]
-    controlled = [100 * length_controlled_win_rate(*i, weights=prompt_counts) for i in inputs]
+    controlled = [100 * run.length_controlled_win_rate(prompt_counts) for run in group]
     return (
         Estimate.from_runs([run.win_rate for run in group], raw, seed_counts),
         Estimate.from_runs(
-            [100 * length_controlled_win_rate(*i) for i in inputs], controlled, seed_counts
+            [100 * run.length_controlled_win_rate() for run in group], controlled, seed_counts
         ),
     )
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from humanline.config import Objective, PositiveInt, SeedList, Task
+from humanline.config import Objective, PositiveInt, SeedList, Task, how_scored
 from humanline.validation import Strict, fault
 
 Data = Literal["offline", "online"]
@@ -269,7 +269,7 @@ class Table(Strict):
     @property
     def has_curves(self) -> bool:
         """Whether learning curves come with it."""
-        return self.view == "headline" and self.task == "math_reasoning"
+        return self.view == "headline" and how_scored(self.task) == "grade"
 
     @property
     def tasks(self) -> list[Task]:
@@ -298,7 +298,7 @@ class Experiments(Strict):
         description="a run that scores less than this share of its base model's "
         "score has collapsed; the rule is set before the runs",
     )
-    tables: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Table] = Field(
+    tables: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Table] = Field(
         min_length=1, description="the tables, by name: that of their files"
     )
 

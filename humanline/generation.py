@@ -2,20 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from humanline.config import Generation, Sampling
 from humanline.conversations import encode_prompt
 from humanline.data.preferences import user_turn
+from humanline.lengths import TOKENS_AT_ONCE, batches, context_of, require_room
 
-BATCH = 1024  # sequences at once; the miniature's caches then still fit a CPU's memory
+BATCH = 1024  # sequences at once, at most; the miniature's caches then still fit a CPU's memory
 
 
 class Engine(Protocol):
-    """A model that completes prompts, and its tokenizer, which has a chat template."""
+    """A model that completes prompts, and its tokenizer, which has a chat template.
+
+    Its context holds so many tokens of a prompt and its completion; None: it does not say.
+    """
 
     tokenizer: object
+    context: int | None
 
     def complete(
         self, prompt_ids: list[list[int]], *, n: int, sampling: Sampling, seed: int, **options
@@ -49,6 +55,7 @@ def sample(
     n: int,
     sampling: Sampling,
     seed: int,
+    place: Path | str = "prompts",
     **options,
 ) -> list[dict]:
     """Sample `n` completions for each conversational prompt.
@@ -56,6 +63,7 @@ def sample(
     Args:
         prompts: conversations that end with the user's turn.
         seed: the same seed, engine and machine give the same samples.
+        place: the file whose rows the prompts are, for errors.
         options: `log_probabilities=True` scores the samples, too; `progress=True` shows a bar.
 
     Returns:
@@ -66,10 +74,12 @@ def sample(
 
     Raises:
         ValueError: if several completions of a prompt are asked for at temperature 0.
+        ConfigError: if a prompt leaves no room in the model's context for `max_new_tokens`.
     """
     if sampling.temperature == 0 and n > 1:
         raise ValueError(f"at temperature 0 all completions are alike; ask for 1, not {n}")
     prompt_ids = [encode_prompt(engine.tokenizer, prompt) for prompt in prompts]
+    require_room(prompt_ids, engine.context, sampling.max_new_tokens, place)
     groups = engine.complete(prompt_ids, n=n, sampling=sampling, seed=seed, **options)
     return [{"prompt_ids": ids, **group} for ids, group in zip(prompt_ids, groups, strict=True)]
 
@@ -99,10 +109,19 @@ def load_model(path: Path, dtype: str = "float32", gpus: int = 1):
 
 
 class TransformersEngine:
-    """Samples with transformers, `batch_size` sequences at once."""
+    """Samples with transformers.
 
-    def __init__(self, model, tokenizer, batch_size: int = BATCH):
-        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
+    Args:
+        batch_size: sequences at once, at most.
+        batch_tokens: tokens at once, at most, with padding.
+    """
+
+    def __init__(
+        self, model, tokenizer, batch_size: int = BATCH, batch_tokens: int = TOKENS_AT_ONCE
+    ):
+        self.model, self.tokenizer = model, tokenizer
+        self.batch_size, self.batch_tokens = batch_size, batch_tokens
+        self.context = context_of(model.config, tokenizer)
 
     def complete(
         self, prompt_ids, *, n, sampling, seed, log_probabilities=False, progress=False
@@ -115,9 +134,10 @@ class TransformersEngine:
         was_training = self.model.training
         self.model.eval()
         completions = []
-        chunks = list(_chunks(prompt_ids, max(1, self.batch_size // n)))
+        lengths = [len(ids) + sampling.max_new_tokens for ids in prompt_ids]
+        chunks = list(batches(lengths, self.batch_size // n, self.batch_tokens // n))
         for chunk in tqdm(chunks, desc="sampling", unit="batch", disable=not progress):
-            completions += self._complete_chunk(chunk, n, sampling)
+            completions += self._complete_chunk(prompt_ids[chunk], n, sampling)
         groups = [{"completion_ids": group} for group in completions]
         if log_probabilities:
             for group, scores in zip(groups, self._scores(prompt_ids, completions), strict=True):
@@ -126,6 +146,16 @@ class TransformersEngine:
         return groups
 
     def _complete_chunk(self, prompt_ids, n: int, sampling: Sampling) -> list[list[list[int]]]:
+        """`n` completions of each prompt, of one that is long a few at a time."""
+        longest = max(map(len, prompt_ids)) + sampling.max_new_tokens
+        most = max(1, self.batch_tokens // (len(prompt_ids) * longest))
+        if n <= most:
+            return self._complete_together(prompt_ids, n, sampling)
+        parts = [min(most, n - done) for done in range(0, n, most)]
+        found = [self._complete_together(prompt_ids, part, sampling) for part in parts]
+        return [list(chain(*groups)) for groups in zip(*found, strict=True)]
+
+    def _complete_together(self, prompt_ids, n: int, sampling: Sampling) -> list[list[list[int]]]:
         import torch
 
         inputs = self.tokenizer.pad(

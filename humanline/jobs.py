@@ -1,15 +1,17 @@
 """The jobs that the workflow would have at a scale, and what each has a model do.
 
-From the configuration alone; what it leaves open is assumed in the scale's `plan`.
+From the configuration alone; what it leaves open is assumed in the scale's `plan`. A scale without
+one has the same jobs, of unknown work.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from humanline.config import HubReward, HubSource
+from humanline.config import HubReward, HubSource, how_scored
 from humanline.experiments import Cell
 from humanline.predictors import OWN, PROMPTS
 from humanline.study import Study
+from humanline.validation import pick
 
 TARGETS = ("all", "tune", "explore")
 WEIGHTS = 4  # bytes per parameter as models are trained and kept, in float32
@@ -79,7 +81,7 @@ def _jobs_of(study: Study, target: str) -> Iterator[Job]:
         yield _score(study, cell)
     for cell in measured:
         gpus = study.gpus("generate", cell)
-        yield Job("predictors", _name(cell), "generate", tuple(_predictors(study, cell)), gpus=gpus)
+        yield Job("predictors", _name(cell), "generate", _work(_predictors, study, cell), gpus=gpus)
     yield from _summaries(study, target)
 
 
@@ -127,7 +129,8 @@ def _summaries(study: Study, target: str) -> Iterator[Job]:
         yield Job("figures", "", "table")
         for seed in study.figure_seeds():
             gpus = study.gpus("generate", study.experiments.perceived(seed)["policy"])
-            yield Job("surprisal", str(seed), "generate", tuple(_surprisal(study, seed)), gpus=gpus)
+            work = _work(_surprisal, study, seed)
+            yield Job("surprisal", str(seed), "generate", work, gpus=gpus)
 
 
 def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
@@ -138,13 +141,13 @@ def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
         source = cell.data_base
         yield _base_model(study, source)
         gpus = study.gpus("offline", source)
-        yield Job("offline", _name(source), "offline", tuple(_offline(study, source)), gpus=gpus)
+        yield Job("offline", _name(source), "offline", _work(_offline, study, source), gpus=gpus)
         if cell.quartile:
             name = f"{_name(source)} under {cell.base.name}"
             gpus = study.gpus("generate", cell)
-            yield Job("likelihood", name, "generate", (_likelihood(study, cell),), gpus=gpus)
+            yield Job("likelihood", name, "generate", _work(_likelihood, study, cell), gpus=gpus)
     if cell.objective != "base":
-        work = tuple(_train(study, cell))
+        work = _work(_train, study, cell)
         options = {"gigabytes": _kept_gigabytes(study, cell), "gpus": study.gpus("train", cell)}
         yield Job("train", _name(cell), "train", work, **options)
 
@@ -154,13 +157,12 @@ def _base_model(study: Study, base: Cell) -> Job:
 
 
 def _generate(study: Study, cell: Cell) -> Job:
-    outputs = _outputs(study, cell)
-    work = (_sample(study, cell, outputs),)
+    work = _work(_evaluated, study, cell)
     return Job("generate", _name(cell), "generate", work, gpus=study.gpus("generate", cell))
 
 
 def _score(study: Study, cell: Cell) -> Job:
-    if cell.task == "math_reasoning":
+    if how_scored(cell.task) == "grade":
         return Job("grade", _name(cell), "score")
     return Job("judge", _name(cell), "score", judged=_outputs(study, cell))
 
@@ -172,17 +174,24 @@ def _name(cell: Cell) -> str:
 # What a job does.
 
 
+def _work(found: Callable[..., Iterator[Work]], study: Study, of: Cell | int) -> tuple[Work, ...]:
+    """What one of the functions below finds; nothing where the scale has no assumptions."""
+    return tuple(found(study, of)) if study.scale.plan else ()
+
+
 def _train(study: Study, cell: Cell) -> Iterator[Work]:
     training = study.scale.tasks[cell.task].training
     batch, group = study.objective(cell).batch_size, training.group_size
     billions = billions_of(study, cell)
-    completions = training.steps * batch * (2 if cell.objective == "dpo" else 1)
+    of_example = pick("objective", cell.objective, {"dpo": 2, "kto": 1, "grpo": 1})
+    completions = training.steps * batch * of_example
     yield Work("train", completions * _text_tokens(study, cell.task), billions)
     if cell.objective == "kto":  # its mismatched completions
         yield Work("score", completions * _text_tokens(study, cell.task), billions)
     if cell.data == "online":
         sampled = {"dpo": batch * group, "kto": batch // 2 * group, "grpo": batch}
-        yield from _sample_and_label(study, cell, training.steps * sampled[cell.objective])
+        each = pick("objective", cell.objective, sampled)
+        yield from _sample_and_label(study, cell, training.steps * each)
 
 
 def _offline(study: Study, base: Cell) -> Iterator[Work]:
@@ -192,12 +201,15 @@ def _offline(study: Study, base: Cell) -> Iterator[Work]:
         yield from _sample_and_label(study, base, prompts * task.training.group_size)
 
 
-def _likelihood(study: Study, cell: Cell) -> Work:
+def _likelihood(study: Study, cell: Cell) -> Iterator[Work]:
     group = _group_size(study, cell.data_base)
     completions = study.scale.plan.lengths[cell.task].train_prompts * group
-    return Work(
-        "score", completions * _text_tokens(study, cell.task), billions_of(study, cell.base)
-    )
+    tokens = completions * _text_tokens(study, cell.task)
+    yield Work("score", tokens, billions_of(study, cell.base))
+
+
+def _evaluated(study: Study, cell: Cell) -> Iterator[Work]:
+    yield _sample(study, cell, _outputs(study, cell))
 
 
 def _predictors(study: Study, cell: Cell) -> Iterator[Work]:
@@ -241,7 +253,9 @@ def _group_size(study: Study, base: Cell) -> int:
 
 
 def _outputs(study: Study, cell: Cell) -> int:
-    """Completions that a cell is evaluated on, of all evaluated checkpoints."""
+    """Completions that a cell is evaluated on, of all evaluated checkpoints; 0: not known."""
+    if study.scale.plan is None:
+        return 0
     has_one = cell.objective == "base" or not study.has_curve(cell)
     return _prompts(study, cell) * (1 if has_one else _evaluations(study, cell.task))
 
@@ -270,7 +284,9 @@ def model_of(study: Study, cell: Cell) -> HubSource:
 
 
 def _kept_gigabytes(study: Study, cell: Cell) -> float:
-    """Of all models that are evaluated, or could be."""
+    """Of all models that are evaluated, or could be; 0: not known."""
+    if study.scale.plan is None:
+        return 0
     return WEIGHTS * billions_of(study, cell) * _evaluations(study, cell.task)
 
 

@@ -17,10 +17,14 @@ TASK = "instruction_following"
 
 def describe(study: Study) -> str:
     """Tokens and dollars of all that judges, for people."""
+    if TASK not in study.scale.tasks:
+        return f"scale {study.scale.scale}: no task of it is judged, which costs nothing"
     judge = study.scale.tasks[TASK].judge
     if not isinstance(judge, OpenAIJudge):
         return f"scale {study.scale.scale}: its judge, {judge.kind}, costs nothing"
     table = estimate(study)
+    if table.empty:
+        return f"scale {study.scale.scale}: no table has a run that is judged, which costs nothing"
     counts = dict.fromkeys(table.select_dtypes("int"), "{:,}".format)
     longest = study.scale.tasks[TASK].evaluation.max_new_tokens
     return f"""\
@@ -37,7 +41,7 @@ def estimate(study: Study) -> pd.DataFrame:
     Returns:
         Columns target (`all`, and what `explore` and `tune` judge besides), lengths (the file or
         option that they are of), runs, pairs, prompt_tokens, answer_tokens, dollars (for all pairs)
-        and spent (so far, retries included).
+        and spent (so far, retries included); no rows where nothing is judged.
     """
     price = study.scale.tasks[TASK].judge.price
     rows = []
@@ -58,6 +62,8 @@ def estimate(study: Study) -> pd.DataFrame:
                 ),
             }
         )
+    if not rows:
+        return pd.DataFrame()
     return pd.DataFrame(rows).groupby(["target", "lengths"], sort=False, as_index=False).sum()
 
 

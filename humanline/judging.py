@@ -13,6 +13,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -132,9 +133,10 @@ def _annotate(pairs: pd.DataFrame, annotator, encode: Callable[[str], str]) -> p
         row["instruction"]: row for row in annotator.annotate_pairs(encoded, chunksize=_CHUNK)
     }
     rows = [annotated[instruction] for instruction in encoded["instruction"]]
+    preferences = [row["preference"] for row in rows]  # None where the judge has none
     return pairs.assign(
         annotator=[row["annotator"] for row in rows],
-        preference=[float(row["preference"]) for row in rows],
+        preference=np.array(preferences, dtype=float),
     )
 
 
@@ -143,11 +145,12 @@ def summarize(annotations: pd.DataFrame) -> dict[str, float]:
 
     Args:
         annotations: columns instruction, output_1, output_2, generator_1, generator_2 and
-            preference, as `annotate` returns or AlpacaEval publishes them; at least 5 rows.
+            preference, as `annotate` returns or AlpacaEval publishes them; at least 5 rows with a
+            preference. The other rows are left out.
 
     Returns:
         win_rate, standard_error, discrete_win_rate, length_controlled_winrate and
-        lc_standard_error in per cent, the counts n_wins, n_wins_base, n_draws and n_total, and
+        lc_standard_error in per cent, the counts n_wins, n_wins_base, n_draws, n_total and
         avg_length, the mean length of output_2 in whole characters. The GLM is
         `length_controlled_minimal`; it predicts the same for every instruction, so that its
         lc_standard_error is always 0: take the uncertainty from a bootstrap. Where differences in
@@ -156,7 +159,8 @@ def summarize(annotations: pd.DataFrame) -> dict[str, float]:
     """
     alpaca_eval = _alpaca_eval()
     rows = annotations[[*_PAIR[1:], "generator_1", "generator_2", "preference"]]
-    rows = rows.reset_index(drop=True)
+    judged = rows["preference"].notna()
+    rows = rows[judged].reset_index(drop=True)
     length = rows["output_2"].str.len()
     if (length - rows["output_1"].str.len()).nunique() > 1:
         figures = _length_controlled(alpaca_eval, rows)
@@ -185,8 +189,11 @@ def read_outputs(path: Path) -> list[dict]:
 
 
 def write_annotations(annotations: pd.DataFrame, path: Path) -> None:
-    """Write annotations as JSON records, AlpacaEval's format, atomically."""
-    write_json(path, annotations.to_dict(orient="records"))
+    """Write annotations as JSON records, AlpacaEval's format, atomically; nan becomes null."""
+    rows = annotations.to_dict(orient="records")
+    for row in rows:
+        row["preference"] = None if np.isnan(row["preference"]) else row["preference"]
+    write_json(path, rows)
 
 
 def _by_instruction(rows: list[dict], name: str) -> dict[str, dict]:
@@ -275,9 +282,9 @@ def _annotator(configuration: str, work_dir: Path, seed: int, functions: dict[st
 
 def _ask(judge: Judge, instruction: str, output_1: str, output_2: str) -> float:
     probability = judge(instruction, output_1, output_2)
-    if not 0 <= probability <= 1:
+    if not isinstance(probability, Real) or not 0 <= probability <= 1:
         raise ValueError(
-            f"judge: {probability} for instruction {_short(instruction)};"
+            f"judge: {probability!r} for instruction {_short(instruction)};"
             " return a probability in [0, 1]"
         )
     return probability

@@ -1,13 +1,22 @@
-"""Length-controlled win rate: AlpacaEval 2's GLM without instruction difficulty, bootstrapped fast.
+"""Length-controlled win rate: AlpacaEval 2's GLM, bootstrapped fast.
 
-The model is that of Dubois et al. (arXiv 2404.04475) as alpaca_eval's `length_controlled_minimal`
-states it: the judge's preference is logistic(theta + phi tanh(d / std(d))) with d the difference
-in length, and the length-controlled win rate is its prediction at no difference, logistic(theta).
-alpaca_eval adds an L1 penalty, chosen by cross-validation, that draws both weights towards zero.
-Here the fit is the plain maximum likelihood, which a bootstrap can repeat thousands of times. The
-two differ by less than 0.3 points on public models (805 rows), and with a few hundred rows, where
-cross-validation is noisy, by up to a point.
+The model is that of Dubois et al. (arXiv 2404.04475): the judge's preference is
+logistic(theta + phi tanh(d / std(d)) + psi gamma) with d the difference in length and gamma the
+difficulty of the instruction, and the length-controlled win rate is its mean prediction at no
+difference, logistic(theta + psi gamma).
+
+Where difficulties are known, phi and psi have a normal prior each. It does what alpaca_eval does
+with annotations of two gamed baselines, which we do not have: one run's rows tell little of phi and
+psi, and what all published models have in common tells more. `benchmarks/difficulties.py` made
+both, and docs/differences.md says how close the figures come to the published ones.
+
+Without difficulties it is the model that alpaca_eval calls `length_controlled_minimal`.
+alpaca_eval adds an L1 penalty to that, chosen by cross-validation, that draws both weights towards
+zero. Here the fit is the plain maximum likelihood. The two differ by less than 0.3 points on public
+models (805 rows), and with a few hundred rows, where cross-validation is noisy, by up to a point.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
@@ -19,6 +28,21 @@ RIDGE = 1e-9
 TOLERANCE = 1e-6  # of the last step in log-odds; Newton's error after it is about its square
 MAX_STEPS = 10_000  # a few suffice; only separable data with a narrow gap takes hundreds
 CHUNK = 2**18  # replicates times rows fitted at once: a few arrays of 2 MiB
+# When the fit may say more than its rows do. Of 41 public models five are more than FAR away, by up
+# to 11 points. One has rows of ALWAYS: it was made to game the judge. None has the other two.
+FAR = 0.10  # from the raw win rate
+EMPTY = 0.05  # share of empty outputs
+FEW = 0.005  # share of outputs that are longer, or that are shorter
+ALWAYS = 0.99  # share of the longer outputs that win and of the shorter that lose, or the reverse
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """How hard instructions are for models that AlpacaEval 2 has judged."""
+
+    values: np.ndarray  # gamma of each row, (N,)
+    phi: tuple[float, float]  # mean and variance of the length's weight over published models
+    psi: tuple[float, float]  # likewise of the difficulty's weight
 
 
 def length_controlled_win_rate(
@@ -26,6 +50,7 @@ def length_controlled_win_rate(
     length_baseline: np.ndarray,
     length_model: np.ndarray,
     weights: np.ndarray | None = None,
+    difficulty: Difficulty | None = None,
 ) -> float | np.ndarray:
     """Win rate of the model over the baseline if their outputs were equally long.
 
@@ -36,6 +61,7 @@ def length_controlled_win_rate(
         length_model: length of the model's outputs, (N,), in characters.
         weights: how often each row occurs in each of R bootstrap replicates, (R, N); every
             replicate is the fit, and the standard deviation of lengths (ddof 1), of its rows.
+        difficulty: of the instructions; None fits without.
 
     Returns:
         The win rate in [0, 1], or with weights those of the replicates, (R,).
@@ -44,18 +70,59 @@ def length_controlled_win_rate(
         ValueError: if shapes differ, a value is out of range, or a replicate has a single row.
     """
     preference, difference = _checked_rows(preference, length_baseline, length_model)
+    gamma = np.zeros_like(preference) if difficulty is None else np.asarray(difficulty.values)
+    if gamma.shape != preference.shape or not np.isfinite(gamma).all():
+        raise ValueError(f"difficulties must be ({len(preference)},) and finite")
     counts = np.ones((1, len(preference))) if weights is None else np.asarray(weights)
     if counts.ndim != 2 or counts.shape[1] != len(preference):
         raise ValueError(f"weights must be (R, {len(preference)}); got {counts.shape}")
     judged = ~np.isnan(preference)
-    preference, difference, counts = preference[judged], difference[judged], counts[:, judged]
+    preference, difference, gamma = preference[judged], difference[judged], gamma[judged]
+    counts = counts[:, judged]
+    prior = None if difficulty is None else (difficulty.phi, difficulty.psi)
     rows = max(1, CHUNK // max(1, len(preference)))
-    theta = [
-        _fit(preference, difference, _checked_counts(counts[start : start + rows]))
+    win_rates = [
+        _fit(preference, difference, gamma, _checked_counts(counts[start : start + rows]), prior)
         for start in range(0, len(counts), rows)
     ]
-    win_rate = expit(np.concatenate(theta)) if theta else np.empty(0)
+    win_rate = np.concatenate(win_rates) if win_rates else np.empty(0)
     return float(win_rate[0]) if weights is None else win_rate
+
+
+def length_control_warning(
+    preference: np.ndarray,
+    length_baseline: np.ndarray,
+    length_model: np.ndarray,
+    length_controlled: float,
+) -> str | None:
+    """Why a length-controlled win rate may say more than its rows do, on one line; None if nothing.
+
+    Args:
+        preference, length_baseline, length_model: as `length_controlled_win_rate` takes them.
+        length_controlled: what it gave, in [0, 1].
+    """
+    preference, difference = _checked_rows(preference, length_baseline, length_model)
+    judged = ~np.isnan(preference)
+    preference, difference = preference[judged], difference[judged]
+    raw, empty = preference.mean(), (np.asarray(length_model)[judged] == 0).mean()
+    longer, shorter = difference > 0, difference < 0
+    found = []
+    if abs(length_controlled - raw) > FAR:
+        found.append(f"it is {100 * (length_controlled - raw):+.1f} points from the win rate")
+    if empty > EMPTY:
+        found.append(f"{100 * empty:.0f} % of the outputs are empty")
+    for side, other, word in ((longer, shorter, "longer"), (shorter, longer, "shorter")):
+        if other.mean() > 1 - FEW:
+            found.append(f"almost no output is {word} than the baseline's, or as long")
+        if side.any() and other.any() and _decides(preference, side, other):
+            found.append(f"the {word} output always wins")
+    return "; ".join(found) or None
+
+
+def _decides(preference: np.ndarray, side: np.ndarray, other: np.ndarray) -> bool:
+    """Whether outputs on one side of equal length win and those on the other lose."""
+    wins, losses = preference[side] > 0.5, preference[other] < 0.5
+    return min(wins.mean(), losses.mean()) >= ALWAYS
 
 
 def _checked_rows(preference, length_baseline, length_model) -> tuple[np.ndarray, np.ndarray]:
@@ -81,38 +148,48 @@ def _checked_counts(counts: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _fit(preference: np.ndarray, difference: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Maximum-likelihood theta of each replicate, (R,), by damped Newton steps.
+def _fit(
+    preference: np.ndarray,
+    difference: np.ndarray,
+    gamma: np.ndarray,
+    counts: np.ndarray,
+    prior: tuple[tuple[float, float], tuple[float, float]] | None,
+) -> np.ndarray:
+    """Win rate at equal length of each replicate, (R,), by damped Newton steps.
 
     A full step may overshoot where the loss is flat. The loss is generalised self-concordant, so
     a step is safe when it is shortened by log(1 + r) / r, where r is the largest change of a row's
     log-odds (Sun and Tran-Dinh, arXiv 1703.04599); close to the optimum that is a full step.
     """
     total = counts.sum(axis=1)
+    share = counts / total[:, None]
     length = np.tanh(_standardized(difference, counts))
-    weight = counts / total[:, None]
-    theta, phi = np.zeros((2, len(counts)))
+    features = [np.ones_like(counts), length] + [np.broadcast_to(gamma, counts.shape)] * bool(prior)
+    features = np.stack(features, axis=1)  # (R, K, N)
+    largest = np.array([1, 1, np.abs(gamma).max(initial=0)])[: features.shape[1]]
+    center, ridge = _penalty(prior, total)
+    theta = np.tile(center, (len(counts), 1))
     for _ in range(MAX_STEPS):
-        probability = expit(theta[:, None] + phi[:, None] * length)
-        residual = weight * (probability - preference)
-        curvature = weight * probability * (1 - probability)
-        slope = curvature * length
-        gradient_theta = residual.sum(axis=1) + RIDGE * theta
-        gradient_phi = (residual * length).sum(axis=1) + RIDGE * phi
-        # The Hessian is [[a, b], [b, c]].
-        a = curvature.sum(axis=1) + RIDGE
-        b = slope.sum(axis=1)
-        c = (slope * length).sum(axis=1) + RIDGE
-        determinant = a * c - b * b
-        step_theta = (b * gradient_phi - c * gradient_theta) / determinant
-        step_phi = (b * gradient_theta - a * gradient_phi) / determinant
-        r = np.abs(step_theta) + np.abs(step_phi)  # the length feature is within [-1, 1]
-        damping = np.log1p(r) / np.maximum(r, np.finfo(float).tiny)
-        theta += damping * step_theta
-        phi += damping * step_phi
+        probability = expit((theta[:, None] @ features)[:, 0])
+        residual = (share * (probability - preference))[:, None]
+        curvature = (share * probability * (1 - probability))[:, None]
+        gradient = (residual @ features.mT)[:, 0] + ridge * (theta - center)
+        hessian = (curvature * features) @ features.mT + ridge[:, None] * np.eye(len(center))
+        step = -np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        r = np.abs(step) @ largest
+        theta += step * (np.log1p(r) / np.maximum(r, np.finfo(float).tiny))[:, None]
         if r.max() < TOLERANCE:
-            return theta
+            features[:, 1] = 0  # equally long
+            return (share * expit((theta[:, None] @ features)[:, 0])).sum(axis=1)
     raise RuntimeError(f"the length-controlled fit did not converge in {MAX_STEPS} steps")
+
+
+def _penalty(prior, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the penalty draws the weights, (K,), and how strongly in the mean log loss, (R, K)."""
+    if prior is None:
+        return np.zeros(2), np.full((len(total), 2), RIDGE)
+    mean, variance = np.transpose([(0, np.inf), *prior])
+    return mean, RIDGE + 1 / (variance * total[:, None])
 
 
 def _standardized(difference: np.ndarray, counts: np.ndarray) -> np.ndarray:

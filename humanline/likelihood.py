@@ -1,8 +1,12 @@
 """How likely a model finds given completions."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+
+from humanline.lengths import batches, context_of
+from humanline.validation import ConfigError
 
 BATCH = 512  # sequences at once
 _LOGITS = 2**28  # at once; of a large vocabulary these are few sequences
@@ -15,6 +19,7 @@ def token_log_probabilities(
     *,
     batch_size: int = BATCH,
     progress: bool = False,
+    place: Path | str = "completions",
 ) -> list[np.ndarray]:
     """Log-probabilities of completions, token by token, at temperature 1.
 
@@ -23,11 +28,22 @@ def token_log_probabilities(
         pairs: prompts of one user turn with a completion each.
         batch_size: sequences scored at once, at most.
         progress: show a bar.
+        place: the file that the pairs are of, for errors.
 
     Returns:
         For each pair an array (T,) in nats, over the tokens of the completion and of its end.
+
+    Raises:
+        ConfigError: if a prompt with its completion is longer than the model's context.
     """
     encoded = [_encode(tokenizer, *pair) for pair in pairs]
+    context = context_of(model.config, tokenizer)
+    for (prompt, _), (prompt_ids, ids) in zip(pairs, encoded, strict=True):
+        if context and (length := len(prompt_ids) + len(ids)) > context:
+            raise ConfigError(
+                f"{place}: prompt {prompt[:40]!r} has {length} tokens with its completion, more "
+                f"than the model's context of {context}; shorten or remove them"
+            )
     return score_ids(model, tokenizer, encoded, batch_size=batch_size, progress=progress)
 
 
@@ -45,11 +61,11 @@ def score_ids(
 
     scores: list[np.ndarray] = []
     longest = max((1 + len(completion) for _, completion in pairs), default=1)
-    size = max(1, min(batch_size, _LOGITS // (longest * model.config.vocab_size)))
-    starts = range(0, len(pairs), size)
-    for start in tqdm(starts, desc="scoring", unit="batch", disable=not progress):
+    size = min(batch_size, _LOGITS // (longest * model.config.vocab_size))
+    chunks = list(batches([len(prompt) + len(own) for prompt, own in pairs], size))
+    for chunk in tqdm(chunks, desc="scoring", unit="batch", disable=not progress):
         with torch.no_grad():
-            scores += _score(model, tokenizer, pairs[start : start + size])
+            scores += _score(model, tokenizer, pairs[chunk])
     return scores
 
 

@@ -33,7 +33,8 @@ def _sampled(study: Study, base: Cell) -> list[dict]:
     from humanline.rewards import load_reward
 
     config = study.scale.tasks[base.task]
-    rows = read_rows(study.data(base.task, "train"), prompts_of(base.task))
+    path = study.data(base.task, "train")
+    rows = read_rows(path, prompts_of(base.task))
     options = study.scale.generation, study.shards(base)
     with open_engine(study.directory(base) / "model", *options) as engine:
         completions = sample_text(
@@ -42,6 +43,7 @@ def _sampled(study: Study, base: Cell) -> list[dict]:
             n=config.training.group_size,
             sampling=config.training.sampling,
             seed=base.seed,
+            place=path,
             progress=True,
         )
     score = load_reward(config.reward)
@@ -71,7 +73,8 @@ def measure_likelihood(study: Study, source: Cell, base: Cell) -> None:
     model, tokenizer = load_model(study.directory(base) / "model", *options)
     groups = read_rows(study.offline_groups(source), Group)
     pairs = [(group["prompt"], text) for group in groups for text in group["completions"]]
-    scores = token_log_probabilities(model, tokenizer, pairs, progress=True)
+    place = study.offline_groups(source)
+    scores = token_log_probabilities(model, tokenizer, pairs, progress=True, place=place)
     means = iter([float(tokens.mean()) for tokens in scores])
     rows = [
         {

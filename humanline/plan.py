@@ -9,11 +9,10 @@ from collections.abc import Iterator
 import pandas as pd
 from pydantic import BaseModel
 
-from humanline.config import HubReward
+from humanline.config import HubReward, how_scored
 from humanline.experiments import Cell
 from humanline.jobs import TARGETS, WEIGHTS, Job, billions_of, jobs, model_of
 from humanline.study import Study
-from humanline.validation import ConfigError
 
 # Bytes per parameter as AdamW trains, with its two moments, besides the weights.
 _GRADIENTS, _MOMENTS = 4, 8
@@ -21,18 +20,13 @@ _HALF = 2  # bytes per parameter of a reward model, in bfloat16
 
 
 def describe(study: Study) -> str:
-    """The plan of a scale in Markdown.
-
-    Raises:
-        ConfigError: if the scale says nothing about what to assume.
-    """
-    if study.scale.plan is None:
-        raise ConfigError(
-            f"scale {study.scale.scale}: plan: missing; add what to reckon with, as paper.yaml does"
-        )
+    """The plan of a scale in Markdown: of one that assumes nothing, its jobs alone."""
     planned = jobs(study)
     parts = [f"# Plan of scale {study.scale.scale}", study.scale.description]
     table = stages(study, planned)
+    if study.scale.plan is None:
+        known = table.drop(columns=["GPU hours", "longest, hours"])
+        return "\n\n".join([*parts, "## Jobs", _markdown(known), _UNKNOWN])
     parts += ["## Jobs", _markdown(table), _FOOTNOTE, *_warnings(table)]
     parts += ["## Memory of training, gigabytes", _markdown(memory(study)), _memory_footnote(study)]
     parts += ["## Tokens, dollars, disk", _markdown(totals(study, planned))]
@@ -105,16 +99,18 @@ def _total(study: Study, planned: list[Job]) -> dict:
 
 def _judge_prompt_tokens(study: Study) -> int:
     """Of one pair: instructions, the prompt, and two completions."""
-    lengths = study.scale.plan.lengths.get("instruction_following")
-    if lengths is None:
+    judged = study.scored_by("judge")
+    if not judged:
         return 0
+    lengths = study.scale.plan.lengths[judged[0]]
     return study.scale.plan.judge_tokens + lengths.prompt_tokens + 2 * lengths.completion_tokens
 
 
 def judge_dollars(study: Study, prompt_tokens: float, answer_tokens: float) -> float | None:
     """What judgements cost; None where the scale's judge has no price."""
-    task = study.scale.tasks.get("instruction_following")
-    price = getattr(task and task.judge, "price", None)
+    tasks = study.scale.tasks
+    judge = next((tasks[name].judge for name in tasks if how_scored(name) == "judge"), None)
+    price = getattr(judge, "price", None)
     return price and price.dollars(prompt_tokens, answer_tokens)
 
 
@@ -166,6 +162,13 @@ def _number(value: float | None) -> str:
 _FOOTNOTE = (
     "`tune` and `explore`: what they add. Longest: the stage's longest job; limit: what it asks of"
     " the scheduler at its first attempt."
+)
+
+
+_UNKNOWN = (
+    "`tune` and `explore`: what they add. Limit: what a job asks of the scheduler at its first"
+    " attempt. Hours, tokens, dollars and disk are not told: this scale has no `plan`, which says"
+    " what to reckon with, as paper.yaml has."
 )
 
 

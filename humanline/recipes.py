@@ -28,7 +28,7 @@ import humanline
 from humanline.config import OBJECTIVES, REMOTE_CODE
 from humanline.data import feedback
 from humanline.trainers.rows import columns_of, unpaired
-from humanline.validation import ConfigError, load_yaml
+from humanline.validation import ConfigError, load_yaml, pick
 
 _BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}  # of `datasets`
 _PAIRED = {"chosen", "rejected"}
@@ -130,7 +130,8 @@ class _Parser(TrlParser):
     """TRL's parser of an objective's options, with errors of one line."""
 
     def __init__(self, objective: str):
-        script = GRPOScriptArguments if objective == "grpo" else ScriptArguments
+        scripts = dict.fromkeys(("dpo", "kto"), ScriptArguments) | {"grpo": GRPOScriptArguments}
+        script = pick("objective", objective, scripts)
         config = getattr(humanline, f"Humanline{objective.upper()}Config")
         options = {"prog": "humanline recipe FILE.yaml", "allow_abbrev": False}
         super().__init__((script, config, ModelConfig), **options)
@@ -232,14 +233,16 @@ def _split(recipe: Recipe, splits, field: str):
         raise recipe.fault(field, reason)
     dataset = _without_feedback(recipe, splits[name], name)
     _check_columns(recipe, dataset)
-    return dataset if recipe.objective == "grpo" else _preferences(recipe, dataset)
+    views = {"dpo": _preferences, "kto": _preferences, "grpo": lambda _, groups: groups}
+    return pick("objective", recipe.objective, views)(recipe, dataset)
 
 
 def _without_feedback(recipe: Recipe, dataset, split: str):
     """TRL's rows of a HALOs feedback file: groups for GRPO, else pairs or labelled completions."""
     if not feedback.is_feedback(next(iter(dataset))):
         return dataset
-    view = feedback.groups if recipe.objective == "grpo" else feedback.preferences
+    views = dict.fromkeys(("dpo", "kto"), feedback.preferences) | {"grpo": feedback.groups}
+    view = pick("objective", recipe.objective, views)
     place = f"dataset {recipe.script.dataset_name}: split {split}"
     return Dataset.from_list(view(feedback.of_split(dataset, split), place))
 

@@ -11,8 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from humanline import annotations
+from humanline.config import how_scored
 from humanline.experiments import Cell
 from humanline.files import read_json
+from humanline.length_control import (
+    Difficulty,
+    length_control_warning,
+    length_controlled_win_rate,
+)
 from humanline.validation import ConfigError
 
 Run = tuple[Cell, Path]
@@ -22,16 +29,34 @@ Run = tuple[Cell, Path]
 class Judged:
     """An instruction-following run. Arrays are over prompts (P,), the same in all runs."""
 
-    win: np.ndarray  # the judge's preference for the run over the baseline, in [0, 1]
+    win: np.ndarray  # the judge's preference for the run over the baseline, in [0, 1]; nan: none
     length: np.ndarray  # characters
     baseline_length: np.ndarray
     win_rate: float  # per cent, as alpaca_eval sums it up
     alpaca_eval_lc_win_rate: float
     mean_length: float
+    difficulty: Difficulty | None = None  # of the prompts, where they are AlpacaEval's
 
     @property
     def n_prompts(self) -> int:
         return len(self.win)
+
+    @property
+    def left_out(self) -> int:
+        """How many prompts the judge had no verdict on."""
+        return int(np.isnan(self.win).sum())
+
+    @property
+    def length_control_warning(self) -> str | None:
+        """Why the length-controlled win rate may say more than the rows do."""
+        lengths = self.baseline_length, self.length
+        return length_control_warning(self.win, *lengths, self.length_controlled_win_rate())
+
+    def length_controlled_win_rate(self, weights: np.ndarray | None = None) -> float | np.ndarray:
+        """In [0, 1]; with weights (R, P) that of each bootstrap replicate, (R,)."""
+        return length_controlled_win_rate(
+            self.win, self.baseline_length, self.length, weights, self.difficulty
+        )
 
 
 @dataclass(frozen=True)
@@ -75,9 +100,7 @@ def by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def read_judged(variants: dict[str, list[Run]]) -> dict[str, list[Judged]]:
     """Read `annotations.json` and `metrics.json` of instruction-following runs."""
     tables = {
-        directory: _annotations(directory / "annotations.json")
-        for group in variants.values()
-        for _, directory in group
+        directory: _annotations(directory) for group in variants.values() for _, directory in group
     }
     _check_same(
         {
@@ -95,29 +118,34 @@ def read_judged(variants: dict[str, list[Run]]) -> dict[str, list[Judged]]:
     }
 
 
-def _judged(directory: Path, annotations: pd.DataFrame) -> Judged:
+def _judged(directory: Path, table: pd.DataFrame) -> Judged:
     def metric(field: str) -> float:
-        return _number(directory / "metrics.json", (field,), "judge that run again")
+        bounds = (0, math.inf) if field == "avg_length" else (0, 100)
+        return _number(directory / "metrics.json", (field,), "judge that run again", bounds)
 
+    win, baseline_length, length = annotations.columns(table)
     return Judged(
-        # alpaca_eval counts from 1, the baseline wins, to 2, the run wins.
-        win=annotations["preference"].to_numpy(dtype=float) - 1,
-        length=annotations["output_2"].str.len().to_numpy(),
-        baseline_length=annotations["output_1"].str.len().to_numpy(),
+        win=win,
+        length=length,
+        baseline_length=baseline_length,
         win_rate=metric("win_rate"),
         alpaca_eval_lc_win_rate=metric("length_controlled_winrate"),
         mean_length=metric("avg_length"),
+        difficulty=annotations.difficulty_of(table),
     )
 
 
-def _annotations(path: Path) -> pd.DataFrame:
+def _annotations(directory: Path) -> pd.DataFrame:
     """A run's annotations in an order that depends on its prompts alone."""
-    again = "judge that run again"
-    table = pd.DataFrame(read_json(path))
-    _check_columns(path, table, ["instruction", "output_1", "output_2", "preference"], again)
-    preference = pd.to_numeric(table["preference"], errors="coerce")
-    if not preference.between(1, 2).all():
-        raise ConfigError(f"{path}: field preference: not always a number from 1 to 2; {again}")
+    path, again = directory / "annotations.json", "judge that run again"
+    table = annotations.read_annotations(path, again)
+    metrics = directory / "metrics.json"
+    expected = read_json(metrics).get("n_left_out", 0)
+    if (found := int(table["preference"].isna().sum())) != expected:
+        raise ConfigError(
+            f"{path}: field preference: not always a number from 1 to 2: {found} are null, but"
+            f" {metrics.name} says {expected}; {again}"
+        )
     return table.sort_values(["instruction", "output_1"], kind="stable")
 
 
@@ -152,9 +180,12 @@ def read_graded(
 def _grades(path: Path) -> pd.DataFrame:
     """Share of correct samples, optimizer steps by problems, both sorted."""
     again = "grade that run again"
-    table = _csv(path, ["step", "problem_id", "correct"], again)
-    if not table["correct"].isin([0, 1]).all():
-        raise ConfigError(f"{path}: field correct: not always 0 or 1; {again}")
+    anything = (-math.inf, math.inf)
+    table = _csv(path, {"step": (0, math.inf), "problem_id": anything, "correct": anything}, again)
+    if not (good := table["correct"].isin([0, 1])).all():
+        row = int(np.argmin(good))
+        reason = f"not always 0 or 1, but {table['correct'].iloc[row]} in row {row}"
+        raise ConfigError(f"{path}: field correct: {reason}; {again}")
     correct = table.groupby(["step", "problem_id"])["correct"].mean().unstack()
     if correct.isna().any(axis=None):
         raise ConfigError(f"{path}: field problem_id: problems differ between steps; {again}")
@@ -166,11 +197,12 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
 
     The length-controlled win rate for instruction following, Pass@1 for math.
     """
-    if cell.task == "math_reasoning":
+    if how_scored(cell.task) == "grade":
         correct = _grades(directory / "grades.csv")
         return {int(step): 100 * value for step, value in correct.mean(axis=1).items()}
     path = directory / "curve.csv"
-    table = _csv(path, ["step", "length_controlled_win_rate"], "judge that run again")
+    bounds = {"step": (0, math.inf), "length_controlled_win_rate": (0, 100)}
+    table = _csv(path, bounds, "judge that run again")
     return dict(zip(table["step"].astype(int), table["length_controlled_win_rate"], strict=True))
 
 
@@ -200,7 +232,7 @@ def read_cost(directory: Path) -> Cost:
     def number(*keys: str) -> float:
         return _number(path, keys, again)
 
-    timeline = {row["step"]: row["seconds"] for row in read_json(path)["timeline"]}
+    timeline = _timeline(path, again)
     seconds = number("seconds", "total")
     return Cost(
         seconds=seconds,
@@ -215,7 +247,12 @@ def read_cost(directory: Path) -> Cost:
 
 def read_metrics(directory: Path) -> pd.DataFrame:
     """What a run's trainer logged, a row for every few steps."""
-    return _csv(directory / "metrics.csv", ["step", "num_tokens"], "train that run again")
+    path, again = directory / "metrics.csv", "train that run again"
+    table = _csv(path, {"step": (0, math.inf)}, again)
+    # Some steps log no number of tokens, and some metrics are of some steps only.
+    bounds = dict.fromkeys(table.select_dtypes("number").columns, (-math.inf, math.inf))
+    _check_columns(path, table, {"num_tokens": (0, math.inf)} | bounds, again, gaps=True)
+    return table
 
 
 def unclipped(directory: Path) -> float:
@@ -223,30 +260,69 @@ def unclipped(directory: Path) -> float:
     return float(read_metrics(directory).filter(regex=r"^humanline/unclipped").mean(axis=None))
 
 
-def _csv(path: Path, columns: list[str], remedy: str) -> pd.DataFrame:
+# The least and the greatest value of every column that is read.
+Bounds = dict[str, tuple[float, float]]
+
+
+def _csv(path: Path, bounds: Bounds, remedy: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{path}: cannot be read ({reason}); {remedy}") from None
-    _check_columns(path, table, columns, remedy)
+    _check_columns(path, table, bounds, remedy)
     return table
 
 
-def _number(path: Path, keys: tuple[str, ...], remedy: str) -> float:
+def _number(
+    path: Path, keys: tuple[str, ...], remedy: str, bounds: tuple[float, float] = (0, math.inf)
+) -> float:
     value = read_json(path)
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(value, int | float):
-        raise ConfigError(f"{path}: field {'.'.join(keys)}: missing or no number; {remedy}")
+    field = f"{path}: field {'.'.join(keys)}"
+    if not _is_number(value):
+        raise ConfigError(f"{field}: missing or no number; {remedy}")
+    if not bounds[0] <= value <= bounds[1]:
+        raise ConfigError(
+            f"{field}: {value:g} is not from {bounds[0]:g} to {bounds[1]:g}; {remedy}"
+        )
     return float(value)
 
 
-def _check_columns(path: Path, table: pd.DataFrame, columns: list[str], remedy: str) -> None:
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _timeline(path: Path, remedy: str) -> dict[int, float]:
+    """Seconds of training until some of the optimizer steps."""
+    rows = read_json(path).get("timeline")
+    for number, row in enumerate(rows if isinstance(rows, list) else [None]):
+        values = [row.get(name) if isinstance(row, dict) else None for name in ("step", "seconds")]
+        if not all(_is_number(value) and value >= 0 for value in values):
+            what = f"row {number} has no step and seconds, both numbers"
+            raise ConfigError(f"{path}: field timeline: {what}; {remedy}")
+    return {row["step"]: row["seconds"] for row in rows}
+
+
+def _check_columns(
+    path: Path, table: pd.DataFrame, bounds: Bounds, remedy: str, *, gaps: bool = False
+) -> None:
+    """Raise unless a table has rows and its columns have finite numbers within bounds, or gaps."""
     if len(table) == 0:
         raise ConfigError(f"{path}: no rows; {remedy}")
-    if missing := [column for column in columns if column not in table]:
-        raise ConfigError(f"{path}: field {missing[0]}: missing; {remedy}")
+    for column, (low, high) in bounds.items():
+        if column not in table:
+            raise ConfigError(f"{path}: field {column}: missing; {remedy}")
+        values = pd.to_numeric(table[column], errors="coerce")
+        good = np.isfinite(values) & values.between(low, high)
+        if gaps:
+            good |= table[column].isna()
+        if not good.all():
+            row = int(np.argmin(good))
+            value = table[column].iloc[row]
+            reason = f"{value} is no number from {low:g} to {high:g}"
+            raise ConfigError(f"{path}: row {row}: field {column}: {reason}; {remedy}")
 
 
 def _check_same(values: dict[Path, list], field: str, remedy: str) -> None:

@@ -17,6 +17,7 @@ from humanline.records import Run, scores, training_seconds
 from humanline.study import Study
 from humanline.sweeps import sweep_table
 from humanline.table_formats import human_readable, write_table
+from humanline.validation import pick
 
 _BOOTSTRAP_SEED = 0
 _LEDGER = """\
@@ -85,7 +86,11 @@ def _frame(study: Study, spec: Table, runs: list[Run], options: dict):
         case "sweep":
             return sweep_table(study, runs, compares_data=spec.compares_data, **options)
         case "headline":
-            return getattr(tables, f"{spec.task}_table")(runs, **options)
+            kinds = {
+                "instruction_following": tables.instruction_following_table,
+                "math_reasoning": tables.math_reasoning_table,
+            }
+            return pick("task", spec.task, kinds)(runs, **options)
 
 
 def make_ledger(study: Study) -> None:

@@ -81,8 +81,10 @@ def _hub_reward(config: HubReward) -> Score:
 
     from humanline.conversations import encode_whole
     from humanline.examples import read
+    from humanline.lengths import context_of
 
     model, tokenizer = _load_classifier(config)
+    context = context_of(model.config, tokenizer)
 
     @torch.no_grad()
     def score(prompts, completions, answers):
@@ -91,6 +93,12 @@ def _hub_reward(config: HubReward) -> Score:
             turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
             turns, (answer,) = read(turns, [completion], ("completion",))
             ids = torch.tensor([encode_whole(tokenizer, turns, answer)], device=model.device)
+            if context and (length := ids.size(1)) > context:
+                raise ConfigError(
+                    f"reward {config.repo}: prompt {_short(prompt)} has {length} tokens with its "
+                    f"completion, more than its context of {context}; shorten or remove the prompt,"
+                    " or ask for fewer new tokens"
+                )
             output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
             # ArmoRM returns its own output class with `score`; plain classifiers return logits.
             value = output.score if hasattr(output, "score") else output.logits

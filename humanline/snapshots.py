@@ -109,8 +109,7 @@ def _folder(source: HubSource, patterns: list[str] | None) -> Path:
 def _require_weights(source: HubSource, folder: Path, names: set[str]) -> None:
     """Refuse a model without weights in safetensors, or with some of them missing."""
     if _INDEX in names:
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        if missing := sorted(set(index["weight_map"].values()) - names):
+        if missing := sorted(_indexed(source, folder / _INDEX) - names):
             raise ConfigError(
                 f"model {source.repo}: no file {missing[0]!r}, which its index lists; copy it, or "
                 "run `snakemake prefetch` for this scale where there is a network"
@@ -120,3 +119,14 @@ def _require_weights(source: HubSource, folder: Path, names: set[str]) -> None:
             f"model {source.repo}: no weights in safetensors; convert them, for other formats can "
             "hold code"
         )
+
+
+def _indexed(source: HubSource, path: Path) -> set[str]:
+    """The files that an index lists."""
+    try:
+        return set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(
+            f"model {source.repo}: {path.name} is no index of weights; copy it again, or run "
+            "`snakemake prefetch` for this scale where there is a network"
+        ) from None

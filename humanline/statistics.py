@@ -43,8 +43,13 @@ def hierarchical_weights(
 
 
 def prompt_means(values: np.ndarray, prompt_counts: np.ndarray) -> np.ndarray:
-    """Mean over prompts of values (..., P) in each replicate of counts (R, P): (..., R)."""
-    return values @ prompt_counts.T / prompt_counts.sum(axis=1)
+    """Mean over prompts of values (..., P) in each replicate of counts (R, P): (..., R).
+
+    Values that are nan are left out.
+    """
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0.0) @ prompt_counts.T
+    return total / (known.astype(float) @ prompt_counts.T)
 
 
 @dataclass(frozen=True)

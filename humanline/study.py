@@ -8,6 +8,7 @@ import json
 import math
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
@@ -19,17 +20,20 @@ from humanline.config import (
     Scale,
     SeedList,
     Task,
+    how_scored,
     hub_sources,
     load_scale,
 )
 from humanline.experiments import Cell, Experiments
-from humanline.table_faults import table_fault
+from humanline.table_faults import figure_fault, table_fault
 from humanline.validation import ConfigError, Strict, load_yaml, validate
 
 # What an untuned cell shares with the tuned one whose learning rate it takes.
 _KINSHIP = ("objective", "data", "humanline", "trust_region")
-# Raise it when a change of code changes what data, training or sampling mean: all is made anew.
-VERSION = 2
+# Raise it when a change that the rules' code hashes leave out, of options or of the libraries that
+# are pinned, changes what data, training or sampling mean: all is made anew.
+# 3: base models of neighbouring seeds learned from the same sums but one.
+VERSION = 3
 
 
 class Study:
@@ -232,6 +236,19 @@ class Study:
                 found.setdefault((cell.task, cell.variant), {})[cell.seed] = cell
         return found
 
+    def scored_by(self, stage: Literal["judge", "grade"]) -> list[str]:
+        """The tasks whose completions are judged, or graded."""
+        return [task for task in self.scale.tasks if how_scored(task) == stage]
+
+    def score_file(self, cell: Cell) -> Path:
+        """The file whose presence says that a run is scored."""
+        names = {"judge": "metrics.json", "grade": "grades.csv"}
+        return self.directory(cell) / names[how_scored(cell.task)]
+
+    def requests(self, task: str) -> int:
+        """How many requests at a time a job that judges sends to an endpoint."""
+        return getattr(self.scale.tasks[task].judge, "concurrency", 0)
+
     def has_curve(self, cell: Cell) -> bool:
         """Whether all kept checkpoints of a run are evaluated, or the last one alone."""
         return (cell.task, cell.name) in self._with_curves
@@ -256,7 +273,7 @@ class Study:
     def is_stored(self, base: Cell) -> bool:
         """Whether a base model's completions come with the task's data, scores and all."""
         data = self.scale.tasks[base.task].data
-        is_scored = data.kind == "hub" and base.task == "instruction_following"
+        is_scored = data.kind == "hub" and how_scored(base.task) == "judge"
         return is_scored and base.base_model in (None, *data.stored)
 
     def likelihoods(self, source: Cell, base: Cell) -> Path:
@@ -357,6 +374,13 @@ class Study:
         model = self.base_hash(base.task, base.base_model)
         return content_hash([model, config.reward.model_dump(), sampling, *self._engine.items()])
 
+    def likelihood_hash(self) -> str:
+        return content_hash([VERSION, self.scale.generation.dtype])
+
+    def predictors_hash(self, task: str) -> str:
+        sampling = self.scale.tasks[task].training.sampling.model_dump()
+        return content_hash([VERSION, sampling, *self._engine.items()])
+
     def surprisal_hash(self) -> str:
         spec = self.experiments.implied_capacity
         sampling = spec and self.scale.tasks[spec.task].training.sampling.model_dump()
@@ -377,6 +401,17 @@ class Study:
         judges = [self.score_hash(task) for task in self.experiments.tables[table].tasks]
         return content_hash([runs, judges, self.scale.bootstrap_replicates])
 
+    def table_hash(self, table: str) -> str:
+        """Hash of all that a table shows besides its runs' files, captions among it."""
+        experiments = self.experiments
+        spec = experiments.tables[table]
+        rates = [
+            self.rate_source(cell) for cell in self.report_cells(table) if cell.objective != "base"
+        ]
+        asked = [spec.model_dump(), experiments.collapse_below, rates]
+        asked += [experiments.defaults[task].model_dump() for task in spec.tasks]
+        return content_hash([self.config_hash(table), *asked])
+
     def score_hash(self, task: str) -> str:
         judge = self.scale.tasks[task].judge
         return content_hash(judge and judge.model_dump(exclude=ERRANDS))
@@ -396,16 +431,6 @@ def content_hash(content) -> str:
     """Twelve hexadecimal digits that depend on a JSON-serialisable value alone."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def code_hash(*names: str) -> str:
-    """Hash of some of this package's modules and other files.
-
-    A parameter of the rules of cheap stages: editing what computes a table makes it anew. The
-    dear stages are tied to `VERSION` instead.
-    """
-    package = Path(__file__).parent
-    return content_hash([(package / name).read_text(encoding="utf-8") for name in names])
 
 
 class TunedRate(Strict):
@@ -434,6 +459,8 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
                 )
         if reason := table_fault(table, experiments.defaults, scale, scale_file):
             raise ConfigError(f"{experiments_file}: tables.{name}.{reason}")
+    if reason := figure_fault(experiments, scale, scale_file):
+        raise ConfigError(f"{experiments_file}: implied_capacity.{reason}")
     rates = {}
     if scale.learning_rates:
         file = scale_file.parent / scale.learning_rates

@@ -22,7 +22,8 @@ def make(study: Study, seed: int) -> None:
 
     cells = study.experiments.perceived(seed)
     policy = cells["policy"]
-    prompts = read_rows(study.data(policy.task, study.split(seed)), prompts_of(policy.task))
+    data = study.data(policy.task, study.split(seed))
+    prompts = read_rows(data, prompts_of(policy.task))
     texts = [row["prompt"] for row in prompts]
     sources = {"policy": policy, "on-policy": policy} | cells
     outputs = {

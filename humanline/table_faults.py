@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from humanline.config import MiniatureData, ObjectiveConfig, Scale, TaskConfig
-from humanline.experiments import Cell, HumanlineDefaults, Table
+from humanline.experiments import Cell, Experiments, HumanlineDefaults, Table
 
 
 def table_fault(
@@ -19,6 +19,29 @@ def table_fault(
         for cell in row.cells(task, defaults[task], seed=0):
             if reason := _cell_fault(cell, scale, scale_file):
                 return f"cells.{index}.{reason}"
+    return None
+
+
+def figure_fault(experiments: Experiments, scale: Scale, scale_file: Path) -> str | None:
+    """The first thing that the figure of implied capacities asks of a scale and cannot have."""
+    spec = experiments.implied_capacity
+    if spec is None:
+        return None
+    if spec.task not in scale.tasks:
+        return f"task: {spec.task} is not in tasks of {scale_file}; add it, or remove the figure"
+    if spec.task not in experiments.defaults:
+        return f"task: there are no defaults for {spec.task}; add them"
+    if taken := {"policy", "on-policy"} & set(spec.sources):
+        return f"sources.{min(taken)}: the figure calls the policy's own outputs so; rename it"
+    rows = {f"sources.{name}": row for name, row in spec.sources.items() if row != "base"}
+    for place, row in ({"policy": spec.policy} | rows).items():
+        if row.task:
+            return f"{place}.task: the figure has one for all; remove it"
+        first, *others = row.cells(spec.task, experiments.defaults[spec.task], seed=0)
+        if others:
+            return f"{place}: stands for {1 + len(others)} runs; give each key one value"
+        if reason := _cell_fault(first, scale, scale_file):
+            return f"{place}.{reason}"
     return None
 
 

@@ -24,6 +24,7 @@ from humanline.estimates import (
 from humanline.experiments import Table
 from humanline.records import Run, by_variant, read_graded, read_judged
 from humanline.statistics import difference, ratio
+from humanline.validation import pick
 
 _HOW = (
     "Scale: {scale}. Seeds: {seeds}; every figure is a mean over them. ±: bootstrap standard error."
@@ -82,7 +83,7 @@ def caption(table: Table, **values) -> str:
         values: scale, seeds (their number), replicates, collapse_below.
     """
     kind = table.task if table.view == "headline" else table.view
-    return f"{table.description} {_CAPTIONS[kind].format(**values)}"
+    return f"{table.description} {pick('table', kind, _CAPTIONS).format(**values)}"
 
 
 def instruction_following_table(
@@ -117,6 +118,8 @@ def instruction_following_table(
                 **comparison("ratio_to_online", ratio, controlled, name, online),
                 "p_beats_offline": p_value(controlled, name, offline, "greater"),
                 "p_differs_from_online": p_value(controlled, name, online, "two-sided"),
+                "left_out": sum(run.left_out for run in group),
+                "length_control_warnings": sum(bool(run.length_control_warning) for run in group),
                 "mean_length": np.mean([run.mean_length for run in group]),
                 "training_seconds": mean_seconds(variants[name]),
                 "alpaca_eval_lc_win_rate": np.mean([r.alpaca_eval_lc_win_rate for r in group]),

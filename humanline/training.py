@@ -9,14 +9,16 @@ from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
+from humanline.code_hashes import code_hash
 from humanline.data import preferences
 from humanline.data.stage_files import Group, prompts_of, read_likelihoods, read_rows
 from humanline.experiments import Cell
 from humanline.files import write_json
+from humanline.lengths import context_of, require_room
 from humanline.progress import Progress
 from humanline.provenance import describe, peak_memory
 from humanline.study import Study, content_hash
-from humanline.validation import ConfigError
+from humanline.validation import ConfigError, pick
 from humanline.weights import load_folder, not_finite, require_whole
 
 
@@ -24,7 +26,7 @@ def train(study: Study, cell: Cell) -> None:
     """Train a cell and write its model, `metrics.csv` and `train.json` to its directory.
 
     An interrupted run goes on from its last complete checkpoint. Checkpoints are kept in a folder
-    named by the hash of the run's options and inputs, so a run never resumes what others have
+    named by the hash of the run's options, code and inputs, so a run never resumes what others have
     begun; and a run that had ended starts anew.
 
     Raises:
@@ -83,8 +85,12 @@ def _require_company(found: int) -> None:
 
 
 def _checkpoints(study: Study, cell: Cell) -> Path:
-    """Where the run's checkpoints lie; those of other numbers of devices hold other parts."""
-    identity = content_hash([study.manifest(cell), _inputs(study, cell), device_count()])
+    """Where the run's checkpoints lie; those of other numbers of devices hold other parts.
+
+    And those of other code are another run's: what it sampled and trained must not be mixed in.
+    """
+    code = code_hash("train", by_value=True)
+    identity = content_hash([study.manifest(cell), _inputs(study, cell), device_count(), code])
     return study.directory(cell) / "checkpoints" / identity
 
 
@@ -125,8 +131,28 @@ def build_trainer(study: Study, cell: Cell, output: Path):
     import torch
 
     model, tokenizer = load_folder(study.directory(cell.base) / "model", dtype=torch.float32)
-    build = _grpo if cell.objective == "grpo" else _preference
+    _require_room(study, cell, model, tokenizer)
+    builders = {"dpo": _preference, "kto": _preference, "grpo": _grpo}
+    build = pick("objective", cell.objective, builders)
     return build(study, cell, model, tokenizer, output)
+
+
+def _require_room(study: Study, cell: Cell, model, tokenizer) -> None:
+    """Refuse prompts that are too long before the first of them is sampled from or trained on."""
+    from humanline.generation import encode_prompt
+
+    generation = study.scale.generation
+    context = context_of(model.config, tokenizer)
+    new_tokens, path = 0, study.offline_groups(cell.data_base)
+    if cell.data == "online":
+        path = study.data(cell.task, "train")
+        new_tokens = study.scale.tasks[cell.task].training.sampling.max_new_tokens
+        if generation.engine == "vllm":
+            context = generation.max_model_length or context
+    prompts = [preferences.user_turn(row["prompt"]) for row in training_rows(study, cell)]
+    require_room(
+        [encode_prompt(tokenizer, prompt) for prompt in prompts], context, new_tokens, path
+    )
 
 
 def _options(study: Study, cell: Cell, output: Path) -> dict:
@@ -192,8 +218,9 @@ def _data_record(study: Study, cell: Cell) -> dict[str, int]:
     if cell.data != "offline":
         return {}
     groups = training_rows(study, cell)
-    is_grpo = cell.objective == "grpo"  # which needs any difference, the others a pair
-    least = 0 if is_grpo else study.scale.tasks[cell.task].training.min_score_difference
+    difference = study.scale.tasks[cell.task].training.min_score_difference
+    # GRPO needs any difference, the others a pair.
+    least = pick("objective", cell.objective, {"dpo": difference, "kto": difference, "grpo": 0})
     alike = sum(preferences.best_versus_worst(g["scores"], least) is None for g in groups)
     if alike == len(groups):
         raise ConfigError(
@@ -210,6 +237,7 @@ def _data_record(study: Study, cell: Cell) -> dict[str, int]:
 
 
 def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
+    import numpy as np
     from datasets import Dataset
     from transformers import set_seed
 
@@ -248,7 +276,7 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
         # A colocated vLLM, as it starts, has put its seed in place of the run's. Processes that
         # share a model draw alike, and others their own: a group's completions may be in both.
         engine = trainer.accelerator.process_index // study.shards(cell)
-        set_seed(1_000_000 * cell.seed + engine)
+        set_seed(int(np.random.SeedSequence([cell.seed, engine]).generate_state(1)[0]))
     return trainer
 
 
@@ -300,10 +328,12 @@ def _preference(study: Study, cell: Cell, model, tokenizer, output: Path):
 
     task = study.scale.tasks[cell.task]
     options = _options(study, cell, output) | {"max_length": task.training.max_length}
-    if cell.objective == "dpo":
-        trainer, config, view = HumanlineDPOTrainer, HumanlineDPOConfig, preferences.pairs
-    else:
-        trainer, config, view = HumanlineKTOTrainer, HumanlineKTOConfig, preferences.labelled
+    parts = {
+        "dpo": (HumanlineDPOTrainer, HumanlineDPOConfig, preferences.pairs),
+        "kto": (HumanlineKTOTrainer, HumanlineKTOConfig, preferences.labelled),
+    }
+    trainer, config, view = pick("objective", cell.objective, parts)
+    if cell.objective == "kto":
         options["desirable_weight"] = study.objective(cell).desirable_weight
     args = config(**options)
     rows = training_rows(study, cell)

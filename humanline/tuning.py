@@ -3,8 +3,10 @@
 import pandas as pd
 import yaml
 
+from humanline.config import how_scored
+from humanline.data.stage_files import Judgement, read_record
 from humanline.experiments import Cell
-from humanline.files import read_json, write_text
+from humanline.files import write_text
 from humanline.study import Study
 from humanline.validation import ConfigError
 
@@ -62,11 +64,15 @@ def _without_rate(cell: Cell) -> Cell:
 def final_score(study: Study, cell: Cell) -> float:
     """A run's headline figure in per cent."""
     directory = study.directory(cell)
-    if cell.task == "instruction_following":
-        return read_json(directory / "metrics.json")["length_controlled_win_rate"]
+    if how_scored(cell.task) == "judge":
+        return read_record(directory / "metrics.json", Judgement).length_controlled_win_rate
     path = directory / "grades.csv"
     try:
         grades = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); grade that run again") from None
+    if not {"step", "correct"} <= set(grades) or grades.empty or grades["step"].isna().any():
+        raise ConfigError(f"{path}: fields step and correct: missing; grade that run again")
+    if not grades["correct"].isin([0, 1]).all():
+        raise ConfigError(f"{path}: field correct: not always 0 or 1; grade that run again")
     return 100 * grades.loc[grades["step"] == grades["step"].max(), "correct"].mean()

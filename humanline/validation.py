@@ -3,7 +3,9 @@
 A `ConfigError` names the file, the field and the remedy.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,6 +14,22 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 class ConfigError(ValueError):
     """The user's input is wrong. The message is one line: file, field and remedy."""
+
+
+Choice = TypeVar("Choice")
+
+
+def pick(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
+    """What a name of a task or an objective stands for.
+
+    A branch on such a name ends here, so that none silently means another.
+
+    Raises:
+        ConfigError: with the known names, if it is not among them.
+    """
+    if name not in choices:
+        raise ConfigError(f"{kind}: {name!r} is unknown here; use one of {', '.join(choices)}")
+    return choices[name]
 
 
 def fault(field: str, reason: str) -> PydanticCustomError:

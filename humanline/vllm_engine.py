@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from humanline.config import Generation, Sampling
+from humanline.lengths import context_of
 from humanline.validation import ConfigError
 
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # or it would look for a network
@@ -20,11 +21,15 @@ class VLLMEngine:
     """A model in a folder, run by vLLM in processes of its own. See `generation.Engine`."""
 
     def __init__(self, path: Path, config: Generation, gpus: int):
+        from transformers import AutoConfig
+
         from humanline.weights import load_tokenizer, require_whole
 
         vllm = _import_vllm()
         require_whole(path)  # vLLM itself takes what it finds
         self.tokenizer = load_tokenizer(path)
+        known = context_of(AutoConfig.from_pretrained(path), self.tokenizer)
+        self.context = config.max_model_length or known
         self._llm = vllm.LLM(
             model=str(path),
             load_format="safetensors",
@@ -78,6 +83,8 @@ class PolicyEngine:
         from trl.generation.vllm_generation import VLLMGeneration
 
         self.tokenizer = trainer.processing_class
+        known = context_of(trainer.model.config, self.tokenizer)
+        self.context = config.max_model_length or known
         options = trl_options(config, gpus)
         options = {name.removeprefix("vllm_"): value for name, value in options.items()}
         self._rank_in_shards = trainer.accelerator.process_index % gpus

@@ -55,7 +55,8 @@ def can_serve() -> bool:
 def serve(path: Path, run: Callable[[list[str]], int]) -> None:
     """Listen at `path` and run commands in children until the standard input ends.
 
-    A child is ended when the command that waits for it is, as a killed job's.
+    A child is ended when the command that waits for it is, as a killed job's, and all are at the
+    end: of a killed workflow, which is started anew, they would write what its jobs write.
 
     Args:
         run: from a command's arguments to its exit status.
@@ -79,6 +80,7 @@ def serve(path: Path, run: Callable[[list[str]], int]) -> None:
         while True:
             for key, _ in selector.select():
                 if key.data is None:
+                    commands.end_all()
                     return
                 key.data()
 
@@ -162,6 +164,11 @@ class _Commands:
                     connection.sendall(f"{code if code >= 0 else 128 - code}\n".encode())
                 with contextlib.suppress(KeyError):
                     self._selector.unregister(connection)
+
+    def end_all(self) -> None:
+        """End all children."""
+        for child in self._waiting:
+            os.kill(child, signal.SIGTERM)
 
     def _end(self, child: int, connection: socket.socket) -> None:
         """End a child that nobody waits for."""

@@ -29,7 +29,8 @@ class Endpoint:
 
     Args:
         answer: from the user's message to the first token's log-probabilities, by token.
-        fault: from the number of a request to one of FAULTS, or an HTTP status, or None.
+        fault: from the number of a request to one of FAULTS, "filtered", "nan", an HTTP status, or
+            None.
         patience: seconds that a timeout takes.
     """
 
@@ -116,6 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, _completion(None))
             case "refusal":
                 self._send(200, _completion({"content": None}, refusal="I'm sorry."))
+            case "filtered":
+                self._send(200, _completion(None, finish_reason="content_filter"))
+            case "nan":
+                self._send(200, _completion(_logprobs({"m": float("nan"), "M": -0.1})))
             case "other words":
                 self._send(200, _completion(_logprobs({"I": -0.1, "Sorry": -3.0})))
             case status:
@@ -143,10 +148,12 @@ def _logprobs(tokens: dict[str, float]) -> dict:
     return {"content": [top[0] | {"top_logprobs": top}]}
 
 
-def _completion(logprobs: dict | None, refusal: str | None = None) -> dict:
+def _completion(
+    logprobs: dict | None, refusal: str | None = None, finish_reason: str = "length"
+) -> dict:
     """A chat completion, as OpenAI writes it."""
     message = {"role": "assistant", "content": "m", "refusal": refusal}
-    choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": "length"}
+    choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
     return {
         "id": "chatcmpl-0",
         "object": "chat.completion",

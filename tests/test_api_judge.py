@@ -275,6 +275,78 @@ def test_what_the_judge_will_not_judge_is_paid_for_by_one_job(tmp_path):
         assert len(judged(endpoint, tmp_path, n=8, retries=4)) == 8
 
 
+# Pairs without a verdict
+
+
+def stubborn(endpoint: Endpoint, fault, *numbers: int):
+    """That fault whenever one of these instructions is asked about."""
+
+    def of(number: int):
+        message = endpoint.requests[number]["messages"][-1]["content"]
+        return fault if any(f'"""instruction {n}"""' in message for n in numbers) else None
+
+    endpoint.fault = of
+
+
+@pytest.mark.parametrize("fault", ["refusal", "other words", "filtered", 400, 422])
+def test_one_pair_in_a_hundred_without_a_verdict_is_left_out(tmp_path, capsys, fault):
+    """Whatever else there is has the preference that it has without that pair's fault."""
+    with serving(Endpoint(prefers_good)) as endpoint:
+        stubborn(endpoint, fault, 3)
+        annotations = judged(endpoint, tmp_path / "one", n=100, retries=1)
+        endpoint.fault = lambda number: None
+        sound = judged(endpoint, tmp_path / "sound", n=100)
+    assert list(annotations.index[annotations["preference"].isna()]) == [3]
+    pd.testing.assert_frame_equal(annotations.drop(index=3), sound.drop(index=3))
+    assert "for the instruction that starts 'instruction 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", ["refusal", 400])
+def test_more_pairs_than_the_share_stop_the_job_and_what_was_paid_is_kept(tmp_path, fault):
+    with serving(Endpoint(prefers_good)) as endpoint:
+        stubborn(endpoint, fault, 3, 5)
+        reason = r"2 of 100 pairs have no verdict, but max_left_out, 0\.01, allows 1; "
+        with pytest.raises(ConfigError, match=reason) as error:
+            judged(endpoint, tmp_path, n=100, retries=0, concurrency=1)
+        assert "\n" not in str(error.value)
+        paid = dict(endpoint.paid)
+        annotations = judged(endpoint, tmp_path, n=100, retries=0, max_left_out=0.02)
+    assert annotations["preference"].isna().sum() == 2
+    assert len(endpoint.paid) == 98 and set(endpoint.paid.values()) == {1}
+    assert paid.items() <= endpoint.paid.items()
+
+
+def test_an_endpoint_that_takes_nothing_is_not_asked_for_everything(tmp_path):
+    with (
+        serving(Endpoint(prefers_good, lambda number: 400)) as endpoint,
+        pytest.raises(ConfigError, match=r"Error code: 400.*; 3 of 200 pairs"),
+    ):
+        judged(endpoint, tmp_path, n=200, concurrency=1)
+    assert 3 <= len(endpoint.requests) < 10  # others may have begun by then
+
+
+def test_a_log_probability_that_is_no_number_is_asked_for_again(tmp_path):
+    faults = {0: "nan"}
+    with serving(Endpoint(prefers_good, faults.get)) as endpoint:
+        annotations = judged(endpoint, tmp_path, n=2, concurrency=1)
+    assert annotations["preference"].notna().all() and len(endpoint.requests) == 3
+
+
+def test_the_command_says_how_many_pairs_it_left_out(command, tmp_path, capsys):
+    with serving(Endpoint(prefers_good)) as endpoint:
+        arguments = command(endpoint, max_left_out=0.05, retries=0)
+        endpoint.fault = lambda number: (
+            400 if '"""p7"""' in endpoint.requests[number]["messages"][-1]["content"] else None
+        )
+        assert main(arguments) == 0
+    (metrics,) = tmp_path.rglob("metrics.json")
+    found = json.loads(metrics.read_text())
+    assert (found["n_left_out"], found["n_total"]) == (1, 59)
+    rows = json.loads((metrics.parent / "annotations.json").read_text())
+    assert [row["instruction"] for row in rows if row["preference"] is None] == ["p7"]
+    assert "1 of 60 pairs are left out" in capsys.readouterr().out
+
+
 # What it costs
 
 

@@ -1,5 +1,6 @@
 """Files that name the same versions must agree."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -14,6 +15,12 @@ def test_env_yml_and_pyproject_describe_the_same_environment():
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert sorted(pip) == sorted([*PROJECT["dependencies"], "--editable ."])
     assert "python=3.11" in environment["dependencies"]
+
+
+def test_the_readme_tells_the_pythons_that_the_project_takes():
+    first, beyond = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
+    said = f"Python 3.{first} to 3.{int(beyond) - 1};"
+    assert said in (ROOT / "README.md").read_text()
 
 
 def test_pre_commit_and_pyproject_pin_the_same_linters():

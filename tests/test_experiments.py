@@ -14,7 +14,7 @@ from humanline.experiments import (
     HumanlineDefaults,
     Row,
 )
-from humanline.study import Study, code_hash, content_hash, load_study
+from humanline.study import Study, content_hash, load_study
 from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
@@ -369,6 +369,3 @@ class TestHashes:
     def test_a_hash_ignores_the_order_of_keys(self):
         assert content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
         assert len(content_hash(None)) == 12
-
-    def test_a_code_hash_tells_modules_apart(self):
-        assert code_hash("tuning.py") != code_hash("files.py")

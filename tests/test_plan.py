@@ -1,5 +1,6 @@
 """The plan: as many jobs as the workflow has, and sums that can be worked by hand."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,7 +8,6 @@ import pytest
 
 from humanline import plan
 from humanline.study import Study, load_study
-from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 TASK = "instruction_following"
@@ -114,7 +114,16 @@ def test_a_priced_judge_costs(paper):
     assert plan.judge_dollars(study, 1e6, 1e6) == pytest.approx(10)
 
 
-def test_without_assumptions_there_is_no_plan():
-    study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", Path("results"))
-    with pytest.raises(ConfigError, match="scale smoke: plan: missing; add"):
-        plan.describe(study)
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "workstation"])
+def test_without_assumptions_the_jobs_are_told(scale):
+    study = load_study(CONFIG / f"{scale}.yaml", CONFIG / "experiments.yaml", Path("results"))
+    text = plan.describe(study)
+    rows = dict(re.findall(r"^\| (\w+) +\| +([\d,]+) ", text, re.M))
+    cells = {
+        (cell.task, cell.name)
+        for table in study.tables()
+        for cell in study.report_cells(table)
+        if cell.objective != "base"
+    }
+    assert rows["train"] == f"{len(cells)}"
+    assert "GPU hours" not in text and "this scale has no `plan`" in text

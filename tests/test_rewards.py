@@ -1,5 +1,8 @@
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from humanline import rewards
@@ -132,3 +135,30 @@ def test_a_folder_without_a_model_is_one_line_that_names_it(tmp_path, broken):
         hub_reward(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
     assert str(tmp_path) in str(caught.value)
+
+
+WRONG_SCORES = [[1.0, float("nan")], [1.0, float("inf")], [1.0, None], [1.0, "2"], [True, 1.0]]
+
+
+@pytest.mark.parametrize("scores", WRONG_SCORES)
+def test_a_score_that_is_no_finite_number_names_its_prompt(scores, monkeypatch):
+    monkeypatch.setattr(rewards, "_score_of", lambda config: lambda *_: scores)
+    score = load_reward(ProxyReward(kind="proxy"))
+    with pytest.raises(ConfigError, match=r"^reward proxy: .* of prompt '(a\+ ~ L|b- \* S)'; "):
+        score(PROMPTS[:2], COMPLETIONS[:2], [None] * 2)
+
+
+@pytest.mark.parametrize("scores", [[], [1.0], [1.0] * 3])
+def test_a_score_is_asked_for_each_completion(scores, monkeypatch):
+    monkeypatch.setattr(rewards, "_score_of", lambda config: lambda *_: scores)
+    with pytest.raises(ConfigError, match=f"reward proxy: {len(scores)} scores for 2 completions"):
+        load_reward(ProxyReward(kind="proxy"))(PROMPTS[:2], COMPLETIONS[:2], [None] * 2)
+
+
+def test_a_classifier_of_weights_that_are_not_finite_is_refused(classifier, tmp_path):
+    folder = shutil.copytree(classifier, tmp_path / "nan")
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"].fill_(torch.nan)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"score\.weight has values that are not finite"):
+        hub_reward(folder)

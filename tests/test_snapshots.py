@@ -58,6 +58,13 @@ def test_a_missing_shard_is_named(shards, copy):
     assert (shards or ["", "model-3.safetensors"])[1] in message
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"weight_map": null}'])
+def test_an_index_that_is_none_is_one_line(content, copy):
+    (copy / "model.safetensors.index.json").write_text(content)
+    message = fault(lambda: model_folder(source(copy)))
+    assert message.startswith(f"model {copy}: model.safetensors.index.json is no index of weights")
+
+
 def test_weights_that_can_hold_code_are_refused(copy):
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     assert "safetensors" in fault(lambda: model_folder(source(copy)))

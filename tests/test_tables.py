@@ -12,6 +12,7 @@ from scipy import stats
 
 from humanline.experiments import Cell, Table
 from humanline.length_control import length_controlled_win_rate
+from humanline.records import scores
 from humanline.table_formats import human_readable
 from humanline.tables import (
     caption,
@@ -395,6 +396,63 @@ def test_a_fault_of_a_graded_run_is_one_line(tmp_path, change, message):
     assert str(error.value).startswith(f"{path}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def leave_out(directory, number):
+    """Take the judge's verdict away from a prompt."""
+    table = pd.read_json(directory / "annotations.json", dtype={"preference": float})
+    table.loc[table["instruction"] == f"prompt {number}", "preference"] = None
+    kept = table["preference"].dropna()
+    rows = table.astype(object).where(table.notna(), None)
+    write_json(directory / "annotations.json", rows.to_dict("records"))
+    metrics = json.loads((directory / "metrics.json").read_text())
+    metrics |= {"win_rate": 100 * (kept.mean() - 1), "n_left_out": len(table) - len(kept)}
+    write_json(directory / "metrics.json", metrics)
+
+
+def test_pairs_without_a_verdict_are_left_out_of_their_run_alone_and_counted(tmp_path):
+    runs = judged_runs(tmp_path, ("dpo",), (1, 2))
+    whole = instruction_following_table(runs, **BOOTSTRAP)
+    changed = runs[-1]
+    leave_out(changed[1], 3), leave_out(changed[1], 7)
+    table = instruction_following_table(runs, **BOOTSTRAP)
+    others = table["variant"] != changed[0].variant
+    figures = ["win_rate", "length_controlled_win_rate", "length_controlled_win_rate_se"]
+    pd.testing.assert_frame_equal(table.loc[others, figures], whole.loc[others, figures])
+    own = row(table, variant=changed[0].variant)
+    assert own["left_out"] == 2 and not table.loc[others, "left_out"].any()
+    before = row(whole, variant=changed[0].variant)
+    assert 0 < abs(own["win_rate"] - before["win_rate"]) < 5
+    assert 0 < abs(own[figures[1]] - before[figures[1]]) < 5
+    assert np.isfinite(own[["win_rate_se", "ratio_to_offline"]].astype(float)).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("metrics.json", {"win_rate": float("nan")}, "NaN is not finite"),
+        ("metrics.json", {"win_rate": 101}, "field win_rate: 101 is not from 0 to 100"),
+        ("metrics.json", {"avg_length": True}, "field avg_length: missing or no number"),
+        ("metrics.json", {"n_left_out": 4}, "0 are null, but metrics.json says 4"),
+        ("train.json", {"seconds": {"total": float("inf")}}, "Infinity is not finite"),
+    ],
+)
+def test_numbers_of_a_judged_run_are_finite_and_in_range(tmp_path, file, change, message):
+    runs = judged_runs(tmp_path, ("dpo",), (1,))
+    edit_json(runs[-1][1] / file, lambda content: content.update(change))
+    with pytest.raises(ConfigError, match=message):
+        instruction_following_table(runs, **BOOTSTRAP)
+
+
+@pytest.mark.parametrize("text", ["0,nan", "0,101.5", "0,inf", "x,50", "-1,50"])
+def test_numbers_of_a_curve_are_finite_and_in_range(tmp_path, text):
+    cell, _ = instruction_cells(("dpo",), (1,))[0]
+    path = tmp_path / "curve.csv"
+    path.write_text(f"step,length_controlled_win_rate\n{text}\n")
+    with pytest.raises(
+        ConfigError, match=f"{path}: row 0: field (step|length_controlled_win_rate)"
+    ):
+        scores(cell, tmp_path)
 
 
 @pytest.mark.parametrize("file", ["annotations.json", "metrics.json", "train.json"])

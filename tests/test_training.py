@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from humanline import base_model, offline, training
 from humanline.data import miniature
-from humanline.files import read_json, write_jsonl
+from humanline.files import read_json, read_jsonl, write_jsonl
 from humanline.study import load_study
+from humanline.validation import ConfigError
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 RUN = "dpo-offline-humanline-k4-clip-1.5_1.5-s1"
@@ -128,3 +130,106 @@ def test_every_evaluated_checkpoint_is_saved(study, steps, every):
     options = options.model_copy(update={"steps": steps, "evaluate_every": every})
     assert every % options.save_every == 0
     assert options.save_every <= max(1, steps // 4)
+
+
+@pytest.fixture
+def rewritten(study):
+    """Change the study's offline groups for a test, by a function of their number and row."""
+    path = study.offline_groups(study.find("instruction_following", RUN).data_base)
+    before = path.read_bytes()
+
+    def rewrite(change) -> Path:
+        write_jsonl(path, [change(i, row) for i, row in enumerate(read_jsonl(path))])
+        return path
+
+    yield rewrite
+    path.write_bytes(before)
+
+
+def train_fault(study, run=RUN) -> str:
+    with pytest.raises(ConfigError) as caught:
+        training.train(study, study.find("instruction_following", run))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("run", [RUN, "kto-offline-s1", "grpo-offline-s1"])
+def test_groups_without_a_difference_are_an_error_before_any_work(run, study, rewritten):
+    path = rewritten(lambda i, row: row | {"scores": [0.5] * len(row["scores"])})
+    directory = study.directory(study.find("instruction_following", run))
+    before = sorted(directory.rglob("*"))
+    message = train_fault(study, run)
+    assert message.startswith(f"{path}: none of the 64 groups of {run} has completions whose ")
+    assert sorted(directory.rglob("*")) == before
+
+
+def test_groups_that_are_dropped_are_told_and_counted(study, rewritten, capsys):
+    rewritten(lambda i, row: row | {"scores": [0.5] * 4} if i < 40 else row)
+    cell = study.find("instruction_following", RUN)
+    training.train(study, cell)
+    assert f"{RUN}: 40 of 64 groups have nothing to learn from" in capsys.readouterr().out
+    record = read_json(study.directory(cell) / "train.json")
+    assert (record["groups"], record["groups_without_difference"]) == (64, 40)
+
+
+@pytest.mark.parametrize("score", [None, "1", [1.0]])
+def test_a_score_that_is_no_number_is_refused_by_file_and_row(score, study, rewritten):
+    path = rewritten(lambda i, row: row | {"scores": [score, 1, 2, 3]} if i == 5 else row)
+    assert train_fault(study).startswith(f"{path}: line 6: scores.0: ")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+def test_a_score_that_is_not_finite_is_refused_by_file_and_row(number, study, rewritten):
+    path = rewritten(lambda i, row: row)
+    lines = path.read_text().splitlines()
+    row = json.loads(lines[5])
+    lines[5] = json.dumps(row | {"scores": [float(number), 1, 2, 3]})
+    path.write_text("\n".join(lines))
+    assert train_fault(study).startswith(f"{path}: line 6: not JSON (the number {number} ")
+
+
+def test_fewer_groups_than_a_run_is_named_for_are_refused(study):
+    cell = study.find("instruction_following", RUN).model_copy(update={"groups": 65})
+    with pytest.raises(ConfigError, match=r"64 groups, but .* is to train on 65"):
+        training.training_rows(study, cell)
+    assert len(training.training_rows(study, cell.model_copy(update={"groups": 64}))) == 64
+
+
+def test_a_prompt_beyond_the_models_context_is_refused_before_any_work(study, rewritten):
+    path = rewritten(lambda i, row: row | {"prompt": "a" * 200} if i == 5 else row)
+    assert train_fault(study).startswith(f"{path}: row 5: a prompt of 202 tokens")
+
+
+def test_a_base_model_without_a_tensor_is_not_trained(study):
+    base = study.directory(study.find("instruction_following", RUN).base) / "model"
+    path, before = base / "model.safetensors", (base / "model.safetensors").read_bytes()
+    weights = load_file(path)
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, path, metadata={"format": "pt"})
+    try:
+        message = train_fault(study)
+    finally:
+        path.write_bytes(before)
+    assert message.startswith(f"{base}: no weights for model.layers.0.mlp.up_proj.weight")
+
+
+def test_a_checkpoint_without_a_tensor_is_not_gone_on_from(study, interrupt):
+    cell = study.find("instruction_following", RUN)
+    checkpoint = interrupt(cell, after=4) / "checkpoint-4"
+    weights = load_file(checkpoint / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    assert train_fault(study).startswith(f"{checkpoint}: no weights for model.norm.weight")
+    shutil.rmtree(checkpoint.parent)
+
+
+def test_weights_that_are_not_finite_end_a_run(study, monkeypatch):
+    """Also where the last update broke them, after the last loss."""
+    directory = study.directory(study.find("instruction_following", RUN))
+    shutil.rmtree(directory, ignore_errors=True)
+    rate = {"learning_rate": float("inf"), "max_grad_norm": 0.0, "warmup_steps": 0, "max_steps": 1}
+    options = training._options
+    monkeypatch.setattr(training, "_options", lambda *args: options(*args) | rate)
+    assert "training ended with weights that are not finite" in train_fault(study)
+    assert not (directory / "train.json").exists() and not (directory / "model").exists()

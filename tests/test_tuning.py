@@ -117,3 +117,25 @@ def test_a_missing_score_is_one_line(study):
     for task in study.scale.tasks:
         with pytest.raises(ConfigError, match=r"cannot be read .*again"):
             final_score(study, study.tune_cells(task)[0])
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "null", '"50"', "-1", "101"])
+def test_a_win_rate_that_is_none_is_not_chosen_by(value, study):
+    cell = study.tune_cells("instruction_following")[0]
+    path = study.directory(cell) / "metrics.json"
+    write_text(path, f'{{"length_controlled_win_rate": {value}}}')
+    with pytest.raises(ConfigError) as caught:
+        final_score(study, cell)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["step,correct\n", "step,correct\n8,\n", "step,correct\n,1\n", "step,correct\n8,2\n", "a\n1\n"],
+)
+def test_grades_that_are_none_are_not_chosen_by(text, study):
+    cell = study.tune_cells("math_reasoning")[0]
+    path = study.directory(cell) / "grades.csv"
+    write_text(path, text)
+    with pytest.raises(ConfigError, match="grade that run again"):
+        final_score(study, cell)

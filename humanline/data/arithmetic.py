@@ -8,13 +8,23 @@ trained too little hides what fresh samples are worth.
 
 import random
 
+# Between two seeds: reasoning-gym draws problem i with its seed plus i, so that data sets of
+# neighbouring seeds would have the same problems. It is more than any number of problems.
+_STRIDE = 2**32
+
 
 def problems(count: int, seed: int) -> list[dict]:
     """Draw `count` problems as ``{"prompt", "answer"}`` (both text) from reasoning-gym."""
     import reasoning_gym
 
     dataset = reasoning_gym.create_dataset(
-        "chain_sum", size=count, seed=seed, min_terms=4, max_terms=4, min_digits=1, max_digits=1
+        "chain_sum",
+        size=count,
+        seed=_STRIDE * seed,
+        min_terms=4,
+        max_terms=4,
+        min_digits=1,
+        max_digits=1,
     )
     return [
         {"prompt": row["metadata"]["expression"].replace(" ", ""), "answer": row["answer"]}

@@ -14,7 +14,7 @@ from humanline.config import HubData, HubDataset
 from humanline.data import feedback
 from humanline.data.feedback import Record, Turns
 from humanline.snapshots import check, dataset_files, rows_fingerprint
-from humanline.validation import ConfigError, fault, validate
+from humanline.validation import ConfigError, fault, pick, validate
 
 
 def load(source: HubDataset):
@@ -39,7 +39,8 @@ def load(source: HubDataset):
 
 def splits(task: str, config: HubData) -> dict[str, list[dict]]:
     """Rows of every split, in the form the miniature's have (see `miniature.splits`)."""
-    read = _math_row if task == "math_reasoning" else _instruction_row
+    readers = {"instruction_following": _instruction_row, "math_reasoning": _math_row}
+    read = pick("task", task, readers)
     held_out, train = _divide(config, read)
     return {
         "train": train,

@@ -5,6 +5,7 @@ import random
 from humanline.config import MiniatureData
 from humanline.data import arithmetic, wishes
 from humanline.experiments import SPLITS
+from humanline.validation import pick
 
 _PROMPT_SEED = 20250924  # of the prompts: all seeds of a scale see the same ones
 _REFERENCE_CARELESSNESS = 0.2  # of the writer whose lines the judge compares with
@@ -44,8 +45,15 @@ def _wishes(prompt: str) -> str:
 
 
 def _draw(task: str, count: int, seed: int, lengths: str | None = None) -> list[dict]:
-    if task == "math_reasoning":
-        return arithmetic.problems(count, seed)
+    worlds = {"instruction_following": _wished, "math_reasoning": _summed}
+    return pick("task", task, worlds)(count, seed, lengths)
+
+
+def _summed(count: int, seed: int, _lengths: str | None) -> list[dict]:
+    return arithmetic.problems(count, seed)
+
+
+def _wished(count: int, seed: int, lengths: str | None) -> list[dict]:
     rng = random.Random(seed)
     prompts = [wishes.sample_prompt(rng, lengths) for _ in range(count)]
     attention = 1 - _REFERENCE_CARELESSNESS
@@ -67,13 +75,14 @@ def fine_tuning_rows(
         avoid: prompts that must not be learned from, in whatever order of wishes.
         lengths: the length wishes to draw from; None: all.
     """
-    rng = random.Random(seed)
+    rng = random.Random(f"completions {seed}")  # unlike the prompts' own
     held_out = {_wishes(prompt) for prompt in avoid}
     drawn = _draw(task, 2 * count, seed, lengths)
     rows = [row for row in drawn if _wishes(row["prompt"]) not in held_out]
     rows = rows[:count]
-    if task == "math_reasoning":
-        write = lambda prompt: arithmetic.worked_solution(prompt, rng, carelessness)  # noqa: E731
-    else:
-        write = lambda prompt: wishes.expert_line(prompt, rng, 1 - carelessness)  # noqa: E731
+    writers = {
+        "instruction_following": lambda prompt: wishes.expert_line(prompt, rng, 1 - carelessness),
+        "math_reasoning": lambda prompt: arithmetic.worked_solution(prompt, rng, carelessness),
+    }
+    write = pick("task", task, writers)
     return [{"prompt": row["prompt"], "completion": write(row["prompt"])} for row in rows]

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from humanline.data.feedback import Record
 from humanline.files import read_json, read_lines, write_jsonl
-from humanline.validation import ConfigError, fault, validate
+from humanline.validation import ConfigError, fault, pick, validate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,9 +46,7 @@ class Instruction(Prompt):
 def prompts_of(task: str) -> type[Prompt]:
     """What a row of a task's data is; raise a `ConfigError` for another task."""
     kinds = {"instruction_following": Instruction, "math_reasoning": Problem}
-    if task not in kinds:
-        raise ConfigError(f"task: {task!r} is unknown here; use one of {', '.join(kinds)}")
-    return kinds[task]
+    return pick("task", task, kinds)
 
 
 class Group(Prompt):
@@ -74,9 +72,8 @@ class Likelihood(Prompt):
 class Sample(Prompt):
     """A completion of a model that is evaluated."""
 
-    key = ("step", "prompt_id")
+    key = ("step", "prompt")
     step: Annotated[int, Field(ge=0)]
-    prompt_id: Annotated[int, Field(ge=0)]
     completion: str
 
 
@@ -87,12 +84,21 @@ class JudgedSample(Sample, Instruction):
 class GradedSample(Sample, Problem):
     """A sample of math."""
 
+    key = ("step", "prompt_id")
+    prompt_id: Annotated[int, Field(ge=0)]
+
 
 class Trained(Record):
     """Of `train.json`: how far the run came, and the folder of its checkpoints beside the file."""
 
     steps: Annotated[int, Field(gt=0)]
     checkpoints: str
+
+
+class Judgement(Record):
+    """Of `metrics.json`: a judged run's headline figure, in per cent."""
+
+    length_controlled_win_rate: Annotated[float, Field(ge=0, le=100)]
 
 
 class Predictors(Record):
@@ -115,7 +121,8 @@ def write_rows(path: Path, model: type[Row], rows: Iterable[dict]) -> None:
 
 def read_rows(path: Path, model: type[Row]) -> list[dict]:
     """Read rows of a kind, or raise a `ConfigError` that names file, line and field."""
-    lines = read_lines(path)
+    needed = (name for name, field in model.model_fields.items() if field.is_required())
+    lines = read_lines(path, tuple(needed))
     _check(path, model, lines)
     return [row for _, row in lines]
 
@@ -129,7 +136,7 @@ def read_record(path: Path, model: type[Record]) -> Record:
 
 
 def read_samples(path: Path, model: type[Sample]) -> dict[int, list[dict]]:
-    """Read a run's samples by step, in the file's order.
+    """Read a run's samples by step, the first step first, and in the file's order within one.
 
     Raises:
         ConfigError: also if steps differ in their prompts, as those of several runs would.
@@ -137,16 +144,17 @@ def read_samples(path: Path, model: type[Sample]) -> dict[int, list[dict]]:
     steps: dict[int, list[dict]] = {}
     for row in read_rows(path, model):
         steps.setdefault(row["step"], []).append(row)
+    _, own = model.key
     given = [name for name in model.model_fields if name not in ("step", "completion")]
     first, *others = steps
-    expected = {row["prompt_id"]: [row[name] for name in given] for row in steps[first]}
+    expected = {row[own]: [row[name] for name in given] for row in steps[first]}
     for step in others:
-        if expected != {row["prompt_id"]: [row[name] for name in given] for row in steps[step]}:
+        if expected != {row[own]: [row[name] for name in given] for row in steps[step]}:
             raise ConfigError(
                 f"{path}: the prompts of step {step} are not those of step {first}; generate the "
                 "samples again"
             )
-    return steps
+    return dict(sorted(steps.items()))
 
 
 def read_likelihoods(path: Path, groups: Sequence[dict]) -> list[dict]:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
+from humanline.lengths import batches, context_of, require_room
 from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
 from humanline.trainers.metrics import log_perception, mean_over_processes, metrics_of
@@ -256,7 +258,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         if self.tools:
             options |= {"tools": self.tools, "chat_template": self.chat_template}
         rows = zip(prompts, self._rows_of_rollout, strict=True)
-        return [prompt_ids_of(self._tokenizer, *each, options) for each in rows], None, {}
+        return [prompt_ids_of(self._tokenizer, *row, options) for row in rows], None, {}
 
     def _calculate_rewards(self, inputs, prompts, *args):
         """TRL's, of functions that give each completion a finite number, or None for no meaning.
@@ -287,13 +289,35 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
 
     def _generate_in_chunks(self, prompt_ids, images, *args, **kwargs):
         """Sample in chunks where transformers samples: the caches of all would thrash memory."""
-        if self.use_vllm or images is not None or len(prompt_ids) <= _SEQUENCES_AT_ONCE:
+        if images is not None:
+            return super()._generate_single_turn(prompt_ids, images, *args, **kwargs)
+        new_tokens = self.max_completion_length or 1
+        # A tool's answer may leave less room than that, and TRL then ends the conversation.
+        self._require_room(prompt_ids, 1 if self.tools else new_tokens)
+        chunks = self._chunks([len(ids) + new_tokens for ids in prompt_ids])
+        if self.use_vllm or len(chunks) == 1:
             return super()._generate_single_turn(prompt_ids, images, *args, **kwargs)
         completion_ids = []
-        for start in range(0, len(prompt_ids), _SEQUENCES_AT_ONCE):
-            chunk = prompt_ids[start : start + _SEQUENCES_AT_ONCE]
-            completion_ids += super()._generate_single_turn(chunk, images, *args, **kwargs)[0]
+        for chunk in chunks:
+            prompts = prompt_ids[chunk]
+            completion_ids += super()._generate_single_turn(prompts, images, *args, **kwargs)[0]
         return completion_ids, None  # transformers returns no log-probabilities
+
+    def _require_room(self, prompt_ids: list[list[int]], new_tokens: int) -> None:
+        tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
+        context = context_of(self.model.config, tokenizer)
+        if self.use_vllm:
+            context = self.args.vllm_max_model_length or context
+        longest = max(prompt_ids, key=len)
+        begin = tokenizer.decode(longest[:20], skip_special_tokens=True)
+        place = f"the prompt that begins {begin!r}"
+        require_room([longest], context, new_tokens, place)
+
+    def _chunks(self, lengths: list[int]) -> list[slice]:
+        """What is sampled together; the same for all processes where each has a part of a layer."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            lengths = [max(own) for own in zip(*gather_object([lengths]), strict=True)]
+        return list(batches(lengths, _SEQUENCES_AT_ONCE))
 
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
         if self._is_scoring_rollouts:

@@ -1,3 +1,4 @@
+import itertools
 import random
 import re
 
@@ -31,6 +32,13 @@ def test_answers_are_right():
 def test_problems_depend_on_the_seed_alone():
     assert problems(400, seed=5) == ROWS
     assert problems(400, seed=6) != ROWS
+
+
+def test_seeds_share_no_more_problems_than_chance_gives_them():
+    """Of 8 * 10,000 problems, as many as two draws with replacement have in common."""
+    drawn = {seed: {row["prompt"] for row in problems(400, seed)} for seed in (0, 1, 2, 3, 101)}
+    for one, other in itertools.combinations(drawn.values(), 2):
+        assert len(one & other) <= 12  # 2 expected
 
 
 def test_a_longer_list_starts_with_the_shorter():

@@ -55,6 +55,29 @@ def test_other_seeds_are_drawn_from_other_prompts(task):
     assert first != miniature.fine_tuning_rows(task, 50, 0.4, 2, set())
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_what_base_models_of_several_seeds_learn_from_is_shared_by_chance_alone(task):
+    """In pairs of seeds near and far as many rows are equal: none was drawn for both."""
+    seeds = (0, 1, 2, 31, 32)
+    learned = {
+        seed: {
+            (row["prompt"], row["completion"])
+            for row in miniature.fine_tuning_rows(task, 300, 0.4, seed, set())
+        }
+        for seed in seeds
+    }
+    for one, other in itertools.combinations(seeds, 2):
+        assert len(learned[one] & learned[other]) < 15, (one, other)
+
+
+def test_prompts_and_base_models_have_few_problems_in_common():
+    """Whatever the seed: the prompts' own seed is far from all of theirs."""
+    prompts = {row["prompt"] for rows in splits(TASKS[1]).values() for row in rows}
+    for seed in (miniature._PROMPT_SEED - 1, miniature._PROMPT_SEED + 1):
+        rows = miniature.fine_tuning_rows(TASKS[1], 300, 0.4, seed, set())
+        assert len(prompts & {row["prompt"] for row in rows}) < 15
+
+
 def test_lines_of_one_length_can_be_wished_for():
     rows = splits("instruction_following", lengths="L")
     assert all("L" in wished(row["prompt"]) for own in rows.values() for row in own)

@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from humanline.config import load_scale
-from humanline.judging import CONFIGURATIONS
 from humanline.study import Study, load_study
 
 ROOT = Path(__file__).parents[2]
@@ -175,14 +174,6 @@ def test_how_an_endpoint_is_asked_reruns_nothing(config, tmp_path):
         study = Study(scale.model_copy(update={"tasks": tasks}), None, {}, tmp_path)
         hashes.append(study.score_hash("instruction_following"))
     assert hashes[0] == hashes[1] != hashes[2]
-
-
-def test_a_judges_prompt_and_configuration_are_part_of_its_rules_code():
-    rules = (ROOT / "workflow/rules/evaluate.smk").read_text()
-    files = [path for path in CONFIGURATIONS.rglob("*") if path.is_file()]
-    assert len(files) == 4
-    for path in files:
-        assert f'"judges/{path.relative_to(CONFIGURATIONS)}"' in rules
 
 
 def test_a_cell_of_two_tables_is_trained_once(config, tmp_path):

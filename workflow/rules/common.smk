@@ -1,22 +1,39 @@
 # The study that the configuration describes, and where its files lie. No rules here.
 
+
+def refuse(fault):
+    # One line, not a traceback through Snakemake.
+    sys.exit(f"humanline: error: {fault}")
+
+
 if unknown := set(config) - {"scale", "config_directory", "results"}:
-    sys.exit(
-        f"humanline: error: --config: {sorted(unknown)[0]}: unknown key; "
-        "use scale, config_directory or results"
+    refuse(
+        f"--config: {sorted(unknown)[0]}: unknown key; use scale, config_directory or results"
     )
+for key, value in config.items():
+    if not isinstance(value, str) or not value:
+        refuse(f"--config: {key}: {value!r} is no text; give another name")
 
 SCALE = config.get("scale", "laptop")
 CONFIG = Path(config.get("config_directory", "workflow/config"))
 RESULTS_ROOT = Path(config.get("results", "results"))
+
+if not re.fullmatch(r"\w[\w.-]*", SCALE):
+    refuse(
+        f"--config: scale: {SCALE!r} is not the name of a scale; name a file of {CONFIG}"
+    )
+if re.search(r"[{}\x00-\x1f]", str(RESULTS_ROOT)):
+    refuse(
+        f"--config: results: {str(RESULTS_ROOT)!r} has braces or control characters, which "
+        "Snakemake cannot have in a path; use another folder"
+    )
 
 try:
     STUDY = load_study(
         CONFIG / f"{SCALE}.yaml", CONFIG / "experiments.yaml", RESULTS_ROOT
     )
 except ConfigError as error:
-    # One line, not a traceback through Snakemake.
-    sys.exit(f"humanline: error: {error}")
+    refuse(error)
 
 RESULTS = STUDY.results
 RUN = f"{RESULTS}/runs/{{task}}/{{run}}"
@@ -56,7 +73,10 @@ def start_worker():
     """
     if not can_serve():
         return
-    path = Path(tempfile.mkdtemp(prefix="humanline-")) / "socket"
+    folder = tempfile.mkdtemp(prefix="humanline-")
+    # The worker removes it as well, where this process is killed.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "socket"
     # Its threads are set by the commands: a pool made before the fork would be lost.
     environment = os.environ | dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
@@ -68,10 +88,21 @@ def start_worker():
     os.environ.update(HUMANLINE_WORKER=str(path))
 
 
-def command(arguments, log="--log {log}"):
-    """The shell command of a rule: one `humanline` command for this scale, with its log."""
-    options = f"--scale {SCALE} --config {CONFIG} --results {RESULTS_ROOT}"
-    return f"$HUMANLINE_PYTHON -m humanline {arguments} {options} {log}"
+def command(arguments, log="--log={log:q}"):
+    """The shell command of a rule: one `humanline` command for this scale, with its log.
+
+    What `arguments` takes of a job is quoted by `:q`.
+    """
+    options = {"scale": SCALE, "config": CONFIG, "results": RESULTS_ROOT}
+    # With `=`, for a value may begin with a dash; and Snakemake has a use for single braces.
+    words = [shlex.quote(f"--{name}={value}") for name, value in options.items()]
+    fixed = " ".join(words).replace("{", "{{").replace("}", "}}")
+    return f'"$HUMANLINE_PYTHON" -m humanline {arguments} {fixed} {log}'
+
+
+def scored_by(stage):
+    """The tasks that `judge` or `grade` scores, as a wildcard's constraint."""
+    return "|".join(STUDY.scored_by(stage)) or "(?!)"  # which nothing matches
 
 
 def resources_of(stage, cell=None):
@@ -102,7 +133,7 @@ def refuse_unpinned(jobs):
                 name = named.get("base") or named.get("run")
                 STUDY.require_pinned(job.rule.name, named["task"], name)
     except ConfigError as error:
-        sys.exit(f"humanline: error: {error}")
+        refuse(error)
 
 
 CLAIM_FILES = [
@@ -152,17 +183,17 @@ def perceived(wildcards):
     return STUDY.experiments.perceived(int(wildcards.seed))
 
 
-def score_file(cell):
-    name = "grades.csv" if cell.task == "math_reasoning" else "metrics.json"
-    return STUDY.directory(cell) / name
-
-
 def predictor_files(table):
     """What a table of data of several kinds says of them."""
     if not STUDY.experiments.tables[table].compares_data:
         return []
     cells = [cell for cell in STUDY.report_cells(table) if cell.data == "offline"]
     return [STUDY.directory(cell) / "predictors.json" for cell in cells]
+
+
+def table_hash(table):
+    """All that a table is asked to be: captions and views are part of it."""
+    return lambda wildcards: STUDY.table_hash(table)
 
 
 def table_files(table):

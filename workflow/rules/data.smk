@@ -20,8 +20,9 @@ rule data:
         **resources_of("data"),
     params:
         config=lambda wildcards: STUDY.data_hash(wildcards.task),
+        code=code_hash("data", by_value=True),
     shell:
-        command("data {wildcards.task}")
+        command("data {wildcards.task:q}")
 
 
 rule base_model:
@@ -40,10 +41,11 @@ rule base_model:
         config=lambda wildcards: STUDY.base_hash(
             wildcards.task, base_of(wildcards).base_model
         ),
+        code=code_hash("base-model", by_value=True),
     message:
         "making {wildcards.base} ({wildcards.task})"
     shell:
-        command("base-model {wildcards.task} {wildcards.base}")
+        command("base-model {wildcards.task:q} {wildcards.base:q}")
 
 
 rule offline:
@@ -61,10 +63,11 @@ rule offline:
         **resources_of("offline", base_of),
     params:
         config=lambda wildcards: STUDY.offline_hash(base_of(wildcards)),
+        code=code_hash("offline", by_value=True),
     message:
         "sampling and labelling offline data of {wildcards.base} ({wildcards.task})"
     shell:
-        command("offline {wildcards.task} {wildcards.base}")
+        command("offline {wildcards.task:q} {wildcards.base:q}")
 
 
 rule likelihood:
@@ -80,7 +83,12 @@ rule likelihood:
     priority: 20
     resources:
         **resources_of("generate", base_of),
+    params:
+        config=STUDY.likelihood_hash(),
+        code=code_hash("likelihood", by_value=True),
     message:
         "scoring {wildcards.source}'s data under {wildcards.base} ({wildcards.task})"
     shell:
-        command("likelihood {wildcards.task} {wildcards.base} --of {wildcards.source}")
+        command(
+            "likelihood {wildcards.task:q} {wildcards.base:q} --of {wildcards.source:q}"
+        )

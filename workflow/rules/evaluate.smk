@@ -15,71 +15,66 @@ rule generate:
         **resources_of("generate", cell_of),
     params:
         config=lambda wildcards: STUDY.generate_hash(cell_of(wildcards)),
+        code=code_hash("generate", by_value=True),
     message:
         "generating with {wildcards.run} ({wildcards.task})"
     shell:
-        command("generate {wildcards.task} {wildcards.run}")
+        command("generate {wildcards.task:q} {wildcards.run:q}")
 
 
 rule judge:
     input:
-        f"{RESULTS}/runs/instruction_following/{{run}}/samples.jsonl",
+        f"{RUN}/samples.jsonl",
     output:
-        f"{RESULTS}/runs/instruction_following/{{run}}/annotations.json",
-        f"{RESULTS}/runs/instruction_following/{{run}}/metrics.json",
-        f"{RESULTS}/runs/instruction_following/{{run}}/curve.csv",
+        f"{RUN}/annotations.json",
+        f"{RUN}/metrics.json",
+        f"{RUN}/curve.csv",
     log:
-        f"{RESULTS}/logs/judge/{{run}}.log",
+        f"{RESULTS}/logs/judge/{{task}}/{{run}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/judge/{{run}}.tsv"
+        f"{RESULTS}/benchmarks/judge/{{task}}/{{run}}.tsv"
+    wildcard_constraints:
+        task=scored_by("judge"),
     resources:
         **resources_of("score"),
         # Of an endpoint at a time: `--resources requests=32` bounds them over all jobs.
-        requests=getattr(
-            STUDY.scale.tasks["instruction_following"].judge, "concurrency", 0
-        ),
+        requests=lambda wildcards: STUDY.requests(wildcards.task),
     params:
-        config=STUDY.score_hash("instruction_following"),
-        code=code_hash(
-            "judging.py",
-            "api_judge.py",
-            "length_control.py",
-            "data/wishes.py",
-            "judges/local/configs.yaml",
-            "judges/local/prompt.txt",
-            "judges/openai/configs.yaml",
-            "judges/openai/prompt.txt",
-        ),
+        config=lambda wildcards: STUDY.score_hash(wildcards.task),
+        code=code_hash("score"),
     shell:
-        command("score instruction_following {wildcards.run}")
-
-
-rule judge_cost:
-    input:
-        # Lengths are those of samples.jsonl where there is one, and of prompts elsewhere.
-        expand(
-            "{folder}/data/instruction_following/{split}.jsonl",
-            folder=RESULTS,
-            split=SPLITS,
-        ),
-    log:
-        f"{RESULTS}/logs/judge_cost.log",
-    shell:
-        command("judge-cost") + " && cat {log}"
+        command("score {wildcards.task:q} {wildcards.run:q}")
 
 
 rule grade:
     input:
-        f"{RESULTS}/runs/math_reasoning/{{run}}/samples.jsonl",
+        f"{RUN}/samples.jsonl",
     output:
-        f"{RESULTS}/runs/math_reasoning/{{run}}/grades.csv",
+        f"{RUN}/grades.csv",
     log:
-        f"{RESULTS}/logs/grade/{{run}}.log",
+        f"{RESULTS}/logs/grade/{{task}}/{{run}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/grade/{{run}}.tsv"
+        f"{RESULTS}/benchmarks/grade/{{task}}/{{run}}.tsv"
+    wildcard_constraints:
+        task=scored_by("grade"),
     resources:
         **resources_of("score"),
     params:
-        code=code_hash("grading.py"),
+        code=code_hash("score"),
     shell:
-        command("score math_reasoning {wildcards.run}")
+        command("score {wildcards.task:q} {wildcards.run:q}")
+
+
+# Without output, as long as it may say something else each time.
+rule judge_cost:
+    input:
+        # Lengths are those of samples.jsonl where there is one, and of prompts elsewhere.
+        [
+            STUDY.data(task, split)
+            for task in STUDY.scored_by("judge")
+            for split in SPLITS
+        ],
+    log:
+        f"{RESULTS}/logs/judge_cost.log",
+    shell:
+        command("judge-cost") + " && cat -- {log:q}"

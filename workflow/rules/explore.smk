@@ -19,16 +19,17 @@ rule predictors:
     resources:
         **resources_of("generate", cell_of),
     params:
-        code=code_hash("predictors.py", "theory.py", "likelihood.py"),
+        config=lambda wildcards: STUDY.predictors_hash(wildcards.task),
+        code=code_hash("predictors", by_value=True),
     message:
         "measuring predictors of {wildcards.run} ({wildcards.task})"
     shell:
-        command("predictors {wildcards.task} {wildcards.run}")
+        command("predictors {wildcards.task:q} {wildcards.run:q}")
 
 
 rule map:
     input:
-        scores=[score_file(cell) for pair in STUDY.mapped() for cell in pair],
+        scores=[STUDY.score_file(cell) for pair in STUDY.mapped() for cell in pair],
         predictors=[
             STUDY.directory(cell) / "predictors.json" for cell, _ in STUDY.mapped()
         ],
@@ -39,6 +40,6 @@ rule map:
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("exploration.py", "plots.py"),
+        code=code_hash("map"),
     shell:
         command("map")

@@ -25,10 +25,11 @@ rule surprisal:
         **resources_of("generate", lambda wildcards: perceived(wildcards)["policy"]),
     params:
         sampling=STUDY.surprisal_hash(),
+        code=code_hash("surprisal", by_value=True),
     message:
         "scoring outputs for the figures, seed {wildcards.seed}"
     shell:
-        command("surprisal {wildcards.seed}")
+        command("surprisal {wildcards.seed:q}")
 
 
 rule figures:
@@ -43,6 +44,6 @@ rule figures:
     params:
         # Whose bounds the perceived weights are drawn for.
         defaults=STUDY.experiments.model_dump_json(include={"defaults"}),
-        code=code_hash("figures.py", "plots.py", "theory.py"),
+        code=code_hash("figures"),
     shell:
         command("figures")

@@ -1,21 +1,5 @@
 # Tables: one target per table of experiments.yaml, named table_<name>.
 
-TABLE_MODULES = [
-    f"{name}.py"
-    for name in (
-        "costs",
-        "estimates",
-        "length_control",
-        "plots",
-        "records",
-        "reporting",
-        "statistics",
-        "sweeps",
-        "table_formats",
-        "tables",
-    )
-]
-
 # By name, for a cell may be compared more than once.
 CLAIM_CELLS = {
     (cell.task, cell.name): cell
@@ -30,7 +14,7 @@ for table in STUDY.experiments.tables:
         name:
             f"table_{table}"
         input:
-            scores=[score_file(cell) for cell in STUDY.report_cells(table)],
+            scores=[STUDY.score_file(cell) for cell in STUDY.report_cells(table)],
             runs=[trained_file(cell) for cell in STUDY.report_cells(table)],
             predictors=predictor_files(table),
         output:
@@ -41,18 +25,15 @@ for table in STUDY.experiments.tables:
             **resources_of("table"),
         params:
             table=table,
-            # Captions and views are part of what a table is.
-            spec=STUDY.experiments.tables[table].model_dump_json(),
-            replicates=STUDY.scale.bootstrap_replicates,
-            collapse_below=STUDY.experiments.collapse_below,
-            code=code_hash(*TABLE_MODULES),
+            config=table_hash(table),
+            code=code_hash("table"),
         shell:
-            command("table {params.table}")
+            command("table {params.table:q}")
 
 
 rule claims:
     input:
-        scores=[score_file(cell) for cell in CLAIM_CELLS],
+        scores=[STUDY.score_file(cell) for cell in CLAIM_CELLS],
         runs=[trained_file(cell) for cell in CLAIM_CELLS],
     output:
         CLAIM_FILES,
@@ -62,7 +43,7 @@ rule claims:
         **resources_of("table"),
     params:
         claims=STUDY.claims and STUDY.claims.model_dump_json(),
-        code=code_hash("claims.py", "ledger.py", *TABLE_MODULES),
+        code=code_hash("ledger"),
     shell:
         command("ledger")
 
@@ -70,7 +51,7 @@ rule claims:
 rule learning_rates:
     input:
         [
-            score_file(cell)
+            STUDY.score_file(cell)
             for task in STUDY.scale.tasks
             for cell in STUDY.tune_cells(task)
         ],
@@ -82,6 +63,6 @@ rule learning_rates:
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("tuning.py"),
+        code=code_hash("tuning"),
     shell:
         command("tuning")

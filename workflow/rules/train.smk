@@ -22,8 +22,11 @@ rule train:
         nodes=1,
     params:
         manifest=lambda wildcards: STUDY.run_hash(cell_of(wildcards)),
+        code=code_hash("train", by_value=True),
     message:
         "training {wildcards.run} ({wildcards.task})"
     shell:
         # As many processes as the job has GPUs, also where `--set-resources` says how many.
-        command("train {wildcards.task} {wildcards.run} --devices {resources.gpu}")
+        command(
+            "train {wildcards.task:q} {wildcards.run:q} --devices {resources.gpu:q}"
+        )

@@ -1,0 +1,143 @@
+"""A task or an objective that the code does not know is an error with the known ones, everywhere.
+
+It never stands for another: such a name is valid once it is added to the `Literal` of config.py.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from humanline import estimates, jobs, records, reporting, tables, training, tuning
+from humanline.code_hashes import PACKAGE
+from humanline.config import MiniatureData, ObjectiveConfig, how_scored
+from humanline.data import hub, miniature
+from humanline.experiments import Cell, Table
+from humanline.study import load_study
+from humanline.validation import ConfigError
+
+CONFIG = Path(__file__).parents[1] / "workflow" / "config"
+DATA = MiniatureData(kind="miniature", train=4, validation=4, evaluation=4)
+TASKS = r"'poetry' is unknown here; use one of instruction_following, math_reasoning$"
+OBJECTIVES = r"'ppo' is unknown here; use one of dpo, kto(, grpo)?$"
+
+
+@pytest.fixture(scope="module")
+def study():
+    return load_study(CONFIG / "paper.yaml", CONFIG / "experiments.yaml", Path("results"))
+
+
+def cell(**fields) -> Cell:
+    """A cell as it would be if its names were added to the literals."""
+    usual = {"task": "math_reasoning", "objective": "grpo", "data": "online", "sample_every": 1}
+    return Cell.model_construct(**usual | {"seed": 1, "overrides": {}} | fields)
+
+
+POEM = cell(task="poetry")
+HEADLINE = Table.model_construct(task="poetry", view="headline", description="", cells=[])
+BRANCHES_ON_TASKS = {
+    "config": lambda study: how_scored("poetry"),
+    "miniature": lambda study: miniature.splits("poetry", DATA),
+    "fine-tuning": lambda study: miniature.fine_tuning_rows("poetry", 4, 0.1, 1, set()),
+    "hub": lambda study: hub.splits("poetry", None),
+    "score file": lambda study: study.score_file(POEM),
+    "scores": lambda study: records.scores(POEM, Path("nowhere")),
+    "estimates": lambda study: estimates.score_estimates(
+        {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0
+    ),
+    "tuning": lambda study: tuning.final_score(study, POEM),
+    "plan": lambda study: jobs._score(study, POEM),
+    "curves": lambda study: HEADLINE.has_curves,
+    "table": lambda study: reporting._frame(study, HEADLINE, [], {}),
+}
+
+
+@pytest.mark.parametrize("branch", BRANCHES_ON_TASKS)
+def test_an_unknown_task_is_an_error(branch, study):
+    with pytest.raises(ConfigError, match=TASKS):
+        BRANCHES_ON_TASKS[branch](study)
+
+
+def test_an_unknown_caption_is_an_error():
+    with pytest.raises(
+        ConfigError, match="'poetry' is unknown here; use one of instruction_follow"
+    ):
+        tables.caption(HEADLINE)
+
+
+def planned(study):
+    """Of a study that has options of the objective."""
+    task = study.scale.tasks["math_reasoning"]
+    options = dict.fromkeys(("ppo", "grpo"), task.training.objectives["grpo"])
+    task = task.model_copy(
+        update={"training": task.training.model_copy(update={"objectives": options})}
+    )
+    scale = study.scale.model_copy(update={"tasks": {"math_reasoning": task}})
+    changed = type(study)(scale, study.experiments, {}, study.root)
+    return list(jobs._train(changed, cell(objective="ppo")))
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        planned,
+        lambda study: study.scale.tasks["math_reasoning"].training.objective_fault(
+            "ppo", ObjectiveConfig(batch_size=8, beta=0.1)
+        ),
+        lambda study: training._preference(study, cell(objective="ppo"), None, None, Path("x")),
+    ],
+)
+def test_an_unknown_objective_is_an_error(branch, study, monkeypatch):
+    monkeypatch.setattr(training, "_options", lambda *_: {})
+    with pytest.raises(ConfigError, match=OBJECTIVES):
+        branch(study)
+
+
+@pytest.mark.parametrize(
+    ("known", "change", "expected"),
+    [
+        (
+            '"math_reasoning"]',
+            lambda tasks: tasks.update(poetry=tasks["math_reasoning"]),
+            "'poetry' is unknown here; use one of instruction_following, math_reasoning",
+        ),
+        (
+            '"grpo"]',
+            lambda tasks: tasks["math_reasoning"]["training"]["objectives"].update(
+                ppo={"batch_size": 8, "beta": 0.1}
+            ),
+            "'ppo' is unknown here; use one of dpo, kto, grpo",
+        ),
+    ],
+)
+def test_a_name_that_was_added_to_its_literal_alone_is_told_by_check(
+    known, change, expected, tmp_path
+):
+    package = shutil.copytree(PACKAGE, tmp_path / "humanline")
+    source = package / "config.py"
+    name = '"poetry"' if "reasoning" in known else '"ppo"'
+    text, changes = re.subn(
+        f"= Literal\\[(.*){re.escape(known)}",
+        rf"= Literal[\1{known[:-1]}, {name}]",
+        source.read_text(),
+    )
+    assert changes == 1
+    source.write_text(text)
+    scale = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
+    change(scale["tasks"])
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    shutil.copy(CONFIG / "experiments.yaml", tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-m", "humanline", "check", "--scale=smoke", f"--config={tmp_path}"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1 and not run.stdout
+    assert expected in run.stderr and run.stderr.count("\n") == 1
