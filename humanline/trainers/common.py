@@ -479,7 +479,7 @@ def _trls_adapter(model):
     Raises:
         ConfigError: if the model's adapter is not called as TRL expects.
     """
-    if not is_peft_model(model):
+    if isinstance(model, str) or not is_peft_model(model):
         return nullcontext()
     if "default" not in model.peft_config:
         names = ", ".join(model.peft_config)
