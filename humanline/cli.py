@@ -19,10 +19,11 @@ from humanline.config import TASKS, how_scored
 from humanline.experiments import Cell
 from humanline.run_locks import hold_as_job
 from humanline.study import Study, load_study, schemas
-from humanline.validation import ConfigError, pick
+from humanline.validation import TRACEBACK, ConfigError, pick
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
+TELLS_LATER = 15.0  # seconds
 TAIL = 15  # lines of a failed job's log that are shown
 
 
@@ -44,12 +45,25 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
             return 0
         except ConfigError as error:
-            print(f"humanline: error: {error}", file=sys.stderr)
+            _tell(error)
         except Exception:
             traceback.print_exc()
     if log:
         _show_tail(Path(log))
     return 1
+
+
+def _tell(error: ConfigError) -> None:
+    """Print a user's error, once a machine: processes that train together have the same one.
+
+    A process that is not its machine's first waits to be ended with the first, and tells what only
+    itself has met.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)):
+        time.sleep(TELLS_LATER)
+    if os.environ.get(TRACEBACK) == "1":
+        traceback.print_exc()
+    print(f"humanline: error: {error}", file=sys.stderr, flush=True)
 
 
 def _study(arguments) -> Study:

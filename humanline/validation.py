@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+TRACEBACK = "HUMANLINE_TRACEBACK"  # set to 1 in the environment: errors come with tracebacks
+
 
 class ConfigError(ValueError):
     """The user's input is wrong. The message is one line: file, field and remedy."""
@@ -49,10 +51,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
-            if key.value in seen:
+            name = key.value if isinstance(key.value, str) else id(key)  # a list is refused below
+            if name in seen:
                 problem = f"the key {key.value!r} is given twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value if isinstance(key.value, str) else id(key))
+            seen.add(name)
         return super().construct_mapping(node, deep)
 
 
@@ -68,6 +71,14 @@ def load_yaml(path: Path) -> dict:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: not a mapping of keys to values; see the files beside it")
     return content
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; of its cause, where `datasets` hides that."""
+    text = str(error).strip() or type(error).__name__
+    if "generating the dataset" in text and error.__cause__:
+        return first_line(error.__cause__)
+    return text.splitlines()[0]
 
 
 def validate(model: type[BaseModel], content: dict, place: Path | str):

@@ -6,28 +6,13 @@ desirable), `reward`, `type`; one of *pairwise feedback* has `output_A`, `output
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from humanline.validation import validate
+from humanline.data.formats import Label, Record, Turns
+from humanline.validation import ConfigError, validate
 
 BINARY, PAIRWISE = "binary_feedback", "pairwise_feedback"
-
-
-class Record(BaseModel):
-    """What is read of a row of somebody's data, which may have more."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class Turn(Record):
-    """What someone says in a conversation."""
-
-    content: str
-
-
-Turns = Annotated[list[Turn], Field(min_length=1)]
 
 
 class Binary(Record):
@@ -37,7 +22,7 @@ class Binary(Record):
     prompt: Turns
     output: Turns
     reward: float
-    label: Literal[0, 1] | bool
+    label: Label
 
     @property
     def scored(self) -> list[tuple[Turns, float]]:
@@ -54,7 +39,7 @@ class Pairwise(Record):
     output_b: Turns = Field(alias="output_B")
     reward_a: float = Field(alias="reward_A")
     reward_b: float = Field(alias="reward_B")
-    label: Literal[0, 1] | bool
+    label: Label
 
     @property
     def scored(self) -> list[tuple[Turns, float]]:
@@ -72,51 +57,69 @@ def of_split(rows: Iterable[dict], split: str) -> list[dict]:
     return [row for row in rows if (row.get("split") or split) == split]
 
 
-def preferences(rows: Iterable[dict], place: str) -> list[dict]:
+def preferences(rows: Iterable[dict], place: str, split: str | None = None) -> list[dict]:
     """TRL's rows: pairs of chosen and rejected, or completions with a label that is a bool.
 
     Args and errors are those of `groups`.
     """
     return [
-        _pair(row) if row["type"] == PAIRWISE else _labelled(row)
-        for row, _ in _validated(rows, place)
+        _pair(row, found) if isinstance(found, Pairwise) else _labelled(row, found)
+        for row, found, _ in _validated(rows, place, split)
     ]
 
 
-def groups(rows: Iterable[dict], place: str) -> list[dict]:
+def groups(rows: Iterable[dict], place: str, split: str | None = None) -> list[dict]:
     """All outputs of each prompt, once, with their rewards.
 
     Args:
         place: what an error says the rows are of.
+        split: whose rows to take, and those that name none; None: all.
 
     Returns:
         ``{"prompt", "completions", "scores"}``, in the order of the prompts' first rows. Prompts
         remain lists of turns, completions are text.
 
     Raises:
-        ConfigError: naming the first field that is missing, or not what it should be.
+        ConfigError: naming the row and the first field that is missing, or not what it should be;
+            if rows are of both kinds; or if one `prompt_id` is of two prompts.
     """
     scored: dict[str | int, tuple[list[dict], dict[str, float]]] = {}
-    for row, found in _validated(rows, place):
-        _, scores = scored.setdefault(found.prompt_id, (row["prompt"], {}))
+    for row, found, where in _validated(rows, place, split):
+        prompt, scores = scored.setdefault(found.prompt_id, (row["prompt"], {}))
+        if prompt != row["prompt"]:
+            reason = f"{found.prompt_id!r} is of another prompt before; give each prompt its own"
+            raise ConfigError(f"{where}: prompt_id: {reason}")
         for output, reward in found.scored:
-            scores.setdefault(output[-1].content, reward)
+            if len(output) > 1:
+                reason = f"{len(output)} turns, but a completion is one; put others in the prompt"
+                raise ConfigError(f"{where}: output: {reason}")
+            scores.setdefault(output[0].content, reward)
     return [
         {"prompt": prompt, "completions": list(scores), "scores": list(scores.values())}
         for prompt, scores in scored.values()
     ]
 
 
-def _validated(rows: Iterable[dict], place: str) -> Iterator[tuple[dict, Binary | Pairwise]]:
+def _validated(
+    rows: Iterable[dict], place: str, split: str | None
+) -> Iterator[tuple[dict, Binary | Pairwise, str]]:
+    """The rows of a split, as they are and as they are read, with their places."""
+    first = None
     for number, row in enumerate(rows):
-        model = Pairwise if row["type"] == PAIRWISE else Binary
-        yield row, validate(model, row, f"{place}: row {number}")
+        if split and not of_split([row], split):
+            continue
+        kind, where = row.get("type"), f"{place}: row {number}"
+        first = first or kind
+        if kind != first or not is_feedback(row):
+            reason = f"{kind!r}, but the rows before have {first!r}; keep one type of row"
+            raise ConfigError(f"{where}: type: {reason}")
+        yield row, validate(Pairwise if kind == PAIRWISE else Binary, row, where), where
 
 
-def _pair(row: dict) -> dict:
-    chosen, rejected = ("output_A", "output_B") if row["label"] == 1 else ("output_B", "output_A")
+def _pair(row: dict, found: Pairwise) -> dict:
+    chosen, rejected = ("output_A", "output_B") if found.label else ("output_B", "output_A")
     return {"prompt": row["prompt"], "chosen": row[chosen], "rejected": row[rejected]}
 
 
-def _labelled(row: dict) -> dict:
-    return {"prompt": row["prompt"], "completion": row["output"], "label": bool(row["label"])}
+def _labelled(row: dict, found: Binary) -> dict:
+    return {"prompt": row["prompt"], "completion": row["output"], "label": found.label}

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from humanline.config import HubData, HubDataset
 from humanline.data import feedback
-from humanline.data.feedback import Record, Turns
+from humanline.data.formats import Record, Text, Turns
 from humanline.snapshots import check, dataset_files, rows_fingerprint
 from humanline.validation import ConfigError, fault, pick, validate
 
@@ -174,7 +174,7 @@ def _math_row(row: dict, place: str) -> dict:
 class _Scored(Record):
     """Of princeton-nlp's UltraFeedback: all responses."""
 
-    prompt: str
+    prompt: Text
     all_generated_responses: Annotated[list[str], Field(min_length=1)]
     all_rm_scores: list[float]
 
@@ -189,19 +189,19 @@ class _Scored(Record):
 class _Preference(Record):
     """Of princeton-nlp's UltraFeedback: the best response."""
 
-    prompt: str
+    prompt: Text
     chosen: Turns
 
 
 class _Output(Record):
     """Of AlpacaEval's baseline outputs."""
 
-    instruction: str
+    instruction: Text
     output: str
 
 
 class _Problem(Record):
     """As MATH-500's."""
 
-    problem: str
-    answer: str
+    problem: Text
+    answer: Text

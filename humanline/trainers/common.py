@@ -28,7 +28,8 @@ from humanline.reference import (
     save_reference,
 )
 from humanline.trainers.lookahead import Lookahead
-from humanline.trainers.rows import refuse_media
+from humanline.trainers.rows import refuse_media, require_rows
+from humanline.trainers.work import RequireSteps
 from humanline.validation import ConfigError
 from humanline.weights import load_whole
 
@@ -50,13 +51,14 @@ class HumanlineTrainer:
     sampled_tokens = 0
     _lookahead: Lookahead | None = None
     _keeps_cache = False
-    # Rows of the training set that were left out or cut off, where they are known.
+    # Rows of the training set that were left out or cut off, those of a stream so far.
     _rows_told: ClassVar[dict[str, int]] = {}
 
     def _start_humanline(self, given_reference=None) -> None:
         """Call at the end of `__init__`."""
         args = self.args
         self.perceive = args.make_perceive()
+        self.add_callback(RequireSteps())
         # In training and in evaluation: the step of a random perception's last draw, its number.
         self._drawn = {True: (-1, 0), False: (-1, 0)}
         self.forget_what_is_ahead()
@@ -71,16 +73,17 @@ class HumanlineTrainer:
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name: str):
         """TRL's place to tokenize a dataset; rows are read and rendered by our one way."""
+        require_rows(dataset, f"{dataset_name} set")
         if args.humanline:
             refuse_media(dataset, f"{dataset_name} set")
         dataset, counts = self._tokenized(dataset, processing_class, args, dataset_name)
         if dataset_name == "train":
-            self._rows_told = {f"humanline/{name}": count for name, count in counts.items()}
+            self._rows_told = counts
         return dataset
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:
-            logs |= self._rows_told
+            logs |= {f"humanline/{name}": count for name, count in self._rows_told.items()}
         super().log(logs, *args, **kwargs)
 
     def compute_loss(self, model, inputs, *args, **kwargs):

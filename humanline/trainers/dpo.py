@@ -24,6 +24,7 @@ from humanline.trainers.rows import tokenized_pairs, within
 class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
     """TRL's `DPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
 
+    positive: ClassVar = frozenset({"beta"})
     needs: ClassVar = {
         "loss_type": (["sigmoid"], "token log-ratios are clipped inside the sigmoid loss"),
         "precompute_ref_log_probs": (False, "the reference changes during training"),

@@ -18,7 +18,13 @@ from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
 from humanline.trainers.metrics import log_perception, mean_over_processes, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.rows import columns_of, each, prompt_ids_of, refuse_media
+from humanline.trainers.rows import (
+    columns_of,
+    each,
+    prompt_ids_of,
+    refuse_media,
+    require_rows,
+)
 from humanline.trainers.scores import check_rewards, checked
 from humanline.trainers.stored import (
     is_stored,
@@ -28,6 +34,7 @@ from humanline.trainers.stored import (
     stored_score,
     tokenized_groups,
 )
+from humanline.trainers.work import require_full_batch
 
 _SEQUENCES_AT_ONCE = 1024
 # Values of options of sampling that leave the policy's distribution, at its temperature, as it is.
@@ -133,6 +140,9 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         if args.humanline or self.is_offline:
             for name, dataset in (("train", train_dataset), ("eval", eval_dataset)):
                 each(dataset, refuse_media, f"{name} set")
+        require_rows(train_dataset, "train set")
+        each(eval_dataset, require_rows, "eval set")
+        self._rows_told = require_full_batch(train_dataset, args)
         self._is_scoring_rollouts = False
         loss_is_ours = args.humanline or self.is_offline
         with only_the_policy(grpo_trainer, model, loss_is_ours):
@@ -152,7 +162,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         size = self.num_generations if is_train else self.num_generations_eval
         groups, counts = tokenized_groups(dataset, self, size, name)
         if is_train:
-            self._rows_told = {f"humanline/{key}": count for key, count in counts.items()}
+            self._rows_told = self._rows_told | counts
         return groups
 
     @property

@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
     """TRL's `KTOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
 
+    positive: ClassVar = frozenset({"beta"})
     needs: ClassVar = {
         "loss_type": ("kto", "other losses have no KL term to perceive"),
         "precompute_ref_log_probs": (False, "the reference changes during training"),

@@ -1,15 +1,19 @@
 """The options that humanline adds to TRL's configs."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
 from humanline.perception import Clipping, Rejection, identity
+from humanline.trainers.bounds import require_bounds
 
 
 @dataclass
 class HumanlineOptions:
     """The options that humanline adds to a TRL config."""
+
+    positive: ClassVar = frozenset()  # numbers that have to be above 0 besides those that always do
 
     humanline: bool = field(
         default=True,
@@ -71,6 +75,7 @@ class HumanlineOptions:
     )
 
     def __post_init__(self):
+        require_bounds(self, self.positive)
         if self.bf16 is None:
             # TRL's default is bfloat16, which transformers then refuses where there is no such GPU.
             self.bf16 = not self.fp16 and _has_bf16(self.use_cpu)

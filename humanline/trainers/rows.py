@@ -4,6 +4,7 @@ Whatever is wrong with a row is told with its number; of a stream when the row i
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -12,6 +13,7 @@ from jinja2 import TemplateError
 from trl.trainer.utils import global_then_local_main_first
 
 from humanline.conversations import encode_all, encode_prompt, template_options
+from humanline.data.formats import as_label
 from humanline.examples import has_media, read
 from humanline.trainers.scores import short
 from humanline.validation import ConfigError
@@ -19,8 +21,6 @@ from humanline.validation import ConfigError
 _log = logging.getLogger(__name__)
 _PAIR = ("chosen", "rejected")
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
-# What is desirable or not; 1.0 and 0.0 are equal to them.
-_LABELS = (True, False)
 
 
 def tokenized_pairs(dataset, processing_class, name: str, num_proc: int | None = None):
@@ -45,13 +45,14 @@ def tokenized_labelled(dataset, processing_class, name: str, num_proc: int | Non
     """Labelled rows with `prompt_ids`, `completion_ids` and a boolean `label`."""
 
     def tokenize(row: dict) -> dict:
-        label = row.get("label")
-        if label not in _LABELS:
-            raise ValueError(f"label is {label!r}; give true or false, or 1 or 0")
+        try:
+            label = as_label(row.get("label"))
+        except ValueError as error:
+            raise ValueError(f"label: {error}") from None
         prompt, completions = read(row.get("prompt"), [row.get("completion")], ("completion",))
         encoded = _encode(processing_class, row, prompt, completions, ("completion",))
         prompt_ids, ids = encoded[0]
-        columns = {"prompt_ids": prompt_ids, "completion_ids": ids, "label": bool(label)}
+        columns = {"prompt_ids": prompt_ids, "completion_ids": ids, "label": label}
         return columns | {"longest": len(prompt_ids) + len(ids)}
 
     return mapped(dataset, tokenize, name, num_proc)
@@ -64,16 +65,17 @@ def within(dataset, max_length: int | None, keeps_start: bool, name: str):
     length leaves nothing, and its row is left out, as by TRL.
 
     Returns:
-        The dataset, and the numbers of rows ``{"rows_dropped", "rows_cut"}``, none of a stream.
+        The dataset, and the numbers of rows ``{"rows_dropped", "rows_cut"}``, which for a stream
+        count the dropped ones as they come.
 
     Raises:
         ValueError: if no row is left.
     """
-    kept = dataset
+    kept, counts = dataset, Counter()
     if max_length is not None and keeps_start:
-        kept = dataset.filter(lambda row: len(row["prompt_ids"]) < max_length)
+        kept = dataset.filter(partial(_leaves_room, max_length, counts))
     if not isinstance(dataset, Dataset):
-        return kept, {}
+        return kept, counts
     dropped = len(dataset) - len(kept)
     if dropped and not len(kept):
         raise ConfigError(
@@ -88,6 +90,12 @@ def within(dataset, max_length: int | None, keeps_start: bool, name: str):
             *(name, len(dataset), dropped, max_length, cut),
         )
     return kept, {"rows_dropped": dropped, "rows_cut": cut}
+
+
+def _leaves_room(max_length: int, counts: Counter, row: dict) -> bool:
+    has_room = len(row["prompt_ids"]) < max_length
+    counts["rows_dropped"] += not has_room
+    return has_room
 
 
 def unpaired(dataset, name: str, num_proc: int | None = None):
@@ -148,6 +156,12 @@ def prompt_ids_of(processing_class, prompt, row: dict, options: dict) -> list[in
         return encode_prompt(processing_class, prompt, **options | own)
     except TemplateError as error:
         raise ConfigError(f"the chat template refuses {short(prompt)} ({error})") from None
+
+
+def require_rows(dataset, name: str) -> None:
+    """Refuse a dataset without rows."""
+    if dataset is not None and next(iter(dataset), None) is None:
+        raise ConfigError(f"{name}: no rows; give it some")
 
 
 def refuse_media(dataset, name: str) -> None:

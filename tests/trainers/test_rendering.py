@@ -306,7 +306,7 @@ def test_what_has_no_reading_is_refused_by_row(objective, small_model, tmp_path)
 @pytest.mark.parametrize("label", [-1, 2, 0.1, "true", None, float("nan")])
 def test_a_label_is_true_or_false(label):
     rows = [{"prompt": "q", "completion": "a", "label": value} for value in (label, label)]
-    message = r"row 0 of the train set: label is .*give true or false"
+    message = r"row 0 of the train set: label: .* is no label"
     with pytest.raises(ValueError, match=message):
         tokenized_labelled(Dataset.from_list(rows), tokenizer_of("chatml"), "train")
 

@@ -1,0 +1,117 @@
+"""Rows of JSON files, each with its place: what is no row is told by file and line.
+
+Other readers guess: Arrow makes dates of texts that look like them, and ujson takes NaN.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from humanline.validation import ConfigError
+
+_BOM = b"\xef\xbb\xbf"
+_INTEGERS = range(-(2**63), 2**63)  # of datasets
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """Rows of a file that is a JSON list of objects, or has one object per line.
+
+    Yields:
+        The place of a row, as "rows.jsonl: line 3", and the row.
+
+    Raises:
+        ConfigError: at the first that is no row, naming its line.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(1024).removeprefix(_BOM).lstrip()[:1]
+            file.seek(0)
+            yield from (_of_list(path, file.read()) if start == b"[" else _of_lines(path, file))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); mend the path") from None
+
+
+def _of_lines(path: Path, file) -> Iterator[tuple[str, dict]]:
+    for number, line in enumerate(file, 1):
+        line = line.removeprefix(_BOM) if number == 1 else line
+        if not line.strip():
+            continue
+        place = f"{path}: line {number}"
+        try:
+            row = _parse(line.strip(), place)
+        except ConfigError:
+            if line.strip() in (b"{", b"{}"):  # of an object over many lines
+                place = f"{path}: one object, not a list of rows"
+                raise ConfigError(f"{place}; write one row a line") from None
+            raise
+        yield place, _required(row, place)
+
+
+def _of_list(path: Path, content: bytes) -> Iterator[tuple[str, dict]]:
+    rows = _parse(content.removeprefix(_BOM), str(path))
+    for number, row in enumerate(rows):
+        place = f"{path}: row {number}"
+        yield place, _required(row, place)
+
+
+def _required(row, place: str) -> dict:
+    if not isinstance(row, dict):
+        raise ConfigError(f"{place}: not an object with columns; write it as {{...}}")
+    return row
+
+
+def _parse(content: bytes, place: str):
+    """What JSON says, refusing what it does not allow or no dataset holds."""
+    try:
+        found = json.loads(
+            content.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_integer,
+            object_pairs_hook=_without_repeats,
+        )
+        if b"\\ud" in content.lower():  # halves of characters, which JSON can write alone
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+        return found
+    except UnicodeEncodeError:
+        raise ConfigError(f"{place}: holds half a character, \\ud...; mend or remove it") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        where = place if content.count(b"\n") < 2 else f"{place}: line {line}"
+        raise ConfigError(f"{where}: not UTF-8; write the file in UTF-8") from None
+    except json.JSONDecodeError as error:
+        where = place if error.lineno == 1 else f"{place}: line {error.lineno}"
+        reason = f"not JSON ({error.msg} at column {error.colno})"
+        raise ConfigError(f"{where}: {reason}; mend that line") from None
+    except (_NotARowError, RecursionError) as error:
+        raise ConfigError(f"{place}: {error}; mend or remove it") from None
+
+
+class _NotARowError(ValueError):
+    """What JSON can say, or Python's reader takes, but no dataset should hold."""
+
+
+def _refuse_constant(text: str):
+    raise _NotARowError(f"holds {text}, which is not JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise _NotARowError(f"holds the number {text}, which is beyond all floats")
+    return float(text)
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or int(text) not in _INTEGERS:
+        raise _NotARowError(f"holds the integer {text[:20]}, which has more than 64 bits")
+    return int(text)
+
+
+def _without_repeats(pairs: list[tuple]) -> dict:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise _NotARowError(f"has the key {repeated!r} twice")
+    return row

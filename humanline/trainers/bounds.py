@@ -1,0 +1,87 @@
+"""Bounds of the numbers in TRL's configs, which TRL itself mostly takes on trust."""
+
+import math
+from dataclasses import fields
+
+_POSITIVE = {
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "num_train_epochs",
+    "logging_steps",
+    "save_steps",
+    "eval_steps",
+    "max_length",
+    "max_completion_length",
+    "num_generations",
+    "num_generations_eval",
+    "steps_per_generation",
+    "generation_batch_size",
+    "num_iterations",
+    "temperature",
+    "top_p",
+    "dataset_num_proc",
+    "pad_to_multiple_of",
+    "gamma_p",
+    "gamma_r",
+}
+_NOT_NEGATIVE = {
+    "learning_rate",
+    "beta",
+    "weight_decay",
+    "max_grad_norm",
+    "warmup_steps",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "desirable_weight",
+    "undesirable_weight",
+    "epsilon",
+    "epsilon_high",
+    "label_smoothing",
+    "dataloader_num_workers",
+    "seed",
+    "data_seed",
+}
+_BELOW_ONE = {"adam_beta1", "adam_beta2"}
+_AT_MOST_ONE = {"top_p", "label_smoothing"}
+_SEEDS = {"seed", "data_seed"}
+
+
+def require_bounds(config, positive: frozenset[str] = frozenset()) -> None:
+    """Refuse numbers of a config that are not finite, or out of any sense.
+
+    Args:
+        positive: fields that have to be above 0 besides those that always have.
+
+    Raises:
+        ValueError: naming the first such field, its bound and its value.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                bound = _bound_broken(field.name, number, positive)
+                if bound:
+                    raise ValueError(f"{field.name} must be {bound}; got {value}")
+    if config.max_steps == 0 or config.max_steps < -1:
+        raise ValueError(
+            f"max_steps must be at least 1, or -1 to train for num_train_epochs; "
+            f"got {config.max_steps}"
+        )
+
+
+def _bound_broken(name: str, number: float, positive: frozenset[str]) -> str | None:
+    if not math.isfinite(number):
+        return "finite"
+    if name in _POSITIVE | positive and number <= 0:
+        return "above 0"
+    if name in _NOT_NEGATIVE and number < 0:
+        return "at least 0"
+    if name in _BELOW_ONE and number >= 1:
+        return "below 1"
+    if name in _AT_MOST_ONE and number > 1:
+        return "at most 1"
+    if name in _SEEDS and number >= 2**32:
+        return "below 2**32"
+    return None

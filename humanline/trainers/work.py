@@ -1,0 +1,60 @@
+"""Training that does its work: it takes steps, or says why not before anything is saved."""
+
+from accelerate.logging import get_logger
+from transformers import TrainerCallback
+from transformers.trainer_utils import has_length
+
+from humanline.validation import ConfigError
+
+logger = get_logger(__name__)
+
+
+def require_full_batch(dataset, args) -> dict[str, int]:
+    """The number of prompts that each epoch of GRPO leaves out, as they fill no generation batch.
+
+    Raises:
+        ConfigError: if it leaves out all.
+    """
+    if dataset is None or not has_length(dataset):
+        return {}
+    needed = args.generation_batch_size // args.num_generations
+    left = len(dataset) % needed
+    if left == len(dataset):
+        raise ConfigError(
+            f"no step can be taken: {left} prompts do not fill one generation batch of {needed}; "
+            "give more, or lower per_device_train_batch_size or steps_per_generation"
+        )
+    if left:
+        logger.warning(
+            f"{left} of {len(dataset)} prompts, others each time, are left out of an epoch: a "
+            f"generation batch takes {needed}"
+        )
+    return {"prompts_left_out": left}
+
+
+class RequireSteps(TrainerCallback):
+    """Refuses a training, or an epoch of it, that takes no step, before anything is saved."""
+
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        if 0 < state.max_steps <= state.global_step:
+            raise ConfigError(
+                f"step {state.global_step} of {state.max_steps} is reached already, and nothing is "
+                "left to train; raise max_steps or num_train_epochs, or begin anew"
+            )
+        if has_length(train_dataloader) and not len(train_dataloader):
+            raise ConfigError(_no_batch(args))
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._first_step = state.global_step
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if state.global_step == self._first_step:
+            raise ConfigError(_no_batch(args))
+
+
+def _no_batch(args) -> str:
+    size = args.per_device_train_batch_size * args.world_size
+    return (
+        f"no step can be taken: the training rows do not fill one batch of {size}; give more rows, "
+        "or lower per_device_train_batch_size"
+    )
