@@ -2,10 +2,13 @@
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Real
 
 import numpy as np
+from torch import Tensor
+from torch.nn import Module
 
 from humanline.validation import ConfigError
 
@@ -65,19 +68,34 @@ def checked(function: Callable, name: str) -> Callable:
     return score
 
 
-def check_rewards(rewards, names: list[str], are_models: list[bool], prompts, process: int) -> None:
+@contextmanager
+def checking(trainer) -> Iterator[None]:
+    """Have a GRPO trainer's reward functions checked as they are called; models are none."""
+    functions = trainer.reward_funcs
+    named = zip(functions, trainer.reward_func_names, strict=True)
+    trainer.reward_funcs = [
+        function if isinstance(function, Module) else checked(function, name)
+        for function, name in named
+    ]
+    try:
+        yield
+    finally:
+        trainer.reward_funcs = functions
+
+
+def check_rewards(rewards: Tensor, trainer, prompts: Sequence) -> None:
     """Refuse completions that no reward function has given a number, and reward models' nan.
 
     Args:
         rewards: (N, F), of the completions of all processes and each function; nan: none given.
-        names: of the functions.
-        are_models: whether a function is a model, which has a number for everything.
+        trainer: whose reward functions they are of. Its models have a number for everything.
         prompts: of this process's completions.
-        process: its number.
 
     Raises:
         ConfigError: naming the prompt, where it is this process's.
     """
+    names, process = trainer.reward_func_names, trainer.accelerator.process_index
+    are_models = [isinstance(function, Module) for function in trainer.reward_funcs]
     finite = rewards.isfinite().cpu()
     for index, (name, is_model) in enumerate(zip(names, are_models, strict=True)):
         lacks = ~finite[:, index] if is_model else rewards[:, index].isinf().cpu()
