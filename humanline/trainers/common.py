@@ -248,7 +248,10 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
 
     def _save(self, *args, **kwargs):
         if broken := not_finite(self.model):
-            raise ConfigError(self._no_number(broken[0], math.nan))
+            raise ConfigError(
+                f"step {self.state.global_step}: training ended with weights that are not finite, "
+                f"{broken[0]} among them; nothing is saved: lower learning_rate"
+            )
         is_adapter = isinstance(self.reference, AdapterReference)
         with self.reference.hidden() if is_adapter else nullcontext():
             super()._save(*args, **kwargs)

@@ -306,6 +306,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         reference = self._reference_scores(inputs)["completion"]
         self._require_numbers(policy, reference, mask)
         perceive = self._perception_of_batch()
+        # TRL's, for what vLLM samples otherwise than the policy would, where they are unbiased.
+        weights = None if self.args.narrowing() else inputs.get("importance_sampling_ratio")
         result = grpo_loss(
             policy,
             reference,
@@ -315,7 +317,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             epsilon_high=self.epsilon_high,
             beta=self.beta,
             perceive=perceive,
-            weights=self._weights_of(inputs),
+            weights=weights,
         )
         averages = {"entropy": entropies}
         if self.beta:
@@ -343,10 +345,6 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             share = self.current_gradient_accumulation_steps / self.args.steps_per_generation
             inputs["num_items_in_batch"] = inputs["num_items_in_step"] / share
         return inputs
-
-    def _weights_of(self, inputs) -> Tensor | None:
-        """TRL's for what vLLM samples otherwise than the policy would, where they are unbiased."""
-        return None if self.args.narrowing() else inputs.get("importance_sampling_ratio")
 
     def _scores(self, model, inputs):
         return {"completion": self._token_scores(model, inputs)[0]}
