@@ -191,6 +191,7 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
         **options,
         epsilon=study.objective(cell).epsilon,
         loss_type="dapo",
+        use_bias_correction_kl=False,  # the paper's penalty, for all variants
         num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
         steps_per_generation=window * accumulation,
         temperature=training.sampling.temperature,
@@ -223,7 +224,10 @@ def _engine_options(study: Study, cell: Cell) -> dict:
         return {}
     from humanline.vllm_engine import trl_options
 
-    return {"use_vllm": True} | trl_options(generation, study.shards(cell))
+    options = {"use_vllm": True} | trl_options(generation, study.shards(cell))
+    # TRL's correction takes all that the policy may say for what vLLM samples from.
+    is_whole = study.scale.tasks[cell.task].training.sampling.top_p == 1
+    return options | {"vllm_importance_sampling_correction": is_whole}
 
 
 def _engine_start(study: Study, args):
