@@ -15,9 +15,12 @@ def load_reward(config: ProxyReward | HubReward | VerifiableReward) -> Score:
 
     It takes lists of equal length: prompts (the user's text), completions and gold answers (None
     where a task has none), and returns one finite float per row; higher is better. What is none
-    raises a `ConfigError` that names the prompt.
+    raises a `ConfigError` that names the prompt. Its `shares` are those of `MathReward`, or empty.
     """
-    return partial(_checked, _score_of(config), getattr(config, "repo", config.kind))
+    score = _score_of(config)
+    checked = partial(_checked, score, getattr(config, "repo", config.kind))
+    checked.shares = getattr(score, "shares", {})
+    return checked
 
 
 def _score_of(config: ProxyReward | HubReward | VerifiableReward) -> Score:
@@ -29,11 +32,7 @@ def _score_of(config: ProxyReward | HubReward | VerifiableReward) -> Score:
                 proxy_reward(p, c) for p, c in zip(prompts, completions, strict=True)
             ]
         case VerifiableReward():
-            from humanline.grading import is_correct
-
-            return lambda prompts, completions, answers: [
-                float(is_correct(c, a)) for c, a in zip(completions, answers, strict=True)
-            ]
+            return MathReward()
         case HubReward():
             return _hub_reward(config)
         case _:
@@ -59,14 +58,37 @@ def _checked(score: Score, name: str, prompts, completions, answers) -> list[flo
     return scores
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+def _short(prompt) -> str:
+    text = repr(prompt)
+    return text if len(text) <= 62 else f"{text[:62]}..."
+
+
+class MathReward:
+    """1 for a completion that `grading.grade` finds correct, else 0.
+
+    Attributes:
+        shares: of the last call's completions those without a box, and those whose answer ran into
+            the grader's limit, by the name of a metric.
+    """
+
+    def __init__(self):
+        self.shares: dict[str, float] = {}
+
+    def __call__(self, prompts: list, completions: list, answers: list) -> list[float]:
+        from humanline.grading import grade
+
+        outcomes = [grade(c, a) for c, a in zip(completions, answers, strict=True)]
+        counts = {name: outcomes.count(name) for name in ("no_box", "timed_out")}
+        if late := counts["timed_out"]:
+            print(f"grading: {late} of {len(outcomes)} answers ran into its limit", flush=True)
+        total = max(1, len(outcomes))
+        self.shares.update({f"grading/{name}": count / total for name, count in counts.items()})
+        return [float(outcome == "correct") for outcome in outcomes]
 
 
 def armorm(prompts: list, completions: list, **_) -> list[float]:
-    """The paper's reward model as a reward function of TRL's, for conversations of one turn."""
-    texts = [[turns[-1]["content"] for turns in rows] for rows in (prompts, completions)]
-    return _armorm()(*texts, [None] * len(prompts))
+    """The paper's reward model as a reward function of TRL's; whole conversations are scored."""
+    return _armorm()(prompts, completions, [None] * len(prompts))
 
 
 @cache
@@ -79,7 +101,8 @@ def _hub_reward(config: HubReward) -> Score:
     """A sequence classifier on the hub, ArmoRM among them."""
     import torch
 
-    from humanline.data.preferences import assistant_turn, user_turn
+    from humanline.conversations import encode_whole
+    from humanline.examples import read
     from humanline.lengths import context_of
 
     model, tokenizer = _load_classifier(config)
@@ -89,17 +112,16 @@ def _hub_reward(config: HubReward) -> Score:
     def score(prompts, completions, answers):
         scores = []
         for prompt, completion in zip(prompts, completions, strict=True):
-            ids = tokenizer.apply_chat_template(
-                user_turn(prompt) + assistant_turn(completion), return_tensors="pt"
-            )
-            length = ids["input_ids"].size(1)
-            if context and length > context:
+            turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            turns, (answer,) = read(turns, [completion], ("completion",))
+            ids = torch.tensor([encode_whole(tokenizer, turns, answer)], device=model.device)
+            if context and (length := ids.size(1)) > context:
                 raise ConfigError(
                     f"reward {config.repo}: prompt {_short(prompt)} has {length} tokens with its "
                     f"completion, more than its context of {context}; shorten or remove the prompt,"
                     " or ask for fewer new tokens"
                 )
-            output = model(**ids.to(model.device))
+            output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
             # ArmoRM returns its own output class with `score`; plain classifiers return logits.
             value = output.score if hasattr(output, "score") else output.logits
             scores.append(value.float().flatten()[0].item())

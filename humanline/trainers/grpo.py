@@ -1,35 +1,34 @@
 """GRPO and its humanline variant, online or offline on stored groups."""
 
 import time
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
 
 import torch
 from accelerate.utils import gather_object
-from datasets import Dataset
 from torch import Tensor
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
-from trl.trainer.utils import (
-    add_fused_lm_head,
-    shuffle_sequence_dict,
-    split_pixel_values_by_grid,
-    split_tensor_dict,
-    unsplit_pixel_values_by_grid,
-)
+from trl.trainer.utils import add_fused_lm_head
 
 from humanline.lengths import batches, context_of, require_room
 from humanline.objectives import grpo_loss, masked_mean
-from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
+from humanline.trainers.common import HumanlineTrainer, only_the_policy
+from humanline.trainers.grpo_config import HumanlineGRPOConfig
 from humanline.trainers.metrics import log_perception, metrics_of
-from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.order import Held, Repeated, RowsOnce, share_out
-from humanline.trainers.rows import columns_of, each, require_rows
+from humanline.trainers.options import require_config
+from humanline.trainers.order import Held
+from humanline.trainers.rollouts import Rollouts, trained_on
+from humanline.trainers.rows import (
+    columns_of,
+    each,
+    prompt_ids_of,
+    refuse_media,
+    require_rows,
+)
+from humanline.trainers.scores import check_rewards, checking
 from humanline.trainers.stored import (
     is_stored,
     mark_cut_off,
+    refuse_sampling,
     replay,
     stored_score,
     tokenized_groups,
@@ -39,37 +38,7 @@ from humanline.trainers.work import require_full_batch
 _SEQUENCES_AT_ONCE = 1024
 
 
-@dataclass
-class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
-    """TRL's `GRPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
-
-    needs: ClassVar = {
-        "importance_sampling_level": ("token", "humanline perceives token by token"),
-        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
-        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
-        "top_entropy_quantile": (1.0, "the paper's loss counts all tokens"),
-        "entropy_coef": (0.0, "the paper's loss has no entropy bonus"),
-        "off_policy_mask_threshold": (None, "clipping takes the place of masking"),
-        "delta": (None, "clipping takes the place of the second bound"),
-        "use_adaptive_entropy": (False, "the paper's loss has no entropy bonus"),
-    }
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.humanline and self.loss_type not in ("grpo", "bnpo", "dapo", "dr_grpo"):
-            raise ValueError(
-                f"loss_type={self.loss_type!r} has no humanline meaning; choose grpo, bnpo, dapo "
-                "or dr_grpo, or humanline=False"
-            )
-        for name in ("split_batches", "dispatch_batches"):
-            if self.world_size > 1 and getattr(self.accelerator_config, name):
-                raise ValueError(
-                    f"accelerator_config: {name}=true gives a process rows of several rollouts; "
-                    "leave it out"
-                )
-
-
-class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
+class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
     """TRL's `GRPOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
     Takes the same arguments and data as TRL's. A training set with the columns `prompt`,
@@ -99,7 +68,11 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
                     "the training set has scores, which reward_funcs would not be asked for; leave "
                     "them out, or remove the columns completions and scores to sample anew"
                 )
+            refuse_sampling(args, kwargs)
             reward_funcs, kwargs["rollout_func"] = stored_score, replay
+        if args.humanline or self.is_offline:
+            for name, dataset in (("train", train_dataset), ("eval", eval_dataset)):
+                each(dataset, refuse_media, f"{name} set")
         require_rows(train_dataset, "train set")
         each(eval_dataset, require_rows, "eval set")
         self._rows_told = require_full_batch(train_dataset, args)
@@ -148,108 +121,13 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             eval_dataset = self._groups(eval_dataset, "eval")
         return super().get_eval_dataloader(eval_dataset)
 
-    def get_train_dataloader(self):
-        dataset = self.train_dataset
-        # Workers fetch in advance, and in another process.
-        if isinstance(dataset, Dataset) and not self.args.dataloader_num_workers:
-            self.train_dataset = RowsOnce(self._remove_unused_columns(dataset, "Training"))
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.train_dataset = dataset
-
-    def _get_dataloader(self, dataset, description, *args, is_training=False, **kwargs):
-        if isinstance(dataset, Dataset) and not is_training:
-            dataset = self._remove_unused_columns(dataset, description)
-            dataset = Repeated(dataset, self.num_generations_eval)
-        return super()._get_dataloader(
-            dataset, description, *args, is_training=is_training, **kwargs
-        )
-
-    def prediction_step(self, *args, **kwargs):
-        """TRL's, but that the loss is that of all processes' parts of a batch."""
-        loss, *rest = super().prediction_step(*args, **kwargs)
-        return self.accelerator.reduce(loss, reduction="mean"), *rest
-
-    @property
-    def _prepares_steps(self) -> bool:
-        return self._uses_reference
-
-    def begin_step(self):
-        self._step = 0  # TRL's, for the metric of a step's time
-        super().begin_step()
-        if self.loss_type == "dapo":
-            self._count_tokens(list(self._ahead)[: len(self._present)])
-
-    def _count_tokens(self, of_step: list[dict]) -> None:
-        """Note with a step's batches how many tokens all of them have, on all processes."""
-        tokens = sum(_trained_on(batch).sum() for batch in of_step)
-        tokens = self.accelerator.reduce(tokens, reduction="sum")
-        for batch in of_step:
-            batch["num_items_in_step"] = tokens
-
-    def _prepare_batch(self, inputs):
-        """TRL's batch, but that its place is counted over all batches, of resumed runs, too.
-
-        Batches are prepared ahead of those that are trained on, and rollouts shared out anew.
-        """
-        if not self.model.training:
-            return super()._prepare_batch(inputs)
-        place = self._prepared_batches
-        if place % self._batches_per_rollout == 0:
-            self._buffered_inputs = None  # its memory is needed
-            self._buffered_inputs = self._rollout(inputs)
-        self._prepared_batches += 1
-        return dict(self._buffered_inputs[place % self.args.steps_per_generation])
-
-    @property
-    def _batches_per_rollout(self) -> int:
-        return self.args.steps_per_generation * self.num_iterations
-
-    def _rollout(self, inputs) -> list[dict]:
-        """The batches of a new rollout."""
-        steps = self.args.steps_per_generation
-        rollout = self._generate_and_score_completions(inputs)
-        with self._seeded() if self.is_offline else nullcontext():
-            if self._is_vlm:
-                rollout = shuffle_sequence_dict(split_pixel_values_by_grid(rollout))
-            else:
-                rollout = share_out(rollout, self.accelerator, steps, self._tokenizer.pad_token_id)
-        return [unsplit_pixel_values_by_grid(batch) for batch in split_tensor_dict(rollout, steps)]
-
-    @contextmanager
-    def _seeded(self):
-        """Shuffle stored rollouts alike, whether they are read ahead of their step or not."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.args.seed + self._prepared_batches // self._batches_per_rollout)
-            yield
-
-    def _is_next_known(self) -> bool:
-        is_sampled = self.is_offline or self._prepared_batches % self._batches_per_rollout != 0
-        return is_sampled and super()._is_next_known()
-
-    def _write_beside(self, folder):
-        """Save the rollout that is still to be trained on, too: it is the old policy's."""
-        super()._write_beside(folder)
-        if self._prepared_batches % self._batches_per_rollout:
-            torch.save(self._buffered_inputs, folder / self._rollout_file)
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        path = Path(checkpoint, self._rollout_file) if checkpoint else None
-        if path and path.exists():
-            self._buffered_inputs = load_on(self.accelerator.device, path)
-
-    @property
-    def _rollout_file(self) -> str:
-        return f"rollout-{self.accelerator.process_index}.pt"
-
     def _generate_and_score_completions(self, inputs):
         started = time.perf_counter()
         if isinstance(inputs[0], Held):
             inputs = [dict(row) for row in inputs[0].rows]  # TRL adds to them
         self._rows_of_rollout = inputs
-        self._is_scoring_rollouts = self._uses_reference and not self.use_vllm
+        weighs = self.use_vllm and self.vllm_importance_sampling_correction
+        self._is_scoring_rollouts = self._uses_reference and not weighs
         beta, masks = self.beta, self.mask_truncated_completions
         if self._uses_reference:
             self.beta = 0.0  # or TRL would ask a reference that it made itself
@@ -262,6 +140,27 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             self.beta, self.mask_truncated_completions = beta, masks
             self._is_scoring_rollouts = False
             self.sampling_seconds += time.perf_counter() - started
+
+    def _tokenize_prompts(self, prompts: list):
+        if self._is_vlm or self.environment_factories is not None:
+            return super()._tokenize_prompts(prompts)
+        options = dict(self.chat_template_kwargs)
+        if self.tools:
+            options |= {"tools": self.tools, "chat_template": self.chat_template}
+        rows = zip(prompts, self._rows_of_rollout, strict=True)
+        return [prompt_ids_of(self._tokenizer, *row, options) for row in rows], None, {}
+
+    def _calculate_rewards(self, inputs, prompts, *args):
+        """TRL's, of functions that give each completion a finite number, or None for no meaning.
+
+        Raises:
+            ConfigError: naming the function and the prompt, if one gives something else, or all of
+                them None.
+        """
+        with checking(self):
+            rewards = super()._calculate_rewards(inputs, prompts, *args)
+        check_rewards(rewards, self, prompts)
+        return rewards
 
     def _generate_single_turn(self, *args, **kwargs):
         completion_ids, *rest = self._generate_in_chunks(*args, **kwargs)
@@ -307,12 +206,17 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
     def _compute_loss(self, model, inputs):
-        if not self._uses_reference:
-            return super()._compute_loss(model, inputs)
-        mask = _trained_on(inputs)
+        if not self.args.humanline:
+            return super()._compute_loss(
+                model, self._as_trls(inputs) if self.is_offline else inputs
+            )
+        mask = trained_on(inputs)
         policy, entropies = self._token_scores(model, inputs, compute_entropy=True)
         reference = self._reference_scores(inputs)["completion"]
+        self._require_numbers(policy, reference, mask)
         perceive = self._perception_of_batch()
+        # TRL's, for what vLLM samples otherwise than the policy would, where they are unbiased.
+        weights = None if self.args.narrowing() else inputs.get("importance_sampling_ratio")
         result = grpo_loss(
             policy,
             reference,
@@ -322,7 +226,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             epsilon_high=self.epsilon_high,
             beta=self.beta,
             perceive=perceive,
-            weights=inputs.get("importance_sampling_ratio"),  # TRL's, where vLLM samples
+            weights=weights,
         )
         averages = {"entropy": entropies}
         if self.beta:
@@ -339,9 +243,17 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             shares = (clipped[name] * mask).sum(1) / mask.sum(1).clamp(min=1)
             value = of(self.accelerator.gather(shares), 0).item()
             metrics_of(self)[f"clip_ratio/{name}_{extreme}"].append(value)
-        if self.args.humanline:
-            self._log_perception(policy, reference, mask, inputs["advantages"])
+        self._log_perception(policy, reference, mask, inputs["advantages"])
         return self._aggregate(result.losses, inputs)
+
+    def _as_trls(self, inputs: dict) -> dict:
+        """A stored batch for TRL's loss: the initial model stands for the old policy, too."""
+        initial = self._reference_scores(inputs)["completion"]
+        inputs = inputs | {"old_per_token_logps": initial, "ref_per_token_logps": initial}
+        if "num_items_in_step" in inputs:  # TRL takes it for an even share of a rollout's
+            share = self.current_gradient_accumulation_steps / self.args.steps_per_generation
+            inputs["num_items_in_batch"] = inputs["num_items_in_step"] / share
+        return inputs
 
     def _scores(self, model, inputs):
         return {"completion": self._token_scores(model, inputs)[0]}
@@ -359,7 +271,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
 
     def _aggregate(self, losses: Tensor, inputs) -> Tensor:
         """Reduce (B, T) token losses as TRL's `loss_type` says."""
-        mask = _trained_on(inputs)
+        mask = trained_on(inputs)
         training = self.model.training
         steps = self.current_gradient_accumulation_steps if training else 1
         match self.loss_type:
@@ -389,9 +301,3 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         for suffix, rows in (("_chosen", advantages > 0), ("_rejected", advantages <= 0)):
             log_perception(self, policy[rows], reference[rows], mask[rows], suffix)
-
-
-def _trained_on(inputs: dict) -> Tensor:
-    """(B, T), non-zero on the completion's tokens that the policy, not a tool, has written."""
-    mask = inputs["completion_mask"]
-    return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
