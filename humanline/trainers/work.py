@@ -55,6 +55,6 @@ class RequireSteps(TrainerCallback):
 def _no_batch(args) -> str:
     size = args.per_device_train_batch_size * args.world_size
     return (
-        f"no step can be taken: the training rows do not fill one batch of {size}; give more rows, "
-        "or lower per_device_train_batch_size"
+        f"no step can be taken: the training rows that are left do not fill one batch of {size}; "
+        "give more, raise max_length where it drops them, or lower per_device_train_batch_size"
     )
