@@ -98,24 +98,24 @@ def _gold_reward():
 
 
 def grade(study: Study, cell: Cell) -> None:
-    """Grade a run's math completions: `grades.csv` with step, problem_id, sample, correct."""
+    """Grade a run's math completions: `grades.csv`.
+
+    Its columns: step, problem_id, sample, correct (0 or 1) and outcome, `grading.Outcome`.
+    """
     import pandas as pd
     from tqdm import tqdm
 
-    from humanline.grading import is_correct
+    from humanline import grading
 
     directory = study.directory(cell)
     steps = read_samples(directory / "samples.jsonl", GradedSample)
     samples = [sample for rows in steps.values() for sample in rows]
-    grades = pd.DataFrame(
-        [
-            {
-                "step": s["step"],
-                "problem_id": s["prompt_id"],
-                "sample": 0,
-                "correct": int(is_correct(s["completion"], s["answer"])),
-            }
-            for s in tqdm(samples, desc="grading", unit="answer")
-        ]
-    )
+    rows = []
+    for s in tqdm(samples, desc="grading", unit="answer"):
+        outcome = grading.grade(s["completion"], s["answer"])
+        own = {"step": s["step"], "problem_id": s["prompt_id"], "sample": 0}
+        rows.append(own | {"correct": int(outcome == "correct"), "outcome": outcome})
+    grades = pd.DataFrame(rows)
+    counts = grades["outcome"].value_counts().to_dict()
+    print(f"{cell.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in grading.OUTCOMES))
     write_text(directory / "grades.csv", grades.to_csv(index=False))

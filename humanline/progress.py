@@ -16,6 +16,7 @@ _TO_GO_ON = (
     "pytorch_model_fsdp*",
     "reference*.safetensors",
     "ahead-*.pt",
+    "rollout-*.pt",
 )
 _NOTHING = {
     "step": 0,
@@ -28,8 +29,8 @@ _NOTHING = {
 class Progress(TrainerCallback):
     """Notes every checkpoint once it is written, and adds up seconds over interruptions.
 
-    A job that is killed while it writes a checkpoint leaves half of one. The note says which to
-    trust. Where several processes train, the first keeps the note.
+    The note says which checkpoint a run goes on from, and what it had cost by then. Where several
+    processes train, the first keeps the note.
 
     What a run can go on from is its last checkpoint alone; of those before, the models that are
     evaluated are kept.
@@ -60,6 +61,7 @@ class Progress(TrainerCallback):
         """Follow a trainer, which counts its own `sampling_seconds` and `sampled_tokens`."""
         self._trainer = trainer
         trainer.add_callback(self)
+        trainer.also_write.append(self._write_whole_model)
 
     def end(self) -> None:
         """The run is complete, and its model saved: its last checkpoint has no use any more."""
@@ -85,10 +87,13 @@ class Progress(TrainerCallback):
         """Tokens sampled from the policy by all processes, completions only."""
         return self._before["sampled_tokens"] + sum(gather_object([self._trainer.sampled_tokens]))
 
+    def _write_whole_model(self, folder: Path) -> None:
+        """Beside each process's part, for evaluation."""
+        step = self._trainer.state.global_step
+        if self._trainer.is_fsdp_enabled and step % self._keep_every == 0:
+            self._trainer.save_whole_model(folder)
+
     def on_save(self, args, state, control, **kwargs):
-        if self._trainer.is_fsdp_enabled and state.global_step % self._keep_every == 0:
-            # Beside each process's part, for evaluation.
-            self._trainer.save_whole_model(self._checkpoints / f"checkpoint-{state.global_step}")
         self._new.append({"step": state.global_step, "seconds": self._seconds()["total"]})
         note = {"step": state.global_step} | self.record()
         if state.is_world_process_zero:

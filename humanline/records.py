@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from humanline import annotations
+from humanline import annotations, grading
 from humanline.config import how_scored
 from humanline.experiments import Cell
 from humanline.files import read_json
@@ -64,6 +64,7 @@ class Graded:
     """A math run."""
 
     correct: pd.DataFrame  # share of correct samples, optimizer steps by problems
+    timed_out: int = 0  # gradings that ran into the grader's limit, of all steps
 
     @property
     def final(self) -> np.ndarray:
@@ -158,7 +159,7 @@ def read_graded(
         whole_curves: ask for the same steps before the last, too, within a variant.
     """
     runs = {
-        name: [Graded(_grades(directory / "grades.csv")) for _, directory in group]
+        name: [_graded(directory / "grades.csv") for _, directory in group]
         for name, group in variants.items()
     }
     problems: dict[Path, list] = {}
@@ -177,8 +178,8 @@ def read_graded(
     return runs
 
 
-def _grades(path: Path) -> pd.DataFrame:
-    """Share of correct samples, optimizer steps by problems, both sorted."""
+def _graded(path: Path) -> Graded:
+    """A math run's grades; steps and problems are sorted."""
     again = "grade that run again"
     anything = (-math.inf, math.inf)
     table = _csv(path, {"step": (0, math.inf), "problem_id": anything, "correct": anything}, again)
@@ -186,10 +187,19 @@ def _grades(path: Path) -> pd.DataFrame:
         row = int(np.argmin(good))
         reason = f"not always 0 or 1, but {table['correct'].iloc[row]} in row {row}"
         raise ConfigError(f"{path}: field correct: {reason}; {again}")
+    # Grades of before outcomes were written have none.
+    outcome = table.get("outcome", pd.Series("", table.index))
+    known = outcome.isin(grading.OUTCOMES) if "outcome" in table else outcome.eq("")
+    if not (
+        good := known & (outcome.eq("") | outcome.eq("correct").eq(table["correct"] == 1))
+    ).all():
+        row = int(np.argmin(good))
+        reason = f"{outcome.iloc[row]} is no outcome of {table['correct'].iloc[row]} in row {row}"
+        raise ConfigError(f"{path}: field outcome: {reason}; {again}")
     correct = table.groupby(["step", "problem_id"])["correct"].mean().unstack()
     if correct.isna().any(axis=None):
         raise ConfigError(f"{path}: field problem_id: problems differ between steps; {again}")
-    return correct
+    return Graded(correct, timed_out=int(outcome.eq("timed_out").sum()))
 
 
 def scores(cell: Cell, directory: Path) -> dict[int, float]:
@@ -198,12 +208,23 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
     The length-controlled win rate for instruction following, Pass@1 for math.
     """
     if how_scored(cell.task) == "grade":
-        correct = _grades(directory / "grades.csv")
+        correct = _graded(directory / "grades.csv").correct
         return {int(step): 100 * value for step, value in correct.mean(axis=1).items()}
     path = directory / "curve.csv"
     bounds = {"step": (0, math.inf), "length_controlled_win_rate": (0, 100)}
     table = _csv(path, bounds, "judge that run again")
     return dict(zip(table["step"].astype(int), table["length_controlled_win_rate"], strict=True))
+
+
+def notices(cell: Cell, directory: Path) -> dict[str, int]:
+    """What a reader of a run's score has to know: counts by the name of a table's column."""
+    if how_scored(cell.task) == "grade":
+        return {"timed_out": _graded(directory / "grades.csv").timed_out}
+    metrics = read_json(directory / "metrics.json")
+    return {
+        "left_out": metrics.get("n_left_out", 0),
+        "length_control_warnings": int(bool(metrics.get("length_control_warning"))),
+    }
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,12 @@ def load_reward(config: ProxyReward | HubReward | VerifiableReward) -> Score:
 
     It takes lists of equal length: prompts (the user's text), completions and gold answers (None
     where a task has none), and returns one finite float per row; higher is better. What is none
-    raises a `ConfigError` that names the prompt.
+    raises a `ConfigError` that names the prompt. Its `shares` are those of `MathReward`, or empty.
     """
-    return partial(_checked, _score_of(config), getattr(config, "repo", config.kind))
+    score = _score_of(config)
+    checked = partial(_checked, score, getattr(config, "repo", config.kind))
+    checked.shares = getattr(score, "shares", {})
+    return checked
 
 
 def _score_of(config: ProxyReward | HubReward | VerifiableReward) -> Score:
@@ -29,11 +32,7 @@ def _score_of(config: ProxyReward | HubReward | VerifiableReward) -> Score:
                 proxy_reward(p, c) for p, c in zip(prompts, completions, strict=True)
             ]
         case VerifiableReward():
-            from humanline.grading import is_correct
-
-            return lambda prompts, completions, answers: [
-                float(is_correct(c, a)) for c, a in zip(completions, answers, strict=True)
-            ]
+            return MathReward()
         case HubReward():
             return _hub_reward(config)
         case _:
@@ -61,6 +60,29 @@ def _checked(score: Score, name: str, prompts, completions, answers) -> list[flo
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+class MathReward:
+    """1 for a completion that `grading.grade` finds correct, else 0.
+
+    Attributes:
+        shares: of the last call's completions those without a box, and those whose answer ran into
+            the grader's limit, by the name of a metric.
+    """
+
+    def __init__(self):
+        self.shares: dict[str, float] = {}
+
+    def __call__(self, prompts: list, completions: list, answers: list) -> list[float]:
+        from humanline.grading import grade
+
+        outcomes = [grade(c, a) for c, a in zip(completions, answers, strict=True)]
+        counts = {name: outcomes.count(name) for name in ("no_box", "timed_out")}
+        if late := counts["timed_out"]:
+            print(f"grading: {late} of {len(outcomes)} answers ran into its limit", flush=True)
+        total = max(1, len(outcomes))
+        self.shares.update({f"grading/{name}": count / total for name, count in counts.items()})
+        return [float(outcome == "correct") for outcome in outcomes]
 
 
 def armorm(prompts: list, completions: list, **_) -> list[float]:

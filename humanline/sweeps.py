@@ -15,12 +15,13 @@ from humanline.estimates import (
     score_estimates,
 )
 from humanline.experiments import Cell
-from humanline.records import Run, by_variant, unclipped
+from humanline.records import Run, by_variant, notices, unclipped
 from humanline.statistics import Estimate, difference
 from humanline.study import Study
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
-_COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size")
+_NOTICES = ("left_out", "length_control_warnings", "timed_out")
+_COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size", *_NOTICES)
 
 
 def sweep_table(
@@ -69,6 +70,7 @@ def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> d
         "rate_of": study.rate_source(cell) if is_trained else None,
         "seeds": len(group),
         **columns("score", estimates[name]),
+        **_notices(group),
         **comparison("difference_to_offline", difference, estimates, name, offline),
         **comparison("difference_to_online", difference, estimates, name, online),
         "p_differs_from_offline": p_value(estimates, name, offline, "two-sided"),
@@ -78,6 +80,11 @@ def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> d
         "training_seconds": mean_seconds(group),
         "variant": name,
     }
+
+
+def _notices(group: list[Run]) -> dict[str, int]:
+    found = [notices(cell, directory) for cell, directory in group]
+    return {name: sum(run[name] for run in found) for name in found[0]}
 
 
 def _settings(cell: Cell) -> dict:

@@ -38,19 +38,30 @@ _SECONDS = (
     "Training: wall-clock seconds, with online sampling, but without that of offline data, which is"
     " done once per seed."
 )
+_NOTICES = (
+    "Left out: pairs without a verdict of the judge, over all seeds; they are left out of their run"
+    " alone. LC warnings: seeds whose LC win rate may say more than their rows, as metrics.json of"
+    " the run explains."
+)
+_TIMED_OUT = (
+    "Timed out: answers that ran into the grader's limit and count as wrong, over all seeds and"
+    " steps."
+)
 _CAPTIONS = {
     "instruction_following": (
         "Win rate and length-controlled (LC) win rate against the baseline, in per cent. Ratios are"
         " of LC win rates, to the same objective's plain offline and plain online run. LC win rates"
-        " are AlpacaEval's formula, fitted without the penalty of its implementation, whose own"
-        f" figures the CSV has as well. {_HOW} Length: characters of an answer. {_SECONDS}"
+        " are AlpacaEval's formula: with the difficulties of the instructions where all are"
+        " AlpacaEval's, else without, and then without the penalty of its implementation, whose own"
+        f" figures the CSV has as well. {_HOW} {_NOTICES} Length: characters of an answer."
+        f" {_SECONDS}"
     ),
     "math_reasoning": (
         "Pass@1 after the last optimizer step, in per cent, and its difference to plain online"
         " training, in percentage points. Plain: without humanline; 'beats plain' compares with the"
         f" plain run that samples as often. {_HOW} Sampling: optimizer steps between samplings."
         " Catches up: the first evaluated step after which the mean over seeds is not below that of"
-        f" plain online training at its end. {_SECONDS}"
+        f" plain online training at its end. {_TIMED_OUT} {_SECONDS}"
     ),
     "sweep": (
         "Score: length-controlled win rate of instruction following, Pass@1 of math reasoning, in"
@@ -60,7 +71,7 @@ _CAPTIONS = {
         " which is a handicap: rate_of of the CSV says which."
         " Unclipped: share of tokens within the bounds, mean over training. Collapsed: seeds whose"
         " score is below {collapse_below} of their base model's, a rule set before the runs."
-        f" {_HOW} {_SECONDS}"
+        f" {_HOW} {_NOTICES} {_TIMED_OUT} {_SECONDS}"
     ),
     "cost": (
         "Seconds of training, with online sampling, but without that of offline data, which is done"
@@ -160,6 +171,7 @@ def math_reasoning_table(runs: Sequence[Run], *, replicates: int, rng_seed: int)
                 "seeds": len(group),
                 "steps": group[0].correct.index[-1],
                 **columns("pass_at_1", estimates[name]),
+                "timed_out": sum(run.timed_out for run in group),
                 **comparison("difference_to_online", difference, estimates, name, online),
                 "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
                 "p_beats_plain": p_value(estimates, name, same, "greater"),

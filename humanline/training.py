@@ -305,12 +305,15 @@ def _prompt_row(row: dict) -> dict:
 def _reward_function(score):
     """TRL's form of a reward: conversations in, floats out."""
 
-    def reward(prompts, completions, answer, **_):
-        return score(
+    def reward(prompts, completions, answer, log_metric=None, **_):
+        scores = score(
             [prompt[-1]["content"] for prompt in prompts],
             [completion[-1]["content"] for completion in completions],
             answer,
         )
+        for name, share in getattr(score, "shares", {}).items() if log_metric else ():
+            log_metric(name, share)
+        return scores
 
     return reward
 

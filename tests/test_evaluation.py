@@ -76,7 +76,11 @@ def test_grades_are_written_as_documented(study):
     write_jsonl(directory / "samples.jsonl", samples)
     grade(study, MATH)
     text = (directory / "grades.csv").read_text()
-    assert text.splitlines()[:3] == ["step,problem_id,sample,correct", "4,0,0,1", "4,1,0,0"]
+    assert text.splitlines()[:3] == [
+        "step,problem_id,sample,correct,outcome",
+        "4,0,0,1,correct",
+        "4,1,0,0,wrong",
+    ]
     grades = pd.read_csv(directory / "grades.csv")
     assert list(grades["step"]) == [4] * 5 + [8] * 5
     assert list(grades["problem_id"]) == [0, 1, 2, 3, 4] * 2

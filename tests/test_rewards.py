@@ -137,6 +137,25 @@ def test_a_folder_without_a_model_is_one_line_that_names_it(tmp_path, broken):
     assert str(tmp_path) in str(caught.value)
 
 
+def test_a_math_reward_says_what_share_had_no_box_and_ran_out_of_time(capsys):
+    """And TRL's log has it."""
+    from humanline.training import _reward_function
+
+    logged = {}
+    reward = _reward_function(load_reward(VerifiableReward(kind="math_verify")))
+    texts = ["\\boxed{3}", "\\boxed{4}", "3", "\\boxed{(10^{10^{10}})!}"]
+    scores = reward(
+        [user_turn("1+2")] * 4,
+        [assistant_turn(text) for text in texts],
+        ["3"] * 4,
+        log_metric=logged.__setitem__,
+        log_extra=None,
+    )
+    assert scores == [1.0, 0.0, 0.0, 0.0]
+    assert logged == {"grading/no_box": 0.25, "grading/timed_out": 0.25}
+    assert "1 of 4 answers ran into its limit" in capsys.readouterr().out
+
+
 WRONG_SCORES = [[1.0, float("nan")], [1.0, float("inf")], [1.0, None], [1.0, "2"], [True, 1.0]]
 
 

@@ -382,6 +382,13 @@ def test_a_fault_of_a_judged_run_is_one_line(tmp_path, file, change, message):
         ),
         (lambda grades: grades.drop(columns="correct"), "field correct: missing"),
         (lambda grades: grades.assign(correct=2), "field correct: not always 0 or 1"),
+        (lambda grades: grades.assign(correct=float("nan")), "row 0: field correct: nan is no"),
+        (lambda grades: grades.assign(step="x"), "row 0: field step: x is no number from 0"),
+        (lambda grades: grades.assign(outcome="maybe"), "field outcome: maybe is no outcome of"),
+        (
+            lambda grades: grades.assign(outcome="correct"),
+            "field outcome: correct is no outcome of",
+        ),
         (lambda grades: grades.head(0), "no rows"),
         (lambda grades: pd.DataFrame(), "cannot be read"),
     ],
@@ -396,6 +403,20 @@ def test_a_fault_of_a_graded_run_is_one_line(tmp_path, change, message):
     assert str(error.value).startswith(f"{path}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_gradings_that_ran_out_of_time_are_counted(tmp_path):
+    runs = graded_runs(tmp_path)
+    assert not math_reasoning_table(runs, **BOOTSTRAP)["timed_out"].any()  # no outcomes, as before
+    cell, directory = runs[-1]
+    grades = pd.read_csv(directory / "grades.csv")
+    grades["outcome"] = np.where(grades["correct"] == 1, "correct", "wrong")
+    late = grades.index[grades["correct"] == 0][:3]
+    grades.loc[late, "outcome"] = "timed_out"
+    grades.to_csv(directory / "grades.csv", index=False)
+    table = math_reasoning_table(runs, **BOOTSTRAP)
+    assert row(table, variant=cell.variant)["timed_out"] == 3
+    assert table["timed_out"].sum() == 3
 
 
 def leave_out(directory, number):

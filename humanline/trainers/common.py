@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections import defaultdict, deque
+from collections import deque
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -22,22 +22,19 @@ from humanline.reference import (
     ModelReference,
     PolicyReference,
     load_reference,
-    reference_file,
     require_same_architecture,
     save_reference,
 )
-from humanline.trainers.lookahead import Lookahead
+from humanline.trainers.checkpoints import WholeCheckpoints, read_manifest
+from humanline.trainers.order import OwnOrder
 from humanline.trainers.rows import refuse_media, require_rows
+from humanline.trainers.windows import SCORES, ReadsAhead
 from humanline.trainers.work import RequireSteps
 from humanline.validation import ConfigError
 from humanline.weights import load_whole
 
-# Keys of a batch that was prepared before its step.
-_SCORES = "reference_scores"
-_METRICS = "metrics_of_preparation"
 
-
-class HumanlineTrainer:
+class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     """Mixin before a TRL trainer: its reference follows the policy.
 
     A trainer provides `_scores(model, inputs)`, the token log-probabilities of a batch by name,
@@ -48,8 +45,6 @@ class HumanlineTrainer:
     # For the run's record: what this process spent on sampling and labelling, and sampled.
     sampling_seconds = 0.0
     sampled_tokens = 0
-    _lookahead: Lookahead | None = None
-    _keeps_cache = False
     # Rows of the training set that were left out or cut off, those of a stream so far.
     _rows_told: ClassVar[dict[str, int]] = {}
 
@@ -68,6 +63,7 @@ class HumanlineTrainer:
         self.reference = self._make_reference(given_reference)
         if args.humanline and args.sync_interval:
             self._keeps_cache = isinstance(self.reference, PolicyReference)
+        if self._uses_reference:
             self.add_callback(FollowPolicy(self))
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name: str):
@@ -183,8 +179,8 @@ class HumanlineTrainer:
     @torch.no_grad()
     def _reference_scores(self, inputs: dict) -> dict[str, Tensor]:
         """The reference's log-probabilities of a batch: cached with it, or computed now."""
-        if _SCORES in inputs:
-            return inputs[_SCORES]
+        if SCORES in inputs:
+            return inputs[SCORES]
         with self.reference.scoring() as model:
             was_training = model.training
             model.eval()
@@ -218,126 +214,6 @@ class HumanlineTrainer:
             return step
         return step % interval + (0 if self.args.sync_after_update else 1)
 
-    # The batches of the steps to come, scored by the policy while it is the reference.
-
-    def forget_what_is_ahead(self) -> None:
-        self._ahead: deque[dict] = deque()  # prepared, and scored, before their step
-        self._next_unscored = (0, 0)  # step, and batch of that step, that `_ahead` lacks
-
-    def _run_epoch(self, *, epoch, train_dataloader, epochs_trained, **kwargs):
-        self._epoch = epoch
-        if self._keeps_cache and epoch == epochs_trained:
-            self._lookahead = Lookahead(train_dataloader, self.args.gradient_accumulation_steps)
-        super()._run_epoch(
-            epoch=epoch, train_dataloader=train_dataloader, epochs_trained=epochs_trained, **kwargs
-        )
-
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        if self._keeps_cache:
-            self._lookahead.begin(self._epoch, epoch_iterator)
-            self._present = self._lookahead.take(self._epoch)
-            epoch_iterator = iter(self._present)
-        return super().get_batch_samples(epoch_iterator, num_batches, device)
-
-    def _prepare_inputs(self, inputs):
-        if self.model.training and self._ahead:
-            batch = self._ahead.popleft()
-            metrics = self._metrics["train"]
-            for name, values in batch.pop(_METRICS).items():
-                is_total = name == "num_tokens"  # of which the last counts, not the mean
-                metrics[name] = values if is_total else metrics[name] + values
-            return batch
-        batch = self._prepare_batch(inputs)
-        if self.model.training and self._keeps_cache:
-            # It could not be foreseen. Later its loss would hold the weights that are swapped.
-            batch = batch | {_SCORES: self._reference_scores(batch)}
-        return batch
-
-    def _prepare_batch(self, inputs) -> dict:
-        """What TRL makes of what the dataloader gives: a batch on the device."""
-        return super()._prepare_inputs(inputs)
-
-    def _is_next_known(self) -> bool:
-        """Whether the next batch to prepare can be prepared before the step that trains on it.
-
-        Without a length it is not known which batches a step at the end of an epoch will have.
-        """
-        return self._lookahead.has_length
-
-    def score_ahead(self) -> None:
-        """At the beginning of a step, score all that has the policy for its reference now.
-
-        Weights change in updates alone, so a sync before this step's update is one with the
-        policy as it stands now. What it scores is known, or else its weights are kept.
-        """
-        step, interval = self.state.global_step, self.args.sync_interval
-        self.model.train()  # as TRL prepares batches
-        if self.args.sync_after_update and step and step % interval == 0:
-            self.reference.sync()
-        is_complete = self._score_until(self._last_of_window(step))
-        is_due = not self.args.sync_after_update and (step + 1) % interval == 0
-        if is_due and self._lookahead.has_length:  # else this step may have more batches
-            self.reference.sync()
-            is_complete = self._score_until(self._last_of_window(step + 1))
-        if not is_complete or self._may_evaluate_soon():
-            self.reference.keep_snapshot()
-
-    def sync_now(self) -> None:
-        """Sync at the moment that the method says, unless it was foreseen."""
-        if not self._keeps_cache:
-            self.reference.sync(self.args.sync_alpha)
-        elif not self._lookahead.has_length and not self.args.sync_after_update:
-            self.reference.sync()
-            self.reference.keep_snapshot()
-
-    def _may_evaluate_soon(self) -> bool:
-        """Whether the reference may be asked to score other batches before the next sync."""
-        end = self.state.global_step + self.args.sync_interval
-        if end >= self.state.max_steps:  # there is none, and after training one may evaluate
-            return True
-        if self.eval_dataset is None:
-            return False
-        if self.args.eval_strategy != "steps":  # by epochs, or by hand
-            return True
-        soon = range(self.state.global_step + 1, end + 1)
-        return any(step % self.state.eval_steps == 0 for step in soon)
-
-    def _last_of_window(self, step: int) -> int:
-        """The last step that has the same reference as `step`."""
-        interval = self.args.sync_interval
-        return min(step - step % interval + interval, self.state.max_steps) - 1
-
-    def _score_until(self, last: int) -> bool:
-        """Prepare and score the batches up to step `last`; false if some are not known yet."""
-        present = self.state.global_step
-        first, index = self._next_unscored
-        for step in range(first, last + 1):
-            is_ahead = step > present
-            if is_ahead and not self._is_next_known():
-                return False
-            raw = self._lookahead.peek(step - present - 1) if is_ahead else self._present
-            prepared = []
-            for batch in raw[index:]:
-                if is_ahead and not self._is_next_known():
-                    break
-                prepared.append(self._prepared(batch))
-            with self.reference.scoring():  # once, for weights may have to be swapped
-                for batch in prepared:
-                    self._ahead.append(batch | {_SCORES: self._reference_scores(batch)})
-            index += len(prepared)
-            if index < len(raw):
-                self._next_unscored = (step, index)
-                return False
-            self._next_unscored, index = (step + 1, 0), 0
-        return True
-
-    def _prepared(self, batch) -> dict:
-        """A prepared batch, and the metrics of preparing it."""
-        metrics, self._metrics["train"] = self._metrics["train"], defaultdict(list)
-        prepared = dict(self._prepare_batch(batch))
-        held, self._metrics["train"] = self._metrics["train"], metrics
-        return prepared | {_METRICS: dict(held)}
-
     # Checkpoints.
 
     def save_whole_model(self, folder: Path) -> None:
@@ -367,31 +243,40 @@ class HumanlineTrainer:
         with self.reference.hidden() if is_adapter else nullcontext():
             super()._save(*args, **kwargs)
 
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
+    def _write_beside(self, folder):
+        super()._write_beside(folder)
         if not self._reference_moves:
             return
-        checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        checkpoint.mkdir(parents=True, exist_ok=True)
         if self._shard is not None or self.args.should_save:
-            save_reference(self.reference.state(), checkpoint, self._shard)
+            save_reference(self.reference.state(), folder, self._shard)
         if self._keeps_cache:
             ahead = {"batches": list(self._ahead), "next_unscored": self._next_unscored}
-            torch.save(ahead, checkpoint / self._ahead_file)
+            torch.save(ahead, folder / self._ahead_file)
+
+    def _position(self):
+        tokens = {"num_tokens": self._total_train_tokens}
+        return {"prepared_batches": self._prepared_batches} | tokens
+
+    def _run_facts(self):
+        facts = super()._run_facts() | {"humanline": self.args.humanline}
+        if self._reference_moves:
+            kinds = {PolicyReference: "cached", AdapterReference: "adapter"}
+            facts["reference"] = kinds.get(type(self.reference), "model")
+            for name in ("sync_interval", "sync_after_update", "sync_alpha"):
+                facts[name] = getattr(self.args, name)
+        return facts
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         """With these the Trainer resumes however the model is distributed."""
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None or not self._reference_moves:
+        if checkpoint is None:
             return
         checkpoint = Path(checkpoint)
-        files = reference_file(checkpoint, self._shard), checkpoint / self._ahead_file
-        if [path.exists() for path in files] != [True, self._keeps_cache]:
-            raise ValueError(
-                f"{checkpoint} is of a run without humanline or with another way to keep its "
-                f"reference than {self.args.reference!r}; resume it with the options it began with"
-            )
-        self.reference.load(load_reference(checkpoint, self._shard))
+        position = read_manifest(checkpoint)["position"]
+        self._prepared_batches = position["prepared_batches"]
+        self._total_train_tokens = position["num_tokens"]
+        if self._reference_moves:
+            self.reference.load(load_reference(checkpoint, self._shard))
         if self._keeps_cache:
             ahead = load_on(self.accelerator.device, checkpoint / self._ahead_file)
             self._ahead, self._next_unscored = deque(ahead["batches"]), ahead["next_unscored"]
@@ -414,17 +299,14 @@ class FollowPolicy(TrainerCallback):
         self._has_trained = False
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if state.global_step == 0:
-            self._trainer.forget_what_is_ahead()
-            if self._has_trained:  # training anew begins as the first did
-                self._trainer.reference.sync()
+        if state.global_step == 0 and self._has_trained and self._moves:
+            self._trainer.reference.sync()  # training anew begins as the first did
 
     def on_train_end(self, args, state, control, **kwargs):
         self._has_trained = True
 
     def on_step_begin(self, args, state, control, **kwargs):
-        if self._trainer._keeps_cache:
-            self._trainer.score_ahead()
+        self._trainer.begin_step()
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         if not args.sync_after_update:
@@ -436,8 +318,12 @@ class FollowPolicy(TrainerCallback):
         if args.sync_after_update:
             self._sync(args, state)
 
+    @property
+    def _moves(self) -> bool:
+        return bool(self._trainer.args.humanline and self._trainer.args.sync_interval)
+
     def _sync(self, args, state) -> None:
-        if (state.global_step + 1) % args.sync_interval == 0:
+        if self._moves and (state.global_step + 1) % args.sync_interval == 0:
             self._trainer.sync_now()
 
 

@@ -8,16 +8,24 @@ from typing import ClassVar
 
 import torch
 from accelerate.utils import gather_object
+from datasets import Dataset
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer import grpo_trainer
-from trl.trainer.utils import add_fused_lm_head
+from trl.trainer.utils import (
+    add_fused_lm_head,
+    shuffle_sequence_dict,
+    split_pixel_values_by_grid,
+    split_tensor_dict,
+    unsplit_pixel_values_by_grid,
+)
 
 from humanline.lengths import batches, context_of, require_room
 from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
-from humanline.trainers.metrics import log_perception, mean_over_processes, metrics_of
+from humanline.trainers.metrics import log_perception, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
+from humanline.trainers.order import Held, RowsOnce, share_out
 from humanline.trainers.rows import columns_of, each, require_rows
 from humanline.trainers.stored import (
     is_stored,
@@ -115,6 +123,16 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
     def _uses_reference(self) -> bool:
         return self.args.humanline or self.is_offline
 
+    _options_of_order = (
+        *HumanlineTrainer._options_of_order,
+        "num_generations",
+        "steps_per_generation",
+        "num_iterations",
+        "shuffle_dataset",
+        "max_completion_length",
+        "temperature",
+    )
+
     def _add_head(self, model):
         cast = self.args.cast_lm_head_to_fp32
         add_fused_lm_head(model, temperature=self.temperature, cast_lm_head_to_fp32=cast)
@@ -125,57 +143,77 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         return super().get_eval_dataloader(eval_dataset)
 
     def get_train_dataloader(self):
-        if self.args.dataloader_num_workers:  # they fetch in advance, and in another process
-            return super().get_train_dataloader()
-        self._rollouts = _OncePerRollout(self.train_dataset)
-        dataset, self.train_dataset = self.train_dataset, self._rollouts
+        dataset = self.train_dataset
+        # Workers fetch in advance, and in another process.
+        if isinstance(dataset, Dataset) and not self.args.dataloader_num_workers:
+            self.train_dataset = RowsOnce(self._remove_unused_columns(dataset, "Training"))
         try:
             return super().get_train_dataloader()
         finally:
             self.train_dataset = dataset
 
+    @property
+    def _prepares_steps(self) -> bool:
+        return self._uses_reference
+
+    def begin_step(self):
+        self._step = 0  # TRL's, for the metric of a step's time
+        super().begin_step()
+        if self.loss_type == "dapo":
+            self._count_tokens(list(self._ahead)[: len(self._present)])
+
+    def _count_tokens(self, of_step: list[dict]) -> None:
+        """Note with a step's batches how many tokens all of them have, on all processes."""
+        tokens = sum(_trained_on(batch).sum() for batch in of_step)
+        tokens = self.accelerator.reduce(tokens, reduction="sum")
+        for batch in of_step:
+            batch["num_items_in_step"] = tokens
+
     def _prepare_batch(self, inputs):
-        """Count the batches that are prepared, which may be ahead of those trained on."""
+        """TRL's batch, but that its place is counted over all batches, of resumed runs, too.
+
+        Batches are prepared ahead of those that are trained on, and rollouts shared out anew.
+        """
         if not self.model.training:
             return super()._prepare_batch(inputs)
-        step, self._step = self._step, self._next_to_prepare
-        try:
-            with self._seeded() if self.is_offline else nullcontext():
-                return super()._prepare_batch(inputs)
-        finally:
-            self._step = step
-            self._prepared_batches = self._next_to_prepare + 1
+        place = self._prepared_batches
+        if place % self._batches_per_rollout == 0:
+            self._buffered_inputs = None  # its memory is needed
+            self._buffered_inputs = self._rollout(inputs)
+        self._prepared_batches += 1
+        return dict(self._buffered_inputs[place % self.args.steps_per_generation])
+
+    @property
+    def _batches_per_rollout(self) -> int:
+        return self.args.steps_per_generation * self.num_iterations
+
+    def _rollout(self, inputs) -> list[dict]:
+        """The batches of a new rollout."""
+        steps = self.args.steps_per_generation
+        rollout = self._generate_and_score_completions(inputs)
+        with self._seeded() if self.is_offline else nullcontext():
+            if self._is_vlm:
+                rollout = shuffle_sequence_dict(split_pixel_values_by_grid(rollout))
+            else:
+                rollout = share_out(rollout, self.accelerator, steps, self._tokenizer.pad_token_id)
+        return [unsplit_pixel_values_by_grid(batch) for batch in split_tensor_dict(rollout, steps)]
 
     @contextmanager
     def _seeded(self):
         """Shuffle stored rollouts alike, whether they are read ahead of their step or not."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.args.seed + self._step)
+            torch.manual_seed(self.args.seed + self._prepared_batches // self._batches_per_rollout)
             yield
 
-    @property
-    def _next_to_prepare(self) -> int:
-        """The number of the next batch to prepare; TRL would count anew after a resume."""
-        if self._prepared_batches is None:
-            trained_on = self.state.global_step * self.args.gradient_accumulation_steps
-            self._prepared_batches = trained_on + len(self._ahead)
-        return self._prepared_batches
-
-    def forget_what_is_ahead(self):
-        super().forget_what_is_ahead()
-        self._prepared_batches: int | None = None
-
     def _is_next_known(self) -> bool:
-        window = self.args.steps_per_generation * self.num_iterations
-        is_sampled = self.is_offline or self._next_to_prepare % window != 0
+        is_sampled = self.is_offline or self._prepared_batches % self._batches_per_rollout != 0
         return is_sampled and super()._is_next_known()
 
-    def _save_checkpoint(self, model, trial):
-        """Save the rollouts that are still to be trained on, too: they are the old policy's."""
-        super()._save_checkpoint(model, trial)
-        checkpoint = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        if self._next_to_prepare % self.args.steps_per_generation:
-            torch.save(self._buffered_inputs, checkpoint / self._rollout_file)
+    def _write_beside(self, folder):
+        """Save the rollout that is still to be trained on, too: it is the old policy's."""
+        super()._write_beside(folder)
+        if self._prepared_batches % self._batches_per_rollout:
+            torch.save(self._buffered_inputs, folder / self._rollout_file)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -189,8 +227,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs):
         started = time.perf_counter()
-        # Empty where a rollout has the prompts of the one before.
-        inputs = inputs or [dict(row) for row in self._rollouts.last_rows]
+        if isinstance(inputs[0], Held):
+            inputs = [dict(row) for row in inputs[0].rows]  # TRL adds to them
         self._rows_of_rollout = inputs
         self._is_scoring_rollouts = self._uses_reference and not self.use_vllm
         beta, masks = self.beta, self.mask_truncated_completions
@@ -272,9 +310,12 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             averages["kl"] = result.kl
         clipped = self._clipped(perceive(policy - reference).detach(), inputs["advantages"])
         averages |= {f"clip_ratio/{name}_mean": where for name, where in clipped.items()}
-        means = torch.stack([masked_mean(x, mask) for x in averages.values()])
-        for name, mean in zip(averages, mean_over_processes(self, means), strict=True):
-            metrics_of(self)[name].append(mean)
+        where = mask.bool()
+        sums = [x.detach()[where].float().sum() for x in averages.values()]
+        sums = torch.stack([*sums, where.sum().float()])
+        *totals, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+        for name, total in zip(averages, totals, strict=True):
+            metrics_of(self)[name].append(total / max(tokens, 1))
         for name, extreme, of in (("low", "min", torch.amin), ("high", "max", torch.amax)):
             shares = (clipped[name] * mask).sum(1) / mask.sum(1).clamp(min=1)
             value = of(self.accelerator.gather(shares), 0).item()
@@ -310,11 +351,11 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             case "dr_grpo":
                 return losses.sum() / (len(losses) * self.max_completion_length) / steps
             case "dapo":
-                # `num_items_in_batch` counts the generation batch: rescale it to one update.
-                tokens = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
+                tokens = inputs["num_items_in_batch"]  # of a rollout; in evaluation that is a batch
                 if training:
-                    tokens = tokens * steps / self.args.steps_per_generation
-                return losses.sum() / tokens
+                    expected = tokens * steps / self.args.steps_per_generation
+                    tokens = inputs.get("num_items_in_step", expected)
+                return losses.sum() * self.accelerator.num_processes / tokens.clamp(min=1)
 
     def _clipped(self, log_ratio: Tensor, advantages: Tensor) -> dict[str, Tensor]:
         """For TRL's `clip_ratio` metrics: the tokens that the inner clipping silences."""
@@ -329,31 +370,6 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         for suffix, rows in (("_chosen", advantages > 0), ("_rejected", advantages <= 0)):
             log_perception(self, policy[rows], reference[rows], mask[rows], suffix)
-
-
-class _OncePerRollout(torch.utils.data.Dataset):
-    """A dataset whose repeated batches come back empty.
-
-    TRL's loader hands the whole batch of a rollout to every one of its steps, which look at it
-    once. With a rollout every 64 steps, fetching 64 steps' rows each step costs more than training.
-    """
-
-    def __init__(self, rows):
-        self._rows = rows
-        self._last: list[int] | None = None
-        self.last_rows: list[dict] = []
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitems__(self, indices: list[int]) -> list[dict]:
-        if indices == self._last:
-            return []
-        self._last = indices
-        columns = self._rows[indices]
-        rows = zip(*columns.values(), strict=True)
-        self.last_rows = [dict(zip(columns, row, strict=True)) for row in rows]
-        return self.last_rows
 
 
 def _trained_on(inputs: dict) -> Tensor:

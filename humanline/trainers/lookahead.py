@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 import torch
-from transformers.trainer_utils import has_length
+
+from humanline.trainers.order import set_epoch
 
 
 class Lookahead:
@@ -22,12 +23,17 @@ class Lookahead:
         self._updates: deque[tuple[int, list]] = deque()  # (epoch, batches), not yet taken
         self._iterator: Iterator = iter(())
         self._epoch = -1  # that `_iterator` reads
-        self.has_length = has_length(loader)
+        self._begun = -1  # the Trainer's last
 
     def begin(self, epoch: int, iterator: Iterator) -> None:
         """The Trainer begins, or goes on with, an epoch of which this may have read already."""
+        if epoch == self._begun:
+            return
+        self._begun = epoch
         if epoch > self._epoch:
             self._epoch, self._iterator = epoch, iterator
+        else:  # the iterator will not start: draw the seed that it would have drawn now
+            torch.empty((), dtype=torch.int64).random_()
 
     def take(self, epoch: int) -> list:
         """The batches of the next step; none where the epoch has no more."""
@@ -61,8 +67,5 @@ class Lookahead:
     def _begin_next_epoch(self) -> None:
         """As the Trainer does, with the order that the epoch will have."""
         self._epoch += 1
-        sampler = getattr(getattr(self._loader, "batch_sampler", None), "batch_sampler", None)
-        for part in (self._loader, sampler):
-            if hasattr(part, "set_epoch"):
-                part.set_epoch(self._epoch)
+        set_epoch(self._loader, self._epoch)
         self._iterator = iter(self._loader)

@@ -14,6 +14,7 @@ from datasets import Dataset
 
 from humanline.data.preferences import best_versus_worst
 from humanline.files import read_json, write_json
+from humanline.trainers.checkpoints import dataset_facts
 
 
 @dataclass
@@ -44,7 +45,6 @@ class RoundsTrainer:
 
     rounds: Rounds | None
     examples_per_pair = 1
-    _micro_step: int | None = None
     _round: tuple[int, list[dict]] = (-1, [])
 
     @property
@@ -74,10 +74,12 @@ class RoundsTrainer:
 
     def _next_place(self) -> tuple[int, int]:
         """Round of the next batch to prepare, and its place in the round."""
-        accumulation = self.args.gradient_accumulation_steps
-        if self._micro_step is None:  # after a resume, the first steps are already done
-            self._micro_step = self.state.global_step * accumulation + len(self._ahead)
-        return divmod(self._micro_step, self.rounds.steps * accumulation)
+        batches = self.rounds.steps * self.args.gradient_accumulation_steps
+        return divmod(self._prepared_batches, batches)
+
+    def forget_what_is_ahead(self):
+        super().forget_what_is_ahead()
+        self._round = (-1, [])
 
     def _next_batch(self) -> dict:
         number, index = self._next_place()
@@ -87,9 +89,16 @@ class RoundsTrainer:
                 # in the authors' code, where each round starts from the last one's checkpoint.
                 self.reference.sync()
             self._round = (number, self._examples_of(number))
-        self._micro_step += 1
         size = self._train_batch_size
         return self.data_collator(self._round[1][index * size : (index + 1) * size])
+
+    def _data_facts(self) -> dict:
+        if self.rounds is None:
+            return super()._data_facts()
+        rounds = self.rounds
+        facts = {"steps of a round": rounds.steps}
+        facts["min_score_difference"] = rounds.min_score_difference
+        return facts | dataset_facts(Dataset.from_list([{"prompt": p} for p in rounds.prompts]))
 
     def _examples_of(self, number: int) -> list[dict]:
         """Sample a round, or read what an interrupted run had sampled; in the order of training."""
@@ -129,8 +138,23 @@ class RoundsTrainer:
             if pair:
                 best, worst = pair
                 pairs.append((group["prompt_ids"], ids[best], ids[worst]))
+        return self._own_part(gather_object(pairs), number)
+
+    def _own_part(self, pairs: list[tuple], number: int) -> list[dict]:
+        """This process's part of each batch of a round, of the pairs of all processes.
+
+        Prompts whose completions all score alike give no pair: the first pairs stand in.
+        """
         if not pairs:
             raise RuntimeError(f"round {number}: no prompt has completions of different scores")
-        # Prompts whose completions all score alike give no pair: the first pairs stand in.
-        pairs = [pairs[i % len(pairs)] for i in range(pairs_needed)]
-        return self.round_examples(pairs, self._train_batch_size)
+        size, processes = self._train_batch_size, self.args.world_size
+        batch = size * processes
+        count = batch * self.args.gradient_accumulation_steps * self.rounds.steps
+        pairs = [pairs[i % len(pairs)] for i in range(count // self.examples_per_pair)]
+        examples = self.round_examples(pairs, batch)
+        first = self.args.process_index * size
+        return [
+            example
+            for start in range(first, count, batch)
+            for example in examples[start : start + size]
+        ]

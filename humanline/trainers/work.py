@@ -33,14 +33,12 @@ def require_full_batch(dataset, args) -> dict[str, int]:
 
 
 class RequireSteps(TrainerCallback):
-    """Refuses a training, or an epoch of it, that takes no step, before anything is saved."""
+    """Refuses a training, or an epoch of it, that takes no step, before anything is saved.
+
+    A run that is resumed from its last checkpoint has no step left, and ends as it would have.
+    """
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        if 0 < state.max_steps <= state.global_step:
-            raise ConfigError(
-                f"step {state.global_step} of {state.max_steps} is reached already, and nothing is "
-                "left to train; raise max_steps or num_train_epochs, or begin anew"
-            )
         if has_length(train_dataloader) and not len(train_dataloader):
             raise ConfigError(_no_batch(args))
 

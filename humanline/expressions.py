@@ -1,0 +1,112 @@
+"""Expressions in LaTeX by their values: parsed by math-verify's parser, computed by SymPy."""
+
+import re
+from functools import lru_cache
+
+import sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+from math_verify.grader import should_treat_as_complex
+
+DIGITS = 30  # that equal values share
+_CONFIG = ConversionConfig(lowercase_symbols=False)
+# What variables are tried at: of both signs, and of no simple relation to one another.
+_PLACES = (
+    sympy.Rational(137, 100),
+    sympy.Rational(-71, 53),
+    sympy.Rational(291, 73),
+    sympy.Rational(19, 83),
+)
+_REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
+_DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])")
+
+
+def same_expression(one: str, other: str) -> bool:
+    """Whether two expressions have one value, wherever their variables are."""
+    found = [_parsed(text) for text in (one, other)]
+    if any(expression is None for expression in found):
+        return False
+    if not all(isinstance(expression, sympy.Expr) for expression in found):
+        return _equal(*found)
+    values = list(_values(*found))
+    return bool(values) and all(_close(*pair) for pair in values)
+
+
+def ratio(one: str, other: str) -> sympy.Expr | None:
+    """The constant that the first is of the second, if it is; not 0."""
+    found = [_parsed(text) for text in (one, other)]
+    if not all(isinstance(expression, sympy.Expr) for expression in found):
+        return None
+    if _names(found[0]) != _names(found[1]):
+        return None
+    ratios = [a / b for a, b in _values(*found) if b != 0]
+    if not ratios or ratios[0] == 0 or not all(_close(ratios[0], value) for value in ratios):
+        return None
+    return ratios[0] if ratios[0].is_real else None
+
+
+@lru_cache(maxsize=1000)
+def _parsed(text: str):
+    """An expression of the text; None if it is none. Decimals are exact fractions."""
+    text = _DECIMAL.sub(_fraction, _REPEATING.sub(_repeating_fraction, text))
+    try:
+        is_real = not should_treat_as_complex(text)
+        found = latex2sympy(
+            text, is_real=is_real, normalization_config=None, conversion_config=_CONFIG
+        )
+        return found.doit() if isinstance(found, sympy.Basic) else found
+    except Exception:  # of many kinds: a parser generated from a grammar, and SymPy
+        return None
+
+
+def _repeating_fraction(match: re.Match) -> str:
+    whole, decimals, period = match[1] or "0", match[2], match[3]
+    value = int(whole + decimals + period) - int(whole + decimals)
+    return rf"(\frac{{{value}}}{{{(10 ** len(period) - 1) * 10 ** len(decimals)}}})"
+
+
+def _fraction(match: re.Match) -> str:
+    whole, decimals = match[1] or "0", match[2]
+    return rf"(\frac{{{int(whole + decimals)}}}{{{10 ** len(decimals)}}})"
+
+
+def _names(expression: sympy.Expr) -> set[str]:
+    return {symbol.name for symbol in expression.free_symbols}
+
+
+def _values(one: sympy.Expr, other: sympy.Expr):
+    """Values of both at every place that both have one at."""
+    names = sorted(_names(one) | _names(other))
+    for shift in range(len(_PLACES) if names else 1):
+        places = {name: _PLACES[(i + shift) % len(_PLACES)] + i for i, name in enumerate(names)}
+        values = [_value(expression, places) for expression in (one, other)]
+        if None not in values:
+            yield values
+
+
+def _value(expression: sympy.Expr, places: dict[str, sympy.Rational]) -> sympy.Expr | None:
+    # The parser has a symbol for the imaginary unit.
+    at = {s: sympy.I if s.name == "i" else places[s.name] for s in expression.free_symbols}
+    value = expression.subs(at) if at else expression
+    if value.is_Rational or value in (sympy.oo, -sympy.oo):
+        return value
+    value = value.evalf(DIGITS + 10, maxn=300)
+    return value if value.is_number and value.is_finite else None
+
+
+def _close(one: sympy.Expr, other: sympy.Expr) -> bool:
+    if one == other:
+        return True
+    if one.is_Rational and other.is_Rational:
+        return False
+    if not (one.is_finite and other.is_finite):
+        return False
+    scale = max(abs(one), abs(other))
+    return bool(abs(one - other) < scale * sympy.Float(10) ** -DIGITS)
+
+
+def _equal(one, other) -> bool:
+    """Of sets and other things without a value."""
+    try:
+        return bool(one == other)
+    except Exception:
+        return False

@@ -1,0 +1,173 @@
+r"""Answers as people and models write them, in one spelling of LaTeX: Unicode, Markdown, spacing.
+
+Nothing here knows what an answer means. Every function is linear in the length of its text, but for
+the depth of braces.
+"""
+
+# ruff: noqa: RUF001
+
+import re
+import unicodedata
+
+DOLLAR = "\N{FULLWIDTH DOLLAR SIGN}"  # not one that encloses mathematics
+_SYMBOLS = {
+    **dict.fromkeys("−‐‑‒–﹣－", "-"),
+    **dict.fromkeys("×✕⨯", r"\times "),
+    **dict.fromkeys("·⋅∙•", r"\cdot "),
+    **dict.fromkeys("∗＊", "*"),
+    **dict.fromkeys("÷∕⁄", "/"),
+    **dict.fromkeys('“”„‘’′″`"', ""),
+    **dict.fromkeys("⟨〈", r"\langle "),
+    **dict.fromkeys("⟩〉", r"\rangle "),
+    "∞": r"\infty ",
+    "≤": r"\le ",
+    "≥": r"\ge ",
+    "≠": r"\ne ",
+    "≈": r"\approx ",
+    "≡": r"\equiv ",
+    "±": r"\pm ",
+    "∓": r"\mp ",
+    "\N{UNION}": r"\cup ",
+    "∩": r"\cap ",
+    "∈": r"\in ",
+    "∅": r"\emptyset ",
+    "\N{DOUBLE-STRUCK CAPITAL R}": r"\mathbb{R}",
+    "°": r"^{\circ}",
+    "º": r"^{\circ}",
+    "…": r"\ldots ",
+}
+_SCRIPTS = {"<super>": "^", "<sub>": "_"}
+_GREEK = re.compile(r"GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)$")
+_SPACING = re.compile(
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])"
+    r"|(?<!\\)\\!"
+)
+_SPACES = re.compile(r"(?<!\\)\\(?:[,;: ]|quad\b|qquad\b|thinspace\b|hspace\{[^{}]*\})|~|\s")
+_THOUSANDS = re.compile(r"(?<=\d)(?:,? |,|\{,\} ?)(?=\d{3}(?!\d))")
+_TEXTS = re.compile(
+    r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|math(?:rm|bf|it|sf|tt)|mbox|hbox|emph|bf|rm)\s*(?=\{)"
+)
+_MANY = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SYNONYMS = (
+    # A list says "and" for a comma, within words, too.
+    (
+        re.compile(
+            r"\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])(?![^{}]*\})"
+        ),
+        ",",
+    ),
+    (re.compile(r"(\\text\{[^{}]*?)[\s,]+(?:and|or)\s+(?=[^{}]*\})"), r"\1},\\text{"),
+    # No words, or a number before words.
+    (re.compile(r"\\text\s*\{([^{}A-Za-z]*)\}"), r"\1"),
+    (re.compile(r"\\text\s*\{\s*(-?\d[\d,./]*)\s+([A-Za-z][^{}]*)\}"), r"\1\\text{ \2}"),
+    *(
+        pair
+        for word, zeros in _MANY.items()
+        for pair in (
+            (re.compile(rf"(?<=[\d}}])\s*\\text\{{\s*{word}s?\s*\}}"), rf"\\times 10^{{{zeros}}}"),
+            (
+                re.compile(rf"(?<=[\d}}])\s*\\text\{{\s*{word}s?\s"),
+                rf"\\times 10^{{{zeros}}}\\text{{",
+            ),
+            (re.compile(rf"(?<=[\d}}])\s*{word}s?(?![A-Za-z])"), rf"\\times 10^{{{zeros}}}"),
+        )
+    ),
+    (re.compile(r"\\operatorname\*?\{\s*(\w+)\s*\}"), r"\\\1 "),
+    (re.compile(r"\\mathbb\s*\{?R\}?(?!\s*[\^_\\+*])"), r"(-\\infty,\\infty)"),
+    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
+    (re.compile(r"\\(?:leq|leqslant)(?![A-Za-z])|<="), r"\\le "),
+    (re.compile(r"\\(?:geq|geqslant)(?![A-Za-z])|>="), r"\\ge "),
+    (re.compile(r"\\lt(?![A-Za-z])"), "<"),
+    (re.compile(r"\\gt(?![A-Za-z])"), ">"),
+    (re.compile(r"\\neq(?![A-Za-z])|\\not\s*=|!="), r"\\ne "),
+    (re.compile(r"\\(?:varnothing|O)(?![A-Za-z])|\\text\{\s*\u00d8\s*\}"), r"\\emptyset "),
+    (re.compile(r"\\lbrace(?![A-Za-z])"), r"\\{"),
+    (re.compile(r"\\rbrace(?![A-Za-z])"), r"\\}"),
+    (re.compile(r"\\(?:dots|cdots|dotsc)(?![A-Za-z])|\.\.\.+"), r"\\ldots "),
+    (
+        re.compile(r"\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?|\\degree(?![A-Za-z])"),
+        r"\\text{ degrees}",
+    ),
+    (re.compile(r"(?<![\\A-Za-z])(?:infinity|inf)(?![A-Za-z])"), r"\\infty "),
+    (re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])"), r"\\pi "),
+    (re.compile(r"(?<![\\A-Za-z])sqrt(?=\s*[({\[\d])"), r"\\sqrt"),
+    (re.compile(r"(?<=\w)\s*\*\*\s*(?=[\w({])"), "^"),
+    (re.compile(r"(?<=\d)[eE](?=[+-]?\d)([+-]?\d+)(?!\w)"), r"\\times 10^{\1}"),
+    (re.compile(r"\^\s*([+-]?\d+(?:\.\d+)?)"), r"^{\1}"),
+    (re.compile(r"\^\s*\(([^(){}]*)\)"), r"^{\1}"),
+    (re.compile(r"\\log\s*_\s*(\d)"), r"\\log_{\1}"),
+    (re.compile(r"_\s*(\d+)"), r"_{\1}"),
+    (re.compile(r"\\sqrt\s*\(([^(){}]*)\)"), r"\\sqrt{\1}"),
+    (re.compile(r"\\sqrt\s*(\d|[A-Za-z](?![A-Za-z]))"), r"\\sqrt{\1}"),
+    (re.compile(r"\\frac\s*(\d|[A-Za-z](?![A-Za-z]))"), r"\\frac{\1}"),
+    (re.compile(r"(\\frac\s*\{(?:[^{}]|\{[^{}]*\})*\})\s*(\d|[A-Za-z](?![A-Za-z]))"), r"\1{\2}"),
+    (re.compile(r"(?<![\d/^.])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d/])"), r"\1\\frac{\2}{\3}"),
+)
+_PUNCTUATION = re.compile(r"(?<!\\)[.,;:\s]+$")
+_WRAPPERS = (("**", "**"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("`", "`"))
+
+
+def clean(text: str) -> str:
+    """One spelling of an answer."""
+    text = _unwrapped(_without_unicode(text).replace("\\$", DOLLAR))
+    if text.startswith("$") and text.count("$") == 1:
+        text = text.replace("$", DOLLAR)
+    text = _SPACES.sub(" ", _SPACING.sub("", text))
+    text = re.sub(r"\\mathrm\s*\{([ei])\}", r"\1", text)
+    text = _TEXTS.sub(r"\\text", _THOUSANDS.sub(_joined, text))
+    for pattern, replacement in _SYNONYMS:
+        text = pattern.sub(replacement, text)
+    return " ".join(_unwrapped(text).split())
+
+
+def _joined(separator: re.Match) -> str:
+    """Nothing for what parts a number's digits; a comma may part a list, and stays."""
+    return separator.group() if separator.group() in (",", ", ") else ""
+
+
+def _unwrapped(text: str) -> str:
+    """Without a full stop, and what makes it bold or mathematics on both ends."""
+    before = None
+    while before != text:
+        before, text = text, _PUNCTUATION.sub("", text.strip())
+        for start, end in _WRAPPERS:
+            inner = text[len(start) : -len(end)]
+            if text.startswith(start) and text.endswith(end) and inner and start not in inner:
+                text = inner
+    return text
+
+
+def _without_unicode(text: str) -> str:
+    text = "".join(map(_ascii, text))
+    text = re.sub(r"(?:\^\{[^{}]*\}){2,}|(?:_\{[^{}]*\}){2,}", _one_script, text)
+    text = re.sub(r"∛\s*(\w+)", r"\\sqrt[3]{\1}", text)
+    return re.sub(r"√\s*(?:\(([^()]*)\)|(\w+|\\[a-z]+)|(?=\{))", _root, text)
+
+
+def _one_script(match: re.Match) -> str:
+    """Unicode has a superscript for every digit."""
+    return f"{match[0][0]}{{{re.sub(r'[{}^_]', '', match[0])}}}"
+
+
+def _root(match: re.Match) -> str:
+    inner = match[1] or match[2]
+    return rf"\sqrt{{{inner}}}" if inner else r"\sqrt"
+
+
+def _ascii(character: str) -> str:
+    if (character.isascii() and character != '"') or character in f"√∛{DOLLAR}":
+        return character
+    if character in _SYMBOLS:
+        return _SYMBOLS[character]
+    if unicodedata.category(character) == "Cf":  # it has no width
+        return ""
+    kind, *_ = unicodedata.decomposition(character).split() or [""]
+    plain = unicodedata.normalize("NFKC", character)
+    if kind == "<fraction>":
+        return r"\frac{{{}}}{{{}}}".format(*plain.split("\N{FRACTION SLASH}"))
+    if kind in _SCRIPTS:
+        return f"{_SCRIPTS[kind]}{{{_SYMBOLS.get(plain, plain)}}}"
+    if greek := _GREEK.match(unicodedata.name(character, "")):
+        name = greek[2].lower()
+        return f"\\{name if greek[1] == 'SMALL' else name.capitalize()} "
+    return plain

@@ -1,0 +1,245 @@
+"""Checkpoints that appear whole or not at all, and are resumed by the run that they are of.
+
+A checkpoint is written beside its place and renamed when all of it is there. Its last file,
+`humanline.json`, lists the others and tells the options that decide what a step trains on.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch.utils.data import IterableDataset
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
+
+MANIFEST = "humanline.json"
+_PARTIAL = ".incomplete"  # under the run's folder: what is being written, or was when it was killed
+_ROWS_HASHED = 512
+
+
+class WholeCheckpoints:
+    """Mixin before a Trainer.
+
+    What is saved and restored beyond the Trainer's own files is up to `_write_beside`, `_position`
+    and `_read_beside`; `_options_of_order` names the options that a resumed run must share.
+    """
+
+    _options_of_order: tuple[str, ...] = (
+        "seed",
+        "data_seed",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "dataloader_drop_last",
+        "train_sampling_strategy",
+    )
+    _written: Path | None = None  # the folder that stands for the run's while a checkpoint is saved
+    _pushed = False
+
+    @cached_property
+    def also_write(self) -> list[Callable[[Path], None]]:
+        """What else writes into each checkpoint's folder, called by every process."""
+        return []
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        """As TRL's, but that a checkpoint must be whole, and of a run with the same options.
+
+        These are the options that decide which rows a step trains on and what its reference is:
+        the data, seeds, batch size, accumulation, number of processes, `sync_interval`, how the
+        reference is kept, and GRPO's way to sample. Others, as a learning rate or `max_steps`, may
+        change.
+
+        Raises:
+            ValueError: before any work, naming the part that is missing or the option.
+        """
+        checkpoint = resume_from_checkpoint
+        if checkpoint is True:
+            checkpoint = get_last_checkpoint(self.args.output_dir)
+            if checkpoint is None:
+                raise ValueError(
+                    f"{self.args.output_dir}: no checkpoint to resume from; train without "
+                    "resume_from_checkpoint"
+                )
+        if checkpoint:
+            self._require_own(Path(checkpoint))
+        return super().train(checkpoint, *args, **kwargs)
+
+    # Saving.
+
+    def _save_checkpoint(self, model, trial):
+        run, name = Path(self._get_output_dir(trial)), f"checkpoint-{self.state.global_step}"
+        with self._telling(run / name), self._writing_in(run / _PARTIAL):
+            super()._save_checkpoint(model, trial)
+            self._note_best(run, run / _PARTIAL / name)
+            self._write_beside(run / _PARTIAL / name)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                self._write_manifest(run / _PARTIAL / name)
+            self.accelerator.wait_for_everyone()
+            if self.args.local_process_index == 0:
+                _put_in_place(run / _PARTIAL / name, run / name)
+            self.accelerator.wait_for_everyone()
+        if self._pushed:
+            self._pushed = False
+            super()._push_from_checkpoint(str(run / name))
+        if self.args.should_save:  # the old ones go last
+            limit, best = self.args.save_total_limit, self.state.best_model_checkpoint
+            rotate_checkpoints(str(run), limit, best, use_mtime=True)
+
+    @contextmanager
+    def _telling(self, checkpoint: Path):
+        """Say of a fault in writing that the checkpoint is not there, and what is."""
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            kept = get_last_checkpoint(checkpoint.parent) or "none"
+            raise OSError(
+                f"{checkpoint} could not be written ({reason}); make room, and resume from the "
+                f"last one that is whole: {kept}"
+            ) from error
+
+    @contextmanager
+    def _writing_in(self, folder: Path):
+        """Have the Trainer write into a folder in place of the run's, empty at first."""
+        if self.args.local_process_index == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._written = folder
+        try:
+            yield
+        finally:
+            self._written = None
+            if self.args.world_size == 1:  # others may still be writing; the next save clears it
+                shutil.rmtree(folder, ignore_errors=True)
+        if self.args.local_process_index == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _get_output_dir(self, trial):
+        return str(self._written) if self._written else super()._get_output_dir(trial)
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        self._pushed = True  # once it is in its place
+
+    def _note_best(self, run: Path, written: Path) -> None:
+        """Have the state name the best checkpoint by the place it will have."""
+        best = self.state.best_global_step
+        if best:
+            folder = run / f"checkpoint-{best}"
+            is_there = folder.exists() or best == self.state.global_step
+            self.state.best_model_checkpoint = str(folder) if is_there else None
+            if self.args.should_save:
+                self.state.save_to_json(str(written / TRAINER_STATE_NAME))
+
+    def _write_beside(self, folder: Path) -> None:
+        """Write what else a checkpoint needs. Every process is asked."""
+        for write in self.also_write:
+            write(folder)
+
+    def _position(self) -> dict:
+        """Numbers that training goes on from, the same on all processes."""
+        return {}
+
+    def _write_manifest(self, folder: Path) -> None:
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        content = {
+            "run": self._run_facts(),
+            "save_only_model": self.args.save_only_model,
+            "position": self._position(),
+            "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+        }
+        (folder / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+    # Resuming.
+
+    def _require_own(self, checkpoint: Path) -> None:
+        """Refuse a checkpoint that lacks a part, or is of a run with other options."""
+        if self.args.ignore_data_skip:
+            raise ValueError(
+                "ignore_data_skip=True would train on the first rows of an epoch again, and with "
+                "another reference; set it to False to resume"
+            )
+        manifest = read_manifest(checkpoint)
+        if manifest["save_only_model"]:
+            raise ValueError(
+                f"{checkpoint} has the model alone (save_only_model=True), and not what training "
+                "goes on with; train anew, and leave save_only_model out to resume later"
+            )
+        for name, size in manifest["files"].items():
+            path = checkpoint / name
+            if not path.exists() or path.stat().st_size != size:
+                fault = "is cut off" if path.exists() else "is missing"
+                raise ValueError(
+                    f"{checkpoint} is not whole: {name} {fault}; resume from another checkpoint, "
+                    "or train anew"
+                )
+        began = manifest["run"]
+        for name, value in self._run_facts().items():
+            if began.get(name) != value:
+                raise ValueError(
+                    f"{checkpoint} is of a run with {name}={began.get(name)!r}, and this one has "
+                    f"{value!r}; resume it with the options it began with, or train anew"
+                )
+        self._begin_at = manifest["position"]
+
+    def _run_facts(self) -> dict:
+        """What a resumed run must share, by the name of its option, as JSON gives it back."""
+        args = self.args
+        facts = {name: getattr(args, name) for name in self._options_of_order}
+        facts["number of processes"] = args.world_size
+        return json.loads(json.dumps(facts | self._data_facts(), default=str))
+
+    def _data_facts(self) -> dict:
+        """What tells the training set from others."""
+        return dataset_facts(self.train_dataset)
+
+
+def _put_in_place(written: Path, place: Path) -> None:
+    """Rename a whole checkpoint; one of the same name is deleted when it has been replaced."""
+    replaced = written.with_name(f"replaced-{place.name}")
+    with suppress(FileNotFoundError):
+        if written.exists():
+            os.replace(place, replaced)
+    with suppress(FileNotFoundError):  # of several machines that share a disk one is the first
+        os.replace(written, place)
+        os.utime(place)  # the newest, by which the oldest are told
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def read_manifest(checkpoint: Path) -> dict:
+    """What a checkpoint's last file says, or a ValueError of one line."""
+    if not checkpoint.is_dir():
+        raise ValueError(f"{checkpoint}: no such checkpoint; mend the path, or train anew")
+    try:
+        return json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        raise ValueError(
+            f"{checkpoint} is not whole, or not of a humanline trainer: {MANIFEST}, which is "
+            "written last, is missing; resume from another checkpoint, or train anew"
+        ) from None
+
+
+def dataset_facts(dataset) -> dict:
+    """Number of rows and a hash of up to 512 of them, spread evenly; of a stream its columns."""
+    if isinstance(dataset, IterableDataset):
+        return {"columns of the training set": getattr(dataset, "column_names", None)}
+    count = len(dataset)
+    step = -(-count // _ROWS_HASHED) or 1
+    return {"rows of the training set": count, "their hash": _hash(dataset[0:count:step])}
+
+
+def _hash(columns: dict) -> str:
+    """Sha256, hexadecimal, of columns; of what JSON cannot hold, as images, the name alone."""
+    digest = hashlib.sha256()
+    for name in sorted(columns):
+        try:
+            content = json.dumps(columns[name], sort_keys=True)
+        except TypeError:
+            content = ""
+        digest.update(f"{name}\n{content}\n".encode())
+    return digest.hexdigest()

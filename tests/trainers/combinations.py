@@ -1,0 +1,144 @@
+"""GRPO in many ways to divide rows into batches, steps, rollouts, windows, epochs and processes.
+
+    python combinations.py MODEL FOLDER
+    torchrun --nproc-per-node 2 combinations.py MODEL FOLDER
+
+trains each of `SPREAD` and writes what it logged, and its weights at the end, to FOLDER.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from tiny import make_trainer, weights
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+
+PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
+LOGGED = ("loss", "grad_norm", "reward", "entropy", "kl", "eval_loss", "eval_reward")
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How to train; a batch is that of all processes."""
+
+    groups: int = 8
+    size: int = 4  # of a group
+    batch: int = 4
+    accumulation: int = 1
+    rollout: int = 1  # batches
+    iterations: int = 1
+    steps: int = 8
+    online: bool = False
+    humanline: bool = True
+    interval: int | None = 1
+    reference: str = "cached"
+    options: dict = field(default_factory=dict)
+    stop: int | None = None  # where it is saved and resumed
+
+    def dataset(self) -> Dataset:
+        rows = [
+            {
+                "prompt": f"{i % 10}+{i // 10}",
+                "completions": ["abcdef"[j] * (1 + (i + j) % 3) for j in range(self.size)],
+                "scores": [float((3 * i + j * j) % 5) for j in range(self.size)],
+            }
+            for i in range(self.groups)
+        ]
+        dataset = Dataset.from_list(rows)
+        return dataset.select_columns(["prompt"]) if self.online else dataset
+
+    def trainer(self, model_folder, folder, extra=None, dataset=None, **more):
+        extra = dict(extra or {})
+        if self.online:
+            extra = {"reward_funcs": summed} | extra
+        if "eval_steps" in self.options:
+            extra["eval_dataset"] = self.dataset().select(range(3))
+        options = {
+            "num_generations": self.size,
+            "per_device_train_batch_size": self.batch // PROCESSES,
+            "per_device_eval_batch_size": 2 * self.size // PROCESSES,
+            "gradient_accumulation_steps": self.accumulation,
+            "steps_per_generation": self.rollout,
+            "num_iterations": self.iterations,
+            "max_steps": self.steps,
+            "humanline": self.humanline,
+            "sync_interval": self.interval,
+            "reference": self.reference,
+            "learning_rate": 5e-3,
+            "log_eps_p": -0.3,
+            "log_eps_r": 0.3,
+            "use_cpu": True,
+        }
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(model_folder)
+        dataset = self.dataset() if dataset is None else dataset
+        trainer = make_trainer(
+            "grpo", model, tokenizer, dataset, folder, extra, **options | self.options | more
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+
+def summed(completions, **_) -> list[float]:
+    return [float(sum(map(ord, text)) % 7) for text in completions]
+
+
+def drawn_by_place(prompts, trainer) -> dict:
+    """A `rollout_func` whose tokens depend on the prompt and the place in its group alone."""
+    size = trainer.num_generations
+    first = trainer.accelerator.process_index * len(prompts)
+    completions = []
+    for i, prompt in enumerate(prompts):
+        draws = torch.Generator().manual_seed(100 * sum(map(ord, prompt)) + (first + i) % size)
+        length = int(torch.randint(1, 7, (), generator=draws))
+        completions.append(torch.randint(5, 25, (length,), generator=draws).tolist())
+    ids = trainer.processing_class(prompts, add_special_tokens=False)["input_ids"]
+    return {"prompt_ids": ids, "completion_ids": completions, "logprobs": None}
+
+
+# On two processes the first three split groups, of which the others have whole ones.
+SPREAD = {
+    "given": Combination(humanline=False, reference="model", stop=6),
+    "split": Combination(
+        rollout=3, accumulation=2, interval=3, groups=6, stop=5,
+        options={"eval_strategy": "steps", "eval_steps": 3, "beta": 0.1},
+    ),
+    "split-online": Combination(
+        online=True, rollout=2, iterations=2, interval=3, reference="model", stop=5, groups=4,
+        options={"loss_type": "grpo"},
+    ),
+    "whole": Combination(batch=8, rollout=3, accumulation=2, interval=2, groups=12, stop=7),
+    "whole-online-trl": Combination(
+        batch=8, online=True, humanline=False, rollout=2, groups=8, stop=5, options={"beta": 0.1}
+    ),
+}  # fmt: skip
+
+
+def train(name: str, model_folder: str, folder: Path) -> None:
+    combination = SPREAD[name]
+    extra = {"rollout_func": drawn_by_place} if combination.online else {}
+    saving = {"save_strategy": "steps", "save_steps": combination.stop}
+    trainer = combination.trainer(model_folder, folder / name, extra, **saving)
+    trainer.train()
+    resumed = combination.trainer(model_folder, folder / name, extra)
+    resumed.train(resume_from_checkpoint=str(folder / name / f"checkpoint-{combination.stop}"))
+    if trainer.is_world_process_zero():
+        history = trainer.state.log_history
+        log = {key: [row[key] for row in history if key in row] for key in LOGGED}
+        ends = {"weights": weights(trainer.model), "resumed": weights(resumed.model)}
+        torch.save({"log": log} | ends, folder / f"{name}.pt")
+
+
+if __name__ == "__main__":
+    from distributed import run_on_cpus
+
+    run_on_cpus()
+    for name in SPREAD:
+        train(name, sys.argv[1], Path(sys.argv[2]))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # see distributed.py
