@@ -15,14 +15,13 @@ from humanline.validation import ConfigError
 def refused(model, tokenizer, tmp_path, groups):
     """What a trainer says that cannot do its work, neither leaving a model nor a checkpoint."""
 
-    def call(objective: str, dataset=None, checkpoint=None, **options) -> str:
+    def call(objective: str, dataset=None, **options) -> str:
         dataset = rows(objective, groups) if dataset is None else dataset
         options = {"save_strategy": "epoch"} | options
         with pytest.raises(ConfigError) as caught:
             trainer = make_trainer(objective, model, tokenizer, dataset, tmp_path, **options)
-            trainer.train(resume_from_checkpoint=checkpoint)
-        assert not list(tmp_path.glob("*.safetensors"))
-        assert checkpoint or not list(tmp_path.glob("checkpoint-*"))
+            trainer.train()
+        assert not list(tmp_path.rglob("*.safetensors"))
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -79,13 +78,6 @@ def test_an_empty_dataset(objective, refused, groups):
     assert "train set: no rows" in refused(objective, rows(objective, groups).select([]))
 
 
-def test_resumed_at_the_last_step(model, tokenizer, tmp_path, groups, refused):
-    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 2}
-    make_trainer("dpo", model, tokenizer, rows("dpo", groups), tmp_path, **options).train()
-    message = refused("dpo", checkpoint=str(tmp_path / "checkpoint-2"), max_steps=2)
-    assert "step 2 of 2 is reached already" in message
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -106,9 +98,9 @@ def test_numbers_without_sense(objective, name, value, tmp_path):
         config(str(tmp_path), **{name: value})
 
 
-def test_prompts_that_are_left_out_are_told_and_logged(model, tokenizer, tmp_path, groups, capfd):
+def test_prompts_that_are_left_out_are_told_and_logged(model, tokenizer, tmp_path, groups, caplog):
     trainer = make_trainer("grpo", model, tokenizer, rows("grpo", groups[:5]), tmp_path)
-    assert "1 of 5 prompts" in capfd.readouterr().err
+    assert "1 of 5 prompts" in caplog.text
     trainer.train()
     logged = [row for row in trainer.state.log_history if "loss" in row]
     assert {row["humanline/prompts_left_out"] for row in logged} == {1}
