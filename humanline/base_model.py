@@ -60,12 +60,8 @@ def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: P
 
     from humanline.data.vocabulary import build_model, build_tokenizer
 
-    dataset = Dataset.from_list(
-        [
-            {"prompt": user_turn(r["prompt"]), "completion": assistant_turn(r["completion"])}
-            for r in rows
-        ]
-    )
+    tokenizer = build_tokenizer()
+    dataset = Dataset.from_list([_tokenized(tokenizer, row) for row in rows])
     trainer = SFTTrainer(
         model=build_model(
             hidden_size=config.hidden_size,
@@ -77,6 +73,7 @@ def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: P
         ),
         args=SFTConfig(
             output_dir=str(directory / "sft"),
+            completion_only_loss=True,
             num_train_epochs=config.epochs,
             per_device_train_batch_size=config.batch_size,
             learning_rate=config.learning_rate,
@@ -91,7 +88,17 @@ def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: P
             seed=seed,
         ),
         train_dataset=dataset,
-        processing_class=build_tokenizer(),
+        processing_class=tokenizer,
     )
     trainer.train()
     trainer.save_model(str(directory))
+
+
+def _tokenized(tokenizer, row: dict) -> dict:
+    """A row as the trainers of preferences would have it, for TRL's fine-tuning."""
+    from humanline.conversations import encode
+
+    turns = user_turn(row["prompt"]), assistant_turn(row["completion"])
+    prompt_ids, ids = encode(tokenizer, *turns)
+    mask = [0] * len(prompt_ids) + [1] * len(ids)
+    return {"input_ids": prompt_ids + ids, "completion_mask": mask}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from humanline.config import Generation, Sampling
+from humanline.conversations import encode_prompt
 from humanline.data.preferences import user_turn
 from humanline.lengths import TOKENS_AT_ONCE, batches, context_of, require_room
 
@@ -91,13 +92,6 @@ def sample_text(
     decode = engine.tokenizer.batch_decode
     texts = [decode(group["completion_ids"], skip_special_tokens=True) for group in groups]
     return [[_before(text, sampling.stop) for text in group] for group in texts]
-
-
-def encode_prompt(tokenizer, prompt: list[dict]) -> list[int]:
-    """The token ids of a conversation, up to where the assistant speaks."""
-    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True)[
-        "input_ids"
-    ]
 
 
 def load_model(path: Path, dtype: str = "float32", gpus: int = 1):

@@ -31,7 +31,7 @@ def token_log_probabilities(
         place: the file that the pairs are of, for errors.
 
     Returns:
-        For each pair an array (T,) in nats, over the completion's tokens and its end of sequence.
+        For each pair an array (T,) in nats, over the tokens of the completion and of its end.
 
     Raises:
         ConfigError: if a prompt with its completion is longer than the model's context.
@@ -70,13 +70,10 @@ def score_ids(
 
 
 def _encode(tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-    from humanline.data.preferences import user_turn
+    from humanline.conversations import encode
+    from humanline.data.preferences import assistant_turn, user_turn
 
-    prompt_ids = tokenizer.apply_chat_template(
-        user_turn(prompt), add_generation_prompt=True, tokenize=True
-    )["input_ids"]
-    completion_ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
-    return prompt_ids, [*completion_ids, tokenizer.eos_token_id]
+    return encode(tokenizer, user_turn(prompt), assistant_turn(completion))
 
 
 def _score(model, tokenizer, batch: list[tuple[list[int], list[int]]]) -> list[np.ndarray]:

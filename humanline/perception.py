@@ -134,7 +134,8 @@ class Rejection:
 def _log_beta(like: Tensor, gamma: float, generator: torch.Generator) -> Tensor:
     """Logarithms of draws of Beta(gamma, 1) over its mean, in the shape of `like`."""
     # By inversion: u^(1 / gamma) has that distribution. The mean is gamma / (gamma + 1).
-    u = torch.rand(like.shape, generator=generator, device=like.device, dtype=torch.float64)
+    # In single precision: Apple's GPUs have no other.
+    u = torch.rand(like.shape, generator=generator, device=like.device, dtype=torch.float32)
     return (torch.log1p(-u) / gamma + math.log1p(1 / gamma)).to(like.dtype)
 
 

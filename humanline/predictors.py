@@ -30,7 +30,7 @@ def measure(study: Study, cell: Cell) -> None:
     """
     from humanline.generation import load_model, open_engine, sample_text
     from humanline.likelihood import token_log_probabilities
-    from humanline.training import training_rows
+    from humanline.training_data import training_rows
 
     groups = training_rows(study, cell)[:PROMPTS]
     prompts = [group["prompt"] for group in groups]

@@ -13,10 +13,8 @@ from importlib import import_module
 from pathlib import Path
 
 from trl import (
-    extract_prompt,
     get_peft_config,
     get_quantization_config,
-    unpair_preference_dataset,
 )
 
 import humanline
@@ -25,6 +23,7 @@ from humanline.config import OBJECTIVES
 from humanline.data.formats import PAIRED
 from humanline.recipe_data import load_split, load_splits
 from humanline.recipe_options import Parser, Recipe, library_error
+from humanline.trainers.rows import columns_of, unpaired
 from humanline.validation import ConfigError, first_line, load_yaml, pick
 
 
@@ -119,17 +118,11 @@ def _dataset(recipe: Recipe, splits: dict, field: str, processor):
 
 
 def _preferences(recipe: Recipe, dataset):
-    """Preferences as TRL wants them."""
-    row = next(iter(dataset))
-    if isinstance(row.get("prompt"), str) and isinstance(row.get("chosen"), list):
-        # Text beside conversations that have it as their first turn: TRL finds it there.
-        dataset = dataset.remove_columns("prompt")
+    """Preferences in the order that TRL will train on."""
     if recipe.objective == "kto":
         # TRL trains KTO in the order of the rows, and unpairs all chosen before all rejected.
-        if set(row) >= PAIRED:
-            if "prompt" not in row:
-                dataset = dataset.map(extract_prompt)
-            dataset = unpair_preference_dataset(dataset)
+        if set(columns_of(dataset)) >= PAIRED:
+            dataset = unpaired(dataset, f"{recipe.script.dataset_name} data")
         dataset = dataset.shuffle(seed=recipe.training.seed)
     return dataset
 

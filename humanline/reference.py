@@ -9,6 +9,7 @@ Three ways to have one, with one interface: `scoring()` lends a model that is th
   after that a snapshot of its weights, kept off the device and swapped in to score.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,11 +51,19 @@ class AdapterReference:
     def __init__(self, policy):
         self._policy = policy
         self._adapter = policy.active_adapter
-        if self.NAME not in policy.peft_config:
-            with torch.random.fork_rng():  # its random weights are overwritten: draw them aside
-                policy.add_adapter(self.NAME, policy.peft_config[self._adapter])
-        for tensor in self._weights(self.NAME).values():
-            tensor.requires_grad_(False)
+        if self.NAME in policy.peft_config:
+            policy.delete_adapter(self.NAME)  # another's, of another adapter perhaps
+        # Its random weights are overwritten: draw them aside.
+        with torch.random.fork_rng(), leaving_the_base(policy):
+            try:
+                policy.add_adapter(self.NAME, copy.deepcopy(policy.peft_config[self._adapter]))
+            except ValueError as error:
+                reason = str(error).splitlines()[0]
+                raise ValueError(
+                    f"reference='adapter': PEFT refuses a second adapter ({reason}); use cached or "
+                    "model"
+                ) from None
+        self._freeze()
         self.sync()
 
     @contextmanager
@@ -65,6 +74,7 @@ class AdapterReference:
             yield self._policy
         finally:
             self._policy.set_adapter(self._adapter)
+            self._freeze()
 
     def sync(self, alpha: float = 1.0) -> None:
         """Move the reference's adapter to alpha policy + (1 - alpha) reference."""
@@ -90,15 +100,44 @@ class AdapterReference:
         """Restore what `state` gave."""
         _fill(self._weights(self.NAME), state)
 
+    def _freeze(self) -> None:
+        for parameter in self._parameters(self.NAME).values():
+            parameter.requires_grad_(False)
+
     def _weights(self, adapter: str) -> dict[str, Tensor]:
         _reshard(self._policy)
-        infix = f".{adapter}."
-        suffix = f".{adapter}"
+        return {name: _local(tensor) for name, tensor in self._parameters(adapter).items()}
+
+    def _parameters(self, adapter: str) -> dict[str, torch.nn.Parameter]:
+        infix, suffix = f".{adapter}.", f".{adapter}"
         return {
-            name.replace(infix, ".").removesuffix(suffix): _local(tensor)
-            for name, tensor in self._policy.named_parameters()
+            name.replace(infix, ".").removesuffix(suffix): parameter
+            for name, parameter in self._policy.named_parameters()
             if infix in name or name.endswith(suffix)
         }
+
+
+@contextmanager
+def leaving_the_base(policy) -> Iterator[None]:
+    """While an adapter is added to a PEFT policy whose weights are to be another adapter's.
+
+    Some ways to initialize an adapter (PiSSA, OLoRA, LoftQ) take its weights out of the base
+    model's, and layers may be replicated for it: what was done for the first adapter already.
+    """
+    neutral = {"init_lora_weights": True, "layer_replication": None}
+    held = [
+        (config, name, getattr(config, name))
+        for config in policy.peft_config.values()
+        for name in neutral
+        if hasattr(config, name)
+    ]
+    for config, name, _ in held:
+        setattr(config, name, neutral[name])
+    try:
+        yield
+    finally:
+        for config, name, value in held:
+            setattr(config, name, value)
 
 
 class PolicyReference:

@@ -8,8 +8,9 @@ import numpy as np
 from humanline import tables
 from humanline.claims import Comparison
 from humanline.costs import cost_table
+from humanline.data.stage_files import TrainingRecord, read_record
 from humanline.experiments import Cell, Table
-from humanline.files import read_json, write_json, write_text
+from humanline.files import write_json, write_text
 from humanline.ledger import ledger, verdicts
 from humanline.plots import plot_learning_curves
 from humanline.provenance import describe
@@ -162,11 +163,11 @@ def _provenance(study: Study, name: str, cells: list[Cell]) -> dict:
 
 
 def _run_record(study: Study, cell: Cell) -> dict:
-    record = read_json(study.directory(cell) / "train.json")
+    record = read_record(study.directory(cell) / "train.json", TrainingRecord)
     return {
-        "learning_rate": record["manifest"]["learning_rate"],
-        "seconds": record["seconds"],
-        "git": record["provenance"]["git"],
+        "learning_rate": record.manifest.learning_rate,
+        "seconds": record.seconds,
+        "git": record.provenance.git,
     }
 
 

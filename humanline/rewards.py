@@ -58,8 +58,9 @@ def _checked(score: Score, name: str, prompts, completions, answers) -> list[flo
     return scores
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+def _short(prompt) -> str:
+    text = repr(prompt)
+    return text if len(text) <= 62 else f"{text[:62]}..."
 
 
 class MathReward:
@@ -86,9 +87,8 @@ class MathReward:
 
 
 def armorm(prompts: list, completions: list, **_) -> list[float]:
-    """The paper's reward model as a reward function of TRL's, for conversations of one turn."""
-    texts = [[turns[-1]["content"] for turns in rows] for rows in (prompts, completions)]
-    return _armorm()(*texts, [None] * len(prompts))
+    """The paper's reward model as a reward function of TRL's; whole conversations are scored."""
+    return _armorm()(prompts, completions, [None] * len(prompts))
 
 
 @cache
@@ -101,7 +101,8 @@ def _hub_reward(config: HubReward) -> Score:
     """A sequence classifier on the hub, ArmoRM among them."""
     import torch
 
-    from humanline.data.preferences import assistant_turn, user_turn
+    from humanline.conversations import encode_whole
+    from humanline.examples import read
     from humanline.lengths import context_of
 
     model, tokenizer = _load_classifier(config)
@@ -111,17 +112,16 @@ def _hub_reward(config: HubReward) -> Score:
     def score(prompts, completions, answers):
         scores = []
         for prompt, completion in zip(prompts, completions, strict=True):
-            ids = tokenizer.apply_chat_template(
-                user_turn(prompt) + assistant_turn(completion), return_tensors="pt"
-            )
-            length = ids["input_ids"].size(1)
-            if context and length > context:
+            turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            turns, (answer,) = read(turns, [completion], ("completion",))
+            ids = torch.tensor([encode_whole(tokenizer, turns, answer)], device=model.device)
+            if context and (length := ids.size(1)) > context:
                 raise ConfigError(
                     f"reward {config.repo}: prompt {_short(prompt)} has {length} tokens with its "
                     f"completion, more than its context of {context}; shorten or remove the prompt,"
                     " or ask for fewer new tokens"
                 )
-            output = model(**ids.to(model.device))
+            output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
             # ArmoRM returns its own output class with `score`; plain classifiers return logits.
             value = output.score if hasattr(output, "score") else output.logits
             scores.append(value.float().flatten()[0].item())

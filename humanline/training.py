@@ -11,13 +11,12 @@ from pathlib import Path
 
 from humanline.code_hashes import code_hash
 from humanline.data import preferences
-from humanline.data.stage_files import Group, prompts_of, read_likelihoods, read_rows
 from humanline.experiments import Cell
 from humanline.files import write_json
-from humanline.lengths import context_of, require_room
 from humanline.progress import Progress
 from humanline.provenance import describe, peak_memory
 from humanline.study import Study, content_hash
+from humanline.training_data import data_record, require_room, training_rows
 from humanline.validation import ConfigError, pick
 from humanline.weights import load_folder, not_finite, require_whole
 
@@ -34,7 +33,7 @@ def train(study: Study, cell: Cell) -> None:
             do not find each other; after it, if the prompts did not suffice.
     """
     study.batch_share(cell, device_count())
-    data = _data_record(study, cell)
+    data = data_record(study, cell)
     directory = study.directory(cell)
     checkpoints = _checkpoints(study, cell)
     has_ended = _ended(checkpoints).exists()
@@ -131,28 +130,10 @@ def build_trainer(study: Study, cell: Cell, output: Path):
     import torch
 
     model, tokenizer = load_folder(study.directory(cell.base) / "model", dtype=torch.float32)
-    _require_room(study, cell, model, tokenizer)
+    require_room(study, cell, model, tokenizer)
     builders = {"dpo": _preference, "kto": _preference, "grpo": _grpo}
     build = pick("objective", cell.objective, builders)
     return build(study, cell, model, tokenizer, output)
-
-
-def _require_room(study: Study, cell: Cell, model, tokenizer) -> None:
-    """Refuse prompts that are too long before the first of them is sampled from or trained on."""
-    from humanline.generation import encode_prompt
-
-    generation = study.scale.generation
-    context = context_of(model.config, tokenizer)
-    new_tokens, path = 0, study.offline_groups(cell.data_base)
-    if cell.data == "online":
-        path = study.data(cell.task, "train")
-        new_tokens = study.scale.tasks[cell.task].training.sampling.max_new_tokens
-        if generation.engine == "vllm":
-            context = generation.max_model_length or context
-    prompts = [preferences.user_turn(row["prompt"]) for row in training_rows(study, cell)]
-    require_room(
-        [encode_prompt(tokenizer, prompt) for prompt in prompts], context, new_tokens, path
-    )
 
 
 def _options(study: Study, cell: Cell, output: Path) -> dict:
@@ -192,50 +173,6 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
     }
 
 
-def training_rows(study: Study, cell: Cell) -> list[dict]:
-    """Rows to train on: a base model's scored groups offline, the task's prompts online."""
-    if cell.data == "offline":
-        path = study.offline_groups(cell.data_base)
-        groups = read_rows(path, Group)
-        if cell.quartile:
-            likelihoods = read_likelihoods(study.likelihoods(cell.data_base, cell.base), groups)
-            groups = preferences.quartile(groups, likelihoods, cell.quartile)
-        if cell.groups and len(groups) < cell.groups:
-            raise ConfigError(
-                f"{path}: {len(groups)} groups, but {cell.name} is to train on {cell.groups}; make "
-                "more, or change groups in experiments.yaml"
-            )
-        return groups[: cell.groups]
-    return read_rows(study.data(cell.task, "train"), prompts_of(cell.task))
-
-
-def _data_record(study: Study, cell: Cell) -> dict[str, int]:
-    """How many groups an offline run is given, and how many have nothing to learn from.
-
-    Raises:
-        ConfigError: if none has.
-    """
-    if cell.data != "offline":
-        return {}
-    groups = training_rows(study, cell)
-    difference = study.scale.tasks[cell.task].training.min_score_difference
-    # GRPO needs any difference, the others a pair.
-    least = pick("objective", cell.objective, {"dpo": difference, "kto": difference, "grpo": 0})
-    alike = sum(preferences.best_versus_worst(g["scores"], least) is None for g in groups)
-    if alike == len(groups):
-        raise ConfigError(
-            f"{study.offline_groups(cell.data_base)}: none of the {alike} groups of {cell.name} has"
-            f" completions whose scores differ by more than {least:g}, so there is nothing to "
-            "learn; give it other data"
-        )
-    if alike:
-        print(
-            f"{cell.name}: {alike} of {len(groups)} groups have nothing to learn from: scores "
-            f"that differ by at most {least:g}"
-        )
-    return {"groups": len(groups), "groups_without_difference": alike}
-
-
 def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
     import numpy as np
     from datasets import Dataset
@@ -254,6 +191,7 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
         **options,
         epsilon=study.objective(cell).epsilon,
         loss_type="dapo",
+        use_bias_correction_kl=False,  # the paper's penalty, for all variants
         num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
         steps_per_generation=window * accumulation,
         temperature=training.sampling.temperature,
@@ -286,7 +224,10 @@ def _engine_options(study: Study, cell: Cell) -> dict:
         return {}
     from humanline.vllm_engine import trl_options
 
-    return {"use_vllm": True} | trl_options(generation, study.shards(cell))
+    options = {"use_vllm": True} | trl_options(generation, study.shards(cell))
+    # TRL's correction takes all that the policy may say for what vLLM samples from.
+    is_whole = study.scale.tasks[cell.task].training.sampling.top_p == 1
+    return options | {"vllm_importance_sampling_correction": is_whole}
 
 
 def _engine_start(study: Study, args):

@@ -228,7 +228,7 @@ def test_weights_that_are_not_finite_end_a_run(study, monkeypatch):
     """Also where the last update broke them, after the last loss."""
     directory = study.directory(study.find("instruction_following", RUN))
     shutil.rmtree(directory, ignore_errors=True)
-    rate = {"learning_rate": float("inf"), "max_grad_norm": 0.0, "warmup_steps": 0, "max_steps": 1}
+    rate = {"learning_rate": 1e300, "max_grad_norm": 0.0, "warmup_steps": 0, "max_steps": 1}
     options = training._options
     monkeypatch.setattr(training, "_options", lambda *args: options(*args) | rate)
     assert "training ended with weights that are not finite" in train_fault(study)

@@ -95,6 +95,26 @@ class Trained(Record):
     checkpoints: str
 
 
+class Manifest(Record):
+    """Of a run's manifest what is told beside its results; see `Study.manifest`."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+
+
+class Provenance(Record):
+    """Of a run's provenance what is told beside its results; see `provenance.describe`."""
+
+    git: dict
+
+
+class TrainingRecord(Record):
+    """Of `train.json` what is told beside results."""
+
+    manifest: Manifest
+    seconds: dict[str, Annotated[float, Field(ge=0)]]
+    provenance: Provenance
+
+
 class Judgement(Record):
     """Of `metrics.json`: a judged run's headline figure, in per cent."""
 

@@ -21,6 +21,7 @@ from humanline.reference import (
     AdapterReference,
     ModelReference,
     PolicyReference,
+    leaving_the_base,
     load_reference,
     require_same_architecture,
     save_reference,
@@ -31,7 +32,7 @@ from humanline.trainers.rows import refuse_media, require_rows
 from humanline.trainers.windows import SCORES, ReadsAhead
 from humanline.trainers.work import RequireSteps, require_batches
 from humanline.validation import ConfigError
-from humanline.weights import load_whole
+from humanline.weights import load_whole, not_finite
 
 
 class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
@@ -93,7 +94,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         result = super().compute_loss(model, inputs, *args, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
         if not loss.isfinite().all():
-            raise ConfigError(self._no_number("loss", loss.mean().item()))
+            raise ConfigError(self._no_number("the loss", loss.mean().item()))
         return result
 
     def _get_grad_norm(self, model, *args, **kwargs):
@@ -101,12 +102,19 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         norm = super()._get_grad_norm(model, *args, **kwargs)
         skips_itself = getattr(self.accelerator, "scaler", None) is not None  # float16's
         if norm is not None and not math.isfinite(norm) and not skips_itself:
-            raise ConfigError(self._no_number("gradient's norm", float(norm)))
+            raise ConfigError(self._no_number("the gradient's norm", float(norm)))
         return norm
+
+    def _require_numbers(self, policy: Tensor, reference: Tensor, mask: Tensor) -> None:
+        """Refuse log-probabilities that are no numbers: clipped, they would be ones."""
+        log_ratio = (policy - reference).detach()[mask.bool()]
+        if not log_ratio.isfinite().all():
+            value = log_ratio[~log_ratio.isfinite()][0].item()
+            raise ConfigError(self._no_number("the log-ratio of a token", value))
 
     def _no_number(self, name: str, value: float) -> str:
         return (
-            f"step {self.state.global_step + 1}: the {name} is {value}; nothing is saved: lower "
+            f"after step {self.state.global_step}: {name} is {value}; nothing is saved: lower "
             "learning_rate, or look for broken weights and rows"
         )
 
@@ -142,7 +150,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         elif kind == "cached" and not (args.humanline and args.sync_interval):
             # A reference that stays behind for good has to be kept.
             kind = "adapter" if is_peft else "model"
-        if is_peft and kind != "adapter" and AdapterReference.NAME in self.model.peft_config:
+        if is_peft and AdapterReference.NAME in self.model.peft_config:
             # TRL's, and not needed: a Trainer that resumes would load it and nothing else.
             self.model.delete_adapter(AdapterReference.NAME)
         if kind == "cached":
@@ -242,6 +250,11 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         return bool(self.args.humanline and self.args.sync_interval)
 
     def _save(self, *args, **kwargs):
+        if broken := not_finite(self.model):
+            raise ConfigError(
+                f"step {self.state.global_step}: training ended with weights that are not finite, "
+                f"{broken[0]} among them; nothing is saved: lower learning_rate"
+            )
         is_adapter = isinstance(self.reference, AdapterReference)
         with self.reference.hidden() if is_adapter else nullcontext():
             super()._save(*args, **kwargs)
@@ -353,8 +366,22 @@ def only_the_policy(module, model, loss_is_ours: bool):
     if classifiers := getattr(module, "AutoModelForSequenceClassification", None):
         load_reward = partial(load_whole, classifiers.from_pretrained)
         loaders["AutoModelForSequenceClassification"] = SimpleNamespace(from_pretrained=load_reward)
-    with mock.patch.multiple(module, **loaders):
+    with mock.patch.multiple(module, **loaders), _trls_adapter(model):
         yield
+
+
+def _trls_adapter(model):
+    """Have TRL add its reference's adapter to a PEFT model without changing the base model.
+
+    Raises:
+        ConfigError: if the model's adapter is not called as TRL expects.
+    """
+    if isinstance(model, str) or not is_peft_model(model):
+        return nullcontext()
+    if "default" not in model.peft_config:
+        names = ", ".join(model.peft_config)
+        raise ConfigError(f"the model's adapter is called {names}; TRL needs it to be `default`")
+    return leaving_the_base(model)
 
 
 def token_labels(input_ids: Tensor, mask: Tensor) -> Tensor:

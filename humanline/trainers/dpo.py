@@ -88,6 +88,7 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
             tuple(rows)
             for rows in zip(*(x.chunk(2) for x in (policy, reference, mask)), strict=True)
         )
+        self._require_numbers(policy, reference, mask)
         perceive = self._perception_of_batch()
         result = dpo_loss(*chosen, *rejected, beta=self.beta, perceive=perceive)
 

@@ -2,15 +2,13 @@
 
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import (
     add_fused_lm_head,
@@ -23,13 +21,22 @@ from trl.trainer.utils import (
 from humanline.lengths import batches, context_of, require_room
 from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
+from humanline.trainers.grpo_config import HumanlineGRPOConfig
 from humanline.trainers.metrics import log_perception, metrics_of
-from humanline.trainers.options import HumanlineOptions, require_config
+from humanline.trainers.options import require_config
 from humanline.trainers.order import Held, RowsOnce, share_out
-from humanline.trainers.rows import columns_of, each, require_rows
+from humanline.trainers.rows import (
+    columns_of,
+    each,
+    prompt_ids_of,
+    refuse_media,
+    require_rows,
+)
+from humanline.trainers.scores import check_rewards, checking
 from humanline.trainers.stored import (
     is_stored,
     mark_cut_off,
+    refuse_sampling,
     replay,
     stored_score,
     tokenized_groups,
@@ -37,30 +44,6 @@ from humanline.trainers.stored import (
 from humanline.trainers.work import require_full_batch
 
 _SEQUENCES_AT_ONCE = 1024
-
-
-@dataclass
-class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
-    """TRL's `GRPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
-
-    needs: ClassVar = {
-        "importance_sampling_level": ("token", "humanline perceives token by token"),
-        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
-        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
-        "top_entropy_quantile": (1.0, "the paper's loss counts all tokens"),
-        "entropy_coef": (0.0, "the paper's loss has no entropy bonus"),
-        "off_policy_mask_threshold": (None, "clipping takes the place of masking"),
-        "delta": (None, "clipping takes the place of the second bound"),
-        "use_adaptive_entropy": (False, "the paper's loss has no entropy bonus"),
-    }
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.humanline and self.loss_type not in ("grpo", "bnpo", "dapo", "dr_grpo"):
-            raise ValueError(
-                f"loss_type={self.loss_type!r} has no humanline meaning; choose grpo, bnpo, dapo "
-                "or dr_grpo, or humanline=False"
-            )
 
 
 class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
@@ -93,7 +76,11 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
                     "the training set has scores, which reward_funcs would not be asked for; leave "
                     "them out, or remove the columns completions and scores to sample anew"
                 )
+            refuse_sampling(args, kwargs)
             reward_funcs, kwargs["rollout_func"] = stored_score, replay
+        if args.humanline or self.is_offline:
+            for name, dataset in (("train", train_dataset), ("eval", eval_dataset)):
+                each(dataset, refuse_media, f"{name} set")
         require_rows(train_dataset, "train set")
         each(eval_dataset, require_rows, "eval set")
         self._rows_told = require_full_batch(train_dataset, args)
@@ -159,7 +146,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
     def begin_step(self):
         self._step = 0  # TRL's, for the metric of a step's time
         super().begin_step()
-        if self.loss_type == "dapo":
+        if self.loss_type in ("dapo", "cispo", "vespo"):
             self._count_tokens(list(self._ahead)[: len(self._present)])
 
     def _count_tokens(self, of_step: list[dict]) -> None:
@@ -230,7 +217,8 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         if isinstance(inputs[0], Held):
             inputs = [dict(row) for row in inputs[0].rows]  # TRL adds to them
         self._rows_of_rollout = inputs
-        self._is_scoring_rollouts = self._uses_reference and not self.use_vllm
+        weighs = self.use_vllm and self.vllm_importance_sampling_correction
+        self._is_scoring_rollouts = self._uses_reference and not weighs
         beta, masks = self.beta, self.mask_truncated_completions
         if self._uses_reference:
             self.beta = 0.0  # or TRL would ask a reference that it made itself
@@ -243,6 +231,27 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             self.beta, self.mask_truncated_completions = beta, masks
             self._is_scoring_rollouts = False
             self.sampling_seconds += time.perf_counter() - started
+
+    def _tokenize_prompts(self, prompts: list):
+        if self._is_vlm or self.environment_factories is not None:
+            return super()._tokenize_prompts(prompts)
+        options = dict(self.chat_template_kwargs)
+        if self.tools:
+            options |= {"tools": self.tools, "chat_template": self.chat_template}
+        rows = zip(prompts, self._rows_of_rollout, strict=True)
+        return [prompt_ids_of(self._tokenizer, *row, options) for row in rows], None, {}
+
+    def _calculate_rewards(self, inputs, prompts, *args):
+        """TRL's, of functions that give each completion a finite number, or None for no meaning.
+
+        Raises:
+            ConfigError: naming the function and the prompt, if one gives something else, or all of
+                them None.
+        """
+        with checking(self):
+            rewards = super()._calculate_rewards(inputs, prompts, *args)
+        check_rewards(rewards, self, prompts)
+        return rewards
 
     def _generate_single_turn(self, *args, **kwargs):
         completion_ids, *rest = self._generate_in_chunks(*args, **kwargs)
@@ -288,12 +297,17 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
     def _compute_loss(self, model, inputs):
-        if not self._uses_reference:
-            return super()._compute_loss(model, inputs)
+        if not self.args.humanline:
+            return super()._compute_loss(
+                model, self._as_trls(inputs) if self.is_offline else inputs
+            )
         mask = _trained_on(inputs)
         policy, entropies = self._token_scores(model, inputs, compute_entropy=True)
         reference = self._reference_scores(inputs)["completion"]
+        self._require_numbers(policy, reference, mask)
         perceive = self._perception_of_batch()
+        # TRL's, for what vLLM samples otherwise than the policy would, where they are unbiased.
+        weights = None if self.args.narrowing() else inputs.get("importance_sampling_ratio")
         result = grpo_loss(
             policy,
             reference,
@@ -303,7 +317,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             epsilon_high=self.epsilon_high,
             beta=self.beta,
             perceive=perceive,
-            weights=inputs.get("importance_sampling_ratio"),  # TRL's, where vLLM samples
+            weights=weights,
         )
         averages = {"entropy": entropies}
         if self.beta:
@@ -320,9 +334,17 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             shares = (clipped[name] * mask).sum(1) / mask.sum(1).clamp(min=1)
             value = of(self.accelerator.gather(shares), 0).item()
             metrics_of(self)[f"clip_ratio/{name}_{extreme}"].append(value)
-        if self.args.humanline:
-            self._log_perception(policy, reference, mask, inputs["advantages"])
+        self._log_perception(policy, reference, mask, inputs["advantages"])
         return self._aggregate(result.losses, inputs)
+
+    def _as_trls(self, inputs: dict) -> dict:
+        """A stored batch for TRL's loss: the initial model stands for the old policy, too."""
+        initial = self._reference_scores(inputs)["completion"]
+        inputs = inputs | {"old_per_token_logps": initial, "ref_per_token_logps": initial}
+        if "num_items_in_step" in inputs:  # TRL takes it for an even share of a rollout's
+            share = self.current_gradient_accumulation_steps / self.args.steps_per_generation
+            inputs["num_items_in_batch"] = inputs["num_items_in_step"] / share
+        return inputs
 
     def _scores(self, model, inputs):
         return {"completion": self._token_scores(model, inputs)[0]}

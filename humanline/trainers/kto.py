@@ -126,6 +126,7 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
             kl_policy = self._outputs(model, inputs, "KL_").log_probs[:, -kl_mask.size(1) :]
         scores = self._reference_scores(inputs)
         reference = scores["completion"]
+        self._require_numbers(policy, reference, mask)
         perceive = self._perception_of_batch()
         total, count = kto_kl_terms(kl_policy, scores["KL"], kl_mask, perceive=perceive)
         gather = self.accelerator.gather

@@ -15,6 +15,7 @@ from datasets import Dataset
 from humanline.data.preferences import best_versus_worst
 from humanline.files import read_json, write_json
 from humanline.trainers.checkpoints import dataset_facts
+from humanline.trainers.scores import numbers
 
 
 @dataclass
@@ -130,7 +131,7 @@ class RoundsTrainer:
         self.sampled_tokens += sum(map(len, flat))
         repeated = [p for p, g in zip(prompts, groups, strict=True) for _ in g["completion_ids"]]
         texts = tokenizer.batch_decode(flat, skip_special_tokens=True)
-        scores = iter(rounds.score(repeated, texts))
+        scores = iter(numbers(rounds.score(repeated, texts), repeated, "the rounds' score"))
         pairs = []
         for group in groups:
             ids = group["completion_ids"]

@@ -12,9 +12,10 @@ from datasets import Dataset, IterableDataset
 from jinja2 import TemplateError
 from trl.trainer.utils import global_then_local_main_first
 
-from humanline.conversations import encode_all, template_options
+from humanline.conversations import encode_all, encode_prompt, template_options
 from humanline.data.formats import as_label
-from humanline.examples import read
+from humanline.examples import has_media, read
+from humanline.trainers.scores import short
 from humanline.validation import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -143,6 +144,25 @@ def encode_row(processing_class, row: dict, completions: list, names, **options)
     """
     prompt, completions = read(row.get("prompt"), completions, names)
     return prompt, _encode(processing_class, row, prompt, completions, names, **options)
+
+
+def prompt_ids_of(processing_class, prompt, row: dict, options: dict) -> list[int]:
+    """The token ids of a prompt to sample from, with what its row says to the template.
+
+    Tools that a trainer calls, in `options`, go before those that a row names.
+
+    Raises:
+        ConfigError: if the prompt has images, or the template refuses it.
+    """
+    if has_media(prompt):
+        raise ConfigError(f"a prompt has images or other media, beside text: {short(prompt)}")
+    own = template_options(row)
+    if options.get("tools"):
+        own.pop("tools")
+    try:
+        return encode_prompt(processing_class, prompt, **options | own)
+    except TemplateError as error:
+        raise ConfigError(f"the chat template refuses {short(prompt)} ({error})") from None
 
 
 def require_rows(dataset, name: str) -> None:

@@ -2,10 +2,13 @@
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Real
 
 import numpy as np
+from torch import Tensor
+from torch.nn import Module
 
 from humanline.validation import ConfigError
 
@@ -63,6 +66,58 @@ def checked(function: Callable, name: str) -> Callable:
         return numbers(function(prompts=prompts, **columns), prompts, source, True)
 
     return score
+
+
+@contextmanager
+def checking(trainer) -> Iterator[None]:
+    """Have a GRPO trainer's reward functions checked as they are called; models are none."""
+    functions = trainer.reward_funcs
+    named = zip(functions, trainer.reward_func_names, strict=True)
+    trainer.reward_funcs = [
+        function if isinstance(function, Module) else checked(function, name)
+        for function, name in named
+    ]
+    try:
+        yield
+    finally:
+        trainer.reward_funcs = functions
+
+
+def check_rewards(rewards: Tensor, trainer, prompts: Sequence) -> None:
+    """Refuse completions that no reward function has given a number, and reward models' nan.
+
+    Args:
+        rewards: (N, F), of the completions of all processes and each function; nan: none given.
+        trainer: whose reward functions they are of. Its models have a number for everything.
+        prompts: of this process's completions.
+
+    Raises:
+        ConfigError: naming the prompt, where it is this process's.
+    """
+    names, process = trainer.reward_func_names, trainer.accelerator.process_index
+    are_models = [isinstance(function, Module) for function in trainer.reward_funcs]
+    finite = rewards.isfinite().cpu()
+    for index, (name, is_model) in enumerate(zip(names, are_models, strict=True)):
+        lacks = ~finite[:, index] if is_model else rewards[:, index].isinf().cpu()
+        if lacks.any():
+            row = int(lacks.nonzero()[0])
+            where = _prompt_of(row, prompts, process)
+            raise ConfigError(
+                f"reward model {name} gave {rewards[row, index].item()} for a completion of {where}"
+                "; look for broken weights or an empty text"
+            )
+    if (unscored := ~finite.any(1)).any():
+        where = _prompt_of(int(unscored.nonzero()[0]), prompts, process)
+        raise ConfigError(
+            f"{', '.join(names)} gave no number for a completion of {where}; return a number from "
+            "at least one reward function"
+        )
+
+
+def _prompt_of(row: int, prompts, process: int) -> str:
+    own = row - process * len(prompts)
+    is_own = 0 <= own < len(prompts)
+    return f"the prompt {short(prompts[own])}" if is_own else "another process's prompt"
 
 
 def check_group(scores, count: int) -> None:

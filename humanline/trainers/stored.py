@@ -5,6 +5,7 @@ from datasets import Dataset
 from humanline.trainers.metrics import metrics_of
 from humanline.trainers.rows import columns_of, encode_row, mapped
 from humanline.trainers.scores import check_group
+from humanline.validation import ConfigError
 
 _COLUMNS = {"completions", "scores"}
 
@@ -12,6 +13,20 @@ _COLUMNS = {"completions", "scores"}
 def is_stored(dataset) -> bool:
     """Whether a dataset has completions to train on, with their scores."""
     return dataset is not None and set(columns_of(dataset)) >= _COLUMNS
+
+
+def refuse_sampling(args, kwargs: dict) -> None:
+    """Refuse options that say how to sample, where nothing is sampled."""
+    if args.use_vllm:
+        raise ConfigError("use_vllm=True: the training set has completions; set it to False")
+    if args.sync_ref_model:
+        raise ConfigError(
+            "sync_ref_model=True: offline the reference is the model that the completions are "
+            "taken to come from, and stays; set it to False, or humanline=True with a sync_interval"
+        )
+    for name in ("rollout_func", "environment_factory", "tools"):
+        if kwargs.get(name):
+            raise ConfigError(f"{name}: the training set has completions; leave it out")
 
 
 def tokenized_groups(dataset, trainer, group_size: int, name: str):
@@ -25,7 +40,9 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
     Raises:
         ValueError: if a row has no reading, or not `group_size` completions with as many scores.
     """
-    limit = trainer.max_completion_length
+    # Not the trainer itself: what a function holds is hashed, and that has the model.
+    limit, processing_class = trainer.max_completion_length, trainer.processing_class
+    options = trainer.chat_template_kwargs
 
     def tokenize(row: dict) -> dict:
         completions, scores = row["completions"], row["scores"]
@@ -36,9 +53,7 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
             )
         check_group(scores, group_size)
         names = [f"completion {index}" for index in range(group_size)]
-        prompt, pairs = encode_row(
-            trainer.processing_class, row, completions, names, **trainer.chat_template_kwargs
-        )
+        prompt, pairs = encode_row(processing_class, row, completions, names, **options)
         columns = {
             "stored_prompt_ids": [prompt_ids for prompt_ids, _ in pairs],
             "stored_completion_ids": [ids[:limit] for _, ids in pairs],
@@ -48,7 +63,7 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
         return columns if row.get("prompt") is not None else columns | {"prompt": prompt}
 
     if not is_stored(dataset):
-        raise ValueError(f"{name} set: lacks completions and scores, which the train set has")
+        raise ConfigError(f"{name} set: lacks completions and scores, which the train set has")
     groups = mapped(dataset, tokenize, name, remove_columns=["completions"])
     if not isinstance(groups, Dataset):
         return groups, {}
