@@ -1,6 +1,7 @@
 """The workflow: what it plans, what it refuses, and one whole run at smoke scale."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -26,12 +27,15 @@ def command(*arguments, results: Path, **config) -> list:
     return [SNAKEMAKE, "--cores", "2", *arguments, "--config", *options]
 
 
-def snakemake(*arguments, **config) -> subprocess.CompletedProcess:
-    return subprocess.run(command(*arguments, **config), cwd=ROOT, capture_output=True, text=True)
+def snakemake(*arguments, pythonpath=None, **config) -> subprocess.CompletedProcess:
+    environment = os.environ | ({"PYTHONPATH": str(pythonpath)} if pythonpath else {})
+    return subprocess.run(
+        command(*arguments, **config), cwd=ROOT, env=environment, capture_output=True, text=True
+    )
 
 
-def plan(results: Path, *targets, **config) -> str:
-    run = snakemake(*targets, "-n", "--nolock", results=results, **config)
+def plan(results: Path, *targets, pythonpath=None, **config) -> str:
+    run = snakemake(*targets, "-n", "--nolock", pythonpath=pythonpath, results=results, **config)
     assert run.returncode == 0, run.stderr
     return run.stdout + run.stderr
 
@@ -320,6 +324,13 @@ def kill_process(ancestor: int, argument: str) -> None:
             pass
 
 
+TABLES = {"table_cost", "table_instruction_following", "table_math_reasoning", "table_sweep"}
+EDITS = {  # of modules, and what is made anew
+    "evaluation.py": {"judge", "grade", "claims", "all", *TABLES},
+    "figures.py": {"figures", "all"},
+}
+
+
 @pytest.mark.slow
 def test_smoke_scale_end_to_end(config, tmp_path):
     """Everything, once: a killed job, tables, a rerun, a changed option, a broken file."""
@@ -375,6 +386,13 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     expected = {"generate", "grade", "table_math_reasoning", "table_sweep", "claims", "all"}
     assert set(jobs(plan(**study))) == expected
     (config / "smoke.yaml").write_text(scale)
+
+    package = shutil.copytree(ROOT / "humanline", tmp_path / "edited" / "humanline")
+    for change, rules in EDITS.items():
+        source = (package / change).read_text()
+        (package / change).write_text(f"{source}\n_EDITED = 1\n")
+        assert set(jobs(plan(**study, pythonpath=package.parent))) == rules, change
+        (package / change).write_text(f"{source}\n# Edited.\n")
 
     runs = results / "smoke" / "runs"
     broken = runs / "math_reasoning" / "grpo-online-every1-s1"
