@@ -16,6 +16,8 @@ from torch.utils.data import Dataset, IterableDataset, RandomSampler, Sampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.trainer.utils import RepeatSampler
 
+from humanline.validation import ConfigError
+
 
 class OwnOrder:
     """Mixin before a Trainer: the order of its rows depends on nothing but seed and epoch."""
@@ -134,7 +136,10 @@ class Stream(IterableDataset):
             if not self._is_endless:
                 return
             if is_empty:
-                raise ValueError("the training set gives no row; mend its path or its filter")
+                raise ConfigError(
+                    "no step can be taken: the training set gives no row; mend its path or its "
+                    "filter, or raise max_length where that drops them"
+                )
             epoch += 1
 
 
