@@ -1,7 +1,6 @@
 """The workflow: what it plans, what it refuses, and one whole run at smoke scale."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -27,15 +26,12 @@ def command(*arguments, results: Path, **config) -> list:
     return [SNAKEMAKE, "--cores", "2", *arguments, "--config", *options]
 
 
-def snakemake(*arguments, pythonpath=None, **config) -> subprocess.CompletedProcess:
-    environment = os.environ | ({"PYTHONPATH": str(pythonpath)} if pythonpath else {})
-    return subprocess.run(
-        command(*arguments, **config), cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+def snakemake(*arguments, **config) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments, **config), cwd=ROOT, capture_output=True, text=True)
 
 
-def plan(results: Path, *targets, pythonpath=None, **config) -> str:
-    run = snakemake(*targets, "-n", "--nolock", pythonpath=pythonpath, results=results, **config)
+def plan(results: Path, *targets, **config) -> str:
+    run = snakemake(*targets, "-n", "--nolock", results=results, **config)
     assert run.returncode == 0, run.stderr
     return run.stdout + run.stderr
 
@@ -387,12 +383,17 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     assert set(jobs(plan(**study))) == expected
     (config / "smoke.yaml").write_text(scale)
 
-    package = shutil.copytree(ROOT / "humanline", tmp_path / "edited" / "humanline")
-    for change, rules in EDITS.items():
-        source = (package / change).read_text()
-        (package / change).write_text(f"{source}\n_EDITED = 1\n")
-        assert set(jobs(plan(**study, pythonpath=package.parent))) == rules, change
-        (package / change).write_text(f"{source}\n# Edited.\n")
+    edited = tmp_path / "edited"  # Snakemake imports what lies beside its Snakefile
+    for name in ("humanline", "workflow/rules"):
+        shutil.copytree(ROOT / name, edited / name)
+    shutil.copy(ROOT / "Snakefile", edited)
+    for name, rules in EDITS.items():
+        module = edited / "humanline" / name
+        source = module.read_text()
+        module.write_text(f"{source}\n_EDITED = 1\n")
+        run = snakemake("-s", edited / "Snakefile", "-n", "--nolock", **study)
+        assert set(jobs(run.stdout + run.stderr)) == rules, name
+        module.write_text(f"{source}\n# Edited.\n")
 
     runs = results / "smoke" / "runs"
     broken = runs / "math_reasoning" / "grpo-online-every1-s1"
