@@ -16,7 +16,7 @@ from humanline.trainers.metrics import (
     metrics_of,
 )
 from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.rounds import RoundsTrainer
+from humanline.trainers.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.rows import tokenized_pairs, within
 
 
@@ -49,6 +49,7 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
     def __init__(self, model, ref_model=None, args=None, *rest, rounds=None, **kwargs):
         self.rounds = rounds
         args = require_config(args, HumanlineDPOConfig, model)
+        refuse_other_references(rounds, args)
         with only_the_policy(dpo_trainer, model, loss_is_ours=args.humanline):
             super().__init__(model, ref_model, args, *rest, **kwargs)
         self._start_humanline(ref_model)

@@ -14,7 +14,7 @@ from humanline.objectives import floored_mean, kto_kl_terms, kto_loss
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import log_perception, log_preference_metrics, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.rounds import RoundsTrainer
+from humanline.trainers.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.rows import (
     columns_of,
     mismatched,
@@ -56,6 +56,7 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
     def __init__(self, model, ref_model=None, args=None, *rest, rounds=None, **kwargs):
         self.rounds = rounds
         args = require_config(args, HumanlineKTOConfig, model)
+        refuse_other_references(rounds, args)
         with only_the_policy(kto_trainer, model, loss_is_ours=args.humanline):
             super().__init__(model, ref_model, args, *rest, **kwargs)
         self._start_humanline(ref_model)
