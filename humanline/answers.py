@@ -13,7 +13,7 @@ import re
 from itertools import product
 
 from humanline.latex import clean
-from humanline.quantities import COMPARISON, FLIPPED, NAME, same_value, squeezed
+from humanline.quantities import FLIPPED, NAME, same_value, sides_of, squeezed
 
 LONGEST = 600  # characters of an answer
 DEEPEST = 12  # brackets within brackets
@@ -21,10 +21,12 @@ DEEPEST = 12  # brackets within brackets
 _OPEN, _CLOSE = "([{", ")]}"
 _NAMED = re.compile(rf"({NAME})\s*(?:=|\\in(?![A-Za-z])|\\equiv(?![A-Za-z]))\s*(?!=)(.+)", re.S)
 _CONSTANTS = {r"\pi", r"\infty", r"\frac", r"\sqrt", r"\text", r"\emptyset"}
-_PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
+_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
+_SIGNS = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
+_CONDITION = re.compile(r"\\\{\s*[A-Za-z]\s*(?:\\mid|\\vert|\||:)\s*(.+?)\\\}", re.S)
 _COMMA_THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _MATRIX = re.compile(
-    r"[(\[]?\s*\\begin\{([pbBvV]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}\s*[)\]]?", re.S
+    r"[(\[]?\s*\\begin\{([pbB]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}\s*[)\]]?", re.S
 )
 
 
@@ -53,6 +55,7 @@ def equal(answer: str, gold: str) -> bool:
         return False
     if squeezed(answer) == squeezed(gold):
         return True
+    answer, gold = (_CONDITION.sub(r"\1", text) for text in (answer, gold))  # {x | x > 3}
     if "$" in answer + gold:
         return False
     _require_small(answer)
@@ -79,8 +82,10 @@ def _same(answer: str, gold: str) -> bool:
     if squeezed(answer) == squeezed(gold) and answer:
         return True
     (name, inner), (gold_name, gold_inner) = _named(answer), _named(gold)
-    if name and gold_name:
-        return name == gold_name and _same(inner, gold_inner)
+    if name and name == gold_name:
+        return _same(inner, gold_inner)
+    if name and gold_name:  # x = y is y = x
+        return same_value(answer, gold)
     if (name or gold_name) and "=" in inner + gold_inner:
         return same_value(answer, gold)
     return _same_unnamed(inner, gold_inner)
@@ -89,7 +94,7 @@ def _same(answer: str, gold: str) -> bool:
 def _named(text: str) -> tuple[str, str]:
     """The name that an answer begins with, as in x = 5, and the rest."""
     match = _NAMED.fullmatch(text)
-    if match and match[1] not in _CONSTANTS and not COMPARISON.search(match[2]):
+    if match and match[1] not in _CONSTANTS and not sides_of(match[2])[1]:
         name, value = match.groups()
     elif match := re.fullmatch(rf"([^=]*[^=<>!])=\s*({NAME})", text):
         value, name = match.groups()
@@ -112,6 +117,9 @@ def _same_unnamed(answer: str, gold: str) -> bool:
         own or (other and _interval(text))
         for text, own, other in zip((answer, gold), lists, lists[::-1], strict=True)
     ]
+    chains = _interval(answer), _interval(gold)
+    if all(chains) and len(sides_of(answer)[0]) == len(sides_of(gold)[0]) == 3:
+        return sides_of(answer)[0][1] == sides_of(gold)[0][1] and _same_sequence(*chains)
     if any(lists):
         # {5} is 5.
         lists = [own or ("{}", [text]) for text, own in zip((answer, gold), lists, strict=True)]
@@ -189,9 +197,9 @@ def _bare(items: list[str]) -> tuple[str, list[str]]:
 def _expanded(items: list[str]) -> list[str]:
     """With two items for one that has a plus or minus."""
     return [
-        re.sub(r"^\+\s*", "", _PLUS_MINUS.sub(own, item).replace(r"\mp", other))
+        re.sub(r"^\+\s*", "", _PLUS_MINUS.sub(lambda sign, s=signs: s[sign[1]], item))
         for item in items
-        for own, other in ([("+", "-"), ("-", "+")] if _PLUS_MINUS.search(item) else [("", "")])
+        for signs in (_SIGNS if _PLUS_MINUS.search(item) else [{}])
     ]
 
 
@@ -229,8 +237,7 @@ def _unordered(items: list[str], others: list[str]) -> bool:
 
 def _interval(text: str) -> tuple[str, list[str]] | None:
     """The interval of one variable that x < 3 or 0 < x <= 1 says; None for anything else."""
-    operators = COMPARISON.findall(text)
-    parts = [part.strip() for part in COMPARISON.split(text)]
+    parts, operators = sides_of(text)
     if len(operators) == 1 and re.fullmatch(NAME, parts[1]):
         operators, parts = [FLIPPED[operators[0]]], parts[::-1]
     if len(operators) == 1 and re.fullmatch(NAME, parts[0]):
@@ -267,8 +274,6 @@ def _same_matrices(answer: str, gold: str) -> bool:
     if not any(matrices):
         return same_value(answer, gold)
     if not all(matrices):
-        return False
-    if len({"v" in match[1].lower() for match in matrices}) > 1:  # a determinant
         return False
     tables = [
         [_parts(row, "&") for row in _parts(match[2], r"\\") if row.strip()] for match in matrices

@@ -26,7 +26,7 @@ OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "no_box", "timed_out")
 _THINKING = re.compile(r"<(/?)think(?:ing)?>", re.I)
 _BOXES = (r"\boxed", r"\fbox")
 _BRACES = re.compile(r"\\.|[{}]", re.S)
-_BARE = re.compile(r"\s*([^\s{}$]+)")
+_BARE = re.compile(r"\s*\$?([^\s{}$]+)")
 
 
 def grade(completion: str, answer: str) -> Outcome:

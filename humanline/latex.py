@@ -35,9 +35,19 @@ _SYMBOLS = {
     "°": r"^{\circ}",
     "º": r"^{\circ}",
     "…": r"\ldots ",
+    "∣": "|",
+    "。": ".",
+    **dict.fromkeys("⩽≦", r"\le "),
+    **dict.fromkeys("⩾≧", r"\ge "),
 }
 _SCRIPTS = {"<super>": "^", "<sub>": "_"}
 _GREEK = re.compile(r"GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)$")
+# What says how an answer looks; of the first, what is within braces stays.
+_STYLE = re.compile(
+    r"\\(?:underline|boldsymbol|bm|mathbf|mathit|mathsf|mathtt|mathnormal|emph|fbox|boxed)\s*(?=\{)"
+    r"|\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|\\(?:left|right)\s*\."
+    r"|\\(?:bf|it|rm|sf|tiny|small|large|Large|LARGE|huge|Huge|therefore|checkmark)(?![A-Za-z])"
+)
 _SPACING = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])"
     r"|(?<!\\)\\!"
@@ -88,6 +98,26 @@ _SYNONYMS = (
         re.compile(r"\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?|\\degree(?![A-Za-z])"),
         r"\\text{ degrees}",
     ),
+    (
+        re.compile(r"\\text\{ degrees\}\s*(?:\\text\s*\{\s*)?([CF])(?![A-Za-z])\}?"),
+        r"\\text{ degrees \1}",
+    ),
+    (
+        re.compile(
+            r"\\(sin|cos|tan|cot|sec|csc)\s*[({]?\s*(\d+(?:\.\d+)?)\s*\\text\{ degrees\}\s*[)}]?"
+        ),
+        r"\\\1(\\frac{\2\\pi}{180})",
+    ),
+    (re.compile(r"(?<=\d)(?:\s*\^\s*\{?)?\s*(?:\\text\s*\{\s*)?(?:st|[nr]d|th)\s*\}?\}?$"), ""),
+    (re.compile(r"(?<=\d)\s*x\s*(?=10\s*\^)"), r"\\times "),
+    (re.compile(r"\{?\s*(\w+)\s*\\choose\s*(\w+)\s*\}?"), r"\\binom{\1}{\2}"),
+    (re.compile(r"\\(begin|end)\{smallmatrix\}"), r"\\\1{pmatrix}"),
+    (
+        re.compile(r"(?<=\w)(?:_\s*\{)?\s*(?:\\text\s*\{)?\s*(?:in )?base\s*\}?\s*\{?(\d+)\s*\}?"),
+        r"_{\1}",
+    ),
+    (re.compile(r"_\s*\{\s*\(\s*(\d+)\s*\)\s*\}"), r"_{\1}"),
+    (re.compile(r"\.(\d*?)(\d)\2{2,}\s*\\ldots"), r".\1\\overline{\2}"),
     (re.compile(r"(?<![\\A-Za-z])(?:infinity|inf)(?![A-Za-z])"), r"\\infty "),
     (re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])"), r"\\pi "),
     (re.compile(r"(?<![\\A-Za-z])sqrt(?=\s*[({\[\d])"), r"\\sqrt"),
@@ -103,16 +133,30 @@ _SYNONYMS = (
     (re.compile(r"(\\frac\s*\{(?:[^{}]|\{[^{}]*\})*\})\s*(\d|[A-Za-z](?![A-Za-z]))"), r"\1{\2}"),
     (re.compile(r"(?<![\d/^.])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d/])"), r"\1\\frac{\2}{\3}"),
 )
-_PUNCTUATION = re.compile(r"(?<!\\)[.,;:\s]+$")
-_WRAPPERS = (("**", "**"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("`", "`"))
+_PUNCTUATION = re.compile(r"(?<!\\)[.,;:\s]+$|\\\\$")
+_PREFIX = re.compile(
+    r"^(?:\\text\{)?\s*(?:(?:the )?(?:final )?answer(?: is|:| is:)|\\approx)\s*\}?:?\s*", re.I
+)
+_WRAPPERS = (
+    ("**", "**"),
+    ("$$", "$$"),
+    ("$", "$"),
+    (r"\(", r"\)"),
+    (r"\[", r"\]"),
+    ("`", "`"),
+    ("*", "*"),
+    ("_", "_"),
+    ("'", "'"),
+)
 
 
 def clean(text: str) -> str:
     """One spelling of an answer."""
-    text = _unwrapped(_without_unicode(text).replace("\\$", DOLLAR))
+    text = _SPACES.sub(" ", _without_unicode(text).replace("\\$", DOLLAR))
+    text = _unwrapped(_STYLE.sub("", text))
     if text.startswith("$") and text.count("$") == 1:
         text = text.replace("$", DOLLAR)
-    text = _SPACES.sub(" ", _SPACING.sub("", text))
+    text = _unwrapped(_SPACING.sub("", text))
     text = re.sub(r"\\mathrm\s*\{([ei])\}", r"\1", text)
     text = _TEXTS.sub(r"\\text", _THOUSANDS.sub(_joined, text))
     for pattern, replacement in _SYNONYMS:
@@ -129,12 +173,24 @@ def _unwrapped(text: str) -> str:
     """Without a full stop, and what makes it bold or mathematics on both ends."""
     before = None
     while before != text:
-        before, text = text, _PUNCTUATION.sub("", text.strip())
+        before, text = text, _PUNCTUATION.sub("", _PREFIX.sub("", text.strip()))
+        if text.startswith("{") and text.endswith("}") and _closes_last(text):
+            text = text[1:-1]
         for start, end in _WRAPPERS:
             inner = text[len(start) : -len(end)]
             if text.startswith(start) and text.endswith(end) and inner and start not in inner:
                 text = inner
     return text
+
+
+def _closes_last(text: str) -> bool:
+    """Whether the brace that a text begins with is closed by its last character; no list's."""
+    depth = 0
+    for brace in re.finditer(r"\\.|[{},]", text):
+        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
+        if depth == 0 or (depth == 1 and brace.group() == ","):
+            return brace.end() == len(text)
+    return False
 
 
 def _without_unicode(text: str) -> str:
@@ -162,6 +218,8 @@ def _ascii(character: str) -> str:
     if unicodedata.category(character) == "Cf":  # it has no width
         return ""
     kind, *_ = unicodedata.decomposition(character).split() or [""]
+    if character.isdecimal():
+        return str(unicodedata.decimal(character))
     plain = unicodedata.normalize("NFKC", character)
     if kind == "<fraction>":
         return r"\frac{{{}}}{{{}}}".format(*plain.split("\N{FRACTION SLASH}"))

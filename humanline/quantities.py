@@ -8,8 +8,12 @@ import re
 
 from humanline.latex import DOLLAR
 
-NAME = r"[A-Za-z](?:_\{?\w+\}?)?'*(?:\s*\(\s*[A-Za-z](?:\s*,\s*[A-Za-z])*\s*\))?|\\[a-z]+"
-COMPARISON = re.compile(r"\\(?:le|ge|ne)(?![A-Za-z])|[<>=]")
+NAME = (
+    r"\([A-Za-z](?:\s*,\s*[A-Za-z])+\)|\\[a-z]+"
+    r"|[A-Za-z](?:_\{?\w+\}?)?'*(?:\s*\(\s*[A-Za-z](?:\s*,\s*[A-Za-z])*\s*\))?"
+)
+_COMPARISON = r"\\(?:le|ge|ne)(?![A-Za-z])|[<>=]"
+_OUTER = re.compile(rf"(?P<open>\\?[{{(\[])|(?P<close>\\?[}})\]])|{_COMPARISON}")
 FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
 
 _UNIT = re.compile(
@@ -21,7 +25,7 @@ _UNIT = re.compile(
 _WORDS = re.compile(
     r"(?P<value>.*\d\}?)(?P<unit>\s+[A-Za-z]{4,}(?:\s+[A-Za-z]{2,})*"
     r"|\s*(?:cm|mm|km|kg|mg|ml|ft|lbs?|sec|min|hrs?|mph)(?:\s*\^\s*\{?\d\}?)?"
-    r"|\s+(?:in|m|g|s|h)(?:\s*\^\s*\{?\d\}?)?)"
+    r"|\s*[apAP]\.?[mM]\.?|\s+(?:in|m|g|s|h)(?:\s*\^\s*\{?\d\}?)?)"
 )
 _CURRENCIES = {DOLLAR: "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "¢": "cent"}
 # What stands behind a number and changes what is said.
@@ -64,6 +68,18 @@ def same_value(answer: str, gold: str) -> bool:
 def squeezed(text: str) -> str:
     """Without spaces."""
     return text.replace(" ", "")
+
+
+def sides_of(text: str) -> tuple[list[str], list[str]]:
+    """What stands on the sides of the comparisons outside of brackets, and these."""
+    sides, operators, depth, start = [], [], 0, 0
+    for match in _OUTER.finditer(text):
+        depth += bool(match["open"]) - bool(match["close"])
+        if depth == 0 and not match["open"] and not match["close"]:
+            sides.append(text[start : match.start()].strip())
+            operators.append(match.group())
+            start = match.end()
+    return [*sides, text[start:].strip()], operators
 
 
 # Words
@@ -117,7 +133,7 @@ def _same_ratio(answer: list[str], gold: list[str]) -> bool:
     """1 : 2 is 2 : 4, but 1:00 is a time."""
     if len(answer) != len(gold):
         return False
-    if any(re.match(r"\s*0", part) for part in answer[1:] + gold[1:]):
+    if any(re.match(r"\s*0|.*[A-Za-z]", part) for part in answer[1:] + gold[1:]):
         return all(map(_same_quantity, answer, gold))
     return all(
         _same_number(rf"({a}) \cdot ({gold[0]})", rf"({g}) \cdot ({answer[0]})")
@@ -132,6 +148,8 @@ def _same_quantity(answer: str, gold: str) -> bool:
     (value, unit), (gold_value, gold_unit) = _quantity(answer), _quantity(gold)
     if unit and gold_unit and unit != gold_unit and "%" not in (unit, gold_unit):
         return False
+    if unit == gold_unit and unit.startswith("mod "):
+        return _same_residue(value, gold_value, unit.removeprefix("mod "))
     if _same_number(value, gold_value):
         return "%" not in (unit, gold_unit) or {unit, gold_unit} <= {"%", ""}
     if {unit, gold_unit} == {"%", ""}:
@@ -140,6 +158,13 @@ def _same_quantity(answer: str, gold: str) -> bool:
         )
         return _same_number(own, other)
     return False
+
+
+def _same_residue(answer: str, gold: str, modulus: str) -> bool:
+    if not all(re.fullmatch(r"-?\s*\d+", text) for text in (answer, gold, modulus)):
+        return _same_number(answer, gold)
+    own, other, n = (int(squeezed(text)) for text in (answer, gold, modulus))
+    return (own - other) % n == 0 if n else own == other
 
 
 def _quantity(text: str) -> tuple[str, str]:
@@ -162,7 +187,7 @@ def _quantity(text: str) -> tuple[str, str]:
 
 def _unit(text: str) -> str:
     """A unit's words in one spelling; "" if it is none."""
-    text = re.sub(r"\\text\{([^{}]*)\}|\\cdot", r" \1 ", text)
+    text = re.sub(r"\\text\{([^{}]*)\}|\\cdot", r" \1 ", text).replace(".", "")
     words = re.findall(r"[A-Za-z]+|\^\s*\{?\d|/|°", text.lower())
     if _NO_UNITS & set(words) or re.search(r"[^A-Za-z^{}\d/°.,\s()-]", text):
         return ""
@@ -180,8 +205,8 @@ def _same_number(answer: str, gold: str) -> bool:
     answer, gold = (text.split(r"\approx")[0].strip() for text in (answer, gold))
     if squeezed(answer) == squeezed(gold) and answer:
         return True
-    sides, gold_sides = (COMPARISON.split(text) for text in (answer, gold))
-    if len(gold_sides) == 1 and len(sides) > 1 and set(COMPARISON.findall(answer)) == {"="}:
+    (sides, operators), (gold_sides, _) = sides_of(answer), sides_of(gold)
+    if len(gold_sides) == 1 and len(sides) > 1 and set(operators) == {"="}:
         if len({squeezed(side) for side in sides}) == 1:
             return False  # 0 = 0 says nothing
         return _same_number(sides[-1], gold)
@@ -198,8 +223,7 @@ def _same_relation(answer: str, gold: str) -> bool:
     """Equations and inequalities whose sides differ by the same, up to a factor."""
     from humanline.expressions import ratio
 
-    operators = COMPARISON.findall(answer), COMPARISON.findall(gold)
-    sides = COMPARISON.split(answer), COMPARISON.split(gold)
+    sides, operators = zip(sides_of(answer), sides_of(gold), strict=True)
     if [len(own) for own in operators] != [1, 1]:
         return False
     factor = ratio(*(f"({left})-({right})" for left, right in sides))

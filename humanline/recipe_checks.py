@@ -135,11 +135,10 @@ def _checkpoint(recipe: Recipe) -> str | None:
         if asked is None:
             reason = f"true, but {output} has no checkpoint; remove this key to begin anew"
             raise recipe.fault("resume_from_checkpoint", reason)
-    state = Path(asked, "trainer_state.json")
     try:
-        reached = json.loads(state.read_text(encoding="utf-8"))["global_step"]
+        reached = reached_step(asked)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{asked!r} is no checkpoint ({state.name}: {first_line(error)})"
+        reason = f"{asked!r} is no checkpoint (trainer_state.json: {first_line(error)})"
         raise recipe.fault(
             "resume_from_checkpoint", f"{reason}; use true, or a folder checkpoint-N"
         ) from None
@@ -147,6 +146,14 @@ def _checkpoint(recipe: Recipe) -> str | None:
         reason = f"{asked} is at step {reached} of {recipe.training.max_steps}"
         raise recipe.fault("max_steps", f"{reason}, and nothing is left to train; raise it")
     return str(asked)
+
+
+def reached_step(checkpoint: str | None) -> int:
+    """The step that a checkpoint is of; 0 where there is none."""
+    if checkpoint is None:
+        return 0
+    state = Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8")
+    return int(json.loads(state)["global_step"])
 
 
 def check_model(recipe: Recipe):

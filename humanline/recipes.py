@@ -32,7 +32,11 @@ def run(path: Path, overrides: list[str]) -> None:
     recipe = read(path, overrides)
     trainer = build_trainer(recipe)
     with _told_as_one_line(recipe, TypeError, ValueError, ImportError, OSError):
-        trainer.train(resume_from_checkpoint=recipe.training.resume_from_checkpoint)
+        checkpoint = recipe.training.resume_from_checkpoint
+        trainer.train(resume_from_checkpoint=checkpoint)
+        if trainer.state.global_step <= recipe_checks.reached_step(checkpoint):
+            reason = f"{checkpoint} is of the last step, and nothing is left to train"
+            raise recipe.fault("resume_from_checkpoint", f"{reason}; raise num_train_epochs")
         trainer.save_whole_model(Path(recipe.training.output_dir))
         if recipe.training.push_to_hub:
             trainer.push_to_hub(dataset_name=recipe.script.dataset_name)

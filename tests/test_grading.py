@@ -109,6 +109,83 @@ def test_answers_labelled_by_hand_are_graded_as_labelled():
     assert not [found for found in wrong if not found[2]]
 
 
+SEVENS = [
+    "\\boxed{7}.",
+    "**\\boxed{7}**",
+    "$$\\boxed{7}$$",
+    "\\[\\boxed{7}\\]",
+    "\\boxed{\\text{7}}",
+    "\\boxed{7\\ }",
+    "\\boxed{\\mathbf{7}}",
+    "\\boxed{7;}",
+    "\\boxed{\\,7}",
+    "\\boxed{\\underline{7}}",
+    "\\boxed{\\color{red}7}",
+    "\\boxed{\\textcolor{red}{7}}",
+    "\\boxed{\\left.7\\right.}",
+    "\\boxed{\\bf 7}",
+    "\\boxed{{7}}",
+    "\\boxed{x = 7}",
+    "\\boxed{7 = x}",
+    "\\boxed{\\therefore 7}",
+    "\\boxed{Answer: 7}",
+    "\\boxed{\\text{Answer: }7}",
+    "\\boxed{\\text{The answer is }7}",
+    "\\boxed{7\\text{.}}",
+    "\\boxed{\\$7}",
+    "\\boxed{$7$.}",
+    "\\boxed{\\( 7 \\)}",
+    "\\boxed{\\displaystyle{7}}",
+    "\\boxed\n{7}",
+    "\\boxed7",
+    "\\boxed $7$",
+    "\\boxed{\\boldsymbol{7}}",
+    "\\boxed{\\mathbf{\\mathit{7}}}",
+    "\\boxed{**7**.}",
+    "\\boxed{*7*}",
+    "\\boxed{_7_}",
+    "\\boxed{'7'}",
+    "\\boxed{7 }",
+    "\\boxed{\u2466}",
+    "\\boxed{\ud835\udfd5}",
+    "\\boxed{\u0667}",
+    "\\boxed{7\u3002}",
+    "\\boxed{\uff17\uff0e\uff10}",
+    "\\boxed{7\n}",
+    "\\boxed{\n7\n}",
+    "\\boxed{7\\\\}",
+    "\\boxed{7 \\quad}",
+    "\\boxed{+7}",
+    "\\boxed{7/1}",
+    "\\boxed{7.00}",
+    "\\boxed{\\frac{14}{2}}",
+    "\\boxed{7\\checkmark}",
+    "\\boxed{7~}",
+    "\\boxed{\\mathrm{7}}",
+    "\\boxed{\\approx 7}",
+    "\\boxed{=7}",
+    "\\boxed{= 7}",
+    "\\boxed{\\{7\\}}",
+    "\\boxed{\\mathbf{x=7}}",
+    "\\boxed{7\\;\\;}",
+    "\\boxed{\\Large 7}",
+    "\\fbox{$7$}",
+    "\\boxed{\\phantom{0}7}",
+    "\\boxed{7}{}",
+    "\\boxed{\\left(7\\right)}",
+    "\\boxed {\\;7\\;}",
+    "$\\boxed{7}\\text{ cm}$",
+    "\\boxed{\\mbox{7}}",
+    "\\boxed{7\\%}",
+]
+
+
+@pytest.mark.parametrize("completion", SEVENS)
+def test_however_it_is_written_seven_is_seven(completion):
+    assert is_correct(completion, "7")
+    assert not is_correct(completion, "8")
+
+
 @pytest.mark.parametrize(
     ("completion", "box"),
     [

@@ -111,6 +111,7 @@ class Row(Record):
     """What rows of all objectives may have besides."""
 
     tools: str | list | None = None
+    chat_template_kwargs: dict | None = None
 
     @property
     def teaches(self) -> bool:

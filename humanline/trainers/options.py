@@ -83,6 +83,7 @@ class HumanlineOptions:
             # TRL's default is bfloat16, which transformers then refuses where there is no such GPU.
             self.bf16 = not self.fp16 and _has_bf16(self.use_cpu)
         super().__post_init__()
+        require_bounds(self, self.positive)  # of what was a text before, too
         self.make_perceive()  # refuses impossible bounds
         k = self.sync_interval
         if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):

@@ -73,7 +73,7 @@ def within(dataset, max_length: int | None, keeps_start: bool, name: str):
     """
     kept, counts = dataset, Counter()
     if max_length is not None and keeps_start:
-        kept = dataset.filter(partial(_leaves_room, max_length, counts))
+        kept = dataset.filter(_LeavesRoom(max_length, counts), with_indices=True)
     if not isinstance(dataset, Dataset):
         return kept, counts
     dropped = len(dataset) - len(kept)
@@ -92,10 +92,17 @@ def within(dataset, max_length: int | None, keeps_start: bool, name: str):
     return kept, {"rows_dropped": dropped, "rows_cut": cut}
 
 
-def _leaves_room(max_length: int, counts: Counter, row: dict) -> bool:
-    has_room = len(row["prompt_ids"]) < max_length
-    counts["rows_dropped"] += not has_room
-    return has_room
+class _LeavesRoom:
+    """Whether a prompt leaves room for an answer; a stream that is read anew counts once."""
+
+    def __init__(self, max_length: int, counts: Counter):
+        self._max_length, self._counts, self._dropped = max_length, counts, 0
+
+    def __call__(self, row: dict, number: int) -> bool:
+        has_room = len(row["prompt_ids"]) < self._max_length
+        self._dropped = (self._dropped if number else 0) + (not has_room)
+        self._counts["rows_dropped"] = max(self._counts["rows_dropped"], self._dropped)
+        return has_room
 
 
 def unpaired(dataset, name: str, num_proc: int | None = None):
