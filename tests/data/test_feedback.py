@@ -66,9 +66,7 @@ def test_rows_without_a_split_are_in_every_split():
 @pytest.mark.parametrize("label", [-1, 2, 0.5, None, "1", "true"])
 def test_what_is_no_label(label):
     rows = [binary("x", 1, 0.5), binary("y", label, 0.5)]
-    with pytest.raises(
-        ConfigError, match=r"^feedback: row 1: label: .* is no label; use 1 or true"
-    ):
+    with pytest.raises(ConfigError, match=r"^feedback: row 1: label: .* is no label; use"):
         feedback.preferences(rows, "feedback")
     with pytest.raises(ConfigError, match=r"^feedback: row 0: label: "):
         feedback.preferences([pairwise("x", "y", 1) | {"label": label}], "feedback")
