@@ -46,6 +46,8 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
 
     placeholder_row: ClassVar = {"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}
 
+    _options_of_order = (*HumanlineTrainer._options_of_order, "max_length")
+
     def __init__(
         self,
         model,

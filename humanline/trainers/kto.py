@@ -55,6 +55,8 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         "label": True,
     }
 
+    _options_of_order = (*HumanlineTrainer._options_of_order, "max_length")
+
     def __init__(
         self,
         model,
