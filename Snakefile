@@ -74,14 +74,14 @@ onstart:
 rule all:
     default_target: True
     input:
-        [table_files(table) for table in STUDY.tables()],
+        files_of_tables(exploratory=False),
         CLAIM_FILES if STUDY.claims else [],
         FIGURES if STUDY.experiments.implied_capacity else [],
 
 
 rule explore:
     input:
-        [table_files(table) for table in STUDY.tables(exploratory=True)],
+        files_of_tables(exploratory=True),
         MAP_FILES if STUDY.mapped() else [],
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from humanline.config import TASKS, how_scored
 from humanline.experiments import Cell
-from humanline.run_locks import hold_as_job
 from humanline.study import Study, load_study, schemas
 from humanline.validation import TRACEBACK, ConfigError, pick
 
@@ -31,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status."""
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from humanline.run_locks import hold_as_job  # here: it is no part of any command's work
+
     hold_as_job()
     with _logging_to(arguments.log) as log:
         try:

@@ -1,5 +1,6 @@
 """The map: where offline training reaches online training, and what measured quantity tells."""
 
+import math
 from collections.abc import Callable
 
 import pandas as pd
@@ -44,7 +45,7 @@ def map_frame(
     """A row for every offline run beside the plain online one that it is compared with.
 
     Columns: task, variant, seed, objective, method, score, online (its score), share (score over
-    online's), and what `predictors.measure` found.
+    online's; NaN where that is 0), and what `predictors.measure` found.
     """
     rows = []
     for cell, online in pairs:
@@ -58,7 +59,7 @@ def map_frame(
                 "method": "humanline" if cell.humanline else "plain",
                 "score": own,
                 "online": aim,
-                "share": own / aim,
+                "share": own / aim if aim else math.nan,
                 **measured(cell),
             }
         )

@@ -30,7 +30,7 @@ def describe() -> dict:
     """Git commit, package versions and machine of this process."""
     return {
         "git": git_state(),
-        "packages": {name: version(name) for name in PACKAGES} | _engines(),
+        "packages": packages(),
         "machine": {
             "platform": platform.platform(),
             "python": platform.python_version(),
@@ -38,6 +38,11 @@ def describe() -> dict:
             "cores": os.cpu_count(),
         },
     }
+
+
+def packages() -> dict[str, str]:
+    """Versions of what results may depend on."""
+    return {name: version(name) for name in PACKAGES} | _engines()
 
 
 def _engines() -> dict[str, str]:

@@ -32,6 +32,8 @@ def check(recipe: Recipe) -> None:
     """
     _check_given(recipe, "model_name_or_path", recipe.model.model_name_or_path)
     _check_given(recipe, "dataset_name", recipe.script.dataset_name)
+    if reward := getattr(recipe.script, "reward_model_name_or_path", None):
+        _check_given(recipe, "reward_model_name_or_path", reward)
     _check_options_together(recipe)
     _check_packages(recipe)
     _check_reports(recipe)
@@ -135,11 +137,10 @@ def _checkpoint(recipe: Recipe) -> str | None:
         if asked is None:
             reason = f"true, but {output} has no checkpoint; remove this key to begin anew"
             raise recipe.fault("resume_from_checkpoint", reason)
-    state = Path(asked, "trainer_state.json")
     try:
-        reached = json.loads(state.read_text(encoding="utf-8"))["global_step"]
+        reached = reached_step(asked)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{asked!r} is no checkpoint ({state.name}: {first_line(error)})"
+        reason = f"{asked!r} is no checkpoint (trainer_state.json: {first_line(error)})"
         raise recipe.fault(
             "resume_from_checkpoint", f"{reason}; use true, or a folder checkpoint-N"
         ) from None
@@ -147,6 +148,14 @@ def _checkpoint(recipe: Recipe) -> str | None:
         reason = f"{asked} is at step {reached} of {recipe.training.max_steps}"
         raise recipe.fault("max_steps", f"{reason}, and nothing is left to train; raise it")
     return str(asked)
+
+
+def reached_step(checkpoint: str | None) -> int:
+    """The step that a checkpoint is of; 0 where there is none."""
+    if checkpoint is None:
+        return 0
+    state = Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8")
+    return int(json.loads(state)["global_step"])
 
 
 def check_model(recipe: Recipe):

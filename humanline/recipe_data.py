@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets import Dataset, IterableDataset, load_dataset
+from huggingface_hub import constants, snapshot_download
 
 from humanline.data import feedback, formats
 from humanline.data.json_rows import read_rows
@@ -48,12 +49,31 @@ def load_splits(recipe) -> dict:
             options = {"path": "parquet", "data_files": {script.dataset_train_split: name}}
         else:
             options = {"path": name, "name": script.dataset_config}
-        return load_dataset(**options, streaming=script.dataset_streaming)
+        return _load(options | {"streaming": script.dataset_streaming})
     except Exception as error:  # the hub, its client and file formats raise many kinds
         if path.is_dir():
             _tell_faulty_file(path)
         where = "files" if path.exists() else "name and the network"
         raise recipe.fault("dataset_name", not_loaded(name, error, where)) from error
+
+
+def _load(options: dict):
+    """`load_dataset`, which without a network knows what it has made of files, not the hub's cache.
+
+    What was fetched ahead, as for nodes without a network, is in that cache alone.
+    """
+    try:
+        return load_dataset(**options)
+    except ConnectionError:
+        if not constants.HF_HUB_OFFLINE:
+            raise
+        try:
+            folder = snapshot_download(options["path"], repo_type="dataset", local_files_only=True)
+        except (OSError, ValueError):  # it is not there, or not all of it
+            folder = None
+        if folder is None:
+            raise
+    return load_dataset(**options | {"path": folder})
 
 
 def _tell_faulty_file(folder: Path) -> None:

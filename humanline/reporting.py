@@ -13,7 +13,7 @@ from humanline.experiments import Cell, Table
 from humanline.files import write_json, write_text
 from humanline.ledger import ledger, verdicts
 from humanline.plots import plot_learning_curves
-from humanline.provenance import describe
+from humanline.provenance import describe, packages
 from humanline.records import Run, scores, training_seconds
 from humanline.study import Study
 from humanline.sweeps import sweep_table
@@ -168,7 +168,13 @@ def _run_record(study: Study, cell: Cell) -> dict:
         "learning_rate": record.manifest.learning_rate,
         "seconds": record.seconds,
         "git": record.provenance.git,
+        "other_packages": _differing(record.provenance.packages, packages()),
     }
+
+
+def _differing(one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
+    """The versions of one process's packages that another process does not have."""
+    return {name: own for name, own in one.items() if other.get(name) != own}
 
 
 def _seconds(folder: Path, cells: list[Cell]) -> float:

@@ -37,6 +37,11 @@ def choose_learning_rates(study: Study) -> None:
             for cell in study.tune_cells(task)
         ]
     )
+    if scores.empty:
+        raise ConfigError(
+            f"scale {study.scale.scale}: no table is tuned, so there is no rate to choose; write"
+            " tuned: true into one of experiments.yaml"
+        )
     directory = study.results / "tuning"
     write_text(directory / "scores.csv", scores.to_csv(index=False))
     content = {"seeds": study.scale.seeds.tune, "chosen": _choose(scores)}

@@ -51,3 +51,9 @@ def test_a_predictor_that_orders_the_runs_has_rank_correlation_one(frame):
 def test_the_map_is_plotted(frame, tmp_path):
     plot_map(frame, rank_correlations(frame), tmp_path / "map.svg", scale="laptop")
     assert (tmp_path / "map.svg").read_text().count("<path") > 20
+
+
+def test_there_is_no_share_of_an_online_score_of_zero():
+    pairs = [(cell("offline", 1), cell("online", 1))]
+    frame = map_frame(pairs, lambda cell: 0.0 if cell.data == "online" else 3.0, measured)
+    assert np.isnan(frame["share"].item()) and frame["score"].item() == 3

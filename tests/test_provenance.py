@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,3 +102,20 @@ def test_peak_memory_is_in_bytes(platform, unit, monkeypatch):
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert provenance.peak_memory() == unit * usage.ru_maxrss
+
+
+def test_a_table_tells_runs_that_other_versions_made(tmp_path):
+    from humanline.experiments import Cell
+    from humanline.files import write_json
+    from humanline.reporting import _run_record
+
+    cell = Cell(task="math_reasoning", objective="grpo", data="offline", seed=1)
+    packages = provenance.packages() | {"trl": "0.1"}
+    record = {
+        "manifest": {"learning_rate": 1},
+        "seconds": {"total": 1},
+        "provenance": {"git": {}, "packages": packages},
+    }
+    write_json(tmp_path / "train.json", record)
+    study = SimpleNamespace(directory=lambda _: tmp_path)
+    assert _run_record(study, cell)["other_packages"] == {"trl": "0.1"}

@@ -155,6 +155,17 @@ def test_a_file_says_null_lists_and_mappings(write):
     assert training.lr_scheduler_kwargs == {"num_cycles": 2}
 
 
+def test_resumed_at_the_last_step(write, tmp_path, capfd):
+    path = write(max_steps=-1, num_train_epochs=1, save_strategy="epoch")
+    assert train(path) == 0
+    (tmp_path / "out" / "model.safetensors").unlink()
+    assert train(path, "--resume_from_checkpoint", "true") == 1
+    assert "is of the last step, and nothing is left to train; " in capfd.readouterr().err
+    assert train(path, "--resume_from_checkpoint", "true", "--max_steps", 6) == 1
+    assert "is at step 6 of 6, and nothing is left to train; " in capfd.readouterr().err
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
 def test_lora(write, tmp_path):
     options = {"use_peft": True, "lora_r": 4, "lora_target_modules": ["q_proj", "v_proj"]}
     assert train(write(reference="adapter", **options)) == 0

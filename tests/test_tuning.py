@@ -139,3 +139,17 @@ def test_grades_that_are_none_are_not_chosen_by(text, study):
     write_text(path, text)
     with pytest.raises(ConfigError, match="grade that run again"):
         final_score(study, cell)
+
+
+def test_without_tuned_tables_nothing_is_chosen(study):
+    tables = {
+        name: table.model_copy(update={"tuned": False})
+        for name, table in study.experiments.tables.items()
+    }
+    experiments = study.experiments.model_copy(update={"tables": tables})
+    untuned = Study(study.scale, experiments, {}, study.root)
+    with pytest.raises(
+        ConfigError, match="no table is tuned, so there is no rate to choose; write"
+    ):
+        choose_learning_rates(untuned)
+    assert not (study.results / "tuning").exists()

@@ -5,7 +5,7 @@ import random
 from humanline.config import MiniatureData
 from humanline.data import arithmetic, wishes
 from humanline.experiments import SPLITS
-from humanline.validation import pick
+from humanline.validation import ConfigError, pick
 
 _PROMPT_SEED = 20250924  # of the prompts: all seeds of a scale see the same ones
 _REFERENCE_CARELESSNESS = 0.2  # of the writer whose lines the judge compares with
@@ -18,7 +18,7 @@ def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
     completions are judged against, and ``{"prompt", "answer"}`` for math.
 
     Raises:
-        ValueError: if the world has too few different prompts.
+        ConfigError: if the world has too few different prompts.
     """
     sizes = {split: getattr(config, split) for split in SPLITS}
     rows: dict[str, dict[str, dict]] = {split: {} for split in SPLITS}
@@ -29,7 +29,7 @@ def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
     for split, found in rows.items():
         if len(found) < sizes[split]:
             reason = f"only {len(found)} different prompts, not {sizes[split]}; ask for fewer"
-            raise ValueError(f"{task}, {split}: {reason}")
+            raise ConfigError(f"{task}, {split}: {reason}")
     return {split: list(found.values()) for split, found in rows.items()}
 
 
@@ -74,11 +74,19 @@ def fine_tuning_rows(
         carelessness: chance that the expert ignores a wish, or gets a sum wrong.
         avoid: prompts that must not be learned from, in whatever order of wishes.
         lengths: the length wishes to draw from; None: all.
+
+    Raises:
+        ConfigError: if too many of the world's prompts are to be avoided.
     """
     rng = random.Random(f"completions {seed}")  # unlike the prompts' own
     held_out = {_wishes(prompt) for prompt in avoid}
     drawn = _draw(task, 2 * count, seed, lengths)
     rows = [row for row in drawn if _wishes(row["prompt"]) not in held_out]
+    if len(rows) < count:
+        reason = (
+            f"{len(rows)} of {len(drawn)} prompts are not held out, fewer than {count} examples"
+        )
+        raise ConfigError(f"{task}: base model: {reason}; ask for fewer, or hold fewer prompts out")
     rows = rows[:count]
     writers = {
         "instruction_following": lambda prompt: wishes.expert_line(prompt, rng, 1 - carelessness),

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from humanline.validation import ConfigError
+
 
 def best_versus_worst(scores: list[float], min_difference: float) -> tuple[int, int] | None:
     """Indices of the best and the worst score, or None where they differ too little."""
@@ -72,7 +74,15 @@ def quartile(groups: Sequence[dict], likelihoods: Sequence[dict], number: int) -
         groups: scored groups.
         likelihoods: a row for each group, with `mean_token_log_probability` of each completion.
         number: 1, the least likely, to 4, the most likely.
+
+    Raises:
+        ConfigError: if there are fewer than four groups, so that a quartile would be empty.
     """
+    if len(groups) < 4:
+        raise ConfigError(
+            f"{len(groups)} groups have no quartiles; make 4 or more, or remove quartile from the "
+            "row of experiments.yaml"
+        )
     means = [np.mean(row["mean_token_log_probability"]) for row in likelihoods]
     order = np.argsort(means, kind="stable")
     chosen = set(np.array_split(order, 4)[number - 1].tolist())

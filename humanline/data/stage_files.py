@@ -105,6 +105,7 @@ class Provenance(Record):
     """Of a run's provenance what is told beside its results; see `provenance.describe`."""
 
     git: dict
+    packages: dict[str, str]
 
 
 class TrainingRecord(Record):

@@ -30,7 +30,7 @@ from humanline.trainers.checkpoints import WholeCheckpoints, read_manifest
 from humanline.trainers.order import OwnOrder
 from humanline.trainers.rows import refuse_media, require_rows
 from humanline.trainers.windows import SCORES, ReadsAhead
-from humanline.trainers.work import RequireSteps
+from humanline.trainers.work import RequireSteps, require_batches
 from humanline.validation import ConfigError
 from humanline.weights import load_whole, not_finite
 
@@ -76,6 +76,9 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         if dataset_name == "train":
             self._rows_told = counts
         return dataset
+
+    def get_train_dataloader(self):
+        return require_batches(super().get_train_dataloader(), self.args)
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:

@@ -16,8 +16,8 @@ from humanline.trainers.metrics import (
     metrics_of,
 )
 from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.rounds import RoundsTrainer
-from humanline.trainers.rows import tokenized_pairs, within
+from humanline.trainers.rounds import RoundsTrainer, refuse_other_references
+from humanline.trainers.rows import each, require_rows, tokenized_pairs, within
 
 
 @dataclass
@@ -46,11 +46,28 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
 
     placeholder_row: ClassVar = {"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}
 
-    def __init__(self, model, ref_model=None, args=None, *rest, rounds=None, **kwargs):
+    _options_of_order = (*HumanlineTrainer._options_of_order, "max_length")
+
+    def __init__(
+        self,
+        model,
+        ref_model=None,
+        args=None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        *rest,
+        rounds=None,
+        **kwargs,
+    ):
         self.rounds = rounds
         args = require_config(args, HumanlineDPOConfig, model)
+        refuse_other_references(rounds, args)
+        require_rows(train_dataset, "train set")
+        each(eval_dataset, require_rows, "eval set")
+        data = data_collator, train_dataset, eval_dataset
         with only_the_policy(dpo_trainer, model, loss_is_ours=args.humanline):
-            super().__init__(model, ref_model, args, *rest, **kwargs)
+            super().__init__(model, ref_model, args, *data, *rest, **kwargs)
         self._start_humanline(ref_model)
 
     def _tokenized(self, dataset, processing_class, args, name: str):

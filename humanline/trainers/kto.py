@@ -14,10 +14,12 @@ from humanline.objectives import floored_mean, kto_kl_terms, kto_loss
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import log_perception, log_preference_metrics, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.rounds import RoundsTrainer
+from humanline.trainers.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.rows import (
     columns_of,
+    each,
     mismatched,
+    require_rows,
     tokenized_labelled,
     unpaired,
     within,
@@ -53,11 +55,28 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         "label": True,
     }
 
-    def __init__(self, model, ref_model=None, args=None, *rest, rounds=None, **kwargs):
+    _options_of_order = (*HumanlineTrainer._options_of_order, "max_length")
+
+    def __init__(
+        self,
+        model,
+        ref_model=None,
+        args=None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        *rest,
+        rounds=None,
+        **kwargs,
+    ):
         self.rounds = rounds
         args = require_config(args, HumanlineKTOConfig, model)
+        refuse_other_references(rounds, args)
+        require_rows(train_dataset, "train set")
+        each(eval_dataset, require_rows, "eval set")
+        data = data_collator, train_dataset, eval_dataset
         with only_the_policy(kto_trainer, model, loss_is_ours=args.humanline):
-            super().__init__(model, ref_model, args, *rest, **kwargs)
+            super().__init__(model, ref_model, args, *data, *rest, **kwargs)
         self._start_humanline(ref_model)
 
     def _tokenized(self, dataset, processing_class, args, name: str):

@@ -8,6 +8,9 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 from humanline.perception import Clipping, Rejection, identity
 from humanline.trainers.bounds import require_bounds
 
+# The Trainer's own options that would reach a loss.
+_NEEDED_BY_ALL = {"label_smoothing_factor": (0.0, "it is not a loss over labels")}
+
 
 @dataclass
 class HumanlineOptions:
@@ -80,6 +83,7 @@ class HumanlineOptions:
             # TRL's default is bfloat16, which transformers then refuses where there is no such GPU.
             self.bf16 = not self.fp16 and _has_bf16(self.use_cpu)
         super().__post_init__()
+        require_bounds(self, self.positive)  # of what was a text before, too
         self.make_perceive()  # refuses impossible bounds
         k = self.sync_interval
         if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
@@ -110,7 +114,7 @@ class HumanlineOptions:
         return Clipping(self.log_eps_p, self.log_eps_r)
 
     def _refuse_meaningless_options(self):
-        for name, (allowed, reason) in self.needs.items():
+        for name, (allowed, reason) in (_NEEDED_BY_ALL | self.needs).items():
             if getattr(self, name) != allowed:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} has no humanline meaning: {reason}. "

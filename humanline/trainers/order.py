@@ -16,6 +16,8 @@ from torch.utils.data import Dataset, IterableDataset, RandomSampler, Sampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.trainer.utils import RepeatSampler
 
+from humanline.validation import ConfigError
+
 
 class OwnOrder:
     """Mixin before a Trainer: the order of its rows depends on nothing but seed and epoch."""
@@ -134,8 +136,24 @@ class Stream(IterableDataset):
             if not self._is_endless:
                 return
             if is_empty:
-                raise ValueError("the training set gives no row; mend its path or its filter")
+                raise ConfigError(
+                    "no step can be taken: the training set gives no row; mend its path or its "
+                    "filter, or raise max_length where that drops them"
+                )
             epoch += 1
+
+
+class Repeated(Dataset):
+    """Rows to evaluate on, each of which makes several: accelerate takes the last for fillers."""
+
+    def __init__(self, rows, times: int):
+        self._rows, self.total_dataset_length = rows, len(rows) * times
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict:
+        return self._rows[index]
 
 
 class Held:

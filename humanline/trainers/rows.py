@@ -14,7 +14,7 @@ from trl.trainer.utils import global_then_local_main_first
 
 from humanline.conversations import encode_all, encode_prompt, template_options
 from humanline.data.formats import as_label
-from humanline.examples import has_media, read
+from humanline.examples import has_media, has_parts_of_content, read
 from humanline.trainers.scores import short
 from humanline.validation import ConfigError
 
@@ -73,7 +73,7 @@ def within(dataset, max_length: int | None, keeps_start: bool, name: str):
     """
     kept, counts = dataset, Counter()
     if max_length is not None and keeps_start:
-        kept = dataset.filter(partial(_leaves_room, max_length, counts))
+        kept = dataset.filter(_LeavesRoom(max_length, counts), with_indices=True)
     if not isinstance(dataset, Dataset):
         return kept, counts
     dropped = len(dataset) - len(kept)
@@ -92,10 +92,17 @@ def within(dataset, max_length: int | None, keeps_start: bool, name: str):
     return kept, {"rows_dropped": dropped, "rows_cut": cut}
 
 
-def _leaves_room(max_length: int, counts: Counter, row: dict) -> bool:
-    has_room = len(row["prompt_ids"]) < max_length
-    counts["rows_dropped"] += not has_room
-    return has_room
+class _LeavesRoom:
+    """Whether a prompt leaves room for an answer; a stream that is read anew counts once."""
+
+    def __init__(self, max_length: int, counts: Counter):
+        self._max_length, self._counts, self._dropped = max_length, counts, 0
+
+    def __call__(self, row: dict, number: int) -> bool:
+        has_room = len(row["prompt_ids"]) < self._max_length
+        self._dropped = (self._dropped if number else 0) + (not has_room)
+        self._counts["rows_dropped"] = max(self._counts["rows_dropped"], self._dropped)
+        return has_room
 
 
 def unpaired(dataset, name: str, num_proc: int | None = None):
@@ -165,12 +172,25 @@ def require_rows(dataset, name: str) -> None:
 
 
 def refuse_media(dataset, name: str) -> None:
-    """Refuse a dataset with columns of images, which the text alone would be trained without."""
+    """Refuse images, which the text alone would be trained without: columns, or parts of prompts.
+
+    Prompts of a stream are looked at when they are read.
+    """
+    if dataset is None:
+        return
     if found := [column for column in columns_of(dataset) if column in _MEDIA]:
         raise ConfigError(
             f"{name}: has a column {found[0]}; humanline trains on text only: remove the column, "
             "or set humanline=False"
         )
+    has_parts = isinstance(dataset, Dataset) and "prompt" in dataset.column_names
+    if has_parts and has_parts_of_content(next(iter(dataset), {}).get("prompt")):
+        for index, prompt in enumerate(dataset["prompt"]):
+            if has_media(prompt):
+                raise ConfigError(
+                    f"row {index} of the {name}: prompt has images or other media; "
+                    "humanline trains on text only"
+                )
 
 
 def columns_of(dataset) -> list[str]:

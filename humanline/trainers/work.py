@@ -32,15 +32,18 @@ def require_full_batch(dataset, args) -> dict[str, int]:
     return {"prompts_left_out": left}
 
 
+def require_batches(loader, args):
+    """The loader of training, or an error if it is known to give no batch."""
+    if has_length(loader) and not len(loader):
+        raise ConfigError(_no_batch(args))
+    return loader
+
+
 class RequireSteps(TrainerCallback):
     """Refuses a training, or an epoch of it, that takes no step, before anything is saved.
 
     A run that is resumed from its last checkpoint has no step left, and ends as it would have.
     """
-
-    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        if has_length(train_dataloader) and not len(train_dataloader):
-            raise ConfigError(_no_batch(args))
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self._first_step = state.global_step
@@ -53,6 +56,6 @@ class RequireSteps(TrainerCallback):
 def _no_batch(args) -> str:
     size = args.per_device_train_batch_size * args.world_size
     return (
-        f"no step can be taken: the training rows do not fill one batch of {size}; give more rows, "
-        "or lower per_device_train_batch_size"
+        f"no step can be taken: the training rows that are left do not fill one batch of {size}; "
+        "give more, raise max_length where it drops them, or lower per_device_train_batch_size"
     )

@@ -5,6 +5,7 @@ import pytest
 from humanline.config import MiniatureData
 from humanline.data import miniature, wishes
 from humanline.grading import is_correct
+from humanline.validation import ConfigError
 
 TASKS = ("instruction_following", "math_reasoning")
 SIZES = {"train": 200, "validation": 30, "evaluation": 50}
@@ -103,6 +104,16 @@ def test_fine_tuning_avoids_the_held_out_prompts(task):
     assert len(rows) == 300
     held_out = {wished(prompt) for prompt in avoid}
     assert not held_out & {wished(row["prompt"]) for row in rows}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_too_many_held_out_prompts_are_told(task):
+    """There would be fewer examples than were asked for."""
+    avoid = {row["prompt"] for row in miniature._draw(task, 200, 1)[:150]}
+    with pytest.raises(
+        ConfigError, match=r"of 200 prompts are not held out, fewer than 100 exampl"
+    ):
+        miniature.fine_tuning_rows(task, 100, 0.4, 1, avoid)
 
 
 @pytest.mark.parametrize("task", TASKS)

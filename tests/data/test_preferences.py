@@ -13,6 +13,7 @@ from humanline.data.preferences import (
     stored_groups,
     user_turn,
 )
+from humanline.validation import ConfigError
 
 scores = st.lists(st.floats(-10, 10), min_size=1, max_size=8)
 differences = st.floats(0, 3)
@@ -115,3 +116,10 @@ def test_quartiles_part_the_groups_from_unlikely_to_likely(values):
         assert max(means[g["prompt"]] for g in lower) <= 1e-9 + min(
             means[g["prompt"]] for g in upper
         )
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_fewer_than_four_groups_have_no_quartiles(number):
+    likelihoods = [{"mean_token_log_probability": [-1.0]}] * 3
+    with pytest.raises(ConfigError, match="3 groups have no quartiles; make 4 or more"):
+        quartile([{"prompt": "p"}] * 3, likelihoods, number)

@@ -59,6 +59,19 @@ def test_it_resolves_in_every_target(task, tmp_path):
         assert f"\n{rule} " in run.stdout + run.stderr, rule
 
 
+def test_a_target_without_tables_is_one_line_and_no_success(tmp_path):
+    write_study(tmp_path / "config", TASKS[1])
+    path = tmp_path / "config" / "experiments.yaml"
+    experiments = yaml.safe_load(path.read_text())
+    del experiments["tables"]["looked_into"]
+    path.write_text(yaml.safe_dump(experiments))
+    study = {"scale": "smoke", "config_directory": tmp_path / "config", "results": tmp_path / "r"}
+    run = snakemake("explore", "-n", "--nolock", **study)
+    assert run.returncode != 0
+    assert "tables: none exploratory; add one, or name another target" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_it_is_told_what_it_would_take_and_cost(task, tmp_path, capfd):
     from humanline.cli import main

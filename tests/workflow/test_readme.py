@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +64,7 @@ def test_humanline_commands_name_a_real_run(command):
 
 @pytest.fixture
 def reader(tmp_path, monkeypatch, model_folder, groups, hub_cache):
-    """A reader with an empty folder, whose caches of the hub have what the examples name.
+    """A reader with an empty folder, whose cache of the hub has what the examples name.
 
     The repositories hold a tiny model and a few pairs. Returns the folder.
     """
@@ -76,15 +75,10 @@ def reader(tmp_path, monkeypatch, model_folder, groups, hub_cache):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     rows = datasets.Dataset.from_list(pairs(groups[:8], 0))
+    rows.to_parquet(tmp_path / "pairs" / "data" / "train-00000-of-00001.parquet")
     for recipe in (yaml.safe_load(text) for text in (*blocks("yaml"), SHIPPED.read_text())):
         hub_cache(model_folder, recipe["model_name_or_path"], "b2" * 20)
-        # As `datasets` keeps what it has made of a repository's files.
-        owner, name = recipe["dataset_name"].split("/")
-        rows.to_parquet(tmp_path / name / "train.parquet")
-        made = datasets.load_dataset(str(tmp_path / name), cache_dir=tmp_path / "made")
-        source = Path(made["train"].cache_files[0]["filename"]).parent
-        cached = tmp_path / "datasets" / f"{owner}___{name}" / "default" / "0.0.0"
-        shutil.copytree(source, cached / source.name)
+        hub_cache(tmp_path / "pairs", recipe["dataset_name"], "a1" * 20, "dataset")
     folder = tmp_path / "reader"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -196,6 +196,20 @@ def table_hash(table):
     return lambda wildcards: STUDY.table_hash(table)
 
 
+def files_of_tables(exploratory):
+    """Of all tables that report, or that explore; if there are none, a target has nothing to do."""
+
+    def files(wildcards):
+        if not (tables := STUDY.tables(exploratory=exploratory)):
+            kind = "exploratory" if exploratory else "but exploratory ones"
+            refuse(
+                f"{CONFIG}/experiments.yaml: tables: none {kind}; add one, or name another target"
+            )
+        return [file for table in tables for file in table_files(table)]
+
+    return files
+
+
 def table_files(table):
     suffixes = ["csv", "md", "tex", "provenance.json"]
     files = [f"{RESULTS}/tables/{table}.{suffix}" for suffix in suffixes]
