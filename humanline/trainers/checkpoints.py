@@ -18,6 +18,8 @@ from torch.utils.data import IterableDataset
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
+from humanline.validation import ConfigError
+
 MANIFEST = "humanline.json"
 _PARTIAL = ".incomplete"  # under the run's folder: what is being written, or was when it was killed
 _ROWS_HASHED = 512
@@ -55,13 +57,13 @@ class WholeCheckpoints:
         change.
 
         Raises:
-            ValueError: before any work, naming the part that is missing or the option.
+            ConfigError: before any work, naming the part that is missing or the option.
         """
         checkpoint = resume_from_checkpoint
         if checkpoint is True:
             checkpoint = get_last_checkpoint(self.args.output_dir)
             if checkpoint is None:
-                raise ValueError(
+                raise ConfigError(
                     f"{self.args.output_dir}: no checkpoint to resume from; train without "
                     "resume_from_checkpoint"
                 )
@@ -160,13 +162,13 @@ class WholeCheckpoints:
     def _require_own(self, checkpoint: Path) -> None:
         """Refuse a checkpoint that lacks a part, or is of a run with other options."""
         if self.args.ignore_data_skip:
-            raise ValueError(
+            raise ConfigError(
                 "ignore_data_skip=True would train on the first rows of an epoch again, and with "
                 "another reference; set it to False to resume"
             )
         manifest = read_manifest(checkpoint)
         if manifest["save_only_model"]:
-            raise ValueError(
+            raise ConfigError(
                 f"{checkpoint} has the model alone (save_only_model=True), and not what training "
                 "goes on with; train anew, and leave save_only_model out to resume later"
             )
@@ -174,14 +176,14 @@ class WholeCheckpoints:
             path = checkpoint / name
             if not path.exists() or path.stat().st_size != size:
                 fault = "is cut off" if path.exists() else "is missing"
-                raise ValueError(
+                raise ConfigError(
                     f"{checkpoint} is not whole: {name} {fault}; resume from another checkpoint, "
                     "or train anew"
                 )
         began = manifest["run"]
         for name, value in self._run_facts().items():
             if began.get(name) != value:
-                raise ValueError(
+                raise ConfigError(
                     f"{checkpoint} is of a run with {name}={began.get(name)!r}, and this one has "
                     f"{value!r}; resume it with the options it began with, or train anew"
                 )
@@ -192,10 +194,14 @@ class WholeCheckpoints:
         args = self.args
         facts = {name: getattr(args, name) for name in self._options_of_order}
         facts["number of processes"] = args.world_size
-        return json.loads(json.dumps(facts | self._data_facts(), default=str))
+        return json.loads(json.dumps(facts | self._data_facts, default=str))
 
+    @cached_property
     def _data_facts(self) -> dict:
         """What tells the training set from others."""
+        return self._facts_of_data()
+
+    def _facts_of_data(self) -> dict:
         return dataset_facts(self.train_dataset)
 
 
@@ -212,13 +218,13 @@ def _put_in_place(written: Path, place: Path) -> None:
 
 
 def read_manifest(checkpoint: Path) -> dict:
-    """What a checkpoint's last file says, or a ValueError of one line."""
+    """What a checkpoint's last file says, or a ConfigError."""
     if not checkpoint.is_dir():
-        raise ValueError(f"{checkpoint}: no such checkpoint; mend the path, or train anew")
+        raise ConfigError(f"{checkpoint}: no such checkpoint; mend the path, or train anew")
     try:
         return json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
-        raise ValueError(
+        raise ConfigError(
             f"{checkpoint} is not whole, or not of a humanline trainer: {MANIFEST}, which is "
             "written last, is missing; resume from another checkpoint, or train anew"
         ) from None

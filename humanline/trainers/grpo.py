@@ -1,30 +1,22 @@
 """GRPO and its humanline variant, online or offline on stored groups."""
 
 import time
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import torch
 from accelerate.utils import gather_object
-from datasets import Dataset
 from torch import Tensor
 from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
-from trl.trainer.utils import (
-    add_fused_lm_head,
-    shuffle_sequence_dict,
-    split_pixel_values_by_grid,
-    split_tensor_dict,
-    unsplit_pixel_values_by_grid,
-)
+from trl.trainer.utils import add_fused_lm_head
 
 from humanline.lengths import batches, context_of, require_room
 from humanline.objectives import grpo_loss, masked_mean
-from humanline.trainers.common import HumanlineTrainer, load_on, only_the_policy
+from humanline.trainers.common import HumanlineTrainer, only_the_policy
 from humanline.trainers.grpo_config import HumanlineGRPOConfig
 from humanline.trainers.metrics import log_perception, metrics_of
 from humanline.trainers.options import require_config
-from humanline.trainers.order import Held, RowsOnce, share_out
+from humanline.trainers.order import Held
+from humanline.trainers.rollouts import Rollouts, trained_on
 from humanline.trainers.rows import (
     columns_of,
     each,
@@ -46,7 +38,7 @@ from humanline.trainers.work import require_full_batch
 _SEQUENCES_AT_ONCE = 1024
 
 
-class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
+class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
     """TRL's `GRPOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
     Takes the same arguments and data as TRL's. A training set with the columns `prompt`,
@@ -128,89 +120,6 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         if self.is_offline and not isinstance(eval_dataset, str | None):
             eval_dataset = self._groups(eval_dataset, "eval")
         return super().get_eval_dataloader(eval_dataset)
-
-    def get_train_dataloader(self):
-        dataset = self.train_dataset
-        # Workers fetch in advance, and in another process.
-        if isinstance(dataset, Dataset) and not self.args.dataloader_num_workers:
-            self.train_dataset = RowsOnce(self._remove_unused_columns(dataset, "Training"))
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.train_dataset = dataset
-
-    @property
-    def _prepares_steps(self) -> bool:
-        return self._uses_reference
-
-    def begin_step(self):
-        self._step = 0  # TRL's, for the metric of a step's time
-        super().begin_step()
-        if self.loss_type in ("dapo", "cispo", "vespo"):
-            self._count_tokens(list(self._ahead)[: len(self._present)])
-
-    def _count_tokens(self, of_step: list[dict]) -> None:
-        """Note with a step's batches how many tokens all of them have, on all processes."""
-        tokens = sum(_trained_on(batch).sum() for batch in of_step)
-        tokens = self.accelerator.reduce(tokens, reduction="sum")
-        for batch in of_step:
-            batch["num_items_in_step"] = tokens
-
-    def _prepare_batch(self, inputs):
-        """TRL's batch, but that its place is counted over all batches, of resumed runs, too.
-
-        Batches are prepared ahead of those that are trained on, and rollouts shared out anew.
-        """
-        if not self.model.training:
-            return super()._prepare_batch(inputs)
-        place = self._prepared_batches
-        if place % self._batches_per_rollout == 0:
-            self._buffered_inputs = None  # its memory is needed
-            self._buffered_inputs = self._rollout(inputs)
-        self._prepared_batches += 1
-        return dict(self._buffered_inputs[place % self.args.steps_per_generation])
-
-    @property
-    def _batches_per_rollout(self) -> int:
-        return self.args.steps_per_generation * self.num_iterations
-
-    def _rollout(self, inputs) -> list[dict]:
-        """The batches of a new rollout."""
-        steps = self.args.steps_per_generation
-        rollout = self._generate_and_score_completions(inputs)
-        with self._seeded() if self.is_offline else nullcontext():
-            if self._is_vlm:
-                rollout = shuffle_sequence_dict(split_pixel_values_by_grid(rollout))
-            else:
-                rollout = share_out(rollout, self.accelerator, steps, self._tokenizer.pad_token_id)
-        return [unsplit_pixel_values_by_grid(batch) for batch in split_tensor_dict(rollout, steps)]
-
-    @contextmanager
-    def _seeded(self):
-        """Shuffle stored rollouts alike, whether they are read ahead of their step or not."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.args.seed + self._prepared_batches // self._batches_per_rollout)
-            yield
-
-    def _is_next_known(self) -> bool:
-        is_sampled = self.is_offline or self._prepared_batches % self._batches_per_rollout != 0
-        return is_sampled and super()._is_next_known()
-
-    def _write_beside(self, folder):
-        """Save the rollout that is still to be trained on, too: it is the old policy's."""
-        super()._write_beside(folder)
-        if self._prepared_batches % self._batches_per_rollout:
-            torch.save(self._buffered_inputs, folder / self._rollout_file)
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        path = Path(checkpoint, self._rollout_file) if checkpoint else None
-        if path and path.exists():
-            self._buffered_inputs = load_on(self.accelerator.device, path)
-
-    @property
-    def _rollout_file(self) -> str:
-        return f"rollout-{self.accelerator.process_index}.pt"
 
     def _generate_and_score_completions(self, inputs):
         started = time.perf_counter()
@@ -301,7 +210,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
             return super()._compute_loss(
                 model, self._as_trls(inputs) if self.is_offline else inputs
             )
-        mask = _trained_on(inputs)
+        mask = trained_on(inputs)
         policy, entropies = self._token_scores(model, inputs, compute_entropy=True)
         reference = self._reference_scores(inputs)["completion"]
         self._require_numbers(policy, reference, mask)
@@ -362,7 +271,7 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
 
     def _aggregate(self, losses: Tensor, inputs) -> Tensor:
         """Reduce (B, T) token losses as TRL's `loss_type` says."""
-        mask = _trained_on(inputs)
+        mask = trained_on(inputs)
         training = self.model.training
         steps = self.current_gradient_accumulation_steps if training else 1
         match self.loss_type:
@@ -392,9 +301,3 @@ class HumanlineGRPOTrainer(HumanlineTrainer, GRPOTrainer):
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         for suffix, rows in (("_chosen", advantages > 0), ("_rejected", advantages <= 0)):
             log_perception(self, policy[rows], reference[rows], mask[rows], suffix)
-
-
-def _trained_on(inputs: dict) -> Tensor:
-    """(B, T), non-zero on the completion's tokens that the policy, not a tool, has written."""
-    mask = inputs["completion_mask"]
-    return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask

@@ -49,6 +49,12 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
                 f"loss_type={self.loss_type!r} has no humanline meaning; choose grpo, bnpo, dapo "
                 "or dr_grpo, or humanline=False"
             )
+        for name in ("split_batches", "dispatch_batches"):
+            if self.world_size > 1 and getattr(self.accelerator_config, name):
+                raise ValueError(
+                    f"accelerator_config: {name}=true gives a process rows of several rollouts; "
+                    "leave it out"
+                )
         if self.use_bias_correction_kl is None:
             self.use_bias_correction_kl = not self.humanline
         if self.humanline and self.use_bias_correction_kl and self.beta:

@@ -143,6 +143,19 @@ class Stream(IterableDataset):
             epoch += 1
 
 
+class Repeated(Dataset):
+    """Rows to evaluate on, each of which makes several: accelerate takes the last for fillers."""
+
+    def __init__(self, rows, times: int):
+        self._rows, self.total_dataset_length = rows, len(rows) * times
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict:
+        return self._rows[index]
+
+
 class Held:
     """The rows of a rollout as one object: a loader goes through lists row by row."""
 

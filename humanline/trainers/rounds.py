@@ -41,6 +41,20 @@ class Rounds:
     min_score_difference: float
 
 
+def refuse_other_references(rounds: Rounds | None, args) -> None:
+    """Refuse options by which TRL would keep a reference that rounds move.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    for name in ("precompute_ref_log_probs", "sync_ref_model"):
+        if rounds is not None and getattr(args, name):
+            raise ValueError(
+                f"{name}=True: with rounds the reference is the policy that samples a round; set "
+                "it to False"
+            )
+
+
 class RoundsTrainer:
     """Mixin before a TRL trainer of preferences. Without `rounds` it changes nothing."""
 
@@ -93,13 +107,26 @@ class RoundsTrainer:
         size = self._train_batch_size
         return self.data_collator(self._round[1][index * size : (index + 1) * size])
 
-    def _data_facts(self) -> dict:
+    def _facts_of_data(self) -> dict:
         if self.rounds is None:
-            return super()._data_facts()
+            return super()._facts_of_data()
         rounds = self.rounds
         facts = {"steps of a round": rounds.steps}
         facts["min_score_difference"] = rounds.min_score_difference
         return facts | dataset_facts(Dataset.from_list([{"prompt": p} for p in rounds.prompts]))
+
+    def _run_epoch(self, **kwargs):
+        if self.rounds is not None:
+            self._forget_later_rounds()
+        super()._run_epoch(**kwargs)
+
+    def _forget_later_rounds(self) -> None:
+        """Delete rounds that are not begun: they may be another run's, and are sampled anew."""
+        number, index = self._next_place()
+        for path in self.rounds.directory.glob(f"round-*{self._part}.json"):
+            later = path.name.removeprefix("round-").removesuffix(f"{self._part}.json")
+            if later.isdigit() and int(later) >= number + (index > 0):
+                path.unlink()
 
     def _examples_of(self, number: int) -> list[dict]:
         """Sample a round, or read what an interrupted run had sampled; in the order of training."""

@@ -1,20 +1,25 @@
 """GRPO in many ways to divide rows into batches, steps, rollouts, windows, epochs and processes.
 
-    python combinations.py MODEL FOLDER
     torchrun --nproc-per-node 2 combinations.py MODEL FOLDER
 
-trains each of `SPREAD` and writes what it logged, and its weights at the end, to FOLDER.
+trains each of `SPREAD` and `ROUNDS` and writes what it logged, and its weights at the end, to
+FOLDER, as `train` does in one process.
 """
 
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from tiny import make_trainer, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+
+import humanline
+from humanline.data.preferences import user_turn
+from humanline.trainers.rounds import Rounds
 
 PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
 LOGGED = ("loss", "grad_norm", "reward", "entropy", "kl", "eval_loss", "eval_reward")
@@ -55,7 +60,7 @@ class Combination:
         if self.online:
             extra = {"reward_funcs": summed} | extra
         if "eval_steps" in self.options:
-            extra["eval_dataset"] = self.dataset().select(range(3))
+            extra["eval_dataset"] = self.dataset().select(range(4))
         options = {
             "num_generations": self.size,
             "per_device_train_batch_size": self.batch // PROCESSES,
@@ -115,16 +120,55 @@ SPREAD = {
         batch=8, online=True, humanline=False, rollout=2, groups=8, stop=5, options={"beta": 0.1}
     ),
 }  # fmt: skip
+ROUNDS = ("dpo", "kto")
+
+
+def in_rounds(objective: str, model_folder: str, folder: Path):
+    """A trainer of rounds of two steps, whose every third prompt gives no pair."""
+
+    def sample(trainer, prompts, draw):
+        texts = [prompt[-1]["content"] for prompt in prompts]
+        ids = [trainer.processing_class(text)["input_ids"] for text in texts]
+        return [{"prompt_ids": one, "completion_ids": [one[:1], one[-1:] * 2]} for one in ids]
+
+    def score(prompts, completions):
+        texts = [prompt[-1]["content"] for prompt in prompts]
+        return [
+            float(int(text[0]) % 3 and len(completion))
+            for text, completion in zip(texts, completions, strict=True)
+        ]
+
+    name = objective.upper()
+    cls = getattr(humanline, f"Humanline{name}Trainer")
+    args = getattr(humanline, f"Humanline{name}Config")(
+        output_dir=str(folder), max_steps=6, per_device_train_batch_size=8 // PROCESSES,
+        gradient_accumulation_steps=2, sync_interval=3, learning_rate=5e-3, report_to="none",
+        save_steps=1, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True,
+        gradient_checkpointing=False,
+    )  # fmt: skip
+    prompts = [user_turn(f"{i % 10}+{i}") for i in range(40)]
+    rounds = Rounds(prompts, sample, score, 2, folder / "rounds", 0.01)
+    return cls(
+        AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32),
+        args=args,
+        train_dataset=cls.placeholder(args),
+        processing_class=AutoTokenizer.from_pretrained(model_folder),
+        rounds=rounds,
+    )
 
 
 def train(name: str, model_folder: str, folder: Path) -> None:
-    combination = SPREAD[name]
-    extra = {"rollout_func": drawn_by_place} if combination.online else {}
-    saving = {"save_strategy": "steps", "save_steps": combination.stop}
-    trainer = combination.trainer(model_folder, folder / name, extra, **saving)
+    """Train to the end, and from a checkpoint to the end."""
+    if name in ROUNDS:
+        build, stop = partial(in_rounds, name, model_folder, folder / name), 3
+    else:
+        combination, stop = SPREAD[name], SPREAD[name].stop
+        extra = {"rollout_func": drawn_by_place} if combination.online else {}
+        saving = {"save_strategy": "steps", "save_steps": stop}
+        build = partial(combination.trainer, model_folder, folder / name, extra, **saving)
+    trainer, resumed = build(), build()
     trainer.train()
-    resumed = combination.trainer(model_folder, folder / name, extra)
-    resumed.train(resume_from_checkpoint=str(folder / name / f"checkpoint-{combination.stop}"))
+    resumed.train(resume_from_checkpoint=str(folder / name / f"checkpoint-{stop}"))
     if trainer.is_world_process_zero():
         history = trainer.state.log_history
         log = {key: [row[key] for row in history if key in row] for key in LOGGED}
@@ -136,7 +180,7 @@ if __name__ == "__main__":
     from distributed import run_on_cpus
 
     run_on_cpus()
-    for name in SPREAD:
+    for name in (*SPREAD, *ROUNDS):
         train(name, sys.argv[1], Path(sys.argv[2]))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from combinations import SPREAD, Combination
+from combinations import ROUNDS, SPREAD, Combination, train
 from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -119,21 +119,21 @@ def test_a_resumed_run_ends_exactly_where_one_that_is_not_cut_does(model_folder,
 @pytest.fixture(scope="module")
 def spread(model_folder, tmp_path_factory):
     """What one process and two make of the same combinations."""
-    results = []
-    for processes in (1, 2):
-        folder = tmp_path_factory.mktemp(f"{processes}-processes")
-        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command = [*launch[: 4 * (processes > 1)], WORKER, model_folder, folder]
-        variables = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-        run = [sys.executable, *map(str, command)]
-        subprocess.run(run, env=os.environ | variables, check=True, timeout=900)
-        results.append(
-            {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in SPREAD}
-        )
-    return results
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", WORKER]
+    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, *map(str, [*launch, model_folder, two])]
+    subprocess.run(run, env=os.environ | variables, check=True, timeout=900)
+    names = (*SPREAD, *ROUNDS)
+    for name in names:
+        train(name, model_folder, one)
+    return [
+        {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in names}
+        for folder in (one, two)
+    ]
 
 
-@pytest.mark.parametrize("name", SPREAD)
+@pytest.mark.parametrize("name", (*SPREAD, *ROUNDS))
 def test_two_processes_train_on_the_rows_of_one_with_whole_groups_and_with_parts(name, spread):
     one, two = (result[name] for result in spread)
     for key, values in one["log"].items():
