@@ -46,6 +46,14 @@ def take_over(folder: Path) -> None:
     fcntl.flock(runs, fcntl.LOCK_SH)
 
 
+def outlive(folder: Path) -> None:
+    """Tell that jobs of this run are on other machines, and live on if it is killed.
+
+    Then its locks stay, until a person has looked and takes them away.
+    """
+    (folder / _RUNS).write_text("a cluster")
+
+
 def _wait_for_jobs(path: Path) -> None:
     with open(path, "a") as jobs:
         try:
