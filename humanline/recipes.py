@@ -51,12 +51,22 @@ def read(path: Path, overrides: list[str]) -> Recipe:
     content = load_yaml(path)
     objective, overrides = _objective(path, content, overrides)
     recipe = Recipe(path, objective, *Parser(objective).read(path, content, overrides))
-    recipe_checks.check(recipe)
+    with _told_as_one_line(recipe, Exception):
+        recipe_checks.check(recipe)
     return recipe
 
 
 def build_trainer(recipe: Recipe):
-    """Load the data, check them, and load the model into its objective's trainer."""
+    """Load the data, check them, and load the model into its objective's trainer.
+
+    Raises:
+        ConfigError: if the model, the data or what the trainer makes of the options is wrong.
+    """
+    with _told_as_one_line(recipe, Exception):
+        return _build_trainer(recipe)
+
+
+def _build_trainer(recipe: Recipe):
     model, training = recipe.model, recipe.training
     processor = recipe_checks.check_model(recipe)
     options = {"reward_funcs": _reward_functions(recipe)} if recipe.objective == "grpo" else {}
@@ -72,14 +82,13 @@ def build_trainer(recipe: Recipe):
         "use_safetensors": True,
     } | (training.model_init_kwargs or {})
     trainer = getattr(humanline, f"Humanline{recipe.objective.upper()}Trainer")
-    with _told_as_one_line(recipe, Exception):
-        return trainer(
-            model.model_name_or_path,
-            args=training,
-            quantization_config=get_quantization_config(model),
-            peft_config=get_peft_config(model),
-            **options,
-        )
+    return trainer(
+        model.model_name_or_path,
+        args=training,
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+        **options,
+    )
 
 
 @contextmanager

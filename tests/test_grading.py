@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 
+import answer_pairs
 import pytest
 from conftest import SHARED
 from hypothesis import given, settings
@@ -108,6 +109,11 @@ def test_answers_labelled_by_hand_are_graded_as_labelled():
     assert len(pairs) >= 132
     assert {found[:2] for found in wrong} <= DISPUTED, wrong
     assert not [found for found in wrong if not found[2]]
+
+
+@pytest.mark.parametrize(("completion", "gold", "right"), answer_pairs.COMPLETIONS)
+def test_completions(completion, gold, right):
+    assert is_correct(completion, gold) is right
 
 
 SEVENS = [

@@ -176,12 +176,13 @@ def test_files(name, content, expected, write, tmp_path):  # noqa: F811
     assert expected in message and str(path) in message and "network" not in message
 
 
-def test_a_broken_line_in_a_folder(write, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_broken_line_in_a_folder(streaming, write, tmp_path):  # noqa: F811
     path = tmp_path / "data" / "train.jsonl"
     path.parent.mkdir()
-    path.write_bytes(GOOD + b"{\n")
-    message = fault(write(dataset_name=str(path.parent)))
-    assert f"{path}: " in message and "network" not in message
+    path.write_bytes(GOOD + b'{"a"\n')
+    message = fault(write(dataset_name=str(path.parent), dataset_streaming=streaming))
+    assert f"{path}: line 2: " in message and "network" not in message
 
 
 def test_an_empty_split_to_evaluate(write, tmp_path):  # noqa: F811
@@ -335,7 +336,10 @@ def test_a_model_folder(change, expected, write, tmp_path, model_folder):  # noq
     assert expected in message and "network" not in message
 
 
-@pytest.mark.parametrize("text", ["? [a]\n: 1\n", "1: 2\n", "beta: .1\nbeta: .2\n", "a: [1", "x"])
+@pytest.mark.parametrize(
+    "text",
+    ["run_name: 2024-13-45\n", "? [a]\n: 1\n", "1: 2\n", "beta: .1\nbeta: .2\n", "a: [1", "x"],
+)
 def test_yaml(text, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
