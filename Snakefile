@@ -24,7 +24,7 @@ from snakemake.utils import min_version
 
 from humanline.code_hashes import code_hash
 from humanline.experiments import SPLITS
-from humanline.run_locks import JOBS, VARIABLE, take_over
+from humanline.run_locks import JOBS, VARIABLE, outlive, take_over
 from humanline.study import load_study
 from humanline.validation import ConfigError
 from humanline.worker import can_serve
@@ -69,6 +69,8 @@ onstart:
             # jobs anew a second after every look, and every job that ends adds a look: hundreds in
             # the end.
             workflow.scheduler.job_rate_limiter = None
+        else:
+            outlive(Path(".snakemake"))
 
 
 rule all:

@@ -24,7 +24,7 @@ _CONSTANTS = {r"\pi", r"\infty", r"\frac", r"\sqrt", r"\text", r"\emptyset"}
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
 _SIGNS = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
 _CONDITION = re.compile(r"\\\{\s*[A-Za-z]\s*(?:\\mid|\\vert|\||:)\s*(.+?)\\\}", re.S)
-_COMMA_THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_COMMA_THOUSANDS = re.compile(r"(?<![\d.])(?<!\d,)\d{1,3}(?:,\d{3})+(?!,?\d)")
 _MATRIX = re.compile(
     r"[(\[]?\s*\\begin\{([pbB]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}\s*[)\]]?", re.S
 )
@@ -73,8 +73,15 @@ def _require_small(text: str) -> None:
 
 def _readings(text: str) -> list[str]:
     """1,000 is a thousand, or a list of two."""
-    number = _COMMA_THOUSANDS.sub(lambda match: match.group().replace(",", ""), text)
+    number = _COMMA_THOUSANDS.sub(_one_number, text)
     return [number] if number == text or re.search(r",0\d", text) else [number, text]
+
+
+def _one_number(match: re.Match) -> str:
+    """Digits without commas, but (12,102) is a pair."""
+    before, after = match.string[: match.start()].rstrip(), match.string[match.end() :].lstrip()
+    pair = before.endswith(("(", "[", r"\{")) and after.startswith((")", "]", r"\}"))
+    return match.group() if pair else match.group().replace(",", "")
 
 
 def _same(answer: str, gold: str) -> bool:

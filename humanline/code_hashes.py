@@ -8,6 +8,7 @@ module, so it is cheap.
 """
 
 import ast
+import gc
 import hashlib
 import re
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ _STRING_OR_NOTHING = re.compile(
     r"|(?:[ \t]*(?:\#[^\n]*)?(?:\n|\Z))+",
     re.DOTALL,
 )
+_INNER = {"body", "orelse", "finalbody", "handlers", "cases"}  # fields that are statements
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
@@ -75,12 +77,13 @@ class _Module:
     def __init__(self, source: str, name: str, is_package: bool):
         self.tree = ast.parse(source)
         self._lines = source.encode().splitlines(keepends=True)
-        self.text = _without_prose(self.tree, source)
+        self.statements = _statements(self.tree)
+        self.text = _without_prose(self.statements, source)
         self._name, self._is_package = name, is_package
 
-    def imports(self, node: ast.AST, root: str) -> Iterator[str]:
-        """Dotted names, relative to the package `root`, that statements import or speak of."""
-        for statement in _statements(node):
+    def imports(self, statements: list[ast.AST], root: str) -> Iterator[str]:
+        """The absolute names that some of its statements import, in a package called `root`."""
+        for statement in statements:
             if isinstance(statement, ast.Import):
                 yield from (alias.name for alias in statement.names)
             elif isinstance(statement, ast.ImportFrom):
@@ -106,7 +109,7 @@ class _Module:
         """The text of a function, prose left out."""
         lines = self._lines[node.lineno - 1 : node.end_lineno]
         source = b"".join(lines).decode()
-        return _without_prose(ast.parse(source), source)
+        return _without_prose(_statements(ast.parse(source)), source)
 
 
 _module = cache(_Module)
@@ -121,12 +124,17 @@ class _Package:
     @cached_property
     def modules(self) -> dict[str, _Module]:
         """By dotted name within the package, which itself is the empty name."""
-        found = {}
-        for path in sorted(self.folder.rglob("*.py")):
-            parts = path.relative_to(self.folder).with_suffix("").parts
-            name = ".".join(part for part in parts if part != "__init__")
-            source = path.read_text(encoding="utf-8")
-            found[name] = _module(source, name, path.name == "__init__.py")
+        found, collects = {}, gc.isenabled()
+        gc.disable()  # it would look at every new node again and again, for as long as all the rest
+        try:
+            for path in sorted(self.folder.rglob("*.py")):
+                parts = path.relative_to(self.folder).with_suffix("").parts
+                name = ".".join(part for part in parts if part != "__init__")
+                source = path.read_text(encoding="utf-8")
+                found[name] = _module(source, name, path.name == "__init__.py")
+        finally:
+            if collects:
+                gc.enable()
         return found
 
     def function(self, command: str) -> tuple[str, set[str]]:
@@ -141,7 +149,8 @@ class _Package:
             new = set(_IDENTIFIER.findall(texts)) & set(module.functions) - found
         nodes = [module.functions[name] for name in sorted(found)]
         body = [node for node in module.tree.body if node not in module.functions.values()]
-        imported = {name for node in (*nodes, *body) for name in self._imported(module, node)}
+        statements = [each for node in (*nodes, *body) for each in _statements(node)]
+        imported = self._imported(module, statements)
         return "\n".join(map(module.source_of, nodes)), imported
 
     def closure(self, names: set[str]) -> set[str]:
@@ -155,13 +164,13 @@ class _Package:
     @cached_property
     def _imported_by(self) -> dict[str, set[str]]:
         return {
-            name: self._imported(module, module.tree) | self._named(module)
+            name: self._imported(module, module.statements) | self._named(module)
             for name, module in self.modules.items()
         }
 
-    def _imported(self, module: _Module, node: ast.AST) -> set[str]:
+    def _imported(self, module: _Module, statements: list[ast.AST]) -> set[str]:
         """What a module's statements import of the package, parents included."""
-        dotted = module.imports(node, self.folder.name)
+        dotted = module.imports(statements, self.folder.name)
         return {name for each in dotted for name in self._resolved(each)}
 
     def _named(self, module: _Module) -> set[str]:
@@ -207,19 +216,20 @@ class _Package:
         return found
 
 
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
+def _statements(node: ast.AST) -> list[ast.AST]:
     """A statement and all within it, its expressions left out."""
-    yield node
-    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
-        for child in getattr(node, field, ()):
-            yield from _statements(child)
+    found = [node]
+    for each in found:  # which grows meanwhile
+        for field in _INNER & set(each._fields):
+            found += getattr(each, field)
+    return found
 
 
-def _without_prose(tree: ast.Module, source: str) -> str:
+def _without_prose(statements: list[ast.AST], source: str) -> str:
     """Source without docstrings, comments and blank lines."""
     lines = source.encode().splitlines(keepends=True)  # a node's columns count bytes
     kinds = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    for node in _statements(tree):
+    for node in statements:
         if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
             text = node.body[0]
             first, last = lines[text.lineno - 1], lines[text.end_lineno - 1]

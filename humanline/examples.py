@@ -46,11 +46,19 @@ def read(prompt, completions: Sequence, names: Sequence[str]) -> tuple:
 
 def has_media(value) -> bool:
     """Whether a list of messages has parts that are no text."""
-    if not isinstance(value, list):
-        return False
-    contents = [message.get("content") for message in value if isinstance(message, dict)]
-    parts = [part for content in contents if isinstance(content, list) for part in content]
+    parts = [part for content in _lists_of_parts(value) for part in content]
     return any(isinstance(part, dict) and part.get("type") in _MEDIA for part in parts)
+
+
+def has_parts_of_content(value) -> bool:
+    """Whether a list of messages has contents in parts, which may be text or other media."""
+    return bool(_lists_of_parts(value))
+
+
+def _lists_of_parts(value) -> list[list]:
+    messages = value if isinstance(value, list) else []
+    contents = [message.get("content") for message in messages if isinstance(message, dict)]
+    return [content for content in contents if isinstance(content, list)]
 
 
 def _read_texts(prompt, completions: list[str], names) -> tuple:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from humanline import grading_process
+from humanline.answers import LONGEST
 
 # What a grading ends in. timed_out: the answer took too long to compare, or is longer or larger
 # than what is read.
@@ -37,7 +38,11 @@ def grade(completion: str, answer: str) -> Outcome:
         answer: the gold answer, LaTeX without delimiters.
     """
     box = last_box(_after_thinking(completion))
-    return "no_box" if box is None else _compare(box, answer)
+    if box is None:
+        return "no_box"
+    if len(box.strip()) > max(LONGEST, len(answer)):  # not worth sending
+        return "timed_out"
+    return _compare(box, answer)
 
 
 def is_correct(completion: str, answer: str) -> bool:

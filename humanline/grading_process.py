@@ -37,6 +37,9 @@ def main() -> None:
 
 def _serve() -> None:
     _limit_memory()
+    # Whoever started this may have the signal ignored or blocked.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
     # Unbuffered, so that whoever comes after this child finds what it has not read.
     requests = os.fdopen(0, "rb", buffering=0, closefd=False)
     while line := requests.readline():

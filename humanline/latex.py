@@ -36,6 +36,9 @@ _SYMBOLS = {
     "º": r"^{\circ}",
     "…": r"\ldots ",
     "∣": "|",
+    **{
+        character: rf"\mathbb{{{letter}}}" for character, letter in zip("ℤℚℕℂ", "ZQNC", strict=True)
+    },
     "。": ".",
     **dict.fromkeys("⩽≦", r"\le "),
     **dict.fromkeys("⩾≧", r"\ge "),
@@ -120,6 +123,10 @@ _SYNONYMS = (
     (re.compile(r"\.(\d*?)(\d)\2{2,}\s*\\ldots"), r".\1\\overline{\2}"),
     (re.compile(r"(?<![\\A-Za-z])(?:infinity|inf)(?![A-Za-z])"), r"\\infty "),
     (re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])"), r"\\pi "),
+    (
+        re.compile(r"(?<![\\A-Za-z{])(log|ln|sin|cos|tan)(?=\s*[_({\\\d]|\s+[a-z](?![a-z]))"),
+        r"\\\1",
+    ),
     (re.compile(r"(?<![\\A-Za-z])sqrt(?=\s*[({\[\d])"), r"\\sqrt"),
     (re.compile(r"(?<=\w)\s*\*\*\s*(?=[\w({])"), "^"),
     (re.compile(r"(?<=\d)[eE](?=[+-]?\d)([+-]?\d+)(?!\w)"), r"\\times 10^{\1}"),

@@ -47,7 +47,7 @@ _BASES = {
     "nine": "9", "ten": "10", "twelve": "12", "sixteen": "16",
 }  # fmt: skip
 _MODULO = re.compile(
-    r"(.*?)\s*(?:\\pmod\s*\{?|\(\s*(?:\\bmod|\\mod|\\text\{\s*mod\s*\}|mod)\s*)\s*(\w+)\s*[})]?"
+    r"(.*?)\s*(?:\\pmod\s*\{?|\\text\{\s*mod\s*\}|\(\s*(?:\\bmod|\\mod|\\text\{\s*mod\s*\}|mod)\s*)\s*(\w+)\s*[})]?"
 )
 _REMAINDER = re.compile(r"(\d+)\s*\\bmod(?![A-Za-z])\s*\{?\s*([1-9]\d*)\s*\}?")
 

@@ -32,6 +32,8 @@ def check(recipe: Recipe) -> None:
     """
     _check_given(recipe, "model_name_or_path", recipe.model.model_name_or_path)
     _check_given(recipe, "dataset_name", recipe.script.dataset_name)
+    if reward := getattr(recipe.script, "reward_model_name_or_path", None):
+        _check_given(recipe, "reward_model_name_or_path", reward)
     _check_options_together(recipe)
     _check_packages(recipe)
     _check_reports(recipe)

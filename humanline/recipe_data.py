@@ -1,6 +1,7 @@
 """The data of a recipe: read, and every row checked before a model is loaded."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,16 +45,25 @@ def load_splits(recipe) -> dict:
         raise recipe.fault("dataset_train_split", reason)
     if is_file and path.suffix in _JSON:
         return {script.dataset_train_split: path}
-    try:
-        if is_file:
-            options = {"path": "parquet", "data_files": {script.dataset_train_split: name}}
-        else:
-            options = {"path": name, "name": script.dataset_config}
+    options = {"path": name, "name": script.dataset_config}
+    if is_file:
+        options = {"path": "parquet", "data_files": {script.dataset_train_split: name}}
+    with _readable(recipe):
         return _load(options | {"streaming": script.dataset_streaming})
+
+
+@contextmanager
+def _readable(recipe):
+    """Tell of data that cannot be read."""
+    name = recipe.script.dataset_name
+    try:
+        yield
+    except ConfigError:
+        raise
     except Exception as error:  # the hub, its client and file formats raise many kinds
-        if path.is_dir():
-            _tell_faulty_file(path)
-        where = "files" if path.exists() else "name and the network"
+        if Path(name).is_dir():
+            _tell_faulty_file(Path(name))
+        where = "files" if Path(name).exists() else "name and the network"
         raise recipe.fault("dataset_name", not_loaded(name, error, where)) from error
 
 
@@ -97,7 +107,8 @@ def load_split(recipe, splits: dict, field: str) -> Dataset | IterableDataset:
         reason = f"no split {name!r} in {dataset_name}; use one of {known}"
         raise recipe.fault(field, reason)
     rows = _rows(recipe, splits[name], name)
-    first = next(iter(rows.pairs), None)
+    with _readable(recipe):  # a stream is read now
+        first = next(iter(rows.pairs), None)
     if first is None:
         raise recipe.fault(field, f"no rows in split {name!r} of {dataset_name}; give it some")
     rows = _without_feedback(recipe, rows, first[1], name)

@@ -7,7 +7,7 @@ model is loaded.
 
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentError, ArgumentParser
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -51,12 +51,22 @@ def read(path: Path, overrides: list[str]) -> Recipe:
     content = load_yaml(path)
     objective, overrides = _objective(path, content, overrides)
     recipe = Recipe(path, objective, *Parser(objective).read(path, content, overrides))
-    recipe_checks.check(recipe)
+    with _told_as_one_line(recipe, Exception):
+        recipe_checks.check(recipe)
     return recipe
 
 
 def build_trainer(recipe: Recipe):
-    """Load the data, check them, and load the model into its objective's trainer."""
+    """Load the data, check them, and load the model into its objective's trainer.
+
+    Raises:
+        ConfigError: if the model, the data or what the trainer makes of the options is wrong.
+    """
+    with _told_as_one_line(recipe, Exception):
+        return _build_trainer(recipe)
+
+
+def _build_trainer(recipe: Recipe):
     model, training = recipe.model, recipe.training
     processor = recipe_checks.check_model(recipe)
     options = {"reward_funcs": _reward_functions(recipe)} if recipe.objective == "grpo" else {}
@@ -72,14 +82,13 @@ def build_trainer(recipe: Recipe):
         "use_safetensors": True,
     } | (training.model_init_kwargs or {})
     trainer = getattr(humanline, f"Humanline{recipe.objective.upper()}Trainer")
-    with _told_as_one_line(recipe, Exception):
-        return trainer(
-            model.model_name_or_path,
-            args=training,
-            quantization_config=get_quantization_config(model),
-            peft_config=get_peft_config(model),
-            **options,
-        )
+    return trainer(
+        model.model_name_or_path,
+        args=training,
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+        **options,
+    )
 
 
 @contextmanager
@@ -87,7 +96,9 @@ def _told_as_one_line(recipe: Recipe, *kinds: type[Exception]):
     """Tell what libraries raise on a recipe's options and files as its fault."""
     try:
         yield
-    except ConfigError:
+    except ConfigError as error:
+        if "\n" in str(error):  # of a dataloader's worker, with its traceback before
+            raise ConfigError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
         raise
     except kinds as error:
         raise library_error(recipe.path, error) from error
@@ -98,9 +109,12 @@ def _told_as_one_line(recipe: Recipe, *kinds: type[Exception]):
 
 def _objective(path: Path, content: dict, overrides: list[str]) -> tuple[str, list[str]]:
     """The objective, taken out of the file's keys, and the overrides without it."""
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--objective", default=content.pop("objective", None))
-    known, overrides = parser.parse_known_args(overrides)
+    try:
+        known, overrides = parser.parse_known_args(overrides)
+    except ArgumentError as error:
+        raise ConfigError(f"command line: objective: {error.message}; change it") from None
     if known.objective not in OBJECTIVES:
         given = f"{known.objective!r} is unknown" if known.objective else "missing"
         raise ConfigError(f"{path}: objective: {given}; use one of {', '.join(OBJECTIVES)}")
@@ -141,9 +155,15 @@ def _import(recipe: Recipe, name: str):
     module, _, function = name.rpartition(".")
     sys.path.insert(0, os.getcwd())  # as TRL: functions of one's own stand beside the recipe
     try:
-        return getattr(import_module(module or "trl.rewards"), function)
-    except (ImportError, AttributeError) as error:
-        reason = f"{name!r} cannot be imported ({first_line(error)}); give a function's dotted path"
-        raise recipe.fault("reward_funcs", reason) from None
+        found = getattr(import_module(module or "trl.rewards"), function)
+    except Exception as error:  # the user's own module can raise anything
+        known = isinstance(error, ImportError | AttributeError)
+        reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
+        reason = f"{name!r} cannot be imported ({reason}); give a function's dotted path"
+        raise recipe.fault("reward_funcs", reason) from error
     finally:
         sys.path.pop(0)
+    if not callable(found):
+        reason = f"{name!r} is {type(found).__name__}, not a function; give its dotted path"
+        raise recipe.fault("reward_funcs", reason)
+    return found

@@ -141,7 +141,7 @@ def _annotations(directory: Path) -> pd.DataFrame:
     path, again = directory / "annotations.json", "judge that run again"
     table = annotations.read_annotations(path, again)
     metrics = directory / "metrics.json"
-    expected = read_json(metrics).get("n_left_out", 0)
+    expected = _left_out(metrics)
     if (found := int(table["preference"].isna().sum())) != expected:
         raise ConfigError(
             f"{path}: field preference: not always a number from 1 to 2: {found} are null, but"
@@ -220,11 +220,27 @@ def notices(cell: Cell, directory: Path) -> dict[str, int]:
     """What a reader of a run's score has to know: counts by the name of a table's column."""
     if how_scored(cell.task) == "grade":
         return {"timed_out": _graded(directory / "grades.csv").timed_out}
-    metrics = read_json(directory / "metrics.json")
+    path = directory / "metrics.json"
     return {
-        "left_out": metrics.get("n_left_out", 0),
-        "length_control_warnings": int(bool(metrics.get("length_control_warning"))),
+        "left_out": _left_out(path),
+        "length_control_warnings": int(bool(_object(path).get("length_control_warning"))),
     }
+
+
+def _left_out(path: Path) -> int:
+    """How many pairs a run's metrics say are left out; 0 where they are silent, as once."""
+    count = _object(path).get("n_left_out", 0)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        reason = f"{count!r} is no count; judge that run again"
+        raise ConfigError(f"{path}: field n_left_out: {reason}")
+    return count
+
+
+def _object(path: Path) -> dict:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: not an object of fields; make it again")
+    return content
 
 
 @dataclass(frozen=True)
@@ -317,7 +333,7 @@ def _is_number(value) -> bool:
 
 def _timeline(path: Path, remedy: str) -> dict[int, float]:
     """Seconds of training until some of the optimizer steps."""
-    rows = read_json(path).get("timeline")
+    rows = _object(path).get("timeline")
     for number, row in enumerate(rows if isinstance(rows, list) else [None]):
         values = [row.get(name) if isinstance(row, dict) else None for name in ("step", "seconds")]
         if not all(_is_number(value) and value >= 0 for value in values):

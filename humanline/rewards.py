@@ -124,7 +124,12 @@ def _hub_reward(config: HubReward) -> Score:
             output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
             # ArmoRM returns its own output class with `score`; plain classifiers return logits.
             value = output.score if hasattr(output, "score") else output.logits
-            scores.append(value.float().flatten()[0].item())
+            if value.numel() != 1:
+                raise ConfigError(
+                    f"reward {config.repo}: {value.numel()} numbers for a completion, not one; "
+                    "choose a classifier with one label"
+                )
+            scores.append(value.float().item())
         return scores
 
     return score

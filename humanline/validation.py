@@ -65,7 +65,7 @@ def load_yaml(path: Path) -> dict:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); check that the file exists") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, of a long integer
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not valid YAML ({reason}); mend that line") from None
     if not isinstance(content, dict):

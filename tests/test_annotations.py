@@ -152,6 +152,17 @@ def test_half_of_the_outputs_empty_and_a_judge_that_takes_the_longer_is_warned_o
     assert "the longer output always wins" in warning
 
 
+@pytest.mark.parametrize("model", published.MODELS[1:])
+def test_so_are_half_empty_outputs_for_alpaca_evals_instructions(model):
+    """Where difficulties and the prior bound the figure; the same model's own has no warning."""
+    table = published.annotations(model)
+    assert length_controlled(table)[1] is None
+    output = table["output_2"].where(np.arange(len(table)) % 2 == 0, "")
+    longer = output.str.len() > table["output_1"].str.len()
+    value, warning = length_controlled(table.assign(output_2=output, preference=1.0 + longer))
+    assert value < 50 and "50 % of the outputs are empty" in warning
+
+
 @pytest.mark.parametrize(
     ("longer", "wins", "message"),
     [

@@ -1,9 +1,11 @@
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 
+import answer_pairs
 import pytest
 from conftest import SHARED
 from hypothesis import given, settings
@@ -107,6 +109,11 @@ def test_answers_labelled_by_hand_are_graded_as_labelled():
     assert len(pairs) >= 132
     assert {found[:2] for found in wrong} <= DISPUTED, wrong
     assert not [found for found in wrong if not found[2]]
+
+
+@pytest.mark.parametrize(("completion", "gold", "right"), answer_pairs.COMPLETIONS)
+def test_completions(completion, gold, right):
+    assert is_correct(completion, gold) is right
 
 
 SEVENS = [
@@ -298,6 +305,6 @@ def test_a_process_that_was_killed_is_started_again():
 
 def test_a_process_that_cannot_start_is_said(monkeypatch, capfd):
     monkeypatch.setattr(grading, "_PROCESS", grading._Process())
-    monkeypatch.setattr(grading.sys, "executable", "/bin/false")
+    monkeypatch.setattr(grading.sys, "executable", shutil.which("false"))
     with pytest.raises(RuntimeError, match="grades math ends at once"):
         is_correct("\\boxed{13.0}", "13")

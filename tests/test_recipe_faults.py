@@ -2,12 +2,13 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
 from test_recipes import VIEWS, fault, feedback_rows, train, write  # noqa: F401 - a fixture
 
-from humanline import recipe_checks, recipes
+from humanline import cli, recipe_checks, recipes
 from humanline.data.preferences import assistant_turn, user_turn
 
 
@@ -175,12 +176,13 @@ def test_files(name, content, expected, write, tmp_path):  # noqa: F811
     assert expected in message and str(path) in message and "network" not in message
 
 
-def test_a_broken_line_in_a_folder(write, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_broken_line_in_a_folder(streaming, write, tmp_path):  # noqa: F811
     path = tmp_path / "data" / "train.jsonl"
     path.parent.mkdir()
-    path.write_bytes(GOOD + b"{\n")
-    message = fault(write(dataset_name=str(path.parent)))
-    assert f"{path}: " in message and "network" not in message
+    path.write_bytes(GOOD + b'{"a"\n')
+    message = fault(write(dataset_name=str(path.parent), dataset_streaming=streaming))
+    assert f"{path}: line 2: " in message and "network" not in message
 
 
 def test_an_empty_split_to_evaluate(write, tmp_path):  # noqa: F811
@@ -334,8 +336,79 @@ def test_a_model_folder(change, expected, write, tmp_path, model_folder):  # noq
     assert expected in message and "network" not in message
 
 
-@pytest.mark.parametrize("text", ["? [a]\n: 1\n", "1: 2\n", "beta: .1\nbeta: .2\n", "a: [1", "x"])
+@pytest.mark.parametrize(
+    "text",
+    ["run_name: 2024-13-45\n", "? [a]\n: 1\n", "1: 2\n", "beta: .1\nbeta: .2\n", "a: [1", "x"],
+)
 def test_yaml(text, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     assert str(path) in fault(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "expected"),
+    [
+        ("def broken(:\n", "my_module.broken", "cannot be imported (SyntaxError: "),
+        ("1 / 0\n", "my_module.broken", "cannot be imported (ZeroDivisionError: "),
+        ("number = 3\n", "my_module.number", "is int, not a function"),
+    ],
+)
+def test_a_reward_function_of_a_broken_module(source, name, expected, write, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_module", raising=False)
+    (tmp_path / "my_module.py").write_text(source)
+    message = fault(write("grpo", [{"prompt": "1+1"}], reward_funcs=[name]))
+    assert "reward_funcs: " in message and expected in message
+    sys.modules.pop("my_module", None)
+
+
+def test_a_reward_model_that_is_not_there(write):  # noqa: F811
+    options = {"reward_model_name_or_path": "./none"}
+    assert "reward_model_name_or_path: no such file" in fault(write("grpo", **options))
+
+
+def test_an_objective_without_a_value(write):  # noqa: F811
+    assert "objective: expected one argument" in fault(write(), "--objective")
+
+
+def test_parquet_rows_are_checked(write, groups, tmp_path):  # noqa: F811
+    from datasets import Dataset
+
+    rows = VIEWS["grpo"](groups)
+    rows[5]["scores"] = [1.0, 2.0, math.nan, 3.0]
+    path = tmp_path / "rows.parquet"
+    Dataset.from_list(rows).to_parquet(path)
+    message = fault(write("grpo", dataset_name=str(path)))
+    assert f"{path}: split train: row 5: scores.2: " in message
+
+
+def test_an_error_of_a_dataloaders_worker_is_one_line(write, groups, monkeypatch, capfd):  # noqa: F811
+    monkeypatch.undo()
+    rows = [row | {"label": 1 if row["label"] else -1} for row in VIEWS["kto"](groups)]
+    options = {"dataset_streaming": True, "dataloader_num_workers": 1, "humanline": False}
+    assert train(write("kto", rows, **options)) == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "error: " in line]
+    assert "label: -1 is no label" in line
+
+
+def test_the_traceback_behind_a_line(write, monkeypatch, capfd):  # noqa: F811
+    path = write(lr_scheduler_kwargs={"nonsense": 1})
+    monkeypatch.undo()
+    for value in ("0", "1"):
+        monkeypatch.setenv("HUMANLINE_TRACEBACK", value)
+        assert train(path) == 1
+        err = capfd.readouterr().err
+        assert f"{path}: " in err and "(HUMANLINE_TRACEBACK=1 shows where)" in err
+        assert ("Traceback" in err) == (value == "1")
+
+
+def test_processes_that_train_together_tell_an_error_once(write, monkeypatch, capfd):  # noqa: F811
+    waited = []
+    monkeypatch.setattr(cli.time, "sleep", waited.append)
+    path = write(max_steps=0)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert train(path) == 1
+    assert waited == [cli.TELLS_LATER]  # the other is ended by then
+    assert capfd.readouterr().err.count("max_steps must be") == 2

@@ -181,3 +181,16 @@ def test_a_classifier_of_weights_that_are_not_finite_is_refused(classifier, tmp_
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConfigError, match=r"score\.weight has values that are not finite"):
         hub_reward(folder)
+
+
+def test_a_classifier_of_several_labels_is_refused(classifier, monkeypatch):
+    """Which of them is the reward is not known."""
+    from types import SimpleNamespace
+
+    def forward(self, *args, **kwargs):
+        return SimpleNamespace(logits=torch.tensor([[0.5, 9.0]]))
+
+    score = hub_reward(classifier)
+    monkeypatch.setattr(LlamaForSequenceClassification, "forward", forward)
+    with pytest.raises(ConfigError, match="2 numbers for a completion, not one"):
+        score(PROMPTS[:1], COMPLETIONS[:1], [None])

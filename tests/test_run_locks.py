@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from humanline.run_locks import JOBS, VARIABLE
+from humanline.run_locks import JOBS, VARIABLE, outlive
 
 RUN = """
 import pathlib, sys, time
@@ -94,6 +94,17 @@ def test_locks_that_another_machine_may_have_made_stay(host, start, folder):
     kill(start(RUN, folder, 60)[0])
     (folder / "humanline-runs").write_text(host)
     assert start(RUN, folder, 0)[1] == "0.output.lock"
+
+
+def test_locks_of_a_run_with_jobs_elsewhere_stay_until_they_are_taken_away(start, folder):
+    kill(start(RUN, folder, 60)[0])
+    outlive(folder)
+    run, found = start(RUN, folder, 60)
+    assert found == "0.output.lock"
+    kill(run)
+    (folder / "locks" / "0.output.lock").unlink()  # as `snakemake --unlock` does
+    kill(start(RUN, folder, 60)[0])
+    assert start(RUN, folder, 0)[1] == ""
 
 
 def test_jobs_of_a_killed_run_are_waited_for(start, folder):

@@ -116,6 +116,19 @@ def test_kept_are_the_last_checkpoint_and_models_that_are_evaluated(study, inter
     assert [folder.name for folder in checkpoints.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
+def test_other_code_has_other_checkpoints(study, monkeypatch):
+    """What one code has sampled and trained, another does not go on from."""
+    cell = study.find("math_reasoning", "grpo-online-every1-s1")
+    before = training._checkpoints(study, cell)
+    assert training._checkpoints(study, cell) == before
+    asked = []
+    monkeypatch.setattr(
+        training, "code_hash", lambda name, by_value: asked.append((name, by_value)) or "other"
+    )
+    assert training._checkpoints(study, cell) != before
+    assert asked == [("train", True)]
+
+
 def test_another_base_model_has_other_checkpoints(study):
     cell = study.find("instruction_following", RUN)
     before = training._inputs(study, cell)

@@ -38,8 +38,8 @@ def as_label(value) -> bool:
         ValueError: for anything else, such as -1, 0.9, None or "true".
     """
     given = value
-    if hasattr(value, "item") and getattr(value, "size", 1) == 1:
-        value = value.item()
+    if hasattr(value, "item"):
+        value = value.item()  # or a ValueError, if there are several
     if not isinstance(value, bool | int | float) or value not in (0, 1):
         raise ValueError(f"{given!r} is no label; use 1 or true for desirable, else 0 or false")
     return bool(value)

@@ -108,7 +108,7 @@ def _rows(source: HubDataset, read: Callable) -> list[dict]:
     """What `read` makes of a dataset's rows, or of the groups of a feedback file."""
     rows, place = list(load(source)), f"dataset {source.repo}: split {source.split}"
     if rows and feedback.is_feedback(rows[0]):
-        rows = feedback.groups(feedback.of_split(rows, source.split), place)
+        rows = feedback.groups(rows, place, source.split)
         rows = [_of_one_turn(source, group) for group in rows]
     if not rows:
         raise ConfigError(f"{place}: no rows; choose another split")
@@ -197,7 +197,7 @@ class _Output(Record):
     """Of AlpacaEval's baseline outputs."""
 
     instruction: Text
-    output: str
+    output: Text
 
 
 class _Problem(Record):

@@ -16,7 +16,7 @@ from humanline.trainers.metrics import (
     metrics_of,
 )
 from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.rounds import RoundsTrainer
+from humanline.trainers.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.rows import each, require_rows, tokenized_pairs, within
 
 
@@ -62,6 +62,7 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
     ):
         self.rounds = rounds
         args = require_config(args, HumanlineDPOConfig, model)
+        refuse_other_references(rounds, args)
         require_rows(train_dataset, "train set")
         each(eval_dataset, require_rows, "eval set")
         data = data_collator, train_dataset, eval_dataset

@@ -14,7 +14,7 @@ from humanline.objectives import floored_mean, kto_kl_terms, kto_loss
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import log_perception, log_preference_metrics, metrics_of
 from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.rounds import RoundsTrainer
+from humanline.trainers.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.rows import (
     columns_of,
     each,
@@ -71,6 +71,7 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
     ):
         self.rounds = rounds
         args = require_config(args, HumanlineKTOConfig, model)
+        refuse_other_references(rounds, args)
         require_rows(train_dataset, "train set")
         each(eval_dataset, require_rows, "eval set")
         data = data_collator, train_dataset, eval_dataset

@@ -8,6 +8,9 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 from humanline.perception import Clipping, Rejection, identity
 from humanline.trainers.bounds import require_bounds
 
+# The Trainer's own options that would reach a loss.
+_NEEDED_BY_ALL = {"label_smoothing_factor": (0.0, "it is not a loss over labels")}
+
 
 @dataclass
 class HumanlineOptions:
@@ -111,7 +114,7 @@ class HumanlineOptions:
         return Clipping(self.log_eps_p, self.log_eps_r)
 
     def _refuse_meaningless_options(self):
-        for name, (allowed, reason) in self.needs.items():
+        for name, (allowed, reason) in (_NEEDED_BY_ALL | self.needs).items():
             if getattr(self, name) != allowed:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} has no humanline meaning: {reason}. "

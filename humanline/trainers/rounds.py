@@ -41,6 +41,20 @@ class Rounds:
     min_score_difference: float
 
 
+def refuse_other_references(rounds: Rounds | None, args) -> None:
+    """Refuse options by which TRL would keep a reference that rounds move.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    for name in ("precompute_ref_log_probs", "sync_ref_model"):
+        if rounds is not None and getattr(args, name):
+            raise ValueError(
+                f"{name}=True: with rounds the reference is the policy that samples a round; set "
+                "it to False"
+            )
+
+
 class RoundsTrainer:
     """Mixin before a TRL trainer of preferences. Without `rounds` it changes nothing."""
 

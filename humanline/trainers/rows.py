@@ -14,7 +14,7 @@ from trl.trainer.utils import global_then_local_main_first
 
 from humanline.conversations import encode_all, encode_prompt, template_options
 from humanline.data.formats import as_label
-from humanline.examples import has_media, read
+from humanline.examples import has_media, has_parts_of_content, read
 from humanline.trainers.scores import short
 from humanline.validation import ConfigError
 
@@ -172,12 +172,25 @@ def require_rows(dataset, name: str) -> None:
 
 
 def refuse_media(dataset, name: str) -> None:
-    """Refuse a dataset with columns of images, which the text alone would be trained without."""
+    """Refuse images, which the text alone would be trained without: columns, or parts of prompts.
+
+    Prompts of a stream are looked at when they are read.
+    """
+    if dataset is None:
+        return
     if found := [column for column in columns_of(dataset) if column in _MEDIA]:
         raise ConfigError(
             f"{name}: has a column {found[0]}; humanline trains on text only: remove the column, "
             "or set humanline=False"
         )
+    has_parts = isinstance(dataset, Dataset) and "prompt" in dataset.column_names
+    if has_parts and has_parts_of_content(next(iter(dataset), {}).get("prompt")):
+        for index, prompt in enumerate(dataset["prompt"]):
+            if has_media(prompt):
+                raise ConfigError(
+                    f"row {index} of the {name}: prompt has images or other media; "
+                    "humanline trains on text only"
+                )
 
 
 def columns_of(dataset) -> list[str]:

@@ -1,6 +1,9 @@
 """HALOs' feedback files, as its `train/label.py` writes them."""
 
+import pytest
+
 from humanline.data import feedback
+from humanline.validation import ConfigError
 
 PROMPT = [{"role": "user", "content": "a prompt"}]
 
@@ -58,3 +61,33 @@ def test_rows_without_a_split_are_in_every_split():
     rows = [pairwise("x", "y", 1, split=split) for split in ("train", "test", None)]
     rows.append(pairwise("x", "y", 1))
     assert feedback.of_split(rows, "test") == rows[1:]
+
+
+@pytest.mark.parametrize("label", [-1, 2, 0.5, None, "1", "true"])
+def test_what_is_no_label(label):
+    rows = [binary("x", 1, 0.5), binary("y", label, 0.5)]
+    with pytest.raises(ConfigError, match=r"^feedback: row 1: label: .* is no label; use"):
+        feedback.preferences(rows, "feedback")
+    with pytest.raises(ConfigError, match=r"^feedback: row 0: label: "):
+        feedback.preferences([pairwise("x", "y", 1) | {"label": label}], "feedback")
+
+
+def test_rows_keep_their_numbers():
+    rows = [pairwise("x", "y", 1, split="test"), pairwise("x", "y", 1, reward_A="1")]
+    with pytest.raises(ConfigError, match=r"^feedback: row 1: reward_A: "):
+        feedback.groups(rows, "feedback", "train")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (pairwise("x", "y", 1), "row 1: type: 'pairwise_feedback', but the rows before have"),
+        (binary("y", 1, 0.5) | {"type": None}, "row 1: type: None, but the rows before have"),
+        (binary("y", 1, 0.5) | {"prompt": turn("z")}, "row 1: prompt_id: '0' is of another"),
+        (binary("y", 1, 0.5) | {"output": turn("a") * 2}, "row 1: output: 2 turns, but"),
+        (binary("y", 1, float("nan")), "row 1: reward: "),
+    ],
+)
+def test_rows_that_make_no_group(row, reason):
+    with pytest.raises(ConfigError, match=f"^feedback: {reason}"):
+        feedback.groups([binary("x", 1, 0.5), row], "feedback")

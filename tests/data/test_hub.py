@@ -387,3 +387,35 @@ def test_a_feedback_file_whose_prompts_have_several_turns(tmp_path):
     train = source(repo, file="feedback.json")
     config = HubData(kind="hub", train=train, evaluation=train, validation=2)
     assert "3 turns" in fault(lambda: hub.splits("instruction_following", config))
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf"), None])
+@pytest.mark.parametrize("name", ["train.parquet", "train.json"])
+def test_scores_that_are_no_numbers(name, score, tmp_path):
+    rows = [preference_row(i) for i in range(4)]
+    rows[2]["all_rm_scores"] = [0.1, score, 0.2, 0.3, 0.4]
+    train = source(write(tmp_path / "uf", name, rows))
+    config = HubData(kind="hub", train=train, evaluation=train, validation=1)
+    message = fault(lambda: hub.groups(config))
+    assert message.startswith(f"dataset {train.repo}: ")
+    assert "row 2: all_rm_scores" in message or "cannot be read" in message  # NaN is not JSON
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "field"),
+    [
+        ("instruction_following", preference_row, "prompt"),
+        ("instruction_following", alpaca_row, "instruction"),
+        ("instruction_following", alpaca_row, "output"),
+        ("math_reasoning", math_row, "problem"),
+        ("math_reasoning", math_row, "answer"),
+    ],
+)
+@pytest.mark.parametrize("text", ["", " \n", None])
+def test_an_empty_text(task, row, field, text, tmp_path):
+    rows = [row(i) for i in range(4)]
+    rows[3][field] = text
+    train = source(write(tmp_path / "data", "train.jsonl", rows))
+    config = HubData(kind="hub", train=train, evaluation=train, validation=1)
+    message = fault(lambda: hub.splits(task, config))
+    assert message.startswith(f"dataset {train.repo}: split train: row 3: {field}: ")

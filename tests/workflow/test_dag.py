@@ -320,6 +320,13 @@ def kill_process(ancestor: int, argument: str) -> None:
             pass
 
 
+TABLES = {"table_cost", "table_instruction_following", "table_math_reasoning", "table_sweep"}
+EDITS = {  # of modules, and what is made anew
+    "evaluation.py": {"judge", "grade", "claims", "all", *TABLES},
+    "figures.py": {"figures", "all"},
+}
+
+
 @pytest.mark.slow
 def test_smoke_scale_end_to_end(config, tmp_path):
     """Everything, once: a killed job, tables, a rerun, a changed option, a broken file."""
@@ -375,6 +382,18 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     expected = {"generate", "grade", "table_math_reasoning", "table_sweep", "claims", "all"}
     assert set(jobs(plan(**study))) == expected
     (config / "smoke.yaml").write_text(scale)
+
+    edited = tmp_path / "edited"  # Snakemake imports what lies beside its Snakefile
+    for name in ("humanline", "workflow/rules"):
+        shutil.copytree(ROOT / name, edited / name)
+    shutil.copy(ROOT / "Snakefile", edited)
+    for name, rules in EDITS.items():
+        module = edited / "humanline" / name
+        source = module.read_text()
+        module.write_text(f"{source}\n_EDITED = 1\n")
+        run = snakemake("-s", edited / "Snakefile", "-n", "--nolock", **study)
+        assert set(jobs(run.stdout + run.stderr)) == rules, name
+        module.write_text(f"{source}\n# Edited.\n")
 
     runs = results / "smoke" / "runs"
     broken = runs / "math_reasoning" / "grpo-online-every1-s1"
