@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from torch.utils.data import IterableDataset
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
+from transformers.trainer_utils import get_last_checkpoint
 
 from humanline.validation import ConfigError
 
@@ -61,7 +61,7 @@ class WholeCheckpoints:
         """
         checkpoint = resume_from_checkpoint
         if checkpoint is True:
-            checkpoint = get_last_checkpoint(self.args.output_dir)
+            checkpoint = _last_of(Path(self.args.output_dir))
             if checkpoint is None:
                 raise ConfigError(
                     f"{self.args.output_dir}: no checkpoint to resume from; train without "
@@ -90,8 +90,8 @@ class WholeCheckpoints:
             self._pushed = False
             super()._push_from_checkpoint(str(run / name))
         if self.args.should_save:  # the old ones go last
-            limit, best = self.args.save_total_limit, self.state.best_model_checkpoint
-            rotate_checkpoints(str(run), limit, best, use_mtime=True)
+            kept = {run / name, Path(self.state.best_model_checkpoint or run / name)}
+            _delete_oldest(run, self.args.save_total_limit, kept)
 
     @contextmanager
     def _telling(self, checkpoint: Path):
@@ -100,7 +100,7 @@ class WholeCheckpoints:
             yield
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            kept = get_last_checkpoint(checkpoint.parent) or "none"
+            kept = _last_of(checkpoint.parent) or "none"
             raise OSError(
                 f"{checkpoint} could not be written ({reason}); make room, and resume from the "
                 f"last one that is whole: {kept}"
@@ -203,6 +203,22 @@ class WholeCheckpoints:
 
     def _facts_of_data(self) -> dict:
         return dataset_facts(self.train_dataset)
+
+
+def _last_of(run: Path) -> str | None:
+    return get_last_checkpoint(str(run)) if run.is_dir() else None
+
+
+def _delete_oldest(run: Path, limit: int | None, kept: set[Path]) -> None:
+    """Leave `limit` checkpoints, or those that are kept if they are more.
+
+    transformers goes by number where all are of the same second, and so may delete the new one.
+    """
+    folders = [path for path in run.glob("checkpoint-*") if path.is_dir() and path not in kept]
+    folders.sort(key=lambda path: (path.stat().st_mtime_ns, len(path.name), path.name))
+    count = len(folders) - max((limit or 0) - len(kept), 0)
+    for folder in folders[: max(count, 0)] if limit and limit > 0 else ():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put_in_place(written: Path, place: Path) -> None:

@@ -125,6 +125,12 @@ class TestParts:
         with pytest.raises(ValueError, match=r"no checkpoint to resume|no such checkpoint"):
             build().train(resume_from_checkpoint=checkpoint)
 
+    def test_a_folder_that_is_not_there_has_none(self, build, tmp_path):
+        trainer = build()
+        trainer.args.output_dir = str(tmp_path / "nowhere")
+        with pytest.raises(ValueError, match="nowhere: no checkpoint to resume from"):
+            trainer.train(resume_from_checkpoint=True)
+
 
 class TestSameRun:
     @pytest.mark.parametrize("reference", ["cached", "model"])
