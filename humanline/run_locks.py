@@ -6,11 +6,16 @@ however it ends. So each run holds one, and each of its jobs another. Snakefiles
 so it is cheap.
 """
 
-import fcntl
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a killed run's locks stay
+    fcntl = None
 
 VARIABLE = "HUMANLINE_JOBS"  # names the file that jobs on this machine hold a lock on
 JOBS = "humanline-jobs"  # that file, in Snakemake's folder
@@ -24,6 +29,8 @@ def take_over(folder: Path) -> None:
     Jobs of a killed run, which might write what this run is to write, are waited for. Nothing is
     removed where another run of the workflow lives, or another machine's may have made the locks.
     """
+    if fcntl is None:
+        return
     folder.mkdir(exist_ok=True)
     runs = _opened(folder / _RUNS)
     try:
@@ -66,8 +73,10 @@ def _wait_for_jobs(path: Path) -> None:
 
 def hold_as_job() -> None:
     """Tell that this process is a job, as long as it lives, where the environment asks for it."""
-    if path := os.environ.get(VARIABLE):
-        fcntl.flock(_opened(Path(path)), fcntl.LOCK_SH)
+    path = os.environ.get(VARIABLE)
+    if path and fcntl:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(_opened(Path(path)), fcntl.LOCK_SH)
 
 
 def _opened(path: Path):
