@@ -2,19 +2,19 @@
 
     torchrun --nproc-per-node 2 combinations.py MODEL FOLDER
 
-trains each of `SPREAD` and `ROUNDS` and writes what it logged, and its weights at the end, to
-FOLDER, as `train` does in one process.
+trains each of `SPREAD` and `ROUNDS`, and on `PAIRS`, and writes what it logged, and its weights at
+the end, to FOLDER, as `train` does in one process.
 """
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from tiny import make_trainer, weights
+from tiny import make_trainer, rows, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
 import humanline
@@ -44,7 +44,7 @@ class Combination:
     stop: int | None = None  # where it is saved and resumed
 
     def dataset(self) -> Dataset:
-        rows = [
+        groups = [
             {
                 "prompt": f"{i % 10}+{i // 10}",
                 "completions": ["abcdef"[j] * (1 + (i + j) % 3) for j in range(self.size)],
@@ -52,7 +52,7 @@ class Combination:
             }
             for i in range(self.groups)
         ]
-        dataset = Dataset.from_list(rows)
+        dataset = Dataset.from_list(groups)
         return dataset.select_columns(["prompt"]) if self.online else dataset
 
     def trainer(self, model_folder, folder, extra=None, dataset=None, **more):
@@ -60,7 +60,7 @@ class Combination:
         if self.online:
             extra = {"reward_funcs": summed} | extra
         if "eval_steps" in self.options:
-            extra["eval_dataset"] = self.dataset().select(range(4))
+            extra["eval_dataset"] = replace(self, groups=4).dataset()
         options = {
             "num_generations": self.size,
             "per_device_train_batch_size": self.batch // PROCESSES,
@@ -121,6 +121,7 @@ SPREAD = {
     ),
 }  # fmt: skip
 ROUNDS = ("dpo", "kto")
+PAIRS = "pairs"  # stored ones: three batches to an epoch, resumed within the second
 
 
 def in_rounds(objective: str, model_folder: str, folder: Path):
@@ -157,9 +158,29 @@ def in_rounds(objective: str, model_folder: str, folder: Path):
     )
 
 
+def on_pairs(model_folder: str, folder: Path):
+    """A trainer of DPO, whose reference is not read ahead."""
+    groups = Combination(groups=24).dataset().to_list()
+    return make_trainer(
+        "dpo",
+        AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(model_folder),
+        rows("dpo", groups),
+        folder,
+        max_steps=6,
+        per_device_train_batch_size=8 // PROCESSES,
+        reference="model",
+        save_strategy="steps",
+        save_steps=1,
+        use_cpu=True,
+    )
+
+
 def train(name: str, model_folder: str, folder: Path) -> None:
     """Train to the end, and from a checkpoint to the end."""
-    if name in ROUNDS:
+    if name == PAIRS:
+        build, stop = partial(on_pairs, model_folder, folder / name), 4
+    elif name in ROUNDS:
         build, stop = partial(in_rounds, name, model_folder, folder / name), 3
     else:
         combination, stop = SPREAD[name], SPREAD[name].stop
@@ -180,7 +201,7 @@ if __name__ == "__main__":
     from distributed import run_on_cpus
 
     run_on_cpus()
-    for name in (*SPREAD, *ROUNDS):
+    for name in (*SPREAD, *ROUNDS, PAIRS):
         train(name, sys.argv[1], Path(sys.argv[2]))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
