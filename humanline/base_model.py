@@ -8,7 +8,6 @@ from humanline.config import HubSource, MiniatureModel
 from humanline.data.miniature import fine_tuning_rows
 from humanline.data.preferences import assistant_turn, user_turn
 from humanline.snapshots import WEIGHTS, model_files, model_folder
-from humanline.validation import ConfigError
 from humanline.weights import require_whole
 
 
@@ -27,7 +26,7 @@ def make(
         lengths: those of the miniature world's wishes; None: all.
 
     Raises:
-        ConfigError: if the model cannot be had, or no example is left to learn from.
+        ConfigError: if the model cannot be had, or too few examples are left to learn from.
     """
     if directory.exists():  # another model's files would be read with these, or written through
         shutil.rmtree(directory)
@@ -38,10 +37,6 @@ def make(
             rows = fine_tuning_rows(
                 task, miniature.examples, miniature.carelessness, seed, avoid, lengths
             )
-            if not rows:
-                raise ConfigError(f"{directory}: every prompt is held out; ask for fewer of them")
-            if len(rows) < miniature.examples:
-                print(f"{len(rows)} of {miniature.examples} examples: other prompts are held out")
             _fine_tune(rows, miniature, seed, directory)
 
 

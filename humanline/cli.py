@@ -158,6 +158,8 @@ def _score_annotations(study: None, arguments) -> None:
     from humanline.annotations import describe, read_annotations, told
 
     figures = describe(read_annotations(arguments.file), replicates=arguments.replicates)
+    if not figures["n_total"]:
+        raise ConfigError(f"{arguments.file}: no row has a preference; judge the outputs first")
     if arguments.json:
         print(json.dumps({"file": str(arguments.file)} | figures, indent=1, ensure_ascii=False))
     else:

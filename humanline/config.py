@@ -203,7 +203,7 @@ class HubReward(HubSource):
 
 
 class VerifiableReward(Strict):
-    """1 when math-verify finds the boxed answer equal to the gold answer, else 0."""
+    """1 when the answer in the last box means what the gold answer does, else 0."""
 
     kind: Literal["math_verify"] = Field(description="for math reasoning")
 

@@ -81,6 +81,8 @@ def by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
     Within a variant runs are in the order of their seeds, which all variants must share.
     """
+    if not runs:
+        raise ConfigError("no runs to compare; give the table cells in experiments.yaml")
     variants: dict[str, list[Run]] = {}
     for cell, directory in sorted(runs, key=lambda run: run[0].objective != "base"):
         variants.setdefault(cell.variant, []).append((cell, directory))

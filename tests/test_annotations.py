@@ -195,3 +195,12 @@ def test_a_table_of_annotations_carries_its_warning(tmp_path):
     rows = [row | {"output_2": row["output_2"] * (i % 2)} for i, row in enumerate(annotations())]
     value, warning = length_controlled(read_annotations(write(tmp_path / "a.json", rows)))
     assert 0 <= value <= 100 and "50 % of the outputs are empty" in warning
+
+
+def test_a_file_without_a_preference_is_refused(tmp_path, capsys):
+    rows = [row | {"preference": None} for row in annotations(3)]
+    path = write(tmp_path / "a.json", rows)
+    assert main(["score-annotations", str(path)]) == 1
+    assert capsys.readouterr().err.strip() == (
+        f"humanline: error: {path}: no row has a preference; judge the outputs first"
+    )

@@ -485,6 +485,12 @@ def test_a_missing_file_is_named(tmp_path, file):
         instruction_following_table(runs, **BOOTSTRAP)
 
 
+@pytest.mark.parametrize("table", [instruction_following_table, math_reasoning_table])
+def test_a_table_of_no_runs_is_refused(table):
+    with pytest.raises(ConfigError, match="no runs to compare"):
+        table([], **BOOTSTRAP)
+
+
 def test_a_missing_seed_is_named(judged):
     with pytest.raises(ConfigError, match=r"grpo-online-every8-hum.* has seeds \[1, 2\]"):
         instruction_following_table(judged[:-1], **BOOTSTRAP)

@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from numbers import Real
 
 import numpy as np
@@ -12,12 +13,17 @@ from torch.nn import Module
 
 from humanline.validation import ConfigError
 
-_LARGEST = float(np.finfo(np.float32).max)  # what TRL keeps rewards in
-_TOLERANCE = 1e-3  # of an advantage
+_LARGEST = 1e15  # TRL squares rewards, in single precision
+_TOLERANCE = 0.05  # of an advantage
+_NUMBER = "finite number of at most 1e15"
+_LOST = (
+    "are too large for their differences to count in single precision; subtract their mean, or "
+    "scale them"
+)
 
 
 def is_number(value) -> bool:
-    """Whether a value is a number that single precision can hold."""
+    """Whether a value is a number that single precision can hold, and its square."""
     return isinstance(value, Real) and math.isfinite(value) and abs(value) <= _LARGEST
 
 
@@ -45,7 +51,7 @@ def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> l
         if not is_number(value) and not (may_lack and value is None):
             raise ConfigError(
                 f"{source} returned {short(value)} for a completion of the prompt "
-                f"{short(prompt)}; return a finite number"
+                f"{short(prompt)}; return a {_NUMBER}"
             )
     return list(values)
 
@@ -53,17 +59,23 @@ def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> l
 def checked(function: Callable, name: str) -> Callable:
     """A reward function of TRL's whose values are `numbers`, or None where it does not apply."""
     source = f"reward function {name}"
+
+    def check(values, prompts) -> list:
+        values = numbers(values, prompts, source, may_lack=True)
+        _refuse_lost_differences(values, prompts, source)
+        return values
+
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - of an object, it may be a coroutine
     ):
 
         async def score_later(prompts, **columns):
-            return numbers(await function(prompts=prompts, **columns), prompts, source, True)
+            return check(await function(prompts=prompts, **columns), prompts)
 
         return score_later
 
     def score(prompts, **columns):
-        return numbers(function(prompts=prompts, **columns), prompts, source, True)
+        return check(function(prompts=prompts, **columns), prompts)
 
     return score
 
@@ -124,23 +136,17 @@ def check_group(scores, count: int) -> None:
     """Refuse scores of a stored group that its advantages cannot be computed from.
 
     Raises:
-        ValueError: if they are not as many finite numbers, or so large, or close in comparison,
-            that single precision, in which TRL computes advantages, loses their differences.
+        ValueError: if they are not as many finite numbers, or so close for their size that single
+            precision, in which TRL keeps rewards, loses their differences.
     """
     if not isinstance(scores, list) or len(scores) != count:
         given = len(scores) if isinstance(scores, list) else short(scores)
         raise ValueError(f"it has {count} completions and {given} scores; give one for each")
     for index, score in enumerate(scores):
         if isinstance(score, bool) or not is_number(score):
-            raise ValueError(f"score {index} is {short(score)}; give a finite number")
-    exact = _advantages(np.array(scores, np.float64))
-    with np.errstate(over="ignore", invalid="ignore"):
-        single = _advantages(np.array(scores, np.float32))
-    if not (np.abs(exact - single) < _TOLERANCE).all():
-        raise ValueError(
-            f"the scores {short(scores)} are too large for their differences to count in single "
-            "precision; subtract their mean, or scale them"
-        )
+            raise ValueError(f"score {index} is {short(score)}; give a {_NUMBER}")
+    if _loses_differences(scores):
+        raise ValueError(f"the scores {short(scores)} {_LOST}")
 
 
 def short(value) -> str:
@@ -149,7 +155,23 @@ def short(value) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
+def _refuse_lost_differences(values: list, prompts: Sequence, source: str) -> None:
+    """As `check_group` does it, for what a function has given the completions of each prompt."""
+    keys = [repr(prompt) for prompt in prompts]
+    for _, places in groupby(range(len(keys)), keys.__getitem__):
+        own = [values[place] for place in places if values[place] is not None]
+        if len(own) > 1 and _loses_differences(own):
+            raise ConfigError(f"{source} returned {short(own)}, which {_LOST}")
+
+
+def _loses_differences(scores: list) -> bool:
+    """Whether scores rounded to single precision, as TRL keeps them, have other advantages."""
+    exact = np.array(scores, np.float64)
+    off = _advantages(exact) - _advantages(exact.astype(np.float32).astype(np.float64))
+    return bool((np.abs(off) > _TOLERANCE).any())
+
+
 def _advantages(scores: np.ndarray) -> np.ndarray:
-    """TRL's, in the precision of the scores."""
+    """TRL's."""
     deviation = scores.std(ddof=1) if len(scores) > 1 else 0
-    return (scores - scores.mean()) / (deviation + scores.dtype.type(1e-4))
+    return (scores - scores.mean()) / (deviation + 1e-4)

@@ -29,7 +29,7 @@ NAN, INF = float("nan"), float("inf")
         (0.5, "2 completions and 0.5 scores"),
         (None, "2 completions and None scores"),
         ([1e9 + 0.1, 1e9 + 0.9], "too large for their differences"),
-        ([-3e38, 3e38], "too large for their differences"),
+        ([-3e38, 3e38], "score 0 is -3e\\+38; give a finite number of at most 1e15"),
     ],
 )
 def test_scores_of_a_group_are_finite_numbers_that_differ_in_single_precision(scores, message):
@@ -37,7 +37,10 @@ def test_scores_of_a_group_are_finite_numbers_that_differ_in_single_precision(sc
         check_group(scores, 2)
 
 
-@pytest.mark.parametrize("scores", [[0, 1], [0.1 + 0.2, 0.3], [1e9, 1e9], [1e-30, 0.0], [5, 5.5]])
+@pytest.mark.parametrize(
+    "scores",
+    [[0, 1], [0.1 + 0.2, 0.3], [1e9, 1e9], [1e-30, 0.0], [1e3, 1e3 + 2**-14], [1234.56, 1234.57]],
+)
 def test_other_scores_are_as_they_are(scores):
     check_group(scores, 2)
 
@@ -75,6 +78,16 @@ def test_forms_of_rewards():
     assert checked(lambda prompts, **_: [None, True], "it")(prompts=["p", "q"]) == [None, True]
     with pytest.raises(ValueError, match="returned None"):
         numbers([None, 1.0], ["p", "q"], "it")
+
+
+def test_rewards_of_a_prompt_differ_in_single_precision():
+    """Else all advantages are zero, and nothing is learned."""
+    prompts = ["p", "p", "q", "q"]
+    lost = [1.0, 2.0, 1e9 + 0.1, 1e9 + 0.9]
+    with pytest.raises(ValueError, match="are too large for their differences"):
+        checked(lambda prompts, **_: lost, "it")(prompts=prompts)
+    values = [1e9, 1e9, 0.0, None]
+    assert checked(lambda prompts, **_: values, "it")(prompts=prompts) == values
 
 
 def test_rewards_that_come_later_are_checked():
