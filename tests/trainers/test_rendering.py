@@ -9,7 +9,7 @@ from tiny import OBJECTIVES, make_trainer
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from humanline.conversations import encode, encode_prompt, encode_whole
+from humanline.conversations import encode, encode_prompt, encode_whole, template_options
 from humanline.likelihood import token_log_probabilities
 from humanline.trainers.rows import tokenized_labelled
 
@@ -199,6 +199,19 @@ def test_a_text_begins_and_ends_once(small_model, tmp_path):
     assert {tokenizer.decode(prompt) for prompt, _ in found} == {"<s>q: "}
 
 
+@pytest.mark.parametrize("end", ["", "</s>"])
+def test_a_tokenizer_that_ends_texts_itself_ends_them_once(end, small_model, tmp_path):
+    backend = tokenizer_of("phi").backend_tokenizer
+    eos = ("</s>", backend.token_to_id("</s>"))
+    backend.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[eos])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="</s>", pad_token="<pad>", padding_side="left"
+    )
+    found = all_three([("q: ", f"good{end}", f"bad{end}")], small_model, tokenizer, tmp_path)
+    texts = [[tokenizer.decode(ids) for ids in pair] for pair in found]
+    assert sorted(texts) == [["q: ", "bad</s>"], ["q: ", "good</s>"]]
+
+
 def test_a_text_that_carries_the_template_is_what_the_template_writes(small_model, tmp_path):
     tokenizer = tokenizer_of("llama", adds_bos=True)
     prompt = tokenizer.apply_chat_template([user("q")], tokenize=False, add_generation_prompt=True)
@@ -214,6 +227,28 @@ def test_an_end_that_a_message_has_is_not_written_twice(template, small_model, t
     ended = [([user("q")], [says(f"good{end}")], [says(f"bad{end}\n")])]
     found = all_three(ended, small_model, tokenizer, tmp_path)
     assert all(ids.count(tokenizer.eos_token_id) == 1 for _, ids in found)
+
+
+def test_an_end_is_found_where_the_template_takes_only_some_conversations(small_model, tmp_path):
+    tokenizer = tokenizer_of("chatml")
+    strict = "{% if messages[0].role != 'system' %}{{ raise_exception('who?') }}{% endif %}"
+    tokenizer.chat_template = strict + tokenizer.chat_template
+    turns, end = [{"role": "system", "content": "s"}, user("q")], tokenizer.eos_token
+    found = all_three([(turns, [says(f"a{end}")], [says("b")])], small_model, tokenizer, tmp_path)
+    assert found == sorted(encode(tokenizer, turns, [says(word)]) for word in "ab")
+
+
+def test_nulls_of_tools_in_a_text_are_the_tools_own():
+    tools = [{"type": "function", "function": {"name": "f", "default": None}}]
+    assert template_options({"tools": json.dumps(tools)})["tools"] == tools
+
+
+@pytest.mark.parametrize(
+    "options", [{"tools": "5"}, {"tools": '{"a": 1}'}, {"chat_template_kwargs": "x"}], ids=str
+)
+def test_options_of_the_template_are_of_their_type(options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} is .*; give a "):
+        template_options(options)
 
 
 def test_what_samples_and_scores_renders_alike(small_model):
