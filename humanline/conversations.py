@@ -67,7 +67,7 @@ def template_options(row: dict) -> dict:
     """What a row of a dataset says to its template: columns `tools`, `chat_template_kwargs`.
 
     Raises:
-        ValueError: if `tools` is a text that is no JSON.
+        ValueError: if `tools` is a text that is no JSON, or one of the two is of another type.
     """
     import json
 
@@ -77,16 +77,23 @@ def template_options(row: dict) -> dict:
             tools = json.loads(tools) if tools.strip() else None
         except json.JSONDecodeError as error:
             raise ValueError(f"tools is no JSON ({error}); mend it") from None
+    else:  # a text's nulls are its own
+        tools = _without_filling(tools)
+    own = row.get("chat_template_kwargs") or {}
+    if not isinstance(tools, list | None):
+        raise ValueError(f"tools is {type(tools).__name__}; give a list, or its JSON")
+    if not isinstance(own, dict):
+        raise ValueError(f"chat_template_kwargs is {type(own).__name__}; give a mapping")
     # Some templates write a heading for tools even where their list is empty.
-    options = {"tools": _without_filling(tools) or None}
-    return options | _without_filling(row.get("chat_template_kwargs") or {})
+    return {"tools": tools or None} | _without_filling(own)
 
 
 def _message_ids(processing_class, messages: list[dict], *, tools=None, **options) -> list[int]:
     from trl.data_utils import _tokenize
 
-    messages = _ended_once(processing_class, _without_filling(messages))
-    return _tokenize(processing_class, messages, tools=tools or None, **options)["input_ids"]
+    options |= {"tools": tools or None}
+    messages = _ended_once(processing_class, _without_filling(messages), options)
+    return _tokenize(processing_class, messages, **options)["input_ids"]
 
 
 def _text_ids(processing_class, text: str) -> list[int]:
@@ -97,12 +104,14 @@ def _text_ids(processing_class, text: str) -> list[int]:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if bos is not None and ids[:2] == [bos, bos]:  # the text has its own
         ids = ids[1:]
+    if eos is not None and ids[-2:] == [eos, eos]:
+        ids = ids[:-1]
     if ids and ids[-1] == eos and not text.rstrip().endswith(tokenizer.eos_token):
         ids = ids[:-1]  # some tokenizers end every text, a prompt too
     return ids
 
 
-def _ended_once(processing_class, messages: list[dict]) -> list[dict]:
+def _ended_once(processing_class, messages: list[dict], options: dict) -> list[dict]:
     """Messages whose assistant does not write the end of sequence that the template will."""
     eos = _tokenizer(processing_class).eos_token
 
@@ -111,7 +120,8 @@ def _ended_once(processing_class, messages: list[dict]) -> list[dict]:
         speaks = message.get("role") == "assistant" and isinstance(content, str)
         return bool(eos) and speaks and content.rstrip().endswith(eos)
 
-    if not any(map(has_end, messages)) or not _closes_turns(processing_class):
+    first = next((i for i, message in enumerate(messages) if has_end(message)), None)
+    if first is None or not _closes_turn(processing_class, messages[:first], options):
         return messages
     return [
         m | {"content": m["content"].rstrip().removesuffix(eos)} if has_end(m) else m
@@ -119,10 +129,11 @@ def _ended_once(processing_class, messages: list[dict]) -> list[dict]:
     ]
 
 
-def _closes_turns(processing_class) -> bool:
-    """Whether the chat template writes anything after an assistant's words."""
-    probe = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
-    text = processing_class.apply_chat_template(probe, tokenize=False)
+def _closes_turn(processing_class, before: list[dict], options: dict) -> bool:
+    """Whether the chat template writes anything after what an assistant says then."""
+    probe = [*before, {"role": "assistant", "content": "y"}]
+    options = options | {"add_generation_prompt": False}
+    text = processing_class.apply_chat_template(probe, tokenize=False, **options)
     return not text.rstrip().endswith("y")
 
 

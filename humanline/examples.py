@@ -66,8 +66,12 @@ def _read_texts(prompt, completions: list[str], names) -> tuple:
         return _plain(prompt), [[{"role": "assistant", "content": text}] for text in completions]
     if prompt is not None:
         return prompt, completions
-    prompt = os.path.commonprefix(completions).removesuffix(" ") if len(completions) > 1 else ""
-    if not prompt or prompt in completions:
+    prompt = ""
+    if len(completions) > 1:
+        # As TRL reads it: where texts are equal, or one goes on from another, a letter is left.
+        longest = min(map(len, completions)) - 1
+        prompt = os.path.commonprefix(completions)[: max(longest, 0)].removesuffix(" ")
+    if not prompt:
         raise ValueError(f"there is no prompt, and {_some(names)} do not begin with one; add it")
     return prompt, [text[len(prompt) :] for text in completions]
 

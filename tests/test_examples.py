@@ -1,6 +1,7 @@
 """A row of training data is read for what it is, or refused."""
 
 import pytest
+from trl import extract_prompt
 
 from humanline.examples import read
 
@@ -86,6 +87,14 @@ def test_texts():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("rejected", ["Q: 1 A: yes", "Q: 1 A: yes sir"])
+def test_texts_that_are_equal_or_go_on_from_each_other_are_read_as_by_trl(rejected):
+    row = {"chosen": "Q: 1 A: yes", "rejected": rejected}
+    expected = extract_prompt(row)
+    prompt, completions = read(None, list(row.values()), PAIR)
+    assert expected == {"prompt": prompt} | dict(zip(PAIR, completions, strict=True))
+
+
 @pytest.mark.parametrize(
     ("prompt", "completions", "message"),
     [
@@ -103,7 +112,8 @@ def test_texts():
         (None, ANSWERS, "there is no prompt"),
         (None, ("good", "bad"), "there is no prompt"),
         (None, ("good ", "bad "), "there is no prompt"),
-        (None, ("same", "same"), "there is no prompt"),
+        (None, ("a", "a"), "there is no prompt"),
+        (None, ("", "Q: yes"), "there is no prompt"),
         ("q", (None, "b"), "chosen is None"),
         ("q", ("a", []), r"rejected is \[\]"),
         ("q", ({"role": "user"}, "b"), "chosen is"),

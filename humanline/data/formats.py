@@ -21,6 +21,7 @@ from humanline.validation import ConfigError, fault, validate
 PAIRED = frozenset({"chosen", "rejected"})
 LABELLED = frozenset({"prompt", "completion", "label"})
 STORED = frozenset({"prompt", "completions", "scores"})
+LARGEST_SCORE = 1e15  # TRL squares scores, in single precision
 _ANSWERS = ("chosen", "rejected", "completion", "completions")
 PROMPTS = frozenset({"prompt"})
 
@@ -155,7 +156,7 @@ class Group(Row):
 
     prompt: Prompt
     completions: Annotated[list[Answer], Field(min_length=1)]
-    scores: list[float]
+    scores: list[Annotated[float, Field(ge=-LARGEST_SCORE, le=LARGEST_SCORE)]]
 
     @model_validator(mode="after")
     def _all_are_scored(self):
@@ -177,7 +178,7 @@ def row_model(columns: Iterable[str], wanted: frozenset[str]) -> type[Row]:
 
 
 class RowCheck:
-    """Checks the rows of a dataset one after another: each by itself, and with those before it.
+    """Checks the rows of a dataset one after another: each by itself, and its form by the first.
 
     Args:
         model: of a row.
@@ -188,7 +189,6 @@ class RowCheck:
         self._model = model
         self._group_size = group_size
         self._forms: dict[str, tuple[type, str]] = {}
-        self._prompts: dict[str, str] = {}
         self._teaches = False
 
     def __call__(self, row: dict, place: str) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class RowCheck:
                 self._require_one_form(name, part, place)
         self._check_reading(row, place)
         if isinstance(found, Group):
-            self._check_group(found, row["prompt"], place)
+            self._check_size(found, place)
         read = ("label", "scores")
         return {**row, **{name: getattr(found, name) for name in read if hasattr(found, name)}}
 
@@ -236,13 +236,10 @@ class RowCheck:
                 f"{place}: {name}: {form}, but {where} has {first}; write all rows alike"
             )
 
-    def _check_group(self, group: Group, prompt, place: str) -> None:
+    def _check_size(self, group: Group, place: str) -> None:
         size = self._group_size or len(group.completions)
         if len(group.completions) != size:
             raise ConfigError(
                 f"{place}: completions: {len(group.completions)}, but num_generations is {size}; "
                 "give every prompt that many, or change num_generations"
             )
-        before = self._prompts.setdefault(str(prompt), place)
-        if before != place:
-            raise ConfigError(f"{place}: prompt: that of {before}, too; merge the two rows")

@@ -1,6 +1,7 @@
 """Bounds of the numbers in TRL's configs, which TRL itself mostly takes on trust."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import fields
 
 _POSITIVE = {
@@ -26,6 +27,7 @@ _POSITIVE = {
     "gamma_r",
 }
 _NOT_NEGATIVE = {
+    "neftune_noise_alpha",
     "learning_rate",
     "beta",
     "weight_decay",
@@ -59,16 +61,27 @@ def require_bounds(config, positive: frozenset[str] = frozenset()) -> None:
     """
     for field in fields(config):
         value = getattr(config, field.name)
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int | float) and not isinstance(number, bool):
-                bound = _bound_broken(field.name, number, positive)
-                if bound:
-                    raise ValueError(f"{field.name} must be {bound}; got {value}")
+        for name, number in _numbers(field.name, value):
+            bound = _bound_broken(name, number, positive)
+            if bound:
+                raise ValueError(f"{name} must be {bound}; got {value}")
     if config.max_steps == 0 or config.max_steps < -1:
         raise ValueError(
             f"max_steps must be at least 1, or -1 to train for num_train_epochs; "
             f"got {config.max_steps}"
         )
+
+
+def _numbers(name: str, value) -> Iterator[tuple[str, float]]:
+    """The numbers of an option, and those that it has for options of a library's (a mapping)."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _numbers(f"{name}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(name, inner)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, value
 
 
 def _bound_broken(name: str, number: float, positive: frozenset[str]) -> str | None:

@@ -129,12 +129,14 @@ class WholeCheckpoints:
         self._pushed = True  # once it is in its place
 
     def _note_best(self, run: Path, written: Path) -> None:
-        """Have the state name the best checkpoint by the place it will have."""
-        best = self.state.best_global_step
-        if best:
-            folder = run / f"checkpoint-{best}"
-            is_there = folder.exists() or best == self.state.global_step
-            self.state.best_model_checkpoint = str(folder) if is_there else None
+        """Have the state name the best checkpoint by its place, or by the place it will have.
+
+        A best step that is not saved leaves the one before, as with the Trainer, and so does one
+        that lies with a run that this one goes on from.
+        """
+        best = f"checkpoint-{self.state.best_global_step}"
+        if best == written.name or (run / best).is_dir():
+            self.state.best_model_checkpoint = str(run / best)
             if self.args.should_save:
                 self.state.save_to_json(str(written / TRAINER_STATE_NAME))
 
@@ -187,7 +189,6 @@ class WholeCheckpoints:
                     f"{checkpoint} is of a run with {name}={began.get(name)!r}, and this one has "
                     f"{value!r}; resume it with the options it began with, or train anew"
                 )
-        self._begin_at = manifest["position"]
 
     def _run_facts(self) -> dict:
         """What a resumed run must share, by the name of its option, as JSON gives it back."""

@@ -74,7 +74,8 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
     def narrowing(self) -> str | None:
         """The option, if any, by which sampling is from another distribution than the policy's."""
         options = dict(self.generation_kwargs or {})
-        for name, (neutral, *others) in _SAMPLES_ALL.items():
+        of_config = {"temperature": (self.temperature,)}
+        for name, (neutral, *others) in (_SAMPLES_ALL | of_config).items():
             value = options.get(name, getattr(self, name, neutral))
             if value not in (neutral, *others):
                 return f"{name}={value!r}"

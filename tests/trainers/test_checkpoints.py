@@ -91,6 +91,44 @@ class TestWhole:
             state = json.loads((folder / "trainer_state.json").read_text())
             assert ".incomplete" not in str(state["best_model_checkpoint"])
 
+    @pytest.fixture
+    def judged(self, build, groups, monkeypatch):
+        """A run whose steps 1, 2, ... have given losses in evaluation; the best one is to stay."""
+
+        def judged(losses, **options):
+            trainer = build(
+                eval_strategy="steps", eval_steps=1, load_best_model_at_end=True, max_steps=8,
+                extra={"eval_dataset": rows("dpo", groups).select(range(8))}, **options,
+            )  # fmt: skip
+            evaluate = trainer.evaluate
+
+            def evaluated(*args, **kwargs):
+                return evaluate(*args, **kwargs) | {
+                    "eval_loss": losses[trainer.state.global_step - 1]
+                }
+
+            trainer.evaluate = evaluated
+            return trainer
+
+        return judged
+
+    def test_a_best_step_that_is_not_saved_leaves_the_best_one_that_is(self, judged, tmp_path):
+        """The third step is the best and is not saved; the second, which is, must stay."""
+        trainer = judged([9, 5, 4, 6, 7, 8, 8, 8], save_total_limit=1)
+        trainer.train()
+        assert names(tmp_path) == {"checkpoint-2"}
+        best = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint-2")
+        assert equal(weights(trainer.model), weights(best))
+
+    def test_a_best_one_of_the_folder_that_was_left_is_not_forgotten(self, judged, tmp_path):
+        losses = [9, 1, 4, 6, 7, 8, 8, 8]
+        trainer, resumed = judged(losses), judged(losses)
+        trainer.train()
+        resumed.args.output_dir = str(tmp_path / "new")
+        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+        assert resumed.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+        assert equal(weights(resumed.model), weights(trainer.model))
+
 
 class TestParts:
     @pytest.mark.parametrize("objective", ["dpo", "grpo"])

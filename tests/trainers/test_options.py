@@ -252,11 +252,25 @@ def test_rounds_have_a_reference_of_their_own(objective, name, model, tokenizer,
         trainer(model, args=args, train_dataset=trainer.placeholder(args), rounds=rounds)
 
 
+@pytest.mark.parametrize(
+    ("objective", "options", "field"),
+    [
+        ("grpo", {"generation_kwargs": {"temperature": float("nan")}}, "generation_kwargs.temp"),
+        ("dpo", {"lr_scheduler_kwargs": {"min_lr": float("inf")}}, "lr_scheduler_kwargs.min_lr"),
+        ("dpo", {"neftune_noise_alpha": -1.0}, "neftune_noise_alpha"),
+    ],
+)
+def test_numbers_for_libraries_are_checked(objective, options, field, tmp_path):
+    with pytest.raises(ValueError, match=f"^{field}.* must be (finite|at least 0); got "):
+        own(objective)(output_dir=str(tmp_path), bf16=False, **options)
+
+
 # vLLM's samples and the policy's distribution.
 
 NARROW = [
     *({"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.1}, {"repetition_penalty": 1.1}),
     *({"generation_kwargs": {"top_p": 0.9}}, {"vllm_structured_outputs_regex": "a"}),
+    {"generation_kwargs": {"temperature": 0.5}},
 ]
 
 

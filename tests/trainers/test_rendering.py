@@ -9,7 +9,7 @@ from tiny import OBJECTIVES, make_trainer
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from humanline.conversations import encode, encode_prompt, encode_whole
+from humanline.conversations import encode, encode_prompt, encode_whole, template_options
 from humanline.likelihood import token_log_probabilities
 from humanline.trainers.rows import tokenized_labelled
 
@@ -199,6 +199,19 @@ def test_a_text_begins_and_ends_once(small_model, tmp_path):
     assert {tokenizer.decode(prompt) for prompt, _ in found} == {"<s>q: "}
 
 
+@pytest.mark.parametrize("end", ["", "</s>"])
+def test_a_tokenizer_that_ends_texts_itself_ends_them_once(end, small_model, tmp_path):
+    backend = tokenizer_of("phi").backend_tokenizer
+    eos = ("</s>", backend.token_to_id("</s>"))
+    backend.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[eos])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="</s>", pad_token="<pad>", padding_side="left"
+    )
+    found = all_three([("q: ", f"good{end}", f"bad{end}")], small_model, tokenizer, tmp_path)
+    texts = [[tokenizer.decode(ids) for ids in pair] for pair in found]
+    assert sorted(texts) == [["q: ", "bad</s>"], ["q: ", "good</s>"]]
+
+
 def test_a_text_that_carries_the_template_is_what_the_template_writes(small_model, tmp_path):
     tokenizer = tokenizer_of("llama", adds_bos=True)
     prompt = tokenizer.apply_chat_template([user("q")], tokenize=False, add_generation_prompt=True)
@@ -214,6 +227,28 @@ def test_an_end_that_a_message_has_is_not_written_twice(template, small_model, t
     ended = [([user("q")], [says(f"good{end}")], [says(f"bad{end}\n")])]
     found = all_three(ended, small_model, tokenizer, tmp_path)
     assert all(ids.count(tokenizer.eos_token_id) == 1 for _, ids in found)
+
+
+def test_an_end_is_found_where_the_template_takes_only_some_conversations(small_model, tmp_path):
+    tokenizer = tokenizer_of("chatml")
+    strict = "{% if messages[0].role != 'system' %}{{ raise_exception('who?') }}{% endif %}"
+    tokenizer.chat_template = strict + tokenizer.chat_template
+    turns, end = [{"role": "system", "content": "s"}, user("q")], tokenizer.eos_token
+    found = all_three([(turns, [says(f"a{end}")], [says("b")])], small_model, tokenizer, tmp_path)
+    assert found == sorted(encode(tokenizer, turns, [says(word)]) for word in "ab")
+
+
+def test_nulls_of_tools_in_a_text_are_the_tools_own():
+    tools = [{"type": "function", "function": {"name": "f", "default": None}}]
+    assert template_options({"tools": json.dumps(tools)})["tools"] == tools
+
+
+@pytest.mark.parametrize(
+    "options", [{"tools": "5"}, {"tools": '{"a": 1}'}, {"chat_template_kwargs": "x"}], ids=str
+)
+def test_options_of_the_template_are_of_their_type(options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} is .*; give a "):
+        template_options(options)
 
 
 def test_what_samples_and_scores_renders_alike(small_model):
@@ -346,6 +381,50 @@ def test_a_length_that_leaves_nothing_is_refused(objective, small_model, tmp_pat
         make_trainer(
             objective, small_model, tokenizer_of("chatml"), dataset, tmp_path, max_length=8
         )
+
+
+def test_masking_all_completions_is_refused(small_model, tmp_path):
+    dataset = Dataset.from_list(columns("grpo", ("q", "a" * 9, "b" * 9)))
+    with pytest.raises(ValueError, match="max_completion_length=6 cuts off all completions"):
+        make_trainer(
+            "grpo", small_model, tokenizer_of("chatml"), dataset, tmp_path,
+            max_completion_length=6, num_generations=2, mask_truncated_completions=True,
+            per_device_train_batch_size=2,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_a_dataset_of_arrays_is_read_as_its_lists(kind, objective, small_model, tmp_path):
+    rows = columns(objective, FORMS["turns beside whole conversations"], note=[1.0, 2.0])
+    as_arrays = lambda rows: Dataset.from_list(rows).with_format(kind)  # noqa: E731
+    found = trained_on(objective, rows, small_model, tokenizer_of("chatml"), tmp_path, as_arrays)
+    assert found == trained_on(objective, rows, small_model, tokenizer_of("chatml"), tmp_path)
+
+
+def test_what_a_template_cannot_write_is_refused_by_row(small_model, tmp_path):
+    tokenizer = tokenizer_of("chatml")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role + m.content }}{% endfor %}"
+    parts = [{"role": "user", "content": [{"type": "text", "text": "q"}]}]
+    rows = columns("dpo", (parts, [says("a")], [says("b")]))
+    with pytest.raises(ValueError, match="row 0 of the train set: the chat template refuses it"):
+        trained_on("dpo", rows, small_model, tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_grpo_keeps_the_columns_that_it_uses(is_stored, small_model, tmp_path):
+    tokenizer, extra = tokenizer_of("chatml"), {}
+    rows = columns("grpo", TOOL_PAIR, tools=json.dumps(TOOLS), note="x")
+    if not is_stored:
+        rows = [{name: row[name] for name in ("prompt", "tools", "note")} for row in rows]
+        extra = {"reward_funcs": lambda completions, **_: [0.0] * len(completions)}
+    trainer = make_trainer(
+        "grpo", small_model, tokenizer, Dataset.from_list(rows), tmp_path, extra,
+        remove_unused_columns=True, num_generations=2, per_device_train_batch_size=2,
+    )  # fmt: skip
+    trainer.model.train()
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    assert masked(batch, "prompt")[0] == encode_prompt(tokenizer, TOOL_PAIR[0], tools=TOOLS)
 
 
 def test_completions_that_are_cut_off_can_be_masked(small_model, tmp_path):
