@@ -56,7 +56,7 @@ def _read(path: Path):
     """The JSON of a file. Published ones have NaN where nobody looks, so that Python's is taken."""
     open_text = gzip.open if path.suffix == ".gz" else open
     try:
-        with open_text(path, "rt", encoding="utf-8") as file:
+        with open_text(path, "rt", encoding="utf-8-sig") as file:  # with a byte order mark or not
             return json.load(file)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
@@ -73,14 +73,28 @@ def _fault(row, first) -> str | None:
             return f"field {field}: missing"
         if field in _TEXTS and not isinstance(row[field], str):
             return f"field {field}: no text"
+        if field in _TEXTS and not _is_unicode(row[field]):
+            return f"field {field}: holds half a character, \\ud..."
     for field in _GENERATORS:
+        if not isinstance(row.get(field), str | None):
+            return f"field {field}: no text"
         if row.get(field) != first.get(field):
             return f"field {field}: {row.get(field)!r}, but {first.get(field)!r} in row 0"
     preference = row["preference"]
     is_number = isinstance(preference, int | float) and not isinstance(preference, bool)
     if preference is not None and not (is_number and 1 <= preference <= 2):
-        return f"field preference: not always a number from 1 to 2, but {preference!r}"
+        # alpaca_eval reads 0 as a draw; others write 0 for a loss.
+        hint = ", write 1.5 for a draw" if preference == 0 and is_number else ""
+        return f"field preference: not always a number from 1 to 2, but {preference!r:.40}{hint}"
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can write half of a pair that means one character
+        return False
+    return True
 
 
 def difficulty_of(annotations: pd.DataFrame) -> Difficulty | None:

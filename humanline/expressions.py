@@ -27,8 +27,18 @@ def same_expression(one: str, other: str) -> bool:
         return False
     if not all(isinstance(expression, sympy.Expr) for expression in found):
         return _equal(*found)
+    if {expression.is_rational for expression in found} == {True, False}:
+        return False  # many digits of pi are not pi
     values = list(_values(*found))
     return bool(values) and all(_close(*pair) for pair in values)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is an expression with a value, without letters that could be variables."""
+    if re.search(r"[A-Za-z_]", re.sub(r"\\[A-Za-z]+", "", text)):
+        return False  # \frac{dy}{dx} has the value 0, of a y without x; 10_2 has a base
+    found = _parsed(text)
+    return isinstance(found, sympy.Expr) and not _names(found) and _value(found, {}) is not None
 
 
 def ratio(one: str, other: str) -> sympy.Expr | None:

@@ -24,7 +24,7 @@ from humanline.answers import LONGEST
 Outcome = Literal["correct", "wrong", "no_box", "timed_out"]
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "no_box", "timed_out")
 
-_THINKING = re.compile(r"<(/?)think(?:ing)?>", re.I)
+_THINKING = re.compile(r"<\s*(/?)\s*think(?:ing)?\s*>", re.I)
 _BOXES = (r"\boxed", r"\fbox")
 _BRACES = re.compile(r"\\.|[{}]", re.S)
 _BARE = re.compile(r"\s*\$?([^\s{}$]+)")

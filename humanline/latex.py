@@ -60,7 +60,7 @@ _THOUSANDS = re.compile(r"(?<=\d)(?:,? |,|\{,\} ?)(?=\d{3}(?!\d))")
 _TEXTS = re.compile(
     r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|math(?:rm|bf|it|sf|tt)|mbox|hbox|emph|bf|rm)\s*(?=\{)"
 )
-_MANY = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MANY = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SYNONYMS = (
     # A list says "and" for a comma, within words, too.
     (
@@ -96,7 +96,7 @@ _SYNONYMS = (
     (re.compile(r"\\(?:varnothing|O)(?![A-Za-z])|\\text\{\s*\u00d8\s*\}"), r"\\emptyset "),
     (re.compile(r"\\lbrace(?![A-Za-z])"), r"\\{"),
     (re.compile(r"\\rbrace(?![A-Za-z])"), r"\\}"),
-    (re.compile(r"\\(?:dots|cdots|dotsc)(?![A-Za-z])|\.\.\.+"), r"\\ldots "),
+    (re.compile(r"\\(?:dots|cdots|dotsc)(?![A-Za-z])"), r"\\ldots "),
     (
         re.compile(r"\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?|\\degree(?![A-Za-z])"),
         r"\\text{ degrees}",
@@ -160,6 +160,7 @@ _WRAPPERS = (
 def clean(text: str) -> str:
     """One spelling of an answer."""
     text = _SPACES.sub(" ", _without_unicode(text).replace("\\$", DOLLAR))
+    text = re.sub(r"\.\.\.+", r"\\ldots ", text)  # 0.333... ends in no full stop
     text = _unwrapped(_STYLE.sub("", text))
     if text.startswith("$") and text.count("$") == 1:
         text = text.replace("$", DOLLAR)

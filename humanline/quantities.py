@@ -31,7 +31,8 @@ _CURRENCIES = {DOLLAR: "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹
 # What stands behind a number and changes what is said.
 _NO_UNITS = {
     "or", "and", "not", "if", "is", "to", "than", "when", "where", "for", "mod", "anything", "base",
-    "but", "maybe", "wrong", "except",
+    "but", "maybe", "wrong", "except", "dozen", "dozens", "factorial", "half", "halves", "thirds",
+    "plus", "minus", "over", "divided", "multiplied",
 }  # fmt: skip
 _LONG_FORMS = {
     "cm": "centimeter", "mm": "millimeter", "km": "kilometer", "m": "meter", "kg": "kilogram",
@@ -66,8 +67,8 @@ def same_value(answer: str, gold: str) -> bool:
 
 
 def squeezed(text: str) -> str:
-    """Without spaces."""
-    return text.replace(" ", "")
+    """Without spaces, but for those between digits: 1 2 is not 12."""
+    return re.sub(r"(?<!\d) | (?!\d)", "", text)
 
 
 def sides_of(text: str) -> tuple[list[str], list[str]]:
@@ -145,6 +146,11 @@ def _same_ratio(answer: list[str], gold: list[str]) -> bool:
 
 
 def _same_quantity(answer: str, gold: str) -> bool:
+    (*steps, result), operators = sides_of(answer)
+    if steps and set(operators) == {"="} and len(sides_of(gold)[0]) == 1:
+        if len({squeezed(side) for side in (*steps, result)}) == 1:
+            return False  # 0 = 0 says nothing
+        return _same_quantity(result, gold) and not any(_denies(step, result) for step in steps)
     (value, unit), (gold_value, gold_unit) = _quantity(answer), _quantity(gold)
     if unit and gold_unit and unit != gold_unit and "%" not in (unit, gold_unit):
         return False
@@ -158,6 +164,13 @@ def _same_quantity(answer: str, gold: str) -> bool:
         )
         return _same_number(own, other)
     return False
+
+
+def _denies(step: str, result: str) -> bool:
+    """Whether a step of a calculation is a number, and another one than the result: 3 = 7."""
+    from humanline.expressions import is_number
+
+    return not _quantity(step)[1] and is_number(step) and not _same_quantity(step, result)
 
 
 def _same_residue(answer: str, gold: str, modulus: str) -> bool:
@@ -191,6 +204,8 @@ def _unit(text: str) -> str:
     words = re.findall(r"[A-Za-z]+|\^\s*\{?\d|/|°", text.lower())
     if _NO_UNITS & set(words) or re.search(r"[^A-Za-z^{}\d/°.,\s()-]", text):
         return ""
+    if words[:1] in (["squared"], ["cubed"]) or "times" in words[:-1]:
+        return ""
     if re.search(r"(?<![\^{\s])\d|\s\d", text):
         return ""
     singular = [word if len(word) < 3 else word.removesuffix("s") for word in words]
@@ -205,11 +220,7 @@ def _same_number(answer: str, gold: str) -> bool:
     answer, gold = (text.split(r"\approx")[0].strip() for text in (answer, gold))
     if squeezed(answer) == squeezed(gold) and answer:
         return True
-    (sides, operators), (gold_sides, _) = sides_of(answer), sides_of(gold)
-    if len(gold_sides) == 1 and len(sides) > 1 and set(operators) == {"="}:
-        if len({squeezed(side) for side in sides}) == 1:
-            return False  # 0 = 0 says nothing
-        return _same_number(sides[-1], gold)
+    sides, gold_sides = (sides_of(text)[0] for text in (answer, gold))
     if len(sides) != len(gold_sides):
         return False
     if len(sides) > 1:

@@ -406,6 +406,16 @@ SAME = [
     ("(12,102)", "(12, 102)"),
     ("\\frac{1,000}{3}", "\\frac{1000}{3}"),
     ("(1,000, 2,000)", "(1000,2000)"),
+    ("\\frac12 = 50\\%", "50\\%"),
+    ("1\\text{ hour} = 60", "60"),
+    ("3 + 4 = 7\\text{ cm}", "7"),
+    ("1010_2 = 10", "10"),
+    ("\\angle A = 30^\\circ = \\frac{\\pi}{6}", "\\frac{\\pi}{6}"),
+    ("7\\text{ hundred}", "700"),
+    ("7\\text{ units squared}", "7"),
+    ("7\\text{ times}", "7"),
+    ("0.333...", "\\frac13"),
+    ("12 345", "12345"),
 ]
 DIFFERENT = [
     ("5\\text{ cm}", "5\\text{ m}"),
@@ -610,6 +620,26 @@ DIFFERENT = [
     ("(12102)", "(12,102)"),
     ("(0,9) \\cup (9360)", "(0,9) \\cup (9,360)"),
     ("1200", "[1,200]"),
+    # What a calculation says is its last number, unless it says another one, too.
+    ("3 = 7", "7"),
+    ("7 = 8", "8"),
+    ("x = 3 = 7", "7"),
+    ("0 = 1", "1"),
+    ("\\sqrt2 = 1.41", "1.41"),
+    ("1 2", "12"),
+    ("1 00", "100"),
+    ("7\\ 8", "78"),
+    ("7\\text{ hundred}", "7"),
+    ("7 dozen", "7"),
+    ("7\\text{ squared}", "7"),
+    ("7\\text{ factorial}", "7"),
+    ("7\\text{ halves}", "7"),
+    ("7\\text{ plus one}", "7"),
+    ("7 times two", "7"),
+    ("7...", "7"),
+    ("0.333...", "0.333"),
+    ("3.14159265358979323846264338327950288419716939937510", "\\pi"),
+    ("\\sqrt{10^{80}+1}", "10^{40}"),
 ]
 # Completions, gold answers, and whether they are right.
 COMPLETIONS = [
@@ -740,4 +770,5 @@ COMPLETIONS = [
     ("\\boxed{f(x)}", "g(x)", False),
     ("\\boxed{f(x)}", "f(x)", True),
     ("\\boxed{f(2)}", "f(3)", False),
+    ("<think >\\boxed{7}</think >", "7", False),
 ]

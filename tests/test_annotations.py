@@ -81,6 +81,13 @@ def test_rows_without_a_preference_are_left_out_and_counted(tmp_path, capsys):
     assert (figures["n_left_out"], others["n_left_out"]) == (1, 0)
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    path = write(tmp_path / "a.json", annotations())
+    marked = tmp_path / "b.json"
+    marked.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_annotations(marked).equals(read_annotations(path))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -91,11 +98,14 @@ def test_rows_without_a_preference_are_left_out_and_counted(tmp_path, capsys):
         ([1], "row 0: not an object"),
         (annotations(preference=float("nan")), "row 3: field preference: .* but nan"),
         (annotations(preference=float("inf")), "row 3: field preference: .* but inf"),
-        (annotations(preference=0), "row 3: field preference: .* but 0"),
+        (annotations(preference=0), "row 3: field preference: .* but 0, write 1.5 for a draw"),
+        (annotations(preference=10**400), r"row 3: field preference: .* but 10{39};"),
         (annotations(preference=3), "row 3: field preference: .* but 3"),
         (annotations(preference="1.5"), "row 3: field preference: .* but '1.5'"),
         (annotations(preference=True), "row 3: field preference: .* but True"),
         (annotations(output_2=None), "row 3: field output_2: no text"),
+        (annotations(output_2="\ud800"), "row 3: field output_2: holds half a character"),
+        (annotations(generator_2=["model"]), "row 3: field generator_2: no text"),
         (annotations(instruction="instruction 1"), "row 3: field instruction: .* row 1"),
         (annotations(generator_2="another"), "row 3: field generator_2: 'another', but 'model'"),
         (

@@ -90,6 +90,7 @@ def test_pairs(field, value, broken):
         ("grpo", {"scores": [1, 2, 3, math.nan]}, "holds NaN, which is not JSON"),
         ("grpo", {"scores": [1, 2, 3, -math.inf]}, "holds -Infinity"),
         ("grpo", {"scores": [1, 2, 3, 10**400]}, "holds the integer 1000"),
+        ("grpo", {"scores": [1, 2, 3, -1e16]}, "scores.3: "),
         ("grpo", {"scores": None}, "scores: "),
         ("grpo", {"completions": ["a", "b", "c", None]}, "completions.3: "),
         ("grpo", {"completions": ["a", "b", "c", assistant_turn("d")]}, "completions"),
@@ -199,6 +200,15 @@ def test_a_stream_is_checked_as_it_is_read(write, groups, monkeypatch, tmp_path,
     err = capfd.readouterr().err
     assert "label: -1 is no label" in err and "Traceback" not in err
     assert not list(tmp_path.rglob("out/*.safetensors"))
+
+
+def test_a_metric_that_is_not_measured_is_one_line(write, groups, monkeypatch, capfd):  # noqa: F811
+    monkeypatch.undo()
+    steps = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "zeal"}
+    assert train(write("dpo", dataset_test_split="train", **steps, **best)) == 1
+    err = capfd.readouterr().err
+    assert "metric_for_best_model" in err and "zeal" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1e-3, True, None, [1, 2], {"a": 1}, "x"])

@@ -21,6 +21,7 @@ from humanline.validation import ConfigError, fault, validate
 PAIRED = frozenset({"chosen", "rejected"})
 LABELLED = frozenset({"prompt", "completion", "label"})
 STORED = frozenset({"prompt", "completions", "scores"})
+LARGEST_SCORE = 1e15  # TRL squares scores, in single precision
 _ANSWERS = ("chosen", "rejected", "completion", "completions")
 PROMPTS = frozenset({"prompt"})
 
@@ -155,7 +156,7 @@ class Group(Row):
 
     prompt: Prompt
     completions: Annotated[list[Answer], Field(min_length=1)]
-    scores: list[float]
+    scores: list[Annotated[float, Field(ge=-LARGEST_SCORE, le=LARGEST_SCORE)]]
 
     @model_validator(mode="after")
     def _all_are_scored(self):

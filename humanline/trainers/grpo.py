@@ -18,6 +18,7 @@ from humanline.trainers.options import require_config
 from humanline.trainers.order import Held
 from humanline.trainers.rollouts import Rollouts, trained_on
 from humanline.trainers.rows import (
+    OPTIONS,
     columns_of,
     each,
     prompt_ids_of,
@@ -26,6 +27,7 @@ from humanline.trainers.rows import (
 )
 from humanline.trainers.scores import check_rewards, checking
 from humanline.trainers.stored import (
+    COLUMNS,
     is_stored,
     mark_cut_off,
     refuse_sampling,
@@ -120,6 +122,13 @@ class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
     def _add_head(self, model):
         cast = self.args.cast_lm_head_to_fp32
         add_fused_lm_head(model, temperature=self.temperature, cast_lm_head_to_fp32=cast)
+
+    def _set_signature_columns_if_needed(self):
+        """TRL's place to say what `remove_unused_columns` leaves: the columns that count."""
+        is_new = self._signature_columns is None
+        super()._set_signature_columns_if_needed()
+        if is_new:
+            self._signature_columns += COLUMNS if self.is_offline else list(OPTIONS)
 
     def get_eval_dataloader(self, eval_dataset=None):
         if self.is_offline and not isinstance(eval_dataset, str | None):

@@ -19,6 +19,7 @@ from humanline.trainers.scores import short
 from humanline.validation import ConfigError
 
 _log = logging.getLogger(__name__)
+OPTIONS = ("tools", "chat_template_kwargs")  # columns of a row's options for its template
 _PAIR = ("chosen", "rejected")
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 
@@ -161,7 +162,7 @@ def prompt_ids_of(processing_class, prompt, row: dict, options: dict) -> list[in
         own.pop("tools")
     try:
         return encode_prompt(processing_class, prompt, **options | own)
-    except TemplateError as error:
+    except (TemplateError, TypeError) as error:
         raise ConfigError(f"the chat template refuses {short(prompt)} ({error})") from None
 
 
@@ -212,7 +213,7 @@ def _encode(processing_class, row: dict, prompt, completions, names, **options):
     options |= template_options(row)
     try:
         encoded = encode_all(processing_class, prompt, completions, **options)
-    except TemplateError as error:
+    except (TemplateError, TypeError) as error:  # the latter of what it does with a content
         raise ValueError(f"the chat template refuses it ({error}); mend the row") from None
     for column, (_, ids) in zip(names, encoded, strict=True):
         if not ids:
@@ -226,6 +227,8 @@ def mapped(
     """The dataset with the columns that a function of a row adds; its errors name the row."""
     if isinstance(dataset, Dataset):
         options |= {"num_proc": num_proc, "desc": f"Reading the {name} set"}
+        if dataset.format["type"] != "custom":  # arrays and tensors are no texts and lists
+            dataset = dataset.with_format(None)
     with global_then_local_main_first():
         return dataset.map(partial(_placed, function, name), with_indices=True, **options)
 

@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 from torch.nn import Module
 
+from humanline.data.formats import LARGEST_SCORE
 from humanline.validation import ConfigError
 
-_LARGEST = 1e15  # TRL squares rewards, in single precision
 _TOLERANCE = 0.05  # of an advantage
 _NUMBER = "finite number of at most 1e15"
 _LOST = (
@@ -24,7 +24,7 @@ _LOST = (
 
 def is_number(value) -> bool:
     """Whether a value is a number that single precision can hold, and its square."""
-    return isinstance(value, Real) and math.isfinite(value) and abs(value) <= _LARGEST
+    return isinstance(value, Real) and math.isfinite(value) and abs(value) <= LARGEST_SCORE
 
 
 def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> list:

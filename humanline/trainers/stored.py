@@ -8,6 +8,8 @@ from humanline.trainers.scores import check_group
 from humanline.validation import ConfigError
 
 _COLUMNS = {"completions", "scores"}
+# What `tokenized_groups` makes of them, and training reads.
+COLUMNS = ("stored_prompt_ids", "stored_completion_ids", "stored_is_cut", "scores")
 
 
 def is_stored(dataset) -> bool:
@@ -67,7 +69,13 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
     groups = mapped(dataset, tokenize, name, remove_columns=["completions"])
     if not isinstance(groups, Dataset):
         return groups, {}
-    return groups, {"rows_cut": sum(map(any, groups["stored_is_cut"]))}
+    are_cut = groups["stored_is_cut"]
+    if trainer.mask_truncated_completions and all(map(all, are_cut)):
+        raise ConfigError(
+            f"{name} set: max_completion_length={limit} cuts off all completions, of which "
+            "mask_truncated_completions=True leaves nothing to train on; raise it"
+        )
+    return groups, {"rows_cut": sum(map(any, are_cut))}
 
 
 def replay(prompts: list, trainer) -> dict:

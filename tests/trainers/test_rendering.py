@@ -383,6 +383,50 @@ def test_a_length_that_leaves_nothing_is_refused(objective, small_model, tmp_pat
         )
 
 
+def test_masking_all_completions_is_refused(small_model, tmp_path):
+    dataset = Dataset.from_list(columns("grpo", ("q", "a" * 9, "b" * 9)))
+    with pytest.raises(ValueError, match="max_completion_length=6 cuts off all completions"):
+        make_trainer(
+            "grpo", small_model, tokenizer_of("chatml"), dataset, tmp_path,
+            max_completion_length=6, num_generations=2, mask_truncated_completions=True,
+            per_device_train_batch_size=2,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_a_dataset_of_arrays_is_read_as_its_lists(kind, objective, small_model, tmp_path):
+    rows = columns(objective, FORMS["turns beside whole conversations"], note=[1.0, 2.0])
+    as_arrays = lambda rows: Dataset.from_list(rows).with_format(kind)  # noqa: E731
+    found = trained_on(objective, rows, small_model, tokenizer_of("chatml"), tmp_path, as_arrays)
+    assert found == trained_on(objective, rows, small_model, tokenizer_of("chatml"), tmp_path)
+
+
+def test_what_a_template_cannot_write_is_refused_by_row(small_model, tmp_path):
+    tokenizer = tokenizer_of("chatml")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role + m.content }}{% endfor %}"
+    parts = [{"role": "user", "content": [{"type": "text", "text": "q"}]}]
+    rows = columns("dpo", (parts, [says("a")], [says("b")]))
+    with pytest.raises(ValueError, match="row 0 of the train set: the chat template refuses it"):
+        trained_on("dpo", rows, small_model, tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_grpo_keeps_the_columns_that_it_uses(is_stored, small_model, tmp_path):
+    tokenizer, extra = tokenizer_of("chatml"), {}
+    rows = columns("grpo", TOOL_PAIR, tools=json.dumps(TOOLS), note="x")
+    if not is_stored:
+        rows = [{name: row[name] for name in ("prompt", "tools", "note")} for row in rows]
+        extra = {"reward_funcs": lambda completions, **_: [0.0] * len(completions)}
+    trainer = make_trainer(
+        "grpo", small_model, tokenizer, Dataset.from_list(rows), tmp_path, extra,
+        remove_unused_columns=True, num_generations=2, per_device_train_batch_size=2,
+    )  # fmt: skip
+    trainer.model.train()
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    assert masked(batch, "prompt")[0] == encode_prompt(tokenizer, TOOL_PAIR[0], tools=TOOLS)
+
+
 def test_completions_that_are_cut_off_can_be_masked(small_model, tmp_path):
     """A template's turn may end with another token than eos, and still be whole."""
     rows = [r for n in (1, 9) for r in columns("grpo", ([user("q")], [says("a" * n)], [says("b")]))]
