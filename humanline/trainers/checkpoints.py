@@ -190,6 +190,12 @@ class WholeCheckpoints:
                     f"{now.get(name)!r}; resume it with the options it began with, or train anew"
                 )
 
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint and self.state.best_model_checkpoint is None:  # if moved, with the others
+            best = Path(checkpoint).with_name(f"checkpoint-{self.state.best_global_step}")
+            self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+
     def _run_facts(self) -> dict:
         """What a resumed run must share, by the name of its option, as JSON gives it back."""
         args = self.args

@@ -129,6 +129,17 @@ class TestWhole:
         assert resumed.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
         assert equal(weights(resumed.model), weights(trainer.model))
 
+    def test_a_best_one_that_was_moved_with_the_last_is_found(self, judged, tmp_path):
+        """No checkpoint is written any more, by which it would be found again."""
+        losses = [9, 1, 4, 6, 7, 8, 8, 8]
+        trainer, resumed = judged(losses), judged(losses)
+        trainer.train()
+        (tmp_path / "moved").mkdir()
+        for name in ("checkpoint-2", "checkpoint-8"):
+            shutil.move(tmp_path / name, tmp_path / "moved" / name)
+        resumed.train(resume_from_checkpoint=str(tmp_path / "moved" / "checkpoint-8"))
+        assert equal(weights(resumed.model), weights(trainer.model))
+
 
 class TestParts:
     @pytest.mark.parametrize("objective", ["dpo", "grpo"])
