@@ -31,7 +31,8 @@ def run(path: Path, overrides: list[str]) -> None:
     """Train as a recipe says, and save the model to its `output_dir`."""
     recipe = read(path, overrides)
     trainer = build_trainer(recipe)
-    with _told_as_one_line(recipe, TypeError, ValueError, ImportError, OSError):
+    # KeyError: of a metric_for_best_model, or a column that a reward function lacks.
+    with _told_as_one_line(recipe, TypeError, ValueError, ImportError, OSError, KeyError):
         checkpoint = recipe.training.resume_from_checkpoint
         trainer.train(resume_from_checkpoint=checkpoint)
         if trainer.state.global_step <= recipe_checks.reached_step(checkpoint):

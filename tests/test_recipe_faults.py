@@ -202,6 +202,15 @@ def test_a_stream_is_checked_as_it_is_read(write, groups, monkeypatch, tmp_path,
     assert not list(tmp_path.rglob("out/*.safetensors"))
 
 
+def test_a_metric_that_is_not_measured_is_one_line(write, groups, monkeypatch, capfd):  # noqa: F811
+    monkeypatch.undo()
+    steps = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "zeal"}
+    assert train(write("dpo", dataset_test_split="train", **steps, **best)) == 1
+    err = capfd.readouterr().err
+    assert "metric_for_best_model" in err and "zeal" in err and "Traceback" not in err
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1e-3, True, None, [1, 2], {"a": 1}, "x"])
 def test_a_learning_rate(value, write):  # noqa: F811
     assert "learning_rate" in fault(write(learning_rate=value))

@@ -182,12 +182,12 @@ class WholeCheckpoints:
                     f"{checkpoint} is not whole: {name} {fault}; resume from another checkpoint, "
                     "or train anew"
                 )
-        began = manifest["run"]
-        for name, value in self._run_facts().items():
-            if began.get(name) != value:
+        began, now = manifest["run"], self._run_facts()
+        for name in now | began:  # each may have facts that the other lacks
+            if began.get(name) != now.get(name):
                 raise ConfigError(
                     f"{checkpoint} is of a run with {name}={began.get(name)!r}, and this one has "
-                    f"{value!r}; resume it with the options it began with, or train anew"
+                    f"{now.get(name)!r}; resume it with the options it began with, or train anew"
                 )
 
     def _run_facts(self) -> dict:
@@ -240,7 +240,7 @@ def read_manifest(checkpoint: Path) -> dict:
         raise ConfigError(f"{checkpoint}: no such checkpoint; mend the path, or train anew")
     try:
         return json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         raise ConfigError(
             f"{checkpoint} is not whole, or not of a humanline trainer: {MANIFEST}, which is "
             "written last, is missing; resume from another checkpoint, or train anew"

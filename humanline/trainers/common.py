@@ -275,11 +275,12 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
 
     def _run_facts(self):
         facts = super()._run_facts() | {"humanline": self.args.humanline}
+        if self._reference_moves or self.args.humanline:  # also where it stays, from None on
+            for name in ("sync_interval", "sync_after_update", "sync_alpha"):
+                facts[name] = getattr(self.args, name)
         if self._reference_moves:
             kinds = {PolicyReference: "cached", AdapterReference: "adapter"}
             facts["reference"] = kinds.get(type(self.reference), "model")
-            for name in ("sync_interval", "sync_after_update", "sync_alpha"):
-                facts[name] = getattr(self.args, name)
         return facts
 
     def _load_optimizer_and_scheduler(self, checkpoint):

@@ -112,6 +112,11 @@ class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
         "shuffle_dataset",
         "max_completion_length",
         "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "generation_kwargs",
     )
 
     def _add_head(self, model):

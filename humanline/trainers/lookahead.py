@@ -7,6 +7,7 @@ from itertools import islice
 import torch
 
 from humanline.trainers.order import set_epoch
+from humanline.validation import ConfigError
 
 
 class Lookahead:
@@ -26,10 +27,19 @@ class Lookahead:
         self._begun = -1  # the Trainer's last
 
     def begin(self, epoch: int, iterator: Iterator) -> None:
-        """The Trainer begins, or goes on with, an epoch of which this may have read already."""
+        """The Trainer begins, or goes on with, an epoch of which this may have read already.
+
+        Raises:
+            ConfigError: if it has left batches of an earlier one, which are scored already.
+        """
         if epoch == self._begun:
             return
         self._begun = epoch
+        if self._updates and self._updates[0][0] < epoch:
+            raise ConfigError(
+                f"epoch {self._updates[0][0]} was ended by a callback within a window that "
+                "reference='cached' has scored ahead; use reference='model' or 'adapter'"
+            )
         if epoch > self._epoch:
             self._epoch, self._iterator = epoch, iterator
         else:  # the iterator will not start: draw the seed that it would have drawn now

@@ -137,8 +137,9 @@ class Stream(IterableDataset):
                 return
             if is_empty:
                 raise ConfigError(
-                    "no step can be taken: the training set gives no row; mend its path or its "
-                    "filter, or raise max_length where that drops them"
+                    "no step can be taken: the training set gives no row, or for GRPO too few to "
+                    "fill one generation batch; mend its path or its filter, raise max_length "
+                    "where that drops them, or lower per_device_train_batch_size"
                 )
             epoch += 1
 

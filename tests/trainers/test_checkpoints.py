@@ -178,6 +178,7 @@ class TestSameRun:
             ("per_device_train_batch_size", 4),
             ("gradient_accumulation_steps", 2),
             ("sync_interval", 2),
+            ("sync_interval", None),
             ("sync_after_update", True),
             ("seed", 7),
         ],
@@ -193,7 +194,12 @@ class TestSameRun:
 
     @pytest.mark.parametrize(
         ("option", "value"),
-        [("num_generations", 2), ("steps_per_generation", 2), ("num_iterations", 2)],
+        [
+            ("num_generations", 2),
+            ("steps_per_generation", 2),
+            ("num_iterations", 2),
+            ("top_p", 0.5),
+        ],
     )
     def test_so_do_those_of_rollouts(self, option, value, model_folder, tmp_path):
         combination = Combination(batch=8, online=True, steps=2)

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from humanline.trainers.lookahead import Lookahead
+from humanline.validation import ConfigError
 
 
 class Loader:
@@ -70,3 +71,12 @@ def test_an_epoch_that_ends_early_gives_no_batches_of_the_next():
 def test_an_empty_dataloader_is_an_error():
     with pytest.raises(RuntimeError, match="no batch"):
         Lookahead(Loader(0), 1).peek(0)
+
+
+def test_an_epoch_that_is_ended_within_a_window_is_told():
+    """What was scored ahead would be trained on in place of the next epoch's rows."""
+    lookahead = Lookahead(Loader(4), 1)
+    lookahead.begin(0, iter(Loader(4)))
+    lookahead.take(0), lookahead.peek(1)
+    with pytest.raises(ConfigError, match=r"epoch 0 was ended.*reference='model'"):
+        lookahead.begin(1, iter(Loader(4)))

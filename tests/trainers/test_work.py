@@ -51,6 +51,11 @@ def test_no_row_of_a_stream_is_left(objective, refused, groups):
     assert "no step can be taken" in refused(objective, stream, max_length=8, max_steps=2)
 
 
+def test_a_stream_of_fewer_groups_than_a_batch(refused, groups):
+    stream = rows("grpo", groups[:1]).to_iterable_dataset()
+    assert "too few to fill one generation batch" in refused("grpo", stream, max_steps=2)
+
+
 @pytest.mark.parametrize("humanline", [True, False])
 def test_fewer_groups_than_a_batch(humanline, refused, groups):
     dataset = rows("grpo", groups[:1])
