@@ -348,7 +348,7 @@ def _read(reply: str) -> dict:
     told = {
         name: usage[name]
         for name in ("prompt_tokens", "completion_tokens")
-        if isinstance(usage.get(name), int)
+        if type(usage.get(name)) is int and usage[name] >= 0  # less would add to the budget
     }
     if refusal:
         return told | {"fault": _REFUSAL}

@@ -142,6 +142,9 @@ def _annotations(directory: Path) -> pd.DataFrame:
     """A run's annotations in an order that depends on its prompts alone."""
     path, again = directory / "annotations.json", "judge that run again"
     table = annotations.read_annotations(path, again)
+    generator = table["generator_2"].iloc[0] if "generator_2" in table else None
+    if generator not in (None, directory.name):
+        raise ConfigError(f"{path}: field generator_2: {generator!r}, another run's; {again}")
     metrics = directory / "metrics.json"
     expected = _left_out(metrics)
     if (found := int(table["preference"].isna().sum())) != expected:

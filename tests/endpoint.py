@@ -29,8 +29,8 @@ class Endpoint:
 
     Args:
         answer: from the user's message to the first token's log-probabilities, by token.
-        fault: from the number of a request to one of FAULTS, "filtered", "nan", an HTTP status, or
-            None.
+        fault: from the number of a request to one of FAULTS, "filtered", "nan", "negative usage",
+            an HTTP status, or None.
         patience: seconds that a timeout takes.
     """
 
@@ -117,6 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, _completion(None))
             case "refusal":
                 self._send(200, _completion({"content": None}, refusal="I'm sorry."))
+            case "negative usage":
+                usage = {"prompt_tokens": -300, "completion_tokens": -1}
+                self._send(200, self._completion(message) | {"usage": usage})
             case "filtered":
                 self._send(200, _completion(None, finish_reason="content_filter"))
             case "nan":

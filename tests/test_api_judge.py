@@ -362,6 +362,14 @@ def test_usage_is_recorded_as_billed_or_else_as_estimated(tmp_path):
     assert [row.fault for row in rows] == ["an answer that is not whole", "a refusal", None]
 
 
+def test_usage_below_zero_is_no_usage(tmp_path):
+    """It would add to the budget."""
+    with serving(Endpoint(prefers_good, {0: "negative usage"}.get)) as endpoint:
+        judged(endpoint, tmp_path, n=1)
+    (row,) = read_answers(tmp_path / "answers.jsonl")
+    assert (row.prompt_tokens > 0, row.completion_tokens) == (True, 1)
+
+
 def test_the_cap_stops_the_job_before_it_is_passed(endpoint, tmp_path):
     """An answer costs (2 * 300 + 8) / 1e6 dollars, and is thought to cost some more beforehand."""
     with pytest.raises(ConfigError, match=r"more than max_dollars, 0\.01, allows.*; raise it"):

@@ -342,6 +342,11 @@ def spoil_preference(rows):
     rows[3]["preference"] = 0.2
 
 
+def take_anothers(rows):
+    for row in rows:
+        row["generator_2"] = "base-s9"
+
+
 def remove_output(rows):
     for annotation in rows:
         del annotation["output_2"]
@@ -354,6 +359,7 @@ def remove_output(rows):
         ("annotations.json", replace_baseline, "instruction and output_1: not the same as in"),
         ("annotations.json", remove_preference, "field preference: not always a number from 1"),
         ("annotations.json", spoil_preference, "field preference: not always a number from 1"),
+        ("annotations.json", take_anothers, "field generator_2: 'base-s9', another run's; judge"),
         ("annotations.json", remove_output, "field output_2: missing; judge that run again"),
         ("annotations.json", list.clear, "no rows; judge that run again"),
         ("metrics.json", lambda m: m.pop("win_rate"), "field win_rate: missing or no number"),
