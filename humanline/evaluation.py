@@ -4,7 +4,14 @@ from collections.abc import Callable
 from functools import partial
 
 from humanline.config import OpenAIJudge
-from humanline.data.stage_files import GradedSample, JudgedSample, read_samples
+from humanline.data.stage_files import (
+    GradedSample,
+    JudgedSample,
+    Sample,
+    prompts_of,
+    read_rows,
+    read_samples,
+)
 from humanline.experiments import Cell
 from humanline.files import write_json, write_text
 from humanline.samples import checkpoints, generate
@@ -29,7 +36,7 @@ def judge(study: Study, cell: Cell) -> None:
     from humanline.annotations import length_controlled
 
     directory = study.directory(cell)
-    samples = read_samples(directory / "samples.jsonl", JudgedSample)
+    samples = _samples(study, cell, JudgedSample)
     annotate = _annotator(study, cell)
     curve = []
     for step, rows in samples.items():
@@ -48,6 +55,24 @@ def judge(study: Study, cell: Cell) -> None:
     summary["n_left_out"] = int(annotations["preference"].isna().sum())
     write_json(directory / "metrics.json", summary)
     write_text(directory / "curve.csv", pd.DataFrame(curve).to_csv(index=False))
+
+
+def _samples(study: Study, cell: Cell, model: type[Sample]) -> dict[int, list[dict]]:
+    """A run's samples by step; a `ConfigError` if they are not of the run's evaluation prompts."""
+    path, data = (
+        study.directory(cell) / "samples.jsonl",
+        study.data(cell.task, study.split(cell.seed)),
+    )
+    samples = read_samples(path, model)
+    if data.exists():  # samples may be scored elsewhere, without the prompts
+        expected = dict(enumerate(read_rows(data, prompts_of(cell.task))))
+        sampled = {
+            row["prompt_id"]: {name: row[name] for name in expected.get(row["prompt_id"], row)}
+            for row in next(iter(samples.values()))
+        }
+        if sampled != expected:
+            raise ConfigError(f"{path}: its prompts are not those of {data}; generate it again")
+    return samples
 
 
 def _require_verdicts(cell: Cell, step: int, annotations) -> None:
@@ -108,7 +133,7 @@ def grade(study: Study, cell: Cell) -> None:
     from humanline import grading
 
     directory = study.directory(cell)
-    steps = read_samples(directory / "samples.jsonl", GradedSample)
+    steps = _samples(study, cell, GradedSample)
     samples = [sample for rows in steps.values() for sample in rows]
     rows = []
     for s in tqdm(samples, desc="grading", unit="answer"):

@@ -96,6 +96,21 @@ def test_grading_leaves_nothing_else_behind(study):
     assert {path.name for path in directory.iterdir()} == {"samples.jsonl", "grades.csv"}
 
 
+@pytest.mark.parametrize("answers", [["3"], ["3", "4", "5"], ["3", "5"]])
+def test_samples_of_other_prompts_are_not_graded(study, answers):
+    directory = study.directory(MATH)
+    samples = [
+        math_sample(8, i, "\\boxed{3}") | {"prompt": f"1+{answer}", "answer": answer}
+        for i, answer in enumerate(answers)
+    ]
+    write_jsonl(directory / "samples.jsonl", samples)
+    data = study.data("math_reasoning", "evaluation")
+    write_jsonl(data, [{"prompt": f"1+{answer}", "answer": answer} for answer in ("3", "4")])
+    with pytest.raises(ConfigError, match=r"samples\.jsonl: its prompts are not those of"):
+        grade(study, MATH)
+    assert not (directory / "grades.csv").exists()
+
+
 @pytest.mark.parametrize("field", ["step", "prompt_id", "completion", "answer"])
 def test_samples_without_a_field_are_one_line_that_names_it(study, field):
     directory = study.directory(MATH)
