@@ -1,5 +1,6 @@
 """Fixtures that several test modules share: a tiny model, and data in each of TRL's forms."""
 
+import gc
 import hashlib
 import os
 import shutil
@@ -25,6 +26,17 @@ def model_folder(tmp_path_factory) -> Path:
     build_tokenizer().save_pretrained(folder)
     build_model(**ARCHITECTURE).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def frozen_heap():
+    """For tests that correct p-values often: statsmodels collects all garbage each time.
+
+    Late in a session that takes a second, for there are millions of objects by then.
+    """
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from humanline.claims import Claims, comparisons
 from humanline.experiments import HumanlineDefaults
 from humanline.ledger import ledger, verdicts
 
+pytestmark = pytest.mark.usefixtures("frozen_heap")
+
 DEFAULTS = {
     "instruction_following": HumanlineDefaults(
         sample_every=8, sync_interval=4, log_eps_p=-1.5, log_eps_r=1.5

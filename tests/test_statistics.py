@@ -21,6 +21,7 @@ from humanline.statistics import (
     t_interval,
 )
 
+pytestmark = pytest.mark.usefixtures("frozen_heap")
 sizes = st.integers(1, 12)
 
 
