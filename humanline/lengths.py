@@ -38,12 +38,17 @@ def require_room(
         ConfigError: if a prompt and its completion may be longer than the context.
     """
     for row, ids in enumerate(prompt_ids):
-        if context and len(ids) + new_tokens > context:
-            raise ConfigError(
-                f"{place}: row {row}: a prompt of {len(ids)} tokens, and {new_tokens} for its "
-                f"completion, do not fit the model's context of {context}; shorten or remove it, or"
-                " ask for fewer new tokens"
-            )
+        require_room_for(len(ids), context, new_tokens, f"{place}: row {row}")
+
+
+def require_room_for(tokens: int, context: int | None, new_tokens: int, place: str) -> None:
+    """`require_room` of one prompt of so many tokens, which `place` names."""
+    if context and tokens + new_tokens > context:
+        raise ConfigError(
+            f"{place}: a prompt of {tokens} tokens, and {new_tokens} for its completion, do not "
+            f"fit the model's context of {context}; shorten or remove it, or ask for fewer new "
+            "tokens"
+        )
 
 
 def batches(

@@ -166,8 +166,8 @@ class PolicyReference:
         if self._snapshot is None:
             raise RuntimeError(
                 "reference='cached' keeps no weights to evaluate with here: give the trainer an "
-                "eval_dataset when it is made and evaluate when eval_strategy says, or use "
-                "reference='model'"
+                "eval_dataset from the start of the run, before any resume, and evaluate when "
+                "eval_strategy says, or use reference='model'"
             )
         self._swap()
         self._is_lent = True

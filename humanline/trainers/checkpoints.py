@@ -39,6 +39,7 @@ class WholeCheckpoints:
         "gradient_accumulation_steps",
         "dataloader_drop_last",
         "train_sampling_strategy",
+        "optim",
     )
     _written: Path | None = None  # the folder that stands for the run's while a checkpoint is saved
     _pushed = False
@@ -53,8 +54,8 @@ class WholeCheckpoints:
 
         These are the options that decide which rows a step trains on and what its reference is:
         the data, seeds, batch size, accumulation, number of processes, `sync_interval`, how the
-        reference is kept, and GRPO's way to sample. Others, as a learning rate or `max_steps`, may
-        change.
+        reference is kept, and GRPO's way to sample. So must `optim`, whose state goes on. Others,
+        as a learning rate or `max_steps`, may change.
 
         Raises:
             ConfigError: before any work, naming the part that is missing or the option.

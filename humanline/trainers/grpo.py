@@ -9,7 +9,7 @@ from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from humanline.lengths import batches, context_of, require_room
+from humanline.lengths import batches, context_of, require_room_for
 from humanline.objectives import grpo_loss, masked_mean
 from humanline.trainers.common import HumanlineTrainer, only_the_policy
 from humanline.trainers.grpo_config import HumanlineGRPOConfig
@@ -205,7 +205,7 @@ class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
         longest = max(prompt_ids, key=len)
         begin = tokenizer.decode(longest[:20], skip_special_tokens=True)
         place = f"the prompt that begins {begin!r}"
-        require_room([longest], context, new_tokens, place)
+        require_room_for(len(longest), context, new_tokens, place)
 
     def _chunks(self, lengths: list[int]) -> list[slice]:
         """What is sampled together; the same for all processes where each has a part of a layer."""

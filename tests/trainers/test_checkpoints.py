@@ -188,6 +188,7 @@ class TestSameRun:
         [
             ("per_device_train_batch_size", 4),
             ("gradient_accumulation_steps", 2),
+            ("optim", "sgd"),
             ("sync_interval", 2),
             ("sync_interval", None),
             ("sync_after_update", True),
@@ -199,6 +200,7 @@ class TestSameRun:
         trainer.train()
         other = build(reference=reference, **{option: value})
         was = getattr(trainer.args, option)
+        was = getattr(was, "value", was)  # of an enumeration
         told = rf"{option}={was!r}, and this one has {value!r}; resume it with the options"
         with pytest.raises(ValueError, match=told):
             other.train(resume_from_checkpoint=True)
