@@ -73,29 +73,38 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
 
 
-def parse_json(path: Path, text: str, line: int = 1):
-    """Parse the text that a file has from a line on, or raise a `ConfigError` about the fault.
+def strict_json(text: str, **hooks):
+    """`json.loads`, but that a number that is not finite and a key given twice are a ValueError.
 
-    What Python would take and JSON does not know is a fault, too: numbers that are not finite, and
-    a key that is given twice.
+    Python would take both. JSON does not know the first, and the second loses a value.
     """
+    return json.loads(
+        text,
+        parse_constant=_refuse_constant,
+        parse_float=_finite,
+        object_pairs_hook=_without_repeats,
+        **hooks,
+    )
+
+
+def parse_json(path: Path, text: str, line: int = 1):
+    """Parse the text that a file has from a line on, or raise a `ConfigError` about the fault."""
     try:
-        return json.loads(
-            text,
-            parse_constant=_finite,
-            parse_float=_finite,
-            object_pairs_hook=_without_repeats,
-        )
+        return strict_json(text)
     except json.JSONDecodeError as error:
         where = line + error.lineno - 1
         raise ConfigError(f"{path}: line {where}: not JSON ({error.msg}); make it again") from None
     except (ValueError, RecursionError) as error:  # a number of 5000 digits, a thousand brackets
-        raise ConfigError(f"{path}: line {line}: not JSON ({error}); make it again") from None
+        raise ConfigError(f"{path}: line {line}: {error}; make it again") from None
+
+
+def _refuse_constant(text: str):
+    raise ValueError(f"holds {text}, which is not JSON")
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
-        raise ValueError(f"the number {text} is not finite")
+        raise ValueError(f"holds the number {text}, which is beyond all floats")
     return number
 
 
@@ -103,6 +112,6 @@ def _without_repeats(pairs: list[tuple]) -> dict:
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is given twice")
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"has the key {repeated!r} twice")
     return content

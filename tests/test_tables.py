@@ -457,11 +457,11 @@ def test_pairs_without_a_verdict_are_left_out_of_their_run_alone_and_counted(tmp
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("metrics.json", {"win_rate": float("nan")}, "NaN is not finite"),
+        ("metrics.json", {"win_rate": float("nan")}, "holds NaN"),
         ("metrics.json", {"win_rate": 101}, "field win_rate: 101 is not from 0 to 100"),
         ("metrics.json", {"avg_length": True}, "field avg_length: missing or no number"),
         ("metrics.json", {"n_left_out": 4}, "0 are null, but metrics.json says 4"),
-        ("train.json", {"seconds": {"total": float("inf")}}, "Infinity is not finite"),
+        ("train.json", {"seconds": {"total": float("inf")}}, "holds Infinity"),
     ],
 )
 def test_numbers_of_a_judged_run_are_finite_and_in_range(tmp_path, file, change, message):

@@ -199,7 +199,7 @@ def test_a_score_that_is_not_finite_is_refused_by_file_and_row(number, study, re
     row = json.loads(lines[5])
     lines[5] = json.dumps(row | {"scores": [float(number), 1, 2, 3]})
     path.write_text("\n".join(lines))
-    assert train_fault(study).startswith(f"{path}: line 6: not JSON (the number {number} ")
+    assert train_fault(study).startswith(f"{path}: line 6: holds {number}")
 
 
 def test_fewer_groups_than_a_run_is_named_for_are_refused(study):

@@ -4,10 +4,10 @@ Other readers guess: Arrow makes dates of texts that look like them, and ujson t
 """
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from humanline.files import strict_json
 from humanline.validation import ConfigError
 
 _BOM = b"\xef\xbb\xbf"
@@ -64,13 +64,7 @@ def _required(row, place: str) -> dict:
 def _parse(content: bytes, place: str):
     """What JSON says, refusing what it does not allow or no dataset holds."""
     try:
-        found = json.loads(
-            content.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_integer,
-            object_pairs_hook=_without_repeats,
-        )
+        found = strict_json(content.decode("utf-8"), parse_int=_integer)
         if b"\\ud" in content.lower():  # halves of characters, which JSON can write alone
             json.dumps(found, ensure_ascii=False).encode("utf-8")
         return found
@@ -84,34 +78,11 @@ def _parse(content: bytes, place: str):
         where = place if error.lineno == 1 else f"{place}: line {error.lineno}"
         reason = f"not JSON ({error.msg} at column {error.colno})"
         raise ConfigError(f"{where}: {reason}; mend that line") from None
-    except (_NotARowError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{place}: {error}; mend or remove it") from None
-
-
-class _NotARowError(ValueError):
-    """What JSON can say, or Python's reader takes, but no dataset should hold."""
-
-
-def _refuse_constant(text: str):
-    raise _NotARowError(f"holds {text}, which is not JSON")
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(float(text)):
-        raise _NotARowError(f"holds the number {text}, which is beyond all floats")
-    return float(text)
 
 
 def _integer(text: str) -> int:
     if len(text) > 20 or int(text) not in _INTEGERS:
-        raise _NotARowError(f"holds the integer {text[:20]}, which has more than 64 bits")
+        raise ValueError(f"holds the integer {text[:20]}, which has more than 64 bits")
     return int(text)
-
-
-def _without_repeats(pairs: list[tuple]) -> dict:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise _NotARowError(f"has the key {repeated!r} twice")
-    return row

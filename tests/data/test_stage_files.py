@@ -113,7 +113,7 @@ def test_a_wrong_field_is_refused_by_who_reads_and_who_writes(model, row, field,
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_a_number_that_is_not_finite_is_refused(number, path):
     write(path, GROUP, f'{{"prompt": "b", "completions": ["a", "b"], "scores": [1, {number}]}}')
-    assert fault(read_rows, path, Group).startswith(f"{path}: line 2: not JSON (the number ")
+    assert fault(read_rows, path, Group).startswith(f"{path}: line 2: holds ")
     wrong = GROUP | {"prompt": "b", "scores": [1, float(number.replace("1e999", "inf"))]}
     message = fault(write_rows, path, Group, [GROUP, wrong])
     assert message.startswith(f"{path}: line 2: scores.1: Input should be a finite number")
