@@ -94,7 +94,10 @@ def parse_json(path: Path, text: str, line: int = 1):
     except json.JSONDecodeError as error:
         where = line + error.lineno - 1
         raise ConfigError(f"{path}: line {where}: not JSON ({error.msg}); make it again") from None
-    except (ValueError, RecursionError) as error:  # a number of 5000 digits, a thousand brackets
+    except RecursionError:
+        reason = "not JSON that can be read (brackets too deep)"
+        raise ConfigError(f"{path}: line {line}: {reason}; make it again") from None
+    except ValueError as error:
         raise ConfigError(f"{path}: line {line}: {error}; make it again") from None
 
 
