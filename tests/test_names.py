@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -57,10 +58,10 @@ BRANCHES_ON_TASKS = {
     "estimates": lambda study: estimates.score_estimates(
         {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0
     ),
-    "tuning": lambda study: tuning.final_score(study, POEM),
+    "tuning": lambda study: tuning.final_score(SimpleNamespace(cell=POEM)),
     "plan": lambda study: jobs._score(study, POEM),
     "curves": lambda study: HEADLINE.has_curves,
-    "table": lambda study: reporting._frame(study, HEADLINE, [], {}),
+    "table": lambda study: reporting._frame(SimpleNamespace(spec=HEADLINE), [], {}),
 }
 
 
@@ -96,7 +97,9 @@ def planned(study):
         lambda study: study.scale.tasks["math_reasoning"].training.objective_fault(
             "ppo", ObjectiveConfig(batch_size=8, beta=0.1)
         ),
-        lambda study: training._preference(study, cell(objective="ppo"), None, None, Path("x")),
+        lambda study: training._preference(
+            study.resolve(cell(objective="ppo")), None, None, Path("x")
+        ),
     ],
 )
 def test_an_unknown_objective_is_an_error(branch, study, monkeypatch):

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.config import TASKS, how_scored
-from humanline.study.experiments import Cell
+from humanline.study.pins import require_pinned
+from humanline.study.resolved import Run
 from humanline.study.study import Study, load_study, schemas
 
 CONFIG_DIRECTORY = Path("workflow/config")
@@ -39,7 +40,9 @@ def main(argv: list[str] | None = None) -> int:
             if study and "task" in arguments:  # the other commands read nothing of the hub
                 pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
                 name = getattr(arguments, "run_name", None)
-                study.require_pinned(arguments.command.replace("-", "_"), arguments.task, name)
+                run = study.run(arguments.task, name) if name else None
+                stage = arguments.command.replace("-", "_")
+                require_pinned(study.scale, stage, arguments.task, run)
             started = time.time()
             arguments.run(study, arguments)
             if not getattr(arguments, "json", False):
@@ -90,7 +93,7 @@ def _data(study: Study, arguments) -> None:
     config = study.scale.tasks[arguments.task].data
     source = hub if config.kind == "hub" else miniature
     for split, rows in source.splits(arguments.task, config).items():
-        write_rows(study.data(arguments.task, split), Prompt, rows)
+        write_rows(study.paths.prompts(arguments.task, split), Prompt, rows)
 
 
 def _base_model(study: Study, arguments) -> None:
@@ -98,63 +101,61 @@ def _base_model(study: Study, arguments) -> None:
     from humanline.files.records import read_rows
     from humanline.training import base_model
 
-    cell = _cell(study, arguments)
+    run, task = _run(study, arguments), arguments.task
     held_out = {
         row["prompt"]
         for split in ("validation", "evaluation")
-        for row in read_rows(study.data(arguments.task, split), prompts_of(arguments.task))
+        for row in read_rows(study.paths.prompts(task, split), prompts_of(task))
     }
-    config = study.base_model(cell.task, cell.base_model)
-    directory = study.directory(cell) / "model"
-    lengths = getattr(study.scale.tasks[cell.task].data, "lengths", None)
-    base_model.make(cell.task, config, cell.seed, directory, held_out, lengths)
+    lengths = getattr(run.data, "lengths", None)
+    base_model.make(task, run.model, run.cell.seed, run.paths.model, held_out, lengths)
 
 
 def _offline(study: Study, arguments) -> None:
     from humanline.generation import offline
 
-    offline.make(study, _cell(study, arguments))
+    offline.make(_run(study, arguments))
 
 
 def _likelihood(study: Study, arguments) -> None:
     from humanline.generation import offline
 
-    source = study.find(arguments.task, arguments.source)
-    offline.measure_likelihood(study, source, _cell(study, arguments))
+    source = study.run(arguments.task, arguments.source)
+    offline.measure_likelihood(source, _run(study, arguments))
 
 
 def _train(study: Study, arguments) -> None:
-    cell = _cell(study, arguments)  # a wrong name is told before the slow import
+    run = _run(study, arguments)  # a wrong name is told before the slow import
     if arguments.devices > 1:
-        _launch_training(study, cell, arguments)
+        _launch_training(run, arguments)
         return
     from humanline.training.cell import train
 
-    train(study, cell)
+    train(run)
 
 
-def _launch_training(study: Study, cell: Cell, arguments) -> None:
+def _launch_training(run: Run, arguments) -> None:
     from humanline.cli.launch import launch
 
-    study.batch_share(cell, arguments.devices)  # told once, before as many processes start
+    run.batch_share(arguments.devices)  # told once, before as many processes start
     names = ("scale", "config", "results")
     options = [word for name in names for word in (f"--{name}", str(getattr(arguments, name)))]
-    bf16 = study.scale.tasks[cell.task].training.bf16
-    launch(["train", cell.task, cell.name, *options], arguments.devices, bf16=bf16)
+    words = ["train", run.cell.task, run.name, *options]
+    launch(words, arguments.devices, bf16=run.training.bf16)
 
 
 def _generate(study: Study, arguments) -> None:
-    cell = _cell(study, arguments)
+    run = _run(study, arguments)
     from humanline.generation.samples import generate
 
-    generate(study, cell)
+    generate(run)
 
 
 def _score(study: Study, arguments) -> None:
-    cell = _cell(study, arguments)
+    run = _run(study, arguments)
     from humanline.scoring.score import grade, judge
 
-    pick("scoring", how_scored(cell.task), {"judge": judge, "grade": grade})(study, cell)
+    pick("scoring", how_scored(run.cell.task), {"judge": judge, "grade": grade})(run)
 
 
 def _score_annotations(study: None, arguments) -> None:
@@ -173,50 +174,67 @@ def _score_annotations(study: None, arguments) -> None:
 def _judge_cost(study: Study, arguments) -> None:
     from humanline.scoring import judge_cost
 
-    print(judge_cost.describe(study))
+    judged = study.scored_by("judge")
+    targets = {
+        target: [
+            run for run in map(study.resolve, study.evaluated(target)) if run.cell.task in judged
+        ]
+        for target in ("all", "explore", "tune")
+    }
+    task = study.scale.tasks[judged[0]] if judged else None
+    print(judge_cost.describe(study.scale.scale, task, targets))
 
 
 def _table(study: Study, arguments) -> None:
     from humanline.report.tables import make_table
 
-    make_table(study, arguments.table)
+    make_table(study.table(arguments.table))
 
 
 def _surprisal(study: Study, arguments) -> None:
     from humanline.analysis import surprisal
 
-    surprisal.make(study, arguments.seed)
+    seed = arguments.seed
+    surprisal.make(study.perceived(seed), seed, study.paths.surprisals(seed))
 
 
 def _predictors(study: Study, arguments) -> None:
-    cell = _cell(study, arguments)
+    run = _run(study, arguments)
     from humanline.analysis import predictors
 
-    predictors.measure(study, cell)
+    predictors.measure(run)
 
 
 def _map(study: Study, arguments) -> None:
     from humanline.analysis.map import make_map
 
-    make_map(study)
+    make_map(study.mapped(), study.paths.explore, scale=study.scale.scale)
 
 
 def _figures(study: Study, arguments) -> None:
     from humanline.analysis.figures import make_figures
 
-    make_figures(study)
+    defaults = study.experiments.defaults[study.experiments.implied_capacity.task]
+    make_figures(
+        {seed: study.paths.surprisals(seed) for seed in study.figure_seeds()},
+        (defaults.log_eps_p, defaults.log_eps_r),
+        study.paths.figures,
+        scale=study.scale.scale,
+    )
 
 
 def _ledger(study: Study, arguments) -> None:
     from humanline.report.tables import make_ledger
 
-    make_ledger(study)
+    make_ledger(study.compared())
 
 
 def _tuning(study: Study, arguments) -> None:
     from humanline.tables.tune import choose_learning_rates
 
-    choose_learning_rates(study)
+    runs = [study.resolve(cell) for cell in study.evaluated("tune")]
+    seeds = study.scale.seeds.tune
+    choose_learning_rates(runs, study.paths.tuning, seeds=seeds, scale=study.scale.scale)
 
 
 def _plan(study: Study, arguments) -> None:
@@ -266,8 +284,8 @@ def _worker(study: None, arguments) -> None:
             place.parent.rmdir()
 
 
-def _cell(study: Study, arguments) -> Cell:
-    return study.find(arguments.task, arguments.run_name)
+def _run(study: Study, arguments) -> Run:
+    return study.run(arguments.task, arguments.run_name)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Tables of a study: gather the runs, compute, write, and say where every number comes from."""
+"""Tables: gather the runs, compute, write, and say where every number comes from."""
 
 import csv
 from pathlib import Path
@@ -12,9 +12,9 @@ from humanline.files.records import read_record
 from humanline.files.validation import pick
 from humanline.report.formats import human_readable, write_table
 from humanline.report.plots import plot_learning_curves
-from humanline.study.claims import Comparison
-from humanline.study.experiments import Cell, Table
-from humanline.study.study import Study
+from humanline.study.claims import Claims, Comparison
+from humanline.study.resolved import ClaimsRequest, TableRequest
+from humanline.study.resolved import Run as ResolvedRun
 from humanline.tables import headline
 from humanline.tables.claims import ledger, verdicts
 from humanline.tables.costs import cost_table
@@ -52,41 +52,40 @@ its nearest tuned kin. The rule was fixed before the runs on these seeds.
 """
 
 
-def make_table(study: Study, name: str) -> None:
+def make_table(table: TableRequest) -> None:
     """Write a table of experiments.yaml as CSV, Markdown and LaTeX, with its provenance.
 
     The headline table of math comes with its learning curves, as CSV and SVG.
     """
-    cells = study.report_cells(name)
-    spec = study.experiments.tables[name]
-    runs = [(cell, study.directory(cell)) for cell in cells]
-    options = {"replicates": study.scale.bootstrap_replicates, "rng_seed": _BOOTSTRAP_SEED}
+    runs = [(run.cell, run.paths.directory) for run in table.runs]
+    options = {"replicates": table.replicates, "rng_seed": _BOOTSTRAP_SEED}
     write_table(
-        _frame(study, spec, runs, options),
-        study.results / "tables",
-        name,
+        _frame(table, runs, options),
+        table.paths.tables,
+        table.name,
         caption=headline.caption(
-            spec,
-            scale=study.scale.scale,
-            seeds=len(study.report_seeds(name)),
-            replicates=study.scale.bootstrap_replicates,
-            collapse_below=study.experiments.collapse_below,
+            table.spec,
+            scale=table.scale,
+            seeds=len(table.seeds),
+            replicates=table.replicates,
+            collapse_below=table.collapse_below,
         ),
-        provenance=_provenance(study, name, cells),
+        provenance=_provenance(table),
     )
-    if spec.has_curves:
+    if table.spec.has_curves:
         curves = headline.learning_curves(runs, **options)
-        path = study.results / "tables" / f"{name}_curves.csv"
+        path = table.paths.tables / f"{table.name}_curves.csv"
         write_text(path, curves.to_csv(index=False))
-        plot_learning_curves(curves, path.with_suffix(".svg"), scale=study.scale.scale)
+        plot_learning_curves(curves, path.with_suffix(".svg"), scale=table.scale)
 
 
-def _frame(study: Study, spec: Table, runs: list[Run], options: dict):
+def _frame(table: TableRequest, runs: list[Run], options: dict):
+    spec = table.spec
     match spec.view:
         case "cost":
             return cost_table(runs)
         case "sweep":
-            return sweep_table(study, runs, compares_data=spec.compares_data, **options)
+            return sweep_table(table, runs, compares_data=spec.compares_data, **options)
         case "headline":
             kinds = {
                 "instruction_following": headline.instruction_following_table,
@@ -95,76 +94,76 @@ def _frame(study: Study, spec: Table, runs: list[Run], options: dict):
             return pick("task", spec.task, kinds)(runs, **options)
 
 
-def make_ledger(study: Study) -> None:
+def make_ledger(asked: ClaimsRequest) -> None:
     """Write `claims.csv`, a row for every comparison, `verdicts.csv`, one for every claim,
     `claims.md` with both, and their provenance.
     """
-    found = study.comparisons()
-    frame = ledger(study.claims, found, lambda comparison: _values(study, comparison))
-    frame["scale"] = study.scale.scale
-    folder = study.results / "tables"
-    summary = verdicts(study.claims, frame).assign(scale=study.scale.scale)
+    found = [comparison for comparison, _ in asked.compared]
+    frame = ledger(asked.claims, found, lambda own: _values(own, asked.pairs(own)))
+    frame["scale"] = asked.scale
+    folder = asked.paths.tables
+    summary = verdicts(asked.claims, frame).assign(scale=asked.scale)
     write_text(folder / "claims.csv", frame.to_csv(index=False))
     write_text(folder / "verdicts.csv", summary.to_csv(index=False))
     hidden = ["text", "paper_value", "task", "p_opposite"]
     text = _LEDGER.format(
-        scale=study.scale.scale,
+        scale=asked.scale,
         verdicts=_markdown(summary.drop(columns=["untested", "p", "p_opposite"])),
-        untested=_untested(study),
+        untested=_untested(asked.claims),
         comparisons=_markdown(frame.drop(columns=hidden)),
-        alpha=study.claims.rule.alpha,
-        power=study.claims.rule.power,
+        alpha=asked.claims.rule.alpha,
+        power=asked.claims.rule.power,
         n=len(frame),
         claims=len(summary),
     )
     write_text(folder / "claims.md", text)
-    cells = [cell for c in found for pair in study.pairs(c) for cell in pair]
-    runs = {f"{cell.task}/{cell.name}": study.run_hash(cell) for cell in cells}
+    runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
     write_json(folder / "claims.provenance.json", {"runs": runs, **describe()})
 
 
-def _untested(study: Study) -> str:
+def _untested(claims: Claims) -> str:
     """What of the claims no comparison is about."""
-    claims = [claim for claim in study.claims.claims if claim.untested]
-    parts = "; ".join(f"of {claim.id} {claim.untested}" for claim in claims)
+    found = [claim for claim in claims.claims if claim.untested]
+    parts = "; ".join(f"of {claim.id} {claim.untested}" for claim in found)
     return f"Not tested is {parts}." if parts else ""
 
 
-def _values(study: Study, comparison: Comparison) -> tuple[np.ndarray, np.ndarray]:
-    """The measure of both cells of a comparison, seed by seed."""
+def _values(
+    comparison: Comparison, pairs: list[tuple[ResolvedRun, ResolvedRun]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The measure of both cells of a comparison, seed by seed: each (S,)."""
 
-    def measure(cell: Cell) -> float:
-        directory = study.directory(cell)
+    def measure(run: ResolvedRun) -> float:
         if comparison.test.measure == "training_seconds":
-            return training_seconds(cell, directory)
-        return list(scores(cell, directory).values())[-1]
+            return training_seconds(run.cell, run.paths.directory)
+        return list(scores(run.cell, run.paths.directory).values())[-1]
 
-    first, second = zip(*study.pairs(comparison), strict=True)
-    return np.array([measure(cell) for cell in first]), np.array([measure(c) for c in second])
+    first, second = zip(*pairs, strict=True)
+    return np.array([measure(run) for run in first]), np.array([measure(run) for run in second])
 
 
 def _markdown(frame) -> str:
     return human_readable(frame).to_markdown(index=False, disable_numparse=True)
 
 
-def _provenance(study: Study, name: str, cells: list[Cell]) -> dict:
+def _provenance(table: TableRequest) -> dict:
     """Code, configuration, seeds, versions, machine, and what every stage took."""
     return {
-        "table": name,
-        "scale": study.scale.scale,
-        "config_hash": study.config_hash(name),
-        "seeds": {"report": study.report_seeds(name), "tune": study.scale.seeds.tune},
+        "table": table.name,
+        "scale": table.scale,
+        "config_hash": table.config_hash,
+        "seeds": {"report": table.seeds, "tune": table.tune_seeds},
         **describe(),
         "seconds_per_stage": {
-            stage: _seconds(study.results / "benchmarks" / stage, cells)
+            stage: _seconds(table.paths.benchmarks / stage, table.runs)
             for stage in ("base_model", "offline", "train", "generate", "judge", "grade")
         },
-        "runs": {cell.name: _run_record(study, cell) for cell in cells if cell.objective != "base"},
+        "runs": {run.name: _run_record(run.paths.record) for run in table.runs if run.is_trained},
     }
 
 
-def _run_record(study: Study, cell: Cell) -> dict:
-    record = read_record(study.directory(cell) / "train.json", Described)
+def _run_record(path: Path) -> dict:
+    record = read_record(path, Described)
     return {
         "learning_rate": record.manifest.learning_rate,
         "seconds": record.seconds.model_dump(),
@@ -178,8 +177,9 @@ def _differing(one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
     return {name: own for name, own in one.items() if other.get(name) != own}
 
 
-def _seconds(folder: Path, cells: list[Cell]) -> float:
-    """Wall-clock seconds of a stage's jobs for these cells, from Snakemake's benchmark files."""
+def _seconds(folder: Path, runs: list[ResolvedRun]) -> float:
+    """Wall-clock seconds of a stage's jobs for these runs, from Snakemake's benchmark files."""
+    cells = [run.cell for run in runs]
     files = {folder / f"{cell.name}.tsv" for cell in cells}
     files |= {folder / cell.task / f"{cell.name}.tsv" for cell in cells}
     files |= {folder / f"{cell.task}-{cell.name}.tsv" for cell in cells}

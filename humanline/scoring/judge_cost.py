@@ -5,29 +5,32 @@ from functools import cache
 
 import pandas as pd
 
-from humanline.data.stage_files import Instruction, prompts_of
+from humanline.data.stage_files import Instruction
 from humanline.files.records import read_rows
 from humanline.scoring.api_judge import estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS
-from humanline.study.config import OpenAIJudge
-from humanline.study.experiments import Cell
-from humanline.study.study import Study
-
-TASK = "instruction_following"
+from humanline.study.config import OpenAIJudge, TaskConfig
+from humanline.study.resolved import Run
 
 
-def describe(study: Study) -> str:
-    """Tokens and dollars of all that judges, for people."""
-    if TASK not in study.scale.tasks:
-        return f"scale {study.scale.scale}: no task of it is judged, which costs nothing"
-    judge = study.scale.tasks[TASK].judge
+def describe(scale: str, task: TaskConfig | None, targets: dict[str, list[Run]]) -> str:
+    """Tokens and dollars of all that judges, for people.
+
+    Args:
+        scale: its name.
+        task: the task that is judged; None: there is none.
+        targets: the runs that are judged, by the target that wants them.
+    """
+    if task is None:
+        return f"scale {scale}: no task of it is judged, which costs nothing"
+    judge = task.judge
     if not isinstance(judge, OpenAIJudge):
-        return f"scale {study.scale.scale}: its judge, {judge.kind}, costs nothing"
-    table = estimate(study)
+        return f"scale {scale}: its judge, {judge.kind}, costs nothing"
+    table = estimate(targets)
     if table.empty:
-        return f"scale {study.scale.scale}: no table has a run that is judged, which costs nothing"
+        return f"scale {scale}: no table has a run that is judged, which costs nothing"
     counts = dict.fromkeys(table.select_dtypes("int"), "{:,}".format)
-    longest = study.scale.tasks[TASK].evaluation.max_new_tokens
+    longest = task.evaluation.max_new_tokens
     return f"""\
 {judge.model} at {judge.base_url}, ${judge.price.input:g} per million tokens of prompts and
 ${judge.price.output:g} of answers. Tokens are estimates, at four characters each.
@@ -36,19 +39,22 @@ Outputs are as long as in samples.jsonl, or where a run has none yet, {longest:,
 max_new_tokens and the most. A run's job stops before it costs more than ${judge.max_dollars:g}."""
 
 
-def estimate(study: Study) -> pd.DataFrame:
-    """Estimate the cost of every run that is judged, summed up by target.
+def estimate(targets: dict[str, list[Run]]) -> pd.DataFrame:
+    """Estimate the cost of every run that is judged, once, summed up by target.
+
+    Args:
+        targets: runs by the target that wants them; a run counts for the first of these.
 
     Returns:
         Columns target (`all`, and what `explore` and `tune` judge besides), lengths (the file or
         option that they are of), runs, pairs, prompt_tokens, answer_tokens, dollars (for all pairs)
         and spent (so far, retries included); no rows where nothing is judged.
     """
-    price = study.scale.tasks[TASK].judge.price
     rows = []
-    for target, cell in _judged(study):
-        tokens, lengths = _prompt_tokens(study, cell)
-        paid = read_answers(study.answers(cell))
+    for target, run in _once(targets):
+        price = run.judge.price
+        tokens, lengths = _prompt_tokens(run)
+        paid = read_answers(run.paths.answers)
         rows.append(
             {
                 "target": target,
@@ -68,20 +74,14 @@ def estimate(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby(["target", "lengths"], sort=False, as_index=False).sum()
 
 
-def _judged(study: Study) -> Iterator[tuple[str, Cell]]:
-    """Every run that is judged, once, with the first target that wants it."""
-
-    def cells(exploratory: bool) -> list[Cell]:
-        tables = study.tables(exploratory=exploratory)
-        return [cell for table in tables for cell in study.report_cells(table)]
-
-    targets = {"all": cells(False), "explore": cells(True), "tune": study.tune_cells(TASK)}
+def _once(targets: dict[str, list[Run]]) -> Iterator[tuple[str, Run]]:
+    """Every run, with the first target that wants it."""
     seen = set()
     for target, wanted in targets.items():
-        for cell in wanted:
-            if cell.task == TASK and cell.name not in seen:
-                seen.add(cell.name)
-                yield target, cell
+        for run in wanted:
+            if run.name not in seen:
+                seen.add(run.name)
+                yield target, run
 
 
 class _Judged(Instruction):
@@ -91,17 +91,17 @@ class _Judged(Instruction):
     completion: str
 
 
-def _prompt_tokens(study: Study, cell: Cell) -> tuple[list[int], str]:
+def _prompt_tokens(run: Run) -> tuple[list[int], str]:
     """Estimated tokens of the prompts of a run's pairs, and what the outputs' lengths are of."""
-    path = study.directory(cell) / "samples.jsonl"
+    path = run.paths.samples
     if path.exists():
         samples = read_rows(path, _Judged)
         # Identical outputs are a tie that no judge is asked about.
         pairs = [row for row in samples if row["completion"] != row["reference"]]
         return [_tokens(row) for row in pairs], path.name
-    prompts = read_rows(study.data(TASK, study.split(cell.seed)), prompts_of(TASK))
-    longest = study.scale.tasks[TASK].evaluation.max_new_tokens
-    return [_tokens(row) + longest for row in prompts] * _steps(study, cell), "max_new_tokens"
+    prompts = read_rows(run.paths.evaluation_prompts, Instruction)
+    longest = run.evaluation.max_new_tokens
+    return [_tokens(row) + longest for row in prompts] * run.evaluations, "max_new_tokens"
 
 
 def _tokens(row: dict) -> int:
@@ -113,11 +113,3 @@ def _tokens(row: dict) -> int:
 @cache
 def _template_length() -> int:
     return len((CONFIGURATIONS / "openai" / "prompt.txt").read_text(encoding="utf-8"))
-
-
-def _steps(study: Study, cell: Cell) -> int:
-    """How many of a run's checkpoints are evaluated; see `evaluation.checkpoints`."""
-    training = study.scale.tasks[TASK].training
-    if cell.objective == "base" or not study.has_curve(cell):
-        return 1
-    return len(range(0, training.steps, training.evaluate_every))

@@ -14,13 +14,12 @@ from humanline.files.records import read_rows, write_columns, write_record
 from humanline.files.validation import ConfigError
 from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Grade, Summary
 from humanline.study.config import OpenAIJudge
-from humanline.study.experiments import Cell
-from humanline.study.study import Study
+from humanline.study.resolved import Run
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
 
 
-def judge(study: Study, cell: Cell) -> None:
+def judge(run: Run) -> None:
     """Judge a run's completions against the references with AlpacaEval.
 
     Writes, of the last step, `annotations.json`, and `metrics.json` with alpaca_eval's own summary,
@@ -33,37 +32,33 @@ def judge(study: Study, cell: Cell) -> None:
     from humanline.scoring import judge as judging
     from humanline.scoring.annotations import length_controlled
 
-    directory = study.directory(cell)
-    samples = _samples(study, cell, JudgedSample)
-    annotate = _annotator(study, cell)
+    samples = _samples(run, JudgedSample)
+    annotate = _annotator(run)
     curve = []
     for step, rows in samples.items():
         annotations = annotate(
-            _alpaca_rows(rows, "completion", cell.name),
+            _alpaca_rows(rows, "completion", run.name),
             _alpaca_rows(rows, "reference", "reference"),
         )
-        _require_verdicts(cell, step, annotations)
+        _require_verdicts(run.name, step, annotations)
         controlled, warning = length_controlled(annotations)
         curve.append({"step": step, "length_controlled_win_rate": controlled})
         if warning:
-            print(f"{cell.name}, step {step}: length-controlled win rate may mislead: {warning}")
-    judging.write_annotations(annotations, directory / "annotations.json")
+            print(f"{run.name}, step {step}: length-controlled win rate may mislead: {warning}")
+    judging.write_annotations(annotations, run.paths.annotations)
     summary = judging.summarize(annotations) | curve[-1]
     summary["length_control_warning"] = warning
     summary["n_left_out"] = int(annotations["preference"].isna().sum())
-    write_record(directory / "metrics.json", Summary, summary, JUDGE_AGAIN)
-    write_columns(directory / "curve.csv", CurvePoint, pd.DataFrame(curve))
+    write_record(run.paths.summary, Summary, summary, JUDGE_AGAIN)
+    write_columns(run.paths.curve, CurvePoint, pd.DataFrame(curve))
 
 
-def _samples(study: Study, cell: Cell, model: type[Sample]) -> dict[int, list[dict]]:
+def _samples(run: Run, model: type[Sample]) -> dict[int, list[dict]]:
     """A run's samples by step; a `ConfigError` if they are not of the run's evaluation prompts."""
-    path, data = (
-        study.directory(cell) / "samples.jsonl",
-        study.data(cell.task, study.split(cell.seed)),
-    )
+    path, data = run.paths.samples, run.paths.evaluation_prompts
     samples = read_samples(path, model)
     if data.exists():  # samples may be scored elsewhere, without the prompts
-        expected = dict(enumerate(read_rows(data, prompts_of(cell.task))))
+        expected = dict(enumerate(read_rows(data, prompts_of(run.cell.task))))
         sampled = {
             row["prompt_id"]: {name: row[name] for name in expected.get(row["prompt_id"], row)}
             for row in next(iter(samples.values()))
@@ -73,25 +68,25 @@ def _samples(study: Study, cell: Cell, model: type[Sample]) -> dict[int, list[di
     return samples
 
 
-def _require_verdicts(cell: Cell, step: int, annotations) -> None:
+def _require_verdicts(name: str, step: int, annotations) -> None:
     left_out = int(annotations["preference"].isna().sum())
     if left_out:
-        print(f"{cell.name}, step {step}: {left_out} of {len(annotations)} pairs are left out")
+        print(f"{name}, step {step}: {left_out} of {len(annotations)} pairs are left out")
     if len(annotations) - left_out < _FEWEST:
         raise ConfigError(
-            f"{cell.name}, step {step}: {len(annotations) - left_out} pairs have a verdict of the"
+            f"{name}, step {step}: {len(annotations) - left_out} pairs have a verdict of the"
             f" judge; evaluate on {_FEWEST} prompts or more"
         )
 
 
-def _annotator(study: Study, cell: Cell) -> Callable:
+def _annotator(run: Run) -> Callable:
     """What makes annotations of the model's and the baseline's rows."""
-    config = study.scale.tasks[cell.task].judge
-    work_dir = study.answers(cell).parent
+    config = run.judge
+    work_dir = run.paths.answers.parent
     if isinstance(config, OpenAIJudge):
         from humanline.scoring import api_judge
 
-        judge = api_judge.ApiJudge(config, study.answers(cell))
+        judge = api_judge.ApiJudge(config, run.paths.answers)
         return partial(api_judge.annotate, judge=judge, work_dir=work_dir)
     from humanline.scoring import judge as judging
 
@@ -120,7 +115,7 @@ def _gold_reward():
     return gold_reward
 
 
-def grade(study: Study, cell: Cell) -> None:
+def grade(run: Run) -> None:
     """Grade a run's math completions: `grades.csv`.
 
     Its columns: step, problem_id, sample, correct (0 or 1) and outcome, `grading.Outcome`.
@@ -130,8 +125,7 @@ def grade(study: Study, cell: Cell) -> None:
 
     from humanline.scoring.math import grading
 
-    directory = study.directory(cell)
-    steps = _samples(study, cell, GradedSample)
+    steps = _samples(run, GradedSample)
     samples = [sample for rows in steps.values() for sample in rows]
     rows = []
     for s in tqdm(samples, desc="grading", unit="answer"):
@@ -140,5 +134,5 @@ def grade(study: Study, cell: Cell) -> None:
         rows.append(own | {"correct": int(outcome == "correct"), "outcome": outcome})
     grades = pd.DataFrame(rows)
     counts = grades["outcome"].value_counts().to_dict()
-    print(f"{cell.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in grading.OUTCOMES))
-    write_columns(directory / "grades.csv", Grade, grades)
+    print(f"{run.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in grading.OUTCOMES))
+    write_columns(run.paths.grades, Grade, grades)

@@ -346,6 +346,11 @@ class Training(Strict):
     )
 
     @property
+    def evaluations(self) -> int:
+        """How many checkpoints of a run may be evaluated, its end included."""
+        return -(-self.steps // self.evaluate_every)
+
+    @property
     def save_every(self) -> int:
         """Steps between checkpoints: all that are evaluated, and no more than a quarter to lose."""
         quarter = max(1, self.steps // 4)
@@ -437,6 +442,10 @@ class TaskConfig(Strict):
         self._require_divisor()
         return self
 
+    def model(self, name: str | None) -> MiniatureModel | HubModel:
+        """The configuration of the task's own base model, or of the other one of a name."""
+        return self.base_models[name] if name else self.base_model
+
     @property
     def shards(self) -> set[int]:
         """The numbers of GPUs that share a model, of models that say one."""
@@ -461,6 +470,10 @@ class Seeds(Strict):
     )
     tune: SeedList = Field(description="seeds that choose learning rates")
 
+    def split(self, seed: int) -> str:
+        """Tuning looks at validation prompts, the tables at evaluation prompts."""
+        return "validation" if seed in self.tune else "evaluation"
+
     @model_validator(mode="after")
     def _disjoint(self):
         for name in ("report", "sweep"):
@@ -475,6 +488,10 @@ class Resources(Strict):
     gpu: int = Field(0, ge=0, description="GPUs; training uses several, the other stages one")
     mem_mb: int = Field(3000, gt=0, description="main memory, megabytes")
     runtime: int = Field(60, gt=0, description="minutes")
+
+    def memory(self, gpus: int) -> int:
+        """Megabytes of main memory of a job with so many GPUs, where others have `gpu`."""
+        return self.mem_mb * max(1, gpus) // max(1, self.gpu)
 
 
 class Rates(Strict):
@@ -575,7 +592,11 @@ class Scale(Strict):
     @property
     def devices(self) -> int:
         """How many devices a training runs on."""
-        return max(1, self.resources.get("train", Resources()).gpu)
+        return max(1, self.asked("train").gpu)
+
+    def asked(self, stage: str) -> Resources:
+        """What a stage's jobs ask of the scheduler."""
+        return self.resources.get(stage, Resources())
 
 
 def hub_sources(part, field: str = "") -> dict[str, HubSource]:

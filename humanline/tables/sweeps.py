@@ -8,7 +8,7 @@ import pandas as pd
 from humanline.data.run_records import Predictors
 from humanline.files.records import read_record
 from humanline.study.experiments import Cell
-from humanline.study.study import Study
+from humanline.study.resolved import TableRequest
 from humanline.tables.estimates import (
     columns,
     comparison,
@@ -26,7 +26,7 @@ _COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size", *_NOTICES)
 
 
 def sweep_table(
-    study: Study,
+    table: TableRequest,
     runs: Sequence[Run],
     *,
     replicates: int,
@@ -39,6 +39,8 @@ def sweep_table(
     where the table has them; online training samples as often as it does by default.
 
     Args:
+        table: with the resolved runs, in whatever order.
+        runs: cells of the table, with the folders of their runs.
         compares_data: show how likely the initial model finds offline data, which every offline
             run's predictors.json says.
     """
@@ -47,7 +49,7 @@ def sweep_table(
         variants = by_variant([run for run in runs if run[0].task == task])
         estimates = score_estimates(variants, replicates=replicates, rng_seed=rng_seed)
         for name in variants:
-            row = _row(study, variants, estimates, name)
+            row = _row(table, variants, estimates, name)
             if compares_data:
                 row["data_log_probability"] = _data_log_probability(variants[name])
             rows.append(row)
@@ -59,16 +61,15 @@ def sweep_table(
     return frame.astype({column: "Int64" for column in _COUNTS if column in frame})
 
 
-def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> dict:
+def _row(table: TableRequest, variants, estimates: dict[str, Estimate], name: str) -> dict:
     group = variants[name]
     cell = group[0][0]
-    usual = study.experiments.defaults[cell.task].sample_every
+    run, usual = table.run(cell), table.defaults[cell.task].sample_every
     offline, online = plain(variants, cell, "offline"), plain(variants, cell, "online", usual)
-    is_trained = cell.objective != "base"
     return {
         **_settings(cell),
-        "learning_rate": study.learning_rate(cell) if is_trained else None,
-        "rate_of": study.rate_source(cell) if is_trained else None,
+        "learning_rate": run.learning_rate if run.is_trained else None,
+        "rate_of": run.rate_source if run.is_trained else None,
         "seeds": len(group),
         **columns("score", estimates[name]),
         **_notices(group),
@@ -76,7 +77,7 @@ def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> d
         **comparison("difference_to_online", difference, estimates, name, online),
         "p_differs_from_offline": p_value(estimates, name, offline, "two-sided"),
         "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
-        "collapsed": _collapsed(study, estimates[name], estimates[cell.base.variant]),
+        "collapsed": _collapsed(estimates[name], estimates[cell.base.variant], table),
         "unclipped": np.mean([unclipped(d) for _, d in group]) if cell.humanline else None,
         "training_seconds": mean_seconds(group),
         "variant": name,
@@ -129,9 +130,9 @@ def _method(cell: Cell) -> str | None:
     return " ".join(parts)
 
 
-def _collapsed(study: Study, estimate: Estimate, base: Estimate) -> int:
+def _collapsed(estimate: Estimate, base: Estimate, table: TableRequest) -> int:
     """How many seeds have a score far below their base model's."""
-    limit = study.experiments.collapse_below * base.per_seed
+    limit = table.collapse_below * base.per_seed
     return int((estimate.per_seed < limit).sum())
 
 

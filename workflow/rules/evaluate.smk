@@ -3,8 +3,8 @@
 
 rule generate:
     input:
-        prompts=evaluation_prompts,
-        model=lambda wildcards: trained_file(cell_of(wildcards)),
+        prompts=lambda wildcards: run_of(wildcards).paths.evaluation_prompts,
+        model=lambda wildcards: run_of(wildcards).paths.made,
     output:
         f"{RUN}/samples.jsonl",
     log:
@@ -12,9 +12,9 @@ rule generate:
     benchmark:
         f"{RESULTS}/benchmarks/generate/{{task}}/{{run}}.tsv"
     resources:
-        **resources_of("generate", cell_of),
+        **resources_of("generate", run_of),
     params:
-        config=lambda wildcards: STUDY.generate_hash(cell_of(wildcards)),
+        config=hash_of("generate", run_of),
         code=code_hash("generate", by_value=True),
     message:
         "generating with {wildcards.run} ({wildcards.task})"
@@ -38,9 +38,9 @@ rule judge:
     resources:
         **resources_of("score"),
         # Of an endpoint at a time: `--resources requests=32` bounds them over all jobs.
-        requests=lambda wildcards: STUDY.requests(wildcards.task),
+        requests=lambda wildcards: run_of(wildcards).requests,
     params:
-        config=lambda wildcards: STUDY.score_hash(wildcards.task),
+        config=hash_of("score", run_of),
         code=code_hash("score"),
     shell:
         command("score {wildcards.task:q} {wildcards.run:q}")
@@ -70,7 +70,7 @@ rule judge_cost:
     input:
         # Lengths are those of samples.jsonl where there is one, and of prompts elsewhere.
         [
-            STUDY.data(task, split)
+            STUDY.paths.prompts(task, split)
             for task in STUDY.scored_by("judge")
             for split in SPLITS
         ],
