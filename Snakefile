@@ -25,8 +25,8 @@ from snakemake.utils import min_version
 from humanline.files.code_hashes import code_hash
 from humanline.study.experiments import SPLITS
 from humanline.cli.run_locks import JOBS, VARIABLE, outlive, take_over
-from humanline.study.hashes import data_hash, sampling_hash
-from humanline.study.pins import require_pinned
+from humanline.study.runs.hashes import data_hash, sampling_hash
+from humanline.study.runs.pins import require_pinned
 from humanline.study.study import load_study
 from humanline.files.validation import ConfigError
 from humanline.cli.worker import can_serve

@@ -11,7 +11,7 @@ from humanline.files.json_files import write_text
 from humanline.files.records import read_record
 from humanline.report.plots import plot_map
 from humanline.study.experiments import Cell
-from humanline.study.resolved import Run
+from humanline.study.runs.resolved import Run
 from humanline.tables.run_files import scores
 
 PREDICTORS = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from humanline.data.run_records import Predictors
 from humanline.files.records import write_record
-from humanline.study.resolved import Run
+from humanline.study.runs.resolved import Run
 from humanline.tables.run_files import unclipped
 
 PROMPTS = 512  # of a run whose data are looked at, at most

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from humanline.data.stage_files import Surprisal, prompts_of
 from humanline.files.records import read_rows, write_columns
-from humanline.study.resolved import Run
+from humanline.study.runs.resolved import Run
 
 
 def make(runs: dict[str, Run], seed: int, path: Path) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.config import TASKS, how_scored
-from humanline.study.pins import require_pinned
-from humanline.study.resolved import Run
+from humanline.study.runs.pins import require_pinned
+from humanline.study.runs.resolved import Run
 from humanline.study.study import Study, load_study, schemas
 
 CONFIG_DIRECTORY = Path("workflow/config")

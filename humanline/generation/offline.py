@@ -5,7 +5,7 @@ And how likely another model finds them, which is what the paper says their wort
 
 from humanline.data.stage_files import Group, Likelihood, prompts_of
 from humanline.files.records import read_rows, write_rows
-from humanline.study.resolved import Run
+from humanline.study.runs.resolved import Run
 
 
 def make(base: Run) -> None:

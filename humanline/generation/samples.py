@@ -8,7 +8,7 @@ from pathlib import Path
 from humanline.data.run_records import Trained
 from humanline.data.stage_files import Sample, prompts_of
 from humanline.files.records import read_record, read_rows, write_rows
-from humanline.study.resolved import Run
+from humanline.study.runs.resolved import Run
 
 _SEED = 7  # of evaluation's sampling, the same for every run
 

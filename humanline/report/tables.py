@@ -13,8 +13,8 @@ from humanline.files.validation import pick
 from humanline.report.formats import human_readable, write_table
 from humanline.report.plots import plot_learning_curves
 from humanline.study.claims import Claims, Comparison
-from humanline.study.resolved import ClaimsRequest, TableRequest
-from humanline.study.resolved import Run as ResolvedRun
+from humanline.study.runs.requests import ClaimsRequest, TableRequest
+from humanline.study.runs.resolved import Run as ResolvedRun
 from humanline.tables import headline
 from humanline.tables.claims import ledger, verdicts
 from humanline.tables.costs import cost_table

@@ -10,7 +10,7 @@ from humanline.files.records import read_rows
 from humanline.scoring.api_judge import estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS
 from humanline.study.config import OpenAIJudge, TaskConfig
-from humanline.study.resolved import Run
+from humanline.study.runs.resolved import Run
 
 
 def describe(scale: str, task: TaskConfig | None, targets: dict[str, list[Run]]) -> str:

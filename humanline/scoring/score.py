@@ -14,7 +14,7 @@ from humanline.files.records import read_rows, write_columns, write_record
 from humanline.files.validation import ConfigError
 from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Grade, Summary
 from humanline.study.config import OpenAIJudge
-from humanline.study.resolved import Run
+from humanline.study.runs.resolved import Run
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
 

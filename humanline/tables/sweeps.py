@@ -8,7 +8,7 @@ import pandas as pd
 from humanline.data.run_records import Predictors
 from humanline.files.records import read_record
 from humanline.study.experiments import Cell
-from humanline.study.resolved import TableRequest
+from humanline.study.runs.requests import TableRequest
 from humanline.tables.estimates import (
     columns,
     comparison,

@@ -12,8 +12,8 @@ from humanline.files.validation import ConfigError, validate
 from humanline.scoring.score_files import JUDGE_AGAIN, Correctness, Judgement
 from humanline.study.config import how_scored
 from humanline.study.experiments import Cell
-from humanline.study.rates import TunedRates
-from humanline.study.resolved import Run
+from humanline.study.runs.rates import TunedRates
+from humanline.study.runs.resolved import Run
 
 _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.

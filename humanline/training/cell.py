@@ -16,8 +16,8 @@ from humanline.files.provenance import describe, peak_memory
 from humanline.files.records import write_columns, write_record
 from humanline.files.validation import ConfigError, pick
 from humanline.files.weights import load_folder, not_finite, require_whole
-from humanline.study.hashes import content_hash
-from humanline.study.resolved import Run
+from humanline.study.runs.hashes import content_hash
+from humanline.study.runs.resolved import Run
 from humanline.trainers.rows import preferences
 from humanline.training.data import data_record, require_room, training_rows
 from humanline.training.progress import Progress

@@ -5,7 +5,7 @@ import os
 from humanline.data.stage_files import Group, prompts_of, read_likelihoods
 from humanline.files.records import read_rows
 from humanline.files.validation import ConfigError, pick
-from humanline.study.resolved import Run
+from humanline.study.runs.resolved import Run
 from humanline.trainers.rows import lengths, preferences
 
 

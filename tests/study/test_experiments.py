@@ -15,7 +15,7 @@ from humanline.study.experiments import (
     HumanlineDefaults,
     Row,
 )
-from humanline.study.hashes import content_hash
+from humanline.study.runs.hashes import content_hash
 from humanline.study.study import Study, load_study
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from humanline.study.config import load_scale
-from humanline.study.hashes import score_hash
+from humanline.study.runs.hashes import score_hash
 from humanline.study.study import load_study
 
 ROOT = Path(__file__).parents[2]

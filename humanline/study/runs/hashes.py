@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from humanline.study.config import ERRANDS, Generation
 
 if TYPE_CHECKING:
-    from humanline.study.resolved import Run
+    from humanline.study.runs.resolved import Run
 
 # Raise it when a change that the rules' code hashes leave out, of options or of the libraries that
 # are pinned, changes what data, training or sampling mean: all is made anew.

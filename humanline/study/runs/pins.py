@@ -2,7 +2,7 @@
 
 from humanline.files.validation import ConfigError
 from humanline.study.config import Scale, hub_sources
-from humanline.study.resolved import Run
+from humanline.study.runs.resolved import Run
 
 
 def require_pinned(scale: Scale, stage: str, task: str, run: Run | None = None) -> None:
