@@ -13,8 +13,8 @@ from humanline.data.stage_files import (
 )
 from humanline.files.json_files import write_json, write_text
 from humanline.files.validation import ConfigError
-from humanline.study.config import OpenAIJudge
 from humanline.study.experiments import Cell
+from humanline.study.scale.judges import OpenAIJudge
 from humanline.study.study import Study
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes

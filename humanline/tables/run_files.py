@@ -20,8 +20,8 @@ from humanline.scoring.length_control import (
     length_controlled_win_rate,
 )
 from humanline.scoring.math import grading
-from humanline.study.config import how_scored
 from humanline.study.experiments import Cell
+from humanline.study.values import how_scored
 
 Run = tuple[Cell, Path]
 

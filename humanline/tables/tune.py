@@ -6,9 +6,9 @@ import yaml
 from humanline.data.stage_files import Judgement, read_record
 from humanline.files.json_files import write_text
 from humanline.files.validation import ConfigError
-from humanline.study.config import how_scored
 from humanline.study.experiments import Cell
 from humanline.study.study import Study
+from humanline.study.values import how_scored
 
 _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.
