@@ -6,6 +6,7 @@ import pytest
 import torch
 import trl
 from combinations import in_rounds
+from peft import LoraConfig
 from tiny import final_losses, make_trainer, rows, weights
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
@@ -359,6 +360,27 @@ def test_other_losses_train_alike_however_the_reference_is_kept(
         assert ends[name][0] == pytest.approx(ends["model"][0], abs=2e-5)
         for key, weight in ends["model"][1].items():
             torch.testing.assert_close(ends[name][1][key], weight, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("objective", "options"), ONE_OF_EACH)
+def test_other_losses_train_adapters(objective, options, model_folder, tokenizer, groups, tmp_path):
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    losses = []
+    for reference in ("cached", "adapter"):
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+        torch.manual_seed(0)
+        trainer = make_trainer(
+            objective,
+            model,
+            tokenizer,
+            rows(objective, groups),
+            tmp_path,
+            extra={"peft_config": lora},
+            **{"max_steps": 5, "reference": reference} | options | NARROW,
+        )
+        losses.append(final_losses(trainer))
+    assert losses[0] == pytest.approx(losses[1], abs=2e-5)
+    assert len(set(losses[0])) == 5
 
 
 @pytest.mark.parametrize(("objective", "options"), ONE_OF_EACH)
