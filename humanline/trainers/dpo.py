@@ -8,18 +8,18 @@ from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from humanline.objectives import dpo_loss, perceived_log_ratios
+from humanline.method.losses import dpo_loss, perceived_log_ratios
+from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
-from humanline.trainers.dpo_config import HumanlineDPOConfig
 from humanline.trainers.metrics import (
     log_perception,
     log_preference_metrics,
     mean_over_processes,
     metrics_of,
 )
-from humanline.trainers.options import require_config
-from humanline.trainers.rounds import RoundsTrainer, refuse_other_references
-from humanline.trainers.rows import each, require_rows, tokenized_pairs, within
+from humanline.trainers.options.dpo import HumanlineDPOConfig
+from humanline.trainers.options.humanline import require_config
+from humanline.trainers.rows.tokens import each, require_rows, tokenized_pairs, within
 from humanline.trainers.trls_losses import loss_of_trl, router_request, with_auxiliary_loss
 
 

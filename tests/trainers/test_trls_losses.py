@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 from trl.trainer.utils import FusedCausalLMOutput
 
 import humanline
-from humanline.trainers.windows import SCORES
+from humanline.trainers.batches.windows import SCORES
 
 BETA = 0.5
 UNPERCEIVED = {"log_eps_p": None, "log_eps_r": None, "sync_interval": None}
