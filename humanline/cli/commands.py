@@ -16,10 +16,10 @@ from collections import deque
 from pathlib import Path
 
 from humanline.files.validation import TRACEBACK, ConfigError, pick
-from humanline.study.config import TASKS, how_scored
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.study import Study, load_study, schemas
+from humanline.study.values import TASKS, how_scored
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")

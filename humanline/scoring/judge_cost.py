@@ -9,8 +9,9 @@ from humanline.data.stage_files import Instruction
 from humanline.files.records import read_rows
 from humanline.scoring.api_judge import estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS
-from humanline.study.config import OpenAIJudge, TaskConfig
 from humanline.study.runs.resolved import Run
+from humanline.study.scale.judges import OpenAIJudge
+from humanline.study.scale.scale import TaskConfig
 
 
 def describe(scale: str, task: TaskConfig | None, targets: dict[str, list[Run]]) -> str:

@@ -13,8 +13,8 @@ from humanline.data.stage_files import (
 from humanline.files.records import read_rows, write_columns, write_record
 from humanline.files.validation import ConfigError
 from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Grade, Summary
-from humanline.study.config import OpenAIJudge
 from humanline.study.runs.resolved import Run
+from humanline.study.scale.judges import OpenAIJudge
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
 

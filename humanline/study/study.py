@@ -9,13 +9,14 @@ from typing import Literal
 
 from humanline.files.validation import ConfigError, load_yaml, validate
 from humanline.study.claims import ClaimError, Claims, Comparison, comparisons
-from humanline.study.config import Scale, how_scored, load_scale
 from humanline.study.experiments import Cell, Experiments
 from humanline.study.runs.paths import Paths, RunPaths
 from humanline.study.runs.rates import Rates, TunedRates
 from humanline.study.runs.requests import ClaimsRequest, TableRequest
 from humanline.study.runs.resolved import Run
+from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.table_checks import figure_fault, table_fault
+from humanline.study.values import how_scored
 
 
 class Study:

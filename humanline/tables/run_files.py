@@ -28,8 +28,8 @@ from humanline.scoring.score_files import (
     Notices,
     WinRates,
 )
-from humanline.study.config import how_scored
 from humanline.study.experiments import Cell
+from humanline.study.values import how_scored
 
 Run = tuple[Cell, Path]
 

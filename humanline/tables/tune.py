@@ -10,10 +10,10 @@ from humanline.files.json_files import write_text
 from humanline.files.records import read_columns, read_record
 from humanline.files.validation import ConfigError, validate
 from humanline.scoring.score_files import JUDGE_AGAIN, Correctness, Judgement
-from humanline.study.config import how_scored
 from humanline.study.experiments import Cell
 from humanline.study.runs.rates import TunedRates
 from humanline.study.runs.resolved import Run
+from humanline.study.values import how_scored
 
 _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import yaml
 
-from humanline.study.config import load_scale
 from humanline.study.runs.hashes import score_hash
+from humanline.study.scale.scale import load_scale
 from humanline.study.study import load_study
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from humanline.study.config import ERRANDS, Generation
+from humanline.study.scale.judges import ERRANDS
+from humanline.study.scale.sampling import Generation
 
 if TYPE_CHECKING:
     from humanline.study.runs.resolved import Run

@@ -1,8 +1,9 @@
 """What of the hub a job reads: refused before any work unless it is pinned to a commit."""
 
 from humanline.files.validation import ConfigError
-from humanline.study.config import Scale, hub_sources
 from humanline.study.runs.resolved import Run
+from humanline.study.scale.hub import hub_sources
+from humanline.study.scale.scale import Scale
 
 
 def require_pinned(scale: Scale, stage: str, task: str, run: Run | None = None) -> None:

@@ -7,8 +7,9 @@ from functools import cached_property
 from pydantic import ConfigDict, Field
 
 from humanline.files.validation import Strict
-from humanline.study.config import Scale, SeedList, Task
 from humanline.study.experiments import Cell, Experiments
+from humanline.study.scale.scale import Scale
+from humanline.study.values import SeedList, Task
 
 # What an untuned cell shares with the tuned one whose learning rate it takes.
 _KINSHIP = ("objective", "data", "humanline", "trust_region")

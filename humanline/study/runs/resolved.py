@@ -7,26 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from humanline.files.validation import ConfigError
-from humanline.study.config import (
-    Generation,
-    HubData,
-    HubModel,
-    HubReward,
-    LocalJudge,
-    MiniatureData,
-    MiniatureModel,
-    ObjectiveConfig,
-    OpenAIJudge,
-    ProxyReward,
-    Resources,
-    Sampling,
-    Training,
-    VerifiableReward,
-    how_scored,
-)
 from humanline.study.experiments import Cell
 from humanline.study.runs.hashes import Hashes
 from humanline.study.runs.paths import RunPaths
+from humanline.study.scale.data import HubData, MiniatureData
+from humanline.study.scale.judges import LocalJudge, OpenAIJudge
+from humanline.study.scale.models import HubModel, MiniatureModel
+from humanline.study.scale.plan import Resources
+from humanline.study.scale.rewards import HubReward, ProxyReward, VerifiableReward
+from humanline.study.scale.sampling import Generation, Sampling
+from humanline.study.scale.training import ObjectiveConfig, Training
+from humanline.study.values import how_scored
 
 
 @dataclass(frozen=True)
