@@ -59,7 +59,7 @@ class Rates:
             for cell in self.experiments.cells(table, self.scale.seeds.tune) * spec.tuned:
                 fixed = {"learning_rate", "learning_rate_factor"} & set(cell.overrides)
                 if cell.objective != "base" and not fixed:
-                    tuned[cell.task][cell.name] = cell
+                    tuned.setdefault(cell.task, {})[cell.name] = cell
         return {task: list(cells.values()) for task, cells in tuned.items()}
 
     def rate(self, cell: Cell) -> float:
