@@ -40,13 +40,14 @@ _NOT_NEGATIVE = {
     "undesirable_weight",
     "epsilon",
     "epsilon_high",
+    "top_entropy_quantile",
     "label_smoothing",
     "dataloader_num_workers",
     "seed",
     "data_seed",
 }
 _BELOW_ONE = {"adam_beta1", "adam_beta2"}
-_AT_MOST_ONE = {"top_p", "label_smoothing"}
+_AT_MOST_ONE = {"top_p", "top_entropy_quantile", "label_smoothing"}
 _SEEDS = {"seed", "data_seed"}
 
 
