@@ -291,13 +291,12 @@ def test_samples_of_a_nucleus_have_no_weights(top_p, counts, model, tokenizer, g
     trainer = make_trainer("grpo", model, tokenizer, dataset, tmp_path, **options)
     trainer.model.train()
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
-    trainer.use_vllm = True
     trainer.current_gradient_accumulation_steps = 1
     weights = torch.linspace(0.1, 2.0, batch["completion_mask"].numel())
     weights = {"importance_sampling_ratio": weights.view_as(batch["completion_mask"])}
-    plain, weighted = (
-        trainer._compute_loss(trainer.model, batch | extra) for extra in ({}, weights)
-    )
+    plain = trainer._compute_loss(trainer.model, batch)
+    trainer.use_vllm = True
+    weighted = trainer._compute_loss(trainer.model, batch | weights)
     assert bool(torch.isclose(plain, weighted)) != counts
 
 
