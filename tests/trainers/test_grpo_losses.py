@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from tiny import GROUP, final_losses, make_trainer, rows, weights
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 import humanline
@@ -57,13 +57,26 @@ def reward(completions, **_) -> list[float]:
     return [float(sum(map(ord, text)) % 7) for text in completions]
 
 
+@pytest.fixture(scope="module")
+def experts_folder(tmp_path_factory):
+    """A tiny mixture of experts."""
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=37, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("experts")
+    MixtralForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def train(model_folder, tokenizer, tmp_path):
     """Train on samples; the losses, and the weights at the end."""
     prompts = Dataset.from_list([{"prompt": f"{i}+1"} for i in range(6)])
 
-    def run(trainer: type, config: type, **options) -> tuple:
-        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    def run(trainer: type, config: type, folder=model_folder, **options) -> tuple:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         args = config(output_dir=str(tmp_path), **SHARED | options)
         data = {"train_dataset": prompts, "processing_class": tokenizer}
         trainer = trainer(model, reward, args=args, **data)
@@ -73,17 +86,32 @@ def train(model_folder, tokenizer, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_where_nothing_is_perceived_training_is_trls(options, train):
-    own = humanline.HumanlineGRPOTrainer, humanline.HumanlineGRPOConfig
+OWN = humanline.HumanlineGRPOTrainer, humanline.HumanlineGRPOConfig
+
+
+def assert_trained_as_trl(train, **options) -> list[float]:
+    """Train with TRL's trainer and with ours, humanline and not; the losses."""
     losses, ends = train(GRPOTrainer, GRPOConfig, **options)
-    assert losses[-1] != losses[0]
     for is_humanline in (False, True):
         special = NOT_PERCEIVED if is_humanline else {}
-        found = train(*own, humanline=is_humanline, **options, **special)
+        found = train(*OWN, humanline=is_humanline, **options, **special)
         assert found[0] == pytest.approx(losses, abs=1e-6)
         for name, weight in ends.items():
             torch.testing.assert_close(found[1][name], weight, atol=1e-6, rtol=1e-5)
+    return losses
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_where_nothing_is_perceived_training_is_trls(options, train):
+    losses = assert_trained_as_trl(train, **options)
+    assert len(set(losses)) == STEPS
+
+
+def test_experts_share_their_load_as_in_trl(train, experts_folder):
+    options = {"folder": experts_folder, "router_aux_loss_coef": 0.5}
+    losses = assert_trained_as_trl(train, **options)
+    without, _ = train(*OWN, **options | {"router_aux_loss_coef": 0.0}, **NOT_PERCEIVED)
+    assert without[0] != pytest.approx(losses[0], abs=0.1)
 
 
 # Perceived: the gradients of formulas that are written out here, by what each paper says.
