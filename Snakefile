@@ -22,12 +22,12 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from humanline.code_hashes import code_hash
-from humanline.experiments import SPLITS
-from humanline.run_locks import JOBS, VARIABLE, outlive, take_over
-from humanline.study import load_study
-from humanline.validation import ConfigError
-from humanline.worker import can_serve
+from humanline.files.code_hashes import code_hash
+from humanline.study.experiments import SPLITS
+from humanline.cli.run_locks import JOBS, VARIABLE, outlive, take_over
+from humanline.study.study import load_study
+from humanline.files.validation import ConfigError
+from humanline.cli.worker import can_serve
 
 min_version("9.0")
 

@@ -32,9 +32,9 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import spearmanr
 
-from humanline.difficulties import FILE, instruction_key
-from humanline.files import read_json, write_json
-from humanline.length_control import Difficulty, length_controlled_win_rate
+from humanline.files.json_files import read_json, write_json
+from humanline.scoring.difficulties import FILE, instruction_key
+from humanline.scoring.length_control import Difficulty, length_controlled_win_rate
 
 FOLDS = 5
 # The baseline itself, whose weights are 0 by definition, and what the documentation calls a model.

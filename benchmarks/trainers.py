@@ -172,7 +172,7 @@ def _model(size: tuple[int, ...], length: int):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from humanline.data.vocabulary import build_tokenizer
+    from humanline.worlds.tiny_model import build_tokenizer
 
     hidden, intermediate, layers, heads, vocabulary = size
     torch.manual_seed(0)
@@ -363,7 +363,7 @@ def _resident_mib() -> float:
 
 
 def _peak_mib() -> float:
-    from humanline.provenance import peak_resident
+    from humanline.files.provenance import peak_resident
 
     return peak_resident() / 2**20
 
@@ -384,7 +384,7 @@ def _summary(windows, keys: list[str]):
 def _report(cells, measurements, options) -> str:
     import datetime
 
-    from humanline.provenance import describe
+    from humanline.files.provenance import describe
 
     about = describe()
     machine, git = about["machine"], about["git"]

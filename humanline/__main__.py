@@ -2,11 +2,11 @@
 
 import sys
 
-from humanline.worker import delegate
+from humanline.cli.worker import delegate
 
 status = delegate(sys.argv[1:])
 if status is None:
-    from humanline.cli import main
+    from humanline.cli.commands import main
 
     status = main()
 sys.exit(status)

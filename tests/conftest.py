@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from humanline.data.vocabulary import build_model, build_tokenizer
+from humanline.worlds.tiny_model import build_model, build_tokenizer
 
 ARCHITECTURE = {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2, "seed": 0}
 SHARED = Path(__file__).parents[1].parent / "shared"

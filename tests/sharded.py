@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent / "trainers"))
 import torch
 from distributed import run_on_cpus
 
-from humanline import training
-from humanline.study import load_study
-from humanline.validation import ConfigError
+from humanline.files.validation import ConfigError
+from humanline.study.study import load_study
+from humanline.training import cell as training
 
 
 def stop_at(step: int) -> None:

@@ -13,13 +13,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from humanline import estimates, jobs, records, reporting, tables, training, tuning
-from humanline.code_hashes import PACKAGE
-from humanline.config import MiniatureData, ObjectiveConfig, how_scored
-from humanline.data import hub, miniature
-from humanline.experiments import Cell, Table
-from humanline.study import load_study
-from humanline.validation import ConfigError
+from humanline.cli import jobs
+from humanline.data import hub
+from humanline.files.code_hashes import PACKAGE
+from humanline.files.validation import ConfigError
+from humanline.report import tables as reporting
+from humanline.study.config import MiniatureData, ObjectiveConfig, how_scored
+from humanline.study.experiments import Cell, Table
+from humanline.study.study import load_study
+from humanline.tables import estimates
+from humanline.tables import headline as tables
+from humanline.tables import run_files as records
+from humanline.tables import tune as tuning
+from humanline.training import cell as training
+from humanline.worlds import miniature
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 DATA = MiniatureData(kind="miniature", train=4, validation=4, evaluation=4)
@@ -119,7 +126,7 @@ def test_a_name_that_was_added_to_its_literal_alone_is_told_by_check(
     known, change, expected, tmp_path
 ):
     package = shutil.copytree(PACKAGE, tmp_path / "humanline")
-    source = package / "config.py"
+    source = package / "study" / "config.py"
     name = '"poetry"' if "reasoning" in known else '"ppo"'
     text, changes = re.subn(
         f"= Literal\\[(.*){re.escape(known)}",

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 
 from pydantic import Field
 
-from humanline.data.formats import Label, Record, Turns
-from humanline.validation import ConfigError, validate
+from humanline.files.validation import ConfigError, validate
+from humanline.trainers.rows.formats import Label, Record, Turns
 
 BINARY, PAIRWISE = "binary_feedback", "pairwise_feedback"
 

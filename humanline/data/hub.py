@@ -10,11 +10,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from humanline.config import HubData, HubDataset
 from humanline.data import feedback
-from humanline.data.formats import Record, Text, Turns
-from humanline.snapshots import check, dataset_files, rows_fingerprint
-from humanline.validation import ConfigError, fault, pick, validate
+from humanline.data.snapshots import check, dataset_files, rows_fingerprint
+from humanline.files.validation import ConfigError, fault, pick, validate
+from humanline.study.config import HubData, HubDataset
+from humanline.trainers.rows.formats import Record, Text, Turns
 
 
 def load(source: HubDataset):

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from humanline.files import strict_json
-from humanline.validation import ConfigError
+from humanline.files.json_files import strict_json
+from humanline.files.validation import ConfigError
 
 _BOM = b"\xef\xbb\xbf"
 _INTEGERS = range(-(2**63), 2**63)  # of datasets

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from humanline.data.feedback import Record
-from humanline.files import read_json, read_lines, write_jsonl
-from humanline.validation import ConfigError, fault, pick, validate
+from humanline.files.json_files import read_json, read_lines, write_jsonl
+from humanline.files.validation import ConfigError, fault, pick, validate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from humanline.validation import ConfigError
+from humanline.files.validation import ConfigError
 
 MANIFEST = "humanline.json"
 _PARTIAL = ".incomplete"  # under the run's folder: what is being written, or was when it was killed

@@ -16,8 +16,10 @@ from torch import Tensor
 from transformers import TrainerCallback
 from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed, prepare_fsdp
 
-from humanline.perception import Rejection
-from humanline.reference import (
+from humanline.files.validation import ConfigError
+from humanline.files.weights import load_whole, not_finite
+from humanline.method.perception import Rejection
+from humanline.method.reference import (
     AdapterReference,
     ModelReference,
     PolicyReference,
@@ -26,13 +28,11 @@ from humanline.reference import (
     require_same_architecture,
     save_reference,
 )
+from humanline.trainers.batches.order import OwnOrder
+from humanline.trainers.batches.windows import SCORES, ReadsAhead
+from humanline.trainers.batches.work import RequireSteps, require_batches
 from humanline.trainers.checkpoints import WholeCheckpoints, read_manifest
-from humanline.trainers.order import OwnOrder
-from humanline.trainers.rows import refuse_media, require_rows
-from humanline.trainers.windows import SCORES, ReadsAhead
-from humanline.trainers.work import RequireSteps, require_batches
-from humanline.validation import ConfigError
-from humanline.weights import load_whole, not_finite
+from humanline.trainers.rows.tokens import refuse_media, require_rows
 
 
 class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):

@@ -7,7 +7,8 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from humanline.objectives import dpo_loss
+from humanline.method.losses import dpo_loss
+from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import (
     log_perception,
@@ -15,9 +16,8 @@ from humanline.trainers.metrics import (
     mean_over_processes,
     metrics_of,
 )
-from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.rounds import RoundsTrainer, refuse_other_references
-from humanline.trainers.rows import each, require_rows, tokenized_pairs, within
+from humanline.trainers.options.humanline import HumanlineOptions, require_config
+from humanline.trainers.rows.tokens import each, require_rows, tokenized_pairs, within
 
 
 @dataclass

@@ -10,24 +10,17 @@ from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from humanline.lengths import batches, context_of, require_room_for
-from humanline.perception import Perceive
+from humanline.method.perception import Perceive
+from humanline.trainers.batches.order import Held
+from humanline.trainers.batches.rollouts import Rollouts, trained_on
+from humanline.trainers.batches.work import require_full_batch
 from humanline.trainers.common import HumanlineTrainer, only_the_policy
-from humanline.trainers.grpo_config import HumanlineGRPOConfig
 from humanline.trainers.metrics import log_perception, metrics_of
-from humanline.trainers.options import require_config
-from humanline.trainers.order import Held
-from humanline.trainers.rollouts import Rollouts, trained_on
-from humanline.trainers.rows import (
-    OPTIONS,
-    columns_of,
-    each,
-    prompt_ids_of,
-    refuse_media,
-    require_rows,
-)
-from humanline.trainers.scores import check_rewards, checking
-from humanline.trainers.stored import (
+from humanline.trainers.options.grpo import HumanlineGRPOConfig
+from humanline.trainers.options.humanline import require_config
+from humanline.trainers.rows.lengths import batches, context_of, require_room_for
+from humanline.trainers.rows.scores import check_rewards, checking
+from humanline.trainers.rows.stored import (
     COLUMNS,
     is_stored,
     mark_cut_off,
@@ -36,7 +29,14 @@ from humanline.trainers.stored import (
     stored_score,
     tokenized_groups,
 )
-from humanline.trainers.work import require_full_batch
+from humanline.trainers.rows.tokens import (
+    OPTIONS,
+    columns_of,
+    each,
+    prompt_ids_of,
+    refuse_media,
+    require_rows,
+)
 
 _SEQUENCES_AT_ONCE = 1024
 

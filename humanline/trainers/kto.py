@@ -10,12 +10,12 @@ from trl import KTOConfig, KTOTrainer
 from trl.trainer import kto_trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from humanline.objectives import floored_mean, kto_kl_terms, kto_loss
+from humanline.method.losses import floored_mean, kto_kl_terms, kto_loss
+from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import log_perception, log_preference_metrics, metrics_of
-from humanline.trainers.options import HumanlineOptions, require_config
-from humanline.trainers.rounds import RoundsTrainer, refuse_other_references
-from humanline.trainers.rows import (
+from humanline.trainers.options.humanline import HumanlineOptions, require_config
+from humanline.trainers.rows.tokens import (
     columns_of,
     each,
     mismatched,

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from humanline.perception import unclipped_fraction
+from humanline.method.perception import unclipped_fraction
 
 _QUANTILES = (0.05, 0.5, 0.95)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from humanline.data import feedback
-from humanline.validation import ConfigError
+from humanline.files.validation import ConfigError
 
 PROMPT = [{"role": "user", "content": "a prompt"}]
 

@@ -6,10 +6,10 @@ import re
 import pandas as pd
 import pytest
 
-from humanline.config import HubData, HubDataset
 from humanline.data import hub
-from humanline.snapshots import rows_fingerprint
-from humanline.validation import ConfigError
+from humanline.data.snapshots import rows_fingerprint
+from humanline.files.validation import ConfigError
+from humanline.study.config import HubData, HubDataset
 
 REVISION = "a1" * 20
 COMPLETIONS = ["first", "second ☃", "third\nline", "", "fifth"]

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from conftest import SHARED
 
-from humanline.config import HubData, HubDataset
 from humanline.data import hub
-from humanline.data.preferences import user_turn
-from humanline.evaluation import grade
-from humanline.experiments import Cell
-from humanline.files import write_jsonl
-from humanline.generation import encode_prompt
-from humanline.grading import is_correct
-from humanline.study import load_study
+from humanline.files.json_files import write_jsonl
+from humanline.generation.engines import encode_prompt
+from humanline.scoring.math.grading import is_correct
+from humanline.scoring.score import grade
+from humanline.study.config import HubData, HubDataset
+from humanline.study.experiments import Cell
+from humanline.study.study import load_study
+from humanline.trainers.rows.preferences import user_turn
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 FILE = SHARED / "data" / "math500.jsonl"

@@ -23,7 +23,7 @@ from humanline.data.stage_files import (
     read_surprisals,
     write_rows,
 )
-from humanline.validation import ConfigError
+from humanline.files.validation import ConfigError
 
 GROUP = {"prompt": "1+2", "completions": ["3", "4"], "scores": [1.0, 0]}
 LIKELIHOOD = {"prompt": "1+2", "mean_token_log_probability": [-0.5, 0]}

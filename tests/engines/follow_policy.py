@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import torch
 from accelerate import Accelerator
 
-from humanline.config import Generation, Sampling
-from humanline.data.preferences import user_turn
-from humanline.generation import TransformersEngine, load_model, sample
-from humanline.vllm_engine import PolicyEngine
+from humanline.generation.engines import TransformersEngine, load_model, sample
+from humanline.generation.vllm_engine import PolicyEngine
+from humanline.study.config import Generation, Sampling
+from humanline.trainers.rows.preferences import user_turn
 
 CONFIG = Generation(engine="vllm", online_memory_utilization=0.1)
 GREEDY = Sampling(temperature=0, max_new_tokens=18)

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from humanline.config import Generation, Sampling, load_scale
-from humanline.data.preferences import user_turn
-from humanline.generation import TransformersEngine, load_model, open_engine, sample, sample_text
+from humanline.generation.engines import (
+    TransformersEngine,
+    load_model,
+    open_engine,
+    sample,
+    sample_text,
+)
+from humanline.study.config import Generation, Sampling, load_scale
+from humanline.trainers.rows.preferences import user_turn
 
 pytestmark = [
     pytest.mark.vllm,
@@ -35,7 +41,7 @@ def base(tmp_path_factory) -> Path:
 
     Its heads are of a size that vLLM's attention takes on a CPU.
     """
-    from humanline import base_model
+    from humanline.training import base_model
 
     folder = tmp_path_factory.mktemp("base") / "model"
     config = load_scale(CONFIG / "laptop.yaml").tasks["math_reasoning"].base_model
@@ -88,7 +94,7 @@ def test_a_seed_gives_the_same_samples_and_every_completion_draws_its_own(vllm):
 
 def test_log_probabilities_are_those_of_transformers(vllm, transformers):
     """At temperature 1, of samples that were drawn at another."""
-    from humanline.likelihood import score_ids
+    from humanline.generation.likelihood import score_ids
 
     sampling = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=18)
     options = {"n": 2, "sampling": sampling, "seed": 1, "log_probabilities": True}

@@ -18,8 +18,8 @@ from tiny import make_trainer, rows, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
 import humanline
-from humanline.data.preferences import user_turn
-from humanline.trainers.rounds import Rounds
+from humanline.trainers.batches.rounds import Rounds
+from humanline.trainers.rows.preferences import user_turn
 
 PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
 LOGGED = ("loss", "grad_norm", "reward", "entropy", "kl", "eval_loss", "eval_reward")

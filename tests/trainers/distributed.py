@@ -19,7 +19,7 @@ from tiny import GROUP, make_trainer, rows
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from humanline import recipes
+from humanline.training.recipes import recipe as recipes
 
 IS_SHARDED = "ACCELERATE_USE_FSDP" in os.environ
 BATCH = 8  # over all processes; two groups of GRPO's

@@ -6,7 +6,7 @@ from peft import IA3Config, LoHaConfig, LoraConfig, PromptTuningConfig, VeraConf
 from tiny import OBJECTIVES, make_trainer, rows
 from transformers import AutoModelForCausalLM
 
-from humanline.reference import AdapterReference
+from humanline.method.reference import AdapterReference
 
 TARGETS = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
 KINDS = (True, False, "gaussian", "pissa", "pissa_niter_4", "olora", "orthogonal", "eva")

@@ -5,7 +5,7 @@ from transformers import training_args
 from trl import TrlParser
 
 import humanline
-from humanline.trainers import options
+from humanline.trainers.options import humanline as options
 
 CONFIGS = [getattr(humanline, f"Humanline{name}Config") for name in ("DPO", "KTO", "GRPO")]
 

@@ -6,8 +6,8 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from tiny import OBJECTIVES, equal, final_losses, make_trainer, rows, weights
 
-from humanline.data.preferences import assistant_turn, user_turn
-from humanline.data.vocabulary import build_model
+from humanline.trainers.rows.preferences import assistant_turn, user_turn
+from humanline.worlds.tiny_model import build_model
 
 NARROW = {"log_eps_p": -0.05, "log_eps_r": 0.05}
 

@@ -7,9 +7,9 @@ from datasets import Dataset
 from tiny import OBJECTIVES, make_trainer, rows
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from humanline.data import preferences
-from humanline.trainers.rounds import Rounds
-from humanline.trainers.scores import check_group, checked, numbers
+from humanline.trainers.batches.rounds import Rounds
+from humanline.trainers.rows import preferences
+from humanline.trainers.rows.scores import check_group, checked, numbers
 
 NAN, INF = float("nan"), float("inf")
 

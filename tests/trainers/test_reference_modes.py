@@ -8,7 +8,7 @@ from datasets import Dataset
 from tiny import GROUP, OBJECTIVES, make_trainer, rows, weights
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from humanline.data import preferences
+from humanline.trainers.rows import preferences
 
 STEPS = 10
 # Rows that fill neither a batch nor an accumulation nor, with k = 4 and 10 steps, a window.
@@ -156,7 +156,7 @@ def test_evaluation_in_between_sees_the_reference(case):
 
 @pytest.mark.parametrize("case", ["dpo"], indirect=True)
 def test_weights_are_kept_for_windows_with_an_evaluation_alone(case, monkeypatch):
-    from humanline.reference import PolicyReference
+    from humanline.method.reference import PolicyReference
 
     kept = []
     keep = PolicyReference.keep_snapshot

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import final_losses, make_trainer, rows
 
-from humanline.data.preferences import assistant_turn, user_turn
+from humanline.trainers.rows.preferences import assistant_turn, user_turn
 
 STEPS, K, BETA, LOW, HIGH, RATE = 7, 3, 0.5, -0.02, 0.03, 1e-2
 

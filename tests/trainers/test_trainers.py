@@ -11,9 +11,9 @@ from transformers import TrainerCallback
 from trl import GRPOTrainer
 
 import humanline
-from humanline.data import preferences
-from humanline.objectives import dpo_loss, grpo_loss, kto_kl, kto_loss
-from humanline.perception import Clipping
+from humanline.method.losses import dpo_loss, grpo_loss, kto_kl, kto_loss
+from humanline.method.perception import Clipping
+from humanline.trainers.rows import preferences
 
 
 class Recorder(TrainerCallback):
@@ -505,7 +505,7 @@ class TestRounds:
     STEPS = 3
 
     def trainer(self, objective, model, tokenizer, folder, humanline_on=False, steps=6, **options):
-        from humanline.trainers.rounds import Rounds
+        from humanline.trainers.batches.rounds import Rounds
 
         self.sampled_by = []
 

@@ -4,7 +4,7 @@ import torch
 from datasets import Dataset
 
 import humanline
-from humanline.data import preferences
+from humanline.trainers.rows import preferences
 
 OBJECTIVES = ("dpo", "kto", "grpo")
 GROUP = 4

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import yaml
 
-from humanline.config import load_scale
-from humanline.study import Study, load_study
+from humanline.study.config import load_scale
+from humanline.study.study import Study, load_study
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"

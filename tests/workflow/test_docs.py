@@ -115,8 +115,8 @@ def test_other_commands_have_words_that_exist(command):
     program, *words = shlex.split(command)
     name = program.rsplit("/")[-1]
     if name == "humanline":
-        from humanline.cli import _parser
-        from humanline.study import load_study
+        from humanline.cli.commands import _parser
+        from humanline.study.study import load_study
 
         (commands,) = [action.choices for action in _parser()._actions if action.choices]
         if len(words) == 1:  # the name alone, in a sentence

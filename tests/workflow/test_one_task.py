@@ -74,8 +74,8 @@ def test_a_target_without_tables_is_one_line_and_no_success(tmp_path):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_it_is_told_what_it_would_take_and_cost(task, tmp_path, capfd):
-    from humanline.cli import main
-    from humanline.study import load_study
+    from humanline.cli.commands import main
+    from humanline.study.study import load_study
 
     write_study(tmp_path / "config", task)
     options = ["--scale=smoke", f"--config={tmp_path / 'config'}", f"--results={tmp_path}"]
@@ -90,7 +90,7 @@ def test_it_is_told_what_it_would_take_and_cost(task, tmp_path, capfd):
 
 @pytest.mark.parametrize("command", [["data"], ["score", "base-s1"], ["train", "base-s1"]])
 def test_a_task_that_the_scale_lacks_is_one_line(command, tmp_path, capfd):
-    from humanline.cli import main
+    from humanline.cli.commands import main
 
     write_study(tmp_path / "config", "math_reasoning")
     options = ["--scale=smoke", f"--config={tmp_path / 'config'}", f"--results={tmp_path}"]

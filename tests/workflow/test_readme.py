@@ -51,8 +51,8 @@ def test_snakemake_commands_plan_something(command, tmp_path):
 
 @pytest.mark.parametrize("command", [c for c in commands() if "/humanline" in c])
 def test_humanline_commands_name_a_real_run(command):
-    from humanline.cli import _parser
-    from humanline.study import load_study
+    from humanline.cli.commands import _parser
+    from humanline.study.study import load_study
 
     arguments = _parser().parse_args(shlex.split(command)[1:])
     config = ROOT / "workflow" / "config"
@@ -70,7 +70,7 @@ def reader(tmp_path, monkeypatch, model_folder, groups, hub_cache):
     """
     import datasets
 
-    from humanline.data.preferences import pairs
+    from humanline.trainers.rows.preferences import pairs
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
@@ -94,7 +94,7 @@ def test_the_python_example_trains(model, tokenizer, groups, tmp_path, monkeypat
     """To the letter, with or without a GPU; its readers bring model, tokenizer and dataset."""
     from datasets import Dataset
 
-    from humanline.data.preferences import pairs
+    from humanline.trainers.rows.preferences import pairs
 
     monkeypatch.chdir(tmp_path)
     (example,) = blocks("python")
@@ -105,7 +105,7 @@ def test_the_python_example_trains(model, tokenizer, groups, tmp_path, monkeypat
 
 def test_the_recipe_trains(reader, model_folder):
     """The file as it is printed, by the command that is printed below it."""
-    from humanline.cli import main
+    from humanline.cli.commands import main
 
     (recipe,) = blocks("yaml")
     (command,) = [c for c in commands() if c.startswith("humanline recipe")]
@@ -125,7 +125,7 @@ def test_the_line_for_several_gpus(reader, model_folder):
     """
     from accelerate.commands.launch import launch_command_parser
 
-    from humanline.cli import main
+    from humanline.cli.commands import main
 
     (command,) = [c for c in commands() if c.startswith("accelerate launch")]
     arguments = launch_command_parser().parse_args(shlex.split(command)[2:])
@@ -150,8 +150,8 @@ def test_other_python_or_yaml_of_the_docs_has_a_test():
 
 
 def test_the_judges_options_are_valid():
-    from humanline.config import OpenAIJudge
-    from humanline.validation import validate
+    from humanline.files.validation import validate
+    from humanline.study.config import OpenAIJudge
 
     page = (ROOT / "docs" / "paper-scale.md").read_text()
     (block,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.S)

@@ -1,0 +1,117 @@
+"""The figures of the theory: their data frames and files."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from humanline.data.stage_files import read_surprisals
+from humanline.files.json_files import write_text
+from humanline.method.prospect_theory import (
+    GAMMA_GAINS,
+    GAMMA_LOSSES,
+    acceptance_probability,
+    capacity,
+    capacity_distance,
+    clipping_acceptance,
+    implied_capacity,
+)
+from humanline.report.plots import plot_capacity, plot_implied_capacity, plot_perceived_weight
+from humanline.study.study import Study
+
+_GRID = np.linspace(0, 1, 101)
+# Finer towards both ends, where the capacity function is steep.
+_STEEP_GRID = np.sin(np.linspace(0, np.pi / 2, 101)) ** 2
+_GAMMAS = (0.4, GAMMA_GAINS, GAMMA_LOSSES, 0.85, 1.0)
+_CONCENTRATIONS = (1, 10, 100)
+_HUMAN = {"gains": GAMMA_GAINS, "losses": GAMMA_LOSSES}
+
+
+def make_figures(study: Study) -> None:
+    """Write the figures of the theory, SVG with the CSV that they show."""
+    frames = {
+        "capacity": capacity_frame(_GAMMAS),
+        "perceived_weight": perceived_weight_frame(_bounds(study), _CONCENTRATIONS),
+        "implied_capacity": implied_capacity_frame(
+            {seed: read_surprisals(study.surprisals(seed)) for seed in study.figure_seeds()}
+        ),
+    }
+    plots = {
+        "capacity": plot_capacity,
+        "perceived_weight": plot_perceived_weight,
+        "implied_capacity": plot_implied_capacity,
+    }
+    for name, frame in frames.items():
+        path = study.results / "figures" / f"{name}.csv"
+        write_text(path, frame.to_csv(index=False))
+        plots[name](frame, path.with_suffix(".svg"), scale=study.scale.scale)
+
+
+def _bounds(study: Study) -> tuple[float, float]:
+    defaults = study.experiments.defaults[study.experiments.implied_capacity.task]
+    return defaults.log_eps_p, defaults.log_eps_r
+
+
+def capacity_frame(gammas: Sequence[float]) -> pd.DataFrame:
+    """The human capacity function: columns gamma, a, capacity."""
+    a = _STEEP_GRID
+    return pd.concat(
+        [pd.DataFrame({"gamma": g, "a": a, "capacity": capacity(a, g)}) for g in gammas],
+        ignore_index=True,
+    )
+
+
+def perceived_weight_frame(
+    bounds: tuple[float, float], concentrations: Sequence[float]
+) -> pd.DataFrame:
+    """The chance that a token passes a gradient: columns perception, log_ratio, weight.
+
+    Args:
+        bounds: log_eps_p and log_eps_r, nats.
+        concentrations: gammas of humanline sampling, the same on both sides.
+    """
+    log_ratio = np.linspace(-4, 4, 401)
+    weights = {f"sampling, gamma {g:g}": acceptance_probability(log_ratio, *bounds, g, g)
+               for g in concentrations}  # fmt: skip
+    weights["clipping"] = clipping_acceptance(log_ratio, *bounds)
+    return pd.concat(
+        [
+            pd.DataFrame({"perception": name, "log_ratio": log_ratio, "weight": weight})
+            for name, weight in weights.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def implied_capacity_frame(surprisals: dict[int, pd.DataFrame]) -> pd.DataFrame:
+    """The capacity functions that sources of data imply, and how far they are from the human one.
+
+    Args:
+        surprisals: by seed, columns source and surprisal; the source 'policy' is the policy.
+
+    Returns:
+        Columns part (gains or losses), source, seed, a, implied, human, distance: the mean
+        distance between the source's curve of that seed and the human curve. Implied is nan beyond
+        the share of that seed's policy's outputs that are gains, or losses.
+    """
+    frames = []
+    for seed, frame in surprisals.items():
+        samples = {name: own["surprisal"].to_numpy() for name, own in frame.groupby("source")}
+        policy = samples.pop("policy")
+        for name in [n for n in frame["source"].unique() if n in samples]:
+            for part, gamma in _HUMAN.items():
+                curve = implied_capacity(policy, samples[name], _GRID, part=part)
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            "part": part,
+                            "source": name,
+                            "seed": seed,
+                            "a": _GRID,
+                            "implied": curve,
+                            "human": capacity(_GRID, gamma),
+                            "distance": capacity_distance(curve, _GRID, gamma),
+                        }
+                    )
+                )
+    return pd.concat(frames, ignore_index=True)

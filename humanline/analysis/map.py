@@ -1,0 +1,88 @@
+"""The map: where offline training reaches online training, and what measured quantity tells."""
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+
+from humanline.data.stage_files import Predictors, read_record
+from humanline.files.json_files import write_text
+from humanline.report.plots import plot_map
+from humanline.study.experiments import Cell
+from humanline.study.study import Study
+from humanline.tables.run_files import scores
+
+PREDICTORS = (
+    "mean_token_log_probability",
+    "unclipped",
+    "distance_gains",
+    "distance_losses",
+)
+
+
+def make_map(study: Study) -> None:
+    """Write the map of all exploratory offline runs: map.csv, correlations.csv and map.svg."""
+
+    def score(cell: Cell) -> float:
+        return list(scores(cell, study.directory(cell)).values())[-1]
+
+    def measured(cell: Cell) -> dict:
+        return read_record(study.directory(cell) / "predictors.json", Predictors).model_dump()
+
+    frame = map_frame(study.mapped(), score, measured)
+    ranks = rank_correlations(frame)
+    folder = study.results / "explore"
+    write_text(folder / "map.csv", frame.to_csv(index=False))
+    write_text(folder / "correlations.csv", ranks.to_csv(index=False))
+    plot_map(frame, ranks, folder / "map.svg", scale=study.scale.scale)
+
+
+def map_frame(
+    pairs: list[tuple[Cell, Cell]],
+    score: Callable[[Cell], float],
+    measured: Callable[[Cell], dict],
+) -> pd.DataFrame:
+    """A row for every offline run beside the plain online one that it is compared with.
+
+    Columns: task, variant, seed, objective, method, score, online (its score), share (score over
+    online's; NaN where that is 0), and what `predictors.measure` found.
+    """
+    rows = []
+    for cell, online in pairs:
+        own, aim = score(cell), score(online)
+        rows.append(
+            {
+                "task": cell.task,
+                "variant": cell.variant,
+                "seed": cell.seed,
+                "objective": cell.objective,
+                "method": "humanline" if cell.humanline else "plain",
+                "score": own,
+                "online": aim,
+                "share": own / aim if aim else math.nan,
+                **measured(cell),
+            }
+        )
+    return pd.DataFrame(rows).astype(dict.fromkeys(PREDICTORS, float))
+
+
+def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's rank correlation of every predictor with the share of online training's score.
+
+    Over variants, each the mean of its seeds; of all methods and of each. The p-values are not
+    corrected, and variants that share a base model are not independent: they sort, not prove.
+    Columns: method, predictor, variants, rho, p.
+    """
+    from scipy.stats import spearmanr
+
+    means = frame.groupby(["variant", "method"], as_index=False)[["share", *PREDICTORS]].mean()
+    groups = {"all": means} | dict(tuple(means.groupby("method")))
+    rows = []
+    for method, group in groups.items():
+        for predictor in PREDICTORS:
+            known = group[["share", predictor]].dropna()
+            if known[predictor].nunique() < 3:
+                continue
+            rho, p = spearmanr(known["share"], known[predictor])
+            rows.append((method, predictor, len(known), rho, p))
+    return pd.DataFrame(rows, columns=["method", "predictor", "variants", "rho", "p"])

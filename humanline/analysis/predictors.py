@@ -1,0 +1,85 @@
+"""What may predict how well offline data train: measured for one run, after it.
+
+- How likely the initial model finds the data: the paper's explanation of why some are worse.
+- How many tokens humanline's bounds left alone.
+- How far the capacity that the data imply for the trained policy is from the human one: the
+  paper's explanation of why online data are better.
+"""
+
+import numpy as np
+
+from humanline.data.stage_files import Predictors
+from humanline.files.json_files import write_json
+from humanline.files.validation import validate
+from humanline.study.experiments import Cell
+from humanline.study.study import Study
+from humanline.tables.run_files import unclipped
+
+PROMPTS = 512  # of a run whose data are looked at, at most
+OWN = 2  # completions of the policy for each
+_GRID = np.linspace(0, 1, 101)
+
+
+def measure(study: Study, cell: Cell) -> None:
+    """Write a run's `predictors.json`.
+
+    Fields: ``mean_token_log_probability`` (nats) of the run's offline data under its initial model;
+    ``unclipped``, the share of tokens within the bounds, mean over training, null without them;
+    ``distance_gains`` and ``distance_losses``, of `capacity_distance` between the human curve and
+    what the data imply for the trained policy, null where there are no gains, or losses.
+    """
+    from humanline.generation.engines import load_model, open_engine, sample_text
+    from humanline.generation.likelihood import token_log_probabilities
+    from humanline.training.data import training_rows
+
+    groups = training_rows(study, cell)[:PROMPTS]
+    prompts = [group["prompt"] for group in groups]
+    sampling = study.scale.tasks[cell.task].training.sampling
+    config, gpus = study.scale.generation, study.shards(cell)
+    with open_engine(study.directory(cell) / "model", config, gpus) as engine:
+        own = sample_text(engine, prompts, n=OWN, sampling=sampling, seed=cell.seed)
+    policy, initial = (
+        load_model(study.directory(each) / "model", config.dtype, gpus)
+        for each in (cell, cell.base)
+    )
+
+    def log_probabilities(model, completions):
+        pairs = [
+            (prompt, text)
+            for prompt, group in zip(prompts, completions, strict=True)
+            for text in group
+        ]
+        return token_log_probabilities(*model, pairs)
+
+    data = [group["completions"] for group in groups]
+    under_initial = log_probabilities(initial, data)
+    surprisals = {
+        name: _sums(log_probabilities(policy, texts)) - _sums(log_probabilities(initial, texts))
+        for name, texts in (("own", own), ("data", data))
+    }
+    path = study.directory(cell) / "predictors.json"
+    found = {
+        "mean_token_log_probability": float(np.mean([s.mean() for s in under_initial])),
+        "unclipped": unclipped(study.directory(cell)) if cell.humanline else None,
+        **_distances(**surprisals),
+    }
+    write_json(path, validate(Predictors, found, path).model_dump())
+
+
+def _sums(scores: list[np.ndarray]) -> np.ndarray:
+    return np.array([tokens.sum() for tokens in scores])
+
+
+def _distances(own: np.ndarray, data: np.ndarray) -> dict[str, float | None]:
+    from humanline.method.prospect_theory import (
+        GAMMA_GAINS,
+        GAMMA_LOSSES,
+        capacity_distance,
+        implied_capacity,
+    )
+
+    distances = {}
+    for part, gamma in (("gains", GAMMA_GAINS), ("losses", GAMMA_LOSSES)):
+        distance = capacity_distance(implied_capacity(own, data, _GRID, part=part), _GRID, gamma)
+        distances[f"distance_{part}"] = None if np.isnan(distance) else distance
+    return distances

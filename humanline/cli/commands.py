@@ -1,0 +1,360 @@
+"""The commands: what the workflow's rules call, and a person can type.
+
+Every command reads the scale's configuration, does one stage for one cell, and writes that
+stage's files. With ``--log`` it writes what it prints to a file, and if it fails shows the file's
+last lines.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections import deque
+from pathlib import Path
+
+from humanline.files.validation import TRACEBACK, ConfigError, pick
+from humanline.study.config import TASKS, how_scored
+from humanline.study.experiments import Cell
+from humanline.study.study import Study, load_study, schemas
+
+CONFIG_DIRECTORY = Path("workflow/config")
+SCHEMA_DIRECTORY = Path("workflow/schemas")
+TELLS_LATER = 15.0  # seconds
+TAIL = 15  # lines of a failed job's log that are shown
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; return its exit status."""
+    arguments = _parser().parse_args(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from humanline.cli.run_locks import hold_as_job  # here: it is no part of any command's work
+
+    hold_as_job()
+    with _logging_to(arguments.log) as log:
+        try:
+            study = _study(arguments) if "scale" in arguments else None
+            if study and "task" in arguments:  # the other commands read nothing of the hub
+                pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
+                name = getattr(arguments, "run_name", None)
+                study.require_pinned(arguments.command.replace("-", "_"), arguments.task, name)
+            started = time.time()
+            arguments.run(study, arguments)
+            if not getattr(arguments, "json", False):
+                print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
+            return 0
+        except ConfigError as error:
+            _tell(error)
+        except Exception:
+            traceback.print_exc()
+    if log:
+        _show_tail(Path(log))
+    return 1
+
+
+def _tell(error: ConfigError) -> None:
+    """Print a user's error, once a machine: processes that train together have the same one.
+
+    A process that is not its machine's first waits to be ended with the first, and tells what only
+    itself has met.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)):
+        time.sleep(TELLS_LATER)
+    if os.environ.get(TRACEBACK) == "1":
+        traceback.print_exc()
+    print(f"humanline: error: {error}", file=sys.stderr, flush=True)
+
+
+def _study(arguments) -> Study:
+    return load_study(
+        arguments.config / f"{arguments.scale}.yaml",
+        arguments.config / "experiments.yaml",
+        arguments.results,
+    )
+
+
+def _prefetch(study: Study, arguments) -> None:
+    from humanline.cli.prefetch import prefetch
+
+    prefetch(study)
+
+
+def _data(study: Study, arguments) -> None:
+    from humanline.data import hub
+    from humanline.data.stage_files import Prompt, write_rows
+    from humanline.worlds import miniature
+
+    config = study.scale.tasks[arguments.task].data
+    source = hub if config.kind == "hub" else miniature
+    for split, rows in source.splits(arguments.task, config).items():
+        write_rows(study.data(arguments.task, split), Prompt, rows)
+
+
+def _base_model(study: Study, arguments) -> None:
+    from humanline.data.stage_files import prompts_of, read_rows
+    from humanline.training import base_model
+
+    cell = _cell(study, arguments)
+    held_out = {
+        row["prompt"]
+        for split in ("validation", "evaluation")
+        for row in read_rows(study.data(arguments.task, split), prompts_of(arguments.task))
+    }
+    config = study.base_model(cell.task, cell.base_model)
+    directory = study.directory(cell) / "model"
+    lengths = getattr(study.scale.tasks[cell.task].data, "lengths", None)
+    base_model.make(cell.task, config, cell.seed, directory, held_out, lengths)
+
+
+def _offline(study: Study, arguments) -> None:
+    from humanline.generation import offline
+
+    offline.make(study, _cell(study, arguments))
+
+
+def _likelihood(study: Study, arguments) -> None:
+    from humanline.generation import offline
+
+    source = study.find(arguments.task, arguments.source)
+    offline.measure_likelihood(study, source, _cell(study, arguments))
+
+
+def _train(study: Study, arguments) -> None:
+    cell = _cell(study, arguments)  # a wrong name is told before the slow import
+    if arguments.devices > 1:
+        _launch_training(study, cell, arguments)
+        return
+    from humanline.training.cell import train
+
+    train(study, cell)
+
+
+def _launch_training(study: Study, cell: Cell, arguments) -> None:
+    from humanline.cli.launch import launch
+
+    study.batch_share(cell, arguments.devices)  # told once, before as many processes start
+    names = ("scale", "config", "results")
+    options = [word for name in names for word in (f"--{name}", str(getattr(arguments, name)))]
+    bf16 = study.scale.tasks[cell.task].training.bf16
+    launch(["train", cell.task, cell.name, *options], arguments.devices, bf16=bf16)
+
+
+def _generate(study: Study, arguments) -> None:
+    cell = _cell(study, arguments)
+    from humanline.generation.samples import generate
+
+    generate(study, cell)
+
+
+def _score(study: Study, arguments) -> None:
+    cell = _cell(study, arguments)
+    from humanline.scoring.score import grade, judge
+
+    pick("scoring", how_scored(cell.task), {"judge": judge, "grade": grade})(study, cell)
+
+
+def _score_annotations(study: None, arguments) -> None:
+    from humanline.scoring.annotations import read_annotations
+    from humanline.tables.annotations import describe, told
+
+    figures = describe(read_annotations(arguments.file), replicates=arguments.replicates)
+    if not figures["n_total"]:
+        raise ConfigError(f"{arguments.file}: no row has a preference; judge the outputs first")
+    if arguments.json:
+        print(json.dumps({"file": str(arguments.file)} | figures, indent=1, ensure_ascii=False))
+    else:
+        print(told(arguments.file, figures))
+
+
+def _judge_cost(study: Study, arguments) -> None:
+    from humanline.scoring import judge_cost
+
+    print(judge_cost.describe(study))
+
+
+def _table(study: Study, arguments) -> None:
+    from humanline.report.tables import make_table
+
+    make_table(study, arguments.table)
+
+
+def _surprisal(study: Study, arguments) -> None:
+    from humanline.analysis import surprisal
+
+    surprisal.make(study, arguments.seed)
+
+
+def _predictors(study: Study, arguments) -> None:
+    cell = _cell(study, arguments)
+    from humanline.analysis import predictors
+
+    predictors.measure(study, cell)
+
+
+def _map(study: Study, arguments) -> None:
+    from humanline.analysis.map import make_map
+
+    make_map(study)
+
+
+def _figures(study: Study, arguments) -> None:
+    from humanline.analysis.figures import make_figures
+
+    make_figures(study)
+
+
+def _ledger(study: Study, arguments) -> None:
+    from humanline.report.tables import make_ledger
+
+    make_ledger(study)
+
+
+def _tuning(study: Study, arguments) -> None:
+    from humanline.tables.tune import choose_learning_rates
+
+    choose_learning_rates(study)
+
+
+def _plan(study: Study, arguments) -> None:
+    from humanline.cli import plan
+
+    print(plan.describe(study))
+
+
+def _check(study: Study, arguments) -> None:
+    cells = study.all_cells()
+    print(f"{study.scale.scale}: {len(cells)} cells, {len(study.experiments.tables)} tables; valid")
+
+
+def _schema(study: None, arguments) -> None:
+    from humanline.files.json_files import write_json
+
+    for name, schema in schemas().items():
+        write_json(arguments.folder / name, schema)
+
+
+def _recipe(study: None, arguments) -> None:
+    from humanline.training.recipes import recipe
+
+    recipe.run(arguments.file, arguments.overrides)
+
+
+def _worker(study: None, arguments) -> None:
+    # What the commands would import, each for itself.
+    import humanline.generation.offline
+    import humanline.scoring.judge
+    import humanline.scoring.score
+    import humanline.trainers.dpo
+    import humanline.trainers.grpo
+    import humanline.trainers.kto
+    import humanline.training.base_model
+    import humanline.training.cell  # noqa: F401
+    from humanline.cli.worker import serve
+
+    place = arguments.socket
+    if not place.parent.exists():  # the workflow has ended meanwhile, and took it away
+        return
+    try:
+        serve(place, main)
+    finally:  # the workflow, which made the folder for it, may be killed
+        place.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()
+
+
+def _cell(study: Study, arguments) -> Cell:
+    return study.find(arguments.task, arguments.run_name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="humanline", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name, run, text, *options, scale=True):
+        sub = commands.add_parser(name, help=text, description=text)
+        for option, kwargs in options:
+            sub.add_argument(option, **kwargs)
+        if scale:
+            sub.add_argument("--scale", default="laptop", help="a file of the configuration folder")
+            sub.add_argument("--config", type=Path, default=CONFIG_DIRECTORY, metavar="FOLDER")
+            sub.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
+        sub.add_argument("--log", metavar="FILE", help="write output to FILE")
+        sub.set_defaults(run=run)
+
+    task = ("task", {"choices": TASKS})
+    base = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
+    run = ("run_name", {"metavar": "RUN", "help": "for example dpo-offline-s1"})
+    command("prefetch", _prefetch, "fetch the hub's data and models, print their fingerprints")
+    command("data", _data, "write the prompts of a task", task)
+    command("base-model", _base_model, "make the model that training starts from", task, base)
+    command("offline", _offline, "sample and label a base model's completions", task, base)
+    of = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
+    command("likelihood", _likelihood, "how likely a base model finds completions", task, base, of)
+    count = {"type": int, "default": 1, "help": "GPUs to train on together (default: 1; 0: none)"}
+    devices = ("--devices", {"metavar": "N"} | count)
+    command("train", _train, "train a cell", task, run, devices)
+    command("generate", _generate, "sample a run's evaluation completions", task, run)
+    command("score", _score, "judge or grade a run's completions", task, run)
+    command("judge-cost", _judge_cost, "what an endpoint's judgements would cost, and have cost")
+    command("table", _table, "write a table", ("table", {"help": "a table of experiments.yaml"}))
+    seed = ("seed", {"type": int})
+    command("surprisal", _surprisal, "how the figures' policy perceives outputs", seed)
+    command("predictors", _predictors, "what may predict how well offline data train", task, run)
+    command("map", _map, "plot exploratory scores against their predictors")
+    command("figures", _figures, "plot the figures of the theory")
+    command("ledger", _ledger, "write the verdicts on the paper's claims")
+    command("tuning", _tuning, "choose learning rates from the tuning runs")
+    command("plan", _plan, "print jobs, GPU hours, tokens, dollars and disk of a scale")
+    command("check", _check, "validate the configuration")
+    annotated = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
+    as_json = ("--json", {"action": "store_true", "help": "print JSON alone"})
+    replicates = ("--replicates", {"type": _count, "default": 2000, "help": "of the bootstrap"})
+    text = "print what annotations in AlpacaEval's format say of a model"
+    options = (annotated, as_json, replicates)
+    command("score-annotations", _score_annotations, text, *options, scale=False)
+    place = ("socket", {"type": Path, "metavar": "SOCKET"})
+    command("worker", _worker, "run other commands without importing anew", place, scale=False)
+    folder = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
+    command("schema", _schema, "write the configuration's JSON schemas", folder, scale=False)
+    file = ("file", {"type": Path, "metavar": "FILE.yaml"})
+    keys = {"nargs": argparse.REMAINDER, "help": "--key value, over the file's; --help: all"}
+    command(
+        "recipe", _recipe, "train a model as a file says", file, ("overrides", keys), scale=False
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    """A number of replicates that has a standard deviation."""
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 up")
+    return int(text)
+
+
+@contextlib.contextmanager
+def _logging_to(path: str | None):
+    """Redirect output, that of subprocesses and C libraries too, to a file."""
+    if not path:
+        yield None
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush(), sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with open(path, "w", buffering=1) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield path
+        finally:
+            sys.stdout.flush(), sys.stderr.flush()
+            os.dup2(saved[0], 1)
+            os.dup2(saved[1], 2)
+
+
+def _show_tail(log: Path) -> None:
+    with open(log, errors="replace") as lines:
+        tail = deque(lines, TAIL)
+    print(f"humanline: failed; the last lines of {log}:", file=sys.stderr)
+    sys.stderr.writelines(f"  {line}" for line in tail)

@@ -1,0 +1,296 @@
+"""The jobs that the workflow would have at a scale, and what each has a model do.
+
+From the configuration alone; what it leaves open is assumed in the scale's `plan`. A scale without
+one has the same jobs, of unknown work.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from humanline.analysis.predictors import OWN, PROMPTS
+from humanline.files.validation import pick
+from humanline.study.config import HubReward, HubSource, how_scored
+from humanline.study.experiments import Cell
+from humanline.study.study import Study
+
+TARGETS = ("all", "tune", "explore")
+WEIGHTS = 4  # bytes per parameter as models are trained and kept, in float32
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens that a model trains on, samples or scores.
+
+    Args:
+        kind: a field of `Rates`.
+        billions: of the model's parameters.
+    """
+
+    kind: str
+    tokens: float
+    billions: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of the workflow.
+
+    Args:
+        rule: of the workflow.
+        name: what tells it from the rule's other jobs.
+        stage: whose resources it asks for.
+        work: what its GPUs do.
+        gigabytes: of weights that it leaves.
+        judged: pairs that a judge compares.
+        gpus: that it asks for.
+    """
+
+    rule: str
+    name: str
+    stage: str
+    work: tuple[Work, ...] = ()
+    gigabytes: float = 0
+    judged: int = 0
+    gpus: int = 0
+
+
+# The jobs, as the rules of the workflow have them.
+
+
+def jobs(study: Study) -> dict[str, list[Job]]:
+    """The jobs of every target that those before it have not already."""
+    found: dict[str, list[Job]] = {}
+    seen = set()
+    for target in TARGETS:
+        found[target] = []
+        for job in _jobs_of(study, target):
+            if (job.rule, job.name) not in seen:
+                seen.add((job.rule, job.name))
+                found[target].append(job)
+    return found
+
+
+def _jobs_of(study: Study, target: str) -> Iterator[Job]:
+    """The jobs of a target, some of them repeatedly."""
+    scored, measured = _scored(study, target), _measured(study, target)
+    perceived = _perceived(study) if target == "all" else []
+    for cell in scored + measured + perceived:
+        yield from _preparation(study, cell)
+    for cell in scored:
+        yield _generate(study, cell)
+        yield _score(study, cell)
+    for cell in measured:
+        gpus = study.gpus("generate", cell)
+        yield Job("predictors", _name(cell), "generate", _work(_predictors, study, cell), gpus=gpus)
+    yield from _summaries(study, target)
+
+
+def _scored(study: Study, target: str) -> list[Cell]:
+    """The cells that a target evaluates."""
+    if target == "tune":
+        return [cell for task in study.scale.tasks for cell in study.tune_cells(task)]
+    tables = study.tables(exploratory=target == "explore")
+    return [cell for table in tables for cell in study.report_cells(table)]
+
+
+def _measured(study: Study, target: str) -> list[Cell]:
+    """The cells whose data a target looks at."""
+    if target == "tune":
+        return []
+    tables = study.tables(exploratory=target == "explore")
+    comparing = [table for table in tables if study.experiments.tables[table].compares_data]
+    cells = [cell for table in comparing for cell in study.report_cells(table)]
+    mapped = [cell for cell, _ in study.mapped()] if target == "explore" else []
+    return [cell for cell in cells if cell.data == "offline"] + mapped
+
+
+def _perceived(study: Study) -> list[Cell]:
+    """The cells of the figures."""
+    if not study.experiments.implied_capacity:
+        return []
+    seeds = study.figure_seeds()
+    return [cell for seed in seeds for cell in study.experiments.perceived(seed).values()]
+
+
+def _summaries(study: Study, target: str) -> Iterator[Job]:
+    """Tables and what else looks at many runs."""
+    if target == "tune":
+        yield Job("learning_rates", "", "table")
+        return
+    for table in study.tables(exploratory=target == "explore"):
+        yield Job(f"table_{table}", "", "table")
+    if target == "explore":
+        if study.mapped():
+            yield Job("map", "", "table")
+        return
+    if study.claims:
+        yield Job("claims", "", "table")
+    if study.experiments.implied_capacity:
+        yield Job("figures", "", "table")
+        for seed in study.figure_seeds():
+            gpus = study.gpus("generate", study.experiments.perceived(seed)["policy"])
+            work = _work(_surprisal, study, seed)
+            yield Job("surprisal", str(seed), "generate", work, gpus=gpus)
+
+
+def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
+    """All that makes a cell's model."""
+    yield Job("data", cell.task, "data")
+    yield _base_model(study, cell.base)
+    if cell.data == "offline":
+        source = cell.data_base
+        yield _base_model(study, source)
+        gpus = study.gpus("offline", source)
+        yield Job("offline", _name(source), "offline", _work(_offline, study, source), gpus=gpus)
+        if cell.quartile:
+            name = f"{_name(source)} under {cell.base.name}"
+            gpus = study.gpus("generate", cell)
+            yield Job("likelihood", name, "generate", _work(_likelihood, study, cell), gpus=gpus)
+    if cell.objective != "base":
+        work = _work(_train, study, cell)
+        options = {"gigabytes": _kept_gigabytes(study, cell), "gpus": study.gpus("train", cell)}
+        yield Job("train", _name(cell), "train", work, **options)
+
+
+def _base_model(study: Study, base: Cell) -> Job:
+    return Job("base_model", _name(base), "base_model")  # links into the hub's cache
+
+
+def _generate(study: Study, cell: Cell) -> Job:
+    work = _work(_evaluated, study, cell)
+    return Job("generate", _name(cell), "generate", work, gpus=study.gpus("generate", cell))
+
+
+def _score(study: Study, cell: Cell) -> Job:
+    if how_scored(cell.task) == "grade":
+        return Job("grade", _name(cell), "score")
+    return Job("judge", _name(cell), "score", judged=_outputs(study, cell))
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.task}/{cell.name}"
+
+
+# What a job does.
+
+
+def _work(found: Callable[..., Iterator[Work]], study: Study, of: Cell | int) -> tuple[Work, ...]:
+    """What one of the functions below finds; nothing where the scale has no assumptions."""
+    return tuple(found(study, of)) if study.scale.plan else ()
+
+
+def _train(study: Study, cell: Cell) -> Iterator[Work]:
+    training = study.scale.tasks[cell.task].training
+    batch, group = study.objective(cell).batch_size, training.group_size
+    billions = billions_of(study, cell)
+    of_example = pick("objective", cell.objective, {"dpo": 2, "kto": 1, "grpo": 1})
+    completions = training.steps * batch * of_example
+    yield Work("train", completions * _text_tokens(study, cell.task), billions)
+    if cell.objective == "kto":  # its mismatched completions
+        yield Work("score", completions * _text_tokens(study, cell.task), billions)
+    if cell.data == "online":
+        sampled = {"dpo": batch * group, "kto": batch // 2 * group, "grpo": batch}
+        each = pick("objective", cell.objective, sampled)
+        yield from _sample_and_label(study, cell, training.steps * each)
+
+
+def _offline(study: Study, base: Cell) -> Iterator[Work]:
+    task = study.scale.tasks[base.task]
+    if not study.is_stored(base):
+        prompts = study.scale.plan.lengths[base.task].train_prompts
+        yield from _sample_and_label(study, base, prompts * task.training.group_size)
+
+
+def _likelihood(study: Study, cell: Cell) -> Iterator[Work]:
+    group = _group_size(study, cell.data_base)
+    completions = study.scale.plan.lengths[cell.task].train_prompts * group
+    tokens = completions * _text_tokens(study, cell.task)
+    yield Work("score", tokens, billions_of(study, cell.base))
+
+
+def _evaluated(study: Study, cell: Cell) -> Iterator[Work]:
+    yield _sample(study, cell, _outputs(study, cell))
+
+
+def _predictors(study: Study, cell: Cell) -> Iterator[Work]:
+    """The policy's own completions, scored by both models, and the data, by the first one twice."""
+    prompts = min(PROMPTS, study.scale.plan.lengths[cell.task].train_prompts)
+    group = _group_size(study, cell.data_base)
+    yield _sample(study, cell, OWN * prompts)
+    scored = prompts * (2 * OWN + 3 * group)
+    yield Work("score", scored * _text_tokens(study, cell.task), billions_of(study, cell))
+
+
+def _surprisal(study: Study, seed: int) -> Iterator[Work]:
+    """A completion of every source, and one more of the policy, scored by two models."""
+    cells = list(study.experiments.perceived(seed).values())
+    policy = cells[0]
+    prompts = _prompts(study, policy)
+    scored = 2 * prompts * _text_tokens(study, policy.task)
+    for source in (policy, *cells):
+        yield _sample(study, source, prompts)
+        yield Work("score", scored, billions_of(study, policy))
+
+
+def _sample(study: Study, cell: Cell, completions: float) -> Work:
+    tokens = completions * study.scale.plan.lengths[cell.task].completion_tokens
+    return Work("sample", tokens, billions_of(study, cell))
+
+
+def _sample_and_label(study: Study, cell: Cell, completions: float) -> Iterator[Work]:
+    yield _sample(study, cell, completions)
+    reward = study.scale.tasks[cell.task].reward
+    if isinstance(reward, HubReward):
+        billions = study.scale.plan.parameters[reward.repo]
+        yield Work("score", completions * _text_tokens(study, cell.task), billions)
+
+
+def _group_size(study: Study, base: Cell) -> int:
+    """Completions of each prompt in a base model's offline data; all, where none are left out."""
+    task = study.scale.tasks[base.task]
+    kept = task.data.stored_group_size if study.is_stored(base) else None
+    return kept or task.training.group_size
+
+
+def _outputs(study: Study, cell: Cell) -> int:
+    """Completions that a cell is evaluated on, of all evaluated checkpoints; 0: not known."""
+    if study.scale.plan is None:
+        return 0
+    has_one = cell.objective == "base" or not study.has_curve(cell)
+    return _prompts(study, cell) * (1 if has_one else _evaluations(study, cell.task))
+
+
+def _prompts(study: Study, cell: Cell) -> int:
+    """Prompts that a cell is evaluated on."""
+    if study.split(cell.seed) == "validation":
+        return study.scale.tasks[cell.task].data.validation
+    return study.scale.plan.lengths[cell.task].evaluation_prompts
+
+
+def _text_tokens(study: Study, task: str) -> int:
+    """Tokens of a prompt and a completion."""
+    lengths = study.scale.plan.lengths[task]
+    return lengths.prompt_tokens + lengths.completion_tokens
+
+
+def billions_of(study: Study, cell: Cell) -> float:
+    """Of the parameters of a cell's model."""
+    return study.scale.plan.parameters[model_of(study, cell).repo]
+
+
+def model_of(study: Study, cell: Cell) -> HubSource:
+    """The model that a cell starts from."""
+    return study.base_model(cell.task, cell.base_model)
+
+
+def _kept_gigabytes(study: Study, cell: Cell) -> float:
+    """Of all models that are evaluated, or could be; 0: not known."""
+    if study.scale.plan is None:
+        return 0
+    return WEIGHTS * billions_of(study, cell) * _evaluations(study, cell.task)
+
+
+def _evaluations(study: Study, task: str) -> int:
+    """How often a run may be evaluated, its end included."""
+    training = study.scale.tasks[task].training
+    return -(-training.steps // training.evaluate_every)

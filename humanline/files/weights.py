@@ -1,0 +1,129 @@
+"""Loading a model's weights: all of them, or an error of one line.
+
+transformers draws a weight at random where its file lacks it, and says so in a log alone.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from humanline.files.validation import ConfigError
+
+_ANOTHER = "restore the file, or give another model"
+
+
+def load_causal_lm(path: str | Path, **options):
+    """`AutoModelForCausalLM.from_pretrained` of a model whose weights are all there and finite.
+
+    Args:
+        path: a folder, or a name on the hub.
+        options: of `from_pretrained`.
+
+    Raises:
+        ConfigError: if a weight is missing, of another shape than the configuration's, or not
+            finite, if the file cannot be read, or if this is a PEFT adapter.
+        OSError: if there is no model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    return load_whole(AutoModelForCausalLM.from_pretrained, path, **options)
+
+
+def load_whole(load: Callable, path: str | Path, **options):
+    """What `load` makes of a path, refused as `load_causal_lm` does.
+
+    Args:
+        load: `from_pretrained` of a model's class, or a function that hands it its options.
+    """
+    from safetensors import SafetensorError
+
+    told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused here, by name
+    try:
+        model, loaded = load(path, **options | told)
+    except SafetensorError as error:
+        raise ConfigError(f"{path}: weights cannot be read ({error}); {_ANOTHER}") from None
+    # Tied weights, which a file has once, are not among the missing.
+    if missing := sorted(loaded["missing_keys"]):
+        raise ConfigError(f"{path}: no weights for {_some(missing)}; {_ANOTHER}")
+    if mismatched := sorted(name for name, *_ in loaded["mismatched_keys"]):
+        raise ConfigError(
+            f"{path}: {_some(mismatched)} has another shape than config.json says; {_ANOTHER}"
+        )
+    if getattr(model, "_hf_peft_config_loaded", False):  # saved without what is trained beside it
+        raise ConfigError(
+            f"{path}: this is a PEFT adapter; load it with peft and give the model, or merge it "
+            "into its model (merge_and_unload) and give the folder of both"
+        )
+    if broken := not_finite(model):
+        raise ConfigError(f"{path}: {_some(broken)} has values that are not finite; {_ANOTHER}")
+    return model
+
+
+def load_folder(path: Path, **options):
+    """The model of a folder, as `load_causal_lm` loads it, and its tokenizer.
+
+    Raises:
+        ConfigError: whatever is wrong with the folder.
+    """
+    try:
+        model = load_causal_lm(path, use_safetensors=True, **options)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_whole(path, error) from None
+    return model, load_tokenizer(path)
+
+
+def load_tokenizer(path: Path):
+    """The tokenizer of a folder, which knows conversations, or a one-line `ConfigError`."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except Exception as error:  # tokenizers raises no kind of its own
+        raise _not_whole(path, error) from None
+    if not tokenizer.chat_template:
+        raise ConfigError(f"{path}: the tokenizer has no chat template; give a chat model")
+    return tokenizer
+
+
+def require_whole(path: Path) -> None:
+    """Refuse a folder as `load_folder` would, without holding more than one weight at a time."""
+    from safetensors import safe_open
+
+    load_folder(path, device_map="meta")
+    for file in _files(path):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                if not _is_finite(weights.get_tensor(name)):
+                    raise ConfigError(f"{path}: {name} has values that are not finite; {_ANOTHER}")
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a model's weights, which its index lists where there are several."""
+    index = path / "model.safetensors.index.json"
+    if not index.exists():
+        return [path / "model.safetensors"]
+    weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    return [path / name for name in sorted(set(weight_map.values()))]
+
+
+def _not_whole(path: Path, error: Exception) -> ConfigError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return ConfigError(f"{path}: no whole model ({reason}); {_ANOTHER}")
+
+
+def not_finite(model) -> list[str]:
+    """The names of the floating-point parameters that hold nan or inf."""
+    return [name for name, tensor in model.named_parameters() if not _is_finite(tensor)]
+
+
+def _is_finite(tensor) -> bool:
+    import torch
+
+    plain = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return tensor.is_meta or tensor.dtype not in plain or bool(tensor.isfinite().all())
+
+
+def _some(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

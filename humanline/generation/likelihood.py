@@ -1,0 +1,89 @@
+"""How likely a model finds given completions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from humanline.files.validation import ConfigError
+from humanline.trainers.rows.lengths import batches, context_of
+
+BATCH = 512  # sequences at once
+_LOGITS = 2**28  # at once; of a large vocabulary these are few sequences
+
+
+def token_log_probabilities(
+    model,
+    tokenizer,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    batch_size: int = BATCH,
+    progress: bool = False,
+    place: Path | str = "completions",
+) -> list[np.ndarray]:
+    """Log-probabilities of completions, token by token, at temperature 1.
+
+    Args:
+        model, tokenizer: a causal language model and its tokenizer, which has a chat template.
+        pairs: prompts of one user turn with a completion each.
+        batch_size: sequences scored at once, at most.
+        progress: show a bar.
+        place: the file that the pairs are of, for errors.
+
+    Returns:
+        For each pair an array (T,) in nats, over the tokens of the completion and of its end.
+
+    Raises:
+        ConfigError: if a prompt with its completion is longer than the model's context.
+    """
+    encoded = [_encode(tokenizer, *pair) for pair in pairs]
+    context = context_of(model.config, tokenizer)
+    for (prompt, _), (prompt_ids, ids) in zip(pairs, encoded, strict=True):
+        if context and (length := len(prompt_ids) + len(ids)) > context:
+            raise ConfigError(
+                f"{place}: prompt {prompt[:40]!r} has {length} tokens with its completion, more "
+                f"than the model's context of {context}; shorten or remove them"
+            )
+    return score_ids(model, tokenizer, encoded, batch_size=batch_size, progress=progress)
+
+
+def score_ids(
+    model,
+    tokenizer,
+    pairs: Sequence[tuple[list[int], list[int]]],
+    *,
+    batch_size: int = BATCH,
+    progress: bool = False,
+) -> list[np.ndarray]:
+    """`token_log_probabilities` of token ids: prompts with a completion each, as it is."""
+    import torch
+    from tqdm import tqdm
+
+    scores: list[np.ndarray] = []
+    longest = max((1 + len(completion) for _, completion in pairs), default=1)
+    size = min(batch_size, _LOGITS // (longest * model.config.vocab_size))
+    chunks = list(batches([len(prompt) + len(own) for prompt, own in pairs], size))
+    for chunk in tqdm(chunks, desc="scoring", unit="batch", disable=not progress):
+        with torch.no_grad():
+            scores += _score(model, tokenizer, pairs[chunk])
+    return scores
+
+
+def _encode(tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+    from humanline.trainers.rows.conversations import encode
+    from humanline.trainers.rows.preferences import assistant_turn, user_turn
+
+    return encode(tokenizer, user_turn(prompt), assistant_turn(completion))
+
+
+def _score(model, tokenizer, batch: list[tuple[list[int], list[int]]]) -> list[np.ndarray]:
+    inputs = tokenizer.pad(
+        {"input_ids": [prompt + completion for prompt, completion in batch]},
+        padding_side="left",
+        return_tensors="pt",
+    ).to(model.device)
+    keep = 1 + max(len(completion) for _, completion in batch)
+    logits = model(**inputs, logits_to_keep=keep).logits[:, :-1].float()
+    targets = inputs["input_ids"][:, -logits.size(1) :, None]
+    log_probs = logits.log_softmax(-1).gather(-1, targets).squeeze(-1).cpu().numpy()
+    return [row[-len(completion) :] for row, (_, completion) in zip(log_probs, batch, strict=True)]

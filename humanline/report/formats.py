@@ -1,0 +1,182 @@
+"""Tables as files: CSV for machines, Markdown and LaTeX for people, and where they came from."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from humanline.files.json_files import write_json, write_text
+
+# Header and number format of every column that people see.
+_COLUMNS = {
+    "task": ("Task", ""),
+    "base_model": ("Base model", ""),
+    "objective": ("Objective", ""),
+    "data": ("Data", ""),
+    "data_from": ("Data from", ""),
+    "quartile": ("Quartile", "d"),
+    "groups": ("Prompts", "d"),
+    "sample_every": ("Sampling", "d"),
+    "humanline": ("Humanline", ""),
+    "method": ("Method", ""),
+    "k": ("k", "d"),
+    "sync_alpha": ("Soft sync", "g"),
+    "log_eps_p": ("Lower bound, nats", "g"),
+    "log_eps_r": ("Upper bound, nats", "g"),
+    "learning_rate_factor": ("Factor of learning rate", "g"),
+    "max_grad_norm": ("Gradient norm", "g"),
+    "beta": ("beta", "g"),
+    "epsilon": ("epsilon", "g"),
+    "batch_size": ("Batch", "d"),
+    "learning_rate": ("Learning rate", "g"),
+    "data_log_probability": ("Data's log-probability, nats", ".2f"),
+    "seeds": ("Seeds", "d"),
+    "steps": ("Steps", "d"),
+    "win_rate": ("Win rate, %", ".1f"),
+    "length_controlled_win_rate": ("LC win rate, %", ".1f"),
+    "ratio_to_offline": ("Ratio to offline", ".2f"),
+    "ratio_to_online": ("Ratio to online", ".2f"),
+    "pass_at_1": ("Pass@1, %", ".1f"),
+    "score": ("Score, %", ".1f"),
+    "difference_to_offline": ("Difference to offline, points", "+.1f"),
+    "difference_to_online": ("Difference to online, points", "+.1f"),
+    "p_beats_offline": ("p, beats offline", "p"),
+    "p_beats_plain": ("p, beats plain", "p"),
+    "p_differs_from_offline": ("p, differs from offline", "p"),
+    "p_differs_from_online": ("p, differs from online", "p"),
+    "steps_to_online": ("Catches up, step", "d"),
+    "collapsed": ("Collapsed", "d"),
+    "unclipped": ("Unclipped", ".2f"),
+    "claim": ("Claim", ""),
+    "text": ("What is claimed", ""),
+    "source": ("Source", ""),
+    "paper_value": ("There", ""),
+    "comparison": ("Comparison", ""),
+    "comparisons": ("Comparisons", "d"),
+    "supported": ("Supported", "d"),
+    "contradicted": ("Contradicted", "d"),
+    "estimate": ("Estimate", ".2f"),
+    "p": ("p", "p"),
+    "p_holm": ("p, Holm", "p"),
+    "p_opposite_holm": ("p of the opposite, Holm", "p"),
+    "verdict": ("Verdict", ""),
+    "seeds_to_decide": ("Seeds to decide", ".0f"),
+    "scale": ("Scale", ""),
+    "left_out": ("Left out", "d"),
+    "length_control_warnings": ("LC warnings", "d"),
+    "timed_out": ("Timed out", "d"),
+    "mean_length": ("Length", ".0f"),
+    "training_seconds": ("Training, s", ".0f"),
+    "sampling_share": ("Of that sampling", ".0%"),
+    "ratio_of_seconds": ("Ratio to online's", ".2f"),
+    "sampled_tokens": ("Tokens sampled", ",.0f"),
+    "trained_tokens": ("Tokens trained on", ",.0f"),
+    "peak_memory_mib": ("Peak memory, MiB", ",.0f"),
+    "seconds_to_online": ("To online's score, s", ".0f"),
+    "speed_up": ("Speed-up", ".1f"),
+    "variant": ("Run", ""),
+}
+_WORDS = {
+    True: "yes",
+    False: "no",
+    "dpo": "DPO",
+    "kto": "KTO",
+    "grpo": "GRPO",
+    "instruction_following": "instructions",
+    "math_reasoning": "math",
+}
+_MISSING = "\N{EN DASH}"
+# Symbols too: `<` is another character in LaTeX's default font encoding.
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        **{character: f"${character}$" for character in "<>|"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+        "±": r"$\pm$",
+        _MISSING: "--",
+    }
+)
+
+
+def write_table(
+    frame: pd.DataFrame, directory: Path, name: str, *, caption: str, provenance: dict
+) -> None:
+    """Write a table of `humanline.tables.headline` as NAME.csv, .md, .tex and .provenance.json.
+
+    Args:
+        frame: the table. Columns x_se, x_low and x_high are shown with x.
+        directory: made if it does not exist.
+        name: the stem of the files, and of the LaTeX label.
+        caption: plain text.
+        provenance: what made the table, JSON-serialisable.
+    """
+    write_text(directory / f"{name}.csv", frame.to_csv(index=False))
+    write_text(directory / f"{name}.md", _markdown(frame, caption))
+    write_text(directory / f"{name}.tex", _latex(frame, caption, name))
+    write_json(directory / f"{name}.provenance.json", provenance)
+
+
+def human_readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as people read it: strings such as "54.3 ± 2.1 [50.1, 58.2]", legible headers.
+
+    Columns without a header here are for machines, and left out.
+    """
+    columns = [name for name in frame if name in _COLUMNS]
+    rows = frame.to_dict("records")
+    return pd.DataFrame(
+        {
+            _COLUMNS[name][0]: [_cell(row, name, _COLUMNS[name][1]) for row in rows]
+            for name in columns
+        }
+    )
+
+
+def _cell(row: dict, column: str, spec: str) -> str:
+    """A value with what is known of its standard error and interval."""
+    value, error, low, high = (
+        row.get(f"{column}{suffix}") for suffix in ("", "_se", "_low", "_high")
+    )
+    text = _format(value, spec)
+    if pd.notna(error):
+        text += f" ± {_format(error, spec)}"
+    if pd.notna(low):
+        text += f" [{_format(low, spec)}, {_format(high, spec)}]"
+    return text
+
+
+def _format(value, spec: str) -> str:
+    if pd.isna(value):
+        return _MISSING
+    if spec == "":
+        return _WORDS.get(value, str(value))
+    if spec == "p":
+        return "<0.001" if value < 0.001 else format(value, "#.2g")
+    return format(value, spec)
+
+
+def _markdown(frame: pd.DataFrame, caption: str) -> str:
+    # Without disable_numparse, tabulate would read "0.50" as a number and drop its last digit.
+    table = human_readable(frame).to_markdown(index=False, disable_numparse=True)
+    return f"{caption}\n\n{table}\n"
+
+
+def _latex(frame: pd.DataFrame, caption: str, name: str) -> str:
+    table = human_readable(frame).map(_escape).rename(columns=_escape)
+    return "\n".join(
+        [
+            "% Needs the packages booktabs and graphicx.",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escape(caption)}}}",
+            rf"\label{{tab:{name}}}",
+            r"\resizebox{\linewidth}{!}{%",
+            table.to_latex(index=False, escape=False).rstrip() + "}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _escape(text: str) -> str:
+    return text.translate(_LATEX)

@@ -1,0 +1,114 @@
+"""Annotations in AlpacaEval's format: read and checked.
+
+A fault is a `ConfigError` of one line: the file, the row (from 0), the field and the remedy.
+"""
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from humanline.files.validation import ConfigError
+from humanline.scoring.difficulties import find_difficulty
+from humanline.scoring.length_control import (
+    Difficulty,
+    length_control_warning,
+    length_controlled_win_rate,
+)
+
+_TEXTS = ("instruction", "output_1", "output_2")
+_GENERATORS = ("generator_1", "generator_2")
+
+
+def read_annotations(path: Path, remedy: str = "mend that row") -> pd.DataFrame:
+    """Read annotations, one row per instruction; `preference` is nan where the file has null.
+
+    Args:
+        path: JSON, or JSON compressed by gzip.
+        remedy: the end of the message about a fault.
+
+    Raises:
+        ConfigError: if there is no row, a field is missing or of another type, a preference is no
+            number from 1 to 2, an instruction occurs twice, or generators are mixed.
+    """
+    rows = _read(path)
+    if not isinstance(rows, list):
+        raise ConfigError(f"{path}: not a list of annotations; {remedy}")
+    if not rows:
+        raise ConfigError(f"{path}: no rows; {remedy}")
+    first: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        if reason := _fault(row, rows[0]):
+            raise ConfigError(f"{path}: row {number}: {reason}; {remedy}")
+        if (before := first.setdefault(row["instruction"], number)) != number:
+            reason = f"field instruction: the same as in row {before}"
+            raise ConfigError(f"{path}: row {number}: {reason}; {remedy}")
+    table = pd.DataFrame(rows)
+    return table.assign(preference=pd.to_numeric(table["preference"]).astype(float))
+
+
+def _read(path: Path):
+    """The JSON of a file. Published ones have NaN where nobody looks, so that Python's is taken."""
+    open_text = gzip.open if path.suffix == ".gz" else open
+    try:
+        with open_text(path, "rt", encoding="utf-8-sig") as file:  # with a byte order mark or not
+            return json.load(file)
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not JSON ({error}); make it again") from None
+
+
+def _fault(row, first) -> str | None:
+    """What is wrong with a row, whose generators are to be those of the first."""
+    if not isinstance(row, dict):
+        return "not an object"
+    for field in (*_TEXTS, "preference"):
+        if field not in row:
+            return f"field {field}: missing"
+        if field in _TEXTS and not isinstance(row[field], str):
+            return f"field {field}: no text"
+        if field in _TEXTS and not _is_unicode(row[field]):
+            return f"field {field}: holds half a character, \\ud..."
+    for field in _GENERATORS:
+        if not isinstance(row.get(field), str | None):
+            return f"field {field}: no text"
+        if row.get(field) != first.get(field):
+            return f"field {field}: {row.get(field)!r}, but {first.get(field)!r} in row 0"
+    preference = row["preference"]
+    is_number = isinstance(preference, int | float) and not isinstance(preference, bool)
+    if preference is not None and not (is_number and 1 <= preference <= 2):
+        # alpaca_eval reads 0 as a draw; others write 0 for a loss.
+        hint = ", write 1.5 for a draw" if preference == 0 and is_number else ""
+        return f"field preference: not always a number from 1 to 2, but {preference!r:.40}{hint}"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can write half of a pair that means one character
+        return False
+    return True
+
+
+def difficulty_of(annotations: pd.DataFrame) -> Difficulty | None:
+    """The difficulties of the instructions; None unless all are AlpacaEval's."""
+    return find_difficulty(annotations["instruction"].to_list())
+
+
+def columns(annotations: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Preference for the model in [0, 1], and lengths of the baseline's and its outputs: (N,)."""
+    lengths = [annotations[name].str.len().to_numpy() for name in ("output_1", "output_2")]
+    return annotations["preference"].to_numpy(dtype=float) - 1, *lengths
+
+
+def length_controlled(annotations: pd.DataFrame) -> tuple[float, str | None]:
+    """Length-controlled win rate in per cent, and why it may say more than the rows, if so."""
+    win_rate = length_controlled_win_rate(
+        *columns(annotations), difficulty=difficulty_of(annotations)
+    )
+    return 100 * win_rate, length_control_warning(*columns(annotations), win_rate)

@@ -1,0 +1,399 @@
+"""AlpacaEval 2's judge behind an OpenAI-compatible endpoint, which costs money and fails at times.
+
+alpaca_eval makes the prompts, and reads preferences off the log-probabilities, as `judges/openai`
+says. Here its prompts are answered: several at a time, again after a failure, within a budget.
+Every answer is on disk the moment it arrives, so that an interrupted job pays for none twice.
+"""
+
+import json
+import math
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import openai
+import pandas as pd
+from pydantic import Field, ValidationError
+
+from humanline.files.validation import ConfigError, Strict
+from humanline.scoring.judge import annotate_as_configured
+from humanline.study.config import OpenAIJudge
+from humanline.study.study import content_hash
+
+KEY = "OPENAI_API_KEY"  # the environment variable
+
+_NAMES = {"m", "M"}  # what the prompt calls the two outputs
+_REFUSAL, _NEITHER = "a refusal", "an answer that is neither m nor M"
+_FILTERED = "an answer that a filter has blocked"
+# Faults that are what the judge has to say: these count towards a pair's tries in every later job,
+# and a pair that has nothing else may be left out.
+_VERDICTS = {_REFUSAL, _NEITHER, _FILTERED}
+# What an endpoint answers where it is this request that it will not take: a filter, or its length.
+_UNWANTED = (openai.BadRequestError, openai.UnprocessableEntityError)
+# What alpaca_eval would take for a part of its template, or of ChatML, and noncharacters of Unicode
+# that travel in its place.
+_STAND_INS = {
+    "{instruction}": "\ufdd0",
+    "{output_1}": "\ufdd1",
+    "{output_2}": "\ufdd2",
+    "<|im_start|>": "\ufdd3",
+    "<|im_end|>": "\ufdd4",
+}
+_REMEDIES = {
+    openai.AuthenticationError: f"check {KEY}",
+    openai.PermissionDeniedError: f"check what {KEY} may use",
+    openai.NotFoundError: "check the judge's model and base_url",
+    openai.RateLimitError: "wait, check the account's limits, or lower the judge's concurrency",
+    openai.APITimeoutError: "raise the judge's timeout or retries",
+    openai.APIConnectionError: "check the judge's base_url and the network",
+    openai.InternalServerError: "wait, or raise the judge's retries",
+}
+
+
+def estimated_tokens(characters: int) -> int:
+    """Tokens of so many characters, by OpenAI's rule of thumb for English, four to a token.
+
+    The prompts of AlpacaEval's published annotations have 4.9; code and other languages have fewer.
+    """
+    return math.ceil(characters / 4)
+
+
+def annotate(
+    outputs: list[dict], baseline: list[dict], judge: "ApiJudge", *, work_dir: Path
+) -> pd.DataFrame:
+    """Compare a model's outputs with the baseline's; see `judging.annotate`.
+
+    The order in which the judge sees a pair is that of AlpacaEval's published annotations. The
+    preference of a pair that it has no verdict on is nan.
+    """
+    judge.expect(len(baseline))
+    return annotate_as_configured(
+        "openai",
+        outputs,
+        baseline,
+        encode=_with_stand_ins,
+        work_dir=work_dir,
+        fn_completions=judge.complete,
+    )
+
+
+class ApiJudge:
+    """Answers the prompts that alpaca_eval makes of pairs.
+
+    Args:
+        config: the endpoint, how it is asked, and what that may cost.
+        path: the file of answers. What it has is not asked for again.
+
+    Raises:
+        ConfigError: if the key is not in the environment, or the file is damaged.
+    """
+
+    def __init__(self, config: OpenAIJudge, path: Path):
+        if not re.fullmatch("[!-~]+", os.environ.get(KEY, "")):
+            raise ConfigError(
+                f"environment variable {KEY}: not set, or not a word of ASCII; export the key of"
+                f" {config.base_url}, or any word where that asks for none"
+            )
+        self._config = config
+        self._answers = Answers(config, path)
+        self._ending = threading.Event()
+        self._lock = threading.Lock()
+        self._left_out: set[str] = set()
+        self.expect(0)
+        self._client = openai.OpenAI(
+            base_url=config.base_url,
+            timeout=config.timeout,
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": [self._begin]}),
+        )
+
+    def expect(self, pairs: int) -> None:
+        """Begin with another checkpoint: of its pairs a share, `max_left_out`, may be left out."""
+        self._pairs, self._may_leave_out = pairs, math.floor(self._config.max_left_out * pairs)
+        self._left_out.clear()
+
+    def complete(self, prompts: list[str], **options) -> dict[str, list[dict]]:
+        """Answer prompts, as alpaca_eval wants of its `fn_completions`.
+
+        Args:
+            prompts: in ChatML.
+            options: of every request, alpaca_eval's `completions_kwargs`.
+
+        Raises:
+            ConfigError: if the endpoint fails once too often, has no verdict on more pairs than may
+                be left out, or the money is spent. The answers so far are kept.
+        """
+        requests = [
+            {"model": self._config.model, "messages": _messages(prompt), **options}
+            for prompt in prompts
+        ]
+        try:
+            answers = self._all_answers(requests)
+        except _AskingError as error:
+            raise ConfigError(self._told(*error.args)) from None
+        # alpaca_eval makes nan of no tokens.
+        tops = [
+            answer.model_dump(include={"top_logprobs"}) if answer else {"top_logprobs": []}
+            for answer in answers
+        ]
+        return {"completions_all": [{"logprobs": {"content": [top]}} for top in tops]}
+
+    def _all_answers(self, requests: list[dict]) -> list["Answer | None"]:
+        self._ending.clear()
+        # On its way out the pool waits for the requests in flight: they are paid for.
+        with _sigterm_raises(), ThreadPoolExecutor(self._config.concurrency) as pool:
+            try:
+                return list(pool.map(self._answer, requests))
+            except BaseException:
+                self._ending.set()
+                raise
+
+    def _begin(self, _) -> None:
+        """Called before each request, a client's retries included."""
+        if self._ending.is_set():
+            raise openai.OpenAIError("the job is ending")  # which the client does not retry
+
+    def _answer(self, request: dict) -> "Answer | None":
+        """The useful answer to a request, kept or new; None if its pair is left out."""
+        # The endpoint counts, lest answers of a server that one has tried things with are taken.
+        key = content_hash([self._config.base_url, request])
+        if key in self._answers.useful:
+            return self._answers.useful[key]
+        text = "".join(message["content"] for message in request["messages"])
+        usage = {"prompt_tokens": estimated_tokens(len(text)), "completion_tokens": 1}
+        dollars = self._config.price.dollars(**usage)
+        verdicts = self._answers.verdicts.get(key, [])
+        fault = verdicts[-1] if verdicts else None
+        tries = self._config.retries + 1 - len(verdicts)
+        while tries > 0:
+            if not self._answers.may_cost(dollars):
+                limit = f"max_dollars, {self._config.max_dollars:g},"
+                raise _AskingError(f"another answer may cost more than {limit} allows", "raise it")
+            try:
+                reply = self._request(request, tries - 1)
+            except _UnwantedError as error:
+                self._answers.give_back(dollars)
+                return self._leave_out(key, text, str(error), "mend that")
+            tries -= 1 + reply.retries_taken
+            known = {"key": key, "retries": reply.retries_taken, **usage}
+            answer = Answer(**known | _read(reply.text))
+            self._answers.add(answer, set_aside=dollars)
+            if not answer.fault:
+                return answer
+            fault = answer.fault
+        remedy = "raise the judge's retries to ask again"
+        if fault in _VERDICTS:
+            return self._leave_out(key, text, f"{fault}, every time", remedy)
+        raise _AskingError(f"{fault}, every time, for {_named(text)}", remedy)
+
+    def _leave_out(self, key: str, text: str, reason: str, remedy: str) -> None:
+        """Count a pair that has no verdict, or raise if it is one too many."""
+        with self._lock:
+            self._left_out.add(key)
+            count = len(self._left_out)
+        reason = f"{reason}, for {_named(text)}"
+        if count > self._may_leave_out:
+            allowed = f"max_left_out, {self._config.max_left_out:g}, allows {self._may_leave_out}"
+            reason += f"; {count} of {self._pairs} pairs have no verdict, but {allowed}"
+            raise _AskingError(reason, f"{remedy}, or raise max_left_out")
+        print(f"left out: {self._without_key(reason)}", flush=True)
+
+    def _request(self, request: dict, retries: int):
+        """Ask the endpoint. Before a retry the client waits, as long as Retry-After says."""
+        client = self._client.with_options(max_retries=retries)
+        try:
+            return client.chat.completions.with_raw_response.create(**request)
+        except _UNWANTED as error:
+            raise _UnwantedError(error) from None
+        except openai.OpenAIError as error:
+            remedies = (text for kind, text in _REMEDIES.items() if isinstance(error, kind))
+            cause = f" {error.__cause__}" if error.__cause__ else ""
+            raise _AskingError(f"{error}{cause}", next(remedies, "mend that")) from None
+
+    def _told(self, reason: str, remedy: str) -> str:
+        """One line of a failure."""
+        return (
+            f"judge {self._config.model} at {self._config.base_url}: {self._without_key(reason)};"
+            f" {len(self._answers.useful)} answers are kept in {self._answers.path}; {remedy}, and"
+            " run again"
+        )
+
+    def _without_key(self, reason: str) -> str:
+        """A reason on one line. An endpoint that does not know a key may repeat it."""
+        return " ".join(reason.replace(os.environ[KEY], f"${KEY}").split())[:400]
+
+
+def _named(text: str) -> str:
+    """Which instruction a request is about."""
+    start = text.partition('"""')[2][:40]
+    return f"the instruction that starts {start!r}"
+
+
+class _UnwantedError(Exception):
+    """The endpoint will not take a request, whatever the others are."""
+
+
+class _AskingError(Exception):
+    """Why a job cannot go on: reason and remedy."""
+
+
+class Token(Strict):
+    """What the judge may have answered."""
+
+    token: str = Field(description="its text")
+    # Some endpoints round a probability of 1 to a little more.
+    logprob: float = Field(le=0.01, description="its log-probability, nats")
+
+
+class Answer(Strict):
+    """A row of the file of answers: something that was paid for."""
+
+    key: str = Field(description="hash of the endpoint and the whole request")
+    retries: int = Field(description="failed requests before it")
+    prompt_tokens: int = Field(description="as billed; an estimate where the answer does not tell")
+    completion_tokens: int = Field(description="likewise")
+    top_logprobs: list[Token] = Field([], description="the likeliest first tokens")
+    fault: str | None = Field(None, description="why it is useless, if it is")
+
+
+class Answers:
+    """The file of a run's answers, JSON Lines of `Answer`, and what they cost."""
+
+    def __init__(self, config: OpenAIJudge, path: Path):
+        self.path = path
+        self._config = config
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_off_half_a_row(path)
+        rows = read_answers(path)
+        self._dollars = sum(self._cost(row) for row in rows)
+        self.useful: dict[str, Answer] = {}
+        self.verdicts: dict[str, list[str]] = {}
+        for row in rows:
+            self._sort(row)
+
+    def may_cost(self, dollars: float) -> bool:
+        """Whether so much money is left. If so, it is set aside."""
+        with self._lock:
+            if self._dollars + dollars > self._config.max_dollars:
+                return False
+            self._dollars += dollars
+            return True
+
+    def give_back(self, dollars: float) -> None:
+        """Put back what was set aside for a request that costs nothing."""
+        with self._lock:
+            self._dollars -= dollars
+
+    def add(self, answer: Answer, set_aside: float) -> None:
+        """Put an answer on disk, and its cost in the place of the dollars set aside for it."""
+        line = answer.model_dump_json(exclude_defaults=True) + "\n"
+        with self._lock:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            self._dollars += self._cost(answer) - set_aside
+            self._sort(answer)
+
+    def _sort(self, answer: Answer) -> None:
+        if not answer.fault:
+            self.useful[answer.key] = answer
+        elif answer.fault in _VERDICTS:
+            self.verdicts.setdefault(answer.key, []).append(answer.fault)
+
+    def _cost(self, answer: Answer) -> float:
+        return self._config.price.dollars(answer.prompt_tokens, answer.completion_tokens)
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Read a file of answers, where there is one, but for a last row that is not whole.
+
+    Raises:
+        ConfigError: if another row is damaged.
+    """
+    rows = []
+    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(Answer.model_validate_json(line))
+        except ValidationError:
+            what = "no answer; remove the line, and it is asked for again"
+            raise ConfigError(f"{path}: line {number}: {what}") from None
+    return rows
+
+
+def _cut_off_half_a_row(path: Path) -> None:
+    """Remove what a job that was killed while it wrote has left."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+def _read(reply: str) -> dict:
+    """What a reply tells of an `Answer`."""
+    try:
+        body = json.loads(reply)
+        choice = body["choices"][0]
+        refusal = choice["message"].get("refusal")
+        usage = dict(body.get("usage") or {})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {"fault": "an answer that is not whole"}
+    told = {
+        name: usage[name]
+        for name in ("prompt_tokens", "completion_tokens")
+        if type(usage.get(name)) is int and usage[name] >= 0  # less would add to the budget
+    }
+    if refusal:
+        return told | {"fault": _REFUSAL}
+    if choice.get("finish_reason") == "content_filter":
+        return told | {"fault": _FILTERED}
+    try:
+        top = choice["logprobs"]["content"][0]["top_logprobs"]
+        top = [Token(token=entry["token"], logprob=entry["logprob"]) for entry in top]
+    except (ValueError, LookupError, TypeError):
+        return told | {"fault": "an answer without log-probabilities"}
+    if not _NAMES & {entry.token for entry in top}:
+        return told | {"fault": _NEITHER}
+    return told | {"top_logprobs": top}
+
+
+def _messages(prompt: str) -> list[dict[str, str]]:
+    """The chat messages of a prompt in ChatML, with the texts as they were."""
+    from alpaca_eval.utils import prompt_to_chatml
+
+    return [
+        message | {"content": _without_stand_ins(message["content"])}
+        for message in prompt_to_chatml(prompt)
+    ]
+
+
+def _with_stand_ins(text: str) -> str:
+    for special, stand_in in _STAND_INS.items():
+        text = text.replace(special, stand_in)
+    return text
+
+
+def _without_stand_ins(text: str) -> str:
+    for special, stand_in in _STAND_INS.items():
+        text = text.replace(stand_in, special)
+    return text
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM unwind the main thread, as SIGINT does, and not end the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which alone may handle signals
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

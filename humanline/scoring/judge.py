@@ -1,0 +1,336 @@
+"""AlpacaEval through alpaca_eval's own machinery, with a judge that is a Python function.
+
+alpaca_eval pairs, swaps positions, collects and sums up; the judge only compares two outputs. What
+alpaca_eval would keep behind one's back is set here: the version of the protocol, the annotation
+cache, the folder of GLM weights, its download, log level and scikit-learn settings.
+"""
+
+import io
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from humanline.files.json_files import read_json, write_json
+
+# From (instruction, output_1, output_2) to the probability that output_2 is preferred.
+Judge = Callable[[str, str, str], float]
+
+FIELDS = ("instruction", "output", "generator", "dataset")
+CONFIGURATIONS = Path(__file__).parent / "judges"
+_PAIR = ["instruction", "output_1", "output_2"]
+_CHUNK = 256  # pairs between two updates of alpaca_eval's progress bar
+
+
+def sigmoid_judge(
+    score: Callable[[str, str], float], *, temperature: float, length_bias: float
+) -> Judge:
+    """Build a judge that sees scores through noise, and likes longer outputs.
+
+    It prefers y2 to y1 with probability
+
+        sigmoid((score(x, y2) - score(x, y1) + length_bias * longer) / temperature),
+
+    where longer = (|y2| - |y1|) / (|y1| + |y2|) in [-1, 1] compares their lengths in characters.
+    It has no taste for a position: swapping the outputs gives one minus the probability.
+
+    Args:
+        score: grades an output from (instruction, output).
+        temperature: difference in score that gives odds of e.
+        length_bias: score that a much longer output is worth; 0 for a judge indifferent to length.
+
+    Raises:
+        ValueError: if the temperature is not positive.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive; got {temperature}")
+
+    def judge(instruction: str, output_1: str, output_2: str) -> float:
+        better = score(instruction, output_2) - score(instruction, output_1)
+        longer = (len(output_2) - len(output_1)) / max(1, len(output_1) + len(output_2))
+        return float(expit((better + length_bias * longer) / temperature))
+
+    return judge
+
+
+def annotate(
+    outputs: list[dict], baseline: list[dict], judge: Judge, *, work_dir: Path, seed: int = 0
+) -> pd.DataFrame:
+    """Compare a model's outputs with the baseline's, instruction by instruction.
+
+    Identical outputs are a tie; every other pair is shown to the judge once, in a random order.
+
+    Args:
+        outputs: the model's rows in AlpacaEval's format: `FIELDS`, all strings, one generator.
+        baseline: the baseline's rows, with the same instructions in any order.
+        judge: gives the probability that its second output is preferred.
+        work_dir: folder for alpaca_eval's configuration, which it keeps its files beside.
+        seed: of the order in which the judge sees two outputs.
+
+    Returns:
+        One row per instruction in the order of the baseline: instruction, output_1, generator_1
+        (the baseline's), output_2, generator_2 (the model's), annotator, and preference from 1
+        (the baseline's is better) to 2 (the model's is better).
+
+    Raises:
+        ValueError: if a field is missing or no string, an instruction occurs twice or on one side
+            only, generators are mixed, or the judge returns no probability.
+    """
+
+    def complete(prompts: list[str]) -> dict[str, list[float]]:
+        return {"completions": [_ask(judge, *json.loads(prompt)) for prompt in prompts]}
+
+    return annotate_as_configured(
+        "local",
+        outputs,
+        baseline,
+        encode=_encode,
+        work_dir=work_dir,
+        seed=seed,
+        fn_completions=complete,
+        fn_completion_parser=lambda probability: [1 + probability],
+    )
+
+
+def annotate_as_configured(
+    configuration: str,
+    outputs: list[dict],
+    baseline: list[dict],
+    *,
+    encode: Callable[[str], str],
+    work_dir: Path,
+    seed: int = 0,
+    **functions: Callable,
+) -> pd.DataFrame:
+    """Compare outputs with one of the annotators in `judges`; see `annotate`.
+
+    Args:
+        configuration: the annotator's folder.
+        encode: keeps alpaca_eval from taking a part of a text for one of its template. It replaces
+            {output_1} also where an instruction happens to contain it.
+        functions: what the annotator's configuration leaves open, of alpaca_eval's `fn_completions`
+            and `fn_completion_parser`.
+    """
+    # alpaca_eval goes through its tables row by row, which Arrow's strings make twice as slow.
+    with pd.option_context("mode.string_storage", "python"):
+        pairs = _pair(_by_instruction(baseline, "baseline"), _by_instruction(outputs, "outputs"))
+        annotator = _annotator(configuration, work_dir, seed, functions)
+        return _annotate(pairs, annotator, encode)
+
+
+def _annotate(pairs: pd.DataFrame, annotator, encode: Callable[[str], str]) -> pd.DataFrame:
+    encoded = pairs[_PAIR].map(encode)
+    annotated = {
+        row["instruction"]: row for row in annotator.annotate_pairs(encoded, chunksize=_CHUNK)
+    }
+    rows = [annotated[instruction] for instruction in encoded["instruction"]]
+    preferences = [row["preference"] for row in rows]  # None where the judge has none
+    return pairs.assign(
+        annotator=[row["annotator"] for row in rows],
+        preference=np.array(preferences, dtype=float),
+    )
+
+
+def summarize(annotations: pd.DataFrame) -> dict[str, float]:
+    """Sum up annotations with alpaca_eval's own figures.
+
+    Args:
+        annotations: columns instruction, output_1, output_2, generator_1, generator_2 and
+            preference, as `annotate` returns or AlpacaEval publishes them; at least 5 rows with a
+            preference. The other rows are left out.
+
+    Returns:
+        win_rate, standard_error, discrete_win_rate, length_controlled_winrate and
+        lc_standard_error in per cent, the counts n_wins, n_wins_base, n_draws, n_total and
+        avg_length, the mean length of output_2 in whole characters. The GLM is
+        `length_controlled_minimal`; it predicts the same for every instruction, so that its
+        lc_standard_error is always 0: take the uncertainty from a bootstrap. Where differences in
+        length do not vary, the length-controlled win rate is the win rate. Where every preference
+        is exactly 1, alpaca_eval's fit fails and gives 50, with a warning.
+    """
+    alpaca_eval = _alpaca_eval()
+    rows = annotations[[*_PAIR[1:], "generator_1", "generator_2", "preference"]]
+    judged = rows["preference"].notna()
+    rows = rows[judged].reset_index(drop=True)
+    length = rows["output_2"].str.len()
+    if (length - rows["output_1"].str.len()).nunique() > 1:
+        figures = _length_controlled(alpaca_eval, rows)
+    else:  # alpaca_eval would divide by their standard deviation
+        figures = alpaca_eval.metrics.get_winrate(rows)
+        figures |= {"length_controlled_winrate": figures["win_rate"], "lc_standard_error": 0.0}
+    figures["avg_length"] = int(length.mean())
+    # NumPy's numbers are not JSON's.
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in figures.items()
+    }
+
+
+def read_outputs(path: Path) -> list[dict]:
+    """Read rows in AlpacaEval's format of outputs from a JSON file.
+
+    Raises:
+        ConfigError: if the file is unreadable or no JSON.
+        ValueError: if its rows are not as `annotate` wants them.
+    """
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: not a list of outputs; write one object per instruction")
+    return list(_by_instruction(rows, str(path)).values())
+
+
+def write_annotations(annotations: pd.DataFrame, path: Path) -> None:
+    """Write annotations as JSON records, AlpacaEval's format, atomically; nan becomes null."""
+    rows = annotations.to_dict(orient="records")
+    for row in rows:
+        row["preference"] = None if np.isnan(row["preference"]) else row["preference"]
+    write_json(path, rows)
+
+
+def _by_instruction(rows: list[dict], name: str) -> dict[str, dict]:
+    """Check rows of outputs and index them by instruction."""
+    if not rows:
+        raise ValueError(f"{name}: no rows; generate outputs first")
+    indexed = {}
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"{name}: row {number}: not an object; give it the fields {FIELDS}")
+        for field in FIELDS:
+            if not isinstance(row.get(field), str):
+                raise ValueError(f"{name}: row {number}: field {field}: not a string; write one")
+        if row["instruction"] in indexed:
+            raise ValueError(
+                f"{name}: row {number}: field instruction: {_short(row['instruction'])} again;"
+                " keep one output for it"
+            )
+        indexed[row["instruction"]] = row
+    if len(generators := sorted({row["generator"] for row in rows})) > 1:
+        raise ValueError(
+            f"{name}: field generator: {generators[0]!r} and {generators[1]!r};"
+            " judge one generator at a time"
+        )
+    return indexed
+
+
+def _pair(baseline: dict[str, dict], outputs: dict[str, dict]) -> pd.DataFrame:
+    """Pair the rows of both sides, in the order of the baseline."""
+    for instruction in baseline:
+        if instruction not in outputs:
+            raise ValueError(
+                f"outputs: field instruction: none is {_short(instruction)}; generate that output"
+            )
+    for instruction in outputs:
+        if instruction not in baseline:
+            raise ValueError(
+                f"baseline: field instruction: none is {_short(instruction)};"
+                " remove it from the outputs"
+            )
+    pairs = pd.DataFrame(
+        {
+            "instruction": instruction,
+            "output_1": row["output"],
+            "generator_1": row["generator"],
+            "output_2": outputs[instruction]["output"],
+            "generator_2": outputs[instruction]["generator"],
+        }
+        for instruction, row in baseline.items()
+    )
+    # alpaca_eval takes a name for a model: equal ones have a length-controlled win rate of 50.
+    if (pairs["generator_1"] == pairs["generator_2"]).any():
+        raise ValueError(
+            f"outputs: field generator: {pairs['generator_1'][0]!r} is the baseline's name as"
+            " well; rename one"
+        )
+    return pairs
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+def _encode(text: str) -> str:
+    """JSON without braces, which the judge's side can take apart again."""
+    return json.dumps(text).replace("{", "\\u007b")
+
+
+def _annotator(configuration: str, work_dir: Path, seed: int, functions: dict[str, Callable]):
+    """alpaca_eval's annotator of that configuration."""
+    # A copy, because alpaca_eval keeps its files beside its configuration.
+    folder = shutil.copytree(
+        CONFIGURATIONS / configuration,
+        work_dir / configuration,
+        copy_function=shutil.copyfile,  # contents only: the package may be read-only
+        dirs_exist_ok=True,
+    )
+    return _alpaca_eval().annotators.PairwiseAnnotator(
+        annotators_config=folder.resolve() / "configs.yaml",
+        seed=seed,
+        caching_path=None,  # a cache does not know when the judge has changed
+        is_avoid_reannotations=False,
+        **functions,
+    )
+
+
+def _ask(judge: Judge, instruction: str, output_1: str, output_2: str) -> float:
+    probability = judge(instruction, output_1, output_2)
+    if not isinstance(probability, Real) or not 0 <= probability <= 1:
+        raise ValueError(
+            f"judge: {probability!r} for instruction {_short(instruction)};"
+            " return a probability in [0, 1]"
+        )
+    return probability
+
+
+def _alpaca_eval():
+    """Import alpaca_eval late, without its side effects on the process."""
+    os.environ["IS_ALPACA_EVAL_2"] = "True"  # read on import; anything else is version 1
+    root = logging.getLogger()
+    level = root.level
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+        import alpaca_eval
+        import alpaca_eval.metrics.glm_winrate
+    root.setLevel(level)  # alpaca_eval sets it to INFO
+    return alpaca_eval
+
+
+def _length_controlled(alpaca_eval, rows: pd.DataFrame) -> dict:
+    """alpaca_eval's figures with its GLM, which reads nothing from the hub and writes nothing."""
+    import sklearn
+
+    glm = alpaca_eval.metrics.glm_winrate
+    # The fit switches scikit-learn's metadata routing on, and uses what version 1.10 will drop.
+    with sklearn.config_context(), warnings.catch_warnings(), _offline(glm, len(rows)):
+        warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
+        return glm.get_length_controlled_winrate(
+            rows,
+            glm_name="length_controlled_minimal",
+            save_weights_dir=None,
+            is_add_glm_preference_inplace=False,
+        )
+
+
+@contextmanager
+def _offline(glm, n_rows: int) -> Iterator[None]:
+    """Hand alpaca_eval the file it downloads on every fit.
+
+    All it takes from df_gamed.csv is each instruction's difficulty, by row number, which the
+    minimal GLM then ignores; and of AlpacaEval's 805 instructions only. Zeros do as well, for any
+    instructions, and without a network.
+    """
+    difficulty = pd.DataFrame({"index": range(n_rows), "instruction_difficulty": 0.0, "model": ""})
+    download = glm.hf_hub_download
+    glm.hf_hub_download = lambda **_: io.StringIO(difficulty.to_csv(index=False))
+    try:
+        yield
+    finally:
+        glm.hf_hub_download = download

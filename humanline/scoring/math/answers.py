@@ -1,0 +1,291 @@
+r"""Whether two answers in LaTeX mean the same: their form here, their mathematics by math-verify.
+
+An answer is a list, a tuple, an interval, a union, a matrix, an equation, a quantity with a unit, a
+word, or an expression. Forms are told apart by brackets and commas, which math-verify's own
+comparison takes for one another. Expressions are parsed by math-verify's parser and are equal when
+their values are, to 30 digits, at several values of their variables: nothing is rounded.
+
+Where a gold answer is silent the answer may say more, a unit, a per cent or a variable's name, but
+what both say must agree.
+"""
+
+import re
+from itertools import product
+
+from humanline.scoring.math.latex import clean
+from humanline.scoring.math.quantities import FLIPPED, NAME, same_value, sides_of, squeezed
+
+LONGEST = 600  # characters of an answer
+DEEPEST = 12  # brackets within brackets
+
+_OPEN, _CLOSE = "([{", ")]}"
+_NAMED = re.compile(rf"({NAME})\s*(?:=|\\in(?![A-Za-z])|\\equiv(?![A-Za-z]))\s*(?!=)(.+)", re.S)
+_CONSTANTS = {r"\pi", r"\infty", r"\frac", r"\sqrt", r"\text", r"\emptyset"}
+_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
+_SIGNS = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
+_CONDITION = re.compile(r"\\\{\s*[A-Za-z]\s*(?:\\mid|\\vert|\||:)\s*(.+?)\\\}", re.S)
+_COMMA_THOUSANDS = re.compile(r"(?<![\d.])(?<!\d,)\d{1,3}(?:,\d{3})+(?!,?\d)")
+_MATRIX = re.compile(
+    r"[(\[]?\s*\\begin\{([pbB]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}\s*[)\]]?", re.S
+)
+
+
+# What would compute for long. The limit of time bounds the rest.
+_LARGE = re.compile(
+    r"\d{200}|\d{4}\s*!|!\s*\)*\s*!|\^[^()!]*\)\s*!|\\binom\s*\{[^{}]*\^"
+    r"|\^\s*\{?\s*[-+]?\s*\d{5}|\^\s*\{\s*\d+\s*\^\s*\{\s*\d\d|\^\s*\{\s*\d{3,}\s*\}\s*\)+\s*\^"
+    r"|\^\s*\{[^{}]*\^\s*\{[^{}]*\^"
+)
+
+
+class TooLargeError(ValueError):
+    """An answer is longer, deeper or larger than what is read."""
+
+
+def equal(answer: str, gold: str) -> bool:
+    """Whether an answer means what the gold answer does.
+
+    Raises:
+        TooLargeError: if the answer is beyond what is read.
+    """
+    if len(answer.strip()) > LONGEST and answer != gold:
+        raise TooLargeError(f"{len(answer)} characters")
+    answer, gold = clean(answer), clean(gold)
+    if not answer or not gold:
+        return False
+    if squeezed(answer) == squeezed(gold):
+        return True
+    answer, gold = (_CONDITION.sub(r"\1", text) for text in (answer, gold))  # {x | x > 3}
+    if "$" in answer + gold:
+        return False
+    _require_small(answer)
+    return any(map(_same, *zip(*product(_readings(answer), _readings(gold)), strict=True)))
+
+
+def _require_small(text: str) -> None:
+    depth = deepest = 0
+    for character in text:
+        depth += (character in _OPEN) - (character in _CLOSE)
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST or _LARGE.search(text):
+        raise TooLargeError("deep brackets, a long number, or a power or factorial of a power")
+
+
+def _readings(text: str) -> list[str]:
+    """1,000 is a thousand, or a list of two."""
+    number = _COMMA_THOUSANDS.sub(_one_number, text)
+    return [number] if number == text or re.search(r",0\d", text) else [number, text]
+
+
+def _one_number(match: re.Match) -> str:
+    """Digits without commas, but (12,102) is a pair."""
+    before, after = match.string[: match.start()].rstrip(), match.string[match.end() :].lstrip()
+    pair = before.endswith(("(", "[", r"\{")) and after.startswith((")", "]", r"\}"))
+    return match.group() if pair else match.group().replace(",", "")
+
+
+def _same(answer: str, gold: str) -> bool:
+    """Whether cleaned texts are equal."""
+    if squeezed(answer) == squeezed(gold) and answer:
+        return True
+    (name, inner), (gold_name, gold_inner) = _named(answer), _named(gold)
+    if name and name == gold_name:
+        return _same(inner, gold_inner)
+    if name and gold_name:  # x = y is y = x
+        return same_value(answer, gold)
+    if (name or gold_name) and "=" in inner + gold_inner:
+        return same_value(answer, gold)
+    return _same_unnamed(inner, gold_inner)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """The name that an answer begins with, as in x = 5, and the rest."""
+    match = _NAMED.fullmatch(text)
+    if match and match[1] not in _CONSTANTS and not sides_of(match[2])[1]:
+        name, value = match.groups()
+    elif match := re.fullmatch(rf"([^=]*[^=<>!])=\s*({NAME})", text):
+        value, name = match.groups()
+    else:
+        return "", text
+    # x = x says nothing.
+    return ("", text) if squeezed(name) == squeezed(value) else (squeezed(name), value.strip())
+
+
+def _same_unnamed(answer: str, gold: str) -> bool:
+    unions = _parts(answer, r"\cup"), _parts(gold, r"\cup")
+    lists = _sequence(answer), _sequence(gold)
+    if max(map(len, unions)) > 1:
+        unions = [
+            parts if len(parts) > 1 else _union(sequence) or parts
+            for parts, sequence in zip(unions, lists, strict=True)
+        ]
+        return _unordered(*unions)
+    lists = [
+        own or (other and _interval(text))
+        for text, own, other in zip((answer, gold), lists, lists[::-1], strict=True)
+    ]
+    chains = _interval(answer), _interval(gold)
+    if all(chains) and len(sides_of(answer)[0]) == len(sides_of(gold)[0]) == 3:
+        return sides_of(answer)[0][1] == sides_of(gold)[0][1] and _same_sequence(*chains)
+    if any(lists):
+        # {5} is 5.
+        lists = [own or ("{}", [text]) for text, own in zip((answer, gold), lists, strict=True)]
+        return _same_sequence(*lists)
+    return _same_matrices(answer, gold)
+
+
+# Lists
+
+
+def _parts(text: str, *separators: str) -> list[str]:
+    """Split at separators that are outside of brackets."""
+    parts, depth, start, i = [], 0, 0, 0
+    while i < len(text):
+        separator = next((s for s in separators if text.startswith(s, i)), None)
+        if text.startswith(r"\begin", i):
+            depth += 1
+        elif text.startswith(r"\end", i):
+            depth -= 1
+        elif text[i] == "\\" and separator is None:
+            i += text[i + 1 : i + 2] in ("{", "}")
+            depth += (text[i] == "{") - (text[i] == "}")
+        elif text[i] in _OPEN + _CLOSE:
+            depth += 1 if text[i] in _OPEN else -1
+        elif separator and depth == 0:
+            parts.append(text[start:i].strip())
+            i += len(separator) - 1
+            start = i + 1
+        i += 1
+    return [*parts, text[start:].strip()]
+
+
+def _sequence(text: str) -> tuple[str, list[str]] | None:
+    """The brackets of a list, tuple or interval, {} where it has none, and its items."""
+    text = text.replace(r"\langle", "(").replace(r"\rangle", ")").strip()
+    if text == r"\emptyset":
+        return "{}", []
+    if whole := _enclosed(text):
+        brackets, inner = whole
+        items = [item for item in _parts(inner, ",", ";") if item]
+        if brackets == "{}" or len(items) > 1:
+            return brackets, _expanded(items) if brackets == "{}" else items
+        return _sequence(inner) if brackets == "()" else None
+    items = [item for item in _parts(text, ",", ";") if item]
+    if len(items) > 1:
+        return _bare(items)
+    return ("{}", _expanded([text])) if _PLUS_MINUS.search(text) else None
+
+
+def _enclosed(text: str) -> tuple[str, str] | None:
+    """The brackets around a whole text, and what is within."""
+    start, end = (2, -2) if text.startswith(r"\{") and text.endswith(r"\}") else (1, -1)
+    brackets = (text[:start] + text[end:]).replace("\\", "")
+    if len(text) < 2 or brackets not in ("()", "[]", "{}", "(]", "[)"):
+        return None
+    depth, inner = 0, text[start:end]
+    for character in inner:
+        depth += (character in _OPEN) - (character in _CLOSE)
+        if depth < 0:
+            return None
+    return (brackets, inner) if depth == 0 else None
+
+
+def _bare(items: list[str]) -> tuple[str, list[str]]:
+    """A list without brackets: of one variable's values, or of one value of each variable."""
+    named = [_named(item) for item in items]
+    names = [name for name, _ in named]
+    if all(names) and len(set(names)) == len(names):
+        return "()", [f"{name} = {value}" for name, value in named]
+    if names[0] and (set(names) == {names[0]} or not any(names[1:])):
+        items = [value for _, value in named]
+    return "{}", _expanded(items)
+
+
+def _expanded(items: list[str]) -> list[str]:
+    """With two items for one that has a plus or minus."""
+    return [
+        re.sub(r"^\+\s*", "", _PLUS_MINUS.sub(lambda sign, s=signs: s[sign[1]], item))
+        for item in items
+        for signs in (_SIGNS if _PLUS_MINUS.search(item) else [{}])
+    ]
+
+
+def _same_sequence(answer: tuple[str, list[str]], gold: tuple[str, list[str]]) -> bool:
+    (brackets, items), (gold_brackets, gold_items) = answer, gold
+    if len(items) != len(gold_items):
+        return False
+    if brackets == gold_brackets == "{}":
+        return _unordered(items, gold_items)
+    # x = 3, y = 4 is a bare list, too.
+    named = all(_named(item)[0] for item in items) and gold_brackets == "{}"
+    gold_named = all(_named(item)[0] for item in gold_items) and brackets == "{}"
+    if brackets != gold_brackets and not named and not gold_named:
+        return False
+    if all(_named(item)[0] for item in items + gold_items):
+        return _unordered(items, gold_items)
+    return all(map(_same, items, gold_items))
+
+
+def _unordered(items: list[str], others: list[str]) -> bool:
+    """Whether every item has one of its own among the others."""
+    if len(items) != len(others):
+        return False
+    left = list(others)
+    for item in items:
+        match = next((other for other in left if _same(item, other)), None)
+        if match is None:
+            return False
+        left.remove(match)
+    return True
+
+
+# Inequalities
+
+
+def _interval(text: str) -> tuple[str, list[str]] | None:
+    """The interval of one variable that x < 3 or 0 < x <= 1 says; None for anything else."""
+    parts, operators = sides_of(text)
+    if len(operators) == 1 and re.fullmatch(NAME, parts[1]):
+        operators, parts = [FLIPPED[operators[0]]], parts[::-1]
+    if len(operators) == 1 and re.fullmatch(NAME, parts[0]):
+        if operators[0] in ("<", r"\le"):
+            return "(" + ("]" if operators[0] == r"\le" else ")"), [r"-\infty", parts[1]]
+        if operators[0] in (">", r"\ge"):
+            return ("[" if operators[0] == r"\ge" else "(") + ")", [parts[1], r"\infty"]
+    if len(operators) == 2 and re.fullmatch(NAME, parts[1]):
+        if set(operators) <= {">", r"\ge"}:
+            operators, parts = [FLIPPED[o] for o in operators[::-1]], parts[::-1]
+        if set(operators) <= {"<", r"\le"}:
+            left, right = (
+                ("(" if operators[0] == "<" else "["),
+                (")" if operators[1] == "<" else "]"),
+            )
+            return left + right, [parts[0], parts[2]]
+    return None
+
+
+def _union(sequence: tuple[str, list[str]] | None) -> list[str] | None:
+    """The intervals of a list of inequalities, as texts."""
+    if sequence is None or sequence[0] != "{}":
+        return None
+    intervals = [_interval(item) for item in sequence[1]]
+    return [f"{b[0]}{','.join(ends)}{b[1]}" for b, ends in intervals] if all(intervals) else None
+
+
+# Matrices
+
+
+def _same_matrices(answer: str, gold: str) -> bool:
+    """Whether matrices of one shape have the same items, or values are the same."""
+    matrices = [_MATRIX.fullmatch(text) for text in (answer, gold)]
+    if not any(matrices):
+        return same_value(answer, gold)
+    if not all(matrices):
+        return False
+    tables = [
+        [_parts(row, "&") for row in _parts(match[2], r"\\") if row.strip()] for match in matrices
+    ]
+    shapes = [[len(row) for row in table] for table in tables]
+    return shapes[0] == shapes[1] and all(
+        _same(a, g) for rows in zip(*tables, strict=True) for a, g in zip(*rows, strict=True)
+    )

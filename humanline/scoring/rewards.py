@@ -1,0 +1,164 @@
+"""Rewards that label training data: functions of prompts, completions and gold answers."""
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+
+from humanline.files.validation import ConfigError
+from humanline.study.config import ARMORM, HubReward, ProxyReward, VerifiableReward
+
+Score = Callable[[list[str], list[str], list[str | None]], list[float]]
+
+
+def load_reward(config: ProxyReward | HubReward | VerifiableReward) -> Score:
+    """Return the scoring function of a configured reward.
+
+    It takes lists of equal length: prompts (the user's text), completions and gold answers (None
+    where a task has none), and returns one finite float per row; higher is better. What is none
+    raises a `ConfigError` that names the prompt. Its `shares` are those of `MathReward`, or empty.
+    """
+    score = _score_of(config)
+    checked = partial(_checked, score, getattr(config, "repo", config.kind))
+    checked.shares = getattr(score, "shares", {})
+    return checked
+
+
+def _score_of(config: ProxyReward | HubReward | VerifiableReward) -> Score:
+    match config:
+        case ProxyReward():
+            from humanline.worlds.letters import proxy_reward
+
+            return lambda prompts, completions, answers: [
+                proxy_reward(p, c) for p, c in zip(prompts, completions, strict=True)
+            ]
+        case VerifiableReward():
+            return MathReward()
+        case HubReward():
+            return _hub_reward(config)
+        case _:
+            known = "proxy, math_verify or hub"
+            raise ConfigError(f"reward: {type(config).__name__} is unknown here; use {known}")
+
+
+def _checked(score: Score, name: str, prompts, completions, answers) -> list[float]:
+    """The scores, if there is a finite one for each completion."""
+    scores = score(prompts, completions, answers)
+    if len(scores) != len(prompts):
+        raise ConfigError(
+            f"reward {name}: {len(scores)} scores for {len(prompts)} completions, the first of "
+            f"prompt {_short(prompts[0])}; return one for each"
+        )
+    for prompt, value in zip(prompts, scores, strict=True):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
+            raise ConfigError(
+                f"reward {name}: {value!r} for a completion of prompt {_short(prompt)}; the score "
+                "has to be a finite number"
+            )
+    return scores
+
+
+def _short(prompt) -> str:
+    text = repr(prompt)
+    return text if len(text) <= 62 else f"{text[:62]}..."
+
+
+class MathReward:
+    """1 for a completion that `grading.grade` finds correct, else 0.
+
+    Attributes:
+        shares: of the last call's completions those without a box, and those whose answer ran into
+            the grader's limit, by the name of a metric.
+    """
+
+    def __init__(self):
+        self.shares: dict[str, float] = {}
+
+    def __call__(self, prompts: list, completions: list, answers: list) -> list[float]:
+        from humanline.scoring.math.grading import grade
+
+        outcomes = [grade(c, a) for c, a in zip(completions, answers, strict=True)]
+        counts = {name: outcomes.count(name) for name in ("no_box", "timed_out")}
+        if late := counts["timed_out"]:
+            print(f"grading: {late} of {len(outcomes)} answers ran into its limit", flush=True)
+        total = max(1, len(outcomes))
+        self.shares.update({f"grading/{name}": count / total for name, count in counts.items()})
+        return [float(outcome == "correct") for outcome in outcomes]
+
+
+def armorm(prompts: list, completions: list, **_) -> list[float]:
+    """The paper's reward model as a reward function of TRL's; whole conversations are scored."""
+    return _armorm()(prompts, completions, [None] * len(prompts))
+
+
+@cache
+def _armorm() -> Score:
+    repo, revision = ARMORM
+    return load_reward(HubReward(kind="hub", repo=repo, revision=revision, trust_remote_code=True))
+
+
+def _hub_reward(config: HubReward) -> Score:
+    """A sequence classifier on the hub, ArmoRM among them."""
+    import torch
+
+    from humanline.trainers.rows.conversations import encode_whole
+    from humanline.trainers.rows.examples import read
+    from humanline.trainers.rows.lengths import context_of
+
+    model, tokenizer = _load_classifier(config)
+    context = context_of(model.config, tokenizer)
+
+    @torch.no_grad()
+    def score(prompts, completions, answers):
+        scores = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            turns, (answer,) = read(turns, [completion], ("completion",))
+            ids = torch.tensor([encode_whole(tokenizer, turns, answer)], device=model.device)
+            if context and (length := ids.size(1)) > context:
+                raise ConfigError(
+                    f"reward {config.repo}: prompt {_short(prompt)} has {length} tokens with its "
+                    f"completion, more than its context of {context}; shorten or remove the prompt,"
+                    " or ask for fewer new tokens"
+                )
+            output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            # ArmoRM returns its own output class with `score`; plain classifiers return logits.
+            value = output.score if hasattr(output, "score") else output.logits
+            if value.numel() != 1:
+                raise ConfigError(
+                    f"reward {config.repo}: {value.numel()} numbers for a completion, not one; "
+                    "choose a classifier with one label"
+                )
+            scores.append(value.float().item())
+        return scores
+
+    return score
+
+
+def _load_classifier(config: HubReward):
+    """A reward model in bfloat16 and its tokenizer, or a one-line `ConfigError`."""
+    import torch
+    from accelerate import PartialState
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from humanline.data.snapshots import model_folder
+    from humanline.files.weights import load_whole
+
+    folder, trust = model_folder(config), config.trust_remote_code
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        model = load_whole(
+            AutoModelForSequenceClassification.from_pretrained,
+            folder,
+            dtype=torch.bfloat16,
+            device_map={"": PartialState().device},  # of this process, where there are several
+            use_safetensors=True,
+            trust_remote_code=trust,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"reward model {config.repo}: cannot be loaded ({reason}); choose a sequence "
+            "classifier, or set trust_remote_code where its code knows the weights"
+        ) from None
+    return model.eval(), tokenizer

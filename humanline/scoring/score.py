@@ -1,0 +1,144 @@
+"""Evaluation of a run: judge or grade its completions, once they are sampled."""
+
+from collections.abc import Callable
+from functools import partial
+
+from humanline.data.stage_files import (
+    GradedSample,
+    JudgedSample,
+    Sample,
+    prompts_of,
+    read_rows,
+    read_samples,
+)
+from humanline.files.json_files import write_json, write_text
+from humanline.files.validation import ConfigError
+from humanline.study.config import OpenAIJudge
+from humanline.study.experiments import Cell
+from humanline.study.study import Study
+
+_FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
+
+
+def judge(study: Study, cell: Cell) -> None:
+    """Judge a run's completions against the references with AlpacaEval.
+
+    Writes, of the last step, `annotations.json`, and `metrics.json` with alpaca_eval's own summary,
+    our length-controlled win rate (`length_controlled_win_rate`, per cent), why that may mislead
+    (`length_control_warning`, or null), and how many pairs have no verdict (`n_left_out`); and of
+    every step `curve.csv` with the length-controlled win rate.
+    """
+    import pandas as pd
+
+    from humanline.scoring import judge as judging
+    from humanline.scoring.annotations import length_controlled
+
+    directory = study.directory(cell)
+    samples = _samples(study, cell, JudgedSample)
+    annotate = _annotator(study, cell)
+    curve = []
+    for step, rows in samples.items():
+        annotations = annotate(
+            _alpaca_rows(rows, "completion", cell.name),
+            _alpaca_rows(rows, "reference", "reference"),
+        )
+        _require_verdicts(cell, step, annotations)
+        controlled, warning = length_controlled(annotations)
+        curve.append({"step": step, "length_controlled_win_rate": controlled})
+        if warning:
+            print(f"{cell.name}, step {step}: length-controlled win rate may mislead: {warning}")
+    judging.write_annotations(annotations, directory / "annotations.json")
+    summary = judging.summarize(annotations) | curve[-1]
+    summary["length_control_warning"] = warning
+    summary["n_left_out"] = int(annotations["preference"].isna().sum())
+    write_json(directory / "metrics.json", summary)
+    write_text(directory / "curve.csv", pd.DataFrame(curve).to_csv(index=False))
+
+
+def _samples(study: Study, cell: Cell, model: type[Sample]) -> dict[int, list[dict]]:
+    """A run's samples by step; a `ConfigError` if they are not of the run's evaluation prompts."""
+    path, data = (
+        study.directory(cell) / "samples.jsonl",
+        study.data(cell.task, study.split(cell.seed)),
+    )
+    samples = read_samples(path, model)
+    if data.exists():  # samples may be scored elsewhere, without the prompts
+        expected = dict(enumerate(read_rows(data, prompts_of(cell.task))))
+        sampled = {
+            row["prompt_id"]: {name: row[name] for name in expected.get(row["prompt_id"], row)}
+            for row in next(iter(samples.values()))
+        }
+        if sampled != expected:
+            raise ConfigError(f"{path}: its prompts are not those of {data}; generate it again")
+    return samples
+
+
+def _require_verdicts(cell: Cell, step: int, annotations) -> None:
+    left_out = int(annotations["preference"].isna().sum())
+    if left_out:
+        print(f"{cell.name}, step {step}: {left_out} of {len(annotations)} pairs are left out")
+    if len(annotations) - left_out < _FEWEST:
+        raise ConfigError(
+            f"{cell.name}, step {step}: {len(annotations) - left_out} pairs have a verdict of the"
+            f" judge; evaluate on {_FEWEST} prompts or more"
+        )
+
+
+def _annotator(study: Study, cell: Cell) -> Callable:
+    """What makes annotations of the model's and the baseline's rows."""
+    config = study.scale.tasks[cell.task].judge
+    work_dir = study.answers(cell).parent
+    if isinstance(config, OpenAIJudge):
+        from humanline.scoring import api_judge
+
+        judge = api_judge.ApiJudge(config, study.answers(cell))
+        return partial(api_judge.annotate, judge=judge, work_dir=work_dir)
+    from humanline.scoring import judge as judging
+
+    judge = judging.sigmoid_judge(
+        _gold_reward(), temperature=config.temperature, length_bias=config.length_bias
+    )
+    return partial(judging.annotate, judge=judge, work_dir=work_dir)
+
+
+def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:
+    """Rows in AlpacaEval's format of model outputs."""
+    return [
+        {
+            "instruction": sample["prompt"],
+            "output": sample[field],
+            "generator": generator,
+            "dataset": "humanline",
+        }
+        for sample in samples
+    ]
+
+
+def _gold_reward():
+    from humanline.worlds.letters import gold_reward
+
+    return gold_reward
+
+
+def grade(study: Study, cell: Cell) -> None:
+    """Grade a run's math completions: `grades.csv`.
+
+    Its columns: step, problem_id, sample, correct (0 or 1) and outcome, `grading.Outcome`.
+    """
+    import pandas as pd
+    from tqdm import tqdm
+
+    from humanline.scoring.math import grading
+
+    directory = study.directory(cell)
+    steps = _samples(study, cell, GradedSample)
+    samples = [sample for rows in steps.values() for sample in rows]
+    rows = []
+    for s in tqdm(samples, desc="grading", unit="answer"):
+        outcome = grading.grade(s["completion"], s["answer"])
+        own = {"step": s["step"], "problem_id": s["prompt_id"], "sample": 0}
+        rows.append(own | {"correct": int(outcome == "correct"), "outcome": outcome})
+    grades = pd.DataFrame(rows)
+    counts = grades["outcome"].value_counts().to_dict()
+    print(f"{cell.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in grading.OUTCOMES))
+    write_text(directory / "grades.csv", grades.to_csv(index=False))

@@ -1,0 +1,339 @@
+"""Cells, the unit of every experiment: what they are, and how runs are named.
+
+`Experiments` is workflow/config/experiments.yaml, whose tables are views on cells. Two tables that
+list the same cell share its run, because a run's name says all there is to a cell. Snakefiles
+import this module, so it is cheap.
+"""
+
+import itertools
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, model_validator
+
+from humanline.files.validation import Strict, fault
+from humanline.study.config import Objective, PositiveInt, SeedList, Task, how_scored
+
+Data = Literal["offline", "online"]
+Perception = Literal["clip", "sample"]
+# A row's word for what it leaves out, where leaving a key out means the task's default.
+Nothing = Literal["none"]
+LowerBound = Annotated[float, Field(le=0)]
+UpperBound = Annotated[float, Field(ge=0)]
+Alpha = Annotated[float, Field(gt=0, le=1)]
+Quartile = Annotated[int, Field(ge=1, le=4)]
+Value = TypeVar("Value")
+Grid = Value | Annotated[list[Value], Field(min_length=1)]
+
+# The prompts of a task: to train on, for tuning to look at, for the tables to look at.
+SPLITS = ("train", "validation", "evaluation")
+
+
+class Cell(Strict):
+    """One training run, or for objective ``base`` the model that training starts from."""
+
+    task: Task = Field(description="what it is trained for")
+    base_model: str | None = Field(None, description="of the scale's base_models; null: its own")
+    objective: Objective | Literal["base"] = Field(description="the loss; base: not trained")
+    data: Data | None = Field(None, description="sampled from the base model, or from the policy")
+    data_from: str | None = Field(None, description="base model that offline data come from")
+    quartile: int | None = Field(
+        None, ge=1, le=4, description="of offline data by likelihood under the initial model"
+    )
+    groups: int | None = Field(None, ge=1, description="of offline data, the first so many")
+    sample_every: int | None = Field(None, ge=1, description="optimizer steps per sampling")
+    humanline: bool = Field(False, description="clip and sync as humanline does")
+    trust_region: bool = Field(False, description="no clipping, and sync after the update")
+    perception: Perception | None = Field(None, description="how bounds are applied")
+    sync_interval: int | None = Field(
+        None, ge=1, description="k: optimizer steps per sync; null: never"
+    )
+    sync_alpha: float | None = Field(
+        None, gt=0, le=1, description="share of the policy in a soft sync; null: a copy"
+    )
+    log_eps_p: float | None = Field(None, le=0, description="lower bound of the log-ratio, nats")
+    log_eps_r: float | None = Field(None, ge=0, description="upper bound of the log-ratio, nats")
+    overrides: dict[str, float] = Field({}, description="training options unlike the scale's")
+    seed: int = Field(description="of the data's order and of sampling")
+
+    @property
+    def variant(self) -> str:
+        """The readable name without the seed, for example ``dpo-offline-humanline-k4``."""
+        if self.objective == "base":
+            return "-".join(filter(None, ("base", self.base_model)))
+        parts = [self.base_model, self.objective, self.data]
+        if self.data == "online":
+            parts.append(f"every{self.sample_every}")
+        if self.data_from:
+            parts.append(f"from-{self.data_from}")
+        if self.quartile:
+            parts.append(f"quartile{self.quartile}")
+        if self.groups:
+            parts.append(f"groups{self.groups}")
+        if self.humanline or self.trust_region:
+            parts.append("humanline" if self.humanline else "trust-region")
+            parts.append(f"k{self.sync_interval}" if self.sync_interval else "never-synced")
+        if self.sync_alpha:
+            parts.append(f"alpha{_short(self.sync_alpha)}")
+        if self.humanline:
+            parts.append(self._bounds())
+            parts += ["sample"] * (self.perception == "sample")
+        parts += [f"{key}={_short(value)}" for key, value in sorted(self.overrides.items())]
+        return "-".join(filter(None, parts))
+
+    def _bounds(self) -> str:
+        bounds = [self.log_eps_p, self.log_eps_r]
+        if bounds == [None, None]:
+            return "unclipped"
+        return "clip" + "_".join("none" if b is None else _short(b) for b in bounds)
+
+    @property
+    def name(self) -> str:
+        """The run's name: variant and seed."""
+        return f"{self.variant}-s{self.seed}"
+
+    @property
+    def base(self) -> "Cell":
+        """The cell of the model that this run starts from."""
+        return base_cell(self.task, self.seed, self.base_model)
+
+    @property
+    def data_base(self) -> "Cell":
+        """The cell of the model that this run's offline data are sampled from."""
+        return base_cell(self.task, self.seed, self.data_from or self.base_model)
+
+
+def base_cell(task: Task, seed: int, base_model: str | None = None) -> Cell:
+    """The cell of a base model, the task's own or one of the scale's others."""
+    return Cell(task=task, objective="base", seed=seed, base_model=base_model)
+
+
+def _short(value: float) -> str:
+    """A number as short as can be without becoming another."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+class HumanlineDefaults(Strict):
+    """What a humanline cell of a task gets where its row says nothing."""
+
+    sample_every: int = Field(ge=1, description="optimizer steps per round of online sampling")
+    sync_interval: int = Field(ge=1, description="k: optimizer steps per sync of the reference")
+    log_eps_p: float = Field(le=0, description="lower bound of the log-ratio, nats")
+    log_eps_r: float = Field(ge=0, description="upper bound of the log-ratio, nats")
+
+
+_POSITIVE = ("learning_rate", "learning_rate_factor", "max_grad_norm")
+OVERRIDES = (
+    *_POSITIVE,
+    "beta",
+    "epsilon",
+    "batch_size",
+    "desirable_weight",
+)
+
+
+class Row(Strict):
+    """One entry of a table's `cells`. A list stands for each of its values (a grid)."""
+
+    task: Task | None = Field(None, description="what it is trained for; null: the table's task")
+    base_model: Grid[str | Nothing] | None = Field(
+        None, description="of the scale's base_models; null or none: the task's own"
+    )
+    objective: Grid[Objective] = Field(description="the loss")
+    data: Grid[Data] = Field(description="sampled once from the base model, or from the policy")
+    data_from: Grid[str | Nothing] | None = Field(
+        None, description="base model that offline data come from; null or none: the run's own"
+    )
+    quartile: Grid[Quartile] | None = Field(
+        None,
+        description="of the offline data, the prompts whose completions have the lowest (1) to the "
+        "highest (4) mean token log-probability under the initial model; null: all",
+    )
+    groups: Grid[PositiveInt] | None = Field(
+        None, description="of the offline data, the prompts to train on, the first ones; null: all"
+    )
+    sample_every: Grid[PositiveInt] | None = Field(
+        None, description="optimizer steps per round of online sampling; null: the task's default"
+    )
+    humanline: Grid[bool] = Field(False, description="clip and sync as humanline does")
+    trust_region: Grid[bool] = Field(
+        False, description="TR-DPO's baseline: no clipping, and syncs after the update"
+    )
+    perception: Grid[Perception] = Field(
+        "clip", description="clip: humanline clipping; sample: humanline sampling"
+    )
+    sync_interval: Grid[PositiveInt | Nothing] | None = Field(
+        None, description="k: optimizer steps per sync; none: never; null: the task's default"
+    )
+    sync_alpha: Grid[Alpha] | None = Field(
+        None, description="share of the policy in a trust region's soft sync; null: a copy"
+    )
+    log_eps_p: Grid[LowerBound | Nothing] | None = Field(
+        None,
+        description="lower bound of the log-ratio, nats; none: no bound; null: the task's default",
+    )
+    log_eps_r: Grid[UpperBound | Nothing] | None = Field(
+        None,
+        description="upper bound of the log-ratio, nats; none: no bound; null: the task's default",
+    )
+    overrides: dict[str, Grid[float]] = Field({}, description="training options unlike the scale's")
+
+    @model_validator(mode="after")
+    def _known_overrides(self):
+        for key, grid in self.overrides.items():
+            if key not in OVERRIDES:
+                raise fault(f"overrides.{key}", f"unknown key; use one of {', '.join(OVERRIDES)}")
+            for value in _grid(grid):
+                if key in _POSITIVE and not value > 0:
+                    raise fault(f"overrides.{key}", f"{value:g} is not positive; change it")
+        return self
+
+    def cells(self, task: Task, defaults: HumanlineDefaults, seed: int) -> list[Cell]:
+        """Expand the grid for one seed, in the order of the file."""
+        options = self.model_dump(exclude={"task", "overrides"})
+        options |= {f"overrides.{key}": value for key, value in self.overrides.items()}
+        grid = [_grid(value) for value in options.values()]
+        return [
+            _complete(dict(zip(options, point, strict=True)), task, defaults, seed)
+            for point in itertools.product(*grid)
+        ]
+
+
+def _grid(value) -> list:
+    """A grid's values."""
+    return value if isinstance(value, list) else [value]
+
+
+def _complete(point: dict, task: Task, defaults: HumanlineDefaults, seed: int) -> Cell:
+    """Fill what the row left open, and clear what means nothing for this cell."""
+    overrides = {k: point.pop(k) for k in list(point) if k.startswith("overrides.")}
+    point = {k: getattr(defaults, k, None) if v is None else v for k, v in point.items()}
+    cleared = [k for k, v in point.items() if v == "none"]
+    if point["data"] == "offline":
+        cleared.append("sample_every")
+    else:
+        cleared += ["data_from", "quartile", "groups"]
+    if not point["humanline"]:
+        cleared += ["log_eps_p", "log_eps_r", "perception"]
+    if not point["trust_region"]:
+        cleared += ["sync_alpha"]
+    if not (point["humanline"] or point["trust_region"]):
+        cleared += ["sync_interval"]
+    point |= dict.fromkeys(cleared)
+    if point["perception"] == "clip":  # what humanline means where nothing is said
+        point["perception"] = None
+    overrides = {key.removeprefix("overrides."): value for key, value in overrides.items()}
+    return Cell(task=task, seed=seed, overrides=overrides, **point)
+
+
+class Table(Strict):
+    """A table: its rows, on which seeds, and how they are shown."""
+
+    task: Task | None = Field(None, description="what its cells are trained for; null: rows say")
+    view: Literal["headline", "sweep", "cost"] = Field(
+        "sweep",
+        description="headline: win rates or Pass@1 of one task; sweep: scores beside what varies; "
+        "cost: time, tokens and memory",
+    )
+    description: str = Field(description="its caption begins with it")
+    seeds: SeedList | None = Field(
+        None, description="its seeds; null: the scale's, for sweeps its sweep seeds"
+    )
+    exploratory: bool = Field(
+        False, description="on the tuning seeds and validation prompts, made by `snakemake explore`"
+    )
+    tuned: bool = Field(
+        False,
+        description="whether every variant gets a learning rate of its own; otherwise it takes "
+        "that of the tuned variant with the same objective, data and method",
+    )
+    cells: list[Row] = Field(min_length=1, description="its rows, in order")
+
+    @model_validator(mode="after")
+    def _rows_have_one_task(self):
+        for index, row in enumerate(self.cells):
+            if bool(row.task) == bool(self.task):
+                where = "in the table, too" if row.task else "neither here nor in the table"
+                raise fault(f"cells.{index}.task", f"given {where}; give it once")
+        if self.exploratory and self.seeds:
+            raise fault("seeds", "an exploratory table has the tuning seeds; remove them")
+        if self.view == "headline" and not self.task:
+            raise fault("task", "missing; a headline table is about one task: add it")
+        return self
+
+    @property
+    def compares_data(self) -> bool:
+        """Whether offline data differ in where they come from, or how likely they are."""
+        return any(row.quartile or row.data_from for row in self.cells)
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether learning curves come with it."""
+        return self.view == "headline" and how_scored(self.task) == "grade"
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks of its rows, in order of appearance."""
+        return list(dict.fromkeys(row.task or self.task for row in self.cells))
+
+
+class ImpliedCapacity(Strict):
+    """Which models' outputs the figure of implied capacities shows."""
+
+    task: Task = Field(description="what the models are trained for")
+    policy: Row = Field(description="whose perception is asked; its reference is its base model")
+    sources: dict[str, Row | Literal["base"]] = Field(
+        min_length=1, description="where other data come from, by the name in the figure"
+    )
+
+
+class Experiments(Strict):
+    """workflow/config/experiments.yaml."""
+
+    defaults: dict[Task, HumanlineDefaults] = Field(description="for what rows leave open")
+    collapse_below: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="a run that scores less than this share of its base model's "
+        "score has collapsed; the rule is set before the runs",
+    )
+    tables: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Table] = Field(
+        min_length=1, description="the tables, by name: that of their files"
+    )
+
+    implied_capacity: ImpliedCapacity | None = Field(
+        None, description="what the figure of implied capacities shows; null: there is none"
+    )
+
+    @model_validator(mode="after")
+    def _every_task_has_defaults(self):
+        for name, table in self.tables.items():
+            for task in table.tasks:
+                if task not in self.defaults:
+                    raise fault(f"defaults.{task}", f"missing, but table {name} needs it; add it")
+        return self
+
+    def cells(self, table: str, seeds: list[int]) -> list[Cell]:
+        """The cells of a table, base models first, for every seed, without repetition."""
+        spec = self.tables[table]
+        cells = [
+            cell
+            for row, seed in itertools.product(spec.cells, seeds)
+            for task in [row.task or spec.task]
+            for cell in row.cells(task, self.defaults[task], seed)
+        ]
+        cells = [cell.base for cell in cells] + cells
+        return list({(cell.task, cell.name): cell for cell in cells}.values())
+
+    def perceived(self, seed: int) -> dict[str, Cell]:
+        """The cells of the figure of implied capacities: the policy, and every source of data."""
+        spec = self.implied_capacity
+        rows = {"policy": spec.policy, **spec.sources}
+        defaults = self.defaults[spec.task]
+        return {
+            name: base_cell(spec.task, seed)
+            if row == "base"
+            else row.cells(spec.task, defaults, seed)[0]
+            for name, row in rows.items()
+        }

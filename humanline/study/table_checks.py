@@ -1,0 +1,94 @@
+"""What tables ask of a scale and cannot have, told before any job runs."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from humanline.study.config import MiniatureData, ObjectiveConfig, Scale, TaskConfig
+from humanline.study.experiments import Cell, Experiments, HumanlineDefaults, Table
+
+
+def table_fault(
+    table: Table, defaults: dict[str, HumanlineDefaults], scale: Scale, scale_file: Path
+) -> str | None:
+    """The first thing that a table asks of a scale and cannot have: field, reason and remedy."""
+    if shared := set(table.seeds or []) & set(scale.seeds.tune):
+        return f"seeds: {sorted(shared)} are tuning seeds of {scale_file}; use others"
+    for index, row in enumerate(table.cells):
+        task = row.task or table.task
+        for cell in row.cells(task, defaults[task], seed=0):
+            if reason := _cell_fault(cell, scale, scale_file):
+                return f"cells.{index}.{reason}"
+    return None
+
+
+def figure_fault(experiments: Experiments, scale: Scale, scale_file: Path) -> str | None:
+    """The first thing that the figure of implied capacities asks of a scale and cannot have."""
+    spec = experiments.implied_capacity
+    if spec is None:
+        return None
+    if spec.task not in scale.tasks:
+        return f"task: {spec.task} is not in tasks of {scale_file}; add it, or remove the figure"
+    if spec.task not in experiments.defaults:
+        return f"task: there are no defaults for {spec.task}; add them"
+    if taken := {"policy", "on-policy"} & set(spec.sources):
+        return f"sources.{min(taken)}: the figure calls the policy's own outputs so; rename it"
+    rows = {f"sources.{name}": row for name, row in spec.sources.items() if row != "base"}
+    for place, row in ({"policy": spec.policy} | rows).items():
+        if row.task:
+            return f"{place}.task: the figure has one for all; remove it"
+        first, *others = row.cells(spec.task, experiments.defaults[spec.task], seed=0)
+        if others:
+            return f"{place}: stands for {1 + len(others)} runs; give each key one value"
+        if reason := _cell_fault(first, scale, scale_file):
+            return f"{place}.{reason}"
+    return None
+
+
+def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
+    """What is wrong with a cell, if anything: the field of its row, reason and remedy."""
+    task = scale.tasks[cell.task]
+    training = task.training
+    if cell.objective not in training.objectives:
+        where = f"tasks.{cell.task}.training.objectives of {scale_file}"
+        return f"objective: {cell.objective} is not in {where}; add it there"
+    for field in ("base_model", "data_from"):
+        name = getattr(cell, field)
+        if name and name not in task.base_models:
+            where = f"tasks.{cell.task}.base_models of {scale_file}"
+            return f"{field}: {name!r} is not in {where}; add it there"
+    if cell.humanline and cell.trust_region:
+        return "trust_region: true, as humanline, which syncs before the update; choose one"
+    if cell.humanline and cell.log_eps_p == cell.log_eps_r == 0:
+        return "log_eps_p: 0, as log_eps_r, leaves no interval; change either"
+    if {"learning_rate", "learning_rate_factor"} <= set(cell.overrides):
+        return "overrides.learning_rate_factor: given beside learning_rate; remove one"
+    for key, reader in (("epsilon", "grpo"), ("desirable_weight", "kto")):
+        if key in cell.overrides and cell.objective != reader:
+            return f"overrides.{key}: only {reader} reads it, not {cell.objective}; remove it"
+    options = training.objectives[cell.objective].model_dump()
+    options |= {key: value for key, value in cell.overrides.items() if key in options}
+    model = task.base_models.get(cell.base_model, task.base_model)
+    devices = getattr(model, "gpus", None) or scale.devices
+    try:
+        options = ObjectiveConfig.model_validate(options)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        reason = f"{detail['msg']}, not {detail['input']:g}; change it"
+        return f"overrides.{detail['loc'][0]}: {reason}"
+    if found := training.objective_fault(cell.objective, options, devices):
+        field, reason = found
+        return f"overrides.{field}: {reason}"
+    return _prompts_fault(cell, task, options.batch_size, scale_file)
+
+
+def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Path) -> str | None:
+    """GRPO leaves out a sampling that the prompts do not fill, and would take no step."""
+    if cell.objective != "grpo" or not isinstance(task.data, MiniatureData):
+        return None
+    window = min(cell.sample_every or 1, task.training.steps)
+    needed = window * batch_size // task.training.group_size
+    if needed <= task.data.train:
+        return None
+    prompts = f"tasks.{cell.task}.data.train of {scale_file}, {task.data.train}"
+    return f"objective: grpo takes {needed} prompts at once, more than {prompts}; raise that"

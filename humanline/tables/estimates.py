@@ -1,0 +1,143 @@
+"""Estimates of variants from their runs, and comparisons of variants, for the tables.
+
+A column named x may have companions: x_se, its standard error, and x_low and x_high, its 95 %
+interval. `table_formats` writes such a group as one column.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from tqdm import tqdm
+
+from humanline.study.config import how_scored
+from humanline.study.experiments import Cell
+from humanline.tables.run_files import (
+    Graded,
+    Judged,
+    Run,
+    read_graded,
+    read_judged,
+    training_seconds,
+)
+from humanline.tables.statistics import (
+    Alternative,
+    Estimate,
+    hierarchical_weights,
+    paired_p_value,
+    prompt_means,
+)
+
+
+def score_estimates(
+    variants: dict[str, list[Run]], *, replicates: int, rng_seed: int
+) -> dict[str, Estimate]:
+    """The score of every variant of one task, in per cent.
+
+    The length-controlled win rate for instruction following, Pass@1 after the last step for math.
+    """
+    (cell, _), *_ = next(iter(variants.values()))
+    if how_scored(cell.task) == "grade":
+        graded = read_graded(variants)
+        weights = draw_weights(graded, replicates, rng_seed)
+        return {
+            name: pass_at_1([run.final for run in group], *weights)
+            for name, group in graded.items()
+        }
+    judged = read_judged(variants)
+    weights = draw_weights(judged, replicates, rng_seed)
+    progress = tqdm(judged.items(), desc="bootstrap", unit="cell")
+    return {name: win_rates(group, *weights)[1] for name, group in progress}
+
+
+def draw_weights(
+    groups: dict[str, list[Judged]] | dict[str, list[Graded]], replicates: int, rng_seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`hierarchical_weights` for variants that share seeds and prompts."""
+    group = next(iter(groups.values()))
+    rng = np.random.default_rng(rng_seed)
+    return hierarchical_weights(len(group), group[0].n_prompts, replicates, rng)
+
+
+def win_rates(
+    group: list[Judged], seed_counts: np.ndarray, prompt_counts: np.ndarray
+) -> tuple[Estimate, Estimate]:
+    """Win rate and length-controlled win rate of a variant, per cent."""
+    raw = [100 * prompt_means(run.win, prompt_counts) for run in group]
+    controlled = [100 * run.length_controlled_win_rate(prompt_counts) for run in group]
+    return (
+        Estimate.from_runs([run.win_rate for run in group], raw, seed_counts),
+        Estimate.from_runs(
+            [100 * run.length_controlled_win_rate() for run in group], controlled, seed_counts
+        ),
+    )
+
+
+def pass_at_1(
+    correct: list[np.ndarray], seed_counts: np.ndarray, prompt_counts: np.ndarray
+) -> Estimate:
+    """Pass@1 of a variant from the shares of correct samples by seed and problem, per cent."""
+    correct = 100 * np.stack(correct)
+    return Estimate.from_runs(
+        correct.mean(axis=1), prompt_means(correct, prompt_counts), seed_counts
+    )
+
+
+def plain(
+    variants: dict[str, list[Run]], cell: Cell, data: str | None, sample_every: int | None = None
+) -> str | None:
+    """The plain variant of the cell's objective and base model, to compare the cell with.
+
+    It is plain in all: no humanline, no trust region, all data of the run's own base model, no
+    option of its own. Where `sample_every` is left open it is the one that samples most often.
+    """
+    candidates = []
+    for (other, _), *_ in variants.values():
+        wanted = Cell(
+            task=cell.task,
+            base_model=cell.base_model,
+            objective=cell.objective,
+            data=data,
+            sample_every=other.sample_every if sample_every is None else sample_every,
+            seed=other.seed,
+        )
+        if other == wanted:
+            candidates.append(other)
+    chosen = min(candidates, key=lambda other: other.sample_every or 0, default=None)
+    return chosen and chosen.variant
+
+
+def columns(name: str, estimate: Estimate, *, interval: bool = True) -> dict[str, float]:
+    row = {name: estimate.value, f"{name}_se": estimate.standard_error}
+    if interval:
+        row |= dict(zip((f"{name}_low", f"{name}_high"), estimate.interval, strict=True))
+    return row
+
+
+def comparison(
+    column: str,
+    compare: Callable[[Estimate, Estimate], tuple[float, float, float]],
+    estimates: dict[str, Estimate],
+    name: str,
+    other: str | None,
+) -> dict[str, float]:
+    """A comparison of two variants with its interval. A variant has none with itself."""
+    value, low, high = (math.nan,) * 3
+    if other is not None:
+        value, low, high = compare(estimates[name], estimates[other])
+    if other == name:
+        low, high = math.nan, math.nan
+    return {column: value, f"{column}_low": low, f"{column}_high": high}
+
+
+def mean_seconds(group: list[Run]) -> float:
+    """Wall-clock seconds of training, mean over a variant's seeds; NaN for a base model."""
+    return float(np.mean([training_seconds(cell, directory) for cell, directory in group]))
+
+
+def p_value(
+    estimates: dict[str, Estimate], name: str, other: str | None, alternative: Alternative
+) -> float:
+    if other in (None, name):
+        return math.nan
+    return paired_p_value(estimates[name].per_seed, estimates[other].per_seed, alternative)

@@ -1,0 +1,211 @@
+"""The headline tables and the learning curves, as data frames made from run directories.
+
+Every function takes runs as pairs (cell, directory) and groups them by variant, in the order in
+which variants first appear, the base model first. All variants of a table need the same seeds and
+all runs the same prompts, or a `ConfigError` names the file. Win rates and Pass@1 are in per cent.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from humanline.files.validation import pick
+from humanline.study.experiments import Table
+from humanline.tables.estimates import (
+    columns,
+    comparison,
+    draw_weights,
+    mean_seconds,
+    p_value,
+    pass_at_1,
+    plain,
+    win_rates,
+)
+from humanline.tables.run_files import Run, by_variant, read_graded, read_judged
+from humanline.tables.statistics import difference, ratio
+
+_HOW = (
+    "Scale: {scale}. Seeds: {seeds}; every figure is a mean over them. ±: bootstrap standard error."
+    " Brackets: 95 % percentile intervals of {replicates} bootstrap replicates that resample seeds"
+    " and prompts, the same for all rows; where seeds differ more than prompts do they"
+    " cover the truth in 58 % of cases with two seeds and 72 % with three, not in 95 %."
+    " p-values: paired t-tests over seeds, one-sided for 'beats', two-sided for 'differs', without"
+    " correction for their number, which the ledger of claims has."
+)
+_SECONDS = (
+    "Training: wall-clock seconds, with online sampling, but without that of offline data, which is"
+    " done once per seed."
+)
+_NOTICES = (
+    "Left out: pairs without a verdict of the judge, over all seeds; they are left out of their run"
+    " alone. LC warnings: seeds whose LC win rate may say more than their rows, as metrics.json of"
+    " the run explains."
+)
+_TIMED_OUT = (
+    "Timed out: answers that ran into the grader's limit and count as wrong, over all seeds and"
+    " steps."
+)
+_CAPTIONS = {
+    "instruction_following": (
+        "Win rate and length-controlled (LC) win rate against the baseline, in per cent. Ratios are"
+        " of LC win rates, to the same objective's plain offline and plain online run. LC win rates"
+        " are AlpacaEval's formula: with the difficulties of the instructions where all are"
+        " AlpacaEval's, else without, and then without the penalty of its implementation, whose own"
+        f" figures the CSV has as well. {_HOW} {_NOTICES} Length: characters of an answer."
+        f" {_SECONDS}"
+    ),
+    "math_reasoning": (
+        "Pass@1 after the last optimizer step, in per cent, and its difference to plain online"
+        " training, in percentage points. Plain: without humanline; 'beats plain' compares with the"
+        f" plain run that samples as often. {_HOW} Sampling: optimizer steps between samplings."
+        " Catches up: the first evaluated step after which the mean over seeds is not below that of"
+        f" plain online training at its end. {_TIMED_OUT} {_SECONDS}"
+    ),
+    "sweep": (
+        "Score: length-controlled win rate of instruction following, Pass@1 of math reasoning, in"
+        " per cent; differences, in percentage points, to plain offline and plain online training"
+        " of the same objective and base model on all of its own data, online with the task's usual"
+        " sampling. Learning rates were tuned for the row, or taken from the nearest tuned row,"
+        " which is a handicap: rate_of of the CSV says which."
+        " Unclipped: share of tokens within the bounds, mean over training. Collapsed: seeds whose"
+        " score is below {collapse_below} of their base model's, a rule set before the runs."
+        f" {_HOW} {_NOTICES} {_TIMED_OUT} {_SECONDS}"
+    ),
+    "cost": (
+        "Seconds of training, with online sampling, but without that of offline data, which is done"
+        " once per seed, as are its tokens; ratio of them to plain online training of the same"
+        " objective; tokens sampled (completions) and trained on (with prompts); peak memory of the"
+        " process, on a GPU that of the GPU."
+        " Speed-up: plain online training's seconds over those until the first evaluated step"
+        " after which the mean score over seeds is not below plain online training's last."
+        " Intervals: 95 % t intervals over {seeds} seeds. Scale: {scale}. Timings are of jobs that"
+        " ran side by side."
+    ),
+}
+
+
+def caption(table: Table, **values) -> str:
+    """The caption of a table: its contents, units, and how intervals and tests were made.
+
+    Args:
+        table: whose description comes first.
+        values: scale, seeds (their number), replicates, collapse_below.
+    """
+    kind = table.task if table.view == "headline" else table.view
+    return f"{table.description} {pick('table', kind, _CAPTIONS).format(**values)}"
+
+
+def instruction_following_table(
+    runs: Sequence[Run], *, replicates: int, rng_seed: int
+) -> pd.DataFrame:
+    """Win rates of every variant, compared with the same objective's plain offline and online ones.
+
+    The length-controlled win rate is fitted without alpaca_eval's penalty, which pulls it towards
+    50 per cent where prompts are few. alpaca_eval's own figure stands beside it.
+    """
+    variants = by_variant(runs)
+    judged = read_judged(variants)
+    weights = draw_weights(judged, replicates, rng_seed)
+    raw, controlled = {}, {}
+    for name, group in tqdm(judged.items(), desc="bootstrap", unit="cell"):
+        raw[name], controlled[name] = win_rates(group, *weights)
+
+    rows = []
+    for name, group in judged.items():
+        cell = variants[name][0][0]
+        offline, online = plain(variants, cell, "offline"), plain(variants, cell, "online")
+        rows.append(
+            {
+                "objective": cell.objective,
+                "data": cell.data,
+                "humanline": cell.humanline,
+                "k": cell.sync_interval,
+                "seeds": len(group),
+                **columns("win_rate", raw[name], interval=False),
+                **columns("length_controlled_win_rate", controlled[name]),
+                **comparison("ratio_to_offline", ratio, controlled, name, offline),
+                **comparison("ratio_to_online", ratio, controlled, name, online),
+                "p_beats_offline": p_value(controlled, name, offline, "greater"),
+                "p_differs_from_online": p_value(controlled, name, online, "two-sided"),
+                "left_out": sum(run.left_out for run in group),
+                "length_control_warnings": sum(bool(run.length_control_warning) for run in group),
+                "mean_length": np.mean([run.mean_length for run in group]),
+                "training_seconds": mean_seconds(variants[name]),
+                "alpaca_eval_lc_win_rate": np.mean([r.alpaca_eval_lc_win_rate for r in group]),
+                "variant": name,
+            }
+        )
+    return pd.DataFrame(rows).astype({"k": "Int64"})
+
+
+def math_reasoning_table(runs: Sequence[Run], *, replicates: int, rng_seed: int) -> pd.DataFrame:
+    """Pass@1 of every variant after its last optimizer step, compared with plain online training.
+
+    A humanline variant is also compared with the plain one that samples as often.
+    """
+    variants = by_variant(runs)
+    graded = read_graded(variants, whole_curves=True)
+    weights = draw_weights(graded, replicates, rng_seed)
+    estimates = {
+        name: pass_at_1([run.final for run in group], *weights) for name, group in graded.items()
+    }
+    curves = {
+        name: sum(run.correct.mean(axis=1) for run in group) / len(group)
+        for name, group in graded.items()
+    }
+
+    rows = []
+    for name, group in graded.items():
+        cell = variants[name][0][0]
+        online = plain(variants, cell, "online")
+        same = plain(variants, cell, cell.data, cell.sample_every)
+        rows.append(
+            {
+                "objective": cell.objective,
+                "data": cell.data,
+                "sample_every": cell.sample_every,
+                "humanline": cell.humanline,
+                "k": cell.sync_interval,
+                "seeds": len(group),
+                "steps": group[0].correct.index[-1],
+                **columns("pass_at_1", estimates[name]),
+                "timed_out": sum(run.timed_out for run in group),
+                **comparison("difference_to_online", difference, estimates, name, online),
+                "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
+                "p_beats_plain": p_value(estimates, name, same, "greater"),
+                "steps_to_online": _first_step(curves[name], online and curves[online].iloc[-1]),
+                "training_seconds": mean_seconds(variants[name]),
+                "variant": name,
+            }
+        )
+    counts = ("sample_every", "k", "steps_to_online")
+    return pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64"))
+
+
+def _first_step(curve: pd.Series, goal: float | None) -> int | None:
+    """The first step of a curve that is not below a goal."""
+    reached = curve.index[curve >= goal] if goal is not None else ()
+    return int(reached[0]) if len(reached) else None
+
+
+def learning_curves(runs: Sequence[Run], *, replicates: int, rng_seed: int) -> pd.DataFrame:
+    """Pass@1 of every trained variant and seed at every evaluated optimizer step.
+
+    Columns: variant, seed, step, pass_at_1, and, the same for all seeds of a variant and step,
+    mean, low and high: the mean over seeds and its 95 % interval. Step 0 is the seed's base model.
+    """
+    variants = by_variant(runs)
+    graded = read_graded(variants, whole_curves=True)
+    weights = draw_weights(graded, replicates, rng_seed)
+    base = graded.pop("base")
+    rows = []
+    for name, group in graded.items():
+        curves = [pd.concat([s.correct, r.correct]) for s, r in zip(base, group, strict=True)]
+        for step in curves[0].index:
+            estimate = pass_at_1([curve.loc[step].to_numpy() for curve in curves], *weights)
+            for (cell, _), value in zip(variants[name], estimate.per_seed, strict=True):
+                rows.append((name, cell.seed, step, value, estimate.value, *estimate.interval))
+    names = ["variant", "seed", "step", "pass_at_1", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=names)

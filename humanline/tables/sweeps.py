@@ -1,0 +1,144 @@
+"""Sweeps: tables of what varies beside the score, over tasks, methods and options."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from humanline.data.stage_files import Predictors, read_record
+from humanline.study.experiments import Cell
+from humanline.study.study import Study
+from humanline.tables.estimates import (
+    columns,
+    comparison,
+    mean_seconds,
+    p_value,
+    plain,
+    score_estimates,
+)
+from humanline.tables.run_files import Run, by_variant, notices, unclipped
+from humanline.tables.statistics import Estimate, difference
+
+_ALWAYS_SHOWN = ("objective", "data", "method")
+_NOTICES = ("left_out", "length_control_warnings", "timed_out")
+_COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size", *_NOTICES)
+
+
+def sweep_table(
+    study: Study,
+    runs: Sequence[Run],
+    *,
+    replicates: int,
+    rng_seed: int,
+    compares_data: bool = False,
+) -> pd.DataFrame:
+    """Scores of every variant of every task, beside those of its settings that vary in the table.
+
+    Compared with plain offline and plain online training of the same objective and base model,
+    where the table has them; online training samples as often as it does by default.
+
+    Args:
+        compares_data: show how likely the initial model finds offline data, which every offline
+            run's predictors.json says.
+    """
+    rows = []
+    for task in dict.fromkeys(cell.task for cell, _ in runs):
+        variants = by_variant([run for run in runs if run[0].task == task])
+        estimates = score_estimates(variants, replicates=replicates, rng_seed=rng_seed)
+        for name in variants:
+            row = _row(study, variants, estimates, name)
+            if compares_data:
+                row["data_log_probability"] = _data_log_probability(variants[name])
+            rows.append(row)
+    frame = pd.DataFrame(rows)
+    settings = [column for column in _settings(runs[0][0]) if column in frame]
+    trained = frame[frame["objective"] != "base"]
+    idle = [c for c in settings if trained[c].nunique(dropna=False) < 2 and c not in _ALWAYS_SHOWN]
+    frame = frame.drop(columns=idle)
+    return frame.astype({column: "Int64" for column in _COUNTS if column in frame})
+
+
+def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> dict:
+    group = variants[name]
+    cell = group[0][0]
+    usual = study.experiments.defaults[cell.task].sample_every
+    offline, online = plain(variants, cell, "offline"), plain(variants, cell, "online", usual)
+    is_trained = cell.objective != "base"
+    return {
+        **_settings(cell),
+        "learning_rate": study.learning_rate(cell) if is_trained else None,
+        "rate_of": study.rate_source(cell) if is_trained else None,
+        "seeds": len(group),
+        **columns("score", estimates[name]),
+        **_notices(group),
+        **comparison("difference_to_offline", difference, estimates, name, offline),
+        **comparison("difference_to_online", difference, estimates, name, online),
+        "p_differs_from_offline": p_value(estimates, name, offline, "two-sided"),
+        "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
+        "collapsed": _collapsed(study, estimates[name], estimates[cell.base.variant]),
+        "unclipped": np.mean([unclipped(d) for _, d in group]) if cell.humanline else None,
+        "training_seconds": mean_seconds(group),
+        "variant": name,
+    }
+
+
+def _notices(group: list[Run]) -> dict[str, int]:
+    found = [notices(cell, directory) for cell, directory in group]
+    return {name: sum(run[name] for run in found) for name in found[0]}
+
+
+def _settings(cell: Cell) -> dict:
+    """What may vary in a sweep, as columns."""
+    return {
+        "task": cell.task,
+        "base_model": cell.base_model or "default",
+        "objective": cell.objective,
+        "data": cell.data,
+        "data_from": cell.data_from,
+        "quartile": cell.quartile,
+        "groups": cell.groups,
+        "sample_every": cell.sample_every,
+        "method": _method(cell),
+        "k": cell.sync_interval,
+        "sync_alpha": cell.sync_alpha,
+        "log_eps_p": cell.log_eps_p,
+        "log_eps_r": cell.log_eps_r,
+        "learning_rate_factor": cell.overrides.get("learning_rate_factor"),
+        "max_grad_norm": cell.overrides.get("max_grad_norm"),
+        "beta": cell.overrides.get("beta"),
+        "epsilon": cell.overrides.get("epsilon"),
+        "batch_size": cell.overrides.get("batch_size"),
+    }
+
+
+def _method(cell: Cell) -> str | None:
+    if cell.objective == "base":
+        return None
+    if cell.trust_region:
+        return "trust region"
+    if not cell.humanline:
+        return "plain"
+    parts = ["humanline"]
+    if cell.sync_interval is None:
+        parts.append("without syncing")
+    if cell.log_eps_p is None and cell.log_eps_r is None:
+        parts.append("without clipping")
+    if cell.perception == "sample":
+        parts.append("sampling")
+    return " ".join(parts)
+
+
+def _collapsed(study: Study, estimate: Estimate, base: Estimate) -> int:
+    """How many seeds have a score far below their base model's."""
+    limit = study.experiments.collapse_below * base.per_seed
+    return int((estimate.per_seed < limit).sum())
+
+
+def _data_log_probability(group: list[Run]) -> float | None:
+    """Mean token log-probability of offline data under the initial model, nats."""
+    found = [
+        read_record(directory / "predictors.json", Predictors).mean_token_log_probability
+        for cell, directory in group
+        if cell.data == "offline"
+    ]
+    return float(np.mean(found)) if found else None

@@ -1,0 +1,216 @@
+"""Which rows a step trains on: a function of seed, epoch and place, on any number of processes.
+
+TRL's samplers and the Trainer's loaders keep a part of that in state that no checkpoint has, or
+count by process what is to be counted over all of them.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, RandomSampler, Sampler
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from trl.trainer.utils import RepeatSampler
+
+from humanline.files.validation import ConfigError
+
+
+class OwnOrder:
+    """Mixin before a Trainer: the order of its rows depends on nothing but seed and epoch."""
+
+    def _get_dataloader(self, dataset, *args, sampler_fn=None, is_training=False, **kwargs):
+        workers = self.args.dataloader_num_workers
+        if isinstance(dataset, IterableDataset):
+            dataset = Stream(dataset, is_endless=is_training)
+            self.args.dataloader_num_workers = min(workers, 1)  # more would mix their parts
+        elif is_training and sampler_fn is not None:
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            own, sampler_fn = sampler_fn, lambda rows: with_epochs(own(rows), seed)
+        options = {"sampler_fn": sampler_fn, "is_training": is_training}
+        try:
+            return super()._get_dataloader(dataset, *args, **options, **kwargs)
+        finally:
+            self.args.dataloader_num_workers = workers
+
+    def evaluate(self, *args, **kwargs):
+        """As TRL's, but that random draws of training do not depend on it."""
+        with randomness_kept(self.accelerator.device):
+            return super().evaluate(*args, **kwargs)
+
+
+class EpochSampler(Sampler):
+    """A shuffling sampler with an order of its own for each epoch, whenever that epoch is begun.
+
+    It has the orders that the sampler within has in a run that nothing interrupts.
+
+    Args:
+        sampler: TRL's `RepeatSampler`, or a sampler that draws from its `generator` alone.
+        seed: of the run. TRL's sampler has it already.
+    """
+
+    def __init__(self, sampler: RepeatSampler | RandomSampler | LengthGroupedSampler, seed: int):
+        self._sampler, self._seed, self._epoch = sampler, seed, 0
+        if not isinstance(sampler, RepeatSampler):
+            sampler.generator = torch.Generator()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have the order of an epoch, counted from 0."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = self._sampler.generator
+        if isinstance(self._sampler, RepeatSampler):
+            generator.manual_seed(self._sampler.seed)
+            for _ in range(self._epoch):  # TRL draws the orders of all epochs one after another
+                torch.randperm(self._sampler.num_samples, generator=generator)
+        else:
+            generator.manual_seed(self._seed + self._epoch)  # as accelerate does
+        return iter(self._sampler)
+
+
+def with_epochs(sampler, seed: int):
+    """The sampler itself if it draws nothing, else one whose orders do not depend on the past."""
+    shuffles = isinstance(sampler, RandomSampler | LengthGroupedSampler)
+    shuffles |= isinstance(sampler, RepeatSampler) and sampler.shuffle
+    return EpochSampler(sampler, seed) if shuffles else sampler
+
+
+def set_epoch(loader, epoch: int) -> None:
+    """Tell a loader's samplers the epoch, however they are wrapped: accelerate reaches not all."""
+    part = loader
+    while part is not None:
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
+        inner = getattr(part, "batch_sampler", None)
+        part = inner if inner is not None else getattr(part, "sampler", None)
+
+
+@contextmanager
+def randomness_kept(device: torch.device):
+    """Leave the states of random generators, those of Python, NumPy and torch, as they were."""
+    accelerator = None if device.type == "cpu" else getattr(torch, device.type)
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    on_device = accelerator and accelerator.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if accelerator:
+            accelerator.set_rng_state(on_device)
+
+
+class Stream(IterableDataset):
+    """Rows without a known number, in the same order on any number of processes.
+
+    accelerate would give each process the shards of its own. And with the Trainer, an epoch that
+    ends within an accumulation leaves gradients to the next one, and a resumed run does not find
+    the epoch it was in.
+
+    Args:
+        rows: a `datasets.IterableDataset`, or torch's.
+        is_endless: begin anew after the last row, in the order of the next epoch. So a run is one
+            epoch, and each of its steps has all of its batches.
+    """
+
+    def __init__(self, rows, is_endless: bool):
+        self._rows, self._is_endless = rows, is_endless
+
+    def __iter__(self) -> Iterator[dict]:
+        epoch = 0
+        while True:
+            if hasattr(self._rows, "set_epoch"):
+                self._rows.set_epoch(epoch)
+            is_empty = True
+            for row in self._rows:
+                is_empty = False
+                yield row
+            if not self._is_endless:
+                return
+            if is_empty:
+                raise ConfigError(
+                    "no step can be taken: the training set gives no row, or for GRPO too few to "
+                    "fill one generation batch; mend its path or its filter, raise max_length "
+                    "where that drops them, or lower per_device_train_batch_size"
+                )
+            epoch += 1
+
+
+class Repeated(Dataset):
+    """Rows to evaluate on, each of which makes several: accelerate takes the last for fillers."""
+
+    def __init__(self, rows, times: int):
+        self._rows, self.total_dataset_length = rows, len(rows) * times
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict:
+        return self._rows[index]
+
+
+class Held:
+    """The rows of a rollout as one object: a loader goes through lists row by row."""
+
+    def __init__(self, rows: list[dict]):
+        self.rows = rows
+
+
+class RowsOnce(Dataset):
+    """A dataset that fetches batches which follow each other once, where they are the same.
+
+    TRL's loader hands the whole batch of a rollout to every one of its steps, which look at it
+    once. With a rollout every 64 steps, fetching 64 steps' rows each step costs more than training.
+    """
+
+    def __init__(self, rows):
+        self._rows = rows
+        self._last: tuple[list[int], list] = ([], [])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitems__(self, indices: list[int]) -> list[Held]:
+        if indices != self._last[0]:
+            columns = self._rows[indices]
+            rows = zip(*columns.values(), strict=True)
+            held = Held([dict(zip(columns, row, strict=True)) for row in rows])
+            self._last = (indices, [held])
+        return self._last[1]
+
+
+def share_out(rollout: dict, accelerator, steps: int, pad_id: int) -> dict:
+    """Shuffle a rollout, and give this process its part of each batch.
+
+    The rows of all processes are shuffled together, so that a batch has the same rows however many
+    there are; TRL shuffles those of each process among themselves.
+
+    Args:
+        rollout: of this process: tensors (B,) and (B, T), of prompts padded on the left, and
+            scalars, which stay.
+        steps: batches that the rollout makes. They divide B.
+        pad_id: the token that pads.
+    """
+    processes, process = accelerator.num_processes, accelerator.process_index
+    count = len(rollout["prompt_ids"])
+    order = torch.randperm(count * processes)
+    if processes > 1:  # each draws its own: the first one's counts
+        order = broadcast(order.to(accelerator.device)).cpu()
+    mine = order.view(steps, processes, count // steps)[:, process].flatten()
+
+    def part(name: str, values: Tensor) -> Tensor:
+        if values.ndim > 1 and processes > 1:
+            padding = {"pad_index": pad_id if name.endswith("_ids") else 0}
+            padding["pad_first"] = name.startswith("prompt")
+            values = accelerator.pad_across_processes(values, dim=1, **padding)
+        return accelerator.gather(values)[mine] if values.ndim else values
+
+    return {name: part(name, values) for name, values in rollout.items()}

@@ -1,0 +1,123 @@
+"""GRPO's rollouts: how their rows become the batches of steps, counted over all processes."""
+
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl.trainer.utils import (
+    shuffle_sequence_dict,
+    split_pixel_values_by_grid,
+    split_tensor_dict,
+    unsplit_pixel_values_by_grid,
+)
+
+from humanline.trainers.batches.order import Repeated, RowsOnce, share_out
+from humanline.trainers.common import load_on
+
+
+class Rollouts:
+    """Mixin before a `HumanlineTrainer` of GRPO."""
+
+    def get_train_dataloader(self):
+        dataset = self.train_dataset
+        # Workers fetch in advance, and in another process.
+        if isinstance(dataset, Dataset) and not self.args.dataloader_num_workers:
+            self.train_dataset = RowsOnce(self._remove_unused_columns(dataset, "Training"))
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset = dataset
+
+    def _get_dataloader(self, dataset, description, *args, is_training=False, **kwargs):
+        if isinstance(dataset, Dataset) and not is_training:
+            dataset = self._remove_unused_columns(dataset, description)
+            dataset = Repeated(dataset, self.num_generations_eval)
+        return super()._get_dataloader(
+            dataset, description, *args, is_training=is_training, **kwargs
+        )
+
+    def prediction_step(self, *args, **kwargs):
+        """TRL's, but that the loss is that of all processes' parts of a batch."""
+        loss, *rest = super().prediction_step(*args, **kwargs)
+        return self.accelerator.reduce(loss, reduction="mean"), *rest
+
+    @property
+    def _prepares_steps(self) -> bool:
+        return self._uses_reference
+
+    def begin_step(self):
+        self._step = 0  # TRL's, for the metric of a step's time
+        super().begin_step()
+        if self.loss_type in ("dapo", "cispo", "vespo"):
+            self._count_tokens(list(self._ahead)[: len(self._present)])
+
+    def _count_tokens(self, of_step: list[dict]) -> None:
+        """Note with a step's batches how many tokens all of them have, on all processes."""
+        tokens = sum(trained_on(batch).sum() for batch in of_step)
+        tokens = self.accelerator.reduce(tokens, reduction="sum")
+        for batch in of_step:
+            batch["num_items_in_step"] = tokens
+
+    def _prepare_batch(self, inputs):
+        """TRL's batch, but that its place is counted over all batches, of resumed runs, too.
+
+        Batches are prepared ahead of those that are trained on, and rollouts shared out anew.
+        """
+        if not self.model.training:
+            return super()._prepare_batch(inputs)
+        place = self._prepared_batches
+        if place % self._batches_per_rollout == 0:
+            self._buffered_inputs = None  # its memory is needed
+            self._buffered_inputs = self._rollout(inputs)
+        self._prepared_batches += 1
+        return dict(self._buffered_inputs[place % self.args.steps_per_generation])
+
+    @property
+    def _batches_per_rollout(self) -> int:
+        return self.args.steps_per_generation * self.num_iterations
+
+    def _rollout(self, inputs) -> list[dict]:
+        """The batches of a new rollout."""
+        steps = self.args.steps_per_generation
+        rollout = self._generate_and_score_completions(inputs)
+        with self._seeded() if self.is_offline else nullcontext():
+            if self._is_vlm:
+                rollout = shuffle_sequence_dict(split_pixel_values_by_grid(rollout))
+            else:
+                rollout = share_out(rollout, self.accelerator, steps, self._tokenizer.pad_token_id)
+        return [unsplit_pixel_values_by_grid(batch) for batch in split_tensor_dict(rollout, steps)]
+
+    @contextmanager
+    def _seeded(self):
+        """Shuffle stored rollouts alike, whether they are read ahead of their step or not."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.args.seed + self._prepared_batches // self._batches_per_rollout)
+            yield
+
+    def _is_next_known(self) -> bool:
+        is_sampled = self.is_offline or self._prepared_batches % self._batches_per_rollout != 0
+        return is_sampled and super()._is_next_known()
+
+    def _write_beside(self, folder):
+        """Save the rollout that is still to be trained on, too: it is the old policy's."""
+        super()._write_beside(folder)
+        if self._prepared_batches % self._batches_per_rollout:
+            torch.save(self._buffered_inputs, folder / self._rollout_file)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        path = Path(checkpoint, self._rollout_file) if checkpoint else None
+        if path and path.exists():
+            self._buffered_inputs = load_on(self.accelerator.device, path)
+
+    @property
+    def _rollout_file(self) -> str:
+        return f"rollout-{self.accelerator.process_index}.pt"
+
+
+def trained_on(inputs: dict) -> Tensor:
+    """(B, T), non-zero on the completion's tokens that the policy, not a tool, has written."""
+    mask = inputs["completion_mask"]
+    return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask

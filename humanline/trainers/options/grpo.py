@@ -1,0 +1,114 @@
+"""The options of GRPO and its humanline variant."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from trl import GRPOConfig
+
+from humanline.trainers.options.humanline import HumanlineOptions
+
+# Values of options of sampling that leave the policy's distribution, at its temperature, as it is.
+_SAMPLES_ALL = {
+    "top_p": (1.0, None),
+    "top_k": (0, -1, None),
+    "min_p": (None, 0.0),
+    "repetition_penalty": (1.0, None),
+    "vllm_structured_outputs_regex": (None,),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "min_tokens"), (0, None)),
+    **dict.fromkeys(("structured_outputs", "allowed_token_ids", "logits_processors"), (None,)),
+    **dict.fromkeys(("logit_bias", "bad_words"), (None, {}, [])),
+}
+# What TRL's loss computes from the ratio and the gradient that it is given.
+_KNOWN = {
+    "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+    "importance_sampling_level": ("token", "sequence"),
+}
+
+
+def _seen_by(name: str, addition: str):
+    """TRL's field, whose help also says what becomes of it with humanline."""
+    of_trl = GRPOConfig.__dataclass_fields__[name]
+    return field(default=of_trl.default, metadata={"help": f"{of_trl.metadata['help']} {addition}"})
+
+
+@dataclass
+class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
+    """TRL's `GRPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
+
+    needs: ClassVar = {
+        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
+        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
+    }
+    positive: ClassVar = frozenset(
+        {"sapo_temperature_pos", "sapo_temperature_neg", "delta", "off_policy_mask_threshold"}
+    )
+
+    loss_type: str = _seen_by(
+        "loss_type",
+        "With humanline the ratio that each of them weighs, clips or gates is the perceived one, "
+        "token by token; so is the gradient of the log-probabilities that cispo and vespo weigh.",
+    )
+    importance_sampling_level: str = _seen_by(
+        "importance_sampling_level",
+        "With humanline tokens are perceived first, and a sequence's ratio is that of the mean "
+        "of its perceived log-ratios.",
+    )
+    delta: float | None = _seen_by("delta", "With humanline a bound of the perceived ratio.")
+    off_policy_mask_threshold: float | None = _seen_by(
+        "off_policy_mask_threshold",
+        "With humanline the distance is that to the reference, perceived, but to the sampler's "
+        "probabilities where vLLM samples.",
+    )
+    top_entropy_quantile: float = _seen_by(
+        "top_entropy_quantile", "Entropies are the policy's own, with humanline too."
+    )
+    entropy_coef: float = _seen_by(
+        "entropy_coef", "Entropies are the policy's own, with humanline too."
+    )
+    use_bias_correction_kl: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Multiply the KL penalty by the ratio, as TRL does. None: with humanline=False "
+            "alone, for the paper's penalty has no such factor."
+        },
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, known in _KNOWN.items():
+            if self.humanline and getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} has no humanline meaning; choose one of "
+                    f"{', '.join(known)}, or humanline=False"
+                )
+        for name in ("split_batches", "dispatch_batches"):
+            if self.world_size > 1 and getattr(self.accelerator_config, name):
+                raise ValueError(
+                    f"accelerator_config: {name}=true gives a process rows of several rollouts; "
+                    "leave it out"
+                )
+        if self.use_bias_correction_kl is None:
+            self.use_bias_correction_kl = not self.humanline
+        if self.humanline and self.use_bias_correction_kl and self.beta:
+            raise ValueError(
+                "use_bias_correction_kl=True has no humanline meaning: the paper's KL penalty is "
+                "not multiplied by the ratio. Leave it out, or set humanline=False"
+            )
+        narrowing = self.narrowing()
+        compares = "vllm_importance_sampling_correction", "off_policy_mask_threshold"
+        biased = [name for name in compares if getattr(self, name)]
+        if self.use_vllm and narrowing and biased:
+            raise ValueError(
+                f"{biased[0]} is biased by {narrowing}, for vLLM then samples from a part of the "
+                "policy that TRL's ratio does not know; switch it off, as in the authors' code"
+            )
+
+    def narrowing(self) -> str | None:
+        """The option, if any, by which sampling is from another distribution than the policy's."""
+        options = dict(self.generation_kwargs or {})
+        of_config = {"temperature": (self.temperature,)}
+        for name, (neutral, *others) in (_SAMPLES_ALL | of_config).items():
+            value = options.get(name, getattr(self, name, neutral))
+            if value not in (neutral, *others):
+                return f"{name}={value!r}"
+        return None

@@ -1,0 +1,142 @@
+"""The options that humanline adds to TRL's configs."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
+
+from humanline.method.perception import Clipping, Rejection, identity
+from humanline.trainers.options.bounds import require_bounds
+
+# The Trainer's own options that would reach a loss.
+_NEEDED_BY_ALL = {"label_smoothing_factor": (0.0, "it is not a loss over labels")}
+
+
+@dataclass
+class HumanlineOptions:
+    """The options that humanline adds to a TRL config."""
+
+    positive: ClassVar = frozenset()  # numbers that have to be above 0 besides those that always do
+
+    humanline: bool = field(
+        default=True,
+        metadata={"help": "Train the humanline variant. False: the objective as TRL defines it."},
+    )
+    log_eps_p: float | None = field(
+        default=-1.5,
+        metadata={"help": "Lower bound of a token's log-ratio, in nats. None: no bound."},
+    )
+    log_eps_r: float | None = field(
+        default=1.5,
+        metadata={"help": "Upper bound of a token's log-ratio, in nats. None: no bound."},
+    )
+    sync_interval: int | None = field(
+        default=1,
+        metadata={
+            "help": "k: the reference takes the policy's weights every k optimizer steps, before "
+            "the update. None: never."
+        },
+    )
+    reference: str = field(
+        default="cached",
+        metadata={
+            "help": "How the reference is kept. cached: the policy scores the batches of the next "
+            "k steps at the sync, and no second model is held. model: a second model. adapter: a "
+            "second adapter, for PEFT. All give the same losses."
+        },
+    )
+    perception: str = field(
+        default="clip",
+        metadata={
+            "help": "clip: log-ratios are clipped to the bounds. sample: tokens beyond randomly "
+            "drawn bounds pass no gradient (the paper's humanline sampling)."
+        },
+    )
+    gamma_p: float = field(
+        default=10.0,
+        metadata={
+            "help": "With perception='sample': the lower bound of the ratio is exp(log_eps_p) "
+            "times a draw of Beta(gamma_p, 1) over its mean. Large: clipping."
+        },
+    )
+    gamma_r: float = field(
+        default=10.0, metadata={"help": "As gamma_p, for the inverse of the upper bound."}
+    )
+    sync_after_update: bool = field(
+        default=False,
+        metadata={
+            "help": "Sync after the update instead of before it, as TR-DPO does (arXiv "
+            "2404.09656): a baseline, not humanline."
+        },
+    )
+    sync_alpha: float = field(
+        default=1.0,
+        metadata={
+            "help": "A sync moves the reference to alpha policy + (1 - alpha) reference, TR-DPO's "
+            "soft update. 1: a copy."
+        },
+    )
+
+    def __post_init__(self):
+        require_bounds(self, self.positive)
+        if self.bf16 is None:
+            # TRL's default is bfloat16, which transformers then refuses where there is no such GPU.
+            self.bf16 = not self.fp16 and _has_bf16(self.use_cpu)
+        super().__post_init__()
+        require_bounds(self, self.positive)  # of what was a text before, too
+        self.make_perceive()  # refuses impossible bounds
+        k = self.sync_interval
+        if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
+            raise ValueError(f"sync_interval must be an integer of at least 1, or None; got {k!r}")
+        if not 0 < self.sync_alpha <= 1:
+            raise ValueError(f"sync_alpha must be above 0 and at most 1; got {self.sync_alpha}")
+        for name, choices in (
+            ("reference", ("cached", "model", "adapter")),
+            ("perception", ("clip", "sample")),
+        ):
+            if getattr(self, name) not in choices:
+                given = getattr(self, name)
+                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {given!r}")
+        if self.sync_alpha != 1 and self.reference == "cached":
+            raise ValueError(
+                f"sync_alpha={self.sync_alpha} mixes old weights with new ones, which "
+                "reference='cached' does not keep; use reference='model' or 'adapter'"
+            )
+        if self.humanline:
+            self._refuse_meaningless_options()
+
+    def make_perceive(self):
+        """What the options make of a log-ratio."""
+        if not self.humanline:
+            return identity
+        if self.perception == "sample":
+            return Rejection(self.log_eps_p, self.log_eps_r, self.gamma_p, self.gamma_r)
+        return Clipping(self.log_eps_p, self.log_eps_r)
+
+    def _refuse_meaningless_options(self):
+        for name, (allowed, reason) in (_NEEDED_BY_ALL | self.needs).items():
+            if getattr(self, name) != allowed:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} has no humanline meaning: {reason}. "
+                    f"Set {name}={allowed!r}, or humanline=False"
+                )
+
+
+def _has_bf16(use_cpu: bool) -> bool:
+    """Whether transformers lets a config compute in bfloat16 on this machine."""
+    return use_cpu or is_torch_bf16_gpu_available() or is_torch_xla_available()
+
+
+def require_config(args, config: type, model):
+    """The config, or the default one as TRL makes it.
+
+    Raises:
+        ValueError: if `args` is TRL's own config, which lacks our options.
+    """
+    if args is None:
+        name = model if isinstance(model, str) else model.config._name_or_path
+        objective = config.__name__.removeprefix("Humanline").removesuffix("Config")
+        return config(f"{name.split('/')[-1]}-Humanline-{objective}")
+    if not isinstance(args, HumanlineOptions):
+        raise ValueError(f"args must be a {config.__name__}; got {type(args).__name__}")
+    return args

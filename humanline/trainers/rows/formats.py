@@ -1,0 +1,245 @@
+"""The rows that the objectives train on, as users write them: typed, and checked one by one."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from humanline.files.validation import ConfigError, fault, validate
+from humanline.trainers.rows.conversations import template_options
+from humanline.trainers.rows.examples import read
+
+PAIRED = frozenset({"chosen", "rejected"})
+LABELLED = frozenset({"prompt", "completion", "label"})
+STORED = frozenset({"prompt", "completions", "scores"})
+LARGEST_SCORE = 1e15  # TRL squares scores, in single precision
+_ANSWERS = ("chosen", "rejected", "completion", "completions")
+PROMPTS = frozenset({"prompt"})
+
+
+class Record(BaseModel):
+    """What is read of a row of somebody's data, which may have more."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+def as_label(value) -> bool:
+    """A label of KTO: 0 or 1, or a truth value; also as NumPy and torch have them.
+
+    Raises:
+        ValueError: for anything else, such as -1, 0.9, None or "true".
+    """
+    given = value
+    if hasattr(value, "item"):
+        value = value.item()  # or a ValueError, if there are several
+    if not isinstance(value, bool | int | float) or value not in (0, 1):
+        raise ValueError(f"{given!r} is no label; use 1 or true for desirable, else 0 or false")
+    return bool(value)
+
+
+def _label(value) -> bool:
+    try:
+        return as_label(value)
+    except ValueError as error:
+        raise fault("", str(error)) from None
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise fault("", "empty; give a text, or remove the row")
+    return value
+
+
+def _answered(turns: list) -> list:
+    if turns[-1].role != "assistant":
+        raise fault("", f"ends with a turn of {turns[-1].role}; end it with one of the assistant")
+    return turns
+
+
+Label = Annotated[bool, BeforeValidator(_label)]
+Text = Annotated[str, AfterValidator(_not_blank)]
+Role = Literal["system", "developer", "user", "assistant", "tool", "function", "ipython"]
+
+
+class Turn(Record):
+    """What someone says in a conversation."""
+
+    role: Role
+    content: str
+
+
+class Message(Record):
+    """A turn as chat templates take it: text, blocks of content, or calls of tools."""
+
+    role: Role
+    content: str | list[dict] | None = None
+    tool_calls: list | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self):
+        if self.content is None and not self.tool_calls:
+            raise fault("content", "missing or null; give a text, or remove the row")
+        return self
+
+
+Turns = Annotated[list[Turn], Field(min_length=1)]
+Messages = Annotated[list[Message], Field(min_length=1)]
+_TextOrMessages = Discriminator(
+    lambda value: {str: "text", list: "messages"}.get(type(value)),
+    custom_error_type="fault",
+    custom_error_message="{reason}",
+    custom_error_context={"field": "", "reason": "not a text or a list of messages; change it"},
+)
+Prompt = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[Messages, Tag("messages")], _TextOrMessages
+]
+Answer = Annotated[
+    Annotated[str, Tag("text")] | Annotated[Messages, AfterValidator(_answered), Tag("messages")],
+    _TextOrMessages,
+]
+
+
+class Row(Record):
+    """What rows of all objectives may have besides."""
+
+    tools: str | list | None = None
+    chat_template_kwargs: dict | None = None
+
+    @property
+    def teaches(self) -> bool:
+        """Whether its loss has a gradient."""
+        return True
+
+
+class WholePair(Row):
+    """Two whole conversations, or texts, that begin with the same prompt; the first is better."""
+
+    chosen: Answer
+    rejected: Answer
+
+    @property
+    def teaches(self) -> bool:
+        return self.chosen != self.rejected
+
+
+class Pair(WholePair):
+    """A prompt, and an answer that is better than another."""
+
+    prompt: Prompt
+
+
+class Labelled(Row):
+    """A completion that is desirable or not."""
+
+    prompt: Prompt
+    completion: Answer
+    label: Label
+
+
+class Prompted(Row):
+    """A prompt to sample for."""
+
+    prompt: Prompt
+
+
+class Group(Row):
+    """All completions of a prompt, with their scores."""
+
+    prompt: Prompt
+    completions: Annotated[list[Answer], Field(min_length=1)]
+    scores: list[Annotated[float, Field(ge=-LARGEST_SCORE, le=LARGEST_SCORE)]]
+
+    @model_validator(mode="after")
+    def _all_are_scored(self):
+        if len(self.scores) != len(self.completions):
+            numbers = f"{len(self.scores)} of {len(self.completions)} completions"
+            raise fault("scores", f"{numbers}; give each one score")
+        return self
+
+    @property
+    def teaches(self) -> bool:
+        return len(set(self.scores)) > 1
+
+
+def row_model(columns: Iterable[str], wanted: frozenset[str]) -> type[Row]:
+    """The model of rows that have these columns, of which `wanted` are the objective's."""
+    if wanted == PAIRED:
+        return Pair if "prompt" in columns else WholePair
+    return {LABELLED: Labelled, STORED: Group, PROMPTS: Prompted}[wanted]
+
+
+class RowCheck:
+    """Checks the rows of a dataset one after another: each by itself, and its form by the first.
+
+    Args:
+        model: of a row.
+        group_size: how many completions each prompt has; None: as many as it likes.
+    """
+
+    def __init__(self, model: type[Row], group_size: int | None = None):
+        self._model = model
+        self._group_size = group_size
+        self._forms: dict[str, tuple[type, str]] = {}
+        self._teaches = False
+
+    def __call__(self, row: dict, place: str) -> dict[str, Any]:
+        """The row, its labels as truth values and its scores as floats.
+
+        Raises:
+            ConfigError: naming the place, the field and the remedy.
+        """
+        found = validate(self._model, row, place)
+        self._teaches |= found.teaches
+        for name in ("prompt", *_ANSWERS):
+            value = getattr(found, name, [])
+            for part in value if name == "completions" else [value] * (value != []):
+                self._require_one_form(name, part, place)
+        self._check_reading(row, place)
+        if isinstance(found, Group):
+            self._check_size(found, place)
+        read = ("label", "scores")
+        return {**row, **{name: getattr(found, name) for name in read if hasattr(found, name)}}
+
+    def require_something_to_learn(self, place: str) -> None:
+        """Refuse a dataset whose rows were all checked, and have no gradient."""
+        if not self._teaches:
+            raise ConfigError(
+                f"{place}: nothing to learn: in each row all scores, or chosen and rejected, are "
+                "alike; give rows that tell better from worse"
+            )
+
+    def _check_reading(self, row: dict, place: str) -> None:
+        """Refuse a row that no trainer can tell the prompt and the completions of."""
+        columns = {name: row[name] for name in _ANSWERS if name in self._model.model_fields}
+        columns |= {f"completion {n}": c for n, c in enumerate(columns.pop("completions", []))}
+        try:
+            template_options(row)
+            if columns:
+                read(row.get("prompt"), list(columns.values()), tuple(columns))
+        except ValueError as error:
+            raise ConfigError(f"{place}: {error}") from None
+
+    def _require_one_form(self, name: str, value, place: str) -> None:
+        form = "text" if isinstance(value, str) else "a conversation"
+        first, where = self._forms.setdefault(name, (form, place))
+        if form != first:
+            raise ConfigError(
+                f"{place}: {name}: {form}, but {where} has {first}; write all rows alike"
+            )
+
+    def _check_size(self, group: Group, place: str) -> None:
+        size = self._group_size or len(group.completions)
+        if len(group.completions) != size:
+            raise ConfigError(
+                f"{place}: completions: {len(group.completions)}, but num_generations is {size}; "
+                "give every prompt that many, or change num_generations"
+            )

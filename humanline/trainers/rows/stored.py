@@ -1,0 +1,120 @@
+"""Offline GRPO's stored groups: completions and scores that take the place of sampling."""
+
+from datasets import Dataset
+
+from humanline.files.validation import ConfigError
+from humanline.trainers.metrics import metrics_of
+from humanline.trainers.rows.scores import check_group
+from humanline.trainers.rows.tokens import columns_of, encode_row, mapped
+
+_COLUMNS = {"completions", "scores"}
+# What `tokenized_groups` makes of them, and training reads.
+COLUMNS = ("stored_prompt_ids", "stored_completion_ids", "stored_is_cut", "scores")
+
+
+def is_stored(dataset) -> bool:
+    """Whether a dataset has completions to train on, with their scores."""
+    return dataset is not None and set(columns_of(dataset)) >= _COLUMNS
+
+
+def refuse_sampling(args, kwargs: dict) -> None:
+    """Refuse options that say how to sample, where nothing is sampled."""
+    if args.use_vllm:
+        raise ConfigError("use_vllm=True: the training set has completions; set it to False")
+    if args.sync_ref_model:
+        raise ConfigError(
+            "sync_ref_model=True: offline the reference is the model that the completions are "
+            "taken to come from, and stays; set it to False, or humanline=True with a sync_interval"
+        )
+    for name in ("rollout_func", "environment_factory", "tools"):
+        if kwargs.get(name):
+            raise ConfigError(f"{name}: the training set has completions; leave it out")
+
+
+def tokenized_groups(dataset, trainer, group_size: int, name: str):
+    """Stored groups as token ids: each completion with the prompt that precedes it.
+
+    Completions are cut off at the trainer's `max_completion_length`.
+
+    Returns:
+        The dataset, and the number of its rows with a completion that is cut off, if it is known.
+
+    Raises:
+        ValueError: if a row has no reading, or not `group_size` completions with as many scores.
+    """
+    # Not the trainer itself: what a function holds is hashed, and that has the model.
+    limit, processing_class = trainer.max_completion_length, trainer.processing_class
+    options = trainer.chat_template_kwargs
+
+    def tokenize(row: dict) -> dict:
+        completions, scores = row["completions"], row["scores"]
+        if not isinstance(completions, list) or len(completions) != group_size:
+            given = len(completions) if isinstance(completions, list) else completions
+            raise ValueError(
+                f"it has {given} completions; num_generations asks for {group_size} of each prompt"
+            )
+        check_group(scores, group_size)
+        names = [f"completion {index}" for index in range(group_size)]
+        prompt, pairs = encode_row(processing_class, row, completions, names, **options)
+        columns = {
+            "stored_prompt_ids": [prompt_ids for prompt_ids, _ in pairs],
+            "stored_completion_ids": [ids[:limit] for _, ids in pairs],
+            "stored_is_cut": [limit is not None and len(ids) > limit for _, ids in pairs],
+            "scores": [float(score) for score in scores],
+        }
+        return columns if row.get("prompt") is not None else columns | {"prompt": prompt}
+
+    if not is_stored(dataset):
+        raise ConfigError(f"{name} set: lacks completions and scores, which the train set has")
+    groups = mapped(dataset, tokenize, name, remove_columns=["completions"])
+    if not isinstance(groups, Dataset):
+        return groups, {}
+    are_cut = groups["stored_is_cut"]
+    if trainer.mask_truncated_completions and all(map(all, are_cut)):
+        raise ConfigError(
+            f"{name} set: max_completion_length={limit} cuts off all completions, of which "
+            "mask_truncated_completions=True leaves nothing to train on; raise it"
+        )
+    return groups, {"rows_cut": sum(map(any, are_cut))}
+
+
+def replay(prompts: list, trainer) -> dict:
+    """TRL's `rollout_func` for stored groups: return completions instead of sampling them."""
+    size = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
+    # Processes follow each other in the repeated prompts, and may have a part of a group each.
+    first = trainer.accelerator.process_index * len(prompts)
+    indices = [(first + i) % size for i in range(len(prompts))]
+    rows = list(zip(trainer._rows_of_rollout, indices, strict=True))
+    trainer._is_cut = [row["stored_is_cut"][index] for row, index in rows]
+    return {
+        "prompt_ids": [row["stored_prompt_ids"][index] for row, index in rows],
+        "completion_ids": [row["stored_completion_ids"][index] for row, index in rows],
+        "logprobs": None,
+        "stored_index": indices,
+    }
+
+
+def stored_score(scores: list, stored_index: list, **_) -> list[float]:
+    """TRL's reward function for stored groups."""
+    return [row[index] for row, index in zip(scores, stored_index, strict=True)]
+
+
+def mark_cut_off(trainer, batch: dict) -> dict:
+    """A rollout of `replay` in which the completions that are cut off are those that were cut.
+
+    TRL takes a completion for cut off where it ends in another token than the end of sequence, as
+    many templates' turns do.
+    """
+    cut = batch["completion_mask"].new_tensor(trainer._is_cut).bool()
+    lengths = batch["completion_mask"].sum(1)
+    gather = trainer.accelerator.gather
+    all_cut, all_lengths = gather(cut), gather(lengths).float()
+    metrics, whole = metrics_of(trainer), all_lengths[~all_cut]
+    metrics["completions/clipped_ratio"][-1] = all_cut.float().mean().item()
+    for of in ("mean", "min", "max"):
+        value = getattr(whole, of)().item() if len(whole) else 0.0
+        metrics[f"completions/{of}_terminated_length"][-1] = value
+    if not trainer.args.mask_truncated_completions:
+        return batch
+    mask = batch["completion_mask"] * ~cut[:, None]
+    return batch | {"completion_mask": mask, "num_items_in_batch": gather(mask.sum()).sum()}

@@ -1,0 +1,240 @@
+"""The trainers' datasets as token ids, each row read for what it is.
+
+Whatever is wrong with a row is told with its number; of a stream when the row is read.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from datasets import Dataset, IterableDataset
+from jinja2 import TemplateError
+from trl.trainer.utils import global_then_local_main_first
+
+from humanline.files.validation import ConfigError
+from humanline.trainers.rows.conversations import encode_all, encode_prompt, template_options
+from humanline.trainers.rows.examples import has_media, has_parts_of_content, read
+from humanline.trainers.rows.formats import as_label
+from humanline.trainers.rows.scores import short
+
+_log = logging.getLogger(__name__)
+OPTIONS = ("tools", "chat_template_kwargs")  # columns of a row's options for its template
+_PAIR = ("chosen", "rejected")
+_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+
+
+def tokenized_pairs(dataset, processing_class, name: str, num_proc: int | None = None):
+    """Preference rows with `prompt_ids`, `chosen_ids` and `rejected_ids`.
+
+    The prompt is what both conversations begin with, up to where the assistant speaks.
+    """
+
+    def tokenize(row: dict) -> dict:
+        prompt, completions = read(row.get("prompt"), [row.get(key) for key in _PAIR], _PAIR)
+        encoded = _encode(processing_class, row, prompt, completions, _PAIR)
+        start = min(len(prompt_ids) for prompt_ids, _ in encoded)
+        whole = [prompt_ids + ids for prompt_ids, ids in encoded]
+        first, second = (ids[start:] for ids in whole)
+        columns = {"prompt_ids": whole[0][:start], "chosen_ids": first, "rejected_ids": second}
+        return columns | {"longest": max(map(len, whole))}
+
+    return mapped(dataset, tokenize, name, num_proc)
+
+
+def tokenized_labelled(dataset, processing_class, name: str, num_proc: int | None = None):
+    """Labelled rows with `prompt_ids`, `completion_ids` and a boolean `label`."""
+
+    def tokenize(row: dict) -> dict:
+        try:
+            label = as_label(row.get("label"))
+        except ValueError as error:
+            raise ValueError(f"label: {error}") from None
+        prompt, completions = read(row.get("prompt"), [row.get("completion")], ("completion",))
+        encoded = _encode(processing_class, row, prompt, completions, ("completion",))
+        prompt_ids, ids = encoded[0]
+        columns = {"prompt_ids": prompt_ids, "completion_ids": ids, "label": label}
+        return columns | {"longest": len(prompt_ids) + len(ids)}
+
+    return mapped(dataset, tokenize, name, num_proc)
+
+
+def within(dataset, max_length: int | None, keeps_start: bool, name: str):
+    """The rows that a maximal length leaves something to train on, and what became of the others.
+
+    A sequence is cut off at its end. Where its start is kept (`keeps_start`), a prompt of that
+    length leaves nothing, and its row is left out, as by TRL.
+
+    Returns:
+        The dataset, and the numbers of rows ``{"rows_dropped", "rows_cut"}``, which for a stream
+        count the dropped ones as they come.
+
+    Raises:
+        ValueError: if no row is left.
+    """
+    kept, counts = dataset, Counter()
+    if max_length is not None and keeps_start:
+        kept = dataset.filter(_LeavesRoom(max_length, counts), with_indices=True)
+    if not isinstance(dataset, Dataset):
+        return kept, counts
+    dropped = len(dataset) - len(kept)
+    if dropped and not len(kept):
+        raise ConfigError(
+            f"{name} set: the prompts of all {dropped} rows have max_length={max_length} tokens or "
+            "more, which leaves nothing to train on; raise max_length"
+        )
+    cut = sum(longest > max_length for longest in kept["longest"]) if max_length else 0
+    if dropped or cut:
+        _log.warning(
+            "%s set: of %s rows %s are left out, as their prompts have max_length=%s tokens or "
+            "more, and %s are cut off there",
+            *(name, len(dataset), dropped, max_length, cut),
+        )
+    return kept, {"rows_dropped": dropped, "rows_cut": cut}
+
+
+class _LeavesRoom:
+    """Whether a prompt leaves room for an answer; a stream that is read anew counts once."""
+
+    def __init__(self, max_length: int, counts: Counter):
+        self._max_length, self._counts, self._dropped = max_length, counts, 0
+
+    def __call__(self, row: dict, number: int) -> bool:
+        has_room = len(row["prompt_ids"]) < self._max_length
+        self._dropped = (self._dropped if number else 0) + (not has_room)
+        self._counts["rows_dropped"] = max(self._counts["rows_dropped"], self._dropped)
+        return has_room
+
+
+def unpaired(dataset, name: str, num_proc: int | None = None):
+    """Preference rows as labelled ones: of each thousand first the chosen, then the rejected."""
+
+    def explicit(row: dict) -> dict:
+        prompt, completions = read(row.get("prompt"), [row.get(key) for key in _PAIR], _PAIR)
+        return {"prompt": prompt} | dict(zip(_PAIR, completions, strict=True))
+
+    def unpair(columns: dict) -> dict:
+        chosen, rejected = columns.pop("chosen"), columns.pop("rejected")
+        labels = [True] * len(chosen) + [False] * len(rejected)
+        others = {key: values + values for key, values in columns.items()}
+        return others | {"completion": chosen + rejected, "label": labels}
+
+    explicit_rows = mapped(dataset, explicit, name, num_proc)
+    options = {"num_proc": num_proc} if isinstance(dataset, Dataset) else {}
+    return explicit_rows.map(
+        unpair, batched=True, remove_columns=columns_of(explicit_rows), **options
+    )
+
+
+def mismatched(dataset, batch_size: int, num_proc: int | None = None):
+    """With `KL_completion_ids`: in each batch the completion of the row before, as in TRL."""
+
+    def rotate(columns: dict) -> dict:
+        ids = columns["completion_ids"]
+        return {"KL_completion_ids": ids[-1:] + ids[:-1]}
+
+    options = {"num_proc": num_proc} if isinstance(dataset, Dataset) else {}
+    return dataset.map(rotate, batched=True, batch_size=batch_size, **options)
+
+
+def encode_row(processing_class, row: dict, completions: list, names, **options):
+    """A row's prompt as it is read, and `encode_all` of it, with what the row says to the template.
+
+    Args:
+        options: of the template, which those of the row go before.
+    """
+    prompt, completions = read(row.get("prompt"), completions, names)
+    return prompt, _encode(processing_class, row, prompt, completions, names, **options)
+
+
+def prompt_ids_of(processing_class, prompt, row: dict, options: dict) -> list[int]:
+    """The token ids of a prompt to sample from, with what its row says to the template.
+
+    Tools that a trainer calls, in `options`, go before those that a row names.
+
+    Raises:
+        ConfigError: if the prompt has images, or the template refuses it.
+    """
+    if has_media(prompt):
+        raise ConfigError(f"a prompt has images or other media, beside text: {short(prompt)}")
+    own = template_options(row)
+    if options.get("tools"):
+        own.pop("tools")
+    try:
+        return encode_prompt(processing_class, prompt, **options | own)
+    except (TemplateError, TypeError) as error:
+        raise ConfigError(f"the chat template refuses {short(prompt)} ({error})") from None
+
+
+def require_rows(dataset, name: str) -> None:
+    """Refuse a dataset without rows."""
+    if dataset is not None and next(iter(dataset), None) is None:
+        raise ConfigError(f"{name}: no rows; give it some")
+
+
+def refuse_media(dataset, name: str) -> None:
+    """Refuse images, which the text alone would be trained without: columns, or parts of prompts.
+
+    Prompts of a stream are looked at when they are read.
+    """
+    if dataset is None:
+        return
+    if found := [column for column in columns_of(dataset) if column in _MEDIA]:
+        raise ConfigError(
+            f"{name}: has a column {found[0]}; humanline trains on text only: remove the column, "
+            "or set humanline=False"
+        )
+    has_parts = isinstance(dataset, Dataset) and "prompt" in dataset.column_names
+    if has_parts and has_parts_of_content(next(iter(dataset), {}).get("prompt")):
+        for index, prompt in enumerate(dataset["prompt"]):
+            if has_media(prompt):
+                raise ConfigError(
+                    f"row {index} of the {name}: prompt has images or other media; "
+                    "humanline trains on text only"
+                )
+
+
+def columns_of(dataset) -> list[str]:
+    """The names of a dataset's columns; a stream may have to be asked for its first row."""
+    names = getattr(dataset, "column_names", None)
+    return list(names or next(iter(dataset), {}))
+
+
+def each(datasets, function: Callable, name: str):
+    """A function of a dataset and its name, for one, for a dictionary of several, or for none."""
+    if isinstance(datasets, dict):
+        return type(datasets)(
+            {key: function(dataset, f"{name} {key}") for key, dataset in datasets.items()}
+        )
+    return None if datasets is None else function(datasets, name)
+
+
+def _encode(processing_class, row: dict, prompt, completions, names, **options):
+    options |= template_options(row)
+    try:
+        encoded = encode_all(processing_class, prompt, completions, **options)
+    except (TemplateError, TypeError) as error:  # the latter of what it does with a content
+        raise ValueError(f"the chat template refuses it ({error}); mend the row") from None
+    for column, (_, ids) in zip(names, encoded, strict=True):
+        if not ids:
+            raise ValueError(f"{column} has no tokens to train on; leave the row out")
+    return encoded
+
+
+def mapped(
+    dataset: Dataset | IterableDataset, function: Callable, name: str, num_proc=None, **options
+):
+    """The dataset with the columns that a function of a row adds; its errors name the row."""
+    if isinstance(dataset, Dataset):
+        options |= {"num_proc": num_proc, "desc": f"Reading the {name} set"}
+        if dataset.format["type"] != "custom":  # arrays and tensors are no texts and lists
+            dataset = dataset.with_format(None)
+    with global_then_local_main_first():
+        return dataset.map(partial(_placed, function, name), with_indices=True, **options)
+
+
+def _placed(function: Callable, name: str, row: dict, index: int) -> dict:
+    try:
+        return function(row)
+    except ValueError as error:
+        raise ConfigError(f"row {index} of the {name} set: {error}") from None

@@ -1,0 +1,107 @@
+"""The base model: the hub's, or for the miniature a small one fine-tuned here."""
+
+import shutil
+from fnmatch import fnmatch
+from pathlib import Path
+
+from humanline.data.snapshots import WEIGHTS, model_files, model_folder
+from humanline.files.weights import require_whole
+from humanline.study.config import HubSource, MiniatureModel
+from humanline.trainers.rows.preferences import assistant_turn, user_turn
+from humanline.worlds.miniature import fine_tuning_rows
+
+
+def make(
+    task: str,
+    config: HubSource | MiniatureModel,
+    seed: int,
+    directory: Path,
+    avoid: set[str],
+    lengths: str | None = None,
+) -> None:
+    """Write the base model of a task and seed to `directory` as a Hugging Face folder.
+
+    Args:
+        avoid: prompts that fine-tuning must not see.
+        lengths: those of the miniature world's wishes; None: all.
+
+    Raises:
+        ConfigError: if the model cannot be had, or too few examples are left to learn from.
+    """
+    if directory.exists():  # another model's files would be read with these, or written through
+        shutil.rmtree(directory)
+    match config:
+        case HubSource() as source:
+            _fetch(source, directory)
+        case MiniatureModel() as miniature:
+            rows = fine_tuning_rows(
+                task, miniature.examples, miniature.carelessness, seed, avoid, lengths
+            )
+            _fine_tune(rows, miniature, seed, directory)
+
+
+def _fetch(source: HubSource, directory: Path) -> None:
+    """Copy a model's small files and link its weights, which stay where they are.
+
+    Raises:
+        ConfigError: if weights are missing or not finite, before anything is made of them.
+    """
+    directory.mkdir(parents=True)
+    for file in model_files(source, model_folder(source)):
+        target = directory / file.name
+        if fnmatch(file.name, WEIGHTS):
+            target.symlink_to(file.resolve())
+        else:
+            shutil.copyfile(file, target)
+    require_whole(directory)
+
+
+def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: Path) -> None:
+    """Supervised fine-tuning with TRL on completions only, cosine schedule."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    from humanline.worlds.tiny_model import build_model, build_tokenizer
+
+    tokenizer = build_tokenizer()
+    dataset = Dataset.from_list([_tokenized(tokenizer, row) for row in rows])
+    trainer = SFTTrainer(
+        model=build_model(
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            layers=config.layers,
+            heads=config.heads,
+            seed=seed,
+            architecture=config.architecture,
+        ),
+        args=SFTConfig(
+            output_dir=str(directory / "sft"),
+            completion_only_loss=True,
+            num_train_epochs=config.epochs,
+            per_device_train_batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=50,
+            max_grad_norm=1.0,
+            logging_steps=100,
+            save_strategy="no",
+            report_to="none",
+            bf16=False,
+            gradient_checkpointing=False,
+            seed=seed,
+        ),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    trainer.save_model(str(directory))
+
+
+def _tokenized(tokenizer, row: dict) -> dict:
+    """A row as the trainers of preferences would have it, for TRL's fine-tuning."""
+    from humanline.trainers.rows.conversations import encode
+
+    turns = user_turn(row["prompt"]), assistant_turn(row["completion"])
+    prompt_ids, ids = encode(tokenizer, *turns)
+    mask = [0] * len(prompt_ids) + [1] * len(ids)
+    return {"input_ids": prompt_ids + ids, "completion_mask": mask}

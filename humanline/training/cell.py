@@ -1,0 +1,324 @@
+"""Training of one cell: from a study's options to a TRL trainer, its run and its records.
+
+On several devices every process calls `train`; together they make one run (see `launch`).
+"""
+
+import os
+import shutil
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+
+from humanline.files.code_hashes import code_hash
+from humanline.files.json_files import write_json
+from humanline.files.provenance import describe, peak_memory
+from humanline.files.validation import ConfigError, pick
+from humanline.files.weights import load_folder, not_finite, require_whole
+from humanline.study.experiments import Cell
+from humanline.study.study import Study, content_hash
+from humanline.trainers.rows import preferences
+from humanline.training.data import data_record, require_room, training_rows
+from humanline.training.progress import Progress
+
+
+def train(study: Study, cell: Cell) -> None:
+    """Train a cell and write its model, `metrics.csv` and `train.json` to its directory.
+
+    An interrupted run goes on from its last complete checkpoint. Checkpoints are kept in a folder
+    named by the hash of the run's options, code and inputs, so a run never resumes what others have
+    begun; and a run that had ended starts anew.
+
+    Raises:
+        ConfigError: before any work, if the batch does not divide among the devices, or if these
+            do not find each other; after it, if the prompts did not suffice.
+    """
+    study.batch_share(cell, device_count())
+    data = data_record(study, cell)
+    directory = study.directory(cell)
+    checkpoints = _checkpoints(study, cell)
+    has_ended = _ended(checkpoints).exists()
+    evaluated = study.scale.tasks[cell.task].training.evaluate_every
+    progress = Progress(checkpoints, evaluated, is_new=has_ended)
+    trainer = build_trainer(study, cell, checkpoints)
+    _require_company(trainer.args.world_size)
+    if trainer.is_world_process_zero():
+        if has_ended:
+            shutil.rmtree(checkpoints)
+        write_json(checkpoints / "manifest.json", study.manifest(cell))
+    trainer.accelerator.wait_for_everyone()
+    progress.watch(trainer)
+    checkpoint = progress.last_checkpoint
+    if checkpoint and not trainer.is_fsdp_enabled:  # which keeps a part of it for each process
+        require_whole(Path(checkpoint))  # the Trainer would keep the base model's weights instead
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.state.global_step < trainer.args.max_steps:
+        raise ConfigError(
+            f"{directory}: trained {trainer.state.global_step} of {trainer.args.max_steps} steps,"
+            " as its prompts do not fill one sampling; give it more prompts or smaller batches"
+        )
+    if broken := not_finite(trainer.model):
+        raise ConfigError(
+            f"{directory}: training ended with weights that are not finite, {broken[0]} among "
+            "them; lower its learning_rate"
+        )
+    trainer.save_whole_model(directory / "model")
+    cost = progress.record()
+    if trainer.is_world_process_zero():
+        _write_records(study, cell, trainer, data | cost)
+        _ended(checkpoints).touch()
+        progress.end()
+
+
+def device_count() -> int:
+    """How many processes train together, each on a device of its own."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _require_company(found: int) -> None:
+    """Refuse to train where each of several processes would train alone, on its part of a batch."""
+    if found != device_count():
+        raise ConfigError(
+            f"{device_count()} processes were started to train together, but see no GPU to share "
+            "the work by; give the job its GPUs, or set ACCELERATE_USE_CPU=true to train on CPUs"
+        )
+
+
+def _checkpoints(study: Study, cell: Cell) -> Path:
+    """Where the run's checkpoints lie; those of other numbers of devices hold other parts.
+
+    And those of other code are another run's: what it sampled and trained must not be mixed in.
+    """
+    code = code_hash("train", by_value=True)
+    identity = content_hash([study.manifest(cell), _inputs(study, cell), device_count(), code])
+    return study.directory(cell) / "checkpoints" / identity
+
+
+def _ended(checkpoints: Path) -> Path:
+    """The file whose presence says that a run has ended."""
+    return checkpoints / "ended"
+
+
+def _write_records(study: Study, cell: Cell, trainer, measured: dict) -> None:
+    import pandas as pd
+
+    directory = study.directory(cell)
+    log = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
+    log.to_csv(directory / "metrics.csv", index=False)
+    write_json(
+        directory / "train.json",
+        {
+            "cell": cell.model_dump(),
+            "manifest": study.manifest(cell),
+            "checkpoints": str(_checkpoints(study, cell).relative_to(directory)),
+            "steps": trainer.state.global_step,
+            "devices": trainer.args.world_size,
+            **measured,
+            "peak_memory_mib": peak_memory() // 2**20,
+            "provenance": describe(),
+        },
+    )
+
+
+def _inputs(study: Study, cell: Cell) -> list:
+    """What tells the run's input files from others of the same name."""
+    base = sorted((study.directory(cell.base) / "model").glob("*.safetensors"))
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in base]
+
+
+def build_trainer(study: Study, cell: Cell, output: Path):
+    """Build the trainer of a cell, its model and its data."""
+    import torch
+
+    model, tokenizer = load_folder(study.directory(cell.base) / "model", dtype=torch.float32)
+    require_room(study, cell, model, tokenizer)
+    builders = {"dpo": _preference, "kto": _preference, "grpo": _grpo}
+    build = pick("objective", cell.objective, builders)
+    return build(study, cell, model, tokenizer, output)
+
+
+def _options(study: Study, cell: Cell, output: Path) -> dict:
+    """The arguments that the three objectives share."""
+    training = study.scale.tasks[cell.task].training
+    micro, accumulation = study.batch_share(cell, device_count())
+    humanline = {"humanline": cell.humanline}
+    if cell.humanline or cell.trust_region:
+        humanline = {
+            "humanline": True,
+            "sync_interval": cell.sync_interval,
+            "log_eps_p": cell.log_eps_p,
+            "log_eps_r": cell.log_eps_r,
+            "perception": cell.perception or "clip",
+            "sync_after_update": cell.trust_region,
+        }
+    if cell.sync_alpha:
+        humanline |= {"sync_alpha": cell.sync_alpha, "reference": "model"}
+    return humanline | {
+        "output_dir": str(output),
+        "max_steps": training.steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": accumulation,
+        "learning_rate": study.learning_rate(cell),
+        "beta": study.objective(cell).beta,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": training.warmup_steps,
+        "max_grad_norm": cell.overrides.get("max_grad_norm", training.max_grad_norm),
+        "weight_decay": training.weight_decay,
+        "adam_epsilon": training.adam_epsilon,
+        "bf16": training.bf16,
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "logging_steps": max(1, training.steps // 32),
+        "save_steps": training.save_every,
+        "report_to": "none",
+        "seed": cell.seed,
+    }
+
+
+def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
+    import numpy as np
+    from datasets import Dataset
+    from transformers import set_seed
+
+    from humanline.scoring.rewards import load_reward
+    from humanline.trainers.grpo import HumanlineGRPOConfig, HumanlineGRPOTrainer
+
+    task = study.scale.tasks[cell.task]
+    training = task.training
+    options = _options(study, cell, output)
+    accumulation = options["gradient_accumulation_steps"]
+    window = min(cell.sample_every or 1, training.steps)
+    rows = training_rows(study, cell)
+    args = HumanlineGRPOConfig(
+        **options,
+        epsilon=study.objective(cell).epsilon,
+        loss_type="dapo",
+        use_bias_correction_kl=False,  # the paper's penalty, for all variants
+        num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
+        steps_per_generation=window * accumulation,
+        temperature=training.sampling.temperature,
+        top_p=training.sampling.top_p,
+        max_completion_length=training.sampling.max_new_tokens,
+        **_engine_options(study, cell),
+    )
+    if cell.data == "offline":
+        dataset, reward = Dataset.from_list(preferences.stored_groups(rows)), None
+    else:
+        prompts = [_prompt_row(row) for row in rows]
+        dataset = Dataset.from_list(prompts)
+        reward = _reward_function(load_reward(task.reward))
+    with _engine_start(study, args):
+        trainer = HumanlineGRPOTrainer(
+            model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
+        )
+    if args.use_vllm:
+        # A colocated vLLM, as it starts, has put its seed in place of the run's. Processes that
+        # share a model draw alike, and others their own: a group's completions may be in both.
+        engine = trainer.accelerator.process_index // study.shards(cell)
+        set_seed(int(np.random.SeedSequence([cell.seed, engine]).generate_state(1)[0]))
+    return trainer
+
+
+def _engine_options(study: Study, cell: Cell) -> dict:
+    """What samples online, where that is not transformers."""
+    generation = study.scale.generation
+    if cell.data != "online" or generation.engine == "transformers":
+        return {}
+    from humanline.generation.vllm_engine import trl_options
+
+    options = {"use_vllm": True} | trl_options(generation, study.shards(cell))
+    # TRL's correction takes all that the policy may say for what vLLM samples from.
+    is_whole = study.scale.tasks[cell.task].training.sampling.top_p == 1
+    return options | {"vllm_importance_sampling_correction": is_whole}
+
+
+def _engine_start(study: Study, args):
+    """What GRPO's trainer is built in, which starts vLLM if it is to."""
+    if not args.use_vllm:
+        return nullcontext()
+    from humanline.generation.vllm_engine import colocation
+
+    return colocation(study.scale.generation)
+
+
+def _prompt_row(row: dict) -> dict:
+    return {"prompt": preferences.user_turn(row["prompt"]), "answer": row.get("answer")}
+
+
+def _reward_function(score):
+    """TRL's form of a reward: conversations in, floats out."""
+
+    def reward(prompts, completions, answer, log_metric=None, **_):
+        scores = score(
+            [prompt[-1]["content"] for prompt in prompts],
+            [completion[-1]["content"] for completion in completions],
+            answer,
+        )
+        for name, share in getattr(score, "shares", {}).items() if log_metric else ():
+            log_metric(name, share)
+        return scores
+
+    return reward
+
+
+def _preference(study: Study, cell: Cell, model, tokenizer, output: Path):
+    """DPO or KTO, on stored pairs or in rounds."""
+    from datasets import Dataset
+
+    from humanline.trainers.dpo import HumanlineDPOConfig, HumanlineDPOTrainer
+    from humanline.trainers.kto import HumanlineKTOConfig, HumanlineKTOTrainer
+
+    task = study.scale.tasks[cell.task]
+    options = _options(study, cell, output) | {"max_length": task.training.max_length}
+    parts = {
+        "dpo": (HumanlineDPOTrainer, HumanlineDPOConfig, preferences.pairs),
+        "kto": (HumanlineKTOTrainer, HumanlineKTOConfig, preferences.labelled),
+    }
+    trainer, config, view = pick("objective", cell.objective, parts)
+    if cell.objective == "kto":
+        options["desirable_weight"] = study.objective(cell).desirable_weight
+    args = config(**options)
+    rows = training_rows(study, cell)
+    if cell.data == "offline":
+        dataset = Dataset.from_list(view(rows, task.training.min_score_difference))
+        rounds = None
+    else:
+        dataset = trainer.placeholder(args)
+        rounds = _rounds(study, cell, rows, output / "rounds")
+    return trainer(
+        model, args=args, train_dataset=dataset, processing_class=tokenizer, rounds=rounds
+    )
+
+
+def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
+    from humanline.generation.engines import TransformersEngine, sample
+    from humanline.scoring.rewards import load_reward
+    from humanline.trainers.batches.rounds import Rounds
+
+    task = study.scale.tasks[cell.task]
+    training, score = task.training, load_reward(task.reward)
+    answers = {row["prompt"]: row.get("answer") for row in rows}
+
+    @cache  # an engine lasts for all rounds
+    def engine_of(trainer):
+        if study.scale.generation.engine == "transformers":
+            return TransformersEngine(trainer.model, trainer.processing_class)
+        from humanline.generation.vllm_engine import PolicyEngine
+
+        return PolicyEngine(trainer, study.scale.generation, study.shards(cell))
+
+    def sample_round(trainer, prompts, draw):
+        seed = 1_000_000 * cell.seed + draw
+        options = {"n": training.group_size, "sampling": training.sampling, "seed": seed}
+        return sample(engine_of(trainer), prompts, **options)
+
+    def score_flat(prompts, completions):
+        texts = [prompt[-1]["content"] for prompt in prompts]
+        return score(texts, completions, [answers[text] for text in texts])
+
+    return Rounds(
+        prompts=[preferences.user_turn(row["prompt"]) for row in rows],
+        sample=sample_round,
+        score=score_flat,
+        steps=min(cell.sample_every, training.steps),
+        directory=directory,
+        min_score_difference=training.min_score_difference,
+    )

@@ -1,0 +1,214 @@
+"""What a recipe needs of the machine, told before a model is loaded: packages, files, folders."""
+
+import json
+import os
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+
+from transformers import AutoConfig, AutoProcessor
+from transformers.integrations import integration_utils
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig
+
+from humanline.files.validation import first_line
+from humanline.study.config import REMOTE_CODE
+from humanline.training.recipes.data import FILES, not_loaded
+from humanline.training.recipes.options import Recipe
+
+# What decides whose code runs is in one place.
+_KEPT = {
+    "revision": "use model_revision",
+    "trust_remote_code": "use the option trust_remote_code",
+    "use_safetensors": "remove it, for other formats can hold code",
+}
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse a recipe that cannot run here, as far as it is known without data and model.
+
+    Raises:
+        ConfigError: naming the field and the remedy.
+    """
+    _check_given(recipe, "model_name_or_path", recipe.model.model_name_or_path)
+    _check_given(recipe, "dataset_name", recipe.script.dataset_name)
+    if reward := getattr(recipe.script, "reward_model_name_or_path", None):
+        _check_given(recipe, "reward_model_name_or_path", reward)
+    _check_options_together(recipe)
+    _check_packages(recipe)
+    _check_reports(recipe)
+    recipe.training.resume_from_checkpoint = _checkpoint(recipe)
+
+
+def _check_given(recipe: Recipe, field: str, name: str | None) -> None:
+    """Refuse a missing name, and a local path, which starts with / or ., that leads nowhere."""
+    if not name:
+        raise recipe.fault(field, "missing; add this key")
+    is_local = name.startswith(("/", ".")) or Path(name).suffix in FILES
+    if is_local and not Path(name).exists():
+        raise recipe.fault(field, f"no such file or folder: {name!r}; mend the path")
+
+
+def _check_options_together(recipe: Recipe) -> None:
+    """Refuse options that mean nothing beside the others."""
+    script, training, model = recipe.script, recipe.training, recipe.model
+    if training.reference == "adapter" and not model.use_peft:
+        reason = "adapter, which needs PEFT; set use_peft: true, or use cached or model"
+        raise recipe.fault("reference", reason)
+    if script.dataset_streaming and training.max_steps < 1:
+        raise recipe.fault("max_steps", "missing; a stream has no length to train epochs of")
+    if script.ignore_bias_buffers:
+        raise recipe.fault("ignore_bias_buffers", "not supported; remove it")
+    if training.load_best_model_at_end and training.eval_strategy == "no":
+        reason = "true, but nothing is evaluated; set eval_strategy, or remove it"
+        raise recipe.fault("load_best_model_at_end", reason)
+    if Path(model.model_name_or_path).is_dir() and model.model_revision != "main":
+        reason = f"{model.model_revision!r} has no effect on a folder; remove it"
+        raise recipe.fault("model_revision", reason)
+    for field in fields(ModelConfig):
+        is_of_lora = field.name.startswith("lora_") or field.name in ("use_rslora", "use_dora")
+        if is_of_lora and not model.use_peft and getattr(model, field.name) != field.default:
+            reason = "has no effect without use_peft: true; add that, or remove this"
+            raise recipe.fault(field.name, reason)
+    if model.lora_r < 1:
+        raise recipe.fault("lora_r", f"{model.lora_r}; use at least 1")
+    if not 0 <= model.lora_dropout < 1:
+        raise recipe.fault("lora_dropout", f"{model.lora_dropout}; use at least 0 and below 1")
+    if model.lora_task_type != "CAUSAL_LM":
+        raise recipe.fault("lora_task_type", f"{model.lora_task_type!r}; use CAUSAL_LM")
+
+
+def _check_packages(recipe: Recipe) -> None:
+    """Refuse options whose package is not installed."""
+    training, model = recipe.training, recipe.model
+    needs = {
+        "use_peft": ("peft", model.use_peft),
+        "load_in_4bit": ("bitsandbytes", model.load_in_4bit),
+        "load_in_8bit": ("bitsandbytes", model.load_in_8bit),
+        "use_vllm": ("vllm", getattr(training, "use_vllm", False)),
+        "use_liger_kernel": ("liger_kernel", training.use_liger_kernel),
+        "deepspeed": ("deepspeed", training.deepspeed),
+        "optim": ("bitsandbytes", "bnb" in training.optim or "8bit" in training.optim),
+    }
+    for field, (package, is_asked_for) in needs.items():
+        if is_asked_for and find_spec(package) is None:
+            name = package.replace("_", "-")
+            reason = f"needs the package {name}, which is not installed; pip install {name}"
+            raise recipe.fault(field, f"{getattr(training, field, True)!r} {reason}")
+
+
+def _check_reports(recipe: Recipe) -> None:
+    known = integration_utils.INTEGRATION_TO_CALLBACK
+    for name in recipe.training.report_to or ():
+        if name not in known:
+            choices = ", ".join(["none", *sorted(known)])
+            raise recipe.fault("report_to", f"{name!r} is unknown; use one of {choices}")
+        package = name.removesuffix("_ml")
+        is_available = getattr(integration_utils, f"is_{package}_available", lambda: True)
+        if not is_available():
+            reason = f"needs the package {name}, which is not installed; pip install {name}"
+            raise recipe.fault("report_to", f"{name!r} {reason}, or set report_to: none")
+
+
+def make_output(recipe: Recipe) -> None:
+    """Make the output folder, or refuse one that cannot be, before hours of work for it."""
+    folder = Path(recipe.training.output_dir)
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise recipe.fault("output_dir", f"{existing} is a file; name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise recipe.fault(
+            "output_dir", f"{folder} cannot be made ({error.strerror}); name another folder"
+        ) from None
+    if not is_writable:
+        raise recipe.fault("output_dir", f"{folder} is not writable; name another folder")
+
+
+def _checkpoint(recipe: Recipe) -> str | None:
+    """The folder to resume from: the one given, or for true the last of the output folder."""
+    asked, output = recipe.training.resume_from_checkpoint, recipe.training.output_dir
+    if asked is None or str(asked).lower() in ("false", "none", "no", ""):
+        return None
+    if str(asked).lower() in ("true", "yes"):
+        asked = get_last_checkpoint(output) if Path(output).is_dir() else None
+        if asked is None:
+            reason = f"true, but {output} has no checkpoint; remove this key to begin anew"
+            raise recipe.fault("resume_from_checkpoint", reason)
+    try:
+        reached = reached_step(asked)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{asked!r} is no checkpoint (trainer_state.json: {first_line(error)})"
+        raise recipe.fault(
+            "resume_from_checkpoint", f"{reason}; use true, or a folder checkpoint-N"
+        ) from None
+    if 0 < recipe.training.max_steps <= reached:
+        reason = f"{asked} is at step {reached} of {recipe.training.max_steps}"
+        raise recipe.fault("max_steps", f"{reason}, and nothing is left to train; raise it")
+    return str(asked)
+
+
+def reached_step(checkpoint: str | None) -> int:
+    """The step that a checkpoint is of; 0 where there is none."""
+    if checkpoint is None:
+        return 0
+    state = Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8")
+    return int(json.loads(state)["global_step"])
+
+
+def check_model(recipe: Recipe):
+    """Refuse a model that is not there, by its small files; returns its tokenizer or processor."""
+    name, revision = recipe.model.model_name_or_path, recipe.model.model_revision
+    for key, remedy in _KEPT.items():
+        if key in (recipe.training.model_init_kwargs or {}):
+            raise recipe.fault("model_init_kwargs", f"has {key}; {remedy}")
+    trust = recipe.training.trust_remote_code
+    if trust and (name, revision) not in REMOTE_CODE:
+        reason = f"true, but {name} at model_revision {revision} is not in REMOTE_CODE of"
+        remedy = "humanline/study/config.py; read its code and add it there"
+        raise recipe.fault("trust_remote_code", f"{reason} {remedy}")
+    where = "files" if Path(name).exists() else "name and the network"
+    options = {"revision": revision, "trust_remote_code": trust}
+    try:
+        AutoConfig.from_pretrained(name, **options)
+    except Exception as error:  # transformers raises many kinds at what it cannot read
+        raise recipe.fault("model_name_or_path", not_loaded(name, error, where)) from error
+    _check_weights(recipe, Path(name))
+    try:
+        return AutoProcessor.from_pretrained(name, **options)
+    except Exception as error:
+        reason = not_loaded(f"the tokenizer of {name}", error, where)
+        raise recipe.fault("model_name_or_path", reason) from error
+
+
+def _check_weights(recipe: Recipe, folder: Path) -> None:
+    """Refuse a local folder without weights, or with a part of them."""
+    if not folder.is_dir():
+        return
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        reason = f"{folder} has no weights (*.safetensors); give another, or save them there"
+        raise recipe.fault("model_name_or_path", reason)
+    for path in files:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError, ValueError) as error:
+            reason = f"{path} cannot be read ({first_line(error)}); restore the file"
+            raise recipe.fault("model_name_or_path", reason) from None
+
+
+def check_template(recipe: Recipe, processor, row: dict) -> None:
+    """Refuse conversations where the tokenizer has no chat template to write them with."""
+    has_conversations = any(
+        isinstance(row.get(key), list) and row[key] and isinstance(row[key][0], dict)
+        for key in ("prompt", "chosen", "completion")
+    )
+    if has_conversations and not getattr(processor, "chat_template", None):
+        model, data = recipe.model.model_name_or_path, recipe.script.dataset_name
+        reason = f"{model} has no chat template, and {data} has conversations"
+        raise recipe.fault("model_name_or_path", f"{reason}; give a chat model, or rows of text")

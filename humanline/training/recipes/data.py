@@ -1,0 +1,247 @@
+"""The data of a recipe: read, and every row checked before a model is loaded."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from datasets import Dataset, IterableDataset, load_dataset
+from huggingface_hub import constants, snapshot_download
+
+from humanline.data import feedback
+from humanline.data.json_rows import read_rows
+from humanline.files.validation import ConfigError, first_line, pick
+from humanline.trainers.rows import formats
+
+_JSON = (".json", ".jsonl")
+_OTHERS = (".csv", ".tsv", ".txt", ".gz", ".zip", ".zst", ".xz", ".arrow", ".xlsx")  # known by name
+FILES = (*_JSON, ".parquet", *_OTHERS)
+_FORMATS = "write JSON Lines (.jsonl), a JSON list (.json) or Parquet (.parquet)"
+
+
+@dataclass
+class _Rows:
+    """Rows of a split, each with its place, and the dataset that they are, if it exists."""
+
+    place: str
+    pairs: Iterable[tuple[str, dict]]
+    dataset: Dataset | IterableDataset | None = None
+
+
+def load_splits(recipe) -> dict:
+    """All splits of the dataset: on the hub, in a local folder, or in a file of one split."""
+    script = recipe.script
+    name, path = script.dataset_name, Path(script.dataset_name)
+    is_file = path.is_file()
+    if is_file and path.suffix not in (*_JSON, ".parquet"):
+        raise recipe.fault("dataset_name", f"{name}: files like this are not read; {_FORMATS}")
+    if path.is_dir() and path.suffix in FILES:
+        raise recipe.fault("dataset_name", f"{name}: a folder, named as a file; rename it")
+    if is_file and script.dataset_config:
+        reason = f"{script.dataset_config!r}, but a file has no configurations; remove it"
+        raise recipe.fault("dataset_config", reason)
+    if is_file and not script.dataset_train_split.isidentifier():
+        reason = f"{script.dataset_train_split!r} is no name; a file is one split, such as train"
+        raise recipe.fault("dataset_train_split", reason)
+    if is_file and path.suffix in _JSON:
+        return {script.dataset_train_split: path}
+    options = {"path": name, "name": script.dataset_config}
+    if is_file:
+        options = {"path": "parquet", "data_files": {script.dataset_train_split: name}}
+    with _readable(recipe):
+        return _load(options | {"streaming": script.dataset_streaming})
+
+
+@contextmanager
+def _readable(recipe):
+    """Tell of data that cannot be read."""
+    name = recipe.script.dataset_name
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # the hub, its client and file formats raise many kinds
+        if Path(name).is_dir():
+            _tell_faulty_file(Path(name))
+        where = "files" if Path(name).exists() else "name and the network"
+        raise recipe.fault("dataset_name", not_loaded(name, error, where)) from error
+
+
+def _load(options: dict):
+    """`load_dataset`, which without a network knows what it has made of files, not the hub's cache.
+
+    What was fetched ahead, as for nodes without a network, is in that cache alone.
+    """
+    try:
+        return load_dataset(**options)
+    except ConnectionError:
+        if not constants.HF_HUB_OFFLINE:
+            raise
+        try:
+            folder = snapshot_download(options["path"], repo_type="dataset", local_files_only=True)
+        except (OSError, ValueError):  # it is not there, or not all of it
+            folder = None
+        if folder is None:
+            raise
+    return load_dataset(**options | {"path": folder})
+
+
+def _tell_faulty_file(folder: Path) -> None:
+    """Raise what is wrong in the first faulty JSON file of a folder, which datasets do not tell."""
+    for path in sorted(folder.rglob("*.json*")):
+        if path.suffix in _JSON:
+            for _ in read_rows(path):
+                pass
+
+
+def not_loaded(name: str, error: Exception, where: str = "name and the network") -> str:
+    """What an error says whose cause may be a name or a network."""
+    return f"{name} cannot be loaded ({first_line(error)}); check its {where}"
+
+
+def load_split(recipe, splits: dict, field: str) -> Dataset | IterableDataset:
+    """A split, with the columns that the objective needs, and rows as they should be."""
+    name, dataset_name = getattr(recipe.script, field), recipe.script.dataset_name
+    if name not in splits:
+        known = ", ".join(map(str, splits))
+        reason = f"no split {name!r} in {dataset_name}; use one of {known}"
+        raise recipe.fault(field, reason)
+    rows = _rows(recipe, splits[name], name)
+    with _readable(recipe):  # a stream is read now
+        first = next(iter(rows.pairs), None)
+    if first is None:
+        raise recipe.fault(field, f"no rows in split {name!r} of {dataset_name}; give it some")
+    rows = _without_feedback(recipe, rows, first[1], name)
+    _, row = next(iter(rows.pairs))
+    wanted = _wanted_columns(recipe, set(row))
+    size = _group_size(recipe, field) if wanted == formats.STORED else None
+    model = formats.row_model(row, wanted)
+    if recipe.script.dataset_streaming and not isinstance(rows.dataset, Dataset):
+        return _checked_stream(rows, model, size)
+    return _checked(rows, model, size)
+
+
+def _rows(recipe, source, split: str) -> _Rows:
+    name = recipe.script.dataset_name
+    if isinstance(source, Path):
+        place = str(source)
+        if recipe.script.dataset_streaming:
+            return _Rows(place, _File(source))
+        return _Rows(place, list(read_rows(source)))
+    place = f"dataset {name}: split {split}"
+    return _Rows(place, _Places(source, place), source)
+
+
+class _File:
+    """The rows of a file, read each time that they are asked for."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __iter__(self) -> Iterator[tuple[str, dict]]:
+        return read_rows(self._path)
+
+
+class _Places:
+    """The rows of a dataset, with their places."""
+
+    def __init__(self, rows: Iterable[dict], place: str):
+        self._rows, self._place = rows, place
+
+    def __iter__(self) -> Iterator[tuple[str, dict]]:
+        return ((f"{self._place}: row {n}", row) for n, row in enumerate(self._rows))
+
+
+def _without_feedback(recipe, rows: _Rows, first: dict, split: str) -> _Rows:
+    """TRL's rows of a HALOs feedback file: groups for GRPO, else pairs or labelled completions."""
+    if not feedback.is_feedback(first):
+        return rows
+    views = dict.fromkeys(("dpo", "kto"), feedback.preferences) | {"grpo": feedback.groups}
+    view = pick("objective", recipe.objective, views)
+    found = view([row for _, row in rows.pairs], rows.place, split)
+    if not found:
+        reason = f"no rows of split {split!r} in {rows.place}; choose another"
+        raise recipe.fault("dataset_name", reason)
+    place = f"{rows.place}: group" if view is feedback.groups else f"{rows.place}: row"
+    numbered = [(f"{place} {number}", row) for number, row in enumerate(found)]
+    return _Rows(rows.place, numbered, Dataset.from_list(found))
+
+
+def _wanted_columns(recipe, columns: set[str]) -> frozenset[str]:
+    """The objective's columns; of two choices, an error names what the nearer one lacks."""
+    script, remedy = recipe.script, "rename its columns or choose another dataset"
+    is_online = getattr(script, "reward_funcs", None) or getattr(
+        script, "reward_model_name_or_path", None
+    )
+    by_objective = {
+        "dpo": [formats.PAIRED],
+        "kto": [formats.PAIRED, formats.LABELLED],
+        "grpo": [formats.PROMPTS if is_online else formats.STORED],
+    }
+    choices = pick("objective", recipe.objective, by_objective)
+    if choices == [formats.STORED]:
+        remedy = f"{remedy}, or sample online by adding reward_funcs"
+    wanted = min(choices, key=lambda choice: len(choice - columns))
+    if lacking := wanted - columns:
+        lacks = f"{script.dataset_name} lacks {', '.join(sorted(lacking))}"
+        has = f"has {', '.join(sorted(columns))}"
+        reason = f"{lacks}, which {recipe.objective} needs, and {has}; {remedy}"
+        raise recipe.fault("dataset_name", reason)
+    return wanted
+
+
+def _group_size(recipe, field: str) -> int:
+    is_test = field == "dataset_test_split"
+    training = recipe.training
+    return (training.num_generations_eval if is_test else None) or training.num_generations
+
+
+def _checked(rows: _Rows, model: type[formats.Row], group_size: int | None) -> Dataset:
+    """The dataset, all of its rows checked."""
+    check = formats.RowCheck(model, group_size)
+    if rows.dataset is None:
+        found = [check(row, place) for place, row in rows.pairs]
+        check.require_something_to_learn(rows.place)
+        try:
+            return Dataset.from_list(found, on_mixed_types="use_json")
+        except (ValueError, TypeError, OverflowError) as error:  # of columns that are not ours
+            reason = f"cannot be a dataset ({first_line(error)}); write all rows alike"
+            raise ConfigError(f"{rows.place}: {reason}") from error
+    pairs = rows.pairs
+    if isinstance(pairs, _Places):  # without columns that are slow to read, as images
+        known = [name for name in rows.dataset.column_names if name in model.model_fields]
+        pairs = _Places(rows.dataset.select_columns(known), rows.place)
+    for place, row in pairs:
+        check(row, place)
+    check.require_something_to_learn(rows.place)
+    return rows.dataset
+
+
+def _checked_stream(
+    rows: _Rows, model: type[formats.Row], group_size: int | None
+) -> IterableDataset:
+    """The dataset, its rows checked as they come."""
+    if rows.dataset is None:
+        generate = partial(_generate, rows.pairs, model, group_size)
+        return IterableDataset.from_generator(generate)
+    check = _IndexedCheck(rows.place, model, group_size)
+    return rows.dataset.map(check, with_indices=True)
+
+
+def _generate(pairs, model, group_size) -> Iterator[dict]:
+    check = formats.RowCheck(model, group_size)
+    for place, row in pairs:
+        yield check(row, place)
+
+
+class _IndexedCheck:
+    """A check of a stream's row by its number; each reading begins anew."""
+
+    def __init__(self, place: str, model: type[formats.Row], group_size: int | None):
+        self._place, self._model, self._group_size = place, model, group_size
+
+    def __call__(self, row: dict, number: int) -> dict:
+        if number == 0:
+            self._check = formats.RowCheck(self._model, self._group_size)
+        return self._check(row, f"{self._place}: row {number}")

@@ -1,0 +1,156 @@
+"""The keys of a recipe: parsed as TRL parses them, each of its type, or told on one line."""
+
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from transformers import TrainingArguments
+from trl import ModelConfig, ScriptArguments, TrlParser
+from trl.scripts.grpo import GRPOScriptArguments
+
+import humanline
+from humanline.files.validation import TRACEBACK, ConfigError, first_line, pick
+
+# A text where a mapping is meant, except of those that may name a file.
+_OR_A_FILE = {"deepspeed", "fsdp_config", "accelerator_config"}
+
+
+@dataclass
+class Recipe:
+    """The options of a valid recipe, and the file, which errors name."""
+
+    path: Path
+    objective: str
+    script: ScriptArguments
+    training: TrainingArguments
+    model: ModelConfig
+
+    def fault(self, field: str, reason: str) -> ConfigError:
+        """The error that a field is wrong for a reason."""
+        return ConfigError(f"{self.path}: {field}: {reason}")
+
+
+def library_error(path: Path, error: BaseException) -> ConfigError:
+    """The line for an error that a library raises on what a recipe asks for."""
+    reason = first_line(error)
+    if not isinstance(error, TypeError | ValueError | ImportError | OSError):
+        reason = f"{type(error).__name__}: {reason}"
+    return ConfigError(f"{path}: {reason} ({TRACEBACK}=1 shows where)")
+
+
+class Parser(TrlParser):
+    """TRL's parser of an objective's options, with errors of one line."""
+
+    def __init__(self, objective: str):
+        scripts = dict.fromkeys(("dpo", "kto"), ScriptArguments) | {"grpo": GRPOScriptArguments}
+        script = pick("objective", objective, scripts)
+        config = getattr(humanline, f"Humanline{objective.upper()}Config")
+        options = {"prog": "humanline recipe FILE.yaml", "allow_abbrev": False}
+        super().__init__((script, config, ModelConfig), **options)
+        self._objective = objective
+
+    def read(self, path: Path, content: dict, overrides: list[str]) -> tuple:
+        """The options of a file and of a command line, which takes precedence, as dataclasses."""
+        arguments = self._read_file(path, content) + overrides
+        self.check("command line", arguments)
+        try:
+            options = self.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+        except (TypeError, ValueError) as error:  # of the configs themselves, which name the field
+            raise ConfigError(f"{path}: {first_line(error)}") from error
+        except Exception as error:
+            raise library_error(path, error) from error
+        self._check_mappings(path, options)
+        return options
+
+    def _read_file(self, path: Path, content: dict) -> list[str]:
+        """A file's keys as on a command line, so that types and choices are checked alike.
+
+        What a command line cannot say (null, booleans, mappings) become defaults, as TRL does it.
+        """
+        defaults = {k: v for k, v in content.items() if v is None or isinstance(v, bool | dict)}
+        if self._resumes(defaults):  # of a type that says less than the option may be
+            defaults.pop("resume_from_checkpoint")
+        lists = {key: value for key, value in content.items() if isinstance(value, list)}
+        for key, value in (defaults | lists).items():
+            self._check_type(path, key, value)
+        unknown = self.set_defaults_with_config(**defaults)
+        arguments = []
+        for key, value in content.items():
+            if key in lists:
+                arguments += [f"--{key}", *map(str, value)]
+            elif key not in defaults:
+                arguments.append(f"--{key}={value}")
+        self.check(path, [*arguments, *unknown])
+        return arguments
+
+    @staticmethod
+    def _resumes(defaults: dict) -> bool:
+        return isinstance(defaults.get("resume_from_checkpoint"), bool)
+
+    def _check_type(self, source: Path, key: str, value) -> None:
+        """Refuse what no command line says, null, a boolean, a mapping or a list, of a wrong type.
+
+        Raises:
+            ConfigError: naming the key, if it is known.
+        """
+        adapter = _adapters(tuple(self.dataclass_types)).get(key)
+        try:
+            if adapter:
+                adapter.validate_python(value, strict=not isinstance(value, list))
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            remedy = "change it"
+            if isinstance(value, bool):
+                remedy = "write it in quotes if the word is meant: YAML takes it as true or false"
+            raise ConfigError(
+                f"{source}: {key}: {reason}, but the file says {value!r}; {remedy}"
+            ) from None
+
+    def _check_mappings(self, source: Path, options: tuple) -> None:
+        """Refuse a text that TRL has not read as a mapping."""
+        for config in options:
+            hints = _hints(type(config))
+            for field in fields(config):
+                value = getattr(config, field.name)
+                takes_mapping = "dict" in str(hints[field.name])
+                if takes_mapping and isinstance(value, str) and field.name not in _OR_A_FILE:
+                    raise ConfigError(
+                        f"{source}: {field.name}: {value!r}; write a mapping of keys to values"
+                    )
+
+    def check(self, source: Path | str, arguments: list[str]) -> None:
+        """Refuse arguments, given by `source`, that are unknown or of a wrong type."""
+        self._source = source
+        _, unknown = self.parse_known_args(arguments)
+        if unknown:
+            key = unknown[0].split("=")[0].lstrip("-")
+            keys = [f.name for options in self.dataclass_types for f in fields(options)]
+            remedy = "remove it or mend its spelling"
+            if similar := get_close_matches(key, keys, n=1):
+                remedy = f"did you mean {similar[0]}?"
+            raise ConfigError(f"{source}: {key}: unknown key of {self._objective}; {remedy}")
+
+    def error(self, message: str):
+        names, _, reason = message.removeprefix("argument ").partition(": ")
+        key = names.split("/")[0].lstrip("-")
+        raise ConfigError(f"{self._source}: {key}: {reason}; change it")
+
+
+@cache
+def _hints(options: type) -> dict:
+    return get_type_hints(options)
+
+
+@cache
+def _adapters(options: tuple[type, ...]) -> dict[str, TypeAdapter]:
+    """What tells of each key whether a value is of its type."""
+    config = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
+    return {
+        field.name: TypeAdapter(_hints(kind)[field.name], config=config)
+        for kind in options
+        for field in fields(kind)
+        if field.init
+    }

@@ -1,0 +1,170 @@
+"""Recipes: one YAML file trains any model with a humanline trainer.
+
+A recipe has the key `objective` and any of TRL's script arguments, TRL's model options and the
+options of the objective's humanline config. What is wrong with it is told on one line, before a
+model is loaded.
+"""
+
+import os
+import sys
+from argparse import ArgumentError, ArgumentParser
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from trl import (
+    get_peft_config,
+    get_quantization_config,
+)
+
+import humanline
+from humanline.files.validation import ConfigError, first_line, load_yaml, pick
+from humanline.study.config import OBJECTIVES
+from humanline.trainers.rows.formats import PAIRED
+from humanline.trainers.rows.tokens import columns_of, unpaired
+from humanline.training.recipes import checks
+from humanline.training.recipes.data import load_split, load_splits
+from humanline.training.recipes.options import Parser, Recipe, library_error
+
+
+def run(path: Path, overrides: list[str]) -> None:
+    """Train as a recipe says, and save the model to its `output_dir`."""
+    recipe = read(path, overrides)
+    trainer = build_trainer(recipe)
+    # KeyError: of a metric_for_best_model, or a column that a reward function lacks.
+    with _told_as_one_line(recipe, TypeError, ValueError, ImportError, OSError, KeyError):
+        checkpoint = recipe.training.resume_from_checkpoint
+        trainer.train(resume_from_checkpoint=checkpoint)
+        if trainer.state.global_step <= checks.reached_step(checkpoint):
+            reason = f"{checkpoint} is of the last step, and nothing is left to train"
+            raise recipe.fault("resume_from_checkpoint", f"{reason}; raise num_train_epochs")
+        trainer.save_whole_model(Path(recipe.training.output_dir))
+        if recipe.training.push_to_hub:
+            trainer.push_to_hub(dataset_name=recipe.script.dataset_name)
+
+
+def read(path: Path, overrides: list[str]) -> Recipe:
+    """Read and validate a recipe; `--key value` in `overrides` takes precedence.
+
+    Raises:
+        ConfigError: if a key or a value is wrong, or a local file or a package is missing.
+    """
+    content = load_yaml(path)
+    objective, overrides = _objective(path, content, overrides)
+    recipe = Recipe(path, objective, *Parser(objective).read(path, content, overrides))
+    with _told_as_one_line(recipe, Exception):
+        checks.check(recipe)
+    return recipe
+
+
+def build_trainer(recipe: Recipe):
+    """Load the data, check them, and load the model into its objective's trainer.
+
+    Raises:
+        ConfigError: if the model, the data or what the trainer makes of the options is wrong.
+    """
+    with _told_as_one_line(recipe, Exception):
+        return _build_trainer(recipe)
+
+
+def _build_trainer(recipe: Recipe):
+    model, training = recipe.model, recipe.training
+    processor = checks.check_model(recipe)
+    options = {"reward_funcs": _reward_functions(recipe)} if recipe.objective == "grpo" else {}
+    splits = load_splits(recipe)
+    options["train_dataset"] = _dataset(recipe, splits, "dataset_train_split", processor)
+    if training.eval_strategy != "no":
+        options["eval_dataset"] = _dataset(recipe, splits, "dataset_test_split", processor)
+    checks.make_output(recipe)
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        "use_safetensors": True,
+    } | (training.model_init_kwargs or {})
+    trainer = getattr(humanline, f"Humanline{recipe.objective.upper()}Trainer")
+    return trainer(
+        model.model_name_or_path,
+        args=training,
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+        **options,
+    )
+
+
+@contextmanager
+def _told_as_one_line(recipe: Recipe, *kinds: type[Exception]):
+    """Tell what libraries raise on a recipe's options and files as its fault."""
+    try:
+        yield
+    except ConfigError as error:
+        if "\n" in str(error):  # of a dataloader's worker, with its traceback before
+            raise ConfigError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
+        raise
+    except kinds as error:
+        raise library_error(recipe.path, error) from error
+
+
+# Options.
+
+
+def _objective(path: Path, content: dict, overrides: list[str]) -> tuple[str, list[str]]:
+    """The objective, taken out of the file's keys, and the overrides without it."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--objective", default=content.pop("objective", None))
+    try:
+        known, overrides = parser.parse_known_args(overrides)
+    except ArgumentError as error:
+        raise ConfigError(f"command line: objective: {error.message}; change it") from None
+    if known.objective not in OBJECTIVES:
+        given = f"{known.objective!r} is unknown" if known.objective else "missing"
+        raise ConfigError(f"{path}: objective: {given}; use one of {', '.join(OBJECTIVES)}")
+    return known.objective, overrides
+
+
+# Data.
+
+
+def _dataset(recipe: Recipe, splits: dict, field: str, processor):
+    dataset = load_split(recipe, splits, field)
+    checks.check_template(recipe, processor, next(iter(dataset)))
+    views = {"dpo": _preferences, "kto": _preferences, "grpo": lambda _, rows: rows}
+    return pick("objective", recipe.objective, views)(recipe, dataset)
+
+
+def _preferences(recipe: Recipe, dataset):
+    """Preferences in the order that TRL will train on."""
+    if recipe.objective == "kto":
+        # TRL trains KTO in the order of the rows, and unpairs all chosen before all rejected.
+        if set(columns_of(dataset)) >= PAIRED:
+            dataset = unpaired(dataset, f"{recipe.script.dataset_name} data")
+        dataset = dataset.shuffle(seed=recipe.training.seed)
+    return dataset
+
+
+# Rewards.
+
+
+def _reward_functions(recipe: Recipe) -> list | None:
+    """The rewards of online GRPO: a model's name, and functions by dotted path or TRL's name."""
+    script = recipe.script
+    model = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
+    return model + [_import(recipe, name) for name in script.reward_funcs or ()] or None
+
+
+def _import(recipe: Recipe, name: str):
+    module, _, function = name.rpartition(".")
+    sys.path.insert(0, os.getcwd())  # as TRL: functions of one's own stand beside the recipe
+    try:
+        found = getattr(import_module(module or "trl.rewards"), function)
+    except Exception as error:  # the user's own module can raise anything
+        known = isinstance(error, ImportError | AttributeError)
+        reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
+        reason = f"{name!r} cannot be imported ({reason}); give a function's dotted path"
+        raise recipe.fault("reward_funcs", reason) from error
+    finally:
+        sys.path.pop(0)
+    if not callable(found):
+        reason = f"{name!r} is {type(found).__name__}, not a function; give its dotted path"
+        raise recipe.fault("reward_funcs", reason)
+    return found

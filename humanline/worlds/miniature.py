@@ -1,0 +1,96 @@
+"""The miniature world: everything a task needs, drawn from seeds, nothing downloaded."""
+
+import random
+
+from humanline.files.validation import ConfigError, pick
+from humanline.study.config import MiniatureData
+from humanline.study.experiments import SPLITS
+from humanline.worlds import letters, sums
+
+_PROMPT_SEED = 20250924  # of the prompts: all seeds of a scale see the same ones
+_REFERENCE_CARELESSNESS = 0.2  # of the writer whose lines the judge compares with
+
+
+def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
+    """Draw the rows of every split of a task: no prompt twice, no wishes in two splits.
+
+    Rows are ``{"prompt", "reference"}`` for instruction following, where the reference is what
+    completions are judged against, and ``{"prompt", "answer"}`` for math.
+
+    Raises:
+        ConfigError: if the world has too few different prompts.
+    """
+    sizes = {split: getattr(config, split) for split in SPLITS}
+    rows: dict[str, dict[str, dict]] = {split: {} for split in SPLITS}
+    for row in _draw(task, 4 * sum(sizes.values()), _PROMPT_SEED, config.lengths):
+        split = _split_of(row["prompt"], sizes)
+        if len(rows[split]) < sizes[split]:
+            rows[split].setdefault(row["prompt"], row)
+    for split, found in rows.items():
+        if len(found) < sizes[split]:
+            reason = f"only {len(found)} different prompts, not {sizes[split]}; ask for fewer"
+            raise ConfigError(f"{task}, {split}: {reason}")
+    return {split: list(found.values()) for split, found in rows.items()}
+
+
+def _split_of(prompt: str, sizes: dict[str, int]) -> str:
+    """The split that owns a prompt's wishes, at random in proportion to the splits' sizes."""
+    chance = random.Random(_wishes(prompt))
+    return chance.choices(list(sizes), list(sizes.values()))[0]
+
+
+def _wishes(prompt: str) -> str:
+    """What a prompt asks for, whatever the order it asks in."""
+    return " ".join(sorted(prompt.split()))
+
+
+def _draw(task: str, count: int, seed: int, lengths: str | None = None) -> list[dict]:
+    worlds = {"instruction_following": _wished, "math_reasoning": _summed}
+    return pick("task", task, worlds)(count, seed, lengths)
+
+
+def _summed(count: int, seed: int, _lengths: str | None) -> list[dict]:
+    return sums.problems(count, seed)
+
+
+def _wished(count: int, seed: int, lengths: str | None) -> list[dict]:
+    rng = random.Random(seed)
+    prompts = [letters.sample_prompt(rng, lengths) for _ in range(count)]
+    attention = 1 - _REFERENCE_CARELESSNESS
+    return [{"prompt": p, "reference": letters.expert_line(p, rng, attention)} for p in prompts]
+
+
+def fine_tuning_rows(
+    task: str,
+    count: int,
+    carelessness: float,
+    seed: int,
+    avoid: set[str],
+    lengths: str | None = None,
+) -> list[dict]:
+    """Draw prompts with the expert's completions, ``{"prompt", "completion"}``.
+
+    Args:
+        carelessness: chance that the expert ignores a wish, or gets a sum wrong.
+        avoid: prompts that must not be learned from, in whatever order of letters.
+        lengths: the length wishes to draw from; None: all.
+
+    Raises:
+        ConfigError: if too many of the world's prompts are to be avoided.
+    """
+    rng = random.Random(f"completions {seed}")  # unlike the prompts' own
+    held_out = {_wishes(prompt) for prompt in avoid}
+    drawn = _draw(task, 2 * count, seed, lengths)
+    rows = [row for row in drawn if _wishes(row["prompt"]) not in held_out]
+    if len(rows) < count:
+        reason = (
+            f"{len(rows)} of {len(drawn)} prompts are not held out, fewer than {count} examples"
+        )
+        raise ConfigError(f"{task}: base model: {reason}; ask for fewer, or hold fewer prompts out")
+    rows = rows[:count]
+    writers = {
+        "instruction_following": lambda prompt: letters.expert_line(prompt, rng, 1 - carelessness),
+        "math_reasoning": lambda prompt: sums.worked_solution(prompt, rng, carelessness),
+    }
+    write = pick("task", task, writers)
+    return [{"prompt": row["prompt"], "completion": write(row["prompt"])} for row in rows]

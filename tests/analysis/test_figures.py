@@ -1,0 +1,121 @@
+"""The figures of the theory: their data frames, and the same file from the same data."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from humanline.analysis.figures import (
+    capacity_frame,
+    implied_capacity_frame,
+    perceived_weight_frame,
+)
+from humanline.method.prospect_theory import capacity
+from humanline.report.plots import plot_capacity, plot_implied_capacity, plot_perceived_weight
+
+
+def surprisals(better: float = 1.0) -> dict[int, pd.DataFrame]:
+    """Of a policy, of itself again, and of a model whose outputs it finds likelier."""
+    frames = {}
+    for seed in (1, 2):
+        rng = np.random.default_rng(seed)
+        samples = {name: rng.normal(size=500) for name in ("policy", "on-policy", "better")}
+        samples["better"] += better
+        frames[seed] = pd.concat(
+            [pd.DataFrame({"source": name, "surprisal": own}) for name, own in samples.items()]
+        )
+    return frames
+
+
+def test_the_policys_other_draws_imply_the_identity_and_a_better_model_more_gains():
+    frame = implied_capacity_frame(surprisals())
+    assert list(frame["source"].unique()) == ["on-policy", "better"]
+    assert list(frame["seed"].unique()) == [1, 2]
+    own = frame[(frame["source"] == "on-policy") & (frame["part"] == "gains")]
+    assert own["implied"].notna().sum() > 80  # about half of the two seeds' grids
+    assert (own["implied"] - own["a"]).abs().max() < 0.1
+    better = frame[(frame["source"] == "better") & (frame["part"] == "gains")]
+    middle = better[better["a"].between(0.2, 0.4)]
+    assert (middle["implied"] > middle["a"] + 0.1).all()
+
+
+def test_a_distance_is_of_its_own_seed_source_and_part():
+    frame = implied_capacity_frame(surprisals())
+    groups = frame.groupby(["part", "source", "seed"])
+    assert (groups["distance"].nunique() == 1).all()
+    for _, rows in groups:
+        known = rows.dropna()
+        area = np.trapezoid(np.abs(known["implied"] - known["human"]), known["a"])
+        assert rows["distance"].iloc[0] == pytest.approx(area / known["a"].max())
+
+
+def test_a_tokens_weight_is_one_between_the_bounds_and_falls_outside():
+    frame = perceived_weight_frame((-1.5, 1.0), (1, 100))
+    assert list(frame["perception"].unique()) == [
+        "sampling, gamma 1",
+        "sampling, gamma 100",
+        "clipping",
+    ]
+    weights = {name: rows.set_index("log_ratio") for name, rows in frame.groupby("perception")}
+
+    def weight(name: str, low: float, high: float) -> pd.Series:
+        own = weights[name]["weight"]
+        return own[(own.index > low) & (own.index < high)]
+
+    assert (weight("clipping", -1.49, 0.99) == 1).all()
+    assert (weight("clipping", -9, -1.51) == 0).all()
+    assert (weight("sampling, gamma 100", -1.4, 0.9) == 1).all()
+    assert (weight("sampling, gamma 100", 1.3, 9) < 1e-6).all()
+    assert 0.01 < weight("sampling, gamma 1", 3.9, 9).max() < 0.05
+
+
+PLOTS = [
+    (plot_capacity, lambda: capacity_frame((0.5, 1.0))),
+    (plot_perceived_weight, lambda: perceived_weight_frame((-1.5, 1.5), (1, 10))),
+    (plot_implied_capacity, lambda: implied_capacity_frame(surprisals())),
+]
+
+
+@pytest.mark.parametrize(("plot", "frame"), PLOTS)
+def test_a_figure_is_the_same_for_the_same_data(plot, frame, tmp_path):
+    for name in ("a.svg", "b.svg"):
+        plot(frame(), tmp_path / name, scale="smoke")
+    first, second = ((tmp_path / name).read_bytes() for name in ("a.svg", "b.svg"))
+    assert first == second and first.startswith(b"<?xml")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.svg", "b.svg"}
+    plot(frame().iloc[: len(frame()) // 2], tmp_path / "c.svg", scale="smoke")
+    assert (tmp_path / "c.svg").read_bytes() != first
+
+
+def test_the_capacity_frame_has_every_gammas_curve_from_0_to_1():
+    frame = capacity_frame((0.61, 1.0))
+    assert list(frame["gamma"].unique()) == [0.61, 1.0]
+    for gamma, rows in frame.groupby("gamma"):
+        assert rows["a"].iloc[0] == 0 and rows["a"].iloc[-1] == 1
+        assert rows["a"].is_monotonic_increasing
+        assert rows["capacity"].to_numpy() == pytest.approx(capacity(rows["a"], gamma))
+    # The steepest curve shows in the picture as it is, not as a chord.
+    steps = capacity_frame((0.4,))["capacity"].diff().max()
+    assert steps < 0.1
+
+
+def test_the_legend_tells_distances_and_their_range_over_seeds(tmp_path):
+    frame = implied_capacity_frame(surprisals())
+    plot_implied_capacity(frame, tmp_path / "two.svg", scale="smoke")
+    plot_implied_capacity(frame[frame["seed"] == 1], tmp_path / "one.svg", scale="smoke")
+    two, one = ((tmp_path / name).read_text() for name in ("two.svg", "one.svg"))
+    for (_, name), rows in frame.groupby(["part", "source"]):
+        by_seed = rows.groupby("seed")["distance"].first()
+        low, high = by_seed.min(), by_seed.max()
+        label = f"{name}: {by_seed.mean():.3f} [{low:.3f}, {high:.3f}]"
+        assert f"<!-- {label} -->" in two
+        assert f"<!-- {name}: {by_seed[1]:.3f} -->" in one
+    assert "<!-- human -->" in two and "<!-- the policy itself -->" in two
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_policy_may_have_no_losses(tmp_path):
+    frames = surprisals()
+    for frame in frames.values():
+        frame["surprisal"] = frame["surprisal"].abs()
+    plot_implied_capacity(implied_capacity_frame(frames), tmp_path / "gains.svg", scale="smoke")
+    assert "<!-- on-policy: none -->" in (tmp_path / "gains.svg").read_text()

@@ -1,0 +1,279 @@
+"""The command line: exit status, one-line errors, logs, and the schemas it writes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from humanline.cli import commands as cli
+from humanline.cli.commands import TAIL, main
+from humanline.data.snapshots import rows_fingerprint
+from humanline.files.json_files import read_jsonl, write_jsonl
+from humanline.study.study import schemas
+
+ROOT = Path(__file__).parents[2]
+WORKFLOW = ROOT / "workflow"
+# A file that extends another says the rest of what its schema asks for there.
+FILES = [
+    path
+    for path in sorted((WORKFLOW / "config").glob("*.yaml"))
+    if "extends" not in yaml.safe_load(path.read_text())
+]
+
+
+@pytest.fixture
+def run(tmp_path, capfd):
+    """Run a command at smoke scale; return its exit status, output and error output."""
+
+    def call(*arguments, scale="smoke"):
+        options = ["--scale", scale, "--config", WORKFLOW / "config", "--results", tmp_path]
+        status = main([str(argument) for argument in (*arguments, *options)])
+        return status, *capfd.readouterr()
+
+    return call
+
+
+def test_check_counts_cells(run):
+    status, out, err = run("check")
+    assert status == 0 and not err
+    assert "cells" in out and "valid" in out and "check: " in out
+
+
+def test_a_command_writes_its_stages_files(run, tmp_path):
+    status, _, _ = run("data", "math_reasoning")
+    assert status == 0
+    names = {path.name for path in (tmp_path / "smoke/data/math_reasoning").iterdir()}
+    assert names == {"train.jsonl", "validation.jsonl", "evaluation.jsonl"}
+
+
+def test_data_of_the_hub_come_from_its_reader(tmp_path, monkeypatch):
+    from humanline.data import hub
+
+    model = {"kind": "hub", "repo": "owner/name", "revision": "a1" * 20}
+    scale = yaml.safe_load((WORKFLOW / "config/smoke.yaml").read_text())
+    math = {"data": {"kind": "hub", "train": model, "evaluation": model}, "base_model": model}
+    scale["tasks"]["math_reasoning"] = scale["tasks"]["math_reasoning"] | math
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    shutil.copy(WORKFLOW / "config/experiments.yaml", config)
+    monkeypatch.setattr(hub, "splits", lambda task, config: {"train": [{"prompt": task}]})
+    options = ["--scale", "smoke", "--config", str(config), "--results", str(tmp_path)]
+    assert main(["data", "math_reasoning", *options]) == 0
+    path = tmp_path / "smoke/data/math_reasoning/train.jsonl"
+    assert read_jsonl(path) == [{"prompt": "math_reasoning"}]
+
+
+def test_a_base_model_learns_from_no_held_out_prompt(run, tmp_path, monkeypatch):
+    from humanline.training import base_model
+
+    calls = []
+    monkeypatch.setattr(base_model, "make", lambda *arguments: calls.append(arguments))
+    run("data", "math_reasoning")
+    status, _, _ = run("base-model", "math_reasoning", "base-s1")
+    assert status == 0
+    ((task, _, seed, directory, held_out, _),) = calls
+    assert (task, seed) == ("math_reasoning", 1)
+    assert directory == tmp_path / "smoke/runs/math_reasoning/base-s1/model"
+    folder = tmp_path / "smoke/data/math_reasoning"
+    rows = [read_jsonl(folder / f"{split}.jsonl") for split in ("validation", "evaluation")]
+    assert held_out == {row["prompt"] for row in rows[0] + rows[1]}
+
+
+def test_math_is_scored_by_grading(run, tmp_path):
+    folder = tmp_path / "smoke/runs/math_reasoning/base-s1"
+    row = {"step": 0, "prompt_id": 0, "prompt": "1+2", "answer": "3", "completion": "\\boxed{3}"}
+    write_jsonl(folder / "samples.jsonl", [row])
+    status, _, _ = run("score", "math_reasoning", "base-s1")
+    assert status == 0
+    assert (folder / "grades.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [
+        (("data", "math_reasoning"), "tasks.math_reasoning.data.train"),
+        (("offline", "instruction_following", "base-stronger-s1"), "data.stored.stronger"),
+    ],
+)
+def test_what_is_not_pinned_is_not_read(run, command, field):
+    status, _, err = run(*command, scale="paper")
+    assert status == 1 and err.count("\n") == 1
+    assert f"{field}.revision: null" in err
+    assert "git ls-remote https://huggingface.co/datasets/" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("data", "instruction_following"),
+        ("offline", "instruction_following", "base-s1"),
+        ("base-model", "math_reasoning", "base-s1"),
+    ],
+)
+def test_what_is_not_pinned_stops_no_command_that_does_not_read_it(run, command):
+    """They get as far as an empty cache or folder."""
+    status, _, err = run(*command, scale="paper")
+    assert status == 1 and "revision: null" not in err
+    assert "not in the cache" in err or "cannot be read" in err
+
+
+def test_an_unpinned_scale_is_valid(run):
+    status, out, _ = run("check", scale="paper")
+    assert status == 0 and "valid" in out
+
+
+def test_prefetch_tells_what_was_fetched(tmp_path, capfd, model_folder, hub_cache):
+    rows = [{"problem": f"{i}+1", "answer": str(i + 1)} for i in range(3)]
+    write_jsonl(tmp_path / "math" / "train.jsonl", rows)
+    hub_cache(tmp_path / "math", "owner/math", "a1" * 20, "dataset")
+    hub_cache(model_folder, "owner/model", "b2" * 20)
+    data = {"kind": "hub", "repo": "owner/math", "revision": "a1" * 20}
+    model = {"kind": "hub", "repo": "owner/model", "revision": "b2" * 20}
+    scale = yaml.safe_load((WORKFLOW / "config/smoke.yaml").read_text())
+    math = {"data": {"kind": "hub", "train": data, "evaluation": data}, "base_model": model}
+    scale["tasks"]["math_reasoning"] |= math
+    shutil.copy(WORKFLOW / "config/experiments.yaml", tmp_path)
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    options = ["--scale", "smoke", "--config", str(tmp_path), "--results", str(tmp_path)]
+    assert main(["prefetch", *options]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        "tasks.math_reasoning.data.train",
+        "tasks.math_reasoning.data.evaluation",
+        "tasks.math_reasoning.base_model",
+        "prefetch",
+    ]
+    assert lines[0].endswith(f"3 rows, fingerprint {rows_fingerprint(rows)}")
+    assert "owner/model: fingerprint " in lines[2]
+    math["data"]["train"] = data | {"revision": None}
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    assert main(["prefetch", *options]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert "owner/math: not fetched; revision: null" in lines[0] and len(lines) == 4
+    math["data"]["train"] = data | {"fingerprint": rows_fingerprint(rows[:2])}
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    assert main(["prefetch", *options]) == 1
+    assert "fetch it anew" in capfd.readouterr().err
+
+
+def test_a_wrong_scale_is_one_line(run):
+    status, out, err = run("check", scale="huge")
+    assert status == 1 and not out
+    assert err.startswith("humanline: error: ") and err.count("\n") == 1
+    assert "huge.yaml: cannot be read" in err and "Traceback" not in err
+
+
+def test_a_wrong_run_name_is_one_line(run):
+    status, _, err = run("train", "math_reasoning", "ppo-s1")
+    assert status == 1
+    assert err.startswith("humanline: error: no cell of math_reasoning is named 'ppo-s1'; add it")
+    assert err.count("\n") == 1
+
+
+def test_help_lists_every_command(capfd):
+    with pytest.raises(SystemExit) as error:
+        main(["--help"])
+    assert error.value.code == 0
+    out = capfd.readouterr().out
+    listed = {line.split()[0] for line in out.splitlines() if line.startswith("    ")}
+    expected = "data train generate score table tuning check schema recipe"
+    assert set(expected.split()) <= listed
+
+
+@pytest.mark.parametrize("command", ["data", "train", "score", "table", "schema", "recipe"])
+def test_every_command_explains_itself(command, capfd):
+    with pytest.raises(SystemExit) as error:
+        main([command, "--help"])
+    assert error.value.code == 0
+    assert f"usage: humanline {command}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["train", "poetry", "x"], ["fly"], [], ["base-model"]])
+def test_wrong_usage_exits_with_two(arguments, capfd):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    assert "usage: humanline" in capfd.readouterr().err
+
+
+def test_an_unforeseen_error_shows_its_traceback(run, monkeypatch):
+    monkeypatch.setattr(cli, "_check", lambda study, arguments: 1 / 0)
+    status, _, err = run("check")
+    assert status == 1
+    assert "Traceback" in err and "ZeroDivisionError" in err
+
+
+class TestLogs:
+    """In a process of its own: a log takes file descriptors, which pytest wants as well."""
+
+    @pytest.fixture
+    def log(self, tmp_path) -> Path:
+        return tmp_path / "logs" / "of a command.log"
+
+    @pytest.fixture
+    def run(self, tmp_path, log):
+        def call(*arguments, before="") -> subprocess.CompletedProcess:
+            options = ["--scale", "smoke", "--config", WORKFLOW / "config", "--results", tmp_path]
+            argv = [str(argument) for argument in (*arguments, *options, "--log", log)]
+            imports = "import sys\nfrom humanline.cli import commands as cli"
+            code = f"{imports}\n{before}\nsys.exit(cli.main({argv}))"
+            return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+        return call
+
+    def test_a_log_takes_the_output(self, run, log):
+        done = run("check")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert "valid" in log.read_text()
+
+    def test_a_log_takes_the_output_of_subprocesses(self, run, log):
+        before = "import os; cli._check = lambda study, arguments: os.system('echo of a child')"
+        assert run("check", before=before).stdout == ""
+        assert "of a child" in log.read_text()
+
+    def test_a_failed_commands_log_shows_its_tail(self, run, log):
+        loop = "[print('line', 1 / (99 - n)) for n in range(100)]"
+        before = f"cli._check = lambda study, arguments: {loop}"
+        done = run("check", before=before)
+        assert done.returncode == 1 and not done.stdout
+        first, *tail = done.stderr.splitlines()
+        assert first == f"humanline: failed; the last lines of {log}:"
+        assert [line[2:] for line in tail] == log.read_text().splitlines()[-TAIL:]
+        assert log.read_text().count("line ") > TAIL and "ZeroDivisionError" in tail[-1]
+
+    def test_a_configuration_error_has_no_traceback(self, run, log):
+        done = run("train", "math_reasoning", "ppo-s1")
+        assert done.returncode == 1
+        assert "humanline: error: no cell" in done.stderr and "Traceback" not in done.stderr
+
+
+class TestSchemas:
+    def test_the_written_files_are_the_models_own(self):
+        folder = WORKFLOW / "schemas"
+        written = {path.name: json.loads(path.read_text()) for path in folder.iterdir()}
+        assert written == schemas(), "run `humanline schema`"
+
+    def test_the_command_needs_no_scale(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert main(["schema"]) == 0
+        for name in schemas():
+            written = (tmp_path / "workflow" / "schemas" / name).read_bytes()
+            assert written == (WORKFLOW / "schemas" / name).read_bytes()
+
+    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+    def test_every_file_names_its_schema(self, path):
+        name = path.stem if path.stem in ("experiments", "claims") else "scale"
+        first = path.read_text().splitlines()[0]
+        assert first == f"# yaml-language-server: $schema=../schemas/{name}.schema.json"
+
+    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+    def test_every_file_fits_its_schema(self, path):
+        jsonschema = pytest.importorskip("jsonschema")  # snakemake brings it
+        name = path.stem if path.stem in ("experiments", "claims") else "scale"
+        schema = schemas()[f"{name}.schema.json"]
+        jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(path.read_text()))

@@ -1,0 +1,252 @@
+"""Several devices: what starts as many processes, and that these make one run, on CPUs here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+from safetensors.torch import load_file
+
+from humanline.cli import launch
+from humanline.files.json_files import read_json, write_jsonl
+from humanline.files.validation import ConfigError
+from humanline.generation import offline
+from humanline.study.study import Study, load_study
+from humanline.training import base_model
+from humanline.worlds import miniature
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "workflow" / "config"
+TASK = "instruction_following"
+STORED = ("dpo-offline-s1", "grpo-offline-humanline-k4-clip-1.5_1.5-s1")
+SAMPLED = (
+    "dpo-online-every8-humanline-k4-clip-1.5_1.5-s1",
+    "kto-online-every8-s1",
+    "grpo-online-every8-s1",
+)
+
+
+def test_accelerate_starts_as_many_sharded_processes(monkeypatch):
+    """What it makes of the command and of the shipped configuration, which is for four."""
+    monkeypatch.chdir(ROOT)
+    words = launch.command(["train", TASK, "dpo-offline-s1"], 8, bf16=False)
+    assert words[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(words[3:]))
+    environment = prepare_multi_gpu_env(arguments)
+    assert arguments.nproc_per_node == "8"
+    assert arguments.module and arguments.training_script == "humanline"
+    assert arguments.training_script_args == ["train", TASK, "dpo-offline-s1"]
+    assert environment["ACCELERATE_MIXED_PRECISION"] == "no"
+    assert environment["ACCELERATE_USE_FSDP"] == "true"
+    assert environment["FSDP_VERSION"] == "2"
+    assert int(arguments.master_port) > 0  # a free one
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """Configuration, and results with data and a base model, of runs that are evaluated twice."""
+    folder = tmp_path_factory.mktemp("prepared")
+    scale = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
+    scale["tasks"][TASK]["training"]["evaluate_every"] = 4  # of 8 steps; every second is kept
+    shutil.copytree(CONFIG, folder / "config")
+    (folder / "config" / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    study = load(folder)
+    config = study.scale.tasks[TASK]
+    for split, rows in miniature.splits(TASK, config.data).items():
+        write_jsonl(study.data(TASK, split), rows)
+    base = study.find(TASK, "base-s1")
+    base_model.make(TASK, config.base_model, 1, study.directory(base) / "model", set())
+    offline.make(study, base)
+    return folder
+
+
+def load(folder: Path) -> Study:
+    files = (folder / "config" / name for name in ("smoke.yaml", "experiments.yaml"))
+    return load_study(*files, folder / "results")
+
+
+def copied(prepared: Path, folder: Path) -> Study:
+    return load(shutil.copytree(prepared, folder))
+
+
+def train(study: Study, run: str, devices: int, **environment) -> subprocess.CompletedProcess:
+    return python(*command(study, run, devices), **environment)
+
+
+def command(study: Study, run: str, devices: int) -> list:
+    words = ["-m", "humanline", "train", TASK, run, "--scale", "smoke", "--devices", devices]
+    return [*words, "--results", study.root, "--config", configuration(study)]
+
+
+def configuration(study: Study) -> Path:
+    return study.root.with_name("config")
+
+
+def train_sharded(study: Study, *runs: str) -> subprocess.CompletedProcess:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    script = Path(__file__).parents[1] / "sharded.py"
+    return python(*launcher, script, configuration(study), study.root, *runs, **fsdp())
+
+
+def fsdp() -> dict[str, str]:
+    """What `accelerate launch` makes of the shipped configuration."""
+    config = yaml.safe_load((ROOT / launch.CONFIGURATION).read_text())["fsdp_config"]
+    variables = {key.upper(): str(value) for key, value in config.items()}
+    return variables | {"ACCELERATE_USE_FSDP": "true"}
+
+
+def python(*arguments, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=on_cpus() | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def on_cpus() -> dict[str, str]:
+    """An environment in which processes train together on CPUs, with a thread each."""
+    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return os.environ | variables | {"ACCELERATE_USE_CPU": "true"}
+
+
+def weights(study: Study, run: str) -> dict[str, torch.Tensor]:
+    return load_weights(study.directory(study.find(TASK, run)) / "model")
+
+
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """A model's weights; of tied ones, which a sharded model is saved with twice, the first."""
+    found = load_file(folder / "model.safetensors")
+    tied = found.pop("lm_head.weight", None)
+    assert tied is None or torch.equal(tied, found["model.embed_tokens.weight"])
+    return found
+
+
+def assert_same(expected: dict, given: dict) -> None:
+    assert given.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(given[name], weight, atol=1e-5, rtol=0)
+
+
+def test_a_batch_that_does_not_divide_is_told_before_any_work(prepared, tmp_path):
+    study = copied(prepared, tmp_path / "one")
+    run = train(study, STORED[0], devices=3)
+    assert run.returncode == 1
+    reason = "8 does not divide among 3 devices, 1 at once on each; change it"
+    field = f"tasks.{TASK}.training.objectives.dpo.batch_size"
+    assert run.stderr.startswith(f"humanline: error: scale smoke: {field}: {reason}")
+    assert run.stderr.count("\n") == 1
+    assert not study.directory(study.find(TASK, STORED[0])).exists()
+    with pytest.raises(ConfigError, match=reason):
+        study.batch_share(study.find(TASK, STORED[0]), devices=3)
+
+
+@pytest.mark.parametrize(("devices", "share"), [(1, (4, 8)), (2, (4, 4)), (4, (4, 2))])
+def test_accumulation_shrinks_as_devices_grow(devices, share):
+    study = load_study(CONFIG / "paper.yaml", CONFIG / "experiments.yaml", Path("results"))
+    assert study.batch_share(study.find(TASK, STORED[0]), devices) == share
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to share the work by")
+def test_processes_that_would_train_alone_are_refused(prepared, tmp_path):
+    study = copied(prepared, tmp_path / "alone")
+    run = train(study, STORED[0], devices=2, ACCELERATE_USE_CPU="false")
+    assert run.returncode == 1
+    assert "humanline: error: 2 processes were started to train together, but see no" in run.stderr
+    assert not list(study.directory(study.find(TASK, STORED[0])).glob("checkpoints/*/*"))
+
+
+@pytest.mark.slow
+def test_all_processes_end_with_the_command(prepared, tmp_path):
+    study = copied(prepared, tmp_path / "ended")
+    words = [sys.executable, *map(str, command(study, SAMPLED[0], devices=2))]
+    with subprocess.Popen(words, env=on_cpus(), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        directory = study.directory(study.find(TASK, SAMPLED[0]))
+        while not list(directory.glob("checkpoints/*/manifest.json")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+    assert process.returncode
+    assert len(children) >= 3  # the launcher and those that train
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", STORED)
+def test_two_processes_train_as_one(run, prepared, tmp_path):
+    one, two, sharded = (copied(prepared, tmp_path / name) for name in ("one", "two", "sharded"))
+    results = train(one, run, devices=1), train(two, run, devices=2), train_sharded(sharded, run)
+    for result in results:
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert_same(weights(one, run), weights(two, run))
+    assert_same(weights(one, run), weights(sharded, run))
+    directory = two.directory(two.find(TASK, run))
+    record = read_json(directory / "train.json")
+    assert (record["devices"], record["steps"]) == (2, 8)
+    expected = (one.directory(one.find(TASK, run)) / "metrics.csv").read_text().splitlines()
+    assert len((directory / "metrics.csv").read_text().splitlines()) == len(expected)
+
+
+@pytest.mark.slow
+def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(prepared, tmp_path):
+    run = STORED[0]
+    whole, study = (copied(prepared, tmp_path / name) for name in ("whole", "interrupted"))
+    results = train_sharded(whole, run), train_sharded(study, f"{run}@6")
+    directory = study.directory(study.find(TASK, run))
+    assert not (directory / "train.json").exists()
+    expected = weights(whole, run)
+    evaluated, last = sorted(directory.glob("checkpoints/*/checkpoint-*"))
+    assert (evaluated.name, last.name) == ("checkpoint-4", "checkpoint-6")
+    kept = load_weights(evaluated)
+    assert {name: w.shape for name, w in kept.items()} == {n: w.shape for n, w in expected.items()}
+    part = "pytorch_model_fsdp_0"
+    assert (last / part).exists() and not (evaluated / part).exists()
+
+    note = last.parent / "progress.json"  # as if it had taken long
+    seconds = {"seconds": {"sample": 0.0, "total": 1000.0}}
+    note.write_text(json.dumps(read_json(note) | seconds))
+    results += (train_sharded(study, run),)
+    for result in results:
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert read_json(directory / "train.json")["seconds"]["total"] > 1000
+    assert_same(expected, weights(study, run))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_two_processes_sample_different_prompts(is_sharded, prepared, tmp_path):
+    study = copied(prepared, tmp_path / "one")
+    results = (
+        [train_sharded(study, *SAMPLED)]
+        if is_sharded
+        else [train(study, run, devices=2) for run in SAMPLED]
+    )
+    for result in results:
+        assert result.returncode == 0, result.stdout + result.stderr
+    for run in SAMPLED:
+        directory = study.directory(study.find(TASK, run))
+        record = read_json(directory / "train.json")
+        assert record["steps"] == 8 and record["sampled_tokens"] > 0
+        if run.startswith("grpo"):
+            continue
+        rounds = directory / record["checkpoints"] / "rounds"
+        parts = sorted(path.name for path in rounds.iterdir())
+        assert parts == ["round-0000-1of2.json", "round-0000-2of2.json"]
+        first, second = (
+            {tuple(example["prompt_ids"]) for example in read_json(rounds / part)} for part in parts
+        )
+        assert first and second and not first & second

@@ -1,0 +1,255 @@
+"""What the workflow reruns by: every module that a command imports counts, and no prose does."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from humanline.cli import commands as cli
+from humanline.files.code_hashes import PACKAGE, code_hash, modules_of
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "workflow" / "config"
+RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
+SCORING = ("score", "table", "ledger", "tuning", "map", "figures")
+DEAR = (
+    "data",
+    "base-model",
+    "offline",
+    "likelihood",
+    "train",
+    "generate",
+    "predictors",
+    "surprisal",
+)
+MODELS = {"data", "base-model", "offline", "train", "generate"}
+COMMANDS = (*SCORING, *DEAR)
+
+
+def hashes(package: Path = PACKAGE) -> dict[str, str]:
+    return {
+        name: code_hash(name, by_value=name not in SCORING, package=package) for name in COMMANDS
+    }
+
+
+@pytest.fixture
+def package(tmp_path) -> Path:
+    return shutil.copytree(PACKAGE, tmp_path / "humanline")
+
+
+def changed_by(package: Path, file: str, text: str) -> set[str]:
+    """The commands whose hash changes as text is added to a file of a copy."""
+    before = hashes()
+    with open(package / file, "a") as module:
+        module.write(text)
+    after = hashes(package)
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_a_copy_has_the_same_hashes(package):
+    assert hashes(package) == hashes()
+    assert len({*hashes().values()}) > len(COMMANDS) // 2
+
+
+@pytest.mark.parametrize(
+    ("file", "changed", "unchanged"),
+    [
+        ("scoring/score.py", {"score"}, {*MODELS, "table"}),
+        ("scoring/math/grading.py", {"score", "train", "offline"}, {"generate", "base-model"}),
+        ("scoring/length_control.py", {"score", "table", "ledger"}, MODELS),
+        ("scoring/judges/openai/prompt.txt", {"score"}, MODELS),
+        ("scoring/judge.py", {"score"}, MODELS),
+        ("report/plots.py", {"table", "ledger", "map", "figures"}, {*MODELS, "score", "tuning"}),
+        ("trainers/batches/rounds.py", {"train"}, {"generate", "score", "table", "offline"}),
+        ("worlds/sums.py", {"data", "base-model"}, {"generate", "table"}),
+        ("generation/samples.py", {"generate"}, {"train", "offline", "table"}),
+        (
+            "generation/vllm_engine.py",
+            {"offline", "train", "generate", "surprisal"},
+            {"table", "data"},
+        ),
+        ("tables/run_files.py", {"table", "ledger", "map"}, {"train", "generate", "data"}),
+        # What is asked enters the dear stages by value, so their hashes leave it out.
+        ("study/config.py", set(SCORING), set(DEAR)),
+        ("study/claims.py", set(SCORING), set(DEAR)),
+        ("cli/plan.py", set(), set(COMMANDS)),
+        ("cli/run_locks.py", set(), set(COMMANDS)),
+    ],
+)
+def test_who_imports_a_module_has_it_in_its_hash(file, changed, unchanged, package):
+    found = changed_by(package, file, "\n_EDITED = 1\n")
+    assert changed <= found
+    assert not unchanged & found
+
+
+def test_a_command_has_its_own_function_in_its_hash(package):
+    path = package / "cli" / "commands.py"
+    text = path.read_text()
+    assert text.count("held_out = {") == 1
+    path.write_text(text.replace("held_out = {", "held_out = {'1+1'} | {"))
+    before, after = hashes(), hashes(package)
+    assert {name for name in before if before[name] != after[name]} == {"base-model"}
+
+
+def test_a_new_file_that_no_module_names_is_in_every_hash(package):
+    assert changed_by(package, "unknown.csv", "1\n") == set(COMMANDS)
+
+
+def test_a_new_file_that_a_module_names_is_in_the_hashes_of_those_who_import_it(package):
+    (package / "weights.csv").write_text("1\n")
+    assert "weights.csv" not in (package / "scoring" / "length_control.py").read_text()
+    with open(package / "scoring" / "length_control.py", "a") as module:
+        module.write('_FILE = "weights.csv"\n')
+    before = hashes(package)
+    other = shutil.copytree(package, package.parent / "other" / "humanline")
+    (other / "weights.csv").write_text("2\n")
+    after = hashes(other)
+    changed = {name for name in before if before[name] != after[name]}
+    assert {"score", "table", "ledger"} <= changed and not changed & MODELS
+
+
+def test_prose_reruns_nothing(package):
+    for path in package.rglob("*.py"):
+        text = re.sub(r'^( *)"""(?=\w)', r'\1"""Now: ', path.read_text(), flags=re.M)
+        text = re.sub(r"^( *return [\w. ]+)$", r"\n  # Why.\n\1  # So.", text, flags=re.M)
+        path.write_text(f"{text}\n\n# The end.\n")
+    assert hashes(package) == hashes()
+
+
+def test_what_looks_like_a_comment_in_a_text_is_code(package):
+    before = changed_by(package, "scoring/math/grading.py", '_A = "x # one"\n')
+    other = shutil.copytree(package, package.parent / "other" / "humanline")
+    path = other / "scoring" / "math" / "grading.py"
+    path.write_text(path.read_text().replace("# one", "# two"))
+    assert "score" in before
+    assert code_hash("score", package=other) != code_hash("score", package=package)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ...cli import plan",
+        "from ...cli.plan import describe",
+        "from humanline.cli import plan",
+        "import humanline.cli.plan as p",
+        "def f():\n    try:\n        import humanline.cli.plan\n    finally:\n        pass",
+        "def f(x):\n    match x:\n        case 1:\n            import humanline.cli.plan",
+        "class A:\n    async def f(self):\n        with x:\n            from ...cli import plan",
+        "import_module('humanline.cli.plan')",
+    ],
+)
+def test_every_kind_of_import_is_found(line, package):
+    with open(package / "scoring" / "math" / "grading.py", "a") as module:
+        module.write(f"\n{line}\n")
+    assert "cli.plan" not in modules_of("score")
+    assert {"cli.plan", "cli.jobs"} <= modules_of("score", package=package)
+
+
+def test_an_unknown_command_is_an_error():
+    with pytest.raises(ValueError, match="no command 'fly'"):
+        code_hash("fly")
+
+
+def test_every_command_of_the_parser_has_the_function_of_its_name():
+    (choices,) = [a.choices for a in cli._parser()._actions if a.choices]
+    for name, parser in choices.items():
+        assert parser.get_default("run").__name__ == f"_{name.replace('-', '_')}"
+
+
+def test_every_rule_that_writes_files_has_the_hash_of_its_command():
+    found = []
+    for path in RULES:
+        for rule in re.split(r"^ *rule", path.read_text(), flags=re.M)[1:]:
+            if not re.search(r"^ +output:$", rule, flags=re.M):
+                continue
+            (hashed,) = re.findall(r'\bcode=code_hash\("([\w-]+)"(.*)\)', rule)
+            (run,) = re.findall(r'\bcommand\(\s*"([\w-]+)', rule)
+            assert hashed[0] == run, rule
+            assert ("by_value=True" in hashed[1]) == (run not in SCORING), rule
+            found.append(run)
+    assert set(found) == set(COMMANDS)
+
+
+def test_hashes_are_cheap():
+    """They are made anew in every job of a cluster."""
+    code = f"import humanline.files.code_hashes as c; [c.code_hash(n) for n in {COMMANDS}]"
+    code += "; import time; print(time.process_time())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 1  # 0.25 on a machine with nothing else to do
+
+
+# Runs commands, each in a fork of a process that has not imported ours, and tells what each did.
+RECORD = """
+import json, os, sys
+import datasets, pandas, transformers, trl, trl.trainer.grpo_trainer, trl.trainer.kto_trainer
+
+folder, *options = sys.argv[1:]
+assert not [name for name in sys.modules if name.startswith("humanline")]
+for number, command in enumerate(json.loads(sys.stdin.read())):
+    child = os.fork()
+    if child == 0:
+        from humanline.cli.commands import main
+        status = main([*command, *options])
+        ours = sorted(name for name in sys.modules if name.startswith("humanline"))
+        with open(f"{folder}/{number}.json", "w") as file:
+            json.dump({"status": status, "modules": ours}, file)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+BASE = "base-s1"
+QUARTILE = "grpo-offline-quartile1-s1"
+RUNS = {
+    ("instruction_following", QUARTILE),
+    ("instruction_following", "kto-online-every8-s1"),
+    ("math_reasoning", "grpo-online-every1-s1"),
+}
+
+
+@pytest.mark.slow
+def test_no_command_imports_what_its_hash_lacks(tmp_path):
+    """The modules that a command has after its work, at a scale of moments."""
+    scale = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
+    for task in scale["tasks"].values():
+        task["base_model"] |= {"examples": 64, "epochs": 1}
+        task["training"] |= {"steps": 2, "evaluate_every": 1, "warmup_steps": 0}
+        task["evaluation"]["max_new_tokens"] = 8
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    experiments = yaml.safe_load(
+        (Path(__file__).parents[1] / "workflow" / "experiments.yaml").read_text()
+    )
+    row = {"objective": "grpo", "data": "offline", "quartile": 1}
+    experiments["tables"]["instruction_following"]["cells"].append(row)
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(experiments))
+    commands = [["data", task] for task in scale["tasks"]]
+    commands += [["base-model", task, BASE] for task in scale["tasks"]]
+    commands += [["offline", "instruction_following", BASE]]
+    commands += [["likelihood", "instruction_following", BASE, "--of", BASE]]
+    for run in sorted(RUNS):
+        commands += [["train", *run], ["generate", *run], ["score", *run]]
+    commands += [["predictors", "instruction_following", QUARTILE]]
+    done = len(commands)
+    # Of the others the inputs are missing, but they have imported what they need.
+    commands += [["table", "cost"], ["ledger"], ["tuning"], ["map"], ["figures"]]
+    commands += [["surprisal", "1"], ["judge-cost"]]
+    options = ["--scale=smoke", f"--config={tmp_path}", f"--results={tmp_path / 'results'}"]
+    run = subprocess.run(
+        [sys.executable, "-c", RECORD, tmp_path, *options],
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    for number, command in enumerate(commands):
+        record = json.loads((tmp_path / f"{number}.json").read_text())
+        assert (record["status"] == 0) or number >= done, (command, run.stderr[-3000:])
+        found = {name.removeprefix("humanline").removeprefix(".") for name in record["modules"]}
+        found -= {"cli", "cli.commands", "cli.run_locks"}
+        missing = found - modules_of(command[0])
+        assert not missing, f"{command}: {missing}"
+        asked = found - modules_of(command[0], by_value=True)
+        assert asked <= modules_of("check"), f"{command}: {asked}"

@@ -1,0 +1,128 @@
+"""How tables and plots look in files."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from humanline.report.formats import human_readable, write_table
+from humanline.report.plots import plot_learning_curves
+
+TABLE = pd.DataFrame(
+    {
+        "objective": ["base", "dpo"],
+        "humanline": [False, True],
+        "k": pd.array([None, 4], dtype="Int64"),
+        "length_controlled_win_rate": [41.0, 54.3],
+        "length_controlled_win_rate_se": [2.0, 2.1],
+        "length_controlled_win_rate_low": [37.2, 50.12],
+        "length_controlled_win_rate_high": [45.1, 1 / 0.017],
+        "p_beats_offline": [0.0004, 0.5],
+        "variant": ["base", "x_5%"],
+    }
+)
+MARKDOWN = """\
+Rates & more, in %.
+
+| Objective   | Humanline   | k   | LC win rate, %          | p, beats offline   | Run   |
+|:------------|:------------|:----|:------------------------|:-------------------|:------|
+| base        | no          | \N{EN DASH}   | 41.0 ± 2.0 [37.2, 45.1] | <0.001             | base  |
+| DPO         | yes         | 4   | 54.3 ± 2.1 [50.1, 58.8] | 0.50               | x_5%  |
+"""
+LATEX = r"""% Needs the packages booktabs and graphicx.
+\begin{table}
+\centering
+\caption{Rates \& more, in \%.}
+\label{tab:rates}
+\resizebox{\linewidth}{!}{%
+\begin{tabular}{llllll}
+\toprule
+Objective & Humanline & k & LC win rate, \% & p, beats offline & Run \\
+\midrule
+base & no & -- & 41.0 $\pm$ 2.0 [37.2, 45.1] & $<$0.001 & base \\
+DPO & yes & 4 & 54.3 $\pm$ 2.1 [50.1, 58.8] & 0.50 & x\_5\% \\
+\bottomrule
+\end{tabular}}
+\end{table}
+"""
+CURVES = pd.DataFrame(
+    [
+        (variant, seed, step, 50.0, 50.0 + step, 45.0 + step, 55.0 + step)
+        for variant in ("grpo-online-every1", "grpo-online-every64")
+        for seed in (1, 2)
+        for step in (0, 8, 16)
+    ],
+    columns=["variant", "seed", "step", "pass_at_1", "mean", "low", "high"],
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "tables"
+    write_table(TABLE, folder, "rates", caption="Rates & more, in %.", provenance={"git": "abc"})
+    return folder
+
+
+def test_a_table_is_four_files_and_leaves_no_other(folder):
+    names = {"rates.csv", "rates.md", "rates.tex", "rates.provenance.json"}
+    assert {file.name for file in folder.iterdir()} == names
+    assert json.loads((folder / "rates.provenance.json").read_text()) == {"git": "abc"}
+
+
+def test_csv_keeps_all_digits(folder):
+    read = pd.read_csv(folder / "rates.csv", dtype={"k": "Int64"})
+    pd.testing.assert_frame_equal(read, TABLE, check_exact=True)
+
+
+def test_markdown(folder):
+    assert (folder / "rates.md").read_text(encoding="utf-8") == MARKDOWN
+
+
+def test_latex(folder):
+    assert (folder / "rates.tex").read_text(encoding="utf-8") == LATEX
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (0.0009, "<0.001"),
+        (0.001, "0.0010"),
+        (0.01234, "0.012"),
+        (0.5, "0.50"),
+        (1.0, "1.0"),
+        (np.nan, "\N{EN DASH}"),
+    ],
+)
+def test_p_values_have_two_significant_digits(p, text):
+    shown = human_readable(pd.DataFrame({"p_beats_offline": [p]}))
+    assert shown["p, beats offline"][0] == text
+
+
+def test_a_difference_has_a_sign():
+    frame = pd.DataFrame(
+        {
+            "difference_to_online": [1.25],
+            "difference_to_online_low": [-0.5],
+            "difference_to_online_high": [3.0],
+        }
+    )
+    assert human_readable(frame).iloc[0, 0] == "+1.2 [-0.5, +3.0]"
+
+
+def test_what_is_not_known_is_not_shown():
+    unknown = [np.nan, np.nan]
+    frame = pd.DataFrame({"ratio_to_online": [1.0, np.nan]})
+    frame["ratio_to_online_low"], frame["ratio_to_online_high"] = unknown, unknown
+    assert list(human_readable(frame)["Ratio to online"]) == ["1.00", "\N{EN DASH}"]
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
+def test_a_plot_has_the_format_of_its_suffix_and_the_same_bytes_again(tmp_path, suffix, start):
+    path = tmp_path / "new" / f"curves.{suffix}"
+    plot_learning_curves(CURVES, path, scale="smoke")
+    first = path.read_bytes()
+    assert first.startswith(start)
+    plot_learning_curves(CURVES, path, scale="smoke")
+    assert path.read_bytes() == first
+    assert [file.name for file in path.parent.iterdir()] == [path.name]

@@ -1,0 +1,198 @@
+"""Claims: what their file may say, which cells they compare, and where faults are told."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from humanline.files.validation import ConfigError
+from humanline.study.claims import Claims, comparisons
+from humanline.study.experiments import HumanlineDefaults
+from humanline.study.study import load_study
+
+CONFIG = Path(__file__).parents[2] / "workflow" / "config"
+DEFAULTS = {
+    task: HumanlineDefaults(sample_every=8, sync_interval=4, log_eps_p=-1.5, log_eps_r=1.5)
+    for task in ("instruction_following", "math_reasoning")
+}
+TEST = {
+    "task": "instruction_following",
+    "cell": {"objective": "dpo", "data": "online"},
+    "against": {"objective": "dpo", "data": "offline"},
+    "expect": "greater",
+}
+
+
+def found(**changes):
+    test = {key: value for key, value in (TEST | changes).items() if value is not None}
+    claim = {"id": "C1", "claim": "A.", "source": "notes", "tests": [test]}
+    claims = Claims(rule={}, claims=[claim])
+    return [comparison for _, comparison in comparisons(claims, DEFAULTS)]
+
+
+def test_cells_are_rows_with_the_tables_defaults():
+    (own,) = found(cell={"objective": "kto", "data": "offline", "humanline": True})
+    assert own.cell.variant == "kto-offline-humanline-k4-clip-1.5_1.5"
+    assert own.against.variant == "dpo-offline"
+
+
+def test_each_is_for_both_cells_and_a_grid_for_one():
+    own = found(
+        each={"objective": ["dpo", "kto"]},
+        cell={"data": "offline", "humanline": True, "sync_interval": [1, 2]},
+        against={"data": "offline"},
+    )
+    assert [(c.cell.objective, c.cell.sync_interval, c.against.variant) for c in own] == [
+        ("dpo", 1, "dpo-offline"),
+        ("dpo", 2, "dpo-offline"),
+        ("kto", 1, "kto-offline"),
+        ("kto", 2, "kto-offline"),
+    ]
+
+
+def test_the_base_model_is_that_of_the_cell():
+    cell = {"objective": "dpo", "data": "online", "base_model": "other"}
+    (own,) = found(cell=cell, against="base")
+    assert own.against.variant == "base-other"
+
+
+def test_what_is_claimed_lies_between_bounds():
+    (own,) = found(to=6)
+    assert own.center == 6 and own.bounds == (6, 6)
+    (own,) = found(expect="equivalent", margin=1.1)
+    assert own.bounds == pytest.approx((1 / 1.1, 1.1))
+    (own,) = found(compare="difference", expect="equivalent", to=3, margin=2)
+    assert own.bounds == (1, 5)
+    (own,) = found(compare="difference")
+    assert own.bounds == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "dpo-online-every8 / dpo-offline > 1"),
+        ({"expect": "less", "to": 0.5}, "dpo-online-every8 / dpo-offline < 0.5"),
+        (
+            {"compare": "difference", "expect": "equivalent", "margin": 2},
+            "dpo-online-every8 - dpo-offline = 0 +- 2",
+        ),
+        (
+            {"measure": "training_seconds", "expect": "equivalent", "to": 12, "margin": 1.5},
+            "seconds of dpo-online-every8 / dpo-offline = 12 x/ 1.5",
+        ),
+    ],
+)
+def test_a_comparison_in_words(changes, words):
+    (own,) = found(**changes)
+    assert own.words == words
+
+
+REMOVE = object()
+MISTAKES = {
+    "no rule": (lambda c: c.pop("rule"), r"rule: missing; add"),
+    "unknown source": (
+        lambda c: c["claims"][0].update(source="hearsay"),
+        r"claims\.0\.source: .*'hearsay'; change",
+    ),
+    "two of a name": (
+        lambda c: c["claims"][1].update(id="C1"),
+        r"claims\.1\.id: C1 is there twice; rename",
+    ),
+    "no margin": (
+        lambda c: c["claims"][1]["tests"][1].pop("margin"),
+        r"claims\.1\.tests\.1\.margin: missing, but equivalent needs it; add",
+    ),
+    "margin of an inequality": (
+        lambda c: c["claims"][0]["tests"][0].update(margin=2),
+        r"claims\.0\.tests\.0\.margin: only equivalent has one, not greater; remove",
+    ),
+    "margin of nothing": (
+        lambda c: c["claims"][1]["tests"][1].update(margin=0.9),
+        r"claims\.1\.tests\.1\.margin: 0\.9 is no factor above 1; change",
+    ),
+    "negative ratio": (
+        lambda c: c["claims"][0]["tests"][0].update(to=-1),
+        r"claims\.0\.tests\.0\.to: -1 is not positive",
+    ),
+    "each of nothing": (
+        lambda c: c["claims"][0]["tests"][0]["each"].update(objective=[]),
+        r"claims\.0\.tests\.0\.each\.objective: .*; change",
+    ),
+    "each of lists": (
+        lambda c: c["claims"][0]["tests"][0]["each"].update(objective=[["dpo", "kto"]]),
+        r"claims\.0\.tests\.0\.each\.objective\.0.*; change",
+    ),
+    "each of what is not": (
+        lambda c: c["claims"][0]["tests"][0]["each"].update(colour=["red"]),
+        r"claims\.0\.tests\.0\.each\.colour: unknown key; use one of base_model, ",
+    ),
+    "task of a cell": (
+        lambda c: c["claims"][0]["tests"][0]["cell"].update(task="math_reasoning"),
+        r"claims\.0\.tests\.0\.cell\.task: the test has one for both cells; remove",
+    ),
+    "humanline and trust region": (
+        lambda c: c["claims"][1]["tests"][0]["cell"].update(trust_region=True),
+        r"claims\.1\.tests\.0\.cell\.trust_region: true, as humanline, .*; choose",
+    ),
+    "unknown option": (
+        lambda c: c["claims"][0]["tests"][0]["cell"].update(overrides={"lr": 1}),
+        r"claims\.0\.tests\.0\.cell\.overrides\.lr: unknown key; use one of .*[^e]$",
+    ),
+    "a cell and itself": (
+        lambda c: c["claims"][0]["tests"][0]["cell"].update(data="offline"),
+        r"claims\.0\.tests\.0\.against: dpo-offline would be compared with itself; change",
+    ),
+    "seconds of a base model": (
+        lambda c: c["claims"][0]["tests"][0].update(against="base", measure="training_seconds"),
+        r"claims\.0\.tests\.0\.against: a base model is not trained; name",
+    ),
+    "field given twice": (
+        lambda c: c["claims"][0]["tests"][0]["cell"].update(objective="dpo"),
+        r"claims\.0\.tests\.0\.cell\.objective: given in each, too; remove",
+    ),
+    "cell that is none": (
+        lambda c: c["claims"][0]["tests"][0]["cell"].update(data="inline"),
+        r"claims\.0\.tests\.0\.cell\.data: .*; change",
+    ),
+    "unknown field": (
+        lambda c: c["claims"][0]["tests"][0]["against"].update(colour="red"),
+        r"claims\.0\.tests\.0\.against\.colour: unknown key; remove",
+    ),
+    "cell of no table": (
+        lambda c: c["claims"][0]["tests"][0]["cell"].update(sample_every=5),
+        r"claims\.0\.tests\.0: tables of experiments\.yaml have no seed with both "
+        r"dpo-online-every5 and dpo-offline \(instruction_following\); add them, or remove",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line(mistake, tmp_path):
+    change, said = MISTAKES[mistake]
+    config = shutil.copytree(CONFIG, tmp_path / "config")
+    content = yaml.safe_load((config / "claims.yaml").read_text())
+    change(content)
+    (config / "claims.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=said) as error:
+        load_study(config / "smoke.yaml", config / "experiments.yaml", tmp_path)
+    assert str(error.value).startswith(f"{config}/claims.yaml: ")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_without_a_file_there_is_no_ledger(tmp_path):
+    config = shutil.copytree(CONFIG, tmp_path / "config")
+    (config / "claims.yaml").unlink()
+    study = load_study(config / "smoke.yaml", config / "experiments.yaml", tmp_path)
+    assert study.claims is None and study.comparisons() == []
+
+
+@pytest.mark.parametrize("scale", ["laptop", "smoke", "workstation", "paper"])
+def test_every_claim_of_the_paper_is_compared_at_every_scale(scale, tmp_path):
+    study = load_study(CONFIG / f"{scale}.yaml", CONFIG / "experiments.yaml", tmp_path)
+    compared = {c.claim.id for c in study.comparisons() if c.claim.source != "ours"}
+    assert compared == {f"C{number}" for number in range(1, 13)}
+    for comparison in study.comparisons():
+        pairs = study.pairs(comparison)
+        assert pairs and all(first.seed == second.seed for first, second in pairs)
+        assert not {cell.seed for pair in pairs for cell in pair} & set(study.scale.seeds.tune)

@@ -1,0 +1,175 @@
+"""Sweeps and costs: what varies is shown beside scores, and compared with the right plain run."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from humanline.report.formats import human_readable
+from humanline.study.experiments import Experiments
+from humanline.study.study import Study, load_study
+from humanline.tables.costs import cost_table
+from humanline.tables.sweeps import sweep_table
+
+CONFIG = Path(__file__).parents[2] / "workflow" / "config"
+OPTIONS = {"replicates": 100, "rng_seed": 0}
+PROMPTS = 20
+ROWS = [
+    {"objective": "grpo", "data": ["offline", "online"]},
+    {"objective": "grpo", "data": "offline", "humanline": True, "sync_interval": [1, "none"]},
+    {"objective": "grpo", "data": "offline", "quartile": 1},
+    {"objective": "grpo", "data": "offline", "trust_region": True},
+    {"base_model": "other", "objective": "grpo", "data": ["offline", "online"]},
+]
+# Score in per cent by variant; the base models have 40.
+SCORES = {
+    "grpo-offline": 50,
+    "grpo-online-every8": 60,
+    "grpo-offline-humanline-k1-clip-1.5_1.5": 15,
+    "grpo-offline-humanline-never-synced-clip-1.5_1.5": 55,
+    "grpo-offline-quartile1": 45,
+    "grpo-offline-trust-region-k4": 52,
+    "other-grpo-offline": 70,
+    "other-grpo-online-every8": 80,
+}
+SECONDS = {"grpo-offline": 10.0, "grpo-online-every8": 40.0, "grpo-offline-quartile1": 20.0}
+
+
+@pytest.fixture
+def study(tmp_path) -> Study:
+    study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path)
+    table = {"task": "instruction_following", "description": "", "cells": ROWS, "seeds": [1, 2]}
+    defaults = {name: value.model_dump() for name, value in study.experiments.defaults.items()}
+    experiments = Experiments(defaults=defaults, tables={"sweep": table})
+    rates = {"instruction_following": {"grpo-offline": {"learning_rate": 0.5}}}
+    return Study(study.scale, experiments, rates, tmp_path)
+
+
+@pytest.fixture
+def runs(study):
+    """What the stages leave behind: every prompt is won or lost, so that scores are exact."""
+    cells = study.report_cells("sweep")
+    for cell in cells:
+        directory = study.directory(cell)
+        directory.mkdir(parents=True, exist_ok=True)
+        score = SCORES.get(cell.variant, 40) + (1 if cell.seed == 2 else -1)
+        annotations = [
+            {
+                "instruction": f"prompt {i}",
+                "output_1": "b" * (5 + i % 3),
+                "output_2": "m" * (5 + i % 3),
+                "preference": 1 + score / 100,
+            }
+            for i in range(PROMPTS)
+        ]
+        (directory / "annotations.json").write_text(json.dumps(annotations))
+        metrics = {"win_rate": score, "length_controlled_winrate": score, "avg_length": 6}
+        (directory / "metrics.json").write_text(json.dumps(metrics))
+        curve = {"step": [4, 8], "length_controlled_win_rate": [score - 4, score]}
+        pd.DataFrame(curve).to_csv(directory / "curve.csv", index=False)
+        if cell.objective != "base":
+            write_training(directory, cell)
+    return [(cell, study.directory(cell)) for cell in cells]
+
+
+def write_training(directory, cell):
+    seconds = SECONDS.get(cell.variant, 30.0) + cell.seed
+    record = {
+        "steps": 8,
+        "seconds": {"sample": seconds / 4, "total": seconds},
+        "timeline": [{"step": 4, "seconds": seconds / 2}],
+        "sampled_tokens": 1000 if cell.data == "online" else 0,
+        "peak_memory_mib": 500,
+    }
+    (directory / "train.json").write_text(json.dumps(record))
+    log = {"step": [4, 8], "num_tokens": [100.0, np.nan]}
+    if cell.humanline:
+        log |= {"humanline/unclipped_chosen": [0.5, 1.0], "humanline/unclipped_rejected": [1, 1]}
+    pd.DataFrame(log).to_csv(directory / "metrics.csv", index=False)
+
+
+def by_variant(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.set_index("variant")
+
+
+def test_a_sweep_shows_scores_and_what_varies(study, runs):
+    frame = sweep_table(study, runs, **OPTIONS)
+    varying = ["base_model", "objective", "data", "quartile", "sample_every", "method", "k"]
+    assert list(frame.columns[:9]) == [*varying, "log_eps_p", "log_eps_r"]
+    table = by_variant(frame)
+    for variant, score in SCORES.items():
+        assert table.loc[variant, "score"] == pytest.approx(score, abs=0.5)
+    never = table.loc["grpo-offline-humanline-never-synced-clip-1.5_1.5"]
+    assert never["method"] == "humanline without syncing" and pd.isna(never["k"])
+    assert table.loc["grpo-offline-trust-region-k4", "method"] == "trust region"
+    assert never["unclipped"] == pytest.approx((0.75 + 1) / 2)
+
+
+def test_a_sweep_compares_with_plain_runs_of_the_same_base_model(study, runs):
+    table = by_variant(sweep_table(study, runs, **OPTIONS))
+    offline, online = "difference_to_offline", "difference_to_online"
+    assert table.loc["grpo-offline-quartile1", offline] == pytest.approx(-5, abs=0.5)
+    assert table.loc["grpo-offline-quartile1", online] == pytest.approx(-15, abs=0.5)
+    assert table.loc["other-grpo-online-every8", offline] == pytest.approx(10, abs=0.5)
+    assert table.loc["other-grpo-offline", online] == pytest.approx(-10, abs=0.5)
+    assert table.loc[["base", "base-other"], [offline, online]].isna().all(axis=None)
+
+
+def test_a_collapse_is_a_score_far_below_the_base_models(study, runs):
+    collapsed = by_variant(sweep_table(study, runs, **OPTIONS))["collapsed"]
+    assert collapsed["grpo-offline-humanline-k1-clip-1.5_1.5"] == 2
+    assert collapsed.sum() == 2
+
+
+def test_a_sweep_says_whose_learning_rate_a_row_has(study, runs):
+    table = by_variant(sweep_table(study, runs, **OPTIONS))
+    assert (
+        table.loc["grpo-offline-quartile1", ["learning_rate", "rate_of"]] == [1e-3, "default"]
+    ).all()
+    assert (table.loc["grpo-offline", ["learning_rate", "rate_of"]] == [0.5, "grpo-offline"]).all()
+
+
+def test_costs_are_compared_with_plain_online_training(study, runs):
+    own = [run for run in runs if run[0].variant in ("base", *SECONDS)]
+    table = by_variant(cost_table(own))
+    assert list(table.index) == list(SECONDS) and "task" not in table
+    offline, online = table.loc["grpo-offline"], table.loc["grpo-online-every8"]
+    ratios = [(10 + seed) / (40 + seed) for seed in (1, 2)]
+    assert offline["ratio_of_seconds"] == pytest.approx(np.sqrt(np.prod(ratios)))
+    assert offline["ratio_of_seconds_low"] < min(ratios)
+    assert online["ratio_of_seconds"] == pytest.approx(1)
+    assert online["sampling_share"] == pytest.approx(0.25)
+    assert (online["sampled_tokens"], online["trained_tokens"]) == (1000, 100)
+    assert pd.isna(offline["speed_up"])  # it never gets there
+    assert online["speed_up"] == pytest.approx(1) and online["seconds_to_online"] == 41.5
+
+
+def test_who_is_better_sooner_has_a_speed_up(study, runs):
+    own = [run for run in runs if run[0].variant in ("base", *SECONDS)]
+    for cell, directory in own:
+        if cell.variant == "grpo-offline":
+            curve = {"step": [4, 8], "length_controlled_win_rate": [65, 10]}
+            pd.DataFrame(curve).to_csv(directory / "curve.csv", index=False)
+    offline = by_variant(cost_table(own)).loc["grpo-offline"]
+    assert offline["seconds_to_online"] == pytest.approx(np.mean([11 / 2, 12 / 2]))
+    assert offline["speed_up"] == pytest.approx(41.5 / 5.75)
+
+
+@pytest.mark.parametrize("make", [sweep_table, cost_table])
+def test_every_column_has_a_legible_header_or_is_for_machines(study, runs, make):
+    frame = make(study, runs, **OPTIONS) if make is sweep_table else cost_table(runs)
+    text = human_readable(frame)
+    companions = frame.columns[frame.columns.str.contains("_(?:se|low|high)$")]
+    assert len(text.columns) == len(frame.columns.difference([*companions, "rate_of"]))
+    assert not text.columns.str.contains("_").any()
+    assert not text.isin(["nan", "None", "<NA>"]).any(axis=None)
+
+
+def test_seeds_must_be_the_same(study, runs):
+    from humanline.files.validation import ConfigError
+
+    with pytest.raises(ConfigError, match="make the runs that are missing"):
+        sweep_table(study, list(itertools.islice(runs, len(runs) - 1)), **OPTIONS)

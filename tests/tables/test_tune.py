@@ -1,0 +1,155 @@
+"""Tuning: what is chosen from which scores, and that the file it writes can be adopted."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from humanline.files.json_files import write_json, write_text
+from humanline.files.validation import ConfigError
+from humanline.study.experiments import Cell
+from humanline.study.study import Study, load_study
+from humanline.tables.tune import choose_learning_rates, final_score
+
+CONFIG = Path(__file__).parents[2] / "workflow" / "config"
+RATES = [1e-4, 3e-4]
+SEEDS = [101, 102]
+
+
+@pytest.fixture
+def study(tmp_path) -> Study:
+    """The smoke scale with two rates and two tuning seeds."""
+    config = shutil.copytree(CONFIG, tmp_path / "config")
+    scale = yaml.safe_load((config / "smoke.yaml").read_text())
+    scale["seeds"]["tune"] = SEEDS
+    for task in scale["tasks"].values():
+        task["training"]["tune_learning_rates"] = RATES
+    (config / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    return load_study(config / "smoke.yaml", config / "experiments.yaml", tmp_path / "results")
+
+
+def write_score(study: Study, cell: Cell, score: float) -> None:
+    """Write what evaluation would leave behind, with this headline figure in per cent."""
+    directory = study.directory(cell)
+    if cell.task == "instruction_following":
+        write_json(directory / "metrics.json", {"length_controlled_win_rate": score})
+    else:
+        last = [index < score for index in range(100)]
+        grades = {"step": [4] * 100 + [8] * 100, "correct": [1] * 100 + [int(c) for c in last]}
+        write_text(directory / "grades.csv", pd.DataFrame(grades).to_csv(index=False))
+
+
+def write_scores(study: Study, score) -> None:
+    for task in study.scale.tasks:
+        for cell in study.tune_cells(task):
+            write_score(study, cell, score(cell))
+
+
+def chosen(study: Study) -> dict:
+    choose_learning_rates(study)
+    path = study.results / "tuning" / "learning_rates.yaml"
+    return yaml.safe_load(path.read_text())["chosen"]
+
+
+def test_the_highest_mean_over_seeds_is_chosen(study):
+    """The first rate has the best single seed; the second the better mean."""
+    scores = {(1e-4, 101): 90, (1e-4, 102): 10, (3e-4, 101): 60, (3e-4, 102): 50}
+    write_scores(study, lambda cell: scores[cell.overrides["learning_rate"], cell.seed])
+    for variants in chosen(study).values():
+        for choice in variants.values():
+            assert choice == {"learning_rate": 3e-4, "score": {1e-4: 50.0, 3e-4: 55.0}}
+
+
+def test_each_variant_chooses_for_itself(study):
+    def score(cell):
+        return 50 if (cell.overrides["learning_rate"] == 3e-4) == cell.humanline else 20
+
+    write_scores(study, score)
+    for variants in chosen(study).values():
+        for variant, choice in variants.items():
+            assert choice["learning_rate"] == (3e-4 if "humanline" in variant else 1e-4)
+
+
+def test_every_trained_variant_of_the_tables_is_chosen_for(study):
+    write_scores(study, lambda cell: 50)
+    choices = chosen(study)
+    for table, spec in study.experiments.tables.items():
+        trained = [c for c in study.report_cells(table) if c.objective != "base"]
+        if spec.tuned:
+            assert {cell.variant for cell in trained} <= choices[spec.task].keys()
+    assert "grpo-online-every64" not in choices["instruction_following"]  # of a sweep
+
+
+def test_every_run_is_a_row_of_the_scores(study):
+    write_scores(study, lambda cell: cell.seed - 100)
+    chosen(study)
+    scores = pd.read_csv(study.results / "tuning" / "scores.csv")
+    assert list(scores) == ["task", "variant", "learning_rate", "seed", "score"]
+    assert len(scores) == sum(len(study.tune_cells(task)) for task in study.scale.tasks)
+    assert set(scores["seed"]) == set(SEEDS)
+    assert (scores["score"] == scores["seed"] - 100).all()
+    assert not scores["variant"].str.contains("learning_rate").any()
+
+
+def test_the_written_file_can_be_adopted(study, tmp_path):
+    write_scores(study, lambda cell: 60 if cell.overrides["learning_rate"] == 3e-4 else 50)
+    choose_learning_rates(study)
+    config = tmp_path / "config"
+    shutil.copy(study.results / "tuning" / "learning_rates.yaml", config / "rates.yaml")
+    with open(config / "smoke.yaml", "a") as file:
+        file.write("learning_rates: rates.yaml\n")
+    adopted = load_study(config / "smoke.yaml", config / "experiments.yaml", tmp_path)
+    for table in adopted.experiments.tables:
+        for cell in adopted.report_cells(table):
+            rate = 3e-4 * cell.overrides.get("learning_rate_factor", 1)
+            assert cell.objective == "base" or adopted.learning_rate(cell) == pytest.approx(rate)
+
+
+def test_the_last_step_counts(study):
+    cell = study.tune_cells("math_reasoning")[0]
+    write_score(study, cell, 25)
+    assert final_score(study, cell) == 25
+
+
+def test_a_missing_score_is_one_line(study):
+    for task in study.scale.tasks:
+        with pytest.raises(ConfigError, match=r"cannot be read .*again"):
+            final_score(study, study.tune_cells(task)[0])
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "null", '"50"', "-1", "101"])
+def test_a_win_rate_that_is_none_is_not_chosen_by(value, study):
+    cell = study.tune_cells("instruction_following")[0]
+    path = study.directory(cell) / "metrics.json"
+    write_text(path, f'{{"length_controlled_win_rate": {value}}}')
+    with pytest.raises(ConfigError) as caught:
+        final_score(study, cell)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["step,correct\n", "step,correct\n8,\n", "step,correct\n,1\n", "step,correct\n8,2\n", "a\n1\n"],
+)
+def test_grades_that_are_none_are_not_chosen_by(text, study):
+    cell = study.tune_cells("math_reasoning")[0]
+    path = study.directory(cell) / "grades.csv"
+    write_text(path, text)
+    with pytest.raises(ConfigError, match="grade that run again"):
+        final_score(study, cell)
+
+
+def test_without_tuned_tables_nothing_is_chosen(study):
+    tables = {
+        name: table.model_copy(update={"tuned": False})
+        for name, table in study.experiments.tables.items()
+    }
+    experiments = study.experiments.model_copy(update={"tables": tables})
+    untuned = Study(study.scale, experiments, {}, study.root)
+    with pytest.raises(
+        ConfigError, match="no table is tuned, so there is no rate to choose; write"
+    ):
+        choose_learning_rates(untuned)
+    assert not (study.results / "tuning").exists()

@@ -1,0 +1,250 @@
+"""Training of a cell: what it writes, and what an interruption leaves."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from humanline.files.json_files import read_json, read_jsonl, write_jsonl
+from humanline.files.validation import ConfigError
+from humanline.generation import offline
+from humanline.study.study import load_study
+from humanline.training import base_model
+from humanline.training import cell as training
+from humanline.worlds import miniature
+
+CONFIG = Path(__file__).parents[2] / "workflow" / "config"
+RUN = "dpo-offline-humanline-k4-clip-1.5_1.5-s1"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The smoke scale with its data and one base model."""
+    root = tmp_path_factory.mktemp("results")
+    study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", root)
+    task = "instruction_following"
+    config = study.scale.tasks[task]
+    for split, rows in miniature.splits(task, config.data).items():
+        write_jsonl(study.data(task, split), rows)
+    cell = study.find(task, RUN)
+    base_model.make(task, config.base_model, 1, study.directory(cell.base) / "model", set())
+    offline.make(study, cell.base)
+    return study
+
+
+def test_a_run_leaves_its_model_log_and_record(study):
+    cell = study.find("instruction_following", RUN)
+    training.train(study, cell)
+    directory = study.directory(cell)
+    record = read_json(directory / "train.json")
+    assert record["steps"] == 8
+    assert record["manifest"]["learning_rate"] == study.learning_rate(cell)
+    assert (directory / "model" / "model.safetensors").exists()
+    seconds = record["seconds"]
+    timeline = record["timeline"]
+    assert [point["step"] for point in timeline] == [2, 4, 6, 8]
+    assert 0 < timeline[0]["seconds"] < timeline[-1]["seconds"] <= seconds["total"]
+    assert record["sampled_tokens"] == 0  # it had its data
+    assert seconds["total"] == pytest.approx(seconds["sample"] + seconds["train"], abs=0.02)
+    header = (directory / "metrics.csv").read_text().splitlines()[0]
+    assert "humanline/unclipped_chosen" in header
+
+
+@pytest.fixture
+def interrupt(study, monkeypatch):
+    """Train a cell until a step is kept, and give the folder of its checkpoints."""
+    on_save = training.Progress.on_save
+
+    def interrupted(cell, after: int) -> Path:
+        def on_save_and_stop(self, args, state, control, **kwargs):
+            on_save(self, args, state, control, **kwargs)
+            if state.global_step == after:
+                raise InterruptedError
+
+        with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+            patch.setattr(training.Progress, "on_save", on_save_and_stop)
+            training.train(study, cell)
+        return training._checkpoints(study, cell)
+
+    return interrupted
+
+
+def test_an_interrupted_run_goes_on_and_an_ended_one_starts_anew(study, interrupt):
+    cell = study.find("instruction_following", RUN)
+    note = interrupt(cell, after=6) / "progress.json"
+    # As if it had taken long.
+    content = {"step": 6, "seconds": {"sample": 10.0, "total": 1000.0}, "sampled_tokens": 77}
+    content["timeline"] = [{"step": 6, "seconds": 1000.0}]
+    note.write_text(json.dumps(content))
+    training.train(study, cell)
+    resumed = read_json(study.directory(cell) / "train.json")
+    assert resumed["steps"] == 8
+    assert resumed["seconds"]["sample"] == 10.0
+    assert resumed["seconds"]["total"] > 1000
+    assert resumed["sampled_tokens"] == 77
+    assert [point["step"] for point in resumed["timeline"]] == [6, 8]
+    assert resumed["timeline"][1]["seconds"] > 1000
+
+    training.train(study, cell)
+    assert read_json(study.directory(cell) / "train.json")["seconds"]["total"] < 900
+
+
+def test_a_half_written_checkpoint_is_passed_over(study, interrupt):
+    cell = study.find("instruction_following", RUN)
+    checkpoints = interrupt(cell, after=6)
+    shutil.copytree(checkpoints / "checkpoint-6", checkpoints / "checkpoint-8")
+    for name in ("trainer_state.json", "model.safetensors", "reference.safetensors"):
+        (checkpoints / "checkpoint-8" / name).unlink()
+    training.train(study, cell)
+    assert read_json(study.directory(cell) / "train.json")["steps"] == 8
+
+
+def test_kept_are_the_last_checkpoint_and_models_that_are_evaluated(study, interrupt, monkeypatch):
+    cell = study.find("instruction_following", RUN)
+    options = study.scale.tasks[cell.task].training
+    monkeypatch.setitem(options.__dict__, "evaluate_every", 4)  # steps are kept by twos
+    checkpoints = interrupt(cell, after=6)
+    kept = {folder.name: folder for folder in checkpoints.glob("checkpoint-*")}
+    assert set(kept) == {"checkpoint-4", "checkpoint-6"}
+    assert (kept["checkpoint-6"] / "optimizer.pt").exists()
+    evaluated = {path.name for path in kept["checkpoint-4"].iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= evaluated
+    assert not {"optimizer.pt", "reference.safetensors", "ahead-0.pt"} & evaluated
+    AutoModelForCausalLM.from_pretrained(kept["checkpoint-4"])
+    training.train(study, cell)
+    assert [folder.name for folder in checkpoints.glob("checkpoint-*")] == ["checkpoint-4"]
+
+
+def test_other_code_has_other_checkpoints(study, monkeypatch):
+    """What one code has sampled and trained, another does not go on from."""
+    cell = study.find("math_reasoning", "grpo-online-every1-s1")
+    before = training._checkpoints(study, cell)
+    assert training._checkpoints(study, cell) == before
+    asked = []
+    monkeypatch.setattr(
+        training, "code_hash", lambda name, by_value: asked.append((name, by_value)) or "other"
+    )
+    assert training._checkpoints(study, cell) != before
+    assert asked == [("train", True)]
+
+
+def test_another_base_model_has_other_checkpoints(study):
+    cell = study.find("instruction_following", RUN)
+    before = training._inputs(study, cell)
+    weights = study.directory(cell.base) / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes())
+    assert training._inputs(study, cell) != before
+
+
+@pytest.mark.parametrize(("steps", "every"), [(8, 3), (8, 8), (128, 16), (128, 128), (3, 2)])
+def test_every_evaluated_checkpoint_is_saved(study, steps, every):
+    options = study.scale.tasks["instruction_following"].training
+    options = options.model_copy(update={"steps": steps, "evaluate_every": every})
+    assert every % options.save_every == 0
+    assert options.save_every <= max(1, steps // 4)
+
+
+@pytest.fixture
+def rewritten(study):
+    """Change the study's offline groups for a test, by a function of their number and row."""
+    path = study.offline_groups(study.find("instruction_following", RUN).data_base)
+    before = path.read_bytes()
+
+    def rewrite(change) -> Path:
+        write_jsonl(path, [change(i, row) for i, row in enumerate(read_jsonl(path))])
+        return path
+
+    yield rewrite
+    path.write_bytes(before)
+
+
+def train_fault(study, run=RUN) -> str:
+    with pytest.raises(ConfigError) as caught:
+        training.train(study, study.find("instruction_following", run))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("run", [RUN, "kto-offline-s1", "grpo-offline-s1"])
+def test_groups_without_a_difference_are_an_error_before_any_work(run, study, rewritten):
+    path = rewritten(lambda i, row: row | {"scores": [0.5] * len(row["scores"])})
+    directory = study.directory(study.find("instruction_following", run))
+    before = sorted(directory.rglob("*"))
+    message = train_fault(study, run)
+    assert message.startswith(f"{path}: none of the 64 groups of {run} has completions whose ")
+    assert sorted(directory.rglob("*")) == before
+
+
+def test_groups_that_are_dropped_are_told_and_counted(study, rewritten, capsys):
+    rewritten(lambda i, row: row | {"scores": [0.5] * 4} if i < 40 else row)
+    cell = study.find("instruction_following", RUN)
+    training.train(study, cell)
+    assert f"{RUN}: 40 of 64 groups have nothing to learn from" in capsys.readouterr().out
+    record = read_json(study.directory(cell) / "train.json")
+    assert (record["groups"], record["groups_without_difference"]) == (64, 40)
+
+
+@pytest.mark.parametrize("score", [None, "1", [1.0]])
+def test_a_score_that_is_no_number_is_refused_by_file_and_row(score, study, rewritten):
+    path = rewritten(lambda i, row: row | {"scores": [score, 1, 2, 3]} if i == 5 else row)
+    assert train_fault(study).startswith(f"{path}: line 6: scores.0: ")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+def test_a_score_that_is_not_finite_is_refused_by_file_and_row(number, study, rewritten):
+    path = rewritten(lambda i, row: row)
+    lines = path.read_text().splitlines()
+    row = json.loads(lines[5])
+    lines[5] = json.dumps(row | {"scores": [float(number), 1, 2, 3]})
+    path.write_text("\n".join(lines))
+    assert train_fault(study).startswith(f"{path}: line 6: holds {number}")
+
+
+def test_fewer_groups_than_a_run_is_named_for_are_refused(study):
+    cell = study.find("instruction_following", RUN).model_copy(update={"groups": 65})
+    with pytest.raises(ConfigError, match=r"64 groups, but .* is to train on 65"):
+        training.training_rows(study, cell)
+    assert len(training.training_rows(study, cell.model_copy(update={"groups": 64}))) == 64
+
+
+def test_a_prompt_beyond_the_models_context_is_refused_before_any_work(study, rewritten):
+    path = rewritten(lambda i, row: row | {"prompt": "a" * 200} if i == 5 else row)
+    assert train_fault(study).startswith(f"{path}: row 5: a prompt of 202 tokens")
+
+
+def test_a_base_model_without_a_tensor_is_not_trained(study):
+    base = study.directory(study.find("instruction_following", RUN).base) / "model"
+    path, before = base / "model.safetensors", (base / "model.safetensors").read_bytes()
+    weights = load_file(path)
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, path, metadata={"format": "pt"})
+    try:
+        message = train_fault(study)
+    finally:
+        path.write_bytes(before)
+    assert message.startswith(f"{base}: no weights for model.layers.0.mlp.up_proj.weight")
+
+
+def test_a_checkpoint_without_a_tensor_is_not_gone_on_from(study, interrupt):
+    cell = study.find("instruction_following", RUN)
+    checkpoint = interrupt(cell, after=4) / "checkpoint-4"
+    weights = load_file(checkpoint / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    assert train_fault(study).startswith(f"{checkpoint}: no weights for model.norm.weight")
+    shutil.rmtree(checkpoint.parent)
+
+
+def test_weights_that_are_not_finite_end_a_run(study, monkeypatch):
+    """Also where the last update broke them, after the last loss."""
+    directory = study.directory(study.find("instruction_following", RUN))
+    shutil.rmtree(directory, ignore_errors=True)
+    rate = {"learning_rate": 1e300, "max_grad_norm": 0.0, "warmup_steps": 0, "max_steps": 1}
+    options = training._options
+    monkeypatch.setattr(training, "_options", lambda *args: options(*args) | rate)
+    assert "training ended with weights that are not finite" in train_fault(study)
+    assert not (directory / "train.json").exists() and not (directory / "model").exists()

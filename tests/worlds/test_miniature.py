@@ -1,0 +1,149 @@
+import itertools
+
+import pytest
+
+from humanline.files.validation import ConfigError
+from humanline.scoring.math.grading import is_correct
+from humanline.study.config import MiniatureData
+from humanline.worlds import letters as wishes
+from humanline.worlds import miniature
+
+TASKS = ("instruction_following", "math_reasoning")
+SIZES = {"train": 200, "validation": 30, "evaluation": 50}
+
+
+def splits(task: str, **sizes) -> dict[str, list[dict]]:
+    return miniature.splits(task, MiniatureData(kind="miniature", **SIZES | sizes))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_splits_have_the_asked_sizes(task):
+    assert {split: len(rows) for split, rows in splits(task).items()} == SIZES
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_prompt_occurs_twice(task):
+    prompts = [row["prompt"] for rows in splits(task).values() for row in rows]
+    assert len(prompts) == len(set(prompts))
+
+
+def wished(prompt: str) -> frozenset[str]:
+    return frozenset(prompt.split())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_wishes_are_in_two_splits(task):
+    by_split = [{wished(row["prompt"]) for row in rows} for rows in splits(task).values()]
+    assert all(not one & other for one, other in itertools.combinations(by_split, 2))
+
+
+@pytest.mark.parametrize(("task", "field"), [(TASKS[0], "reference"), (TASKS[1], "answer")])
+def test_rows_have_the_fields_of_their_task(task, field):
+    for rows in splits(task).values():
+        for row in rows:
+            assert row.keys() == {"prompt", field}
+            assert all(type(text) is str and text for text in row.values())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_splits_are_deterministic(task):
+    assert splits(task) == splits(task)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_other_seeds_are_drawn_from_other_prompts(task):
+    first = miniature.fine_tuning_rows(task, 50, 0.4, 1, set())
+    assert first == miniature.fine_tuning_rows(task, 50, 0.4, 1, set())
+    assert first != miniature.fine_tuning_rows(task, 50, 0.4, 2, set())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_base_models_of_several_seeds_learn_from_is_shared_by_chance_alone(task):
+    """In pairs of seeds near and far as many rows are equal: none was drawn for both."""
+    seeds = (0, 1, 2, 31, 32)
+    learned = {
+        seed: {
+            (row["prompt"], row["completion"])
+            for row in miniature.fine_tuning_rows(task, 300, 0.4, seed, set())
+        }
+        for seed in seeds
+    }
+    for one, other in itertools.combinations(seeds, 2):
+        assert len(learned[one] & learned[other]) < 15, (one, other)
+
+
+def test_prompts_and_base_models_have_few_problems_in_common():
+    """Whatever the seed: the prompts' own seed is far from all of theirs."""
+    prompts = {row["prompt"] for rows in splits(TASKS[1]).values() for row in rows}
+    for seed in (miniature._PROMPT_SEED - 1, miniature._PROMPT_SEED + 1):
+        rows = miniature.fine_tuning_rows(TASKS[1], 300, 0.4, seed, set())
+        assert len(prompts & {row["prompt"] for row in rows}) < 15
+
+
+def test_lines_of_one_length_can_be_wished_for():
+    rows = splits("instruction_following", lengths="L")
+    assert all("L" in wished(row["prompt"]) for own in rows.values() for row in own)
+    rows = miniature.fine_tuning_rows("instruction_following", 50, 0.4, 1, set(), "SM")
+    assert {"S", "M"} == set().union(*(wished(row["prompt"]) for row in rows)) & set("SML")
+
+
+def test_all_lengths_are_the_default():
+    assert splits("instruction_following") == splits("instruction_following", lengths="SML")
+
+
+def test_too_many_prompts_are_refused(monkeypatch):
+    monkeypatch.setattr(wishes, "sample_prompt", lambda rng, lengths: f"{rng.choice('abc')}+ ~ L")
+    with pytest.raises(ValueError, match=r"train: only \d different prompts, not 200"):
+        splits("instruction_following")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_fine_tuning_avoids_the_held_out_prompts(task):
+    usual = miniature.fine_tuning_rows(task, 300, 0.4, 1, set())
+    avoid = {row["prompt"] for row in usual[::3]}
+    rows = miniature.fine_tuning_rows(task, 300, 0.4, 1, avoid)
+    assert len(rows) == 300
+    held_out = {wished(prompt) for prompt in avoid}
+    assert not held_out & {wished(row["prompt"]) for row in rows}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_too_many_held_out_prompts_are_told(task):
+    """There would be fewer examples than were asked for."""
+    avoid = {row["prompt"] for row in miniature._draw(task, 200, 1)[:150]}
+    with pytest.raises(
+        ConfigError, match=r"of 200 prompts are not held out, fewer than 100 exampl"
+    ):
+        miniature.fine_tuning_rows(task, 100, 0.4, 1, avoid)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("count", [1, 17, 128])
+def test_fine_tuning_rows_are_as_many_as_asked(task, count):
+    rows = miniature.fine_tuning_rows(task, count, 0.4, 1, set())
+    assert len(rows) == count
+    assert all(row.keys() == {"prompt", "completion"} for row in rows)
+
+
+def test_carelessness_is_the_rate_of_wrong_sums():
+    answers = {row["prompt"]: row["answer"] for row in miniature._draw("math_reasoning", 800, 1)}
+    for carelessness in (0.0, 0.4, 1.0):
+        rows = miniature.fine_tuning_rows("math_reasoning", 400, carelessness, 1, set())
+        wrong = [not is_correct(row["completion"], answers[row["prompt"]]) for row in rows]
+        assert sum(wrong) / len(wrong) == pytest.approx(carelessness, abs=0.08)
+
+
+def test_carelessness_costs_gold():
+    def gold(carelessness):
+        rows = miniature.fine_tuning_rows("instruction_following", 400, carelessness, 1, set())
+        return sum(wishes.gold_reward(row["prompt"], row["completion"]) for row in rows) / 400
+
+    assert gold(0.0) > gold(0.45) + 0.05 > gold(1.0) + 0.1
+
+
+def test_references_are_better_than_the_base_models_teacher():
+    rows = splits("instruction_following")["train"]
+    reference = sum(wishes.gold_reward(row["prompt"], row["reference"]) for row in rows) / len(rows)
+    taught = miniature.fine_tuning_rows("instruction_following", 200, 0.45, 1, set())
+    gold = sum(wishes.gold_reward(row["prompt"], row["completion"]) for row in taught) / 200
+    assert reference > gold + 0.03
