@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from tiny import GROUP, final_losses, make_trainer, rows, weights
-from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig, MixtralForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 import humanline
@@ -57,19 +57,6 @@ OPTIONS = [
 
 def reward(completions, **_) -> list[float]:
     return [float(sum(map(ord, text)) % 7) for text in completions]
-
-
-@pytest.fixture(scope="module")
-def experts_folder(tmp_path_factory):
-    """A tiny mixture of experts."""
-    torch.manual_seed(0)
-    config = MixtralConfig(
-        vocab_size=37, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("experts")
-    MixtralForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
