@@ -16,9 +16,9 @@ from collections import deque
 from pathlib import Path
 
 from humanline.files.validation import TRACEBACK, ConfigError, pick
-from humanline.study.config import TASKS, how_scored
 from humanline.study.experiments import Cell
 from humanline.study.study import Study, load_study, schemas
+from humanline.study.tasks import TASKS
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
@@ -150,9 +150,9 @@ def _generate(study: Study, arguments) -> None:
 
 def _score(study: Study, arguments) -> None:
     cell = _cell(study, arguments)
-    from humanline.scoring.score import grade, judge
+    from humanline.scoring.score import score
 
-    pick("scoring", how_scored(cell.task), {"judge": judge, "grade": grade})(study, cell)
+    score(study, cell)
 
 
 def _score_annotations(study: None, arguments) -> None:
@@ -283,7 +283,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--log", metavar="FILE", help="write output to FILE")
         sub.set_defaults(run=run)
 
-    task = ("task", {"choices": TASKS})
+    known = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
+    task = ("task", {"metavar": "TASK", "type": _task, "help": known})
     base = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
     run = ("run_name", {"metavar": "RUN", "help": "for example dpo-offline-s1"})
     command("prefetch", _prefetch, "fetch the hub's data and models, print their fingerprints")
@@ -324,6 +325,13 @@ def _parser() -> argparse.ArgumentParser:
         "recipe", _recipe, "train a model as a file says", file, ("overrides", keys), scale=False
     )
     return parser
+
+
+def _task(text: str) -> str:
+    """A task's name. A dotted path is imported where the configuration has it."""
+    if "." not in text and text not in TASKS:
+        raise argparse.ArgumentTypeError(f"{text!r} is unknown; use one of {', '.join(TASKS)}")
+    return text
 
 
 def _count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Evaluation of a run: judge or grade its completions, once they are sampled."""
+"""Scores of a run: its completions are judged or graded, once they are sampled."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,12 +12,20 @@ from humanline.data.stage_files import (
     read_samples,
 )
 from humanline.files.json_files import write_json, write_text
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, pick
+from humanline.scoring.grade import grader_of
 from humanline.study.config import OpenAIJudge
 from humanline.study.experiments import Cell
 from humanline.study.study import Study
+from humanline.study.tasks import find_task
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
+
+
+def score(study: Study, cell: Cell) -> None:
+    """Judge or grade a run's completions, as its task says."""
+    scoring = find_task(cell.task).scoring
+    pick("scoring", scoring, {"judge": judge, "grade": grade})(study, cell)
 
 
 def judge(study: Study, cell: Cell) -> None:
@@ -121,24 +129,23 @@ def _gold_reward():
 
 
 def grade(study: Study, cell: Cell) -> None:
-    """Grade a run's math completions: `grades.csv`.
+    """Grade a run's completions by its task's own grading: `grades.csv`.
 
-    Its columns: step, problem_id, sample, correct (0 or 1) and outcome, `grading.Outcome`.
+    Its columns: step, problem_id, sample, correct (0 or 1) and outcome, one of the task's.
     """
     import pandas as pd
     from tqdm import tqdm
 
-    from humanline.scoring.math import grading
-
+    outcomes, grade_one = find_task(cell.task).outcomes, grader_of(cell.task)
     directory = study.directory(cell)
     steps = _samples(study, cell, GradedSample)
     samples = [sample for rows in steps.values() for sample in rows]
     rows = []
     for s in tqdm(samples, desc="grading", unit="answer"):
-        outcome = grading.grade(s["completion"], s["answer"])
+        outcome = grade_one(s["completion"], s["answer"])
         own = {"step": s["step"], "problem_id": s["prompt_id"], "sample": 0}
-        rows.append(own | {"correct": int(outcome == "correct"), "outcome": outcome})
+        rows.append(own | {"correct": int(outcome == outcomes[0]), "outcome": outcome})
     grades = pd.DataFrame(rows)
     counts = grades["outcome"].value_counts().to_dict()
-    print(f"{cell.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in grading.OUTCOMES))
+    print(f"{cell.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in outcomes))
     write_text(directory / "grades.csv", grades.to_csv(index=False))

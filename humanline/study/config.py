@@ -4,29 +4,19 @@
 that names the file, the field and the remedy. Snakefiles import this module, so it is cheap.
 """
 
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from humanline.files.validation import ConfigError, Strict, fault, load_yaml, pick, validate
+from humanline.study.tasks import Task, TaskName, find_task
 
-Task = Literal["instruction_following", "math_reasoning"]
 Objective = Literal["dpo", "kto", "grpo"]
 Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "table"]
 PositiveInt = Annotated[int, Field(gt=0)]
-TASKS: tuple[str, ...] = get_args(Task)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
-
-
-def how_scored(task: str) -> Literal["judge", "grade"]:
-    """Whether a task's completions are judged against references, or graded by their answers.
-
-    Raises:
-        ConfigError: if the task is not known here.
-    """
-    return pick("task", task, {"instruction_following": "judge", "math_reasoning": "grade"})
-
 
 # The paper's reward model, and all repositories whose own code may run, each at one commit.
 ARMORM = ("RLHFlow/ArmoRM-Llama3-8B-v0.1", "eb2676d20da2f2d41082289d23c59b9f7427f955")
@@ -127,8 +117,8 @@ class MiniatureData(Strict):
     lengths: str | None = Field(
         None,
         pattern="^[SML]+$",
-        description="how long lines are wished for, drawn from these letters (instruction "
-        "following): 5, 9 or 13 letters; null: SML",
+        description="how long lines are wished for, drawn from these letters, where the task has "
+        "wishes: 5, 9 or 13 letters; null: SML",
     )
 
 
@@ -174,9 +164,10 @@ class MiniatureModel(Strict):
 
 
 class ProxyReward(Strict):
-    """The miniature's imperfect reward model."""
+    """The imperfect reward model of the miniature's wishes."""
 
-    kind: Literal["proxy"] = Field(description="for instruction following")
+    fits_every_task: ClassVar[bool] = False
+    kind: Literal["proxy"] = Field(description="for the miniature's wishes")
 
 
 class HubReward(HubSource):
@@ -205,7 +196,15 @@ class HubReward(HubSource):
 class VerifiableReward(Strict):
     """1 when the answer in the last box means what the gold answer does, else 0."""
 
-    kind: Literal["math_verify"] = Field(description="for math reasoning")
+    fits_every_task: ClassVar[bool] = False
+    kind: Literal["math_verify"] = Field(description="for math")
+
+
+class GradeReward(Strict):
+    """1 for a completion that the task's own grading finds correct, else 0."""
+
+    fits_every_task: ClassVar[bool] = False
+    kind: Literal["grade"] = Field(description="for tasks that are graded")
 
 
 class LocalJudge(Strict):
@@ -411,7 +410,7 @@ class TaskConfig(Strict):
         Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")],
         Annotated[MiniatureModel | HubModel, Field(discriminator="kind")],
     ] = Field({}, description="other models, by the name that rows of experiments.yaml know")
-    reward: ProxyReward | HubReward | VerifiableReward = Field(
+    reward: ProxyReward | HubReward | VerifiableReward | GradeReward = Field(
         discriminator="kind", description="what scores completions for training"
     )
     judge: Annotated[LocalJudge | OpenAIJudge, Field(discriminator="kind")] | None = Field(
@@ -450,6 +449,20 @@ class TaskConfig(Strict):
         if size and grpo and grpo.batch_size % size:
             reason = f"{size} does not divide training.objectives.grpo.batch_size"
             raise fault("data.stored_group_size", f"{reason}, {grpo.batch_size}; change either")
+
+
+def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
+    """What a task's options ask of its generated world that it has not: field and reason."""
+    models = {"base_model": config.base_model} | {
+        f"base_models.{name}": model for name, model in config.base_models.items()
+    }
+    for field, part in ({"data": config.data} | models).items():
+        if part.kind == "miniature" and task.draw_prompts is None:
+            return f"{field}.kind", "miniature, but the task has no generated world; use hub"
+    lengths = getattr(config.data, "lengths", None)
+    if lengths and "lengths" not in signature(task.draw_prompts).parameters:
+        return "data.lengths", "the task's world has no lengths to wish for; remove it"
+    return None
 
 
 class Seeds(Strict):
@@ -510,7 +523,7 @@ class Assumptions(Strict):
     parameters: dict[str, Annotated[float, Field(gt=0)]] = Field(
         description="billions of parameters of every model, by repository"
     )
-    lengths: dict[Task, Lengths] = Field(description="prompts and tokens of every task")
+    lengths: dict[TaskName, Lengths] = Field(description="prompts and tokens of every task")
 
 
 class Scale(Strict):
@@ -528,18 +541,20 @@ class Scale(Strict):
     generation: Generation = Field(Generation(), description="what draws the completions")
     resources: dict[Stage, Resources] = Field({}, description="what each stage's jobs ask for")
     plan: Assumptions | None = Field(None, description="what `snakemake plan` reckons with")
-    tasks: dict[Task, TaskConfig] = Field(min_length=1, description="the tasks, by name")
+    tasks: dict[TaskName, TaskConfig] = Field(min_length=1, description="the tasks, by name")
 
     @model_validator(mode="after")
     def _fits_the_tasks(self):
-        for name, task in self.tasks.items():
-            is_judged = how_scored(name) == "judge"
-            wrong = "math_verify" if is_judged else "proxy"
-            if task.reward.kind == wrong:
-                right = "hub or proxy" if is_judged else "math_verify"
-                raise fault(f"tasks.{name}.reward.kind", f"{wrong} does not fit; use {right}")
-            if is_judged and task.judge is None:
+        for name, config in self.tasks.items():
+            task, kind = find_task(name), config.reward.kind
+            if kind not in task.rewards and not getattr(config.reward, "fits_every_task", True):
+                right = " or ".join(task.rewards)
+                raise fault(f"tasks.{name}.reward.kind", f"{kind} does not fit; use {right}")
+            if task.scoring == "judge" and config.judge is None:
                 raise fault(f"tasks.{name}.judge", "missing; add a judge, gold or openai")
+            if found := _world_fault(task, config):
+                field, reason = found
+                raise fault(f"tasks.{name}.{field}", reason)
         return self
 
     @model_validator(mode="after")

@@ -19,16 +19,15 @@ from humanline.scoring.length_control import (
     length_control_warning,
     length_controlled_win_rate,
 )
-from humanline.scoring.math import grading
-from humanline.study.config import how_scored
 from humanline.study.experiments import Cell
+from humanline.study.tasks import Task, find_task
 
 Run = tuple[Cell, Path]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """An instruction-following run. Arrays are over prompts (P,), the same in all runs."""
+    """A judged run. Arrays are over prompts (P,), the same in all runs."""
 
     win: np.ndarray  # the judge's preference for the run over the baseline, in [0, 1]; nan: none
     length: np.ndarray  # characters
@@ -62,10 +61,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Graded:
-    """A math run."""
+    """A graded run."""
 
     correct: pd.DataFrame  # share of correct samples, optimizer steps by problems
-    timed_out: int = 0  # gradings that ran into the grader's limit, of all steps
+    notices: dict[str, int]  # how often the outcomes that the task tells of, of all steps
 
     @property
     def final(self) -> np.ndarray:
@@ -102,7 +101,7 @@ def by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def read_judged(variants: dict[str, list[Run]]) -> dict[str, list[Judged]]:
-    """Read `annotations.json` and `metrics.json` of instruction-following runs."""
+    """Read `annotations.json` and `metrics.json` of judged runs."""
     tables = {
         directory: _annotations(directory) for group in variants.values() for _, directory in group
     }
@@ -159,13 +158,13 @@ def _annotations(directory: Path) -> pd.DataFrame:
 def read_graded(
     variants: dict[str, list[Run]], *, whole_curves: bool = False
 ) -> dict[str, list[Graded]]:
-    """Read `grades.csv` of math runs, which all end with the same step.
+    """Read `grades.csv` of graded runs of a task, which all end with the same step.
 
     Args:
         whole_curves: ask for the same steps before the last, too, within a variant.
     """
     runs = {
-        name: [_graded(directory / "grades.csv") for _, directory in group]
+        name: [_graded(directory / "grades.csv", find_task(cell.task)) for cell, directory in group]
         for name, group in variants.items()
     }
     problems: dict[Path, list] = {}
@@ -184,8 +183,8 @@ def read_graded(
     return runs
 
 
-def _graded(path: Path) -> Graded:
-    """A math run's grades; steps and problems are sorted."""
+def _graded(path: Path, task: Task) -> Graded:
+    """A graded run's grades; steps and problems are sorted."""
     again = "grade that run again"
     anything = (-math.inf, math.inf)
     table = _csv(path, {"step": (0, math.inf), "problem_id": anything, "correct": anything}, again)
@@ -195,9 +194,9 @@ def _graded(path: Path) -> Graded:
         raise ConfigError(f"{path}: field correct: {reason}; {again}")
     # Grades of before outcomes were written have none.
     outcome = table.get("outcome", pd.Series("", table.index))
-    known = outcome.isin(grading.OUTCOMES) if "outcome" in table else outcome.eq("")
+    known = outcome.isin(task.outcomes) if "outcome" in table else outcome.eq("")
     if not (
-        good := known & (outcome.eq("") | outcome.eq("correct").eq(table["correct"] == 1))
+        good := known & (outcome.eq("") | outcome.eq(task.outcomes[0]).eq(table["correct"] == 1))
     ).all():
         row = int(np.argmin(good))
         reason = f"{outcome.iloc[row]} is no outcome of {table['correct'].iloc[row]} in row {row}"
@@ -205,16 +204,18 @@ def _graded(path: Path) -> Graded:
     correct = table.groupby(["step", "problem_id"])["correct"].mean().unstack()
     if correct.isna().any(axis=None):
         raise ConfigError(f"{path}: field problem_id: problems differ between steps; {again}")
-    return Graded(correct, timed_out=int(outcome.eq("timed_out").sum()))
+    counts = {notice.outcome: int(outcome.eq(notice.outcome).sum()) for notice in task.notices}
+    return Graded(correct, counts)
 
 
 def scores(cell: Cell, directory: Path) -> dict[int, float]:
     """A run's score by evaluated optimizer step, in per cent, as one number a seed.
 
-    The length-controlled win rate for instruction following, Pass@1 for math.
+    The length-controlled win rate where a judge scores, Pass@1 where completions are graded.
     """
-    if how_scored(cell.task) == "grade":
-        correct = _graded(directory / "grades.csv").correct
+    task = find_task(cell.task)
+    if task.scoring == "grade":
+        correct = _graded(directory / "grades.csv", task).correct
         return {int(step): 100 * value for step, value in correct.mean(axis=1).items()}
     path = directory / "curve.csv"
     bounds = {"step": (0, math.inf), "length_controlled_win_rate": (0, 100)}
@@ -222,10 +223,19 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
     return dict(zip(table["step"].astype(int), table["length_controlled_win_rate"], strict=True))
 
 
+def notice_names(task: str) -> list[str]:
+    """The columns of `notices` of a task's runs."""
+    found = find_task(task)
+    if found.scoring == "judge":
+        return ["left_out", "length_control_warnings"]
+    return [notice.outcome for notice in found.notices]
+
+
 def notices(cell: Cell, directory: Path) -> dict[str, int]:
     """What a reader of a run's score has to know: counts by the name of a table's column."""
-    if how_scored(cell.task) == "grade":
-        return {"timed_out": _graded(directory / "grades.csv").timed_out}
+    task = find_task(cell.task)
+    if task.scoring == "grade":
+        return _graded(directory / "grades.csv", task).notices
     path = directory / "metrics.json"
     return {
         "left_out": _left_out(path),

@@ -6,15 +6,15 @@ import yaml
 from humanline.data.stage_files import Judgement, read_record
 from humanline.files.json_files import write_text
 from humanline.files.validation import ConfigError
-from humanline.study.config import how_scored
 from humanline.study.experiments import Cell
 from humanline.study.study import Study
+from humanline.study.tasks import find_task
 
 _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.
 # Every variant was tried at the same rates on the same tuning seeds, which no table reports, and
 # on validation prompts. `score` is the mean over seeds, in per cent: length-controlled win rate
-# for instruction following, Pass@1 of the last step for math. The highest mean was chosen.
+# where a judge scores, else Pass@1 of the last step. The highest mean was chosen.
 """
 
 
@@ -69,7 +69,7 @@ def _without_rate(cell: Cell) -> Cell:
 def final_score(study: Study, cell: Cell) -> float:
     """A run's headline figure in per cent."""
     directory = study.directory(cell)
-    if how_scored(cell.task) == "judge":
+    if find_task(cell.task).scoring == "judge":
         return read_record(directory / "metrics.json", Judgement).length_controlled_win_rate
     path = directory / "grades.csv"
     try:
