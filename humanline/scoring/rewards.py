@@ -21,13 +21,17 @@ def load_reward(
     where a task has none), and returns one finite float per row; higher is better. What is none
     raises a `ConfigError` that names the prompt. Its `shares` are `GradedReward`'s, or empty.
     """
-    score = _score_of(config, task)
+    score = _graded(task) if isinstance(config, GradeReward) else _score_of(config)
     checked = partial(_checked, score, getattr(config, "repo", config.kind))
     checked.shares = getattr(score, "shares", {})
     return checked
 
 
-def _score_of(config, task: str | None) -> Score:
+def _graded(task: str) -> Score:
+    return GradedReward(grader_of(task), find_task(task).outcomes)
+
+
+def _score_of(config: ProxyReward | HubReward | VerifiableReward) -> Score:
     match config:
         case ProxyReward():
             from humanline.worlds.letters import proxy_reward
@@ -39,12 +43,10 @@ def _score_of(config, task: str | None) -> Score:
             from humanline.scoring.math.grading import OUTCOMES, grade
 
             return GradedReward(grade, OUTCOMES)
-        case GradeReward():
-            return GradedReward(grader_of(task), find_task(task).outcomes)
         case HubReward():
             return _hub_reward(config)
         case _:
-            known = "proxy, math_verify, grade or hub"
+            known = "proxy, math_verify or hub"
             raise ConfigError(f"reward: {type(config).__name__} is unknown here; use {known}")
 
 

@@ -63,8 +63,8 @@ _CAPTIONS = {  # of the headline tables by the way of scoring, and of the other 
     "sweep": (
         "Score: {scores}, in per cent; differences, in percentage points, to plain offline and"
         " plain online training of the same objective and base model on all of its own data, online"
-        " with the task's usual sampling. Learning rates were tuned for the row, or taken from the nearest tuned row,"
-        " which is a handicap: rate_of of the CSV says which."
+        " with the task's usual sampling. Learning rates were tuned for the row, or taken from the"
+        " nearest tuned row, which is a handicap: rate_of of the CSV says which."
         " Unclipped: share of tokens within the bounds, mean over training. Collapsed: seeds whose"
         " score is below {collapse_below} of their base model's, a rule set before the runs."
         f" {_HOW}{{notices}} {_SECONDS}"

@@ -156,7 +156,9 @@ def test_what_looks_like_a_comment_in_a_text_is_code(package):
     path = other / "scoring" / "math" / "grading.py"
     path.write_text(path.read_text().replace("# one", "# two"))
     assert "score" in before
-    assert code_hash("score", package=other) != code_hash("score", package=package)
+    assert code_hash("score", tasks=TASKS, package=other) != code_hash(
+        "score", tasks=TASKS, package=package
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,8 +177,8 @@ def test_what_looks_like_a_comment_in_a_text_is_code(package):
 def test_every_kind_of_import_is_found(line, package):
     with open(package / "scoring" / "math" / "grading.py", "a") as module:
         module.write(f"\n{line}\n")
-    assert "cli.plan" not in modules_of("score")
-    assert {"cli.plan", "cli.jobs"} <= modules_of("score", package=package)
+    assert "cli.plan" not in modules_of("score", tasks=TASKS)
+    assert {"cli.plan", "cli.jobs"} <= modules_of("score", tasks=TASKS, package=package)
 
 
 def test_an_unknown_command_is_an_error():
