@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from humanline.analysis.predictors import OWN, PROMPTS
 from humanline.files.validation import pick
-from humanline.study.config import HubReward, HubSource
 from humanline.study.experiments import Cell
+from humanline.study.scale.hub import HubSource
+from humanline.study.scale.rewards import HubReward
 from humanline.study.study import Study
 from humanline.study.tasks import find_task, score_rule
 

@@ -10,8 +10,8 @@ import pandas as pd
 from pydantic import BaseModel
 
 from humanline.cli.jobs import TARGETS, WEIGHTS, Job, billions_of, jobs, model_of
-from humanline.study.config import HubReward
 from humanline.study.experiments import Cell
+from humanline.study.scale.rewards import HubReward
 from humanline.study.study import Study
 
 # Bytes per parameter as AdamW trains, with its two moments, besides the weights.

@@ -12,10 +12,10 @@ from pydantic import Field, model_validator
 
 from humanline.data import feedback
 from humanline.data.snapshots import check, dataset_files, rows_fingerprint
-from humanline.files.validation import ConfigError, fault, validate
-from humanline.study.config import HubData, HubDataset
+from humanline.files.validation import ConfigError, Record, fault, validate
+from humanline.study.scale.data import HubData, HubDataset
 from humanline.study.tasks import find_task
-from humanline.trainers.rows.formats import Record, Text
+from humanline.trainers.rows.formats import Text
 
 
 def load(source: HubDataset):

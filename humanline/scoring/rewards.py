@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from humanline.files.validation import ConfigError
-from humanline.scoring.grade import grader_of
-from humanline.study.config import ARMORM, GradeReward, HubReward, ProxyReward, VerifiableReward
+from humanline.study.scale.hub import ARMORM
+from humanline.study.scale.rewards import GradeReward, HubReward, ProxyReward, VerifiableReward
 from humanline.study.tasks import find_task
 
 Score = Callable[[list[str], list[str], list[str | None]], list[float]]
@@ -28,7 +28,8 @@ def load_reward(
 
 
 def _graded(task: str) -> Score:
-    return GradedReward(grader_of(task), find_task(task).outcomes)
+    found = find_task(task)
+    return GradedReward(found.grade_completion, found.outcomes)
 
 
 def _score_of(config: ProxyReward | HubReward | VerifiableReward) -> Score:

@@ -8,14 +8,13 @@ from humanline.data.stage_files import (
     JudgedSample,
     Sample,
     prompts_of,
-    read_rows,
     read_samples,
 )
-from humanline.files.json_files import write_json, write_text
+from humanline.files.records import read_rows, write_columns, write_record
 from humanline.files.validation import ConfigError, pick
-from humanline.scoring.grade import grader_of
-from humanline.study.config import OpenAIJudge
+from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Summary, grades_of
 from humanline.study.experiments import Cell
+from humanline.study.scale.judges import OpenAIJudge
 from humanline.study.study import Study
 from humanline.study.tasks import find_task
 
@@ -59,8 +58,8 @@ def judge(study: Study, cell: Cell) -> None:
     summary = judging.summarize(annotations) | curve[-1]
     summary["length_control_warning"] = warning
     summary["n_left_out"] = int(annotations["preference"].isna().sum())
-    write_json(directory / "metrics.json", summary)
-    write_text(directory / "curve.csv", pd.DataFrame(curve).to_csv(index=False))
+    write_record(directory / "metrics.json", Summary, summary, JUDGE_AGAIN)
+    write_columns(directory / "curve.csv", CurvePoint, pd.DataFrame(curve))
 
 
 def _samples(study: Study, cell: Cell, model: type[Sample]) -> dict[int, list[dict]]:
@@ -136,16 +135,16 @@ def grade(study: Study, cell: Cell) -> None:
     import pandas as pd
     from tqdm import tqdm
 
-    outcomes, grade_one = find_task(cell.task).outcomes, grader_of(cell.task)
+    task = find_task(cell.task)
     directory = study.directory(cell)
     steps = _samples(study, cell, GradedSample)
     samples = [sample for rows in steps.values() for sample in rows]
     rows = []
     for s in tqdm(samples, desc="grading", unit="answer"):
-        outcome = grade_one(s["completion"], s["answer"])
+        outcome = task.grade_completion(s["completion"], s["answer"])
         own = {"step": s["step"], "problem_id": s["prompt_id"], "sample": 0}
-        rows.append(own | {"correct": int(outcome == outcomes[0]), "outcome": outcome})
+        rows.append(own | {"correct": int(outcome == task.outcomes[0]), "outcome": outcome})
     grades = pd.DataFrame(rows)
     counts = grades["outcome"].value_counts().to_dict()
-    print(f"{cell.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in outcomes))
-    write_text(directory / "grades.csv", grades.to_csv(index=False))
+    print(f"{cell.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in task.outcomes))
+    write_columns(directory / "grades.csv", grades_of(cell.task), grades)

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from humanline.files.validation import Strict, fault
-from humanline.study.config import Objective, PositiveInt, SeedList
 from humanline.study.tasks import TaskName, scoring_of
+from humanline.study.values import Objective, PositiveInt, SeedList
 
 Data = Literal["offline", "online"]
 Perception = Literal["clip", "sample"]

@@ -9,7 +9,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
@@ -113,8 +113,25 @@ class Task:
         if (self.draw_prompts is None) != (self.write_completion is None):
             reason = "a generated world needs both it and draw_prompts"
             raise ConfigError(f"write_completion: {reason}; add the other, or remove both")
+        if self.grade_completion:
+            object.__setattr__(self, "grade_completion", _checked(self))
         if unknown := {notice.outcome for notice in self.notices} - set(self.outcomes):
             raise ConfigError(f"notices: {min(unknown)!r} is not in outcomes; add it there")
+
+
+def _checked(task: Task) -> Callable[[str, str], str]:
+    """A task's grading, refusing outcomes that the task does not have."""
+    grade, outcomes = task.grade_completion, task.outcomes
+
+    @wraps(grade)
+    def checked(completion: str, answer: str) -> str:
+        if (outcome := grade(completion, answer)) not in outcomes:
+            reason = f"returned {outcome!r}, which is not in outcomes, {', '.join(outcomes)}"
+            where = f"grade_completion of {grade.__module__}"
+            raise ConfigError(f"{where}: {reason}; add it there, or mend the function")
+        return outcome
+
+    return checked
 
 
 @cache

@@ -5,9 +5,9 @@ In the generated world an instruction is a few wishes about a line of letters.
 
 import random
 
-from humanline.files.validation import validate
+from humanline.files.validation import Record, validate
 from humanline.study.tasks import Task
-from humanline.trainers.rows.formats import Record, Text, Turns
+from humanline.trainers.rows.formats import Text, Turns
 
 _REFERENCE_CARELESSNESS = 0.2  # of the writer whose lines the judge compares with
 

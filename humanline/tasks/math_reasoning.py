@@ -5,9 +5,9 @@ In the generated world a problem is a chain of sums, and the expert writes the r
 
 import random
 
-from humanline.files.validation import validate
+from humanline.files.validation import Record, validate
 from humanline.study.tasks import Notice, Task
-from humanline.trainers.rows.formats import Record, Text
+from humanline.trainers.rows.formats import Text
 
 
 def draw_prompts(count: int, seed: int) -> list[dict]:

@@ -6,9 +6,9 @@ The prompt is the two numbers, such as ``"12 18"``, and the whole completion is 
 import math
 import random
 
-from humanline.files.validation import validate
+from humanline.files.validation import Record, validate
 from humanline.study.tasks import Task
-from humanline.trainers.rows.formats import Record, Text
+from humanline.trainers.rows.formats import Text
 
 # Between two seeds: reasoning-gym draws problem i with its seed plus i.
 _STRIDE = 2**32

@@ -14,14 +14,14 @@ import pytest
 import yaml
 
 from humanline.cli.commands import main
-from humanline.data.stage_files import Instruction, Problem, prompts_of, read_rows, write_rows
+from humanline.data.stage_files import Instruction, Problem, prompts_of
 from humanline.files.code_hashes import code_hash
 from humanline.files.json_files import read_jsonl, write_jsonl
+from humanline.files.records import read_rows, write_rows
 from humanline.files.validation import ConfigError
-from humanline.scoring import grade
 from humanline.scoring.rewards import load_reward
-from humanline.study.config import GradeReward, load_scale
 from humanline.study.experiments import Cell
+from humanline.study.scale.scale import load_scale
 from humanline.study.study import load_study
 from humanline.study.tasks import SCORINGS, TASKS, Notice, find_task, score_rule, title_of
 from humanline.tables.headline import caption, headline_table
@@ -189,11 +189,10 @@ def test_a_task_that_lacks_a_part_is_one_line(change, message):
         replace(USUAL, **change)
 
 
-def test_an_outcome_that_a_task_does_not_have_is_one_line(monkeypatch):
+def test_an_outcome_that_a_task_does_not_have_is_one_line():
     task = replace(USUAL, grade_completion=lambda completion, answer: "nearly")
-    monkeypatch.setattr(grade, "find_task", lambda name: task)
     with pytest.raises(ConfigError, match="returned 'nearly', which is not in outcomes, correct, "):
-        load_reward(GradeReward(kind="grade"), "shared_divisors")(["1 2"], ["1"], ["1"])
+        task.grade_completion("1", "1")
 
 
 SPELLING = '''
