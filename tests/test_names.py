@@ -1,6 +1,7 @@
 """A task or an objective that the code does not know is an error with the known ones, everywhere.
 
-It never stands for another: such a name is valid once it is in the `Literal` of study/values.py.
+It never stands for another. A task is known once its file is in humanline/tasks, an objective once
+it is in the `Literal` of study/values.py.
 """
 
 import os
@@ -20,10 +21,12 @@ from humanline.files.code_hashes import PACKAGE
 from humanline.files.validation import ConfigError
 from humanline.report import tables as reporting
 from humanline.study.experiments import Cell, Table
+from humanline.study.runs.paths import RunPaths
 from humanline.study.scale.data import MiniatureData
 from humanline.study.scale.training import ObjectiveConfig
 from humanline.study.study import load_study
-from humanline.study.values import how_scored
+from humanline.study.tasks import TASKS as TASK_NAMES
+from humanline.study.tasks import find_task
 from humanline.tables import estimates
 from humanline.tables import headline as tables
 from humanline.tables import run_files as records
@@ -33,7 +36,9 @@ from humanline.worlds import miniature
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 DATA = MiniatureData(kind="miniature", train=4, validation=4, evaluation=4)
-TASKS = r"'poetry' is unknown here; use one of instruction_following, math_reasoning$"
+TASKS = (
+    r"'poetry' is unknown here; use one of instruction_following, math_reasoning, shared_divisors$"
+)
 OBJECTIVES = r"'ppo' is unknown here; use one of dpo, kto(, grpo)?$"
 
 
@@ -51,11 +56,11 @@ def cell(**fields) -> Cell:
 POEM = cell(task="poetry")
 HEADLINE = Table.model_construct(task="poetry", view="headline", description="", cells=[])
 BRANCHES_ON_TASKS = {
-    "config": lambda study: how_scored("poetry"),
+    "registry": lambda study: find_task("poetry"),
     "miniature": lambda study: miniature.splits("poetry", DATA),
     "fine-tuning": lambda study: miniature.fine_tuning_rows("poetry", 4, 0.1, 1, set()),
     "hub": lambda study: hub.splits("poetry", None),
-    "score file": lambda study: study.score_file(POEM),
+    "score file": lambda study: RunPaths(study.paths, POEM, "evaluation").scored,
     "scores": lambda study: records.scores(POEM, Path("nowhere")),
     "estimates": lambda study: estimates.score_estimates(
         {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0
@@ -114,11 +119,6 @@ def test_an_unknown_objective_is_an_error(branch, study, monkeypatch):
     ("known", "change", "expected"),
     [
         (
-            '"math_reasoning"]',
-            lambda tasks: tasks.update(poetry=tasks["math_reasoning"]),
-            "'poetry' is unknown here; use one of instruction_following, math_reasoning",
-        ),
-        (
             '"grpo"]',
             lambda tasks: tasks["math_reasoning"]["training"]["objectives"].update(
                 ppo={"batch_size": 8, "beta": 0.1}
@@ -132,7 +132,7 @@ def test_a_name_that_was_added_to_its_literal_alone_is_told_by_check(
 ):
     package = shutil.copytree(PACKAGE, tmp_path / "humanline")
     source = package / "study" / "values.py"
-    name = '"poetry"' if "reasoning" in known else '"ppo"'
+    name = '"ppo"'
     text, changes = re.subn(
         f"= Literal\\[(.*){re.escape(known)}",
         rf"= Literal[\1{known[:-1]}, {name}]",
@@ -153,3 +153,20 @@ def test_a_name_that_was_added_to_its_literal_alone_is_told_by_check(
     )
     assert run.returncode == 1 and not run.stdout
     assert expected in run.stderr and run.stderr.count("\n") == 1
+
+
+def test_outside_their_files_nothing_names_a_task():
+    """Nor does a line of the workflow's rules: a new task is one file and YAML."""
+    names = re.compile("|".join(TASK_NAMES))
+    root = CONFIG.parents[1]
+    code = {*PACKAGE.rglob("*.py")} - {*(PACKAGE / "tasks").glob("*.py")}
+    code |= {root / "Snakefile", *(root / "workflow" / "rules").glob("*.smk")}
+    assert len(code) > 60 and len(TASK_NAMES) > 2
+    told = [
+        f"{path.relative_to(root)}: {line}"
+        for path in sorted(code)
+        for line in path.read_text().splitlines()
+        # The names of targets that people type are told where they are.
+        if names.search(line) and not (path.name == "Snakefile" and line.startswith("#"))
+    ]
+    assert told == []

@@ -19,7 +19,7 @@ from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.study import Study, load_study, schemas
-from humanline.study.values import TASKS, how_scored
+from humanline.study.tasks import TASKS
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
@@ -153,9 +153,9 @@ def _generate(study: Study, arguments) -> None:
 
 def _score(study: Study, arguments) -> None:
     run = _run(study, arguments)
-    from humanline.scoring.score import grade, judge
+    from humanline.scoring.score import score
 
-    pick("scoring", how_scored(run.cell.task), {"judge": judge, "grade": grade})(run)
+    score(run)
 
 
 def _score_annotations(study: None, arguments) -> None:
@@ -174,15 +174,12 @@ def _score_annotations(study: None, arguments) -> None:
 def _judge_cost(study: Study, arguments) -> None:
     from humanline.scoring import judge_cost
 
-    judged = study.scored_by("judge")
+    judged = {task: study.scale.tasks[task] for task in study.scored_by("judge")}
     targets = {
-        target: [
-            run for run in map(study.resolve, study.evaluated(target)) if run.cell.task in judged
-        ]
+        target: [study.resolve(cell) for cell in study.evaluated(target) if cell.task in judged]
         for target in ("all", "explore", "tune")
     }
-    task = study.scale.tasks[judged[0]] if judged else None
-    print(judge_cost.describe(study.scale.scale, task, targets))
+    print(judge_cost.describe(study.scale.scale, judged, targets))
 
 
 def _table(study: Study, arguments) -> None:
@@ -303,7 +300,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--log", metavar="FILE", help="write output to FILE")
         sub.set_defaults(run=run)
 
-    task = ("task", {"choices": TASKS})
+    known = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
+    task = ("task", {"metavar": "TASK", "type": _task, "help": known})
     base = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
     run = ("run_name", {"metavar": "RUN", "help": "for example dpo-offline-s1"})
     command("prefetch", _prefetch, "fetch the hub's data and models, print their fingerprints")
@@ -344,6 +342,13 @@ def _parser() -> argparse.ArgumentParser:
         "recipe", _recipe, "train a model as a file says", file, ("overrides", keys), scale=False
     )
     return parser
+
+
+def _task(text: str) -> str:
+    """A task's name. A dotted path is imported where the configuration has it."""
+    if "." not in text and text not in TASKS:
+        raise argparse.ArgumentTypeError(f"{text!r} is unknown; use one of {', '.join(TASKS)}")
+    return text
 
 
 def _count(text: str) -> int:

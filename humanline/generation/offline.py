@@ -43,7 +43,7 @@ def _sampled(base: Run) -> list[dict]:
             place=path,
             progress=True,
         )
-    score = load_reward(base.reward)
+    score = load_reward(base.reward, base.cell.task)
     return [
         {
             "prompt": row["prompt"],

@@ -9,12 +9,13 @@ from humanline.data.run_records import Described
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe, packages
 from humanline.files.records import read_record
-from humanline.files.validation import pick
 from humanline.report.formats import human_readable, write_table
 from humanline.report.plots import plot_learning_curves
 from humanline.study.claims import Claims, Comparison
 from humanline.study.runs.requests import ClaimsRequest, TableRequest
 from humanline.study.runs.resolved import Run as ResolvedRun
+from humanline.study.tasks import find_task
+from humanline.study.tasks import find_task
 from humanline.tables import headline
 from humanline.tables.claims import ledger, verdicts
 from humanline.tables.costs import cost_table
@@ -55,7 +56,7 @@ its nearest tuned kin. The rule was fixed before the runs on these seeds.
 def make_table(table: TableRequest) -> None:
     """Write a table of experiments.yaml as CSV, Markdown and LaTeX, with its provenance.
 
-    The headline table of math comes with its learning curves, as CSV and SVG.
+    The headline table of a graded task comes with its learning curves, as CSV and SVG.
     """
     runs = [(run.cell, run.paths.directory) for run in table.runs]
     options = {"replicates": table.replicates, "rng_seed": _BOOTSTRAP_SEED}
@@ -71,6 +72,8 @@ def make_table(table: TableRequest) -> None:
             collapse_below=table.collapse_below,
         ),
         provenance=_provenance(table),
+        headers={n.outcome: n.header for task in table.spec.tasks for n in find_task(task).notices},
+        headers={n.outcome: n.header for task in table.spec.tasks for n in find_task(task).notices},
     )
     if table.spec.has_curves:
         curves = headline.learning_curves(runs, **options)
@@ -87,11 +90,7 @@ def _frame(table: TableRequest, runs: list[Run], options: dict):
         case "sweep":
             return sweep_table(table, runs, compares_data=spec.compares_data, **options)
         case "headline":
-            kinds = {
-                "instruction_following": headline.instruction_following_table,
-                "math_reasoning": headline.math_reasoning_table,
-            }
-            return pick("task", spec.task, kinds)(runs, **options)
+            return headline.headline_table(spec.task, runs, **options)
 
 
 def make_ledger(asked: ClaimsRequest) -> None:
@@ -156,7 +155,7 @@ def _provenance(table: TableRequest) -> dict:
         **describe(),
         "seconds_per_stage": {
             stage: _seconds(table.paths.benchmarks / stage, table.runs)
-            for stage in ("base_model", "offline", "train", "generate", "judge", "grade")
+            for stage in ("base_model", "offline", "train", "generate", "score")
         },
         "runs": {run.name: _run_record(run.paths.record) for run in table.runs if run.is_trained},
     }

@@ -14,16 +14,29 @@ from humanline.study.scale.judges import OpenAIJudge
 from humanline.study.scale.scale import TaskConfig
 
 
-def describe(scale: str, task: TaskConfig | None, targets: dict[str, list[Run]]) -> str:
+def describe(scale: str, tasks: dict[str, TaskConfig], targets: dict[str, list[Run]]) -> str:
     """Tokens and dollars of all that judges, for people.
 
     Args:
         scale: its name.
-        task: the task that is judged; None: there is none.
-        targets: the runs that are judged, by the target that wants them.
+        tasks: those that are judged.
+        targets: their runs, by the target that wants them.
     """
-    if task is None:
+    if not tasks:
         return f"scale {scale}: no task of it is judged, which costs nothing"
+    texts = {}
+    for name, task in tasks.items():
+        own = {
+            target: [run for run in runs if run.cell.task == name]
+            for target, runs in targets.items()
+        }
+        texts[name] = _described(scale, task, own)
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    return "\n\n".join(f"{name}\n{text}" for name, text in texts.items())
+
+
+def _described(scale: str, task: TaskConfig, targets: dict[str, list[Run]]) -> str:
     judge = task.judge
     if not isinstance(judge, OpenAIJudge):
         return f"scale {scale}: its judge, {judge.kind}, costs nothing"
@@ -77,11 +90,11 @@ def estimate(targets: dict[str, list[Run]]) -> pd.DataFrame:
 
 def _once(targets: dict[str, list[Run]]) -> Iterator[tuple[str, Run]]:
     """Every run, with the first target that wants it."""
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     for target, wanted in targets.items():
         for run in wanted:
-            if run.name not in seen:
-                seen.add(run.name)
+            if (key := (run.cell.task, run.name)) not in seen:
+                seen.add(key)
                 yield target, run
 
 

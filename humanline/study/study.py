@@ -16,7 +16,7 @@ from humanline.study.runs.requests import ClaimsRequest, TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.table_checks import figure_fault, table_fault
-from humanline.study.values import how_scored
+from humanline.study.tasks import find_task
 
 
 class Study:
@@ -103,15 +103,14 @@ class Study:
         cells = self.experiments.perceived(seed)
         return {name: self.resolve(cell) for name, cell in cells.items()}
 
-    def scored_by(self, stage: Literal["judge", "grade"]) -> list[str]:
+    def scored_by(self, scoring: Literal["judge", "grade"]) -> list[str]:
         """The tasks whose completions are judged, or graded."""
-        return [task for task in self.scale.tasks if how_scored(task) == stage]
+        return [task for task in self.scale.tasks if find_task(task).scoring == scoring]
 
-    def score_file(self, cell: Cell) -> Path:
-        """The file whose presence says that a run is scored."""
-        stage = how_scored(cell.task)
-        paths = self.resolve(cell).paths
-        return {"judge": paths.summary, "grade": paths.grades}[stage]
+    def figure_tasks(self) -> list[str]:
+        """The task of the figure of implied capacities, where there is one."""
+        spec = self.experiments.implied_capacity
+        return [spec.task] if spec else []
 
     # Which cells exist.
 
@@ -219,6 +218,8 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     """Read and validate everything a run depends on; raise `ConfigError` on the first fault."""
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
+    experiments = _of_scale(experiments, scale)
+    experiments = _of_scale(experiments, scale)
     _require_tables(scale, experiments, scale_file, experiments_file)
     rates = {}
     if scale.learning_rates:
@@ -232,6 +233,26 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     if reason := _claims_fault(study):
         raise ConfigError(f"{claims_file}: {reason}")
     return study
+
+
+def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:
+    """Experiments without the optional tables whose tasks a scale lacks."""
+    tables = {
+        name: table
+        for name, table in experiments.tables.items()
+        if not table.optional or set(table.tasks) <= set(scale.tasks)
+    }
+    return experiments.model_copy(update={"tables": tables})
+
+
+def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:
+    """Experiments without the optional tables whose tasks a scale lacks."""
+    tables = {
+        name: table
+        for name, table in experiments.tables.items()
+        if not table.optional or set(table.tasks) <= set(scale.tasks)
+    }
+    return experiments.model_copy(update={"tables": tables})
 
 
 def _require_tables(

@@ -1,4 +1,4 @@
-"""Kinds of values that the scale and the experiments share: names of tasks and objectives, seeds.
+"""Kinds of values that the scale and the experiments share: names of objectives, seeds.
 
 Snakefiles import this module, so it is cheap.
 """
@@ -7,23 +7,12 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
-from humanline.files.validation import fault, pick
+from humanline.files.validation import fault
 
-Task = Literal["instruction_following", "math_reasoning"]
 Objective = Literal["dpo", "kto", "grpo"]
 Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "table"]
 PositiveInt = Annotated[int, Field(gt=0)]
-TASKS: tuple[str, ...] = get_args(Task)
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
-
-
-def how_scored(task: str) -> Literal["judge", "grade"]:
-    """Whether a task's completions are judged against references, or graded by their answers.
-
-    Raises:
-        ConfigError: if the task is not known here.
-    """
-    return pick("task", task, {"instruction_following": "judge", "math_reasoning": "grade"})
 
 
 def _distinct(values: list) -> list:

@@ -90,7 +90,7 @@ def _checkpoints(run: Run) -> Path:
 
     And those of other code are another run's: what it sampled and trained must not be mixed in.
     """
-    code = code_hash("train", by_value=True)
+    code = code_hash("train", by_value=True, tasks=[run.cell.task])
     identity = content_hash([run.hashes.manifest, _inputs(run), device_count(), code])
     return run.paths.checkpoints / identity
 
@@ -206,7 +206,7 @@ def _grpo(run: Run, model, tokenizer, output: Path):
     else:
         prompts = [_prompt_row(row) for row in rows]
         dataset = Dataset.from_list(prompts)
-        reward = _reward_function(load_reward(run.reward))
+        reward = _reward_function(load_reward(run.reward, run.cell.task))
     with _engine_start(run, args):
         trainer = HumanlineGRPOTrainer(
             model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
@@ -295,7 +295,7 @@ def _rounds(run: Run, rows: list[dict], directory: Path):
     from humanline.scoring.rewards import load_reward
     from humanline.trainers.batches.rounds import Rounds
 
-    training, score = run.training, load_reward(run.reward)
+    training, score = run.training, load_reward(run.reward, run.cell.task)
     answers = {row["prompt"]: row.get("answer") for row in rows}
 
     @cache  # an engine lasts for all rounds

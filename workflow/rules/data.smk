@@ -20,7 +20,7 @@ rule data:
         **resources_of("data"),
     params:
         config=lambda wildcards: data_hash(STUDY.scale.tasks[wildcards.task].data),
-        code=code_hash("data", by_value=True),
+        code=code_of("data", by_value=True),
     shell:
         command("data {wildcards.task:q}")
 
@@ -39,7 +39,7 @@ rule base_model:
         **resources_of("base_model"),
     params:
         config=hash_of("base_model", base_of),
-        code=code_hash("base-model", by_value=True),
+        code=code_of("base-model", by_value=True),
     message:
         "making {wildcards.base} ({wildcards.task})"
     shell:
@@ -61,7 +61,7 @@ rule offline:
         **resources_of("offline", base_of),
     params:
         config=hash_of("offline", base_of),
-        code=code_hash("offline", by_value=True),
+        code=code_of("offline", by_value=True),
     message:
         "sampling and labelling offline data of {wildcards.base} ({wildcards.task})"
     shell:
@@ -83,7 +83,7 @@ rule likelihood:
         **resources_of("generate", base_of),
     params:
         config=hash_of("likelihood", base_of),
-        code=code_hash("likelihood", by_value=True),
+        code=code_of("likelihood", by_value=True),
     message:
         "scoring {wildcards.source}'s data under {wildcards.base} ({wildcards.task})"
     shell:

@@ -20,7 +20,7 @@ rule predictors:
         **resources_of("generate", run_of),
     params:
         config=hash_of("predictors", run_of),
-        code=code_hash("predictors", by_value=True),
+        code=code_of("predictors", by_value=True),
     message:
         "measuring predictors of {wildcards.run} ({wildcards.task})"
     shell:
@@ -29,7 +29,7 @@ rule predictors:
 
 rule map:
     input:
-        scores=[STUDY.score_file(run.cell) for pair in STUDY.mapped() for run in pair],
+        scores=[run.paths.scored for pair in STUDY.mapped() for run in pair],
         predictors=[run.paths.predictors for run, _ in STUDY.mapped()],
     output:
         MAP_FILES,
@@ -38,6 +38,6 @@ rule map:
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("map"),
+        code=code_hash("map", tasks={cell.task for cell, _ in STUDY.mapped()}),
     shell:
         command("map")

@@ -30,7 +30,7 @@ rule surprisal:
             perceived(wildcards)["policy"],
             STUDY.experiments.implied_capacity.model_dump(),
         ),
-        code=code_hash("surprisal", by_value=True),
+        code=code_hash("surprisal", by_value=True, tasks=STUDY.figure_tasks()),
     message:
         "scoring outputs for the figures, seed {wildcards.seed}"
     shell:

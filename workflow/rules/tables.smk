@@ -8,7 +8,7 @@ for table in map(STUDY.table, STUDY.experiments.tables):
         name:
             f"table_{table.name}"
         input:
-            scores=[STUDY.score_file(run.cell) for run in table.runs],
+            scores=[run.paths.scored for run in table.runs],
             runs=[run.paths.made for run in table.runs],
             predictors=[run.paths.predictors for run in table.measured],
         output:
@@ -21,14 +21,14 @@ for table in map(STUDY.table, STUDY.experiments.tables):
             table=table.name,
             # All that a table is asked to be: captions and views are part of it.
             config=lambda wildcards, table=table: table.hash,
-            code=code_hash("table"),
+            code=code_hash("table", tasks=table.spec.tasks),
         shell:
             command("table {params.table:q}")
 
 
 rule claims:
     input:
-        scores=[STUDY.score_file(run.cell) for run in CLAIM_RUNS],
+        scores=[run.paths.scored for run in CLAIM_RUNS],
         runs=[run.paths.made for run in CLAIM_RUNS],
     output:
         CLAIM_FILES,
@@ -38,14 +38,14 @@ rule claims:
         **resources_of("table"),
     params:
         claims=STUDY.claims and STUDY.claims.model_dump_json(),
-        code=code_hash("ledger"),
+        code=code_hash("ledger", tasks={run.cell.task for run in CLAIM_RUNS}),
     shell:
         command("ledger")
 
 
 rule learning_rates:
     input:
-        [STUDY.score_file(cell) for cell in STUDY.evaluated("tune")],
+        [STUDY.resolve(cell).paths.scored for cell in STUDY.evaluated("tune")],
     output:
         f"{RESULTS}/tuning/learning_rates.yaml",
         f"{RESULTS}/tuning/scores.csv",
@@ -54,6 +54,6 @@ rule learning_rates:
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("tuning"),
+        code=code_hash("tuning", tasks=STUDY.scale.tasks),
     shell:
         command("tuning")

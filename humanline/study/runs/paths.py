@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from humanline.study.experiments import Cell
+from humanline.study.tasks import scoring_of
+from humanline.study.tasks import scoring_of
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,16 @@ class RunPaths:
     def samples(self) -> Path:
         """The completions that are evaluated, JSON Lines."""
         return self.directory / "samples.jsonl"
+
+    @property
+    def scored(self) -> Path:
+        """The file whose presence says that the run is scored."""
+        return self.directory / scoring_of(self.cell.task).score_file
+
+    @property
+    def scored(self) -> Path:
+        """The file whose presence says that the run is scored."""
+        return self.directory / scoring_of(self.cell.task).score_file
 
     @property
     def annotations(self) -> Path:

@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field
 from humanline.files.validation import Strict
 from humanline.study.experiments import Cell, Experiments
 from humanline.study.scale.scale import Scale
-from humanline.study.values import SeedList, Task
+from humanline.study.tasks import TaskName
+from humanline.study.values import SeedList
 
 # What an untuned cell shares with the tuned one whose learning rate it takes.
 _KINSHIP = ("objective", "data", "humanline", "trust_region")
@@ -26,7 +27,7 @@ class TunedRates(Strict):
     """A file of tuned learning rates: the search writes it, and a scale adopts it."""
 
     seeds: SeedList | None = Field(None, description="the tuning seeds")
-    chosen: dict[Task, dict[str, TunedRate]] = Field(description="by task and variant")
+    chosen: dict[TaskName, dict[str, TunedRate]] = Field(description="by task and variant")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from humanline.study.scale.plan import Resources
 from humanline.study.scale.rewards import HubReward, ProxyReward, VerifiableReward
 from humanline.study.scale.sampling import Generation, Sampling
 from humanline.study.scale.training import ObjectiveConfig, Training
-from humanline.study.values import how_scored
+from humanline.study.tasks import find_task
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,8 @@ class Run:
     @property
     def is_stored(self) -> bool:
         """Whether the completions of `data_model` come with `data`, scores and all."""
-        is_scored = self.data.kind == "hub" and how_scored(self.cell.task) == "judge"
+        is_scored = self.data.kind == "hub" and find_task(self.cell.task).has_stored_scores
         return is_scored and self.cell.data_base.base_model in (None, *self.data.stored)
-
-    @property
-    def requests(self) -> int:
-        """How many requests at a time the job that judges it sends to an endpoint."""
-        return getattr(self.judge, "concurrency", 0)
 
     @property
     def evaluations(self) -> int:
