@@ -13,13 +13,13 @@ from humanline.report.formats import human_readable, write_table
 from humanline.report.plots import plot_learning_curves
 from humanline.study.claims import Claims, Comparison
 from humanline.study.runs.requests import ClaimsRequest, TableRequest
-from humanline.study.runs.resolved import Run as ResolvedRun
+from humanline.study.runs.resolved import Run
 from humanline.study.tasks import find_task
 from humanline.study.tasks import find_task
 from humanline.tables import headline
 from humanline.tables.claims import ledger, verdicts
 from humanline.tables.costs import cost_table
-from humanline.tables.run_files import Run, scores, training_seconds
+from humanline.tables.run_files import RunFolder, scores, training_seconds
 from humanline.tables.sweeps import sweep_table
 
 _BOOTSTRAP_SEED = 0
@@ -82,7 +82,7 @@ def make_table(table: TableRequest) -> None:
         plot_learning_curves(curves, path.with_suffix(".svg"), scale=table.scale)
 
 
-def _frame(table: TableRequest, runs: list[Run], options: dict):
+def _frame(table: TableRequest, runs: list[RunFolder], options: dict):
     spec = table.spec
     match spec.view:
         case "cost":
@@ -128,11 +128,11 @@ def _untested(claims: Claims) -> str:
 
 
 def _values(
-    comparison: Comparison, pairs: list[tuple[ResolvedRun, ResolvedRun]]
+    comparison: Comparison, pairs: list[tuple[Run, Run]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The measure of both cells of a comparison, seed by seed: each (S,)."""
 
-    def measure(run: ResolvedRun) -> float:
+    def measure(run: Run) -> float:
         if comparison.test.measure == "training_seconds":
             return training_seconds(run.cell, run.paths.directory)
         return list(scores(run.cell, run.paths.directory).values())[-1]
@@ -176,7 +176,7 @@ def _differing(one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
     return {name: own for name, own in one.items() if other.get(name) != own}
 
 
-def _seconds(folder: Path, runs: list[ResolvedRun]) -> float:
+def _seconds(folder: Path, runs: list[Run]) -> float:
     """Wall-clock seconds of a stage's jobs for these runs, from Snakemake's benchmark files."""
     cells = [run.cell for run in runs]
     files = {folder / f"{cell.name}.tsv" for cell in cells}

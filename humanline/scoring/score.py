@@ -16,7 +16,6 @@ from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Summary, grad
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.judges import OpenAIJudge
 from humanline.study.tasks import find_task
-from humanline.study.tasks import find_task
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
 

@@ -17,7 +17,7 @@ from humanline.tables.estimates import (
     plain,
     score_estimates,
 )
-from humanline.tables.run_files import Run, by_variant, notice_names, notices, unclipped
+from humanline.tables.run_files import RunFolder, by_variant, notice_names, notices, unclipped
 from humanline.tables.statistics import Estimate, difference
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
@@ -26,7 +26,7 @@ _COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size")
 
 def sweep_table(
     table: TableRequest,
-    runs: Sequence[Run],
+    runs: Sequence[RunFolder],
     *,
     replicates: int,
     rng_seed: int,
@@ -85,7 +85,7 @@ def _row(table: TableRequest, variants, estimates: dict[str, Estimate], name: st
     }
 
 
-def _notices(group: list[Run]) -> dict[str, int]:
+def _notices(group: list[RunFolder]) -> dict[str, int]:
     found = [notices(cell, directory) for cell, directory in group]
     return {name: sum(run[name] for run in found) for name in found[0]}
 
@@ -137,7 +137,7 @@ def _collapsed(estimate: Estimate, base: Estimate, table: TableRequest) -> int:
     return int((estimate.per_seed < limit).sum())
 
 
-def _data_log_probability(group: list[Run]) -> float | None:
+def _data_log_probability(group: list[RunFolder]) -> float | None:
     """Mean token log-probability of offline data under the initial model, nats."""
     found = [
         read_record(directory / "predictors.json", Predictors).mean_token_log_probability

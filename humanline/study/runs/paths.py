@@ -5,7 +5,6 @@ from pathlib import Path
 
 from humanline.study.experiments import Cell
 from humanline.study.tasks import scoring_of
-from humanline.study.tasks import scoring_of
 
 
 @dataclass(frozen=True)
