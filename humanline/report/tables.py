@@ -15,7 +15,6 @@ from humanline.study.claims import Claims, Comparison
 from humanline.study.runs.requests import ClaimsRequest, TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.tasks import find_task
-from humanline.study.tasks import find_task
 from humanline.tables import headline
 from humanline.tables.claims import ledger, verdicts
 from humanline.tables.costs import cost_table
@@ -73,7 +72,6 @@ def make_table(table: TableRequest) -> None:
         ),
         provenance=_provenance(table),
         headers={n.outcome: n.header for task in table.spec.tasks for n in find_task(task).notices},
-        headers={n.outcome: n.header for task in table.spec.tasks for n in find_task(task).notices},
     )
     if table.spec.has_curves:
         curves = headline.learning_curves(runs, **options)
@@ -127,9 +125,7 @@ def _untested(claims: Claims) -> str:
     return f"Not tested is {parts}." if parts else ""
 
 
-def _values(
-    comparison: Comparison, pairs: list[tuple[Run, Run]]
-) -> tuple[np.ndarray, np.ndarray]:
+def _values(comparison: Comparison, pairs: list[tuple[Run, Run]]) -> tuple[np.ndarray, np.ndarray]:
     """The measure of both cells of a comparison, seed by seed: each (S,)."""
 
     def measure(run: Run) -> float:

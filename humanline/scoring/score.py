@@ -26,12 +26,6 @@ def score(run: Run) -> None:
     pick("scoring", scoring, {"judge": judge, "grade": grade})(run)
 
 
-def score(run: Run) -> None:
-    """Judge or grade a run's completions, as its task says."""
-    scoring = find_task(run.cell.task).scoring
-    pick("scoring", scoring, {"judge": judge, "grade": grade})(run)
-
-
 def judge(run: Run) -> None:
     """Judge a run's completions against the references with AlpacaEval.
 

@@ -219,7 +219,6 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
     experiments = _of_scale(experiments, scale)
-    experiments = _of_scale(experiments, scale)
     _require_tables(scale, experiments, scale_file, experiments_file)
     rates = {}
     if scale.learning_rates:
@@ -233,16 +232,6 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     if reason := _claims_fault(study):
         raise ConfigError(f"{claims_file}: {reason}")
     return study
-
-
-def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:
-    """Experiments without the optional tables whose tasks a scale lacks."""
-    tables = {
-        name: table
-        for name, table in experiments.tables.items()
-        if not table.optional or set(table.tasks) <= set(scale.tasks)
-    }
-    return experiments.model_copy(update={"tables": tables})
 
 
 def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:

@@ -155,11 +155,6 @@ class RunPaths:
         return self.directory / scoring_of(self.cell.task).score_file
 
     @property
-    def scored(self) -> Path:
-        """The file whose presence says that the run is scored."""
-        return self.directory / scoring_of(self.cell.task).score_file
-
-    @property
     def annotations(self) -> Path:
         """The judge's verdicts on the last step, JSON in AlpacaEval's format."""
         return self.directory / "annotations.json"

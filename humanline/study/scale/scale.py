@@ -69,11 +69,6 @@ class TaskConfig(Strict):
         return getattr(self.judge, "concurrency", 0)
 
     @property
-    def requests(self) -> int:
-        """How many requests at a time a job that judges sends to an endpoint."""
-        return getattr(self.judge, "concurrency", 0)
-
-    @property
     def shards(self) -> set[int]:
         """The numbers of GPUs that share a model, of models that say one."""
         models = (self.base_model, *self.base_models.values())
