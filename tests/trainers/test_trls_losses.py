@@ -9,7 +9,7 @@ from combinations import in_rounds
 from peft import LoraConfig
 from tiny import final_losses, make_trainer, rows, weights
 from torch.nn.functional import logsigmoid
-from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import AutoModelForCausalLM
 from trl.trainer.utils import FusedCausalLMOutput
 
 import humanline
@@ -124,20 +124,6 @@ def groups() -> list[dict]:
         }
         for i in range(24)
     ]
-
-
-@pytest.fixture(scope="module")
-def experts_folder(model_folder, tmp_path_factory):
-    """A tiny mixture of experts."""
-    vocabulary = AutoModelForCausalLM.from_pretrained(model_folder).config.vocab_size
-    torch.manual_seed(0)
-    config = MixtralConfig(
-        vocab_size=vocabulary, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("experts")
-    MixtralForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 def train(make, objective, folder, tokenizer, groups, tmp_path, **options):
