@@ -128,10 +128,10 @@ def test_an_edit_reruns_what_depends_on_it(config, own):
             "is no dotted path; write module",
         ),
         (
-            {"task__judge__kind": "funktion"},
+            {"task__judge__kind": "oracle"},
             "smoke",
             "judge.kind",
-            "'funktion' is unknown; use one",
+            "'oracle' is unknown; use one",
         ),
         (
             {
