@@ -10,6 +10,7 @@ from peft import LoraConfig
 from tiny import final_losses, make_trainer, rows, weights
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers.models.mixtral import modeling_mixtral
 from trl.trainer.utils import FusedCausalLMOutput
 
 import humanline
@@ -193,7 +194,7 @@ def test_unperceived_a_loss_is_trls(objective, options, model_folder, tokenizer,
     ids=str,
 )
 def test_experts_share_their_load_as_in_trl(
-    objective, options, experts_folder, tokenizer, groups, tmp_path
+    objective, options, experts_folder, tokenizer, groups, tmp_path, monkeypatch
 ):
     run = partial(train, objective=objective, folder=experts_folder, tokenizer=tokenizer)
     run = partial(run, groups=groups, tmp_path=tmp_path)
@@ -205,13 +206,20 @@ def test_experts_share_their_load_as_in_trl(
     without = run(make_trainer, **UNPERCEIVED, **options | {"router_aux_loss_coef": 0.0})
     assert "aux_loss" not in without[2]
     assert without[0] != pytest.approx(theirs[0], abs=0.1)
-    # The reference's forward passes ask for no router: the logged loss is the policy's alone.
+
+    balanced, balance = [], modeling_mixtral.load_balancing_loss_func
+    monkeypatch.setattr(
+        modeling_mixtral,
+        "load_balancing_loss_func",
+        lambda *args: balanced.append(balance(*args)) or balanced[-1],
+    )
     narrow = {"log_eps_p": -0.02, "log_eps_r": 0.02, "sync_interval": 2}
     cached, model = (
         run(make_trainer, **narrow, **options, reference=kind) for kind in ("cached", "model")
     )
     assert_same(cached, model, atol=1e-3, rtol=0)
-    assert cached[2]["aux_loss"] > 0
+    assert cached[2]["aux_loss"] == pytest.approx(balanced[2].item())
+    assert len(balanced) == 2 * 3, "the policy's forward passes alone, one in each step"
 
 
 class Batch:
