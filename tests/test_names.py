@@ -4,16 +4,11 @@ It never stands for another. A task is known once its file is in humanline/tasks
 it is in the `Literal` of study/values.py.
 """
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
 from humanline.cli import jobs
 from humanline.data import hub
@@ -23,7 +18,6 @@ from humanline.report import tables as reporting
 from humanline.study.experiments import Cell, Table
 from humanline.study.runs.paths import RunPaths
 from humanline.study.scale.data import MiniatureData
-from humanline.study.scale.training import ObjectiveConfig
 from humanline.study.study import load_study
 from humanline.study.tasks import TASKS as TASK_NAMES
 from humanline.study.tasks import find_task
@@ -31,6 +25,7 @@ from humanline.tables import estimates
 from humanline.tables import headline as tables
 from humanline.tables import run_files as records
 from humanline.tables import tune as tuning
+from humanline.trainers.registry import Options
 from humanline.training import cell as training
 from humanline.worlds import miniature
 
@@ -102,9 +97,9 @@ def planned(study):
     [
         planned,
         lambda study: study.scale.tasks["math_reasoning"].training.objective_fault(
-            "ppo", ObjectiveConfig(batch_size=8, beta=0.1)
+            "ppo", Options(batch_size=8, beta=0.1)
         ),
-        lambda study: training._preference(
+        lambda study: training._on_pairs(
             study.resolve(cell(objective="ppo")), None, None, Path("x")
         ),
     ],
@@ -113,46 +108,6 @@ def test_an_unknown_objective_is_an_error(branch, study, monkeypatch):
     monkeypatch.setattr(training, "_options", lambda *_: {})
     with pytest.raises(ConfigError, match=OBJECTIVES):
         branch(study)
-
-
-@pytest.mark.parametrize(
-    ("known", "change", "expected"),
-    [
-        (
-            '"grpo"]',
-            lambda tasks: tasks["math_reasoning"]["training"]["objectives"].update(
-                ppo={"batch_size": 8, "beta": 0.1}
-            ),
-            "'ppo' is unknown here; use one of dpo, kto, grpo",
-        ),
-    ],
-)
-def test_a_name_that_was_added_to_its_literal_alone_is_told_by_check(
-    known, change, expected, tmp_path
-):
-    package = shutil.copytree(PACKAGE, tmp_path / "humanline")
-    source = package / "study" / "values.py"
-    name = '"ppo"'
-    text, changes = re.subn(
-        f"= Literal\\[(.*){re.escape(known)}",
-        rf"= Literal[\1{known[:-1]}, {name}]",
-        source.read_text(),
-    )
-    assert changes == 1
-    source.write_text(text)
-    scale = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
-    change(scale["tasks"])
-    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
-    shutil.copy(CONFIG / "experiments.yaml", tmp_path)
-    run = subprocess.run(
-        [sys.executable, "-m", "humanline", "check", "--scale=smoke", f"--config={tmp_path}"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 1 and not run.stdout
-    assert expected in run.stderr and run.stderr.count("\n") == 1
 
 
 def test_outside_their_files_nothing_names_a_task():

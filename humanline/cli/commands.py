@@ -19,7 +19,7 @@ from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.study import Study, load_study, schemas
-from humanline.study.tasks import TASKS
+from humanline.study.tasks import TASKS, find_task
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
@@ -263,13 +263,14 @@ def _worker(study: None, arguments) -> None:
     import humanline.generation.offline
     import humanline.scoring.judge
     import humanline.scoring.score
-    import humanline.trainers.dpo
-    import humanline.trainers.grpo
-    import humanline.trainers.kto
     import humanline.training.base_model
     import humanline.training.cell  # noqa: F401
     from humanline.cli.worker import serve
+    from humanline.trainers.classes import load
+    from humanline.trainers.registry import OBJECTIVES
 
+    for row in OBJECTIVES.values():
+        load(row.trainer)
     place = arguments.socket
     if not place.parent.exists():  # the workflow has ended meanwhile, and took it away
         return
@@ -303,7 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     known = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
     task = ("task", {"metavar": "TASK", "type": _task, "help": known})
     base = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
-    run = ("run_name", {"metavar": "RUN", "help": "for example dpo-offline-s1"})
+    run = ("run_name", {"metavar": "RUN", "help": "as results/SCALE/runs/TASK names it"})
     command("prefetch", _prefetch, "fetch the hub's data and models, print their fingerprints")
     command("data", _data, "write the prompts of a task", task)
     command("base-model", _base_model, "make the model that training starts from", task, base)
@@ -345,9 +346,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _task(text: str) -> str:
-    """A task's name. A dotted path is imported where the configuration has it."""
-    if "." not in text and text not in TASKS:
-        raise argparse.ArgumentTypeError(f"{text!r} is unknown; use one of {', '.join(TASKS)}")
+    """The name of a task that there is."""
+    try:
+        find_task(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -46,8 +45,8 @@ def code_hash(
         by_value: leave out `humanline.study.study` and what it imports, the options of a study. For
             the dear stages: what they are asked is another parameter of their rules, by value, so
             that a new option does not train everything anew.
-        tasks: what the command is about: names of tasks, or dotted paths of the user's own, which
-            have been imported.
+        tasks: what the command is about, by name: tasks of `humanline.tasks`, or dotted paths of
+            modules of the user's own.
         package: the folder of the package, where it is not this one.
 
     Raises:
@@ -64,7 +63,7 @@ def modules_of(
     Of the tasks' own modules only a part does.
     """
     _, names = _code_of(package, command, by_value, tuple(tasks))
-    return names | {f"{_TASKS}.{task}" for task in tasks if "." not in task}
+    return names | ({f"{_TASKS}.{task}" for task in tasks} & set(_package(package).modules))
 
 
 def _code_of(
@@ -122,7 +121,7 @@ class _Module:
 
     def _base(self, statement: ast.ImportFrom, root: str) -> str:
         """The module that names are imported from, absolute."""
-        if not statement.level:
+        if statement.module and not statement.level:
             return statement.module
         parts = [root, *filter(None, self._name.split("."))]
         parts = parts[: len(parts) - (statement.level - self._is_package)]
@@ -165,8 +164,7 @@ class _Module:
         """The text of a top-level statement, prose left out."""
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
         lines = self._lines[first - 1 : node.end_lineno]
-        source = b"".join(lines).decode()
-        return _without_prose(_statements(ast.parse(source)), source)
+        return code_of(b"".join(lines).decode())
 
 
 _module = cache(_Module)
@@ -213,12 +211,11 @@ class _Package:
         Raises:
             ValueError: if there is no such task.
         """
-        if "." not in name:
-            if (module := self.modules.get(f"{_TASKS}.{name}")) is None:
+        others = {}
+        if (module := self.modules.get(f"{_TASKS}.{name}")) is None:
+            others = _own_modules(name)
+            if (module := others.pop(name, None)) is None:
                 raise ValueError(f"humanline has no task {name!r}; mend its name")
-            others = {}
-        else:
-            module, others = _own_modules(name)
         nodes = module.read_of_task(words)
         statements = [each for node in nodes for each in _statements(node)]
         imported = self._imported(module, statements)
@@ -248,9 +245,14 @@ class _Package:
         return {name for each in dotted for name in self._resolved(each)}
 
     def _named(self, module: _Module) -> set[str]:
-        """Modules whose names stand in strings, for `import_module` and the like."""
+        """Modules whose names stand in strings, for `import_module` and the like.
+
+        The name of a folder stands for all modules below it, whose names may be relative to it.
+        """
         names = re.findall(rf"[\"']({self.folder.name}(?:\.\w+)*)[\"':]", module.text)
-        return {name for each in names for name in self._resolved(each)}
+        below = [f"{each.partition('.')[2]}." for each in names if "." in each]
+        found = {name for each in names for name in self._resolved(each)}
+        return found | {name for name in self.modules if name.startswith(tuple(below))}
 
     def _resolved(self, dotted: str) -> Iterator[str]:
         """The modules that importing a dotted name runs: itself, and the packages around it."""
@@ -290,35 +292,14 @@ class _Package:
         return found
 
 
-def _own_modules(name: str) -> tuple[_Module, dict[str, _Module]]:
-    """A module of the user's own, and those of its package that it imports, by dotted name."""
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ValueError(f"there is no module {name!r}; mend its name")
-    root, *parts = name.split(".")
-    is_package = Path(spec.origin).name == "__init__.py"
-    folder = Path(spec.origin).parents[len(parts) - (not is_package)]
-    first = ".".join(parts)
-    found, new = {}, {first}
-    while new:
-        for each in new:
-            path = folder.joinpath(*each.split("."))
-            is_package = path.with_suffix("").is_dir()
-            path = path / "__init__.py" if is_package else path.with_suffix(".py")
-            found[each] = _module(path.read_text(encoding="utf-8"), each, is_package)
-        imported = {
-            dotted.removeprefix(f"{root}.")
-            for each in new
-            for dotted in found[each].imports(found[each].statements, root)
-            if dotted.startswith(f"{root}.")
-        }
-        new = {each for each in imported - set(found) if _is_module(folder, each)}
-    return found.pop(first), found
+def _own_modules(name: str) -> dict[str, _Module]:
+    """A module of the user's own, and those beside it that it imports, by dotted name."""
+    from humanline.files import user_code  # which needs this module
 
-
-def _is_module(folder: Path, name: str) -> bool:
-    path = folder.joinpath(*name.split("."))
-    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+    return {
+        each: _module(file.read_text(encoding="utf-8"), each, file.name == "__init__.py")
+        for each, file in user_code.sources(name).items()
+    }
 
 
 def _statements(node: ast.AST) -> list[ast.AST]:
@@ -330,6 +311,11 @@ def _statements(node: ast.AST) -> list[ast.AST]:
     return found
 
 
+def code_of(source: str) -> str:
+    """A module's source without docstrings, comments and blank lines."""
+    return _without_prose(_statements(ast.parse(source)), source)
+
+
 def _without_prose(statements: list[ast.AST], source: str) -> str:
     """Source without docstrings, comments and blank lines."""
     lines = source.encode().splitlines(keepends=True)  # a node's columns count bytes
@@ -337,13 +323,13 @@ def _without_prose(statements: list[ast.AST], source: str) -> str:
     for node in statements:
         if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
             text = node.body[0]
-            first, last = lines[text.lineno - 1], lines[text.end_lineno - 1]
+            first, last = lines[text.lineno - 1], lines[text.lineno - 1 + _span(text)]
             kept = first[: text.col_offset] + last[text.end_col_offset :]
-            lines[text.lineno - 1 : text.end_lineno] = [kept, *[b""] * _span(text)]
+            lines[text.lineno - 1 : text.lineno + _span(text)] = [kept, *[b""] * _span(text)]
     code = b"".join(lines).decode()
     return _STRING_OR_NOTHING.sub(lambda match: match[1] or "\n", code).strip()
 
 
 def _span(node: ast.stmt) -> int:
     """Lines of a statement after its first."""
-    return node.end_lineno - node.lineno
+    return (node.end_lineno or node.lineno) - node.lineno

@@ -19,6 +19,7 @@ class ConfigError(ValueError):
 
 
 Choice = TypeVar("Choice")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def pick(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
@@ -87,7 +88,7 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0]
 
 
-def validate(model: type[BaseModel], content: dict, place: Path | str):
+def validate(model: type[Model], content: dict, place: Path | str) -> Model:
     """Validate what a place has, or raise a `ConfigError` with the first fault on one line."""
     try:
         return model.model_validate(content)

@@ -3,6 +3,8 @@
 And how likely another model finds them, which is what the paper says their worth depends on.
 """
 
+import math
+
 from humanline.data.stage_files import Group, Likelihood, prompts_of
 from humanline.files.records import read_rows, write_rows
 from humanline.study.runs.resolved import Run
@@ -23,8 +25,9 @@ def make(base: Run) -> None:
 def _stored(base: Run) -> list[dict]:
     from humanline.data.hub import groups
 
-    grpo = base.training.objectives.get("grpo")
-    return groups(base.data, base.cell.base_model, grpo and grpo.batch_size)
+    # A size divides all of these batches if it divides their greatest common divisor.
+    batch_size = math.gcd(*base.training.batches_of_groups.values())
+    return groups(base.data, base.cell.base_model, batch_size or None)
 
 
 def _sampled(base: Run) -> list[dict]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
 from humanline.study.tasks import find_task
+from humanline.trainers.registry import find_objective
 
 # Header and number format of every column that people see.
 _COLUMNS = {
@@ -78,9 +79,6 @@ _COLUMNS = {
 _WORDS = {
     True: "yes",
     False: "no",
-    "dpo": "DPO",
-    "kto": "KTO",
-    "grpo": "GRPO",
 }
 _MISSING = "\N{EN DASH}"
 # Symbols too: `<` is another character in LaTeX's default font encoding.
@@ -129,6 +127,8 @@ def human_readable(frame: pd.DataFrame, headers: dict[str, str] | None = None) -
     Columns without a header here, or in `headers`, are for machines, and left out.
     """
     columns = _COLUMNS | {name: (header, "d") for name, header in (headers or {}).items()}
+    if "objective" in frame:
+        frame = frame.assign(objective=frame["objective"].map(_objective))
     rows = frame.to_dict("records")
     return pd.DataFrame(
         {
@@ -137,6 +137,11 @@ def human_readable(frame: pd.DataFrame, headers: dict[str, str] | None = None) -
             if name in columns
         }
     )
+
+
+def _objective(name: str) -> str:
+    """What people call an objective; a base model has none."""
+    return name if name == "base" else find_objective(name).label
 
 
 def _cell(row: dict, column: str, spec: str) -> str:

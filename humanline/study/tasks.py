@@ -4,9 +4,8 @@ Such a file ends in ``TASK = Task(...)``. Snakefiles import this module and the 
 that a scale has, so they are cheap: what is slow is imported inside functions.
 """
 
-import os
 import random
-import sys
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -15,11 +14,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
-from humanline.files.validation import ConfigError, fault, first_line, pick
+from humanline.files import user_code
+from humanline.files.validation import ConfigError, fault, pick
 
 FOLDER = Path(__file__).parents[1] / "tasks"
+_OWN = r"^[a-z]\w*(\.\w+)*$"  # the dotted path of a module, which is a part of files' names
 TASKS = tuple(sorted(path.stem for path in FOLDER.glob("[a-z]*.py")))
 
 
@@ -138,29 +138,22 @@ def _checked(task: Task) -> Callable[[str, str], str]:
 def find_task(name: str) -> Task:
     """The task of a name, or of the dotted path of a module of the user's own.
 
-    Such a module is looked for in the working directory, too.
-
     Raises:
         ConfigError: with the known names, or why the module cannot be used.
     """
-    if "." not in name:
+    if not _is_own(name):
         module = pick("task", name, {known: f"humanline.tasks.{known}" for known in TASKS})
         return import_module(module).TASK
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = import_module(name).TASK
-    except Exception as error:  # the user's own module can raise anything
-        known = isinstance(error, ImportError | AttributeError | ConfigError)
-        reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
-        raise ConfigError(
-            f"task {name}: cannot be used ({reason}); give the dotted path of a module with TASK"
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
+    found = user_code.load(name, "TASK")
     if not isinstance(found, Task):
         kind = type(found).__name__
-        raise ConfigError(f"task {name}: its TASK is {kind}; make it a humanline.study.tasks.Task")
+        raise ConfigError(f"{name}: its TASK is {kind}; make it a humanline.study.tasks.Task")
     return found
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name is that of a module of the user's own."""
+    return name not in TASKS and bool(re.fullmatch(_OWN, name)) and user_code.is_module(name)
 
 
 def scoring_of(name: str) -> Scoring:
@@ -180,9 +173,9 @@ def title_of(name: str) -> str:
 
 def _known(name: str) -> str:
     """The name, if it is a task's."""
-    if "." not in name and name not in TASKS:
-        known = f"Input should be one of {', '.join(TASKS)}, or the dotted path of a module"
-        raise PydanticCustomError("task", "{known}", {"known": known})
+    if name not in TASKS and not _is_own(name):
+        reason = f"use one of {', '.join(TASKS)}, or the dotted path of a module with TASK"
+        raise fault("", f"{reason}, but the file says {name!r}; change it")
     try:
         find_task(name)
     except ConfigError as error:
@@ -190,5 +183,5 @@ def _known(name: str) -> str:
     return name
 
 
-_SCHEMA = {"type": "string", "anyOf": [{"enum": list(TASKS)}, {"pattern": r"\w\.\w"}]}
+_SCHEMA = {"type": "string", "anyOf": [{"enum": list(TASKS)}, {"pattern": _OWN}]}
 TaskName = Annotated[str, AfterValidator(_known), WithJsonSchema(_SCHEMA)]

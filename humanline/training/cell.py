@@ -14,10 +14,12 @@ from humanline.files.code_hashes import code_hash
 from humanline.files.json_files import write_json
 from humanline.files.provenance import describe, peak_memory
 from humanline.files.records import write_columns, write_record
-from humanline.files.validation import ConfigError, pick
+from humanline.files.validation import ConfigError
 from humanline.files.weights import load_folder, not_finite, require_whole
 from humanline.study.runs.hashes import content_hash
 from humanline.study.runs.resolved import Run
+from humanline.trainers.classes import load
+from humanline.trainers.registry import find_objective
 from humanline.trainers.rows import preferences
 from humanline.training.data import data_record, require_room, training_rows
 from humanline.training.progress import Progress
@@ -134,13 +136,12 @@ def build_trainer(run: Run, output: Path):
 
     model, tokenizer = load_folder(run.paths.base_model, dtype=torch.float32)
     require_room(run, model, tokenizer)
-    builders = {"dpo": _preference, "kto": _preference, "grpo": _grpo}
-    build = pick("objective", run.cell.objective, builders)
+    build = _on_groups if find_objective(run.cell.objective).view.takes_groups else _on_pairs
     return build(run, model, tokenizer, output)
 
 
 def _options(run: Run, output: Path) -> dict:
-    """The arguments that the three objectives share."""
+    """The arguments that every objective has."""
     cell, training = run.cell, run.training
     micro, accumulation = run.batch_share(device_count())
     humanline = {"humanline": cell.humanline}
@@ -161,7 +162,6 @@ def _options(run: Run, output: Path) -> dict:
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": accumulation,
         "learning_rate": run.learning_rate,
-        "beta": run.objective.beta,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": training.warmup_steps,
         "max_grad_norm": cell.overrides.get("max_grad_norm", training.max_grad_norm),
@@ -173,27 +173,26 @@ def _options(run: Run, output: Path) -> dict:
         "save_steps": training.save_every,
         "report_to": "none",
         "seed": cell.seed,
+        **run.objective.model_dump(exclude={"batch_size"}),
+        **find_objective(cell.objective).arguments,
     }
 
 
-def _grpo(run: Run, model, tokenizer, output: Path):
+def _on_groups(run: Run, model, tokenizer, output: Path):
+    """Of a trainer on whole groups: offline on stored ones, online it samples them itself."""
     import numpy as np
     from datasets import Dataset
     from transformers import set_seed
 
     from humanline.scoring.rewards import load_reward
-    from humanline.trainers.grpo import HumanlineGRPOConfig, HumanlineGRPOTrainer
 
-    cell, training = run.cell, run.training
+    cell, training, row = run.cell, run.training, find_objective(run.cell.objective)
     options = _options(run, output)
     accumulation = options["gradient_accumulation_steps"]
     window = min(cell.sample_every or 1, training.steps)
     rows = training_rows(run)
-    args = HumanlineGRPOConfig(
+    args = load(row.config)(
         **options,
-        epsilon=run.objective.epsilon,
-        loss_type="dapo",
-        use_bias_correction_kl=False,  # the paper's penalty, for all variants
         num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
         steps_per_generation=window * accumulation,
         temperature=training.sampling.temperature,
@@ -202,13 +201,13 @@ def _grpo(run: Run, model, tokenizer, output: Path):
         **_engine_options(run),
     )
     if cell.data == "offline":
-        dataset, reward = Dataset.from_list(preferences.stored_groups(rows)), None
+        dataset, reward = Dataset.from_list(load(row.view.rows)(rows, 0)), None
     else:
         prompts = [_prompt_row(row) for row in rows]
         dataset = Dataset.from_list(prompts)
-        reward = _reward_function(load_reward(run.reward, run.cell.task))
+        reward = _reward_function(load_reward(run.reward, cell.task))
     with _engine_start(run, args):
-        trainer = HumanlineGRPOTrainer(
+        trainer = load(row.trainer)(
             model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
         )
     if args.use_vllm:
@@ -233,7 +232,7 @@ def _engine_options(run: Run) -> dict:
 
 
 def _engine_start(run: Run, args):
-    """What GRPO's trainer is built in, which starts vLLM if it is to."""
+    """What a trainer that samples is built in: it starts vLLM if it is to."""
     if not args.use_vllm:
         return nullcontext()
     from humanline.generation.vllm_engine import colocation
@@ -261,26 +260,16 @@ def _reward_function(score):
     return reward
 
 
-def _preference(run: Run, model, tokenizer, output: Path):
-    """DPO or KTO, on stored pairs or in rounds."""
+def _on_pairs(run: Run, model, tokenizer, output: Path):
+    """Of a trainer on pairs, or on their halves: offline on stored ones, online in rounds."""
     from datasets import Dataset
 
-    from humanline.trainers.dpo import HumanlineDPOConfig, HumanlineDPOTrainer
-    from humanline.trainers.kto import HumanlineKTOConfig, HumanlineKTOTrainer
-
-    cell = run.cell
+    cell, row = run.cell, find_objective(run.cell.objective)
     options = _options(run, output) | {"max_length": run.training.max_length}
-    parts = {
-        "dpo": (HumanlineDPOTrainer, HumanlineDPOConfig, preferences.pairs),
-        "kto": (HumanlineKTOTrainer, HumanlineKTOConfig, preferences.labelled),
-    }
-    trainer, config, view = pick("objective", cell.objective, parts)
-    if cell.objective == "kto":
-        options["desirable_weight"] = run.objective.desirable_weight
-    args = config(**options)
+    trainer, args = load(row.trainer), load(row.config)(**options)
     rows = training_rows(run)
     if cell.data == "offline":
-        dataset = Dataset.from_list(view(rows, run.training.min_score_difference))
+        dataset = Dataset.from_list(load(row.view.rows)(rows, run.training.min_score_difference))
         rounds = None
     else:
         dataset = trainer.placeholder(args)

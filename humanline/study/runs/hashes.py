@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from humanline.study.scale.judges import ERRANDS
 from humanline.study.scale.sampling import Generation
+from humanline.trainers.registry import find_objective
 
 if TYPE_CHECKING:
     from humanline.study.runs.resolved import Run
@@ -85,7 +86,8 @@ class Hashes:
             exclude={"learning_rate", "tune_learning_rates", "objectives"}
         )
         if run.cell.objective != "base":
-            training["objective"] = run.training.objectives[run.cell.objective].model_dump()
+            options = run.training.objectives[run.cell.objective].model_dump()
+            training["objective"] = options | find_objective(run.cell.objective).identity()
         return {
             "version": VERSION,
             # Without defaults, so that an option yet to be invented retrains nothing.

@@ -11,13 +11,14 @@ from humanline.study.experiments import Cell
 from humanline.study.runs.hashes import Hashes
 from humanline.study.runs.paths import RunPaths
 from humanline.study.scale.data import HubData, MiniatureData
-from humanline.study.scale.judges import LocalJudge, OpenAIJudge
+from humanline.study.scale.judges import Judge
 from humanline.study.scale.models import HubModel, MiniatureModel
 from humanline.study.scale.plan import Resources
-from humanline.study.scale.rewards import HubReward, ProxyReward, VerifiableReward
+from humanline.study.scale.rewards import Reward
 from humanline.study.scale.sampling import Generation, Sampling
-from humanline.study.scale.training import ObjectiveConfig, Training
+from humanline.study.scale.training import Training
 from humanline.study.tasks import find_task
+from humanline.trainers.registry import Options, with_overrides
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Run:
     data: MiniatureData | HubData
     model: MiniatureModel | HubModel
     data_model: MiniatureModel | HubModel
-    reward: ProxyReward | HubReward | VerifiableReward
-    judge: LocalJudge | OpenAIJudge | None
+    reward: Reward
+    judge: Judge | None
     training: Training
     evaluation: Sampling
     generation: Generation
@@ -87,11 +88,9 @@ class Run:
         return Hashes(self)
 
     @cached_property
-    def objective(self) -> ObjectiveConfig:
+    def objective(self) -> Options:
         """Its hyperparameters, the cell's own taking precedence over the scale's."""
-        options = self.training.objectives[self.cell.objective].model_dump()
-        options |= {key: value for key, value in self.cell.overrides.items() if key in options}
-        return ObjectiveConfig.model_validate(options)
+        return with_overrides(self.training.objectives[self.cell.objective], self.cell.overrides)
 
     def batch_share(self, devices: int) -> tuple[int, int]:
         """A device's part of a batch: examples per backward pass, passes per step.

@@ -1,11 +1,12 @@
 """What scores completions for training."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from humanline.files.validation import Strict, fault
 from humanline.study.scale.hub import REMOTE_CODE, HubSource
+from humanline.study.values import OwnFunction
 
 
 class ProxyReward(Strict):
@@ -50,3 +51,13 @@ class GradeReward(Strict):
 
     fits_every_task: ClassVar[bool] = False
     kind: Literal["grade"] = Field(description="for tasks that are graded")
+
+
+class FunctionReward(OwnFunction):
+    """A reward function of one's own; see `scoring.rewards`."""
+
+
+Reward = Annotated[
+    ProxyReward | HubReward | VerifiableReward | GradeReward | FunctionReward,
+    Field(discriminator="kind"),
+]
