@@ -16,9 +16,9 @@ from collections import deque
 from pathlib import Path
 
 from humanline.files.validation import TRACEBACK, ConfigError, pick
-from humanline.study.config import TASKS, how_scored
 from humanline.study.experiments import Cell
 from humanline.study.study import Study, load_study, schemas
+from humanline.study.values import TASKS, how_scored
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
@@ -83,7 +83,8 @@ def _prefetch(study: Study, arguments) -> None:
 
 def _data(study: Study, arguments) -> None:
     from humanline.data import hub
-    from humanline.data.stage_files import Prompt, write_rows
+    from humanline.data.stage_files import Prompt
+    from humanline.files.records import write_rows
     from humanline.worlds import miniature
 
     config = study.scale.tasks[arguments.task].data
@@ -93,7 +94,8 @@ def _data(study: Study, arguments) -> None:
 
 
 def _base_model(study: Study, arguments) -> None:
-    from humanline.data.stage_files import prompts_of, read_rows
+    from humanline.data.stage_files import prompts_of
+    from humanline.files.records import read_rows
     from humanline.training import base_model
 
     cell = _cell(study, arguments)

@@ -75,7 +75,7 @@ def test_a_copy_has_the_same_hashes(package):
         ),
         ("tables/run_files.py", {"table", "ledger", "map"}, {"train", "generate", "data"}),
         # What is asked enters the dear stages by value, so their hashes leave it out.
-        ("study/config.py", set(SCORING), set(DEAR)),
+        ("study/scale/scale.py", set(SCORING), set(DEAR)),
         ("study/claims.py", set(SCORING), set(DEAR)),
         ("cli/plan.py", set(), set(COMMANDS)),
         ("cli/run_locks.py", set(), set(COMMANDS)),

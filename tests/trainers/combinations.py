@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from tiny import make_trainer, rows, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
@@ -40,10 +40,11 @@ class Combination:
     humanline: bool = True
     interval: int | None = 1
     reference: str = "cached"
+    streams: bool = False
     options: dict = field(default_factory=dict)
     stop: int | None = None  # where it is saved and resumed
 
-    def dataset(self) -> Dataset:
+    def dataset(self) -> Dataset | IterableDataset:
         groups = [
             {
                 "prompt": f"{i % 10}+{i // 10}",
@@ -53,7 +54,8 @@ class Combination:
             for i in range(self.groups)
         ]
         dataset = Dataset.from_list(groups)
-        return dataset.select_columns(["prompt"]) if self.online else dataset
+        dataset = dataset.select_columns(["prompt"]) if self.online else dataset
+        return dataset.to_iterable_dataset(num_shards=2) if self.streams else dataset
 
     def trainer(self, model_folder, folder, extra=None, dataset=None, **more):
         extra = dict(extra or {})
@@ -104,7 +106,7 @@ def drawn_by_place(prompts, trainer) -> dict:
     return {"prompt_ids": ids, "completion_ids": completions, "logprobs": None}
 
 
-# On two processes the first three split groups, of which the others have whole ones.
+# On two processes the first four split groups, of which the others have whole ones.
 SPREAD = {
     "given": Combination(humanline=False, reference="model", stop=6),
     "split": Combination(
@@ -115,6 +117,14 @@ SPREAD = {
         online=True, rollout=2, iterations=2, interval=3, reference="model", stop=5, groups=4,
         options={"loss_type": "grpo"},
     ),
+    "split-stream": Combination(
+        streams=True, rollout=2, iterations=2, accumulation=2, interval=3, steps=6, stop=3
+    ),
+    "stream-online": Combination(
+        streams=True, batch=8, online=True, rollout=2, groups=7, steps=6, stop=5, reference="model",
+        options={"loss_type": "cispo", "importance_sampling_level": "sequence",
+                 "top_entropy_quantile": 0.5},
+    ),
     "whole": Combination(batch=8, rollout=3, accumulation=2, interval=2, groups=12, stop=7),
     "whole-online-trl": Combination(
         batch=8, online=True, humanline=False, rollout=2, groups=8, stop=5, options={"beta": 0.1}
@@ -124,7 +134,7 @@ ROUNDS = ("dpo", "kto")
 PAIRS = "pairs"  # stored ones: three batches to an epoch, resumed within the second
 
 
-def in_rounds(objective: str, model_folder: str, folder: Path):
+def in_rounds(objective: str, model_folder: str, folder: Path, **options):
     """A trainer of rounds of two steps, whose every third prompt gives no pair."""
 
     def sample(trainer, prompts, draw):
@@ -143,9 +153,9 @@ def in_rounds(objective: str, model_folder: str, folder: Path):
     cls = getattr(humanline, f"Humanline{name}Trainer")
     args = getattr(humanline, f"Humanline{name}Config")(
         output_dir=str(folder), max_steps=6, per_device_train_batch_size=8 // PROCESSES,
-        gradient_accumulation_steps=2, sync_interval=3, learning_rate=5e-3, report_to="none",
-        save_steps=1, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True,
-        gradient_checkpointing=False,
+        gradient_accumulation_steps=2, learning_rate=5e-3, report_to="none", save_steps=1,
+        logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, gradient_checkpointing=False,
+        **{"sync_interval": 3} | options,
     )  # fmt: skip
     prompts = [user_turn(f"{i % 10}+{i}") for i in range(40)]
     rounds = Rounds(prompts, sample, score, 2, folder / "rounds", 0.01)

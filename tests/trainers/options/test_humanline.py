@@ -19,12 +19,16 @@ from humanline.trainers.rows import preferences
 CONFIGS = {"dpo": DPOConfig, "kto": KTOConfig, "grpo": GRPOConfig}
 
 # What is done about each of TRL's options under humanline, besides those that `needs` refuses.
-LOADING = "model_init_kwargs trust_remote_code disable_dropout"  # by TRL's `__init__`
+# By TRL's `__init__`.
+LOADING = "model_init_kwargs trust_remote_code disable_dropout router_aux_loss_coef"
 BATCHES = "pad_to_multiple_of"  # by TRL's collator, or GRPO's own padding
 IN_TRL = {  # read by TRL's code that ours calls, and tested with TRL's own loss where it matters
     "dpo": f"{LOADING} {BATCHES} truncation_mode pad_token activation_offloading "
-    "padding_free",  # which TRL itself switches off, with a warning
-    "kto": f"{LOADING} {BATCHES} activation_offloading",
+    "padding_free "  # which TRL itself switches off, with a warning
+    # its losses
+    "loss_type loss_weights label_smoothing f_divergence_type f_alpha_divergence_coef "
+    "discopop_tau ld_alpha use_weighting",
+    "kto": f"{LOADING} {BATCHES} loss_type activation_offloading",
     "grpo": f"{LOADING} {BATCHES} "
     # sampling
     "max_completion_length ds3_gather_for_generation shuffle_dataset generation_batch_size "
@@ -34,7 +38,12 @@ IN_TRL = {  # read by TRL's code that ours calls, and tested with TRL's own loss
     "vllm_server_timeout vllm_group_port vllm_gpu_memory_utilization vllm_max_model_length "
     "vllm_tensor_parallel_size use_transformers_continuous_batching use_transformers_paged "
     "transformers_continuous_batching_config max_tool_calling_iterations num_iterations "
-    # TRL's weights for vLLM's samples, which `grpo_loss` multiplies by
+    # its loss, which is given log-probabilities that tell the perceived ratio
+    "beta epsilon epsilon_high delta importance_sampling_level top_entropy_quantile "
+    "entropy_coef use_adaptive_entropy entropy_coef_min entropy_coef_max entropy_coef_delta "
+    "entropy_target sapo_temperature_neg sapo_temperature_pos vespo_k_pos vespo_lambda_pos "
+    "vespo_k_neg vespo_lambda_neg off_policy_mask_threshold "
+    # TRL's weights for vLLM's samples
     "vllm_importance_sampling_mode vllm_importance_sampling_clip_max "
     "vllm_importance_sampling_clip_min vllm_importance_sampling_cap "
     # rewards, advantages and the log
@@ -44,15 +53,13 @@ IN_TRL = {  # read by TRL's code that ours calls, and tested with TRL's own loss
 OURS = {  # read by our own code
     "dpo": "beta max_length dataset_num_proc",
     "kto": "beta max_length dataset_num_proc desirable_weight undesirable_weight",
-    "grpo": "beta epsilon epsilon_high loss_type num_generations num_generations_eval "
+    "grpo": "loss_type num_generations num_generations_eval "
     "chat_template_kwargs cast_lm_head_to_fp32 mask_truncated_completions "
     "use_bias_correction_kl vllm_importance_sampling_correction",
 }
 IDLE = {  # read with an option alone that is refused, or where TRL's own loss is computed
     "dpo": {
         "precompute_ref_batch_size": "precompute_ref_log_probs",
-        "f_alpha_divergence_coef": "f_divergence_type",
-        "discopop_tau": "loss_type",
         "ref_model_mixup_alpha": "sync_ref_model",
         "ref_model_sync_steps": "sync_ref_model",
     },
@@ -64,16 +71,8 @@ IDLE = {  # read with an option alone that is refused, or where TRL's own loss i
     "grpo": {
         "ref_model_mixup_alpha": "sync_ref_model",
         "ref_model_sync_steps": "sync_ref_model",
-        **dict.fromkeys(("sapo_temperature_neg", "sapo_temperature_pos"), "loss_type"),
-        **dict.fromkeys(("vespo_k_pos", "vespo_lambda_pos"), "loss_type"),
-        **dict.fromkeys(("vespo_k_neg", "vespo_lambda_neg"), "loss_type"),
-        "entropy_coef_min": "use_adaptive_entropy",
-        "entropy_coef_max": "use_adaptive_entropy",
-        "entropy_coef_delta": "use_adaptive_entropy",
-        "entropy_target": "use_adaptive_entropy",
     },
 }
-REFUSED_LATER = {"router_aux_loss_coef"}  # where the model has such a loss
 # The Trainer's options are its loop's, which is not ours, but for those that could reach a loss.
 TRAINERS = {"label_smoothing_factor", "use_liger_kernel"}
 
@@ -83,7 +82,7 @@ def test_every_option_of_trl_is_accounted_for(objective):
     config, needs = CONFIGS[objective], set(own(objective).needs) | set(_NEEDED_BY_ALL)
     read = {*IN_TRL[objective].split(), *OURS[objective].split()}
     groups = [needs, read - {"loss_type"} if objective == "grpo" else read, set(IDLE[objective])]
-    known = set().union(*groups, REFUSED_LATER, {"loss_type"})
+    known = set().union(*groups, {"loss_type"})
     trainers = {field.name for field in fields(TrainingArguments)}
     of_trl = {field.name for field in fields(config)} - trainers
     assert sum(map(len, groups)) == len(set().union(*groups)), "an option has two meanings"
@@ -98,9 +97,8 @@ def own(objective: str) -> type:
 
 @pytest.mark.parametrize("objective", CONFIGS)
 def test_every_option_that_is_refused_is_refused_when_given(objective, tmp_path):
-    other = {"token": "sequence", "kto": "apo_zero_unpaired", "reverse_kl": "js_divergence"}
-    special = {"loss_type": ["ipo"] if objective == "dpo" else "apo_zero_unpaired"}
-    special |= {"loss_weights": [1.0], "top_entropy_quantile": 0.5}
+    other = {"token": "sequence"}
+    special = {"top_entropy_quantile": 0.5}
     for name, (allowed, _) in (own(objective).needs | _NEEDED_BY_ALL).items():
         value = special.get(name)
         if value is None:
@@ -288,15 +286,17 @@ def test_a_ratio_that_sampling_biases_is_refused(options, is_humanline, tmp_path
 @pytest.mark.parametrize(("top_p", "counts"), [(1.0, True), (0.95, False)])
 def test_samples_of_a_nucleus_have_no_weights(top_p, counts, model, tokenizer, groups, tmp_path):
     dataset = rows("grpo", groups)
-    trainer = make_trainer("grpo", model, tokenizer, dataset, tmp_path, top_p=top_p)
+    # With a nucleus and vLLM the config demands that the correction is off.
+    options = {"top_p": top_p, "vllm_importance_sampling_correction": counts}
+    trainer = make_trainer("grpo", model, tokenizer, dataset, tmp_path, **options)
     trainer.model.train()
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     trainer.current_gradient_accumulation_steps = 1
     weights = torch.linspace(0.1, 2.0, batch["completion_mask"].numel())
     weights = {"importance_sampling_ratio": weights.view_as(batch["completion_mask"])}
-    plain, weighted = (
-        trainer._compute_loss(trainer.model, batch | extra) for extra in ({}, weights)
-    )
+    plain = trainer._compute_loss(trainer.model, batch)
+    trainer.use_vllm = True
+    weighted = trainer._compute_loss(trainer.model, batch | weights)
     assert bool(torch.isclose(plain, weighted)) != counts
 
 
