@@ -248,13 +248,14 @@ def _worker(study: None, arguments) -> None:
     import humanline.generation.offline
     import humanline.scoring.judge
     import humanline.scoring.score
-    import humanline.trainers.dpo
-    import humanline.trainers.grpo
-    import humanline.trainers.kto
     import humanline.training.base_model
     import humanline.training.cell  # noqa: F401
     from humanline.cli.worker import serve
+    from humanline.trainers.classes import load
+    from humanline.trainers.registry import OBJECTIVES
 
+    for row in OBJECTIVES.values():
+        load(row.trainer)
     place = arguments.socket
     if not place.parent.exists():  # the workflow has ended meanwhile, and took it away
         return
@@ -287,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
 
     task = ("task", {"choices": TASKS})
     base = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
-    run = ("run_name", {"metavar": "RUN", "help": "for example dpo-offline-s1"})
+    run = ("run_name", {"metavar": "RUN", "help": "as results/SCALE/runs/TASK names it"})
     command("prefetch", _prefetch, "fetch the hub's data and models, print their fingerprints")
     command("data", _data, "write the prompts of a task", task)
     command("base-model", _base_model, "make the model that training starts from", task, base)

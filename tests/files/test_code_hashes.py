@@ -65,6 +65,8 @@ def test_a_copy_has_the_same_hashes(package):
         ("scoring/judges/openai/prompt.txt", {"score"}, MODELS),
         ("scoring/judge.py", {"score"}, MODELS),
         ("report/plots.py", {"table", "ledger", "map", "figures"}, {*MODELS, "score", "tuning"}),
+        # Named by the registry alone.
+        ("trainers/dpo.py", {"train"}, {"generate", "score", "table", "offline", "data"}),
         ("trainers/batches/rounds.py", {"train"}, {"generate", "score", "table", "offline"}),
         ("worlds/sums.py", {"data", "base-model"}, {"generate", "table"}),
         ("generation/samples.py", {"generate"}, {"train", "offline", "table"}),
