@@ -266,10 +266,10 @@ def implied_capacity(
 ) -> np.ndarray:
     """Compute the capacity function that a source of data implies.
 
-    People feel a cumulative probability a as capacity(a). A source of data shows outcomes at least as
-    extreme as the policy's a-quantile with its own frequency, F_source(F_policy^-1(a)): this is the
-    implied capacity. As in prospect theory, gains are cumulated from the best downwards and losses from the
-    worst upwards, each as far as the reference point.
+    People feel a cumulative probability a as capacity(a). A source of data shows outcomes at least
+    as extreme as the policy's a-quantile with its own frequency, F_source(F_policy^-1(a)): this is
+    the implied capacity. As in prospect theory, gains are cumulated from the best downwards and
+    losses from the worst upwards, each as far as the reference point.
 
     The construction is ours: the paper's text was not at hand. Three properties make it natural.
     Data from the policy itself imply the identity. Data that are distributed as people perceive the
