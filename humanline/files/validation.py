@@ -22,7 +22,7 @@ Choice = TypeVar("Choice")
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def pick(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
+def pick(kind: str, name: str | None, choices: Mapping[str, Choice]) -> Choice:
     """What a name of a task or an objective stands for.
 
     A branch on such a name ends here, so that none silently means another.
@@ -30,7 +30,7 @@ def pick(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
     Raises:
         ConfigError: with the known names, if it is not among them.
     """
-    if name not in choices:
+    if name is None or name not in choices:
         raise ConfigError(f"{kind}: {name!r} is unknown here; use one of {', '.join(choices)}")
     return choices[name]
 
