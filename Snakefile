@@ -41,7 +41,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
-include: "workflow/rules/explore.smk"
+include: "workflow/rules/map.smk"
 
 
 if workflow.is_main_process:  # and not one of its jobs, which read this file too
@@ -54,7 +54,6 @@ localrules:
     judge_cost,
     plan,
     prefetch,
-    tune,
 
 
 onstart:
@@ -92,8 +91,3 @@ rule plan:
         f"{RESULTS}/logs/plan.md",
     shell:
         command("plan", log="| tee -- {log:q}")
-
-
-rule tune:
-    input:
-        f"{RESULTS}/tuning/learning_rates.yaml",

@@ -138,7 +138,7 @@ def refuse_unpinned(jobs):
 
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
-    for name in ("claims.csv", "verdicts.csv", "claims.md", "claims.provenance.json")
+    for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")
 ]
 
 
