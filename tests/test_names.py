@@ -1,6 +1,6 @@
 """A task or an objective that the code does not know is an error with the known ones, everywhere.
 
-It never stands for another: such a name is valid once it is added to the `Literal` of config.py.
+It never stands for another: such a name is valid once it is in the `Literal` of study/values.py.
 """
 
 import os
@@ -18,9 +18,11 @@ from humanline.data import hub
 from humanline.files.code_hashes import PACKAGE
 from humanline.files.validation import ConfigError
 from humanline.report import tables as reporting
-from humanline.study.config import MiniatureData, ObjectiveConfig, how_scored
 from humanline.study.experiments import Cell, Table
+from humanline.study.scale.data import MiniatureData
+from humanline.study.scale.training import ObjectiveConfig
 from humanline.study.study import load_study
+from humanline.study.values import how_scored
 from humanline.tables import estimates, tune
 from humanline.tables import headline as tables
 from humanline.tables import run_files as records
@@ -125,7 +127,7 @@ def test_a_name_that_was_added_to_its_literal_alone_is_told_by_check(
     known, change, expected, tmp_path
 ):
     package = shutil.copytree(PACKAGE, tmp_path / "humanline")
-    source = package / "study" / "config.py"
+    source = package / "study" / "values.py"
     name = '"poetry"' if "reasoning" in known else '"ppo"'
     text, changes = re.subn(
         f"= Literal\\[(.*){re.escape(known)}",

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from humanline.data.stage_files import read_surprisals
+from humanline.data.stage_files import Surprisal
 from humanline.files.json_files import write_text
+from humanline.files.records import read_columns
 from humanline.method.prospect_theory import (
     GAMMA_GAINS,
     GAMMA_LOSSES,
@@ -33,7 +34,7 @@ def make_figures(study: Study) -> None:
         "capacity": capacity_frame(_GAMMAS),
         "perceived_weight": perceived_weight_frame(_bounds(study), _CONCENTRATIONS),
         "implied_capacity": implied_capacity_frame(
-            {seed: read_surprisals(study.surprisals(seed)) for seed in study.figure_seeds()}
+            {seed: read_columns(study.surprisals(seed), Surprisal) for seed in study.figure_seeds()}
         ),
     }
     plots = {

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from humanline.data.stage_files import Predictors, read_record
+from humanline.data.run_records import Predictors
 from humanline.files.json_files import write_text
+from humanline.files.records import read_record
 from humanline.report.plots import plot_map
 from humanline.study.experiments import Cell
 from humanline.study.study import Study

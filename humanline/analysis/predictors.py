@@ -8,9 +8,8 @@
 
 import numpy as np
 
-from humanline.data.stage_files import Predictors
-from humanline.files.json_files import write_json
-from humanline.files.validation import validate
+from humanline.data.run_records import Predictors
+from humanline.files.records import write_record
 from humanline.study.experiments import Cell
 from humanline.study.study import Study
 from humanline.tables.run_files import unclipped
@@ -63,7 +62,7 @@ def measure(study: Study, cell: Cell) -> None:
         "unclipped": unclipped(study.directory(cell)) if cell.humanline else None,
         **_distances(**surprisals),
     }
-    write_json(path, validate(Predictors, found, path).model_dump())
+    write_record(path, Predictors, found)
 
 
 def _sums(scores: list[np.ndarray]) -> np.ndarray:

@@ -4,8 +4,8 @@ The surprisal of an output is z = log pi_theta(y|x) - log pi_ref(y|x), in nats: 
 the policy finds it than its reference, the model that it was trained from (arXiv 2509.24207).
 """
 
-from humanline.data.stage_files import check_surprisals, prompts_of, read_rows
-from humanline.files.json_files import write_text
+from humanline.data.stage_files import Surprisal, prompts_of
+from humanline.files.records import read_rows, write_columns
 from humanline.study.experiments import Cell
 from humanline.study.study import Study
 
@@ -44,8 +44,7 @@ def make(study: Study, seed: int) -> None:
         )
         for name, own in outputs.items()
     ]
-    path = study.surprisals(seed)
-    write_text(path, check_surprisals(path, pd.concat(frames)).to_csv(index=False))
+    write_columns(study.surprisals(seed), Surprisal, pd.concat(frames, ignore_index=True))
 
 
 def _outputs(study: Study, cell: Cell, prompts: list[str], seed: int) -> list[str]:

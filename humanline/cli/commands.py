@@ -15,9 +15,9 @@ from collections import deque
 from pathlib import Path
 
 from humanline.files.validation import TRACEBACK, ConfigError, pick
-from humanline.study.config import how_scored
 from humanline.study.experiments import Cell
 from humanline.study.study import Study, load_study, schemas
+from humanline.study.values import how_scored
 
 TELLS_LATER = 15.0  # seconds
 TAIL = 15  # lines of a failed job's log that are shown
@@ -88,7 +88,8 @@ def _prefetch(study: Study, arguments) -> None:
 
 def _data(study: Study, arguments) -> None:
     from humanline.data import hub
-    from humanline.data.stage_files import Prompt, write_rows
+    from humanline.data.stage_files import Prompt
+    from humanline.files.records import write_rows
     from humanline.worlds import miniature
 
     config = study.scale.tasks[arguments.task].data
@@ -98,7 +99,8 @@ def _data(study: Study, arguments) -> None:
 
 
 def _base_model(study: Study, arguments) -> None:
-    from humanline.data.stage_files import prompts_of, read_rows
+    from humanline.data.stage_files import prompts_of
+    from humanline.files.records import read_rows
     from humanline.training import base_model
 
     cell = _cell(study, arguments)
@@ -237,7 +239,11 @@ def _list(study: None, arguments) -> None:
     from humanline.cli.list import describe, rows
 
     found = rows(arguments.kind, arguments.config, lambda: _study(arguments))
-    print(json.dumps(found, indent=1, ensure_ascii=False) if arguments.json else describe(found))
+    text = json.dumps(found, indent=1, ensure_ascii=False) if arguments.json else describe(found)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # a reader such as `head` has enough, and wants no traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _schema(study: None, arguments) -> None:

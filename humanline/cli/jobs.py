@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from humanline.analysis.predictors import OWN, PROMPTS
 from humanline.files.validation import pick
-from humanline.study.config import HubReward, HubSource, how_scored
 from humanline.study.experiments import Cell
+from humanline.study.scale.hub import HubSource
+from humanline.study.scale.rewards import HubReward
 from humanline.study.study import Study
+from humanline.study.values import how_scored
 
 TARGETS = ("all", "tune", "explore")
 WEIGHTS = 4  # bytes per parameter as models are trained and kept, in float32

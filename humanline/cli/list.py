@@ -7,8 +7,8 @@ from tabulate import tabulate
 
 from humanline.cli.parser import COMMANDS, LISTS
 from humanline.files.validation import load_yaml, pick
-from humanline.study.config import OBJECTIVES, TASKS, how_scored
 from humanline.study.study import Study
+from humanline.study.values import OBJECTIVES, TASKS, how_scored
 
 
 def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dict]:

@@ -10,9 +10,10 @@ import pandas as pd
 from pydantic import BaseModel
 
 from humanline.cli.jobs import TARGETS, WEIGHTS, Job, billions_of, jobs, model_of
-from humanline.study.config import HubReward, how_scored
 from humanline.study.experiments import Cell
+from humanline.study.scale.rewards import HubReward
 from humanline.study.study import Study
+from humanline.study.values import how_scored
 
 # Bytes per parameter as AdamW trains, with its two moments, besides the weights.
 _GRADIENTS, _MOMENTS = 4, 8

@@ -2,7 +2,8 @@
 
 from humanline.data import hub
 from humanline.data.snapshots import files_fingerprint, model_files, model_folder, rows_fingerprint
-from humanline.study.config import HubDataset, HubSource, hub_sources
+from humanline.study.scale.data import HubDataset
+from humanline.study.scale.hub import HubSource, hub_sources
 from humanline.study.study import Study
 
 

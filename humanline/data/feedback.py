@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 
 from pydantic import Field
 
-from humanline.files.validation import ConfigError, validate
-from humanline.trainers.rows.formats import Label, Record, Turns
+from humanline.files.validation import ConfigError, Record, validate
+from humanline.trainers.rows.formats import Label, Turns
 
 BINARY, PAIRWISE = "binary_feedback", "pairwise_feedback"
 

@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 from humanline.data import feedback
 from humanline.data.snapshots import check, dataset_files, rows_fingerprint
-from humanline.files.validation import ConfigError, fault, pick, validate
-from humanline.study.config import HubData, HubDataset
-from humanline.trainers.rows.formats import Record, Text, Turns
+from humanline.files.validation import ConfigError, Record, fault, pick, validate
+from humanline.study.scale.data import HubData, HubDataset
+from humanline.trainers.rows.formats import Text, Turns
 
 
 def load(source: HubDataset):

@@ -11,7 +11,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from humanline.files.validation import ConfigError
-from humanline.study.config import HubDataset, HubReward, HubSource
+from humanline.study.scale.data import HubDataset
+from humanline.study.scale.hub import HubSource
+from humanline.study.scale.rewards import HubReward
 
 WEIGHTS = "*.safetensors"  # other formats can hold code
 _INDEX = "model.safetensors.index.json"

@@ -3,26 +3,19 @@
 A row that is not so is refused, by file and line, by who writes it and by who reads it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from humanline.data.feedback import Record
-from humanline.files.json_files import read_json, read_lines, write_jsonl
-from humanline.files.validation import ConfigError, fault, pick, validate
+from humanline.files.records import Columns, Row, read_rows
+from humanline.files.validation import ConfigError, fault, pick
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LogProbability = Annotated[float, Field(le=0)]
-
-
-class Row(Record):
-    """A row of JSON Lines. No two rows of a file have the same values of its `key`, if any."""
-
-    key: ClassVar[tuple[str, ...]] = ("prompt",)
 
 
 class Prompt(Row):
@@ -88,72 +81,24 @@ class GradedSample(Sample, Problem):
     prompt_id: Annotated[int, Field(ge=0)]
 
 
-class Trained(Record):
-    """Of `train.json`: how far the run came, and the folder of its checkpoints beside the file."""
+class Surprisal(Columns):
+    """How much more likely the policy of the figures finds an output than its reference, in nats.
 
-    steps: Annotated[int, Field(gt=0)]
-    checkpoints: str
+    Each source, the policy among them, has one for each of the policy's prompts.
+    """
 
+    source: str
+    prompt_id: int
+    surprisal: float
 
-class Manifest(Record):
-    """Of a run's manifest what is told beside its results; see `Study.manifest`."""
-
-    learning_rate: Annotated[float, Field(gt=0)]
-
-
-class Provenance(Record):
-    """Of a run's provenance what is told beside its results; see `provenance.describe`."""
-
-    git: dict
-    packages: dict[str, str]
-
-
-class TrainingRecord(Record):
-    """Of `train.json` what is told beside results."""
-
-    manifest: Manifest
-    seconds: dict[str, Annotated[float, Field(ge=0)]]
-    provenance: Provenance
-
-
-class Judgement(Record):
-    """Of `metrics.json`: a judged run's headline figure, in per cent."""
-
-    length_controlled_win_rate: Annotated[float, Field(ge=0, le=100)]
-
-
-class Predictors(Record):
-    """Of `predictors.json`; see `predictors.measure`."""
-
-    mean_token_log_probability: LogProbability
-    unclipped: Annotated[float, Field(ge=0, le=1)] | None
-    distance_gains: float | None
-    distance_losses: float | None
-
-
-def write_rows(path: Path, model: type[Row], rows: Iterable[dict]) -> None:
-    """Write rows of a kind as JSON Lines; raise a `ConfigError` that names the first fault."""
-    rows = list(rows)
-    if not rows:
-        raise ConfigError(f"{path}: no rows to write; see what this stage was given")
-    _check(path, model, enumerate(rows, 1))
-    write_jsonl(path, rows)
-
-
-def read_rows(path: Path, model: type[Row]) -> list[dict]:
-    """Read rows of a kind, or raise a `ConfigError` that names file, line and field."""
-    needed = (name for name, field in model.model_fields.items() if field.is_required())
-    lines = read_lines(path, tuple(needed))
-    _check(path, model, lines)
-    return [row for _, row in lines]
-
-
-def read_record(path: Path, model: type[Record]) -> Record:
-    """Read a JSON file of a kind, or raise a `ConfigError` that names file and field."""
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: not an object; make it again")
-    return validate(model, content, path)
+    @classmethod
+    def fault(cls, frame: "pd.DataFrame") -> str | None:
+        """Sources with other prompts than the policy's."""
+        prompts = {name: sorted(own) for name, own in frame.groupby("source")["prompt_id"]}
+        expected = sorted(set(prompts.get("policy", ())))
+        if not expected or any(own != expected for own in prompts.values()):
+            return "sources differ in their prompts"
+        return None
 
 
 def read_samples(path: Path, model: type[Sample]) -> dict[int, list[dict]]:
@@ -191,47 +136,3 @@ def read_likelihoods(path: Path, groups: Sequence[dict]) -> list[dict]:
                 "that of the groups; make it again"
             )
     return rows
-
-
-def read_surprisals(path: Path) -> "pd.DataFrame":
-    """Read surprisals, columns source, prompt_id and surprisal, or raise a `ConfigError`."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: cannot be read ({reason}); make it again") from None
-    return check_surprisals(path, frame)
-
-
-def check_surprisals(path: Path, frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The frame, if each source has a finite surprisal for each of the policy's prompts."""
-    import numpy as np
-    import pandas as pd
-
-    for name in ("source", "prompt_id", "surprisal"):
-        if name not in frame:
-            raise ConfigError(f"{path}: field {name}: missing; make it again")
-    values = pd.to_numeric(frame["surprisal"], errors="coerce")
-    if len(rows := np.flatnonzero(~np.isfinite(values))):
-        given = frame["surprisal"].iloc[rows[0]]
-        place = f"{path}: row {rows[0]}: field surprisal"
-        raise ConfigError(f"{place}: {given!r} is no finite number; make it again")
-    prompts = {name: sorted(own) for name, own in frame.groupby("source")["prompt_id"]}
-    expected = sorted(set(prompts.get("policy", ())))
-    if not expected or any(own != expected for own in prompts.values()):
-        raise ConfigError(f"{path}: sources differ in their prompts; make it again")
-    return frame
-
-
-def _check(path: Path, model: type[Row], lines: Iterable[tuple[int, dict]]) -> None:
-    seen: dict[tuple, int] = {}
-    for number, row in lines:
-        place = f"{path}: line {number}"
-        validate(model, row, place)
-        key = tuple(row[name] for name in model.key)
-        if key and key in seen:
-            fields = " and ".join(model.key)
-            raise ConfigError(f"{place}: {fields}: as in line {seen[key]}; remove one of the two")
-        seen[key] = number

@@ -45,6 +45,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Record(BaseModel):
+    """What is read of an object that may have more fields; numbers are finite, and no text."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
 class _Loader(yaml.SafeLoader):
     """YAML's loader, refusing a key that is given twice, where the last would silently count."""
 

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from humanline.study.config import Generation, Sampling
+from humanline.study.scale.sampling import Generation, Sampling
 from humanline.trainers.rows.conversations import encode_prompt
 from humanline.trainers.rows.lengths import TOKENS_AT_ONCE, batches, context_of, require_room
 from humanline.trainers.rows.preferences import user_turn

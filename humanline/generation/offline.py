@@ -3,7 +3,8 @@
 And how likely another model finds them, which is what the paper says their worth depends on.
 """
 
-from humanline.data.stage_files import Group, Likelihood, prompts_of, read_rows, write_rows
+from humanline.data.stage_files import Group, Likelihood, prompts_of
+from humanline.files.records import read_rows, write_rows
 from humanline.study.experiments import Cell
 from humanline.study.study import Study
 

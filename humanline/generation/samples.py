@@ -5,14 +5,9 @@ Apart from `evaluation`, so that a change of scoring samples nothing anew.
 
 from pathlib import Path
 
-from humanline.data.stage_files import (
-    Sample,
-    Trained,
-    prompts_of,
-    read_record,
-    read_rows,
-    write_rows,
-)
+from humanline.data.run_records import Trained
+from humanline.data.stage_files import Sample, prompts_of
+from humanline.files.records import read_record, read_rows, write_rows
 from humanline.study.experiments import Cell
 from humanline.study.study import Study
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from humanline.files.validation import ConfigError
-from humanline.study.config import Generation, Sampling
+from humanline.study.scale.sampling import Generation, Sampling
 from humanline.trainers.rows.lengths import context_of
 
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # or it would look for a network

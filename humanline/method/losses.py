@@ -270,6 +270,22 @@ def ppo_loss(
     return TokenLoss(surrogate + critic_coef * critic + kl_coef * log_ratio, log_ratio.detach())
 
 
+def perceived_log_ratios(
+    policy: Tensor, reference: Tensor, mask: Tensor, perceive: Perceive
+) -> Tensor:
+    """Token log-ratios as they are perceived: (B, T), in nats, zero off the mask.
+
+    Args:
+        policy, reference, mask: (B, T).
+        perceive: see the module.
+
+    Raises:
+        ValueError: if shapes do not fit.
+    """
+    _require_shape(policy.shape, reference=reference, mask=mask)
+    return perceive(_masked(policy - reference, mask))
+
+
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean of x over the non-zero elements of a mask of the same shape; zero if there are none.
 
@@ -291,8 +307,7 @@ def _clipped_surrogate(
 def _sequence_log_ratio(
     policy: Tensor, reference: Tensor, mask: Tensor, perceive: Perceive
 ) -> Tensor:
-    _require_shape(policy.shape, reference=reference, mask=mask)
-    return perceive(_masked(policy - reference, mask)).sum(-1)
+    return perceived_log_ratios(policy, reference, mask, perceive).sum(-1)
 
 
 def _masked(x: Tensor, mask: Tensor) -> Tensor:

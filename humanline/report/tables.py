@@ -3,9 +3,10 @@
 import csv
 from pathlib import Path
 
-from humanline.data.stage_files import TrainingRecord, read_record
+from humanline.data.run_records import Described
 from humanline.files.json_files import write_text
 from humanline.files.provenance import describe, packages
+from humanline.files.records import read_record
 from humanline.files.validation import pick
 from humanline.report.formats import write_table
 from humanline.report.plots import plot_learning_curves
@@ -79,10 +80,10 @@ def _provenance(study: Study, name: str, cells: list[Cell]) -> dict:
 
 
 def _run_record(study: Study, cell: Cell) -> dict:
-    record = read_record(study.directory(cell) / "train.json", TrainingRecord)
+    record = read_record(study.directory(cell) / "train.json", Described)
     return {
         "learning_rate": record.manifest.learning_rate,
-        "seconds": record.seconds,
+        "seconds": record.seconds.model_dump(),
         "git": record.provenance.git,
         "other_packages": _differing(record.provenance.packages, packages()),
     }

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 
 from humanline.files.validation import ConfigError, Strict
 from humanline.scoring.judge import annotate_as_configured
-from humanline.study.config import OpenAIJudge
+from humanline.study.scale.judges import OpenAIJudge
 from humanline.study.study import content_hash
 
 KEY = "OPENAI_API_KEY"  # the environment variable

@@ -5,11 +5,12 @@ from functools import cache
 
 import pandas as pd
 
-from humanline.data.stage_files import Instruction, prompts_of, read_rows
+from humanline.data.stage_files import Instruction, prompts_of
+from humanline.files.records import read_rows
 from humanline.scoring.api_judge import estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS
-from humanline.study.config import OpenAIJudge
 from humanline.study.experiments import Cell
+from humanline.study.scale.judges import OpenAIJudge
 from humanline.study.study import Study
 
 TASK = "instruction_following"

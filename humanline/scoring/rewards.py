@@ -5,7 +5,8 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from humanline.files.validation import ConfigError
-from humanline.study.config import ARMORM, HubReward, ProxyReward, VerifiableReward
+from humanline.study.scale.hub import ARMORM
+from humanline.study.scale.rewards import HubReward, ProxyReward, VerifiableReward
 
 Score = Callable[[list[str], list[str], list[str | None]], list[float]]
 

@@ -8,13 +8,13 @@ from humanline.data.stage_files import (
     JudgedSample,
     Sample,
     prompts_of,
-    read_rows,
     read_samples,
 )
-from humanline.files.json_files import write_json, write_text
+from humanline.files.records import read_rows, write_columns, write_record
 from humanline.files.validation import ConfigError
-from humanline.study.config import OpenAIJudge
+from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Grade, Summary
 from humanline.study.experiments import Cell
+from humanline.study.scale.judges import OpenAIJudge
 from humanline.study.study import Study
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
@@ -51,8 +51,8 @@ def judge(study: Study, cell: Cell) -> None:
     summary = judging.summarize(annotations) | curve[-1]
     summary["length_control_warning"] = warning
     summary["n_left_out"] = int(annotations["preference"].isna().sum())
-    write_json(directory / "metrics.json", summary)
-    write_text(directory / "curve.csv", pd.DataFrame(curve).to_csv(index=False))
+    write_record(directory / "metrics.json", Summary, summary, JUDGE_AGAIN)
+    write_columns(directory / "curve.csv", CurvePoint, pd.DataFrame(curve))
 
 
 def _samples(study: Study, cell: Cell, model: type[Sample]) -> dict[int, list[dict]]:
@@ -141,4 +141,4 @@ def grade(study: Study, cell: Cell) -> None:
     grades = pd.DataFrame(rows)
     counts = grades["outcome"].value_counts().to_dict()
     print(f"{cell.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in grading.OUTCOMES))
-    write_text(directory / "grades.csv", grades.to_csv(index=False))
+    write_columns(directory / "grades.csv", Grade, grades)

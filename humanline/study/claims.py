@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from humanline.files.validation import Strict, fault, first_fault
-from humanline.study.config import Task
 from humanline.study.experiments import Cell, HumanlineDefaults, Row, base_cell
+from humanline.study.values import Task
 
 Scalar = bool | int | float | str
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from humanline.files.validation import Strict, fault
-from humanline.study.config import Objective, PositiveInt, SeedList, Task, how_scored
+from humanline.study.values import Objective, PositiveInt, SeedList, Task, how_scored
 
 Data = Literal["offline", "online"]
 Perception = Literal["clip", "sample"]

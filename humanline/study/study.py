@@ -14,19 +14,14 @@ from pydantic import ConfigDict, Field
 
 from humanline.files.validation import ConfigError, Strict, load_yaml, validate
 from humanline.study.claims import ClaimError, Claims, Comparison, comparisons
-from humanline.study.config import (
-    ERRANDS,
-    ObjectiveConfig,
-    Resources,
-    Scale,
-    SeedList,
-    Task,
-    how_scored,
-    hub_sources,
-    load_scale,
-)
 from humanline.study.experiments import Cell, Experiments
+from humanline.study.scale.hub import hub_sources
+from humanline.study.scale.judges import ERRANDS
+from humanline.study.scale.plan import Resources
+from humanline.study.scale.scale import Scale, load_scale
+from humanline.study.scale.training import ObjectiveConfig
 from humanline.study.table_checks import figure_fault, table_fault
+from humanline.study.values import SeedList, Task, how_scored
 
 # What an untuned cell shares with the tuned one whose learning rate it takes.
 _KINSHIP = ("objective", "data", "humanline", "trust_region")

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from humanline.study.config import MiniatureData, ObjectiveConfig, Scale, TaskConfig
 from humanline.study.experiments import Cell, Experiments, HumanlineDefaults, Table
+from humanline.study.scale.data import MiniatureData
+from humanline.study.scale.scale import Scale, TaskConfig
+from humanline.study.scale.training import ObjectiveConfig
 
 
 def table_fault(

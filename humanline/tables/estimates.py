@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from tqdm import tqdm
 
-from humanline.study.config import how_scored
 from humanline.study.experiments import Cell
+from humanline.study.values import how_scored
 from humanline.tables.run_files import (
     Graded,
     Judged,

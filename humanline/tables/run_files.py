@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from humanline.files.json_files import read_json
+from humanline.data.run_records import TRAIN_AGAIN, LogRow, RunCost, Timed
+from humanline.files.records import read_columns, read_record
 from humanline.files.validation import ConfigError
 from humanline.scoring import annotations
 from humanline.scoring.length_control import (
@@ -19,9 +20,16 @@ from humanline.scoring.length_control import (
     length_control_warning,
     length_controlled_win_rate,
 )
-from humanline.scoring.math import grading
-from humanline.study.config import how_scored
+from humanline.scoring.score_files import (
+    GRADE_AGAIN,
+    JUDGE_AGAIN,
+    CurvePoint,
+    Grade,
+    Notices,
+    WinRates,
+)
 from humanline.study.experiments import Cell
+from humanline.study.values import how_scored
 
 Run = tuple[Cell, Path]
 
@@ -123,35 +131,32 @@ def read_judged(variants: dict[str, list[Run]]) -> dict[str, list[Judged]]:
 
 
 def _judged(directory: Path, table: pd.DataFrame) -> Judged:
-    def metric(field: str) -> float:
-        bounds = (0, math.inf) if field == "avg_length" else (0, 100)
-        return _number(directory / "metrics.json", (field,), "judge that run again", bounds)
-
+    rates = read_record(directory / "metrics.json", WinRates, JUDGE_AGAIN)
     win, baseline_length, length = annotations.columns(table)
     return Judged(
         win=win,
         length=length,
         baseline_length=baseline_length,
-        win_rate=metric("win_rate"),
-        alpaca_eval_lc_win_rate=metric("length_controlled_winrate"),
-        mean_length=metric("avg_length"),
+        win_rate=rates.win_rate,
+        alpaca_eval_lc_win_rate=rates.length_controlled_winrate,
+        mean_length=rates.avg_length,
         difficulty=annotations.difficulty_of(table),
     )
 
 
 def _annotations(directory: Path) -> pd.DataFrame:
     """A run's annotations in an order that depends on its prompts alone."""
-    path, again = directory / "annotations.json", "judge that run again"
-    table = annotations.read_annotations(path, again)
+    path = directory / "annotations.json"
+    table = annotations.read_annotations(path, JUDGE_AGAIN)
     generator = table["generator_2"].iloc[0] if "generator_2" in table else None
     if generator not in (None, directory.name):
-        raise ConfigError(f"{path}: field generator_2: {generator!r}, another run's; {again}")
+        raise ConfigError(f"{path}: field generator_2: {generator!r}, another run's; {JUDGE_AGAIN}")
     metrics = directory / "metrics.json"
-    expected = _left_out(metrics)
+    expected = read_record(metrics, Notices, JUDGE_AGAIN).n_left_out
     if (found := int(table["preference"].isna().sum())) != expected:
         raise ConfigError(
             f"{path}: field preference: not always a number from 1 to 2: {found} are null, but"
-            f" {metrics.name} says {expected}; {again}"
+            f" {metrics.name} says {expected}; {JUDGE_AGAIN}"
         )
     return table.sort_values(["instruction", "output_1"], kind="stable")
 
@@ -186,26 +191,13 @@ def read_graded(
 
 def _graded(path: Path) -> Graded:
     """A math run's grades; steps and problems are sorted."""
-    again = "grade that run again"
-    anything = (-math.inf, math.inf)
-    table = _csv(path, {"step": (0, math.inf), "problem_id": anything, "correct": anything}, again)
-    if not (good := table["correct"].isin([0, 1])).all():
-        row = int(np.argmin(good))
-        reason = f"not always 0 or 1, but {table['correct'].iloc[row]} in row {row}"
-        raise ConfigError(f"{path}: field correct: {reason}; {again}")
-    # Grades of before outcomes were written have none.
-    outcome = table.get("outcome", pd.Series("", table.index))
-    known = outcome.isin(grading.OUTCOMES) if "outcome" in table else outcome.eq("")
-    if not (
-        good := known & (outcome.eq("") | outcome.eq("correct").eq(table["correct"] == 1))
-    ).all():
-        row = int(np.argmin(good))
-        reason = f"{outcome.iloc[row]} is no outcome of {table['correct'].iloc[row]} in row {row}"
-        raise ConfigError(f"{path}: field outcome: {reason}; {again}")
+    table = read_columns(path, Grade)
     correct = table.groupby(["step", "problem_id"])["correct"].mean().unstack()
     if correct.isna().any(axis=None):
-        raise ConfigError(f"{path}: field problem_id: problems differ between steps; {again}")
-    return Graded(correct, timed_out=int(outcome.eq("timed_out").sum()))
+        raise ConfigError(f"{path}: field problem_id: problems differ between steps; {GRADE_AGAIN}")
+    # Grades of before outcomes were written have none.
+    timed_out = table["outcome"].eq("timed_out").sum() if "outcome" in table else 0
+    return Graded(correct, timed_out=int(timed_out))
 
 
 def scores(cell: Cell, directory: Path) -> dict[int, float]:
@@ -216,9 +208,7 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
     if how_scored(cell.task) == "grade":
         correct = _graded(directory / "grades.csv").correct
         return {int(step): 100 * value for step, value in correct.mean(axis=1).items()}
-    path = directory / "curve.csv"
-    bounds = {"step": (0, math.inf), "length_controlled_win_rate": (0, 100)}
-    table = _csv(path, bounds, "judge that run again")
+    table = read_columns(directory / "curve.csv", CurvePoint)
     return dict(zip(table["step"].astype(int), table["length_controlled_win_rate"], strict=True))
 
 
@@ -226,27 +216,11 @@ def notices(cell: Cell, directory: Path) -> dict[str, int]:
     """What a reader of a run's score has to know: counts by the name of a table's column."""
     if how_scored(cell.task) == "grade":
         return {"timed_out": _graded(directory / "grades.csv").timed_out}
-    path = directory / "metrics.json"
+    found = read_record(directory / "metrics.json", Notices, JUDGE_AGAIN)
     return {
-        "left_out": _left_out(path),
-        "length_control_warnings": int(bool(_object(path).get("length_control_warning"))),
+        "left_out": found.n_left_out,
+        "length_control_warnings": int(bool(found.length_control_warning)),
     }
-
-
-def _left_out(path: Path) -> int:
-    """How many pairs a run's metrics say are left out; 0 where they are silent, as once."""
-    count = _object(path).get("n_left_out", 0)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        reason = f"{count!r} is no count; judge that run again"
-        raise ConfigError(f"{path}: field n_left_out: {reason}")
-    return count
-
-
-def _object(path: Path) -> dict:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: not an object of fields; make it again")
-    return content
 
 
 @dataclass(frozen=True)
@@ -265,107 +239,32 @@ def training_seconds(cell: Cell, directory: Path) -> float:
     """Wall-clock seconds of a run's training; NaN for a base model."""
     if cell.objective == "base":
         return math.nan
-    return _number(directory / "train.json", ("seconds", "total"), "train that run again")
+    return read_record(directory / "train.json", Timed, TRAIN_AGAIN).seconds.total
 
 
 def read_cost(directory: Path) -> Cost:
     """Read what a trained run took from `train.json` and `metrics.csv`."""
-    path, again = directory / "train.json", "train that run again"
-
-    def number(*keys: str) -> float:
-        return _number(path, keys, again)
-
-    timeline = _timeline(path, again)
-    seconds = number("seconds", "total")
+    record = read_record(directory / "train.json", RunCost, TRAIN_AGAIN)
+    timeline = {point.step: point.seconds for point in record.timeline}
     return Cost(
-        seconds=seconds,
-        sampling_seconds=number("seconds", "sample"),
-        timeline=timeline | {int(number("steps")): seconds},
-        sampled_tokens=int(number("sampled_tokens")),
+        seconds=record.seconds.total,
+        sampling_seconds=record.seconds.sample,
+        timeline=timeline | {record.steps: record.seconds.total},
+        sampled_tokens=record.sampled_tokens,
         # Some steps log none: GRPO counts when it samples.
         trained_tokens=int(read_metrics(directory)["num_tokens"].max()),
-        peak_memory_mib=number("peak_memory_mib"),
+        peak_memory_mib=record.peak_memory_mib,
     )
 
 
 def read_metrics(directory: Path) -> pd.DataFrame:
     """What a run's trainer logged, a row for every few steps."""
-    path, again = directory / "metrics.csv", "train that run again"
-    table = _csv(path, {"step": (0, math.inf)}, again)
-    # Some steps log no number of tokens, and some metrics are of some steps only.
-    bounds = dict.fromkeys(table.select_dtypes("number").columns, (-math.inf, math.inf))
-    _check_columns(path, table, {"num_tokens": (0, math.inf)} | bounds, again, gaps=True)
-    return table
+    return read_columns(directory / "metrics.csv", LogRow)
 
 
 def unclipped(directory: Path) -> float:
     """Share of tokens within a humanline run's bounds, mean over training and completions."""
     return float(read_metrics(directory).filter(regex=r"^humanline/unclipped").mean(axis=None))
-
-
-# The least and the greatest value of every column that is read.
-Bounds = dict[str, tuple[float, float]]
-
-
-def _csv(path: Path, bounds: Bounds, remedy: str) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: cannot be read ({reason}); {remedy}") from None
-    _check_columns(path, table, bounds, remedy)
-    return table
-
-
-def _number(
-    path: Path, keys: tuple[str, ...], remedy: str, bounds: tuple[float, float] = (0, math.inf)
-) -> float:
-    value = read_json(path)
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    field = f"{path}: field {'.'.join(keys)}"
-    if not _is_number(value):
-        raise ConfigError(f"{field}: missing or no number; {remedy}")
-    if not bounds[0] <= value <= bounds[1]:
-        raise ConfigError(
-            f"{field}: {value:g} is not from {bounds[0]:g} to {bounds[1]:g}; {remedy}"
-        )
-    return float(value)
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _timeline(path: Path, remedy: str) -> dict[int, float]:
-    """Seconds of training until some of the optimizer steps."""
-    rows = _object(path).get("timeline")
-    for number, row in enumerate(rows if isinstance(rows, list) else [None]):
-        values = [row.get(name) if isinstance(row, dict) else None for name in ("step", "seconds")]
-        if not all(_is_number(value) and value >= 0 for value in values):
-            what = f"row {number} has no step and seconds, both numbers"
-            raise ConfigError(f"{path}: field timeline: {what}; {remedy}")
-    return {row["step"]: row["seconds"] for row in rows}
-
-
-def _check_columns(
-    path: Path, table: pd.DataFrame, bounds: Bounds, remedy: str, *, gaps: bool = False
-) -> None:
-    """Raise unless a table has rows and its columns have finite numbers within bounds, or gaps."""
-    if len(table) == 0:
-        raise ConfigError(f"{path}: no rows; {remedy}")
-    for column, (low, high) in bounds.items():
-        if column not in table:
-            raise ConfigError(f"{path}: field {column}: missing; {remedy}")
-        values = pd.to_numeric(table[column], errors="coerce")
-        good = np.isfinite(values) & values.between(low, high)
-        if gaps:
-            good |= table[column].isna()
-        if not good.all():
-            row = int(np.argmin(good))
-            value = table[column].iloc[row]
-            reason = f"{value} is no number from {low:g} to {high:g}"
-            raise ConfigError(f"{path}: row {row}: field {column}: {reason}; {remedy}")
 
 
 def _check_same(values: dict[Path, list], field: str, remedy: str) -> None:

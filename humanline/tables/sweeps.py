@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from humanline.data.stage_files import Predictors, read_record
+from humanline.data.run_records import Predictors
+from humanline.files.records import read_record
 from humanline.study.experiments import Cell
 from humanline.study.study import Study
 from humanline.tables.estimates import (

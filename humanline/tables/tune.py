@@ -3,12 +3,13 @@
 import pandas as pd
 import yaml
 
-from humanline.data.stage_files import Judgement, read_record
 from humanline.files.json_files import write_text
-from humanline.files.validation import ConfigError
-from humanline.study.config import how_scored
+from humanline.files.records import read_columns, read_record
+from humanline.files.validation import ConfigError, validate
+from humanline.scoring.score_files import JUDGE_AGAIN, Correctness, Judgement
 from humanline.study.experiments import Cell
-from humanline.study.study import Study
+from humanline.study.study import Study, TunedRates
+from humanline.study.values import how_scored
 
 _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.
@@ -44,9 +45,11 @@ def choose_learning_rates(study: Study) -> None:
         )
     directory = study.results / "tune"
     write_text(directory / "scores.csv", scores.to_csv(index=False))
+    path = directory / "learning_rates.yaml"
     content = {"seeds": study.scale.seeds.tune, "chosen": _choose(scores)}
+    validate(TunedRates, content, path)  # as who adopts it will
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
-    write_text(directory / "learning_rates.yaml", _HEADER.format(scale=study.scale.scale) + text)
+    write_text(path, _HEADER.format(scale=study.scale.scale) + text)
 
 
 def _choose(scores: pd.DataFrame) -> dict:
@@ -70,14 +73,7 @@ def final_score(study: Study, cell: Cell) -> float:
     """A run's headline figure in per cent."""
     directory = study.directory(cell)
     if how_scored(cell.task) == "judge":
-        return read_record(directory / "metrics.json", Judgement).length_controlled_win_rate
-    path = directory / "grades.csv"
-    try:
-        grades = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); grade that run again") from None
-    if not {"step", "correct"} <= set(grades) or grades.empty or grades["step"].isna().any():
-        raise ConfigError(f"{path}: fields step and correct: missing; grade that run again")
-    if not grades["correct"].isin([0, 1]).all():
-        raise ConfigError(f"{path}: field correct: not always 0 or 1; grade that run again")
+        record = read_record(directory / "metrics.json", Judgement, JUDGE_AGAIN)
+        return record.length_controlled_win_rate
+    grades = read_columns(directory / "grades.csv", Correctness)
     return 100 * grades.loc[grades["step"] == grades["step"].max(), "correct"].mean()

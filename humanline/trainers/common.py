@@ -121,8 +121,6 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     def _refuse_unsupported_models(self) -> None:
         if getattr(self, "_is_vision_dataset", False):
             raise ValueError("humanline trains on text only; this dataset has images")
-        if self.aux_loss_enabled:
-            raise ValueError("humanline has no auxiliary loss; set router_aux_loss_coef=0.0")
 
     def _sample_in_step(self) -> None:
         """Have `generate` go on until all processes are done: each has a part of every layer.

@@ -1,13 +1,14 @@
 """DPO and its humanline variant, offline on pairs or online in rounds."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
-from trl import DPOConfig, DPOTrainer
+import torch
+from torch import Tensor
+from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from humanline.method.losses import dpo_loss
+from humanline.method.losses import dpo_loss, perceived_log_ratios
 from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import (
@@ -16,26 +17,10 @@ from humanline.trainers.metrics import (
     mean_over_processes,
     metrics_of,
 )
-from humanline.trainers.options.humanline import HumanlineOptions, require_config
+from humanline.trainers.options.dpo import HumanlineDPOConfig
+from humanline.trainers.options.humanline import require_config
 from humanline.trainers.rows.tokens import each, require_rows, tokenized_pairs, within
-
-
-@dataclass
-class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
-    """TRL's `DPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
-
-    positive: ClassVar = frozenset({"beta"})
-    needs: ClassVar = {
-        "loss_type": (["sigmoid"], "token log-ratios are clipped inside the sigmoid loss"),
-        "precompute_ref_log_probs": (False, "the reference changes during training"),
-        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
-        "f_divergence_type": ("reverse_kl", "the reward is the perceived log-ratio"),
-        "label_smoothing": (0.0, "the paper's loss has no smoothing"),
-        "ld_alpha": (None, "every token's log-ratio is perceived alike"),
-        "loss_weights": (None, "there is one loss"),
-        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
-        "use_weighting": (False, "the paper's loss weighs all pairs alike"),
-    }
+from humanline.trainers.trls_losses import loss_of_trl, router_request, with_auxiliary_loss
 
 
 class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
@@ -84,32 +69,38 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         if not self.args.humanline:
             return super()._compute_loss(model, inputs, return_outputs)
         mask = inputs["completion_mask"][:, 1:]
-        outputs = self._outputs(model, inputs)
+        outputs = self._outputs(model, inputs, **router_request(self))
         policy = outputs.log_probs[:, -mask.size(1) :]
         reference = self._reference_scores(inputs)["completion"]
-        chosen, rejected = (
-            tuple(rows)
-            for rows in zip(*(x.chunk(2) for x in (policy, reference, mask)), strict=True)
-        )
         self._require_numbers(policy, reference, mask)
-        perceive = self._perception_of_batch()
-        result = dpo_loss(*chosen, *rejected, beta=self.beta, perceive=perceive)
-
-        is_chosen = mask.new_zeros(len(mask), dtype=bool)
-        is_chosen[: len(mask) // 2] = True
-        rewards = result.chosen_rewards.new_empty(len(mask))
-        rewards[is_chosen], rewards[~is_chosen] = result.chosen_rewards, result.rejected_rewards
-        log_preference_metrics(self, outputs, inputs, is_chosen, rewards)
-        accuracy = (result.chosen_rewards > result.rejected_rewards).float()
-        metrics = metrics_of(self)
-        metrics["rewards/accuracies"] += mean_over_processes(self, accuracy.mean()[None])
-        metrics["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
-        log_perception(self, *chosen, suffix="_chosen")
-        log_perception(self, *rejected, suffix="_rejected")
-        loss = result.losses.mean()
+        scores, perceive = (policy, reference, mask), self._perception_of_batch()
+        if self.args.is_papers_loss:
+            loss = self._papers_loss(outputs, inputs, scores, perceive)
+        else:
+            perceived = perceived_log_ratios(*scores, perceive)
+            loss = loss_of_trl(self, super()._compute_loss, inputs, outputs, perceived)
+        metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
+        for suffix, rows in zip(("_chosen", "_rejected"), _halves(scores), strict=True):
+            log_perception(self, *rows, suffix=suffix)
         return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
 
-    def _outputs(self, model, inputs):
+    def _papers_loss(self, outputs, inputs, scores, perceive):
+        """The loss of the paper, with what TRL logs of it.
+
+        Args:
+            scores: (2 B, T) log-probabilities of policy and reference, and mask.
+        """
+        chosen, rejected = _halves(scores)
+        result = dpo_loss(*chosen, *rejected, beta=self.beta, perceive=perceive)
+        rewards = torch.cat([result.chosen_rewards, result.rejected_rewards])
+        is_chosen = torch.arange(len(rewards), device=rewards.device) < len(rewards) // 2
+        log_preference_metrics(self, outputs, inputs, is_chosen, rewards)
+        accuracy = (result.chosen_rewards > result.rejected_rewards).float()
+        accuracies = mean_over_processes(self, accuracy.mean()[None])
+        metrics_of(self)["rewards/accuracies"] += accuracies
+        return with_auxiliary_loss(self, result.losses.mean(), outputs.aux_loss)
+
+    def _outputs(self, model, inputs, **options):
         """TRL's fused outputs for a batch."""
         return model(
             input_ids=inputs["input_ids"],
@@ -117,6 +108,7 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
             labels=token_labels(inputs["input_ids"], inputs["completion_mask"]),
             use_cache=False,
             fused_lm_head=True,
+            **options,
         )
 
     def _scores(self, model, inputs):
@@ -125,3 +117,8 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
 
     def _add_head(self, model):
         add_fused_lm_head(model)
+
+
+def _halves(scores: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    """Tensors (2 B, T) of a batch as those of its chosen and of its rejected completions."""
+    return list(zip(*(x.chunk(2) for x in scores), strict=True))

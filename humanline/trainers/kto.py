@@ -1,16 +1,22 @@
 """KTO and its humanline variant, offline on labelled completions or online in rounds."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 from trl import KTOConfig, KTOTrainer
 from trl.trainer import kto_trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from humanline.method.losses import floored_mean, kto_kl_terms, kto_loss
+from humanline.method.losses import (
+    floored_mean,
+    kto_kl_terms,
+    kto_loss,
+    perceived_log_ratios,
+)
 from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import log_perception, log_preference_metrics, metrics_of
@@ -24,7 +30,9 @@ from humanline.trainers.rows.tokens import (
     unpaired,
     within,
 )
+from humanline.trainers.trls_losses import loss_of_trl, router_request, with_auxiliary_loss
 
+_LOSSES = ["kto", "apo_zero_unpaired"]
 _log = logging.getLogger(__name__)
 
 
@@ -34,11 +42,26 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
 
     positive: ClassVar = frozenset({"beta"})
     needs: ClassVar = {
-        "loss_type": ("kto", "other losses have no KL term to perceive"),
         "precompute_ref_log_probs": (False, "the reference changes during training"),
         "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
         "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
     }
+
+    loss_type: str = field(
+        default="kto",
+        metadata={
+            "help": "One of TRL's losses, each of perceived log-ratios of tokens, summed over a "
+            "completion. kto: so is its KL term. apo_zero_unpaired has none.",
+            "choices": _LOSSES,
+        },
+    )
+
+    def _refuse_meaningless_options(self):
+        super()._refuse_meaningless_options()
+        if self.loss_type not in _LOSSES:
+            raise ValueError(
+                f"loss_type must be one of {', '.join(_LOSSES)}; got {self.loss_type!r}"
+            )
 
 
 class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
@@ -55,7 +78,8 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         "label": True,
     }
 
-    _options_of_order = (*HumanlineTrainer._options_of_order, "max_length")
+    # With the loss the rows change: those of `kto` have mismatched completions.
+    _options_of_order = (*HumanlineTrainer._options_of_order, "max_length", "loss_type")
 
     def __init__(
         self,
@@ -122,23 +146,53 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
     def _compute_loss(self, model, inputs, return_outputs):
         if not self.args.humanline:
             return super()._compute_loss(model, inputs, return_outputs)
-        mask, kl_mask = (inputs[f"{p}completion_mask"][:, 1:] for p in ("", "KL_"))
-        outputs = self._outputs(model, inputs)
+        mask = inputs["completion_mask"][:, 1:]
+        outputs = self._outputs(model, inputs, **router_request(self))
         policy = outputs.log_probs[:, -mask.size(1) :]
-        with torch.no_grad():
-            kl_policy = self._outputs(model, inputs, "KL_").log_probs[:, -kl_mask.size(1) :]
-        scores = self._reference_scores(inputs)
-        reference = scores["completion"]
-        self._require_numbers(policy, reference, mask)
-        perceive = self._perception_of_batch()
-        total, count = kto_kl_terms(kl_policy, scores["KL"], kl_mask, perceive=perceive)
+        kl_policy = self._kl_scores(model, inputs) if self.calculate_KL else None
+        reference = self._reference_scores(inputs)
+        scores, perceive = (policy, reference["completion"], mask), self._perception_of_batch()
+        self._require_numbers(*scores)
+        desirable = torch.as_tensor(inputs["label"], dtype=torch.bool, device=policy.device)
+        if self.calculate_KL:
+            kl_scores = kl_policy, reference["KL"], inputs["KL_completion_mask"][:, 1:]
+            kl = self._kl(kl_scores, perceive)
+            loss = self._papers_loss(outputs, inputs, scores, desirable, kl, perceive)
+        else:
+            perceived = perceived_log_ratios(*scores, perceive)
+            loss = loss_of_trl(self, super()._compute_loss, inputs, outputs, perceived)
+        metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
+        for suffix, rows in (("_chosen", desirable), ("_rejected", ~desirable)):
+            log_perception(self, *(x[rows] for x in scores), suffix)
+        return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
+
+    @torch.no_grad()
+    def _kl_scores(self, model, inputs) -> Tensor:
+        """(B, T) log-probabilities of the mismatched completions."""
+        width = inputs["KL_input_ids"].size(1) - 1
+        return self._outputs(model, inputs, "KL_").log_probs[:, -width:]
+
+    def _kl(self, scores: tuple[Tensor, ...], perceive) -> Tensor:
+        """KTO's reference point, over the mismatched completions of all processes.
+
+        Args:
+            scores: (B, T) log-probabilities of policy and reference, and mask.
+        """
+        total, count = kto_kl_terms(*scores, perceive=perceive)
         gather = self.accelerator.gather
         kl = floored_mean(gather(total).sum(), gather(count).sum())
-        desirable = torch.as_tensor(inputs["label"], dtype=torch.bool, device=policy.device)
+        metrics_of(self)["kl"].append(kl.item())
+        return kl
+
+    def _papers_loss(self, outputs, inputs, scores, desirable, kl, perceive) -> Tensor:
+        """KTO's loss, with what TRL logs of it.
+
+        Args:
+            scores: (B, T) log-probabilities of policy and reference, and mask.
+            desirable: (B,) boolean.
+        """
         result = kto_loss(
-            policy,
-            reference,
-            mask,
+            *scores,
             desirable,
             kl,
             beta=self.beta,
@@ -147,15 +201,9 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
             perceive=perceive,
         )
         log_preference_metrics(self, outputs, inputs, desirable, self.beta * result.rewards)
-        metrics = metrics_of(self)
-        metrics["kl"].append(kl.item())
-        metrics["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
-        for suffix, rows in (("_chosen", desirable), ("_rejected", ~desirable)):
-            log_perception(self, policy[rows], reference[rows], mask[rows], suffix)
-        loss = result.losses.mean()
-        return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
+        return with_auxiliary_loss(self, result.losses.mean(), outputs.aux_loss)
 
-    def _outputs(self, model, inputs, prefix: str = ""):
+    def _outputs(self, model, inputs, prefix: str = "", **options):
         """TRL's fused outputs for the completions, or with "KL_" for the mismatched ones."""
         ids = inputs[f"{prefix}input_ids"]
         return model(
@@ -164,15 +212,15 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
             labels=token_labels(ids, inputs[f"{prefix}completion_mask"]),
             use_cache=False,
             fused_lm_head=True,
+            **options,
         )
 
     def _scores(self, model, inputs):
-        return {
-            name: self._outputs(model, inputs, prefix).log_probs[
-                :, -inputs[f"{prefix}input_ids"].size(1) + 1 :
-            ]
-            for name, prefix in (("completion", ""), ("KL", "KL_"))
-        }
+        width = inputs["input_ids"].size(1) - 1
+        scores = {"completion": self._outputs(model, inputs).log_probs[:, -width:]}
+        if self.calculate_KL:
+            scores["KL"] = self._kl_scores(model, inputs)
+        return scores
 
     def _add_head(self, model):
         add_fused_lm_head(model)

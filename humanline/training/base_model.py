@@ -6,7 +6,8 @@ from pathlib import Path
 
 from humanline.data.snapshots import WEIGHTS, model_files, model_folder
 from humanline.files.weights import require_whole
-from humanline.study.config import HubSource, MiniatureModel
+from humanline.study.scale.hub import HubSource
+from humanline.study.scale.models import MiniatureModel
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 from humanline.worlds.miniature import fine_tuning_rows
 

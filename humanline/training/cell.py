@@ -9,9 +9,11 @@ from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
+from humanline.data.run_records import TRAIN_AGAIN, LogRow, TrainingRecord
 from humanline.files.code_hashes import code_hash
 from humanline.files.json_files import write_json
 from humanline.files.provenance import describe, peak_memory
+from humanline.files.records import write_columns, write_record
 from humanline.files.validation import ConfigError, pick
 from humanline.files.weights import load_folder, not_finite, require_whole
 from humanline.study.experiments import Cell
@@ -103,9 +105,10 @@ def _write_records(study: Study, cell: Cell, trainer, measured: dict) -> None:
 
     directory = study.directory(cell)
     log = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
-    log.to_csv(directory / "metrics.csv", index=False)
-    write_json(
+    write_columns(directory / "metrics.csv", LogRow, log)
+    write_record(
         directory / "train.json",
+        TrainingRecord,
         {
             "cell": cell.model_dump(),
             "manifest": study.manifest(cell),
@@ -116,6 +119,7 @@ def _write_records(study: Study, cell: Cell, trainer, measured: dict) -> None:
             "peak_memory_mib": peak_memory() // 2**20,
             "provenance": describe(),
         },
+        TRAIN_AGAIN,
     )
 
 

@@ -2,7 +2,8 @@
 
 import os
 
-from humanline.data.stage_files import Group, prompts_of, read_likelihoods, read_rows
+from humanline.data.stage_files import Group, prompts_of, read_likelihoods
+from humanline.files.records import read_rows
 from humanline.files.validation import ConfigError, pick
 from humanline.study.experiments import Cell
 from humanline.study.study import Study

@@ -7,7 +7,8 @@ from pathlib import Path
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from humanline.files.json_files import read_json, write_json
+from humanline.data.run_records import Point, ProgressNote, Seconds
+from humanline.files.records import read_record, write_record
 
 # Of a checkpoint, by the names that the trainers give them: what training goes on from, and nothing
 # else needs. Moments alone are twice as large as a model.
@@ -18,12 +19,9 @@ _TO_GO_ON = (
     "ahead-*.pt",
     "rollout-*.pt",
 )
-_NOTHING = {
-    "step": 0,
-    "seconds": {"sample": 0.0, "total": 0.0},
-    "sampled_tokens": 0,
-    "timeline": [],
-}
+_NOTHING = ProgressNote(
+    step=0, seconds=Seconds(sample=0.0, total=0.0), sampled_tokens=0, timeline=[]
+)
 
 
 class Progress(TrainerCallback):
@@ -46,15 +44,15 @@ class Progress(TrainerCallback):
         self._keep_every = keep_every
         self._note = checkpoints / "progress.json"
         is_begun = self._note.exists() and not is_new
-        self._before = _NOTHING | (read_json(self._note) if is_begun else {})
+        self._before = read_record(self._note, ProgressNote) if is_begun else _NOTHING
         self._started = time.perf_counter()
         self._trainer = None
-        self._new: list[dict] = []
+        self._new: list[Point] = []
 
     @property
     def last_checkpoint(self) -> str | None:
         """The checkpoint to resume from, or None where a run begins."""
-        step = self._before["step"]
+        step = self._before.step
         return str(self._checkpoints / f"checkpoint-{step}") if step else None
 
     def watch(self, trainer) -> None:
@@ -71,21 +69,21 @@ class Progress(TrainerCallback):
         """What the run has cost so far, for its record. Every process must ask for it."""
         return {
             "seconds": self._seconds(),
-            "timeline": self._before["timeline"] + self._new,
+            "timeline": [point.model_dump() for point in self._before.timeline + self._new],
             "sampled_tokens": self._sampled_tokens(),
         }
 
     def _seconds(self) -> dict[str, float]:
         """Seconds spent on sampling and labelling, on the rest, and in all."""
-        before = self._before["seconds"]
-        sample = before["sample"] + self._trainer.sampling_seconds
-        total = before["total"] + time.perf_counter() - self._started
+        before = self._before.seconds
+        sample = before.sample + self._trainer.sampling_seconds
+        total = before.total + time.perf_counter() - self._started
         parts = {"sample": sample, "train": total - sample, "total": total}
         return {name: round(value, 2) for name, value in parts.items()}
 
     def _sampled_tokens(self) -> int:
         """Tokens sampled from the policy by all processes, completions only."""
-        return self._before["sampled_tokens"] + sum(gather_object([self._trainer.sampled_tokens]))
+        return self._before.sampled_tokens + sum(gather_object([self._trainer.sampled_tokens]))
 
     def _write_whole_model(self, folder: Path) -> None:
         """Beside each process's part, for evaluation."""
@@ -94,10 +92,10 @@ class Progress(TrainerCallback):
             self._trainer.save_whole_model(folder)
 
     def on_save(self, args, state, control, **kwargs):
-        self._new.append({"step": state.global_step, "seconds": self._seconds()["total"]})
+        self._new.append(Point(step=state.global_step, seconds=self._seconds()["total"]))
         note = {"step": state.global_step} | self.record()
         if state.is_world_process_zero:
-            write_json(self._note, note)
+            write_record(self._note, ProgressNote, note)
             self._thin(state.global_step)
 
     def _thin(self, last: int) -> None:

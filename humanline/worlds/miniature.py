@@ -3,8 +3,8 @@
 import random
 
 from humanline.files.validation import ConfigError, pick
-from humanline.study.config import MiniatureData
 from humanline.study.experiments import SPLITS
+from humanline.study.scale.data import MiniatureData
 from humanline.worlds import letters, sums
 
 _PROMPT_SEED = 20250924  # of the prompts: all seeds of a scale see the same ones

@@ -9,7 +9,7 @@ import pytest
 from humanline.data import hub
 from humanline.data.snapshots import rows_fingerprint
 from humanline.files.validation import ConfigError
-from humanline.study.config import HubData, HubDataset
+from humanline.study.scale.data import HubData, HubDataset
 
 REVISION = "a1" * 20
 COMPLETIONS = ["first", "second ☃", "third\nline", "", "fifth"]

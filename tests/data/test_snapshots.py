@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from humanline.data.snapshots import files_fingerprint, model_files, model_folder, rows_fingerprint
 from humanline.files.validation import ConfigError
 from humanline.scoring.rewards import load_reward
-from humanline.study.config import ARMORM, HubReward, HubSource
+from humanline.study.scale.hub import ARMORM, HubSource
+from humanline.study.scale.rewards import HubReward
 from humanline.training import base_model
 from humanline.worlds.tiny_model import build_tokenizer
 

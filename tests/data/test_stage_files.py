@@ -5,22 +5,24 @@ import json
 import pandas as pd
 import pytest
 
+from humanline.data.run_records import Predictors, Trained
 from humanline.data.stage_files import (
     GradedSample,
     Group,
     Instruction,
     JudgedSample,
     Likelihood,
-    Predictors,
     Problem,
-    Trained,
-    check_surprisals,
+    Surprisal,
     prompts_of,
     read_likelihoods,
+    read_samples,
+)
+from humanline.files.records import (
+    read_columns,
     read_record,
     read_rows,
-    read_samples,
-    read_surprisals,
+    write_columns,
     write_rows,
 )
 from humanline.files.validation import ConfigError
@@ -213,14 +215,18 @@ def test_a_wrong_record_is_refused(model, content, field, value, path):
     assert fault(read_record, path, model).startswith(f"{path}: not an object")
 
 
+def read_surprisals(path) -> pd.DataFrame:
+    return read_columns(path, Surprisal)
+
+
 def surprisals() -> pd.DataFrame:
     rows = [(name, i, 0.5 * i) for name in ("policy", "on-policy", "data") for i in range(3)]
     return pd.DataFrame(rows, columns=["source", "prompt_id", "surprisal"])
 
 
 def test_surprisals_are_read_as_written(path):
-    frame = check_surprisals(path, surprisals())
-    frame.to_csv(path, index=False)
+    frame = surprisals()
+    write_columns(path, Surprisal, frame)
     pd.testing.assert_frame_equal(read_surprisals(path), frame, check_dtype=False)
 
 

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from humanline.generation.engines import TransformersEngine, load_model, sample
 from humanline.generation.vllm_engine import PolicyEngine
-from humanline.study.config import Generation, Sampling
+from humanline.study.scale.sampling import Generation, Sampling
 from humanline.trainers.rows.preferences import user_turn
 
 CONFIG = Generation(engine="vllm", online_memory_utilization=0.1)

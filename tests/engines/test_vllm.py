@@ -15,7 +15,8 @@ from humanline.generation.engines import (
     sample,
     sample_text,
 )
-from humanline.study.config import Generation, Sampling, load_scale
+from humanline.study.scale.sampling import Generation, Sampling
+from humanline.study.scale.scale import load_scale
 from humanline.trainers.rows.preferences import user_turn
 
 pytestmark = [

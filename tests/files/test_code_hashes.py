@@ -76,7 +76,7 @@ def test_a_copy_has_the_same_hashes(package):
         ),
         ("tables/run_files.py", {"table", "claims", "map"}, {"train", "generate", "data"}),
         # What is asked enters the dear stages by value, so their hashes leave it out.
-        ("study/config.py", set(SCORING), set(DEAR)),
+        ("study/scale/scale.py", set(SCORING), set(DEAR)),
         ("study/claims.py", set(SCORING), set(DEAR)),
         ("cli/plan.py", set(), set(COMMANDS)),
         ("cli/parser.py", set(), set(COMMANDS)),

@@ -133,7 +133,7 @@ def test_a_tokenizer_without_a_chat_template_is_told(model_folder, tmp_path):
 
 
 def test_a_base_model_is_refused_when_it_is_fetched(altered, tmp_path):
-    from humanline.study.config import HubSource
+    from humanline.study.scale.hub import HubSource
     from humanline.training import base_model
 
     source = HubSource(kind="hub", repo=str(altered(WRONG["nan"])), revision=None)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from humanline.generation.engines import TransformersEngine, load_model, sample, sample_text
-from humanline.study.config import Sampling
+from humanline.study.scale.sampling import Sampling
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 
 PROMPTS = ["1+2", "a+ ~ L", "10-3+4-1", "b- * S", "7"]

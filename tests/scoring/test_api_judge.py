@@ -22,7 +22,7 @@ from humanline.files.json_files import write_jsonl
 from humanline.files.validation import ConfigError
 from humanline.scoring.api_judge import ApiJudge, annotate, estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS, summarize
-from humanline.study.config import OpenAIJudge
+from humanline.study.scale.judges import OpenAIJudge
 from humanline.study.study import load_study
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"

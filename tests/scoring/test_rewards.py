@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from humanline.files.validation import ConfigError
 from humanline.scoring import rewards
 from humanline.scoring.rewards import load_reward
-from humanline.study.config import HubReward, ProxyReward, VerifiableReward
+from humanline.study.scale.rewards import HubReward, ProxyReward, VerifiableReward
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 from humanline.worlds.letters import proxy_reward
 from humanline.worlds.tiny_model import build_tokenizer

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from humanline.files.validation import ConfigError
-from humanline.study.config import OBJECTIVES, TASKS, Generation
 from humanline.study.experiments import (
     OVERRIDES,
     Cell,
@@ -15,7 +14,9 @@ from humanline.study.experiments import (
     HumanlineDefaults,
     Row,
 )
+from humanline.study.scale.sampling import Generation
 from humanline.study.study import Study, content_hash, load_study
+from humanline.study.values import OBJECTIVES, TASKS
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 DEFAULTS = HumanlineDefaults(sample_every=8, sync_interval=4, log_eps_p=-1.5, log_eps_r=1.5)

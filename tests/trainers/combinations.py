@@ -124,7 +124,7 @@ ROUNDS = ("dpo", "kto")
 PAIRS = "pairs"  # stored ones: three batches to an epoch, resumed within the second
 
 
-def in_rounds(objective: str, model_folder: str, folder: Path):
+def in_rounds(objective: str, model_folder: str, folder: Path, **options):
     """A trainer of rounds of two steps, whose every third prompt gives no pair."""
 
     def sample(trainer, prompts, draw):
@@ -143,9 +143,9 @@ def in_rounds(objective: str, model_folder: str, folder: Path):
     cls = getattr(humanline, f"Humanline{name}Trainer")
     args = getattr(humanline, f"Humanline{name}Config")(
         output_dir=str(folder), max_steps=6, per_device_train_batch_size=8 // PROCESSES,
-        gradient_accumulation_steps=2, sync_interval=3, learning_rate=5e-3, report_to="none",
-        save_steps=1, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True,
-        gradient_checkpointing=False,
+        gradient_accumulation_steps=2, learning_rate=5e-3, report_to="none", save_steps=1,
+        logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, gradient_checkpointing=False,
+        **{"sync_interval": 3} | options,
     )  # fmt: skip
     prompts = [user_turn(f"{i % 10}+{i}") for i in range(40)]
     rounds = Rounds(prompts, sample, score, 2, folder / "rounds", 0.01)

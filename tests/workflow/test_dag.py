@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from humanline.study.config import load_scale
+from humanline.study.scale.scale import load_scale
 from humanline.study.study import Study, load_study
 
 ROOT = Path(__file__).parents[2]

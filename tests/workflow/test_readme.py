@@ -151,7 +151,7 @@ def test_other_python_or_yaml_of_the_docs_has_a_test():
 
 def test_the_judges_options_are_valid():
     from humanline.files.validation import validate
-    from humanline.study.config import OpenAIJudge
+    from humanline.study.scale.judges import OpenAIJudge
 
     page = (ROOT / "docs" / "paper-scale.md").read_text()
     (block,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.S)

@@ -4,7 +4,7 @@ import pytest
 
 from humanline.files.validation import ConfigError
 from humanline.scoring.math.grading import is_correct
-from humanline.study.config import MiniatureData
+from humanline.study.scale.data import MiniatureData
 from humanline.worlds import letters as wishes
 from humanline.worlds import miniature
 

@@ -20,7 +20,7 @@ for table in STUDY.experiments.tables:
         output:
             table_files(table),
         log:
-            f"{RESULTS}/logs/tables/{table}.log",
+            f"{RESULTS}/logs/table/{table}.log",
         resources:
             **resources_of("table"),
         params:
@@ -38,7 +38,7 @@ rule claims:
     output:
         CLAIM_FILES,
     log:
-        f"{RESULTS}/logs/tables/claims.log",
+        f"{RESULTS}/logs/claims.log",
     resources:
         **resources_of("table"),
     params:

@@ -25,6 +25,7 @@ _POSITIVE = {
     "pad_to_multiple_of",
     "gamma_p",
     "gamma_r",
+    "discopop_tau",
 }
 _NOT_NEGATIVE = {
     "neftune_noise_alpha",
@@ -41,12 +42,14 @@ _NOT_NEGATIVE = {
     "epsilon",
     "epsilon_high",
     "label_smoothing",
+    "ld_alpha",
+    "router_aux_loss_coef",
     "dataloader_num_workers",
     "seed",
     "data_seed",
 }
 _BELOW_ONE = {"adam_beta1", "adam_beta2"}
-_AT_MOST_ONE = {"top_p", "label_smoothing"}
+_AT_MOST_ONE = {"top_p", "label_smoothing", "ld_alpha"}
 _SEEDS = {"seed", "data_seed"}
 
 

@@ -5,16 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
     model_validator,
 )
 
-from humanline.files.validation import ConfigError, fault, validate
+from humanline.files.validation import ConfigError, Record, fault, validate
 from humanline.trainers.rows.conversations import template_options
 from humanline.trainers.rows.examples import read
 
@@ -24,12 +22,6 @@ STORED = frozenset({"prompt", "completions", "scores"})
 LARGEST_SCORE = 1e15  # TRL squares scores, in single precision
 _ANSWERS = ("chosen", "rejected", "completion", "completions")
 PROMPTS = frozenset({"prompt"})
-
-
-class Record(BaseModel):
-    """What is read of a row of somebody's data, which may have more."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 def as_label(value) -> bool:

@@ -12,7 +12,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig
 
 from humanline.files.validation import first_line
-from humanline.study.config import REMOTE_CODE
+from humanline.study.scale.hub import REMOTE_CODE
 from humanline.training.recipes.data import FILES, not_loaded
 from humanline.training.recipes.options import Recipe
 
@@ -167,7 +167,7 @@ def check_model(recipe: Recipe):
     trust = recipe.training.trust_remote_code
     if trust and (name, revision) not in REMOTE_CODE:
         reason = f"true, but {name} at model_revision {revision} is not in REMOTE_CODE of"
-        remedy = "humanline/study/config.py; read its code and add it there"
+        remedy = "humanline/study/scale/hub.py; read its code and add it there"
         raise recipe.fault("trust_remote_code", f"{reason} {remedy}")
     where = "files" if Path(name).exists() else "name and the network"
     options = {"revision": revision, "trust_remote_code": trust}

@@ -19,7 +19,7 @@ from trl import (
 
 import humanline
 from humanline.files.validation import ConfigError, first_line, load_yaml, pick
-from humanline.study.config import OBJECTIVES
+from humanline.study.values import OBJECTIVES
 from humanline.trainers.rows.formats import PAIRED
 from humanline.trainers.rows.tokens import columns_of, unpaired
 from humanline.training.recipes import checks

@@ -19,12 +19,16 @@ from humanline.trainers.rows import preferences
 CONFIGS = {"dpo": DPOConfig, "kto": KTOConfig, "grpo": GRPOConfig}
 
 # What is done about each of TRL's options under humanline, besides those that `needs` refuses.
-LOADING = "model_init_kwargs trust_remote_code disable_dropout"  # by TRL's `__init__`
+# By TRL's `__init__`.
+LOADING = "model_init_kwargs trust_remote_code disable_dropout router_aux_loss_coef"
 BATCHES = "pad_to_multiple_of"  # by TRL's collator, or GRPO's own padding
 IN_TRL = {  # read by TRL's code that ours calls, and tested with TRL's own loss where it matters
     "dpo": f"{LOADING} {BATCHES} truncation_mode pad_token activation_offloading "
-    "padding_free",  # which TRL itself switches off, with a warning
-    "kto": f"{LOADING} {BATCHES} activation_offloading",
+    "padding_free "  # which TRL itself switches off, with a warning
+    # its losses
+    "loss_type loss_weights label_smoothing f_divergence_type f_alpha_divergence_coef "
+    "discopop_tau ld_alpha use_weighting",
+    "kto": f"{LOADING} {BATCHES} loss_type activation_offloading",
     "grpo": f"{LOADING} {BATCHES} "
     # sampling
     "max_completion_length ds3_gather_for_generation shuffle_dataset generation_batch_size "
@@ -51,8 +55,6 @@ OURS = {  # read by our own code
 IDLE = {  # read with an option alone that is refused, or where TRL's own loss is computed
     "dpo": {
         "precompute_ref_batch_size": "precompute_ref_log_probs",
-        "f_alpha_divergence_coef": "f_divergence_type",
-        "discopop_tau": "loss_type",
         "ref_model_mixup_alpha": "sync_ref_model",
         "ref_model_sync_steps": "sync_ref_model",
     },
@@ -73,7 +75,6 @@ IDLE = {  # read with an option alone that is refused, or where TRL's own loss i
         "entropy_target": "use_adaptive_entropy",
     },
 }
-REFUSED_LATER = {"router_aux_loss_coef"}  # where the model has such a loss
 # The Trainer's options are its loop's, which is not ours, but for those that could reach a loss.
 TRAINERS = {"label_smoothing_factor", "use_liger_kernel"}
 
@@ -83,7 +84,7 @@ def test_every_option_of_trl_is_accounted_for(objective):
     config, needs = CONFIGS[objective], set(own(objective).needs) | set(_NEEDED_BY_ALL)
     read = {*IN_TRL[objective].split(), *OURS[objective].split()}
     groups = [needs, read - {"loss_type"} if objective == "grpo" else read, set(IDLE[objective])]
-    known = set().union(*groups, REFUSED_LATER, {"loss_type"})
+    known = set().union(*groups, {"loss_type"})
     trainers = {field.name for field in fields(TrainingArguments)}
     of_trl = {field.name for field in fields(config)} - trainers
     assert sum(map(len, groups)) == len(set().union(*groups)), "an option has two meanings"
@@ -98,9 +99,8 @@ def own(objective: str) -> type:
 
 @pytest.mark.parametrize("objective", CONFIGS)
 def test_every_option_that_is_refused_is_refused_when_given(objective, tmp_path):
-    other = {"token": "sequence", "kto": "apo_zero_unpaired", "reverse_kl": "js_divergence"}
-    special = {"loss_type": ["ipo"] if objective == "dpo" else "apo_zero_unpaired"}
-    special |= {"loss_weights": [1.0], "top_entropy_quantile": 0.5}
+    other = {"token": "sequence"}
+    special = {"top_entropy_quantile": 0.5}
     for name, (allowed, _) in (own(objective).needs | _NEEDED_BY_ALL).items():
         value = special.get(name)
         if value is None:

@@ -12,7 +12,7 @@ from humanline.files.validation import ConfigError
 from humanline.generation.engines import TransformersEngine, sample, sample_text
 from humanline.generation.likelihood import score_ids, token_log_probabilities
 from humanline.scoring import rewards
-from humanline.study.config import Sampling
+from humanline.study.scale.sampling import Sampling
 from humanline.trainers.rows.lengths import TOKENS_AT_ONCE, batches, context_of, require_room
 from humanline.trainers.rows.preferences import user_turn
 
@@ -172,7 +172,7 @@ def test_a_completion_beyond_the_context_is_not_scored(model, tokenizer):
 
 
 def test_a_reward_model_is_not_asked_beyond_its_context(model, tokenizer, monkeypatch):
-    from humanline.study.config import HubReward
+    from humanline.study.scale.rewards import HubReward
 
     monkeypatch.setattr(rewards, "_load_classifier", lambda config: (model, tokenizer))
     score = rewards.load_reward(HubReward(kind="hub", repo="./", revision=None))

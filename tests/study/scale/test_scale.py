@@ -2,18 +2,21 @@
 
 import copy
 import re
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
 from humanline.files.validation import ConfigError
-from humanline.study import config, experiments
-from humanline.study.config import Scale, load_scale
+from humanline.study import experiments, scale
+from humanline.study.scale.hub import HubSource
+from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.study import load_study
 
-CONFIG = Path(__file__).parents[2] / "workflow" / "config"
+CONFIG = Path(__file__).parents[3] / "workflow" / "config"
 HEADLINES = ("instruction_following", "math_reasoning")
 SMOKE = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
 EXPERIMENTS = yaml.safe_load((CONFIG / "experiments.yaml").read_text())
@@ -599,7 +602,7 @@ def test_a_long_value_is_shortened(fault):
 
 def test_a_local_folder_and_a_hub_name_are_sources(tmp_path):
     for repo in (str(tmp_path), "owner/name"):
-        config.HubSource(kind="hub", repo=repo, revision=None)
+        HubSource(kind="hub", repo=repo, revision=None)
 
 
 def test_an_exponent_without_a_point_is_a_number(tmp_path):
@@ -651,7 +654,13 @@ def _models(module) -> list[type[BaseModel]]:
     return [value for value in found if issubclass(value, BaseModel)]
 
 
-@pytest.mark.parametrize("model", dict.fromkeys(_models(config) + _models(experiments)))
+SECTIONS = [
+    import_module(f"{scale.__name__}.{module.name}") for module in iter_modules(scale.__path__)
+]
+MODELS = [model for module in (*SECTIONS, experiments) for model in _models(module)]
+
+
+@pytest.mark.parametrize("model", dict.fromkeys(MODELS))
 def test_every_field_is_described(model):
     bare = [name for name, field in model.model_fields.items() if not field.description]
     assert not bare

@@ -1,0 +1,248 @@
+"""Typed files: what one stage writes and another reads is one model, and both check by it.
+
+A JSON object is of a `Record`, each line of JSON Lines of a `Row`, each row of CSV of a `Columns`.
+A reader that needs a part of a file asks for a model that the writer's model inherits from, so that
+files of before a field was invented are still read. A fault is a `ConfigError` of one line: the
+file, the row or line, the field and the remedy.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar, get_args
+
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from humanline.files.json_files import read_json, read_lines, write_json, write_jsonl, write_text
+from humanline.files.validation import ConfigError, Record, first_fault, validate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Count = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+_NUMBERS = {int, float}
+
+
+class Row(Record):
+    """A row of JSON Lines. No two rows of a file have the same values of its `key`, if any."""
+
+    key: ClassVar[tuple[str, ...]] = ("prompt",)
+
+
+class Columns(Record):
+    """A row of CSV, whose fields are the columns. A field with a default may be left out.
+
+    A field that may be None may have gaps.
+    """
+
+    remedy: ClassVar[str] = "make it again"
+
+    @classmethod
+    def fault(cls, frame: "pd.DataFrame") -> str | None:
+        """What else is wrong with the rows, if anything: field and reason."""
+        return None
+
+
+SomeRecord = TypeVar("SomeRecord", bound=Record)
+
+
+# JSON Lines.
+
+
+def write_rows(path: Path, model: type[Row], rows: Iterable[dict]) -> None:
+    """Write rows of a kind as JSON Lines; raise a `ConfigError` that names the first fault."""
+    rows = list(rows)
+    if not rows:
+        raise ConfigError(f"{path}: no rows to write; see what this stage was given")
+    _check_rows(path, model, enumerate(rows, 1))
+    write_jsonl(path, rows)
+
+
+def read_rows(path: Path, model: type[Row]) -> list[dict]:
+    """Read rows of a kind, or raise a `ConfigError` that names file, line and field."""
+    needed = (name for name, field in model.model_fields.items() if field.is_required())
+    lines = read_lines(path, tuple(needed))
+    _check_rows(path, model, lines)
+    return [row for _, row in lines]
+
+
+def _check_rows(path: Path, model: type[Row], lines: Iterable[tuple[int, dict]]) -> None:
+    seen: dict[tuple, int] = {}
+    for number, row in lines:
+        place = f"{path}: line {number}"
+        validate(model, row, place)
+        key = tuple(row[name] for name in model.key)
+        if key and key in seen:
+            fields = " and ".join(model.key)
+            raise ConfigError(f"{place}: {fields}: as in line {seen[key]}; remove one of the two")
+        seen[key] = number
+
+
+# JSON.
+
+
+def write_record(
+    path: Path, model: type[SomeRecord], content: dict, remedy: str | None = None
+) -> None:
+    """Write a JSON object of a kind; raise a `ConfigError` that names the first fault.
+
+    Args:
+        remedy: as the reader's, so that both say the same.
+    """
+    if unknown := set(content) - set(model.model_fields):
+        raise ConfigError(f"{path}: field {min(unknown)}: {model.__name__} has none; add it there")
+    found = _validated(path, model, content, remedy)
+    write_json(path, found.model_dump(mode="json", exclude_unset=True))
+
+
+def read_record(path: Path, model: type[SomeRecord], remedy: str | None = None) -> SomeRecord:
+    """Read a JSON object of a kind, or raise a `ConfigError` that names file and field.
+
+    Args:
+        remedy: what to do about a fault; None: to change the field.
+    """
+    return _validated(path, model, read_json(path), remedy)
+
+
+def _validated(
+    path: Path, model: type[SomeRecord], content: object, remedy: str | None
+) -> SomeRecord:
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: not an object; {remedy or 'make it again'}")
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        if remedy is None:
+            raise ConfigError(f"{path}: {first_fault(error, content)}") from None
+        raise ConfigError(f"{path}: {_reason(model, error.errors()[0])}; {remedy}") from None
+
+
+def _reason(model: type[Record], detail: ErrorDetails) -> str:
+    """A fault's field and reason, for a file that a stage makes and nobody mends by hand."""
+    path, field = _found(model, detail)
+    where = f"field {'.'.join(map(str, path))}"
+    kind = detail["type"]
+    if field is None or not _is_number(field):
+        return f"{where}: {'missing' if kind == 'missing' else detail['msg']}"
+    if kind.startswith(("greater_than", "less_than")):
+        low, high = bounds_of(field)
+        return f"{where}: {detail['input']:g} is not from {low:g} to {high:g}"
+    return f"{where}: missing or no number"
+
+
+def _found(
+    model: type[Record], detail: ErrorDetails
+) -> tuple[tuple[int | str, ...], FieldInfo | None]:
+    """The path of a fault and the field there; of a record that is missing, its first field."""
+    path, inner, field = tuple(detail["loc"]), model, None
+    for part in path:
+        field = inner.model_fields.get(part) if isinstance(part, str) else field
+        inner = _record_in(field) or inner
+    if detail["type"] == "missing" and field is not None and (missing := _record_in(field)):
+        name, field = next(iter(missing.model_fields.items()))
+        path = (*path, name)
+    return path, field
+
+
+def _record_in(field: FieldInfo | None) -> type[Record] | None:
+    """The kind of record that a field holds, or holds a list of."""
+    kinds = _types(field.annotation) if field else ()
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, Record)), None)
+
+
+def bounds_of(field: FieldInfo) -> tuple[float, float]:
+    """The least and the greatest value of a number's field, or of the numbers in its list."""
+    constraints = [*field.metadata, *_constraints(field.annotation)]
+
+    def first(names: tuple[str, ...], default: float) -> float:
+        found = (getattr(part, name, None) for part in constraints for name in names)
+        return next((value for value in found if value is not None), default)
+
+    return first(("ge", "gt"), -math.inf), first(("le", "lt"), math.inf)
+
+
+def _constraints(annotation: object) -> Iterator[object]:
+    """What the annotations within an annotation ask of a value."""
+    for part in getattr(annotation, "__metadata__", ()):
+        yield from part.metadata if isinstance(part, FieldInfo) else [part]
+    for inner in get_args(annotation):
+        yield from _constraints(inner)
+
+
+def _is_number(field: FieldInfo) -> bool:
+    return bool(_NUMBERS & set(_types(field.annotation)))
+
+
+def _types(annotation: object) -> Iterator[object]:
+    """The types that a union, a list or an annotation is made of."""
+    if getattr(annotation, "__metadata__", ()):
+        yield from _types(get_args(annotation)[0])
+    elif inner := get_args(annotation):
+        for each in inner:
+            yield from _types(each)
+    else:
+        yield annotation
+
+
+# CSV.
+
+
+def write_columns(path: Path, model: type[Columns], frame: "pd.DataFrame") -> None:
+    """Write rows of a kind as CSV; raise a `ConfigError` that names the first fault."""
+    check_columns(path, model, frame)
+    write_text(path, frame.to_csv(index=False))
+
+
+def read_columns(path: Path, model: type[Columns]) -> "pd.DataFrame":
+    """Read rows of a kind, or raise a `ConfigError` that names file, row (from 0) and field."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: cannot be read ({reason}); {model.remedy}") from None
+    check_columns(path, model, frame)
+    return frame
+
+
+def check_columns(path: Path, model: type[Columns], frame: "pd.DataFrame") -> None:
+    """Raise unless there are rows, and their columns are as the kind has them."""
+    reasons = (_column_fault(frame, name, field) for name, field in model.model_fields.items())
+    reason = next(filter(None, reasons), None) or model.fault(frame)
+    if reason or len(frame) == 0:
+        raise ConfigError(f"{path}: {reason or 'no rows'}; {model.remedy}")
+
+
+def _column_fault(frame: "pd.DataFrame", name: str, field: FieldInfo) -> str | None:
+    if name not in frame:
+        return f"field {name}: missing" if field.is_required() else None
+    if not _is_number(field):
+        return None
+    return number_fault(frame[name], bounds_of(field), gaps=type(None) in _types(field.annotation))
+
+
+def number_fault(
+    column: "pd.Series", bounds: tuple[float, float] = (-math.inf, math.inf), *, gaps: bool = False
+) -> str | None:
+    """The first value of a column that is no finite number within bounds, nor a gap, if allowed."""
+    import numpy as np
+    import pandas as pd
+
+    low, high = bounds
+    values = pd.to_numeric(column, errors="coerce")
+    good = np.isfinite(values) & values.between(low, high)
+    if gaps:
+        good |= column.isna()
+    if good.all():
+        return None
+    row = int(np.argmin(good))
+    given = column.iloc[row]
+    reason = f"{given} is no number from {low:g} to {high:g}"
+    if not (math.isfinite(low) or math.isfinite(high)):
+        reason = f"{getattr(given, 'item', lambda: given)()!r} is no finite number"
+    return f"row {row}: field {column.name}: {reason}"

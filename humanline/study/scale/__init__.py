@@ -1,0 +1,1 @@
+"""A scale's file, section by section."""

@@ -1,0 +1,49 @@
+"""Where a task's prompts come from."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from humanline.files.validation import Strict
+from humanline.study.scale.hub import HubSource
+
+
+class HubDataset(HubSource):
+    """One split of a dataset."""
+
+    repo_type: ClassVar[str] = "dataset"
+    split: str = Field("train", description="the split")
+    file: str | None = Field(
+        None, description="its JSON file, where the repository has several; null: all files"
+    )
+
+
+class MiniatureData(Strict):
+    """Procedurally generated prompts."""
+
+    kind: Literal["miniature"] = Field(description="procedurally generated")
+    train: int = Field(gt=0, description="prompts to train on")
+    validation: int = Field(gt=0, description="prompts that tuning evaluates on")
+    evaluation: int = Field(gt=0, description="prompts that the tables evaluate on")
+    lengths: str | None = Field(
+        None,
+        pattern="^[SML]+$",
+        description="how long lines are wished for, drawn from these letters (instruction "
+        "following): 5, 9 or 13 letters; null: SML",
+    )
+
+
+class HubData(Strict):
+    """Real prompts, and for offline training real scored completions."""
+
+    kind: Literal["hub"] = Field(description="from the Hugging Face hub or local folders")
+    train: HubDataset = Field(description="the dataset to train on")
+    evaluation: HubDataset = Field(description="the dataset that the tables evaluate on")
+    validation: int = Field(256, gt=0, description="train prompts set aside for tuning")
+    stored: dict[str, HubDataset] = Field(
+        {}, description="completions, with scores, of other base models, by their names"
+    )
+    stored_group_size: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="stored completions kept of each prompt, from the best to the worst; null: all",
+    )

@@ -1,0 +1,70 @@
+"""Repositories on the Hugging Face hub, each at one commit, or local folders in the same format."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from humanline.files.validation import Strict, fault
+
+# The paper's reward model, and all repositories whose own code may run, each at one commit.
+ARMORM = ("RLHFlow/ArmoRM-Llama3-8B-v0.1", "eb2676d20da2f2d41082289d23c59b9f7427f955")
+REMOTE_CODE = {ARMORM}
+
+
+class HubSource(Strict):
+    """A repository on the Hugging Face hub, or a local folder in the same format."""
+
+    repo_type: ClassVar[str] = "model"
+    kind: Literal["hub"] = Field(description="from the Hugging Face hub or a local folder")
+    repo: str = Field(description="owner/name on the hub, or a local path that starts with / or .")
+    revision: str | None = Field(
+        pattern=r"^[0-9a-f]{40}$",
+        description="commit hash, without which nothing is fetched; null for a local path",
+    )
+    # A check, on which no result depends: so it is in no hash of the options.
+    fingerprint: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        exclude=True,
+        description="sha256 of the content, checked when it is loaded; humanline prefetch prints "
+        "it; null: not checked",
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `repo` is a path."""
+        return self.repo.startswith(("/", "."))
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is the same content for everyone, or one's own files."""
+        return self.is_local or self.revision is not None
+
+    @property
+    def how_to_pin(self) -> str:
+        """The fault of a source that is not pinned: reason and remedy."""
+        place = "datasets/" if self.repo_type == "dataset" else ""
+        look_up = f"git ls-remote https://huggingface.co/{place}{self.repo} HEAD"
+        return (
+            f"revision: null, but {self.repo} on the hub can change; write the commit hash that "
+            f"`{look_up}` prints"
+        )
+
+    @model_validator(mode="after")
+    def _local_path_exists(self):
+        if self.is_local and not Path(self.repo).exists():
+            reason = f"no such folder: {self.repo!r}; mend the path, or name an owner/name"
+            raise fault("repo", reason)
+        return self
+
+
+def hub_sources(part, field: str = "") -> dict[str, HubSource]:
+    """Every repository that a part of the configuration names, by its dotted field."""
+    if isinstance(part, HubSource):
+        return {field: part}
+    inner = dict(part) if isinstance(part, BaseModel | dict) else {}
+    found = {}
+    for name, value in inner.items():
+        found |= hub_sources(value, f"{field}.{name}" if field else name)
+    return found

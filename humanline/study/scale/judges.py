@@ -1,0 +1,69 @@
+"""What compares outputs with the references."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from humanline.files.validation import Strict, fault
+
+
+class LocalJudge(Strict):
+    """A judge that sees the miniature's gold reward."""
+
+    kind: Literal["gold"] = Field(description="for the miniature's data")
+    temperature: float = Field(gt=0, description="gold-reward difference that gives odds of e")
+    length_bias: float = Field(description="gold reward that a much longer output is worth to it")
+
+
+class Price(Strict):
+    """What an endpoint asks for a model, in US dollars per million tokens."""
+
+    input: float = Field(ge=0, description="of prompts")
+    output: float = Field(ge=0, description="of answers")
+
+    def dollars(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """What so many tokens cost."""
+        return (self.input * prompt_tokens + self.output * completion_tokens) / 1e6
+
+
+class OpenAIJudge(Strict):
+    """The AlpacaEval 2 judge behind an OpenAI-compatible endpoint.
+
+    Its key is in the environment, and nowhere else.
+    """
+
+    kind: Literal["openai"] = Field(description="an OpenAI-compatible endpoint")
+    model: str = Field(min_length=1, description="the endpoint's name of the model")
+    base_url: str = Field(
+        "https://api.openai.com/v1", pattern="^https?://", description="the endpoint"
+    )
+    concurrency: int = Field(8, gt=0, description="requests at a time, of each job")
+    timeout: float = Field(60, gt=0, description="seconds that an answer may take")
+    retries: int = Field(
+        8, ge=0, description="further requests for a pair, after failures and useless answers"
+    )
+    max_left_out: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="share of a checkpoint's pairs that may be left out for want of a verdict",
+    )
+    max_dollars: float = Field(
+        ge=0, description="what one run's answers may cost; its job stops before it is more"
+    )
+    prices: dict[str, Price] = Field(description="of models by name; zero where nothing is asked")
+
+    @property
+    def price(self) -> Price:
+        """Of the judge's own model."""
+        return self.prices[self.model]
+
+    @model_validator(mode="after")
+    def _has_its_price(self):
+        if self.model not in self.prices:
+            raise fault("prices", f"none of {self.model}; add its input and output, maybe zero")
+        return self
+
+
+# Of a judge's options those that change how answers are got, and no answer.
+ERRANDS = frozenset({"concurrency", "timeout", "retries", "max_dollars", "prices"})

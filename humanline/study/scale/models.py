@@ -1,0 +1,46 @@
+"""The models that training starts from."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from humanline.files.validation import Strict, fault
+from humanline.study.scale.hub import HubSource
+
+
+class HubModel(HubSource):
+    """A causal language model."""
+
+    # Where it computes, on which no result depends: so it is in no hash of the options.
+    gpus: int | None = Field(
+        None,
+        gt=0,
+        exclude=True,
+        description="that share it, in training as in vLLM; null: it fits one, and trains on those "
+        "of resources.train",
+    )
+
+
+class MiniatureModel(Strict):
+    """A small model that is fine-tuned on procedurally generated completions."""
+
+    kind: Literal["miniature"] = Field(description="a small model, made from nothing")
+    architecture: Literal["llama", "qwen3"] = Field("llama", description="transformers' name of it")
+    hidden_size: int = Field(gt=0, description="width of the residual stream")
+    intermediate_size: int = Field(gt=0, description="width of the feed-forward layers")
+    layers: int = Field(gt=0, description="transformer layers")
+    heads: int = Field(gt=0, description="attention heads; twice as many divide hidden_size")
+    examples: int = Field(gt=0, description="completions to fine-tune on")
+    epochs: float = Field(gt=0, description="passes over the examples")
+    batch_size: int = Field(gt=0, description="completions per optimizer step")
+    learning_rate: float = Field(gt=0, description="peak learning rate of fine-tuning")
+    carelessness: float = Field(
+        ge=0, le=1, description="chance that a fine-tuning completion ignores a wish or errs"
+    )
+
+    @model_validator(mode="after")
+    def _heads_fit(self):
+        if self.hidden_size % (2 * self.heads):
+            reason = f"{self.hidden_size} is not an even multiple of heads, {self.heads}"
+            raise fault("hidden_size", f"{reason}; change either")
+        return self

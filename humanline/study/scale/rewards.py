@@ -1,0 +1,43 @@
+"""What scores completions for training."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from humanline.files.validation import Strict, fault
+from humanline.study.scale.hub import REMOTE_CODE, HubSource
+
+
+class ProxyReward(Strict):
+    """The miniature's imperfect reward model."""
+
+    kind: Literal["proxy"] = Field(description="for instruction following")
+
+
+class HubReward(HubSource):
+    """A reward model on the hub."""
+
+    trust_remote_code: bool = Field(
+        False,
+        description="run the repository's own code, where REMOTE_CODE allows it, or that of a "
+        "local path with a fingerprint",
+    )
+
+    @model_validator(mode="after")
+    def _runs_known_code_only(self):
+        if not self.trust_remote_code or (self.repo, self.revision) in REMOTE_CODE:
+            return self
+        if not self.is_local:
+            reason = f"true, but {self.repo} at this revision is not in REMOTE_CODE of"
+            remedy = "humanline/study/scale/hub.py; read its code and add it there"
+            raise fault("trust_remote_code", f"{reason} {remedy}")
+        if not self.fingerprint:  # which a path, unlike a commit, needs to be always the same code
+            reason = f"missing, but code of {self.repo} is to run; read it, and write what"
+            raise fault("fingerprint", f"{reason} `humanline prefetch` prints for the hub's copy")
+        return self
+
+
+class VerifiableReward(Strict):
+    """1 when the answer in the last box means what the gold answer does, else 0."""
+
+    kind: Literal["math_verify"] = Field(description="for math reasoning")

@@ -1,0 +1,48 @@
+"""How completions are drawn, by what, and where."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from humanline.files.validation import Strict
+from humanline.study.values import PositiveInt
+
+
+class Sampling(Strict):
+    """How completions are drawn."""
+
+    temperature: float = Field(ge=0, description="divides the logits; 0: the likeliest token")
+    top_p: float = Field(1.0, gt=0, le=1, description="probability mass of the tokens kept")
+    max_new_tokens: int = Field(gt=0, description="tokens of a completion at most")
+    # In no hash of the options unless it is used.
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        exclude_if=lambda strings: not strings,
+        description="strings that end a completion, and are not part of its text",
+    )
+
+
+class Generation(Strict):
+    """What draws the completions, and where."""
+
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="vllm has to be installed: pip install 'humanline[vllm]'"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="what a trained or base model computes in when it samples"
+    )
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="vLLM: share of a GPU's memory, or of the machine's on a CPU"
+    )
+    max_model_length: PositiveInt | None = Field(
+        None, description="vLLM: tokens of prompt and completion; null: as many as the model knows"
+    )
+    online: Literal["colocate", "server"] = Field(
+        "colocate", description="vLLM of online training: on the training's own GPUs, or served"
+    )
+    online_memory_utilization: float = Field(
+        0.3, gt=0, le=1, description="colocated vLLM: its share of the memory"
+    )
+    server_url: str | None = Field(
+        None, description="where vLLM is served; null: this machine, port 8000"
+    )

@@ -1,0 +1,184 @@
+"""A scale: one file of workflow/config, every option with its bounds and default.
+
+`load_scale` reads such a file and refuses what it does not know, with one line that names the
+file, the field and the remedy. Snakefiles import this module, so it is cheap.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from humanline.files.validation import ConfigError, Strict, fault, load_yaml, validate
+from humanline.study.scale.data import HubData, MiniatureData
+from humanline.study.scale.judges import LocalJudge, OpenAIJudge
+from humanline.study.scale.models import HubModel, MiniatureModel
+from humanline.study.scale.plan import Assumptions, Resources
+from humanline.study.scale.rewards import HubReward, ProxyReward, VerifiableReward
+from humanline.study.scale.sampling import Generation, Sampling
+from humanline.study.scale.training import Training
+from humanline.study.values import SeedList, Stage, Task, how_scored
+
+
+class TaskConfig(Strict):
+    """One task at one scale."""
+
+    data: MiniatureData | HubData = Field(discriminator="kind", description="its prompts")
+    base_model: MiniatureModel | HubModel = Field(
+        discriminator="kind", description="the model that training starts from"
+    )
+    base_models: dict[
+        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")],
+        Annotated[MiniatureModel | HubModel, Field(discriminator="kind")],
+    ] = Field({}, description="other models, by the name that rows of experiments.yaml know")
+    reward: ProxyReward | HubReward | VerifiableReward = Field(
+        discriminator="kind", description="what scores completions for training"
+    )
+    judge: Annotated[LocalJudge | OpenAIJudge, Field(discriminator="kind")] | None = Field(
+        None, description="what compares outputs with the references, where tables need it"
+    )
+    training: Training = Field(description="what all runs share")
+    evaluation: Sampling = Field(description="how the completions of the tables are drawn")
+
+    @model_validator(mode="after")
+    def _understands_its_prompts(self):
+        for name in {"base", "none"} & set(self.base_models):
+            raise fault(f"base_models.{name}", "the name has a meaning of its own; use another")
+        parts = {"base_model": self.base_model, "reward": self.reward, "judge": self.judge}
+        parts |= {f"base_models.{name}": model for name, model in self.base_models.items()}
+        for field, part in parts.items():
+            if self.data.kind == "hub" and part and part.kind in ("miniature", "proxy", "gold"):
+                reason = f"{part.kind} understands the miniature's prompts only"
+                raise fault(f"{field}.kind", f"{reason}, but data.kind is hub; change either")
+        if self.data.kind == "hub" and (unknown := set(self.data.stored) - set(self.base_models)):
+            raise fault(
+                f"data.stored.{min(unknown)}", "not a name in base_models; add it there, or mend it"
+            )
+        self._require_divisor()
+        return self
+
+    @property
+    def shards(self) -> set[int]:
+        """The numbers of GPUs that share a model, of models that say one."""
+        models = (self.base_model, *self.base_models.values())
+        return {model.gpus for model in models if model.kind == "hub" and model.gpus}
+
+    def _require_divisor(self):
+        """Whole stored groups fill GRPO's batches."""
+        size = self.data.stored_group_size if self.data.kind == "hub" else None
+        grpo = self.training.objectives.get("grpo")
+        if size and grpo and grpo.batch_size % size:
+            reason = f"{size} does not divide training.objectives.grpo.batch_size"
+            raise fault("data.stored_group_size", f"{reason}, {grpo.batch_size}; change either")
+
+
+class Seeds(Strict):
+    """Reporting and sweep seeds fill the tables; tuning seeds choose learning rates only."""
+
+    report: SeedList = Field(description="seeds that the headline tables report")
+    sweep: SeedList | None = Field(
+        None, description="seeds of the wide tables, best some of report's; null: report's"
+    )
+    tune: SeedList = Field(description="seeds that choose learning rates")
+
+    @model_validator(mode="after")
+    def _disjoint(self):
+        for name in ("report", "sweep"):
+            if both := set(getattr(self, name) or []) & set(self.tune):
+                raise fault("tune", f"shares {sorted(both)} with seeds.{name}; use other seeds")
+        return self
+
+
+class Scale(Strict):
+    """One file of workflow/config."""
+
+    scale: str = Field(
+        pattern=r"^\w[\w.-]*$", description="its name: of this file, and of its folder of results"
+    )
+    description: str = Field(description="one line: what it is for")
+    seeds: Seeds = Field(description="seeds of the runs")
+    bootstrap_replicates: int = Field(2000, gt=0, description="resamples behind each interval")
+    learning_rates: str | None = Field(
+        None, min_length=1, description="file of tuned learning rates, relative to this file"
+    )
+    generation: Generation = Field(Generation(), description="what draws the completions")
+    resources: dict[Stage, Resources] = Field({}, description="what each stage's jobs ask for")
+    plan: Assumptions | None = Field(None, description="what `snakemake plan` reckons with")
+    tasks: dict[Task, TaskConfig] = Field(min_length=1, description="the tasks, by name")
+
+    @model_validator(mode="after")
+    def _fits_the_tasks(self):
+        for name, task in self.tasks.items():
+            is_judged = how_scored(name) == "judge"
+            wrong = "math_verify" if is_judged else "proxy"
+            if task.reward.kind == wrong:
+                right = "hub or proxy" if is_judged else "math_verify"
+                raise fault(f"tasks.{name}.reward.kind", f"{wrong} does not fit; use {right}")
+            if is_judged and task.judge is None:
+                raise fault(f"tasks.{name}.judge", "missing; add a judge, gold or openai")
+        return self
+
+    @model_validator(mode="after")
+    def _devices_are_used(self):
+        for stage, resources in self.resources.items():
+            if stage != "train" and resources.gpu > 1:
+                reason = (
+                    f"{resources.gpu}, but a model takes 1; say the gpus of one that takes more"
+                )
+                raise fault(f"resources.{stage}.gpu", reason)
+        for name, task in self.tasks.items():
+            for objective, options in task.training.objectives.items():
+                for devices in {self.devices, *task.shards}:
+                    if found := task.training.objective_fault(objective, options, devices):
+                        field, reason = found
+                        raise fault(f"tasks.{name}.training.objectives.{objective}.{field}", reason)
+        return self
+
+    @model_validator(mode="after")
+    def _plan_knows_the_models(self):
+        if self.plan is None:
+            return self
+        for name, task in self.tasks.items():
+            if name not in self.plan.lengths:
+                raise fault(f"plan.lengths.{name}", "missing; add this key")
+            for model in (task.base_model, *task.base_models.values(), task.reward):
+                if model.kind == "miniature":
+                    raise fault("plan", f"knows no miniature models, but {name} has one; remove it")
+                if model.kind == "hub" and model.repo not in self.plan.parameters:
+                    raise fault(f"plan.parameters.{model.repo}", "missing; add this key")
+        return self
+
+    @property
+    def devices(self) -> int:
+        """How many devices a training runs on."""
+        return max(1, self.resources.get("train", Resources()).gpu)
+
+
+def load_scale(path: Path) -> Scale:
+    """Read and validate a scale's file, laid over the file that it extends."""
+    scale = validate(Scale, _extended(path), path)
+    if scale.scale != path.stem:
+        raise ConfigError(
+            f"{path}: scale: {scale.scale!r} is not the file's name; write {path.stem}, or its "
+            "results would mix with those of the other file"
+        )
+    return scale
+
+
+def _extended(path: Path, *above: Path) -> dict:
+    """A file's content over that of the file that its `extends` names, if it has one."""
+    content = load_yaml(path)
+    if (name := content.pop("extends", None)) is None:
+        return content
+    if not isinstance(name, str) or path.with_name(name) in (path, *above):
+        raise ConfigError(f"{path}: extends: {name!r} is not another file beside it; name one")
+    return _overlay(_extended(path.with_name(name), path, *above), content)
+
+
+def _overlay(below: dict, above: dict) -> dict:
+    """Mappings key by key; all else is replaced."""
+    both = below | above
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            both[key] = _overlay(below[key], above[key])
+    return both

@@ -1,0 +1,88 @@
+"""The options of DPO, and which of TRL's losses perceive log-ratios."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from trl import DPOConfig
+
+from humanline.trainers.options.humanline import HumanlineOptions
+
+# TRL's losses of the log-ratios of chosen and rejected completions, summed over their tokens.
+PERCEIVED = (
+    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard"),
+    *("aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm"),
+)
+_SMOOTHED = {"robust", "exo_pair", "aot_unpaired"}  # these read label_smoothing
+_DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
+# The options by which TRL's loss may be another than the paper's, and their values there.
+_PAPERS = {
+    "loss_type": ["sigmoid"],
+    "loss_weights": None,
+    "f_divergence_type": "reverse_kl",
+    "ld_alpha": None,
+    "use_weighting": False,
+}
+
+
+@dataclass
+class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
+    """TRL's `DPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
+
+    positive: ClassVar = frozenset({"beta"})
+    needs: ClassVar = {
+        "precompute_ref_log_probs": (False, "the reference changes during training"),
+        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
+        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
+    }
+
+    loss_type: list[str] = field(
+        default_factory=lambda: ["sigmoid"],
+        metadata={
+            "help": "One or more of TRL's losses, added up with loss_weights. Under humanline "
+            f"{', '.join(PERCEIVED)} get the perceived log-ratios of tokens, summed over a "
+            "completion; a length, as in ipo and sigmoid_norm, counts all of its tokens. sft, "
+            "which is added to others, is the plain likelihood of the chosen completion. aot has "
+            "no humanline variant."
+        },
+    )
+
+    @property
+    def is_papers_loss(self) -> bool:
+        """Whether the loss is the one that humanline's paper trains with, DPO's own."""
+        return all(getattr(self, name) == value for name, value in _PAPERS.items())
+
+    def _refuse_meaningless_options(self):
+        super()._refuse_meaningless_options()
+        for fault in self._faults():
+            raise ValueError(fault)
+
+    def _faults(self) -> Iterator[str]:
+        losses, smoothing = set(self.loss_type), self.label_smoothing
+        remedy = f"Choose among {', '.join(PERCEIVED)}, or set humanline=False"
+        if "aot" in losses:
+            yield (
+                "loss_type='aot' has no humanline meaning: it compares the policy's probability of "
+                "one pair with the reference's of another, which have no log-ratio. Choose "
+                "aot_unpaired, which compares log-ratios, or set humanline=False"
+            )
+        for name in losses - {*PERCEIVED, "sft"}:
+            yield f"loss_type={name!r} has no humanline meaning that we know. {remedy}"
+        if losses <= {"sft"}:
+            yield (
+                f"loss_type={self.loss_type!r} has no humanline meaning: it has no log-ratio. Add "
+                "to it, as in ['sigmoid', 'sft'], or set humanline=False"
+            )
+        if smoothing and not losses & _SMOOTHED:
+            yield (
+                f"label_smoothing={smoothing} has no humanline meaning in {self.loss_type!r}: only "
+                f"{', '.join(sorted(_SMOOTHED))} read it. Set label_smoothing=0.0, or choose "
+                "robust, which is sigmoid with smoothing"
+            )
+        if "exo_pair" in losses and not 0 < smoothing < 1:
+            yield f"label_smoothing must be above 0 and below 1 for exo_pair; got {smoothing}"
+        if "robust" in losses and smoothing >= 0.5:
+            yield f"label_smoothing must be below 0.5 for robust; got {smoothing}"
+        if self.f_divergence_type not in _DIVERGENCES:
+            choices = ", ".join(_DIVERGENCES)
+            yield f"f_divergence_type must be one of {choices}; got {self.f_divergence_type!r}"
