@@ -28,6 +28,23 @@ def model_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def experts_folder(model_folder, tmp_path_factory) -> Path:
+    """A tiny mixture of experts, without a tokenizer."""
+    import torch
+    from transformers import AutoConfig, MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=AutoConfig.from_pretrained(model_folder).vocab_size, hidden_size=16,
+        intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+        num_local_experts=4, num_experts_per_tok=2,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("experts")
+    MixtralForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def frozen_heap():
     """For tests that correct p-values often: statsmodels collects all garbage each time.

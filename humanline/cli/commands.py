@@ -264,13 +264,14 @@ def _worker(study: None, arguments) -> None:
     import humanline.generation.offline
     import humanline.scoring.judge
     import humanline.scoring.score
-    import humanline.trainers.dpo
-    import humanline.trainers.grpo
-    import humanline.trainers.kto
     import humanline.training.base_model
     import humanline.training.cell  # noqa: F401
     from humanline.cli.worker import serve
+    from humanline.trainers.classes import load
+    from humanline.trainers.registry import OBJECTIVES
 
+    for row in OBJECTIVES.values():
+        load(row.trainer)
     place = arguments.socket
     if not place.parent.exists():  # the workflow has ended meanwhile, and took it away
         return

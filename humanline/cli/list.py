@@ -8,7 +8,8 @@ from tabulate import tabulate
 from humanline.cli.parser import COMMANDS, LISTS
 from humanline.files.validation import load_yaml, pick
 from humanline.study.study import Study
-from humanline.study.values import OBJECTIVES, TASKS, how_scored
+from humanline.study.values import TASKS, how_scored
+from humanline.trainers.registry import OBJECTIVES
 
 
 def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dict]:
@@ -27,7 +28,7 @@ def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dic
         "scales": lambda: _scales(folder),
         "tables": lambda: _tables(study()),
         "cells": lambda: _cells(study()),
-        "objectives": lambda: [{"name": name} for name in OBJECTIVES],
+        "objectives": _objectives,
         "tasks": lambda: [{"name": name, "scored_by": how_scored(name)} for name in TASKS],
         "commands": lambda: [{"name": row.name, "description": row.text} for row in COMMANDS],
     }
@@ -50,6 +51,18 @@ def _scales(folder: Path) -> list[dict]:
         }
         for content in contents
         if "scale" in content
+    ]
+
+
+def _objectives() -> list[dict]:
+    return [
+        {
+            "name": name,
+            "label": objective.label,
+            "hyperparameters": ", ".join(objective.options.model_fields),
+            "rows": " or ".join(", ".join(sorted(one)) for one in objective.view.columns),
+        }
+        for name, objective in OBJECTIVES.items()
     ]
 
 

@@ -60,7 +60,7 @@ def _count(text: str) -> int:
 
 _TASK = ("task", {"choices": TASKS})
 _BASE = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
-_RUN = ("run_name", {"metavar": "RUN", "help": "for example dpo-offline-s1"})
+_RUN = ("run_name", {"metavar": "RUN", "help": "as results/SCALE/runs/TASK names it"})
 _OF = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
 _DEVICES = (
     "--devices",

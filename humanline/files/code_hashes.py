@@ -108,8 +108,7 @@ class _Module:
     def source_of(self, node: ast.stmt) -> str:
         """The text of a function, prose left out."""
         lines = self._lines[node.lineno - 1 : node.end_lineno]
-        source = b"".join(lines).decode()
-        return _without_prose(_statements(ast.parse(source)), source)
+        return code_of(b"".join(lines).decode())
 
 
 _module = cache(_Module)
@@ -174,9 +173,14 @@ class _Package:
         return {name for each in dotted for name in self._resolved(each)}
 
     def _named(self, module: _Module) -> set[str]:
-        """Modules whose names stand in strings, for `import_module` and the like."""
+        """Modules whose names stand in strings, for `import_module` and the like.
+
+        The name of a folder stands for all modules below it, whose names may be relative to it.
+        """
         names = re.findall(rf"[\"']({self.folder.name}(?:\.\w+)*)[\"':]", module.text)
-        return {name for each in names for name in self._resolved(each)}
+        below = [f"{each.partition('.')[2]}." for each in names if "." in each]
+        found = {name for each in names for name in self._resolved(each)}
+        return found | {name for name in self.modules if name.startswith(tuple(below))}
 
     def _resolved(self, dotted: str) -> Iterator[str]:
         """The modules that importing a dotted name runs: itself, and the packages around it."""
@@ -223,6 +227,11 @@ def _statements(node: ast.AST) -> list[ast.AST]:
         for field in _INNER & set(each._fields):
             found += getattr(each, field)
     return found
+
+
+def code_of(source: str) -> str:
+    """A module's source without docstrings, comments and blank lines."""
+    return _without_prose(_statements(ast.parse(source)), source)
 
 
 def _without_prose(statements: list[ast.AST], source: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
+from humanline.trainers.registry import find_objective
 
 # Header and number format of every column that people see.
 _COLUMNS = {
@@ -78,9 +79,6 @@ _COLUMNS = {
 _WORDS = {
     True: "yes",
     False: "no",
-    "dpo": "DPO",
-    "kto": "KTO",
-    "grpo": "GRPO",
     "instruction_following": "instructions",
     "math_reasoning": "math",
 }
@@ -123,6 +121,8 @@ def human_readable(frame: pd.DataFrame) -> pd.DataFrame:
     Columns without a header here are for machines, and left out.
     """
     columns = [name for name in frame if name in _COLUMNS]
+    if "objective" in frame:
+        frame = frame.assign(objective=frame["objective"].map(_objective))
     rows = frame.to_dict("records")
     return pd.DataFrame(
         {
@@ -130,6 +130,11 @@ def human_readable(frame: pd.DataFrame) -> pd.DataFrame:
             for name in columns
         }
     )
+
+
+def _objective(name: str) -> str:
+    """What people call an objective; a base model has none."""
+    return name if name == "base" else find_objective(name).label
 
 
 def _cell(row: dict, column: str, spec: str) -> str:

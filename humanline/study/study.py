@@ -19,9 +19,9 @@ from humanline.study.scale.hub import hub_sources
 from humanline.study.scale.judges import ERRANDS
 from humanline.study.scale.plan import Resources
 from humanline.study.scale.scale import Scale, load_scale
-from humanline.study.scale.training import ObjectiveConfig
 from humanline.study.table_checks import figure_fault, table_fault
 from humanline.study.values import SeedList, Task, how_scored
+from humanline.trainers.registry import Options, find_objective, with_overrides
 
 # What an untuned cell shares with the tuned one whose learning rate it takes.
 _KINSHIP = ("objective", "data", "humanline", "trust_region")
@@ -276,11 +276,10 @@ class Study:
         folder = self.results / "data" / base.task
         return folder / f"likelihood-{source.name}-under-{base.name}.jsonl"
 
-    def objective(self, cell: Cell) -> ObjectiveConfig:
+    def objective(self, cell: Cell) -> Options:
         """A cell's hyperparameters, its own taking precedence over the scale's."""
-        options = self.scale.tasks[cell.task].training.objectives[cell.objective].model_dump()
-        options |= {key: value for key, value in cell.overrides.items() if key in options}
-        return ObjectiveConfig.model_validate(options)
+        options = self.scale.tasks[cell.task].training.objectives[cell.objective]
+        return with_overrides(options, cell.overrides)
 
     def batch_share(self, cell: Cell, devices: int) -> tuple[int, int]:
         """A device's part of a cell's batch: examples per backward pass, passes per step.
@@ -330,7 +329,8 @@ class Study:
             exclude={"learning_rate", "tune_learning_rates", "objectives"}
         )
         if cell.objective != "base":
-            training["objective"] = task.training.objectives[cell.objective].model_dump()
+            options = task.training.objectives[cell.objective].model_dump()
+            training["objective"] = options | find_objective(cell.objective).identity()
         return {
             "version": VERSION,
             # Without defaults, so that an option yet to be invented retrains nothing.

@@ -1,6 +1,7 @@
 """GRPO and its humanline variant, online or offline on stored groups."""
 
 import time
+from contextlib import contextmanager, nullcontext
 
 import torch
 from accelerate.utils import gather_object
@@ -9,7 +10,7 @@ from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from humanline.method.losses import grpo_loss, masked_mean
+from humanline.method.perception import Perceive
 from humanline.trainers.batches.order import Held
 from humanline.trainers.batches.rollouts import Rollouts, trained_on
 from humanline.trainers.batches.work import require_full_batch
@@ -52,6 +53,8 @@ class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
     assumed to come from; online without humanline it is the policy that sampled, as in TRL.
     """
 
+    _scores_at_hand: tuple | None = None
+
     def __init__(
         self,
         model,
@@ -78,7 +81,6 @@ class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
         require_rows(train_dataset, "train set")
         each(eval_dataset, require_rows, "eval set")
         self._rows_told = require_full_batch(train_dataset, args)
-        self._is_scoring_rollouts = False
         loss_is_ours = args.humanline or self.is_offline
         with only_the_policy(grpo_trainer, model, loss_is_ours):
             super().__init__(
@@ -141,18 +143,19 @@ class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
             inputs = [dict(row) for row in inputs[0].rows]  # TRL adds to them
         self._rows_of_rollout = inputs
         weighs = self.use_vllm and self.vllm_importance_sampling_correction
-        self._is_scoring_rollouts = self._uses_reference and not weighs
+        # TRL would score the rollouts now; the reference may change before they are used.
+        leaves_out = self._uses_reference and not weighs
         beta, masks = self.beta, self.mask_truncated_completions
         if self._uses_reference:
             self.beta = 0.0  # or TRL would ask a reference that it made itself
         if self.is_offline:
             self.mask_truncated_completions = False  # we know better what is cut off
         try:
-            batch = super()._generate_and_score_completions(inputs)
+            with self._with_scores(None, None, None) if leaves_out else nullcontext():
+                batch = super()._generate_and_score_completions(inputs)
             return mark_cut_off(self, batch) if self.is_offline else batch
         finally:
             self.beta, self.mask_truncated_completions = beta, masks
-            self._is_scoring_rollouts = False
             self.sampling_seconds += time.perf_counter() - started
 
     def _tokenize_prompts(self, prompts: list):
@@ -214,104 +217,85 @@ class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
         return list(batches(lengths, _SEQUENCES_AT_ONCE))
 
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
-        if self._is_scoring_rollouts:
-            # TRL would score the rollouts now; the reference may change before they are used.
-            return None, None, None
+        if self._scores_at_hand is not None:
+            return self._scores_at_hand
         return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
-    def _compute_loss(self, model, inputs):
-        if not self.args.humanline:
-            return super()._compute_loss(
-                model, self._as_trls(inputs) if self.is_offline else inputs
-            )
-        mask = trained_on(inputs)
-        policy, entropies = self._token_scores(model, inputs, compute_entropy=True)
-        reference = self._reference_scores(inputs)["completion"]
-        self._require_numbers(policy, reference, mask)
-        perceive = self._perception_of_batch()
-        # TRL's, for what vLLM samples otherwise than the policy would, where they are unbiased.
-        weights = None if self.args.narrowing() else inputs.get("importance_sampling_ratio")
-        result = grpo_loss(
-            policy,
-            reference,
-            mask,
-            inputs["advantages"],
-            epsilon_low=self.epsilon_low,
-            epsilon_high=self.epsilon_high,
-            beta=self.beta,
-            perceive=perceive,
-            weights=weights,
-        )
-        averages = {"entropy": entropies}
-        if self.beta:
-            averages["kl"] = result.kl
-        clipped = self._clipped(perceive(policy - reference).detach(), inputs["advantages"])
-        averages |= {f"clip_ratio/{name}_mean": where for name, where in clipped.items()}
-        where = mask.bool()
-        sums = [x.detach()[where].float().sum() for x in averages.values()]
-        sums = torch.stack([*sums, where.sum().float()])
-        *totals, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
-        for name, total in zip(averages, totals, strict=True):
-            metrics_of(self)[name].append(total / max(tokens, 1))
-        for name, extreme, of in (("low", "min", torch.amin), ("high", "max", torch.amax)):
-            shares = (clipped[name] * mask).sum(1) / mask.sum(1).clamp(min=1)
-            value = of(self.accelerator.gather(shares), 0).item()
-            metrics_of(self)[f"clip_ratio/{name}_{extreme}"].append(value)
-        self._log_perception(policy, reference, mask, inputs["advantages"])
-        return self._aggregate(result.losses, inputs)
+    @contextmanager
+    def _with_scores(self, *scores):
+        """Give TRL these log-probabilities, entropies and auxiliary loss where it computes them."""
+        self._scores_at_hand = scores
+        try:
+            yield
+        finally:
+            self._scores_at_hand = None
 
-    def _as_trls(self, inputs: dict) -> dict:
-        """A stored batch for TRL's loss: the initial model stands for the old policy, too."""
-        initial = self._reference_scores(inputs)["completion"]
-        inputs = inputs | {"old_per_token_logps": initial, "ref_per_token_logps": initial}
-        if "num_items_in_step" in inputs:  # TRL takes it for an even share of a rollout's
-            share = self.current_gradient_accumulation_steps / self.args.steps_per_generation
-            inputs["num_items_in_batch"] = inputs["num_items_in_step"] / share
-        return inputs
+    def _compute_loss(self, model, inputs):
+        """TRL's, of log-probabilities that let it find the perceived log-ratio to the reference.
+
+        So every loss of TRL, and every option of it, has the meaning that it has there.
+        """
+        if not self._uses_reference:
+            return super()._compute_loss(model, inputs)
+        options = {"compute_entropy": True, "compute_aux_loss": self.aux_loss_enabled}
+        policy, *others = self._token_scores(model, inputs, **options)
+        reference = self._reference_scores(inputs)["completion"]
+        if self.args.humanline:
+            mask = trained_on(inputs)
+            self._require_numbers(policy, reference, mask)
+            self._log_perception(policy, reference, mask, inputs["advantages"])
+        policy, stand_ins = perceived(policy, reference, self._perception_of_batch())
+        with self._with_scores(policy, *others):
+            return super()._compute_loss(model, inputs | stand_ins | self._tokens_of_step(inputs))
+
+    def _tokens_of_step(self, inputs: dict) -> dict:
+        """A step's tokens, as many as make TRL divide by them: it takes an even share of these."""
+        if "num_items_in_step" not in inputs:
+            return {}
+        share = self.current_gradient_accumulation_steps / self.args.steps_per_generation
+        return {"num_items_in_batch": inputs["num_items_in_step"] / share}
 
     def _scores(self, model, inputs):
         return {"completion": self._token_scores(model, inputs)[0]}
 
-    def _token_scores(self, model, inputs, **options):
-        """(B, T) log-probabilities of the completion under `model`, and entropies."""
-        log_probs, entropies, _ = self._get_per_token_logps_and_entropies(
+    def _token_scores(self, model, inputs, **options) -> tuple:
+        """(B, T) log-probabilities of the completion under `model`, entropies, auxiliary loss."""
+        return self._get_per_token_logps_and_entropies(
             model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
             torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
             inputs["completion_ids"].size(1),
             **options,
         )
-        return log_probs, entropies
-
-    def _aggregate(self, losses: Tensor, inputs) -> Tensor:
-        """Reduce (B, T) token losses as TRL's `loss_type` says."""
-        mask = trained_on(inputs)
-        training = self.model.training
-        steps = self.current_gradient_accumulation_steps if training else 1
-        match self.loss_type:
-            case "grpo":
-                return (losses.sum(-1) / mask.sum(-1).clamp(min=1)).mean() / steps
-            case "bnpo":
-                return masked_mean(losses, mask) / steps
-            case "dr_grpo":
-                return losses.sum() / (len(losses) * self.max_completion_length) / steps
-            case "dapo":
-                tokens = inputs["num_items_in_batch"]  # of a rollout; in evaluation that is a batch
-                if training:
-                    expected = tokens * steps / self.args.steps_per_generation
-                    tokens = inputs.get("num_items_in_step", expected)
-                return losses.sum() * self.accelerator.num_processes / tokens.clamp(min=1)
-
-    def _clipped(self, log_ratio: Tensor, advantages: Tensor) -> dict[str, Tensor]:
-        """For TRL's `clip_ratio` metrics: the tokens that the inner clipping silences."""
-        ratio, sign = torch.exp(log_ratio), advantages[:, None]
-        low = (ratio < 1 - self.epsilon_low) & (sign < 0)
-        high = (ratio > 1 + self.epsilon_high) & (sign > 0)
-        clipped = {"low": low, "high": high, "region": low | high}
-        return {name: where.float() for name, where in clipped.items()}
 
     def _log_perception(self, policy, reference, mask, advantages) -> None:
         """Completions with a positive advantage stand where other objectives have chosen ones."""
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         for suffix, rows in (("_chosen", advantages > 0), ("_rejected", advantages <= 0)):
             log_perception(self, policy[rows], reference[rows], mask[rows], suffix)
+
+
+def perceived(policy: Tensor, reference: Tensor, perceive: Perceive) -> tuple[Tensor, dict]:
+    """Log-probabilities by which TRL's loss sees the perceived log-ratio of policy and reference.
+
+    TRL computes policy - old policy for the ratio, whose place the reference takes, and
+    reference - policy for the KL penalty, which is not perceived. The losses cispo and vespo also
+    weigh the policy's log-probabilities, through which a token beyond the bounds passes no
+    gradient either.
+
+    Args:
+        policy, reference: (B, T), in nats.
+        perceive: from log-ratios to perceived ones.
+
+    Returns:
+        The policy's values (B, T) with the gradient of the perceived log-ratio, and the old
+        policy and the reference (B, T) by TRL's names.
+    """
+    log_ratio = policy - reference
+    seen = perceive(log_ratio)
+    stand_in = policy.detach() + (seen - seen.detach())
+    is_as_it_was = seen.detach() == log_ratio.detach()
+    old = torch.where(is_as_it_was, reference, policy.detach() - seen.detach())
+    # The values of the reference, and a gradient that makes that of the KL penalty the policy's.
+    whole = reference + (stand_in - policy)
+    return stand_in, {"old_per_token_logps": old, "ref_per_token_logps": whole}

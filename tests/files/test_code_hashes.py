@@ -66,6 +66,8 @@ def test_a_copy_has_the_same_hashes(package):
         ("scoring/judges/openai/prompt.txt", {"score"}, MODELS),
         ("scoring/judge.py", {"score"}, MODELS),
         ("report/plots.py", {"table", "map", "figures"}, {*MODELS, "score", "tune", "claims"}),
+        # Named by the registry alone.
+        ("trainers/dpo.py", {"train"}, {"generate", "score", "table", "offline", "data"}),
         ("trainers/batches/rounds.py", {"train"}, {"generate", "score", "table", "offline"}),
         ("worlds/sums.py", {"data", "base_model"}, {"generate", "table"}),
         ("generation/samples.py", {"generate"}, {"train", "offline", "table"}),

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from tiny import make_trainer, rows, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
@@ -40,10 +40,11 @@ class Combination:
     humanline: bool = True
     interval: int | None = 1
     reference: str = "cached"
+    streams: bool = False
     options: dict = field(default_factory=dict)
     stop: int | None = None  # where it is saved and resumed
 
-    def dataset(self) -> Dataset:
+    def dataset(self) -> Dataset | IterableDataset:
         groups = [
             {
                 "prompt": f"{i % 10}+{i // 10}",
@@ -53,7 +54,8 @@ class Combination:
             for i in range(self.groups)
         ]
         dataset = Dataset.from_list(groups)
-        return dataset.select_columns(["prompt"]) if self.online else dataset
+        dataset = dataset.select_columns(["prompt"]) if self.online else dataset
+        return dataset.to_iterable_dataset(num_shards=2) if self.streams else dataset
 
     def trainer(self, model_folder, folder, extra=None, dataset=None, **more):
         extra = dict(extra or {})
@@ -104,7 +106,7 @@ def drawn_by_place(prompts, trainer) -> dict:
     return {"prompt_ids": ids, "completion_ids": completions, "logprobs": None}
 
 
-# On two processes the first three split groups, of which the others have whole ones.
+# On two processes the first four split groups, of which the others have whole ones.
 SPREAD = {
     "given": Combination(humanline=False, reference="model", stop=6),
     "split": Combination(
@@ -114,6 +116,14 @@ SPREAD = {
     "split-online": Combination(
         online=True, rollout=2, iterations=2, interval=3, reference="model", stop=5, groups=4,
         options={"loss_type": "grpo"},
+    ),
+    "split-stream": Combination(
+        streams=True, rollout=2, iterations=2, accumulation=2, interval=3, steps=6, stop=3
+    ),
+    "stream-online": Combination(
+        streams=True, batch=8, online=True, rollout=2, groups=7, steps=6, stop=5, reference="model",
+        options={"loss_type": "cispo", "importance_sampling_level": "sequence",
+                 "top_entropy_quantile": 0.5},
     ),
     "whole": Combination(batch=8, rollout=3, accumulation=2, interval=2, groups=12, stop=7),
     "whole-online-trl": Combination(

@@ -1,5 +1,7 @@
 """However the reference is kept, a run is the same: every loss on its way, and where it ends."""
 
+import json
+
 import pytest
 import torch
 from datasets import Dataset
@@ -99,6 +101,37 @@ def test_grpos_kl_penalty_has_the_same_reference(case, peft):
     model = case.run("model", reference="model", **options)
     case.assert_same(model, case.run("cached", reference="cached", **options))
     assert model[0] != pytest.approx(case.run("free", peft=peft, beta=0.0)[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("case", ["grpo"], indirect=True)
+@pytest.mark.parametrize("online", [False, True])
+def test_grpos_other_losses_and_entropies_have_the_same_reference(case, online):
+    """GSPO's ratio, and tokens chosen by entropy, of a rollout's samples and of stored groups."""
+    options = {"importance_sampling_level": "sequence", "loss_type": "cispo", "online": online}
+    options |= {"top_entropy_quantile": 0.5, "entropy_coef": 0.2, "epsilon_high": 1.1}
+    cached = case.run("cached", reference="cached", **options)
+    case.assert_same(cached, case.run("model", reference="model", **options))
+    if online:
+        return
+    for name in ("importance_sampling_level", "loss_type", "top_entropy_quantile", "entropy_coef"):
+        others = {key: value for key, value in options.items() if key != name}
+        assert cached[0] != pytest.approx(case.run(name, **others)[0], abs=1e-4), name
+    adapter = case.run("adapter", reference="adapter", peft=True, **options)
+    case.assert_same(adapter, case.run("lora", reference="cached", peft=True, **options))
+
+
+@pytest.mark.parametrize("case", ["grpo"], indirect=True)
+def test_an_adaptive_entropy_bonus_goes_on_where_it_was(case):
+    options = {"use_adaptive_entropy": True, "entropy_target": 100.0, "entropy_coef_delta": 0.1}
+    options |= {"save_strategy": "steps", "save_steps": 5}
+    whole = case.run("whole", **options)
+    checkpoint = case.folder / "whole" / "checkpoint-5"
+    losses, final = case.run("resumed", resume=str(checkpoint), **options)
+    case.assert_same((whole[0][-len(losses) :], whole[1]), (losses, final))
+    lost = json.dumps({"entropy_coef": 0.0, "last_world_entropy": 1.0})
+    state = checkpoint / "entropy_ctrl_state.json"
+    state.write_text(lost.ljust(state.stat().st_size))
+    assert case.run("lost", resume=str(checkpoint), **options)[0] != pytest.approx(losses)
 
 
 @every_objective

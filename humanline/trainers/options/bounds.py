@@ -41,6 +41,7 @@ _NOT_NEGATIVE = {
     "undesirable_weight",
     "epsilon",
     "epsilon_high",
+    "top_entropy_quantile",
     "label_smoothing",
     "ld_alpha",
     "router_aux_loss_coef",
@@ -49,7 +50,7 @@ _NOT_NEGATIVE = {
     "data_seed",
 }
 _BELOW_ONE = {"adam_beta1", "adam_beta2"}
-_AT_MOST_ONE = {"top_p", "label_smoothing", "ld_alpha"}
+_AT_MOST_ONE = {"top_p", "top_entropy_quantile", "label_smoothing", "ld_alpha"}
 _SEEDS = {"seed", "data_seed"}
 
 

@@ -18,6 +18,17 @@ _SAMPLES_ALL = {
     **dict.fromkeys(("structured_outputs", "allowed_token_ids", "logits_processors"), (None,)),
     **dict.fromkeys(("logit_bias", "bad_words"), (None, {}, [])),
 }
+# What TRL's loss computes from the ratio and the gradient that it is given.
+_KNOWN = {
+    "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+    "importance_sampling_level": ("token", "sequence"),
+}
+
+
+def _seen_by(name: str, addition: str):
+    """TRL's field, whose help also says what becomes of it with humanline."""
+    of_trl = GRPOConfig.__dataclass_fields__[name]
+    return field(default=of_trl.default, metadata={"help": f"{of_trl.metadata['help']} {addition}"})
 
 
 @dataclass
@@ -25,15 +36,35 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
     """TRL's `GRPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
 
     needs: ClassVar = {
-        "importance_sampling_level": ("token", "humanline perceives token by token"),
         "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
         "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
-        "top_entropy_quantile": (1.0, "the paper's loss counts all tokens"),
-        "entropy_coef": (0.0, "the paper's loss has no entropy bonus"),
-        "off_policy_mask_threshold": (None, "clipping takes the place of masking"),
-        "delta": (None, "clipping takes the place of the second bound"),
-        "use_adaptive_entropy": (False, "the paper's loss has no entropy bonus"),
     }
+    positive: ClassVar = frozenset(
+        {"sapo_temperature_pos", "sapo_temperature_neg", "delta", "off_policy_mask_threshold"}
+    )
+
+    loss_type: str = _seen_by(
+        "loss_type",
+        "With humanline the ratio that each of them weighs, clips or gates is the perceived one, "
+        "token by token; so is the gradient of the log-probabilities that cispo and vespo weigh.",
+    )
+    importance_sampling_level: str = _seen_by(
+        "importance_sampling_level",
+        "With humanline tokens are perceived first, and a sequence's ratio is that of the mean "
+        "of its perceived log-ratios.",
+    )
+    delta: float | None = _seen_by("delta", "With humanline a bound of the perceived ratio.")
+    off_policy_mask_threshold: float | None = _seen_by(
+        "off_policy_mask_threshold",
+        "With humanline the distance is that to the reference, perceived, but to the sampler's "
+        "probabilities where vLLM samples.",
+    )
+    top_entropy_quantile: float = _seen_by(
+        "top_entropy_quantile", "Entropies are the policy's own, with humanline too."
+    )
+    entropy_coef: float = _seen_by(
+        "entropy_coef", "Entropies are the policy's own, with humanline too."
+    )
     use_bias_correction_kl: bool | None = field(
         default=None,
         metadata={
@@ -44,11 +75,12 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.humanline and self.loss_type not in ("grpo", "bnpo", "dapo", "dr_grpo"):
-            raise ValueError(
-                f"loss_type={self.loss_type!r} has no humanline meaning; choose grpo, bnpo, dapo "
-                "or dr_grpo, or humanline=False"
-            )
+        for name, known in _KNOWN.items():
+            if self.humanline and getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} has no humanline meaning; choose one of "
+                    f"{', '.join(known)}, or humanline=False"
+                )
         for name in ("split_batches", "dispatch_batches"):
             if self.world_size > 1 and getattr(self.accelerator_config, name):
                 raise ValueError(

@@ -13,19 +13,16 @@ from pydantic import (
 )
 
 from humanline.files.validation import ConfigError, Record, fault, validate
+from humanline.trainers.registry import LABELLED, PAIRED, PROMPTS, STORED
 from humanline.trainers.rows.conversations import template_options
 from humanline.trainers.rows.examples import read
 
-PAIRED = frozenset({"chosen", "rejected"})
-LABELLED = frozenset({"prompt", "completion", "label"})
-STORED = frozenset({"prompt", "completions", "scores"})
 LARGEST_SCORE = 1e15  # TRL squares scores, in single precision
 _ANSWERS = ("chosen", "rejected", "completion", "completions")
-PROMPTS = frozenset({"prompt"})
 
 
 def as_label(value) -> bool:
-    """A label of KTO: 0 or 1, or a truth value; also as NumPy and torch have them.
+    """A label: 0 or 1, or a truth value; also as NumPy and torch have them.
 
     Raises:
         ValueError: for anything else, such as -1, 0.9, None or "true".

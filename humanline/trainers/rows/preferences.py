@@ -42,8 +42,8 @@ def pairs(groups: Iterable[dict], min_difference: float) -> list[dict]:
 def labelled(groups: Iterable[dict], min_difference: float) -> list[dict]:
     """TRL's unpaired rows: each pair's chosen completion as desirable, its rejected one as not.
 
-    Desirable and undesirable rows take turns, for TRL trains KTO in this order. A pair's two rows
-    stand apart, for TRL gives a prompt its neighbour's completion in KTO's KL term, and that of
+    Desirable and undesirable rows take turns, because TRL trains on them in this order. A pair's
+    two rows stand apart: TRL gives a prompt its neighbour's completion in the KL term, and that of
     the same prompt would not be mismatched.
     """
     paired = pairs(groups, min_difference)
@@ -55,8 +55,8 @@ def labelled(groups: Iterable[dict], min_difference: float) -> list[dict]:
     return rows
 
 
-def stored_groups(groups: Iterable[dict]) -> list[dict]:
-    """Rows for offline GRPO."""
+def stored_groups(groups: Iterable[dict], min_difference: float = 0) -> list[dict]:
+    """Rows of whole groups. A group needs no pair, so `min_difference` is not asked for."""
     return [
         {
             "prompt": user_turn(group["prompt"]),

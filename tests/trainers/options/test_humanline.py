@@ -38,7 +38,12 @@ IN_TRL = {  # read by TRL's code that ours calls, and tested with TRL's own loss
     "vllm_server_timeout vllm_group_port vllm_gpu_memory_utilization vllm_max_model_length "
     "vllm_tensor_parallel_size use_transformers_continuous_batching use_transformers_paged "
     "transformers_continuous_batching_config max_tool_calling_iterations num_iterations "
-    # TRL's weights for vLLM's samples, which `grpo_loss` multiplies by
+    # its loss, which is given log-probabilities that tell the perceived ratio
+    "beta epsilon epsilon_high delta importance_sampling_level top_entropy_quantile "
+    "entropy_coef use_adaptive_entropy entropy_coef_min entropy_coef_max entropy_coef_delta "
+    "entropy_target sapo_temperature_neg sapo_temperature_pos vespo_k_pos vespo_lambda_pos "
+    "vespo_k_neg vespo_lambda_neg off_policy_mask_threshold "
+    # TRL's weights for vLLM's samples
     "vllm_importance_sampling_mode vllm_importance_sampling_clip_max "
     "vllm_importance_sampling_clip_min vllm_importance_sampling_cap "
     # rewards, advantages and the log
@@ -48,7 +53,7 @@ IN_TRL = {  # read by TRL's code that ours calls, and tested with TRL's own loss
 OURS = {  # read by our own code
     "dpo": "beta max_length dataset_num_proc",
     "kto": "beta max_length dataset_num_proc desirable_weight undesirable_weight",
-    "grpo": "beta epsilon epsilon_high loss_type num_generations num_generations_eval "
+    "grpo": "loss_type num_generations num_generations_eval "
     "chat_template_kwargs cast_lm_head_to_fp32 mask_truncated_completions "
     "use_bias_correction_kl vllm_importance_sampling_correction",
 }
@@ -66,13 +71,6 @@ IDLE = {  # read with an option alone that is refused, or where TRL's own loss i
     "grpo": {
         "ref_model_mixup_alpha": "sync_ref_model",
         "ref_model_sync_steps": "sync_ref_model",
-        **dict.fromkeys(("sapo_temperature_neg", "sapo_temperature_pos"), "loss_type"),
-        **dict.fromkeys(("vespo_k_pos", "vespo_lambda_pos"), "loss_type"),
-        **dict.fromkeys(("vespo_k_neg", "vespo_lambda_neg"), "loss_type"),
-        "entropy_coef_min": "use_adaptive_entropy",
-        "entropy_coef_max": "use_adaptive_entropy",
-        "entropy_coef_delta": "use_adaptive_entropy",
-        "entropy_target": "use_adaptive_entropy",
     },
 }
 # The Trainer's options are its loop's, which is not ours, but for those that could reach a loss.
@@ -288,15 +286,17 @@ def test_a_ratio_that_sampling_biases_is_refused(options, is_humanline, tmp_path
 @pytest.mark.parametrize(("top_p", "counts"), [(1.0, True), (0.95, False)])
 def test_samples_of_a_nucleus_have_no_weights(top_p, counts, model, tokenizer, groups, tmp_path):
     dataset = rows("grpo", groups)
-    trainer = make_trainer("grpo", model, tokenizer, dataset, tmp_path, top_p=top_p)
+    # With a nucleus and vLLM the config demands that the correction is off.
+    options = {"top_p": top_p, "vllm_importance_sampling_correction": counts}
+    trainer = make_trainer("grpo", model, tokenizer, dataset, tmp_path, **options)
     trainer.model.train()
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     trainer.current_gradient_accumulation_steps = 1
     weights = torch.linspace(0.1, 2.0, batch["completion_mask"].numel())
     weights = {"importance_sampling_ratio": weights.view_as(batch["completion_mask"])}
-    plain, weighted = (
-        trainer._compute_loss(trainer.model, batch | extra) for extra in ({}, weights)
-    )
+    plain = trainer._compute_loss(trainer.model, batch)
+    trainer.use_vllm = True
+    weighted = trainer._compute_loss(trainer.model, batch | weights)
     assert bool(torch.isclose(plain, weighted)) != counts
 
 
