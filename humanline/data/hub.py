@@ -162,8 +162,8 @@ def _instruction_row(row: dict, place: str) -> dict:
         best = int(np.argmax(row["scores"]))
         return {"prompt": row["prompt"], "reference": row["completions"][best]}
     if "instruction" in row:
-        found = validate(_Output, row, place)
-        return {"prompt": found.instruction, "reference": found.output}
+        output = validate(_Output, row, place)
+        return {"prompt": output.instruction, "reference": output.output}
     found = validate(_Preference, row, place)
     return {"prompt": found.prompt, "reference": found.chosen[-1].content}
 

@@ -93,7 +93,7 @@ class _Module:
 
     def _base(self, statement: ast.ImportFrom, root: str) -> str:
         """The module that names are imported from, absolute."""
-        if not statement.level:
+        if statement.module and not statement.level:
             return statement.module
         parts = [root, *filter(None, self._name.split("."))]
         parts = parts[: len(parts) - (statement.level - self._is_package)]
@@ -241,13 +241,13 @@ def _without_prose(statements: list[ast.AST], source: str) -> str:
     for node in statements:
         if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
             text = node.body[0]
-            first, last = lines[text.lineno - 1], lines[text.end_lineno - 1]
+            first, last = lines[text.lineno - 1], lines[text.lineno - 1 + _span(text)]
             kept = first[: text.col_offset] + last[text.end_col_offset :]
-            lines[text.lineno - 1 : text.end_lineno] = [kept, *[b""] * _span(text)]
+            lines[text.lineno - 1 : text.lineno + _span(text)] = [kept, *[b""] * _span(text)]
     code = b"".join(lines).decode()
     return _STRING_OR_NOTHING.sub(lambda match: match[1] or "\n", code).strip()
 
 
 def _span(node: ast.stmt) -> int:
     """Lines of a statement after its first."""
-    return node.end_lineno - node.lineno
+    return (node.end_lineno or node.lineno) - node.lineno

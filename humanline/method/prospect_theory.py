@@ -364,6 +364,6 @@ def _distribution(name: str, probabilities: ArrayLike) -> np.ndarray:
     return p
 
 
-def _require(name: str, given, holds: bool, what: str) -> None:
+def _require(name: str, given: object, holds: bool | np.bool, what: str) -> None:
     if not holds:
         raise ValueError(f"{name} must be {what}; got {given}")

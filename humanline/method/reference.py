@@ -169,13 +169,14 @@ class PolicyReference:
                 "eval_dataset from the start of the run, before any resume, and evaluate when "
                 "eval_strategy says, or use reference='model'"
             )
-        self._swap()
+        snapshot = self._snapshot
+        self._swap(snapshot)
         self._is_lent = True
         try:
             yield self._policy
         finally:
             self._is_lent = False
-            self._swap()
+            self._swap(snapshot)
 
     def sync(self) -> None:
         """Make the policy's present weights the reference."""
@@ -203,12 +204,12 @@ class PolicyReference:
         self._snapshot = state or None
 
     @torch.no_grad()
-    def _swap(self) -> None:
+    def _swap(self, snapshot: dict[str, Tensor]) -> None:
         """Exchange policy and snapshot tensor by tensor: never more than one extra."""
         for name, tensor in self._trainable().items():
             held = tensor.to("cpu", copy=True)
-            tensor.copy_(self._snapshot[name])
-            self._snapshot[name].copy_(held)
+            tensor.copy_(snapshot[name])
+            snapshot[name].copy_(held)
 
     def _trainable(self) -> dict[str, Tensor]:
         _reshard(self._policy)
