@@ -25,6 +25,7 @@ from humanline.study.values import how_scored
 from humanline.tables import estimates, tune
 from humanline.tables import headline as tables
 from humanline.tables import run_files as records
+from humanline.trainers.registry import Options
 from humanline.training import cell as training
 from humanline.worlds import miniature
 
