@@ -23,8 +23,9 @@ def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dic
     Raises:
         ConfigError: if the configuration is wrong.
     """
+    if kind is None:
+        return [{"name": name, "description": text} for name, text in LISTS.items()]
     found = {
-        None: lambda: [{"name": name, "description": text} for name, text in LISTS.items()],
         "scales": lambda: _scales(folder),
         "tables": lambda: _tables(study()),
         "cells": lambda: _cells(study()),
