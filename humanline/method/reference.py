@@ -153,7 +153,7 @@ class PolicyReference:
 
     def __init__(self, policy: torch.nn.Module):
         self._policy = policy
-        self._snapshot: dict[str, Tensor] | None = None
+        self._snapshot: dict[str, Tensor] = {}  # of trainable weights; empty: none is kept
         self._is_policy = True
         self._is_lent = False  # whether the snapshot's weights are in the policy now
 
@@ -167,29 +167,28 @@ class PolicyReference:
         if self._is_policy or self._is_lent:
             yield self._policy
             return
-        if self._snapshot is None:
+        if not self._snapshot:
             raise RuntimeError(
                 "reference='cached' keeps no weights to evaluate with here: give the trainer an "
                 "eval_dataset from the start of the run, before any resume, and evaluate when "
                 "eval_strategy says, or use reference='model'"
             )
-        snapshot = self._snapshot
-        self._swap(snapshot)
+        self._swap()
         self._is_lent = True
         try:
             yield self._policy
         finally:
             self._is_lent = False
-            self._swap(snapshot)
+            self._swap()
 
     def sync(self) -> None:
         """Make the policy's present weights the reference."""
         self._is_policy = True
-        self._snapshot = None
+        self._snapshot = {}
 
     def keep_snapshot(self) -> None:
         """Copy the reference's weights to main memory, before the policy's next update."""
-        if not self._is_policy or self._snapshot is not None:
+        if not self._is_policy or self._snapshot:
             return
         weights = self._trainable()
         self._snapshot = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
@@ -200,20 +199,20 @@ class PolicyReference:
 
     def state(self) -> dict[str, Tensor]:
         """Give the snapshot, for a checkpoint; empty if none is kept."""
-        return self._snapshot or {}
+        return self._snapshot
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Restore the weights that `state` gave."""
         self._is_policy = False
-        self._snapshot = state or None
+        self._snapshot = state
 
     @torch.no_grad()
-    def _swap(self, snapshot: dict[str, Tensor]) -> None:
+    def _swap(self) -> None:
         """Exchange policy and snapshot tensor by tensor, so that memory holds one extra at most."""
         for name, tensor in self._trainable().items():
             held = tensor.to("cpu", copy=True)
-            tensor.copy_(snapshot[name])
-            snapshot[name].copy_(held)
+            tensor.copy_(self._snapshot[name])
+            self._snapshot[name].copy_(held)
 
     def _trainable(self) -> dict[str, Tensor]:
         _reshard(self._policy)
