@@ -35,7 +35,7 @@ def code_hash(command: str, *, by_value: bool = False, package: Path = PACKAGE) 
     """Hash of the code that a command runs, twelve hexadecimal digits.
 
     Args:
-        command: of `humanline`, for example ``base-model``.
+        command: of `humanline`, for example ``base_model``.
         by_value: leave out `humanline.study.study` and what it imports, the options of a study. For
             the dear stages: what they are asked is another parameter of their rules, by value, so
             that a new option does not train everything anew.
@@ -139,7 +139,7 @@ class _Package:
     def function(self, command: str) -> tuple[str, set[str]]:
         """The text of a command's functions, and the modules that they import."""
         module = self.modules[_COMMANDS]
-        found, new = set(), {f"_{command.replace('-', '_')}"}
+        found, new = set(), {f"_{command}"}
         if not new <= set(module.functions):
             raise ValueError(f"humanline has no command {command!r}; mend its name")
         while new:
