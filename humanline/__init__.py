@@ -2,17 +2,21 @@
 
 from importlib import import_module
 
-_TRAINERS = {
-    name: f"humanline.trainers.{objective.lower()}"
-    for objective in ("DPO", "KTO", "GRPO")
-    for name in (f"Humanline{objective}Trainer", f"Humanline{objective}Config")
+from humanline.trainers.registry import OBJECTIVES
+
+# Module of each class, relative to the folder of trainers.
+_MODULES = {
+    name: module
+    for row in OBJECTIVES.values()
+    for module, name in (row.trainer.split(":"), row.config.split(":"))
 }
 
-__all__ = sorted(_TRAINERS)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str):
     """Import a trainer when it is first asked for: importing TRL takes seconds."""
-    if name not in _TRAINERS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'humanline' has no attribute {name!r}")
-    return getattr(import_module(_TRAINERS[name]), name)
+    # The folder is not written in full, or its trainers were in the hash of every command's code.
+    return getattr(import_module(_MODULES[name], f"{__name__}.trainers"), name)

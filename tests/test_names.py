@@ -20,13 +20,12 @@ from humanline.files.validation import ConfigError
 from humanline.report import tables as reporting
 from humanline.study.experiments import Cell, Table
 from humanline.study.scale.data import MiniatureData
-from humanline.study.scale.training import ObjectiveConfig
 from humanline.study.study import load_study
 from humanline.study.values import how_scored
-from humanline.tables import estimates
+from humanline.tables import estimates, tune
 from humanline.tables import headline as tables
 from humanline.tables import run_files as records
-from humanline.tables import tune as tuning
+from humanline.trainers.registry import Options
 from humanline.training import cell as training
 from humanline.worlds import miniature
 
@@ -59,7 +58,7 @@ BRANCHES_ON_TASKS = {
     "estimates": lambda study: estimates.score_estimates(
         {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0
     ),
-    "tuning": lambda study: tuning.final_score(study, POEM),
+    "tune": lambda study: tune.final_score(study, POEM),
     "plan": lambda study: jobs._score(study, POEM),
     "curves": lambda study: HEADLINE.has_curves,
     "table": lambda study: reporting._frame(study, HEADLINE, [], {}),
@@ -96,9 +95,9 @@ def planned(study):
     [
         planned,
         lambda study: study.scale.tasks["math_reasoning"].training.objective_fault(
-            "ppo", ObjectiveConfig(batch_size=8, beta=0.1)
+            "ppo", Options(batch_size=8, beta=0.1)
         ),
-        lambda study: training._preference(study, cell(objective="ppo"), None, None, Path("x")),
+        lambda study: training._on_pairs(study, cell(objective="ppo"), None, None, Path("x")),
     ],
 )
 def test_an_unknown_objective_is_an_error(branch, study, monkeypatch):
@@ -115,13 +114,6 @@ def test_an_unknown_objective_is_an_error(branch, study, monkeypatch):
             lambda tasks: tasks.update(poetry=tasks["math_reasoning"]),
             "'poetry' is unknown here; use one of instruction_following, math_reasoning",
         ),
-        (
-            '"grpo"]',
-            lambda tasks: tasks["math_reasoning"]["training"]["objectives"].update(
-                ppo={"batch_size": 8, "beta": 0.1}
-            ),
-            "'ppo' is unknown here; use one of dpo, kto, grpo",
-        ),
     ],
 )
 def test_a_name_that_was_added_to_its_literal_alone_is_told_by_check(
@@ -129,7 +121,7 @@ def test_a_name_that_was_added_to_its_literal_alone_is_told_by_check(
 ):
     package = shutil.copytree(PACKAGE, tmp_path / "humanline")
     source = package / "study" / "values.py"
-    name = '"poetry"' if "reasoning" in known else '"ppo"'
+    name = '"poetry"'
     text, changes = re.subn(
         f"= Literal\\[(.*){re.escape(known)}",
         rf"= Literal[\1{known[:-1]}, {name}]",

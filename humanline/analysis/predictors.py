@@ -42,13 +42,14 @@ def measure(study: Study, cell: Cell) -> None:
         for each in (cell, cell.base)
     )
 
-    def log_probabilities(model, completions):
+    def log_probabilities(loaded, completions):
+        model, tokenizer = loaded
         pairs = [
             (prompt, text)
             for prompt, group in zip(prompts, completions, strict=True)
             for text in group
         ]
-        return token_log_probabilities(*model, pairs)
+        return token_log_probabilities(model, tokenizer, pairs)
 
     data = [group["completions"] for group in groups]
     under_initial = log_probabilities(initial, data)

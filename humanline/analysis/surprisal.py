@@ -60,5 +60,7 @@ def _outputs(study: Study, cell: Cell, prompts: list[str], seed: int) -> list[st
 def _surprisals(models, pairs: list[tuple[str, str]]) -> list[float]:
     from humanline.generation.likelihood import token_log_probabilities
 
-    policy, reference = (token_log_probabilities(*model, pairs) for model in models)
+    policy, reference = (
+        token_log_probabilities(model, tokenizer, pairs) for model, tokenizer in models
+    )
     return [float(p.sum() - r.sum()) for p, r in zip(policy, reference, strict=True)]

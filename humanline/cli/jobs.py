@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from humanline.analysis.predictors import OWN, PROMPTS
-from humanline.files.validation import pick
 from humanline.study.experiments import Cell
 from humanline.study.scale.hub import HubSource
 from humanline.study.scale.rewards import HubReward
 from humanline.study.study import Study
 from humanline.study.values import how_scored
+from humanline.trainers.registry import find_objective
 
 TARGETS = ("all", "tune", "explore")
 WEIGHTS = 4  # bytes per parameter as models are trained and kept, in float32
@@ -117,7 +117,7 @@ def _perceived(study: Study) -> list[Cell]:
 def _summaries(study: Study, target: str) -> Iterator[Job]:
     """Tables and what else looks at many runs."""
     if target == "tune":
-        yield Job("learning_rates", "", "table")
+        yield Job("tune", "", "table")
         return
     for table in study.tables(exploratory=target == "explore"):
         yield Job(f"table_{table}", "", "table")
@@ -185,15 +185,14 @@ def _train(study: Study, cell: Cell) -> Iterator[Work]:
     training = study.scale.tasks[cell.task].training
     batch, group = study.objective(cell).batch_size, training.group_size
     billions = billions_of(study, cell)
-    of_example = pick("objective", cell.objective, {"dpo": 2, "kto": 1, "grpo": 1})
-    completions = training.steps * batch * of_example
-    yield Work("train", completions * _text_tokens(study, cell.task), billions)
-    if cell.objective == "kto":  # its mismatched completions
-        yield Work("score", completions * _text_tokens(study, cell.task), billions)
+    row, tokens = find_objective(cell.objective), _text_tokens(study, cell.task)
+    examples = training.steps * batch
+    yield Work("train", examples * row.view.completions * tokens, billions)
+    if row.scored_besides:
+        yield Work("score", examples * row.scored_besides * tokens, billions)
     if cell.data == "online":
-        sampled = {"dpo": batch * group, "kto": batch // 2 * group, "grpo": batch}
-        each = pick("objective", cell.objective, sampled)
-        yield from _sample_and_label(study, cell, training.steps * each)
+        groups = batch // row.view.examples_of(group)
+        yield from _sample_and_label(study, cell, training.steps * groups * group)
 
 
 def _offline(study: Study, base: Cell) -> Iterator[Work]:

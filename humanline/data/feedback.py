@@ -113,7 +113,8 @@ def _validated(
         if kind != first or not is_feedback(row):
             reason = f"{kind!r}, but the rows before have {first!r}; keep one type of row"
             raise ConfigError(f"{where}: type: {reason}")
-        yield row, validate(Pairwise if kind == PAIRWISE else Binary, row, where), where
+        model: type[Binary | Pairwise] = Pairwise if kind == PAIRWISE else Binary
+        yield row, validate(model, row, where), where
 
 
 def _pair(row: dict, found: Pairwise) -> dict:

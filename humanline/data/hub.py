@@ -14,6 +14,7 @@ from humanline.data import feedback
 from humanline.data.snapshots import check, dataset_files, rows_fingerprint
 from humanline.files.validation import ConfigError, Record, fault, pick, validate
 from humanline.study.scale.data import HubData, HubDataset
+from humanline.trainers.registry import OBJECTIVES
 from humanline.trainers.rows.formats import Text, Turns
 
 
@@ -58,10 +59,10 @@ def groups(
     Args:
         base_model: whose completions, a name in `config.stored`; None: the task's base model,
             whose completions are those of `config.train`.
-        batch_size: of GRPO, which takes whole groups; None: it is not trained.
+        batch_size: of the objectives that take whole groups; None: there is none.
 
     Raises:
-        ConfigError: if no group is large enough, or GRPO could not train on them.
+        ConfigError: if no group is large enough, or they do not fill the batches.
     """
     held_out, found = _divide(config, _group)
     source = config.stored[base_model] if base_model else config.train
@@ -85,12 +86,13 @@ def groups(
 
 
 def _require_one_size(source: HubDataset, sizes: set[int], batch_size: int) -> None:
-    """Refuse groups that do not fill GRPO's batches."""
+    """Refuse groups that do not fill the batches of objectives that take whole groups."""
     if len(sizes) > 1 or 1 in sizes or batch_size % max(sizes):
         found = " or ".join(map(str, sorted(sizes)))
+        takers = " or ".join(row.label for row in OBJECTIVES.values() if row.view.takes_groups)
         raise ConfigError(
-            f"dataset {source.repo}: prompts have {found} completions, but GRPO needs as many of "
-            f"each, 2 or more, that divide its batch_size, {batch_size}; set stored_group_size"
+            f"dataset {source.repo}: prompts have {found} completions, but {takers} needs as many "
+            f"of each, 2 or more, that divide its batch_size, {batch_size}; set stored_group_size"
         )
 
 
@@ -160,8 +162,8 @@ def _instruction_row(row: dict, place: str) -> dict:
         best = int(np.argmax(row["scores"]))
         return {"prompt": row["prompt"], "reference": row["completions"][best]}
     if "instruction" in row:
-        found = validate(_Output, row, place)
-        return {"prompt": found.instruction, "reference": found.output}
+        output = validate(_Output, row, place)
+        return {"prompt": output.instruction, "reference": output.output}
     found = validate(_Preference, row, place)
     return {"prompt": found.prompt, "reference": found.chosen[-1].content}
 

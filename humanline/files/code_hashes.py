@@ -35,7 +35,7 @@ def code_hash(command: str, *, by_value: bool = False, package: Path = PACKAGE) 
     """Hash of the code that a command runs, twelve hexadecimal digits.
 
     Args:
-        command: of `humanline`, for example ``base-model``.
+        command: of `humanline`, for example ``base_model``.
         by_value: leave out `humanline.study.study` and what it imports, the options of a study. For
             the dear stages: what they are asked is another parameter of their rules, by value, so
             that a new option does not train everything anew.
@@ -93,7 +93,7 @@ class _Module:
 
     def _base(self, statement: ast.ImportFrom, root: str) -> str:
         """The module that names are imported from, absolute."""
-        if not statement.level:
+        if statement.module and not statement.level:
             return statement.module
         parts = [root, *filter(None, self._name.split("."))]
         parts = parts[: len(parts) - (statement.level - self._is_package)]
@@ -108,8 +108,7 @@ class _Module:
     def source_of(self, node: ast.stmt) -> str:
         """The text of a function, prose left out."""
         lines = self._lines[node.lineno - 1 : node.end_lineno]
-        source = b"".join(lines).decode()
-        return _without_prose(_statements(ast.parse(source)), source)
+        return code_of(b"".join(lines).decode())
 
 
 _module = cache(_Module)
@@ -140,7 +139,7 @@ class _Package:
     def function(self, command: str) -> tuple[str, set[str]]:
         """The text of a command's functions, and the modules that they import."""
         module = self.modules[_COMMANDS]
-        found, new = set(), {f"_{command.replace('-', '_')}"}
+        found, new = set(), {f"_{command}"}
         if not new <= set(module.functions):
             raise ValueError(f"humanline has no command {command!r}; mend its name")
         while new:
@@ -174,9 +173,14 @@ class _Package:
         return {name for each in dotted for name in self._resolved(each)}
 
     def _named(self, module: _Module) -> set[str]:
-        """Modules whose names stand in strings, for `import_module` and the like."""
+        """Modules whose names stand in strings, for `import_module` and the like.
+
+        The name of a folder stands for all modules below it, whose names may be relative to it.
+        """
         names = re.findall(rf"[\"']({self.folder.name}(?:\.\w+)*)[\"':]", module.text)
-        return {name for each in names for name in self._resolved(each)}
+        below = [f"{each.partition('.')[2]}." for each in names if "." in each]
+        found = {name for each in names for name in self._resolved(each)}
+        return found | {name for name in self.modules if name.startswith(tuple(below))}
 
     def _resolved(self, dotted: str) -> Iterator[str]:
         """The modules that importing a dotted name runs: itself, and the packages around it."""
@@ -225,6 +229,11 @@ def _statements(node: ast.AST) -> list[ast.AST]:
     return found
 
 
+def code_of(source: str) -> str:
+    """A module's source without docstrings, comments and blank lines."""
+    return _without_prose(_statements(ast.parse(source)), source)
+
+
 def _without_prose(statements: list[ast.AST], source: str) -> str:
     """Source without docstrings, comments and blank lines."""
     lines = source.encode().splitlines(keepends=True)  # a node's columns count bytes
@@ -232,13 +241,13 @@ def _without_prose(statements: list[ast.AST], source: str) -> str:
     for node in statements:
         if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
             text = node.body[0]
-            first, last = lines[text.lineno - 1], lines[text.end_lineno - 1]
+            first, last = lines[text.lineno - 1], lines[text.lineno - 1 + _span(text)]
             kept = first[: text.col_offset] + last[text.end_col_offset :]
-            lines[text.lineno - 1 : text.end_lineno] = [kept, *[b""] * _span(text)]
+            lines[text.lineno - 1 : text.lineno + _span(text)] = [kept, *[b""] * _span(text)]
     code = b"".join(lines).decode()
     return _STRING_OR_NOTHING.sub(lambda match: match[1] or "\n", code).strip()
 
 
 def _span(node: ast.stmt) -> int:
     """Lines of a statement after its first."""
-    return node.end_lineno - node.lineno
+    return (node.end_lineno or node.lineno) - node.lineno

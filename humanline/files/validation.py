@@ -19,9 +19,10 @@ class ConfigError(ValueError):
 
 
 Choice = TypeVar("Choice")
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def pick(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
+def pick(kind: str, name: str | None, choices: Mapping[str, Choice]) -> Choice:
     """What a name of a task or an objective stands for.
 
     A branch on such a name ends here, so that none silently means another.
@@ -29,7 +30,7 @@ def pick(kind: str, name: str, choices: Mapping[str, Choice]) -> Choice:
     Raises:
         ConfigError: with the known names, if it is not among them.
     """
-    if name not in choices:
+    if name is None or name not in choices:
         raise ConfigError(f"{kind}: {name!r} is unknown here; use one of {', '.join(choices)}")
     return choices[name]
 
@@ -87,7 +88,7 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0]
 
 
-def validate(model: type[BaseModel], content: dict, place: Path | str):
+def validate(model: type[Model], content: dict, place: Path | str) -> Model:
     """Validate what a place has, or raise a `ConfigError` with the first fault on one line."""
     try:
         return model.model_validate(content)

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from humanline.study.scale.sampling import Generation, Sampling
 from humanline.trainers.rows.conversations import encode_prompt
 from humanline.trainers.rows.lengths import TOKENS_AT_ONCE, batches, context_of, require_room
 from humanline.trainers.rows.preferences import user_turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH = 1024  # sequences at once, at most; the miniature's caches then still fit a CPU's memory
 
@@ -20,13 +23,16 @@ class Engine(Protocol):
     Its context holds so many tokens of a prompt and its completion; None: it does not say.
     """
 
-    tokenizer: object
+    tokenizer: Any
     context: int | None
 
     def complete(
-        self, prompt_ids: list[list[int]], *, n: int, sampling: Sampling, seed: int, **options
+        self, prompt_ids: list[list[int]], *, n: int, sampling: Sampling, seed: int
     ) -> list[dict]:
-        """For each prompt what `sample` returns, except the prompt itself."""
+        """For each prompt what `sample` returns, except the prompt itself.
+
+        An engine may have options besides, as `sample` describes them.
+        """
 
 
 @contextmanager
@@ -94,7 +100,9 @@ def sample_text(
     return [[_before(text, sampling.stop) for text in group] for group in texts]
 
 
-def load_model(path: Path, dtype: str = "float32", gpus: int = 1):
+def load_model(
+    path: Path, dtype: str = "float32", gpus: int = 1
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a model and its tokenizer, onto a GPU, or as many as share it, where there are some."""
     import torch
 
@@ -124,7 +132,14 @@ class TransformersEngine:
         self.context = context_of(model.config, tokenizer)
 
     def complete(
-        self, prompt_ids, *, n, sampling, seed, log_probabilities=False, progress=False
+        self,
+        prompt_ids: list[list[int]],
+        *,
+        n: int,
+        sampling: Sampling,
+        seed: int,
+        log_probabilities: bool = False,
+        progress: bool = False,
     ) -> list[dict]:
         """See `Engine`. The seed is that of torch's generator."""
         import torch
@@ -133,12 +148,12 @@ class TransformersEngine:
         torch.manual_seed(seed)
         was_training = self.model.training
         self.model.eval()
-        completions = []
+        completions: list[list[list[int]]] = []
         lengths = [len(ids) + sampling.max_new_tokens for ids in prompt_ids]
         chunks = list(batches(lengths, self.batch_size // n, self.batch_tokens // n))
         for chunk in tqdm(chunks, desc="sampling", unit="batch", disable=not progress):
             completions += self._complete_chunk(prompt_ids[chunk], n, sampling)
-        groups = [{"completion_ids": group} for group in completions]
+        groups: list[dict] = [{"completion_ids": group} for group in completions]
         if log_probabilities:
             for group, scores in zip(groups, self._scores(prompt_ids, completions), strict=True):
                 group["log_probabilities"] = scores

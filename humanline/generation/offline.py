@@ -3,6 +3,8 @@
 And how likely another model finds them, which is what the paper says their worth depends on.
 """
 
+import math
+
 from humanline.data.stage_files import Group, Likelihood, prompts_of
 from humanline.files.records import read_rows, write_rows
 from humanline.study.experiments import Cell
@@ -25,8 +27,9 @@ def _stored(study: Study, base: Cell) -> list[dict]:
     from humanline.data.hub import groups
 
     config = study.scale.tasks[base.task]
-    grpo = config.training.objectives.get("grpo")
-    return groups(config.data, base.base_model, grpo and grpo.batch_size)
+    # A size divides all of these batches if it divides their greatest common divisor.
+    batch_size = math.gcd(*config.training.batches_of_groups.values())
+    return groups(config.data, base.base_model, batch_size or None)
 
 
 def _sampled(study: Study, base: Cell) -> list[dict]:

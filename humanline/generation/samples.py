@@ -46,9 +46,10 @@ def generate(study: Study, cell: Cell) -> None:
     samples = []
     for step, path in checkpoints(study, cell).items():
         prompts = [row["prompt"] for row in rows]
-        options = {"n": 1, "sampling": sampling, "seed": _SEED, "place": data, "progress": True}
         with open_engine(path, study.scale.generation, study.shards(cell)) as engine:
-            completions = sample_text(engine, prompts, **options)
+            completions = sample_text(
+                engine, prompts, n=1, sampling=sampling, seed=_SEED, place=data, progress=True
+            )
         samples += [
             {"step": step, "prompt_id": i, **row, "completion": completion}
             for i, (row, (completion,)) in enumerate(zip(rows, completions, strict=True))

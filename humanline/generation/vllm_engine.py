@@ -41,7 +41,14 @@ class VLLMEngine:
         )
 
     def complete(
-        self, prompt_ids, *, n, sampling, seed, log_probabilities=False, progress=False
+        self,
+        prompt_ids: list[list[int]],
+        *,
+        n: int,
+        sampling: Sampling,
+        seed: int,
+        log_probabilities: bool = False,
+        progress: bool = False,
     ) -> list[dict]:
         """See `Engine`. Each prompt gets a seed of its own, drawn with `seed`."""
         import numpy as np
@@ -96,7 +103,9 @@ class PolicyEngine:
                 **options,
             )
 
-    def complete(self, prompt_ids, *, n, sampling, seed) -> list[dict]:
+    def complete(
+        self, prompt_ids: list[list[int]], *, n: int, sampling: Sampling, seed: int
+    ) -> list[dict]:
         """See `Engine`. The seed is that of torch's generator, which a colocated vLLM uses.
 
         Of processes that share a model, which then has to draw alike in all, it is the first's.

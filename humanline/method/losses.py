@@ -3,11 +3,11 @@
 Conventions, common to all functions:
 
 - `policy` and `reference` are (B, T) log-probabilities, in nats, of the tokens that were sampled.
-- `mask` is (B, T) and non-zero on completion tokens. What stands elsewhere (prompt, padding, even
-  nan or infinity) changes neither values nor gradients.
+- `mask` is (B, T) and non-zero on completion tokens. The other positions (prompt, padding) change
+  neither values nor gradients, even where they hold nan or infinity.
 - `perceive` maps token log-ratios, policy minus reference, to perceived ones: `identity` for the
   objective as published, `Clipping` for its humanline variant (arXiv 2509.24207).
-- Shapes that do not fit raise a ValueError, for broadcasting would hide the mistake.
+- Shapes that do not fit raise a ValueError: broadcasting would hide the mistake.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class DPOLoss(NamedTuple):
 
 
 class KTOKLTerms(NamedTuple):
-    """Sum over sequences of the perceived log-ratio, in nats, and number of sequences. Scalars."""
+    """Two scalars: the sum of the sequences' perceived log-ratios, in nats, and their number."""
 
     total: Tensor
     count: Tensor
@@ -62,7 +62,7 @@ def dpo_loss(
     beta: float,
     perceive: Perceive = identity,
 ) -> DPOLoss:
-    """Direct preference optimization (arXiv 2305.18290, equation 7).
+    """Compute the loss of direct preference optimization (arXiv 2305.18290, equation 7).
 
     The loss of a pair is -log sigmoid(r_chosen - r_rejected), where r is beta times the perceived
     log-ratio, summed over the completion.
@@ -71,7 +71,10 @@ def dpo_loss(
         policy_chosen, reference_chosen, chosen_mask: (B, T) of the chosen completions.
         policy_rejected, reference_rejected, rejected_mask: (B, U) of the rejected completions.
         beta: strength of the pull towards the reference.
-        perceive: see the module.
+        perceive: maps token log-ratios to perceived ones.
+
+    Returns:
+        The loss of each pair, and the rewards of its two completions.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -88,9 +91,13 @@ def dpo_loss(
 def kto_kl_terms(
     policy: Tensor, reference: Tensor, mask: Tensor, *, perceive: Perceive = identity
 ) -> KTOKLTerms:
-    """Sum and count behind `kto_kl`, to be added up over processes before `floored_mean`.
+    """Compute the sum and the count behind `kto_kl`, so that processes can add theirs up.
 
-    Arguments are those of `kto_kl`.
+    Args:
+        policy, reference, mask, perceive: as in `kto_kl`.
+
+    Returns:
+        The arguments of `floored_mean`, without gradient.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -101,18 +108,25 @@ def kto_kl_terms(
 
 
 def floored_mean(total: Tensor, count: Tensor) -> Tensor:
-    """total / count, or zero where that is negative (as no KL divergence is) or count is zero."""
+    """Divide a sum by a count, and raise a negative mean to zero: no KL divergence is negative.
+
+    Args:
+        total, count: of one shape; see `KTOKLTerms`.
+
+    Returns:
+        The means, in that shape; zero where the count is zero.
+    """
     return (total / count.clamp(min=1)).clamp(min=0)
 
 
 def kto_kl(
     policy: Tensor, reference: Tensor, mask: Tensor, *, perceive: Perceive = identity
 ) -> Tensor:
-    """Reference point of KTO (arXiv 2402.01306): an estimate of KL(policy || reference).
+    """Estimate KL(policy || reference), the reference point of KTO (arXiv 2402.01306).
 
     Args:
         policy, reference, mask: (B, T) of mismatched pairs of prompt and completion.
-        perceive: see the module.
+        perceive: maps token log-ratios to perceived ones.
 
     Returns:
         A scalar in nats, without gradient: the mean over non-empty completions of the perceived
@@ -136,7 +150,7 @@ def kto_loss(
     undesirable_weight: float,
     perceive: Perceive = identity,
 ) -> KTOLoss:
-    """Kahneman-Tversky optimization (arXiv 2402.01306, equations 7 and 8).
+    """Compute the loss of Kahneman-Tversky optimization (arXiv 2402.01306, equations 7 and 8).
 
     With r the perceived log-ratio of a completion, the loss is w_D (1 - sigmoid(beta (r - kl)))
     if it is desirable, and w_U (1 - sigmoid(beta (kl - r))) if it is not.
@@ -147,7 +161,10 @@ def kto_loss(
         kl: scalar in nats, from `kto_kl`.
         beta: risk aversion; the larger, the sooner losses and gains saturate.
         desirable_weight, undesirable_weight: w_D and w_U.
-        perceive: see the module.
+        perceive: maps token log-ratios to perceived ones.
+
+    Returns:
+        The loss and the reward of each completion.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -161,14 +178,14 @@ def kto_loss(
 
 
 def group_advantages(scores: Tensor) -> Tensor:
-    """Advantages of GRPO (arXiv 2402.03300, section 4.1.2): scores relative to their group.
+    """Compute GRPO's advantages: scores relative to their group (arXiv 2402.03300, section 4.1.2).
 
     Args:
         scores: (N, G), G completions for each of N prompts.
 
     Returns:
         (N, G): (score - mean) / (std + 0.01), with mean and population std of the row. The
-        offset is that of the Humanline authors.
+        offset is the one in the Humanline authors' code.
     """
     centred = scores - scores.mean(-1, keepdim=True)
     return centred / (scores.std(-1, correction=0, keepdim=True) + _STD_OFFSET)
@@ -186,7 +203,7 @@ def grpo_loss(
     perceive: Perceive = identity,
     weights: Tensor | None = None,
 ) -> TokenLoss:
-    """Group relative policy optimization (arXiv 2402.03300, equations 3 and 4).
+    """Compute the token losses of group relative policy optimization (arXiv 2402.03300, eq. 3, 4).
 
     As in Humanline, one reference serves both the ratio and the KL penalty. With A the advantage,
     rho the exponential of the perceived log-ratio and d = reference - policy, a token's loss is
@@ -198,9 +215,9 @@ def grpo_loss(
         advantages: (B,), from `group_advantages`.
         epsilon_low, epsilon_high: how far the ratio may move from one before clipping.
         beta: weight of the KL penalty.
-        perceive: see the module.
-        weights: (B, T) or (B, 1), of the first term, such as TRL's correction for completions that
-            were sampled by an engine whose probabilities are not quite the policy's.
+        perceive: maps token log-ratios to perceived ones.
+        weights: (B, T) or (B, 1), factors of the first term. TRL corrects by them completions from
+            an engine whose probabilities are not exactly the policy's.
 
     Returns:
         Losses and KL of each token; `masked_mean` of the losses is the authors' objective.
@@ -216,7 +233,7 @@ def grpo_loss(
     )
     if weights is not None:
         surrogate = surrogate * weights
-    # exp(d) - d - 1, without the cancellation where the policy has hardly moved.
+    # exp(d) - d - 1. expm1 stays exact where the policy has hardly moved.
     kl = torch.expm1(-log_ratio) + log_ratio
     return TokenLoss(surrogate + beta * kl, kl.detach())
 
@@ -234,7 +251,7 @@ def ppo_loss(
     kl_coef: float,
     perceive: Perceive = identity,
 ) -> TokenLoss:
-    """Proximal policy optimization with a critic (arXiv 1707.06347, equations 7 and 9).
+    """Compute the token losses of PPO with a critic (arXiv 1707.06347, equations 7 and 9).
 
     As in Humanline, the reference takes the place of the old policy. With A the advantage and rho
     the exponential of the perceived log-ratio, a token's loss is -min(A rho, A clip(rho,
@@ -248,7 +265,7 @@ def ppo_loss(
         epsilon: how far the ratio may move from one before clipping.
         critic_coef: weight of the critic's loss.
         kl_coef: weight of the KL penalty.
-        perceive: see the module.
+        perceive: maps token log-ratios to perceived ones.
 
     Returns:
         Losses and KL of each token; `masked_mean` of the losses is the authors' objective.
@@ -273,11 +290,14 @@ def ppo_loss(
 def perceived_log_ratios(
     policy: Tensor, reference: Tensor, mask: Tensor, perceive: Perceive
 ) -> Tensor:
-    """Token log-ratios as they are perceived: (B, T), in nats, zero off the mask.
+    """Compute token log-ratios and perceive them.
 
     Args:
         policy, reference, mask: (B, T).
-        perceive: see the module.
+        perceive: maps token log-ratios to perceived ones.
+
+    Returns:
+        (B, T), in nats, zero off the mask.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -287,7 +307,10 @@ def perceived_log_ratios(
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of x over the non-zero elements of a mask of the same shape; zero if there are none.
+    """Average x over the non-zero elements of a mask of the same shape.
+
+    Returns:
+        A scalar; zero if the mask is empty.
 
     Raises:
         ValueError: if shapes do not fit.

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# From log-ratios to perceived log-ratios of the same shape, element by element. Objectives hand it
-# zeros at padding, so it must map zero to zero.
+# Maps log-ratios to perceived log-ratios of the same shape, element by element. It must map zero to
+# zero: objectives set padding to zero.
 Perceive = Callable[[Tensor], Tensor]
 
 
@@ -42,7 +42,7 @@ def clip(log_ratio: Tensor, log_eps_p: float | None, log_eps_r: float | None) ->
 def unclipped_fraction(
     log_ratio: Tensor, mask: Tensor, log_eps_p: float | None, log_eps_r: float | None
 ) -> Tensor:
-    """Share of the tokens under the mask that `clip` leaves as they are.
+    """Compute the share of the masked tokens that `clip` leaves as they are.
 
     Args:
         log_ratio: any shape, in nats; values outside the mask are ignored, nan included.
@@ -59,12 +59,15 @@ def unclipped_fraction(
 
 @dataclass(frozen=True)
 class Clipping:
-    """`clip` with its bounds, as the objectives' `perceive`.
+    """Perceive log-ratios by `clip` with fixed bounds.
+
+    Args:
+        log_eps_p, log_eps_r: lower and upper bound in nats; None leaves that side unbounded.
 
     Raises:
         ValueError: if a bound is nan or infinite, if the interval is empty or a single point, or
-            if it leaves out zero: a token that policy and reference find equally likely carries
-            no surprise, and has to be perceived so.
+            if it lacks zero: a token that policy and reference find equally likely carries no
+            surprise, and must be perceived so.
     """
 
     log_eps_p: float | None
@@ -89,16 +92,20 @@ class Clipping:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Humanline sampling (arXiv 2509.24207, section 4): random bounds, token by token.
+    """Perceive by humanline sampling: each token has random bounds (arXiv 2509.24207, section 4).
 
     A token is rejected if its ratio pi_theta / pi_ref is below M_P B_P, or the inverse ratio below
     M_R B_R, where B_P ~ Beta(gamma_p, 1) and B_R ~ Beta(gamma_r, 1). A rejected token keeps its
     value and passes no gradient. M_P and M_R are set so that the mean bounds are log_eps_p and
-    log_eps_r: as the gammas grow the draws approach their means, and what passes a gradient
-    approaches what `clip` lets pass (theorem 4.3).
+    log_eps_r. As the gammas grow, the draws approach their means, and the tokens that pass a
+    gradient become those of `clip` (theorem 4.3).
+
+    Args:
+        log_eps_p, log_eps_r: mean bounds in nats; None leaves that side unbounded.
+        gamma_p, gamma_r: concentration of the draws around their means.
 
     Raises:
-        ValueError: if a bound is not as `Clipping` wants it, or a gamma is not positive.
+        ValueError: if `Clipping` refuses a bound, or a gamma is not positive.
     """
 
     log_eps_p: float | None
@@ -113,11 +120,11 @@ class Rejection:
                 raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
 
     def drawn(self, seed: Sequence[int], device: torch.device | str = "cpu") -> Perceive:
-        """A perception that draws its bounds from a generator of its own.
+        """Make a perception that draws its bounds from its own random generator.
 
         Args:
-            seed: any integers; equal ones draw equal bounds.
-            device: of the log-ratios.
+            seed: any integers; equal seeds draw equal bounds.
+            device: the device of the log-ratios.
         """
         digest = hashlib.sha256(repr(tuple(seed)).encode()).digest()
         generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
@@ -132,9 +139,9 @@ class Rejection:
 
 
 def _log_beta(like: Tensor, gamma: float, generator: torch.Generator) -> Tensor:
-    """Logarithms of draws of Beta(gamma, 1) over its mean, in the shape of `like`."""
-    # By inversion: u^(1 / gamma) has that distribution. The mean is gamma / (gamma + 1).
-    # In single precision: Apple's GPUs have no other.
+    """Draw from Beta(gamma, 1), divide by its mean, take logarithms; in the shape of `like`."""
+    # u^(1 / gamma) has that distribution, with the mean gamma / (gamma + 1).
+    # Apple's GPUs have single precision alone.
     u = torch.rand(like.shape, generator=generator, device=like.device, dtype=torch.float32)
     return (torch.log1p(-u) / gamma + math.log1p(1 / gamma)).to(like.dtype)
 

@@ -2,8 +2,8 @@
 
 The paper (arXiv 2509.24207) sees an output y of a policy as an outcome with the surprisal
 z = log pi_theta(y|x) / pi_ref(y|x), in nats, and asks how people would perceive its probability.
-Formulas of prospect theory are those of Tversky and Kahneman (1992), with the constants that they
-measured as defaults.
+The formulas of prospect theory are from Tversky and Kahneman (1992); the defaults are the constants
+that they measured.
 """
 
 import numpy as np
@@ -20,21 +20,22 @@ def value(
     alpha: float = ALPHA,
     loss_aversion: float = LOSS_AVERSION,
 ) -> np.ndarray:
-    """What outcomes are worth to a person: concave for gains, steeper and convex for losses.
+    """Compute what outcomes are worth to a person (Tversky and Kahneman 1992).
 
-    (z - z0)^alpha for z >= z0, else -lambda (z0 - z)^alpha.
+    The value is (z - z0)^alpha for gains, z >= z0, and -lambda (z0 - z)^alpha for losses.
 
     Args:
-        z: outcomes, any shape.
+        z: outcomes, any shape, for instance surprisals in nats.
         reference_point: z0, which separates gains from losses.
         alpha: diminishing sensitivity, in (0, 1].
-        loss_aversion: lambda, how much more a loss counts, at least 1.
+        loss_aversion: lambda, how much more a loss counts than a gain; at least 1.
 
     Returns:
         Values, in the shape of z.
 
     Raises:
-        ValueError: if alpha, loss_aversion, the reference point or an outcome makes no sense.
+        ValueError: if alpha or loss_aversion is out of bounds, the reference point is not finite,
+            or an outcome is nan.
     """
     _require("reference_point", reference_point, np.isfinite(reference_point), "finite")
     _require("alpha", alpha, 0 < alpha <= 1, "above 0 and at most 1")
@@ -45,9 +46,10 @@ def value(
 
 
 def capacity(a: ArrayLike, gamma: float) -> np.ndarray:
-    """Omega(a; gamma), how large a cumulative probability feels: a^g / (a^g + (1-a)^g)^(1/g).
+    """Compute Omega(a; gamma), how large a cumulative probability feels.
 
-    An inverted S that overweights the extremes; the identity for gamma = 1.
+    Omega is a^g / (a^g + (1-a)^g)^(1/g), an inverted S that overweights the extremes (Tversky and
+    Kahneman 1992). With gamma = 1 it is the identity.
 
     Args:
         a: cumulative probabilities in [0, 1], any shape.
@@ -74,25 +76,26 @@ def decision_weights(
     gamma_gains: float = GAMMA_GAINS,
     gamma_losses: float = GAMMA_LOSSES,
 ) -> np.ndarray:
-    """Cumulative prospect theory's weights of outcomes, gains and losses apart.
+    """Compute the weights that cumulative prospect theory gives to outcomes.
 
-    A gain weighs the capacity of "this good or better" less that of "better"; a loss that of "this
-    bad or worse" less that of "worse". Equal outcomes share their weight as their probabilities.
+    The weight of a gain is the capacity of "this good or better" minus the capacity of "better".
+    The weight of a loss is the capacity of "this bad or worse" minus the capacity of "worse". Equal
+    outcomes share their weight in proportion to their probabilities.
 
     Args:
-        outcomes: (N,), surprisals in nats for instance.
+        outcomes: (N,), for instance surprisals in nats.
         probabilities: (N,), not negative, with the sum 1.
-        reference_point: outcomes from there on are gains.
-        gamma_gains, gamma_losses: of `capacity`.
+        reference_point: outcomes at or above it are gains.
+        gamma_gains, gamma_losses: gamma of `capacity` for gains and for losses.
 
     Returns:
-        Weights (N,), not negative where the capacity is monotone. Those of gains sum to the
-        capacity of the probability of a gain and those of losses to that of a loss, together not
-        to 1 in general.
+        Weights (N,), not negative where the capacity is monotone. The weights of gains sum to the
+        capacity of the probability of a gain, those of losses to the capacity of the probability
+        of a loss. Together they need not sum to 1.
 
     Raises:
-        ValueError: if the probabilities are none or not as many as the outcomes, or if an outcome,
-            the reference point or a gamma makes no sense.
+        ValueError: if the probabilities are no distribution or differ in number from the outcomes,
+            if an outcome is nan, the reference point is not finite, or a gamma is out of bounds.
     """
     outcomes, p = _numbers("outcomes", outcomes), _distribution("probabilities", probabilities)
     _require("reference_point", reference_point, np.isfinite(reference_point), "finite")
@@ -108,7 +111,7 @@ def decision_weights(
 
 
 def _rank_weights(extremeness: np.ndarray, p: np.ndarray, gamma: float) -> np.ndarray:
-    """Weights of one side's outcomes, from the most extreme inwards."""
+    """Weigh the gains, or the losses, from the most extreme outcome inwards."""
     levels, level = np.unique(-extremeness, return_inverse=True)
     mass = np.bincount(level, p, len(levels))
     reached = np.clip(np.cumsum(mass), 0, 1)
@@ -127,17 +130,18 @@ def subjective_utility(
     gamma_gains: float = GAMMA_GAINS,
     gamma_losses: float = GAMMA_LOSSES,
 ) -> float:
-    """What a prospect is worth to a person: the sum of `decision_weights` times `value`.
+    """Compute what a prospect is worth to a person: the sum of `decision_weights` times `value`.
 
     Args:
-        outcomes, probabilities, reference_point, gamma_gains, gamma_losses: of `decision_weights`.
-        alpha, loss_aversion: of `value`.
+        outcomes, probabilities, reference_point, gamma_gains, gamma_losses: as in
+            `decision_weights`.
+        alpha, loss_aversion: as in `value`.
 
     Returns:
-        The utility, in units of value. The weights are as they are, not normalised.
+        The utility, in units of `value`. The weights are not normalised.
 
     Raises:
-        ValueError: as these two do.
+        ValueError: where `decision_weights` or `value` raises one.
     """
     weights = decision_weights(
         outcomes,
@@ -153,12 +157,12 @@ def subjective_utility(
 
 
 def utility_bound(perceived: ArrayLike, sampled: ArrayLike, largest_value: float) -> float:
-    """How far the utility under Q can be from the subjective one (Proposition 3.4).
+    """Bound the distance of the utility under Q from the subjective one (Proposition 3.4).
 
     If sqrt(KL(omega || Q)) <= delta / (sqrt(2) ||v||_inf), the expectations of v under omega and
-    under Q differ by delta at most; this is the smallest such delta, sqrt(2 KL(omega || Q))
-    ||v||_inf. It is Pinsker's inequality, so omega must be a distribution: decision weights have
-    to be divided by their sum, and so has `subjective_utility`.
+    under Q differ by delta at most. The smallest such delta is sqrt(2 KL(omega || Q)) ||v||_inf.
+    The bound is Pinsker's inequality, so omega must be a distribution: divide decision weights, and
+    `subjective_utility`, by the sum of the weights.
 
     Args:
         perceived: omega, a distribution (N,).
@@ -166,11 +170,11 @@ def utility_bound(perceived: ArrayLike, sampled: ArrayLike, largest_value: float
         largest_value: ||v||_inf, the largest absolute value of an outcome.
 
     Returns:
-        delta, in units of value; infinite where Q leaves out what omega has.
+        delta, in units of `value`; infinite if Q gives 0 to an outcome that omega does not.
 
     Raises:
-        ValueError: if either is no distribution, they differ in shape, or the value is negative or
-            infinite.
+        ValueError: if omega or Q is no distribution, they differ in shape, or the largest value is
+            negative or infinite.
     """
     omega, q = _distribution("perceived", perceived), _distribution("sampled", sampled)
     _require("sampled", q.shape, q.shape == omega.shape, f"of the shape {omega.shape}")
@@ -179,7 +183,7 @@ def utility_bound(perceived: ArrayLike, sampled: ArrayLike, largest_value: float
     if (q[has_mass] == 0).any():
         return float("inf")
     divergence = np.sum(omega[has_mass] * np.log(omega[has_mass] / q[has_mass]))
-    # Rounding may leave a divergence of nothing slightly negative.
+    # Rounding may make a divergence of zero slightly negative.
     return float(np.sqrt(2 * max(divergence, 0.0)) * largest_value)
 
 
@@ -190,26 +194,26 @@ def acceptance_probability(
     gamma_p: float,
     gamma_r: float,
 ) -> np.ndarray:
-    """How likely humanline sampling lets a token pass a gradient, in closed form (section 4).
+    """Compute the probability that humanline sampling lets a token pass a gradient (section 4).
 
     A token is rejected if its ratio is below M_P B_P, or the inverse ratio below M_R B_R, with
     independent B_P ~ Beta(gamma_p, 1) and B_R ~ Beta(gamma_r, 1). M_P and M_R are such that the
-    mean bounds are exp(log_eps_p) and exp(-log_eps_r), as in `perception.Rejection`. As P(B < b) =
-    b^gamma, it is accepted with probability min(1, ratio / M_P)^gamma_p times the same of the
-    inverse.
+    mean bounds are exp(log_eps_p) and exp(-log_eps_r), as in `perception.Rejection`. Because
+    P(B < b) = b^gamma, a token is accepted with the probability min(1, ratio / M_P)^gamma_p times
+    min(1, (1 / ratio) / M_R)^gamma_r.
 
     Args:
         log_ratio: log pi_theta - log pi_ref, any shape, in nats.
         log_eps_p, log_eps_r: mean bounds, in nats; None: that side rejects nothing.
-        gamma_p, gamma_r: concentration of the draws, above 0; infinite ones draw the means, and
-            this is `clipping_acceptance`.
+        gamma_p, gamma_r: concentration of the draws, above 0. With infinity the draws are the
+            means, and the result is that of `clipping_acceptance`.
 
     Returns:
         Probabilities, in the shape of log_ratio.
 
     Raises:
-        ValueError: if a gamma is not positive, a log-ratio is nan, or a bound is not as
-            `perception.Clipping` wants it.
+        ValueError: if a gamma is not positive, a log-ratio is nan, or `perception.Clipping`
+            refuses a bound.
     """
     log_ratio = _numbers("log_ratio", log_ratio)
     low, high = _interval(log_eps_p, log_eps_r)
@@ -222,7 +226,7 @@ def acceptance_probability(
         if bound > -np.inf:
             log_m = bound + np.log1p(1 / gamma)  # the mean of Beta(g, 1) is g / (g + 1)
             below = side < log_m
-            # Only there, as infinite gammas times nothing are not nothing.
+            # Multiply below M alone: infinity times zero would be nan.
             log_p = log_p + np.multiply(
                 gamma, side - log_m, out=np.zeros_like(log_ratio), where=below
             )
@@ -232,10 +236,10 @@ def acceptance_probability(
 def clipping_acceptance(
     log_ratio: ArrayLike, log_eps_p: float | None, log_eps_r: float | None
 ) -> np.ndarray:
-    """Whether humanline clipping lets a token pass a gradient: 1 within the bounds, else 0.
+    """Say whether humanline clipping lets a token pass a gradient: 1 within the bounds, else 0.
 
-    It is what `acceptance_probability` approaches as the gammas grow, everywhere but at the bounds
-    themselves (Theorem 4.3); there the chance approaches 1/e.
+    As the gammas grow, `acceptance_probability` approaches this result (Theorem 4.3), except at the
+    bounds themselves, where it approaches 1/e.
 
     Args:
         log_ratio: log pi_theta - log pi_ref, any shape, in nats.
@@ -245,7 +249,7 @@ def clipping_acceptance(
         Zeros and ones, in the shape of log_ratio.
 
     Raises:
-        ValueError: if a log-ratio is nan, or a bound is not as `perception.Clipping` wants it.
+        ValueError: if a log-ratio is nan, or `perception.Clipping` refuses a bound.
     """
     log_ratio = _numbers("log_ratio", log_ratio)
     low, high = _interval(log_eps_p, log_eps_r)
@@ -260,32 +264,31 @@ def implied_capacity(
     part: str,
     reference_point: float = 0.0,
 ) -> np.ndarray:
-    """The capacity function that a source of data implies: how often it shows what is how likely.
+    """Compute the capacity function that a source of data implies.
 
-    People feel a cumulative probability a as capacity(a). A source of data shows the outcomes that
-    the policy would produce with cumulative probability a with another frequency, its own: that of
-    outcomes as extreme as the policy's a-quantile, F_source(F_policy^-1(a)). As in prospect theory,
-    gains are cumulated from the best down and losses from the worst up, each as far as the
-    reference point.
+    People feel a cumulative probability a as capacity(a). A source of data shows outcomes at least
+    as extreme as the policy's a-quantile with its own frequency, F_source(F_policy^-1(a)): this is
+    the implied capacity. As in prospect theory, gains are cumulated from the best downwards and
+    losses from the worst upwards, each as far as the reference point.
 
-    The construction is ours, as the paper's text was not at hand. It is the natural one in that
-    data from the policy itself imply the identity, data whose outcomes are distributed as people
-    perceive the policy's imply the human curve, and only the order of outcomes counts.
+    The construction is ours: the paper's text was not at hand. Three properties make it natural.
+    Data from the policy itself imply the identity. Data that are distributed as people perceive the
+    policy's outcomes imply the human curve. Only the order of outcomes counts.
 
     Args:
         policy: surprisals of the policy's own outputs (N,), nats.
         source: surprisals of the source's outputs (M,), under the same policy and reference.
         a: cumulative probabilities (K,) in [0, 1].
-        part: ``gains``: surprisals from the reference point on; ``losses``: those below it.
-        reference_point: of `value`, nats.
+        part: ``gains``: surprisals at or above the reference point; ``losses``: those below it.
+        reference_point: as in `value`, in nats.
 
     Returns:
-        Implied capacities (K,), from 0 and never falling. They are nan beyond the share of the
-        policy's outputs that are gains, or losses: there are no more of them to perceive.
+        Implied capacities (K,), which begin at 0 and never fall. They are nan beyond the policy's
+        share of gains (or losses), where no more of them are left to perceive.
 
     Raises:
         ValueError: if a sample is empty or has nan, a probability is out of bounds, the reference
-            point is not finite or the part is neither.
+            point is not finite, or `part` is another word.
     """
     policy, source = _sample("policy", policy), _sample("source", source)
     a = np.asarray(a, dtype=float)
@@ -293,34 +296,34 @@ def implied_capacity(
     _require("part", part, part in ("gains", "losses"), "gains or losses")
     _require("reference_point", reference_point, np.isfinite(reference_point), "finite")
     sign = -1.0 if part == "gains" else 1.0
-    # Both distributions are read off at the policy's own outcomes, equal ones once, and joined by
-    # straight lines, so that the policy's own sample gives the identity whatever its ties.
+    # Both distributions are evaluated at the policy's distinct outcomes and joined by straight
+    # lines. So the policy's own sample gives the identity, ties included.
     outcomes, counts = np.unique(sign * policy, return_counts=True)
     under_policy = np.cumsum(counts) / policy.size
     under_source = np.searchsorted(np.sort(sign * source), outcomes, side="right") / source.size
     implied = np.interp(a, [0.0, *under_policy], [0.0, *under_source[:-1], 1.0])
     gains = np.mean(policy >= reference_point)
     share = gains if part == "gains" else 1 - gains
-    # A grid's 0.3 need not be the quotient 3 / 10.
+    # A grid's 0.3 may differ from the quotient 3 / 10 by rounding.
     return np.where(a <= share + 1e-12, implied, np.nan)
 
 
 def capacity_distance(implied: ArrayLike, a: ArrayLike, gamma: float) -> float:
-    """How far an implied capacity is from the human one: 0 if a source shows what people feel.
+    """Compute the distance of an implied capacity from the human one.
 
     Args:
-        implied: capacities (K,) at a, nan where there are none, as of `implied_capacity`.
+        implied: capacities (K,) at a, nan where there are none, from `implied_capacity`.
         a: an increasing grid (K,) in [0, 1].
-        gamma: of the human curve.
+        gamma: the human curve's gamma.
 
     Returns:
-        The mean absolute (L1) distance over the part of the grid that has capacities: by how much
-        a cumulative probability is off from what people feel, on average. At most 1; nan if fewer
-        than two points of the grid have one.
+        The mean absolute (L1) distance over the part of the grid that has capacities, from 0 to 1.
+        0: the source shows probabilities as people feel them. nan: fewer than two points of the
+        grid have a capacity.
 
     Raises:
-        ValueError: if the grid is not as above, gamma is out of bounds, or the capacities are not
-            as many.
+        ValueError: if the grid is not as above, gamma is out of bounds, or the number of capacities
+            is not the grid's.
     """
     implied, a = np.asarray(implied, dtype=float), np.asarray(a, dtype=float)
     is_grid = a.ndim == 1 and (np.diff(a) > 0).all() and ((a >= 0) & (a <= 1)).all()
@@ -333,7 +336,7 @@ def capacity_distance(implied: ArrayLike, a: ArrayLike, gamma: float) -> float:
 
 
 def _interval(log_eps_p: float | None, log_eps_r: float | None) -> tuple[float, float]:
-    """The bounds as numbers, refused where `perception.Clipping` refuses them."""
+    """Give the bounds as numbers, and refuse those that `perception.Clipping` refuses."""
     for name, bound in (("log_eps_p", log_eps_p), ("log_eps_r", log_eps_r)):
         is_bound = bound is None or np.isfinite(bound)
         _require(name, bound, is_bound, "finite, or None for no bound")
@@ -364,6 +367,6 @@ def _distribution(name: str, probabilities: ArrayLike) -> np.ndarray:
     return p
 
 
-def _require(name: str, given, holds: bool, what: str) -> None:
+def _require(name: str, given: object, holds: bool | np.bool, what: str) -> None:
     if not holds:
         raise ValueError(f"{name} must be {what}; got {given}")

@@ -1,12 +1,12 @@
 """The reference of a humanline objective: the policy as it stood at the last sync.
 
-Three ways to have one, with one interface: `scoring()` lends a model that is the reference, and
-`sync()` makes the policy's present weights the reference's.
+Three classes keep a reference, with one interface: `scoring()` lends the reference as a model, and
+`sync()` gives it the policy's present weights.
 
 - `ModelReference`: a second model.
 - `AdapterReference`: a frozen copy of a PEFT policy's adapter, on the same base model.
-- `PolicyReference`: no copy at all for as long as the policy has not been updated since the sync;
-  after that a snapshot of its weights, kept off the device and swapped in to score.
+- `PolicyReference`: the policy itself until its first update after a sync; from then on a snapshot
+  of its weights, kept in main memory and swapped in to score.
 """
 
 import copy
@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule
 
 
 class ModelReference:
-    """A second model of the policy's architecture."""
+    """Keep the reference as a second model of the policy's architecture."""
 
     def __init__(self, policy: torch.nn.Module, model: torch.nn.Module):
         self._policy, self._model = policy, model
@@ -31,29 +31,33 @@ class ModelReference:
         yield self._model
 
     def sync(self, alpha: float = 1.0) -> None:
-        """Move all weights to alpha policy + (1 - alpha) reference; 1 copies the policy."""
+        """Set all weights to alpha policy + (1 - alpha) reference; alpha = 1 copies the policy."""
         copy_weights(self._policy, self._model, alpha)
 
     def state(self) -> dict[str, Tensor]:
-        """The reference's weights, for a checkpoint."""
+        """Give the reference's weights by name, for a checkpoint."""
         return {name: tensor.contiguous() for name, tensor in _weights(self._model).items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` gave."""
+        """Restore the weights that `state` gave."""
         _fill(_weights(self._model), state)
 
 
 class AdapterReference:
-    """A frozen copy of a PEFT policy's adapter, beside it on the same base model."""
+    """Keep the reference as a frozen copy of a PEFT policy's adapter, on the same base model.
 
-    NAME = "ref"  # as TRL calls it
+    Raises:
+        ValueError: if PEFT refuses a second adapter.
+    """
+
+    NAME = "ref"  # TRL's name
 
     def __init__(self, policy):
         self._policy = policy
         self._adapter = policy.active_adapter
         if self.NAME in policy.peft_config:
-            policy.delete_adapter(self.NAME)  # another's, of another adapter perhaps
-        # Its random weights are overwritten: draw them aside.
+            policy.delete_adapter(self.NAME)  # an older reference, perhaps of another adapter
+        # PEFT draws random weights, which are then overwritten. Leave the random state as it was.
         with torch.random.fork_rng(), leaving_the_base(policy):
             try:
                 policy.add_adapter(self.NAME, copy.deepcopy(policy.peft_config[self._adapter]))
@@ -68,7 +72,7 @@ class AdapterReference:
 
     @contextmanager
     def scoring(self) -> Iterator[torch.nn.Module]:
-        """Lend the policy with the reference's adapter in place of its own."""
+        """Lend the policy with the reference's adapter instead of its own."""
         self._policy.set_adapter(self.NAME, inference_mode=True)
         try:
             yield self._policy
@@ -77,14 +81,14 @@ class AdapterReference:
             self._freeze()
 
     def sync(self, alpha: float = 1.0) -> None:
-        """Move the reference's adapter to alpha policy + (1 - alpha) reference."""
+        """Set the reference's adapter to alpha policy + (1 - alpha) reference."""
         _blend(self._weights(self._adapter), self._weights(self.NAME), alpha)
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """While the policy is saved, as if it had its own adapter alone.
+        """Hide the reference's adapter while the policy is saved.
 
-        The Trainer would load the reference's adapter, and then not the policy's.
+        From a checkpoint with both the Trainer would load the reference's adapter alone.
         """
         config = self._policy.peft_config.pop(self.NAME)
         try:
@@ -93,11 +97,11 @@ class AdapterReference:
             self._policy.peft_config[self.NAME] = config
 
     def state(self) -> dict[str, Tensor]:
-        """The adapter's weights, for a checkpoint."""
+        """Give the adapter's weights by name, for a checkpoint."""
         return self._weights(self.NAME)
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` gave."""
+        """Restore the weights that `state` gave."""
         _fill(self._weights(self.NAME), state)
 
     def _freeze(self) -> None:
@@ -119,10 +123,10 @@ class AdapterReference:
 
 @contextmanager
 def leaving_the_base(policy) -> Iterator[None]:
-    """While an adapter is added to a PEFT policy whose weights are to be another adapter's.
+    """Keep the base model unchanged while a PEFT policy gets a second adapter.
 
-    Some ways to initialize an adapter (PiSSA, OLoRA, LoftQ) take its weights out of the base
-    model's, and layers may be replicated for it: what was done for the first adapter already.
+    Some initializations (PiSSA, OLoRA, LoftQ) take the adapter's weights out of the base model, and
+    some replicate layers. The first adapter has done so already, and the second gets its weights.
     """
     neutral = {"init_lora_weights": True, "layer_replication": None}
     held = [
@@ -141,29 +145,29 @@ def leaving_the_base(policy) -> Iterator[None]:
 
 
 class PolicyReference:
-    """The policy itself while it has not been updated since the last sync; then a snapshot.
+    """Take the policy itself for the reference until it is updated, then a snapshot.
 
-    Whoever updates the policy must call `forget_policy` after the update. A snapshot is only
-    there if `keep_snapshot` was called before it; it holds the trainable weights alone.
+    Whoever updates the policy calls `forget_policy`. A snapshot exists only if `keep_snapshot` was
+    called before the update; it holds the trainable weights alone.
     """
 
     def __init__(self, policy: torch.nn.Module):
         self._policy = policy
-        self._snapshot: dict[str, Tensor] | None = None
+        self._snapshot: dict[str, Tensor] = {}  # of trainable weights; empty: none is kept
         self._is_policy = True
-        self._is_lent = False  # with the snapshot's weights in place
+        self._is_lent = False  # whether the snapshot's weights are in the policy now
 
     @contextmanager
     def scoring(self) -> Iterator[torch.nn.Module]:
-        """Lend the policy with the reference's weights; within itself, as it is.
+        """Lend the policy with the reference's weights; a call within a call swaps nothing.
 
         Raises:
-            RuntimeError: if the policy has moved on and no snapshot was kept.
+            RuntimeError: if the policy was updated and no snapshot was kept.
         """
         if self._is_policy or self._is_lent:
             yield self._policy
             return
-        if self._snapshot is None:
+        if not self._snapshot:
             raise RuntimeError(
                 "reference='cached' keeps no weights to evaluate with here: give the trainer an "
                 "eval_dataset from the start of the run, before any resume, and evaluate when "
@@ -180,31 +184,31 @@ class PolicyReference:
     def sync(self) -> None:
         """Make the policy's present weights the reference."""
         self._is_policy = True
-        self._snapshot = None
+        self._snapshot = {}
 
     def keep_snapshot(self) -> None:
-        """Keep the reference's weights in main memory, to outlast the policy's next update."""
-        if not self._is_policy or self._snapshot is not None:
+        """Copy the reference's weights to main memory, before the policy's next update."""
+        if not self._is_policy or self._snapshot:
             return
         weights = self._trainable()
         self._snapshot = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
 
     def forget_policy(self) -> None:
-        """The policy is about to be updated: from now on it is not the reference."""
+        """Note that the policy is no longer the reference: it is being updated."""
         self._is_policy = False
 
     def state(self) -> dict[str, Tensor]:
-        """The snapshot, for a checkpoint; empty if none is kept."""
-        return self._snapshot or {}
+        """Give the snapshot, for a checkpoint; empty if none is kept."""
+        return self._snapshot
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` gave."""
+        """Restore the weights that `state` gave."""
         self._is_policy = False
-        self._snapshot = state or None
+        self._snapshot = state
 
     @torch.no_grad()
     def _swap(self) -> None:
-        """Exchange policy and snapshot tensor by tensor: never more than one extra."""
+        """Exchange policy and snapshot tensor by tensor, so that memory holds one extra at most."""
         for name, tensor in self._trainable().items():
             held = tensor.to("cpu", copy=True)
             tensor.copy_(self._snapshot[name])
@@ -217,10 +221,10 @@ class PolicyReference:
 
 
 def copy_weights(source: torch.nn.Module, target: torch.nn.Module, alpha: float = 1.0) -> None:
-    """Move all parameters and buffers of `target` to alpha source + (1 - alpha) target, in place.
+    """Set all parameters and buffers of `target` to alpha source + (1 - alpha) target, in place.
 
     Raises:
-        ValueError: if the two models are not of the same architecture.
+        ValueError: if the two models differ in architecture.
     """
     require_same_architecture(source, target)
     _blend(_weights(source), _weights(target), alpha)
@@ -257,28 +261,28 @@ def _fill(target: dict[str, Tensor], state: dict[str, Tensor]) -> None:
 
 
 def _weights(model: torch.nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name; tied ones once."""
+    """List all parameters and buffers by name, tied ones once."""
     _reshard(model)
     named = [*model.named_parameters(), *model.named_buffers()]
     return {name: _local(tensor) for name, tensor in named}
 
 
 def _reshard(model: torch.nn.Module) -> None:
-    """Free whole weights that FSDP2 has gathered and may keep: the next forward would use them."""
+    """Free the whole weights that FSDP2 gathered: the next forward pass would use the old ones."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor: its shard under FSDP2 or ZeRO-3, else all of it."""
+    """Give this process's part of a tensor: its shard under FSDP2 or ZeRO-3, else all of it."""
     if hasattr(tensor, "ds_tensor"):
         return tensor.ds_tensor
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor.detach()
 
 
 def save_reference(state: dict[str, Tensor], checkpoint: Path, rank: int | None = None) -> None:
-    """Save a reference's `state` beside a checkpoint of the policy; `rank` numbers shards."""
+    """Save a reference's `state` in a checkpoint's folder; `rank` is the number of a shard."""
     from safetensors.torch import save_file
 
     save_file(state, reference_file(checkpoint, rank))
@@ -292,7 +296,7 @@ def load_reference(checkpoint: Path, rank: int | None = None) -> dict[str, Tenso
 
 
 def reference_file(checkpoint: Path, rank: int | None = None) -> Path:
-    """Where a checkpoint's reference lies, or a shard of it."""
+    """Name the file of a checkpoint's reference, or of one shard."""
     return checkpoint / (
         "reference.safetensors" if rank is None else f"reference-{rank}.safetensors"
     )

@@ -1,10 +1,12 @@
 """Tables as files: CSV for machines, Markdown and LaTeX for people, and where they came from."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
+from humanline.trainers.registry import find_objective
 
 # Header and number format of every column that people see.
 _COLUMNS = {
@@ -78,9 +80,6 @@ _COLUMNS = {
 _WORDS = {
     True: "yes",
     False: "no",
-    "dpo": "DPO",
-    "kto": "KTO",
-    "grpo": "GRPO",
     "instruction_following": "instructions",
     "math_reasoning": "math",
 }
@@ -122,14 +121,26 @@ def human_readable(frame: pd.DataFrame) -> pd.DataFrame:
 
     Columns without a header here are for machines, and left out.
     """
-    columns = [name for name in frame if name in _COLUMNS]
+    known = dict(_COLUMNS)
+    if "objective" in frame:
+        known = _columns_of_options(frame["objective"]) | known
+        frame = frame.assign(objective=frame["objective"].map(_objective))
+    columns = [name for name in frame if name in known]
     rows = frame.to_dict("records")
     return pd.DataFrame(
-        {
-            _COLUMNS[name][0]: [_cell(row, name, _COLUMNS[name][1]) for row in rows]
-            for name in columns
-        }
+        {known[name][0]: [_cell(row, name, known[name][1]) for row in rows] for name in columns}
     )
+
+
+def _columns_of_options(objectives: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Header and number format of the hyperparameters of a table's objectives."""
+    rows = [find_objective(name) for name in set(objectives) - {"base"}]
+    return {option: (option, "g") for row in rows for option in row.options.model_fields}
+
+
+def _objective(name: str) -> str:
+    """What people call an objective; a base model has none."""
+    return name if name == "base" else find_objective(name).label
 
 
 def _cell(row: dict, column: str, spec: str) -> str:

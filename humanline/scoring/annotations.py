@@ -102,8 +102,8 @@ def difficulty_of(annotations: pd.DataFrame) -> Difficulty | None:
 
 def columns(annotations: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Preference for the model in [0, 1], and lengths of the baseline's and its outputs: (N,)."""
-    lengths = [annotations[name].str.len().to_numpy() for name in ("output_1", "output_2")]
-    return annotations["preference"].to_numpy(dtype=float) - 1, *lengths
+    baseline, model = (annotations[name].str.len().to_numpy() for name in ("output_1", "output_2"))
+    return annotations["preference"].to_numpy(dtype=float) - 1, baseline, model
 
 
 def length_controlled(annotations: pd.DataFrame) -> tuple[float, str | None]:

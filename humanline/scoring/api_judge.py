@@ -178,7 +178,8 @@ class ApiJudge:
                 reply = self._request(request, tries - 1)
             except _UnwantedError as error:
                 self._answers.give_back(dollars)
-                return self._leave_out(key, text, str(error), "mend that")
+                self._leave_out(key, text, str(error), "mend that")
+                return None
             tries -= 1 + reply.retries_taken
             known = {"key": key, "retries": reply.retries_taken, **usage}
             answer = Answer(**known | _read(reply.text))
@@ -188,7 +189,8 @@ class ApiJudge:
             fault = answer.fault
         remedy = "raise the judge's retries to ask again"
         if fault in _VERDICTS:
-            return self._leave_out(key, text, f"{fault}, every time", remedy)
+            self._leave_out(key, text, f"{fault}, every time", remedy)
+            return None
         raise _AskingError(f"{fault}, every time, for {_named(text)}", remedy)
 
     def _leave_out(self, key: str, text: str, reason: str, remedy: str) -> None:

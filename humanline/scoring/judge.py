@@ -20,10 +20,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from humanline.files import user_code
 from humanline.files.json_files import read_json, write_json
+from humanline.files.validation import ConfigError
 
 # From (instruction, output_1, output_2) to the probability that output_2 is preferred.
 Judge = Callable[[str, str, str], float]
+# The same of lists of equal length.
+BatchJudge = Callable[[list[str], list[str], list[str]], list[float]]
 
 FIELDS = ("instruction", "output", "generator", "dataset")
 CONFIGURATIONS = Path(__file__).parent / "judges"
@@ -62,6 +66,36 @@ def sigmoid_judge(
     return judge
 
 
+def function_judge(path: str) -> BatchJudge:
+    """A user's function as a judge.
+
+    It takes lists of equal length: instructions, first outputs and second outputs, all texts. It
+    returns for each the probability, from 0 to 1, that the second output is better; 0.5 is a tie.
+    Which of the two is the model's is drawn for each pair, so a taste for a position cancels out.
+
+    Raises:
+        ConfigError: if it cannot be imported or called so; as it is called, if it fails, or
+            returns anything but one probability for each pair.
+    """
+    function = user_code.Called("judge", path, "instructions and two lists of outputs")
+    function.require([], [], [])
+
+    def compare(instructions, first, second):
+        found = function(instructions, first, second)
+        if len(found) != len(instructions):
+            given = f"{len(found)} probabilities for {len(instructions)} pairs"
+            raise ConfigError(f"judge {path}: {given}; return one for each")
+        for instruction, value in zip(instructions, found, strict=True):
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+                raise ConfigError(
+                    f"judge {path}: {value!r} for instruction {_short(instruction)}; return the "
+                    "probability, from 0 to 1, that the second output is better"
+                )
+        return found
+
+    return compare
+
+
 def annotate(
     outputs: list[dict], baseline: list[dict], judge: Judge, *, work_dir: Path, seed: int = 0
 ) -> pd.DataFrame:
@@ -86,8 +120,25 @@ def annotate(
             only, generators are mixed, or the judge returns no probability.
     """
 
+    def compare(*texts: list[str]) -> list[float]:
+        return [_ask(judge, *pair) for pair in zip(*texts, strict=True)]
+
+    return annotate_in_batches(outputs, baseline, compare, work_dir=work_dir, seed=seed)
+
+
+def annotate_in_batches(
+    outputs: list[dict],
+    baseline: list[dict],
+    compare: BatchJudge,
+    *,
+    work_dir: Path,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare outputs with a judge that is asked about many pairs at once; see `annotate`."""
+
     def complete(prompts: list[str]) -> dict[str, list[float]]:
-        return {"completions": [_ask(judge, *json.loads(prompt)) for prompt in prompts]}
+        texts = zip(*map(json.loads, prompts), strict=True)
+        return {"completions": list(compare(*map(list, texts)))}
 
     return annotate_as_configured(
         "local",

@@ -17,8 +17,10 @@ models (805 rows), and with a few hundred rows, where cross-validation is noisy,
 """
 
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit
 
 # Added to the mean log loss as RIDGE / 2 (theta^2 + phi^2). It moves an ordinary win rate by less
@@ -43,6 +45,26 @@ class Difficulty:
     values: np.ndarray  # gamma of each row, (N,)
     phi: tuple[float, float]  # mean and variance of the length's weight over published models
     psi: tuple[float, float]  # likewise of the difficulty's weight
+
+
+@overload
+def length_controlled_win_rate(
+    preference: np.ndarray,
+    length_baseline: np.ndarray,
+    length_model: np.ndarray,
+    weights: None = None,
+    difficulty: Difficulty | None = None,
+) -> float: ...
+
+
+@overload
+def length_controlled_win_rate(
+    preference: np.ndarray,
+    length_baseline: np.ndarray,
+    length_model: np.ndarray,
+    weights: np.ndarray,
+    difficulty: Difficulty | None = None,
+) -> np.ndarray: ...
 
 
 def length_controlled_win_rate(
@@ -125,18 +147,20 @@ def _decides(preference: np.ndarray, side: np.ndarray, other: np.ndarray) -> boo
     return min(wins.mean(), losses.mean()) >= ALWAYS
 
 
-def _checked_rows(preference, length_baseline, length_model) -> tuple[np.ndarray, np.ndarray]:
+def _checked_rows(
+    preference: ArrayLike, length_baseline: ArrayLike, length_model: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     """Preferences and differences in length as floats, (N,) each."""
     columns = [np.asarray(c, dtype=float) for c in (preference, length_baseline, length_model)]
     if columns[0].ndim != 1 or len({column.shape for column in columns}) != 1:
         shapes = ", ".join(str(column.shape) for column in columns)
         raise ValueError(f"preference and lengths must have one shape (N,); got {shapes}")
-    preference, baseline, model = columns
-    if ((preference < 0) | (preference > 1)).any():
+    preferred, baseline, model = columns
+    if ((preferred < 0) | (preferred > 1)).any():
         raise ValueError("preference must be in [0, 1]; subtract 1 from alpaca_eval's")
     if not np.isfinite(model - baseline).all():
         raise ValueError("lengths must be finite")
-    return preference, model - baseline
+    return preferred, model - baseline
 
 
 def _checked_counts(counts: np.ndarray) -> np.ndarray:
@@ -164,8 +188,8 @@ def _fit(
     total = counts.sum(axis=1)
     share = counts / total[:, None]
     length = np.tanh(_standardized(difference, counts))
-    features = [np.ones_like(counts), length] + [np.broadcast_to(gamma, counts.shape)] * bool(prior)
-    features = np.stack(features, axis=1)  # (R, K, N)
+    given = [np.ones_like(counts), length] + [np.broadcast_to(gamma, counts.shape)] * bool(prior)
+    features = np.stack(given, axis=1)  # (R, K, N)
     largest = np.array([1, 1, np.abs(gamma).max(initial=0)])[: features.shape[1]]
     center, ridge = _penalty(prior, total)
     theta = np.tile(center, (len(counts), 1))

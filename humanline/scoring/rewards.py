@@ -4,14 +4,15 @@ import math
 from collections.abc import Callable
 from functools import cache, partial
 
-from humanline.files.validation import ConfigError
+from humanline.files import user_code
+from humanline.files.validation import ConfigError, pick
 from humanline.study.scale.hub import ARMORM
-from humanline.study.scale.rewards import HubReward, ProxyReward, VerifiableReward
+from humanline.study.scale.rewards import FunctionReward, HubReward, ProxyReward, Reward
 
 Score = Callable[[list[str], list[str], list[str | None]], list[float]]
 
 
-def load_reward(config: ProxyReward | HubReward | VerifiableReward) -> Score:
+def load_reward(config: Reward) -> Score:
     """Return the scoring function of a configured reward.
 
     It takes lists of equal length: prompts (the user's text), completions and gold answers (None
@@ -19,26 +20,14 @@ def load_reward(config: ProxyReward | HubReward | VerifiableReward) -> Score:
     raises a `ConfigError` that names the prompt. Its `shares` are those of `MathReward`, or empty.
     """
     score = _score_of(config)
-    checked = partial(_checked, score, getattr(config, "repo", config.kind))
+    name = getattr(config, "repo", None) or getattr(config, "path", config.kind)
+    checked = partial(_checked, score, name)
     checked.shares = getattr(score, "shares", {})
     return checked
 
 
-def _score_of(config: ProxyReward | HubReward | VerifiableReward) -> Score:
-    match config:
-        case ProxyReward():
-            from humanline.worlds.letters import proxy_reward
-
-            return lambda prompts, completions, answers: [
-                proxy_reward(p, c) for p, c in zip(prompts, completions, strict=True)
-            ]
-        case VerifiableReward():
-            return MathReward()
-        case HubReward():
-            return _hub_reward(config)
-        case _:
-            known = "proxy, math_verify or hub"
-            raise ConfigError(f"reward: {type(config).__name__} is unknown here; use {known}")
+def _score_of(config: Reward) -> Score:
+    return pick("reward", config.kind, _LOADERS)(config)
 
 
 def _checked(score: Score, name: str, prompts, completions, answers) -> list[float]:
@@ -64,6 +53,14 @@ def _short(prompt) -> str:
     return text if len(text) <= 62 else f"{text[:62]}..."
 
 
+def _proxy_reward(config: ProxyReward) -> Score:
+    from humanline.worlds.letters import proxy_reward
+
+    return lambda prompts, completions, answers: [
+        proxy_reward(p, c) for p, c in zip(prompts, completions, strict=True)
+    ]
+
+
 class MathReward:
     """1 for a completion that `grading.grade` finds correct, else 0.
 
@@ -85,6 +82,27 @@ class MathReward:
         total = max(1, len(outcomes))
         self.shares.update({f"grading/{name}": count / total for name, count in counts.items()})
         return [float(outcome == "correct") for outcome in outcomes]
+
+
+def _function_reward(config: FunctionReward) -> Score:
+    """A user's function, called with those of its keywords that it takes.
+
+    They are `prompts`, `completions` and `answers` (or `answer`, as a column of TRL's data), lists
+    of equal length: texts, and gold answers, None where the task has none.
+
+    Raises:
+        ConfigError: if it cannot be imported or called so; as it is called, if it fails.
+    """
+    function = user_code.Called("reward", config.path, "prompts, completions, answers")
+    names = ("prompts", "completions", "answers", "answer")
+    taken = function.names(names)
+    function.require(**dict.fromkeys(taken))
+
+    def score(prompts, completions, answers):
+        columns = dict(zip(names, (prompts, completions, answers, answers), strict=True))
+        return function(**{name: columns[name] for name in taken})
+
+    return score
 
 
 def armorm(prompts: list, completions: list, **_) -> list[float]:
@@ -163,3 +181,12 @@ def _load_classifier(config: HubReward):
             "classifier, or set trust_remote_code where its code knows the weights"
         ) from None
     return model.eval(), tokenizer
+
+
+# What loads a reward of each kind, of its options.
+_LOADERS = {
+    "proxy": _proxy_reward,
+    "math_verify": lambda config: MathReward(),
+    "hub": _hub_reward,
+    "function": _function_reward,
+}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from humanline.data.stage_files import (
     GradedSample,
@@ -11,10 +12,10 @@ from humanline.data.stage_files import (
     read_samples,
 )
 from humanline.files.records import read_rows, write_columns, write_record
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, pick
 from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Grade, Summary
 from humanline.study.experiments import Cell
-from humanline.study.scale.judges import OpenAIJudge
+from humanline.study.scale.judges import FunctionJudge, LocalJudge, OpenAIJudge
 from humanline.study.study import Study
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
@@ -86,19 +87,33 @@ def _require_verdicts(cell: Cell, step: int, annotations) -> None:
 
 def _annotator(study: Study, cell: Cell) -> Callable:
     """What makes annotations of the model's and the baseline's rows."""
-    config = study.scale.tasks[cell.task].judge
-    work_dir = study.answers(cell).parent
-    if isinstance(config, OpenAIJudge):
-        from humanline.scoring import api_judge
+    config, answers = study.scale.tasks[cell.task].judge, study.answers(cell)
+    annotate = pick("judge", config.kind, _JUDGES)(config, answers)
+    return partial(annotate, work_dir=answers.parent)
 
-        judge = api_judge.ApiJudge(config, study.answers(cell))
-        return partial(api_judge.annotate, judge=judge, work_dir=work_dir)
+
+def _gold(config: LocalJudge, answers: Path) -> Callable:
+    from humanline.scoring import judge as judging
+    from humanline.worlds.letters import gold_reward
+
+    options = {"temperature": config.temperature, "length_bias": config.length_bias}
+    return partial(judging.annotate, judge=judging.sigmoid_judge(gold_reward, **options))
+
+
+def _endpoint(config: OpenAIJudge, answers: Path) -> Callable:
+    from humanline.scoring import api_judge
+
+    return partial(api_judge.annotate, judge=api_judge.ApiJudge(config, answers))
+
+
+def _function(config: FunctionJudge, answers: Path) -> Callable:
     from humanline.scoring import judge as judging
 
-    judge = judging.sigmoid_judge(
-        _gold_reward(), temperature=config.temperature, length_bias=config.length_bias
-    )
-    return partial(judging.annotate, judge=judge, work_dir=work_dir)
+    return partial(judging.annotate_in_batches, compare=judging.function_judge(config.path))
+
+
+# What annotates with a judge of each kind, of its options and the file of an endpoint's answers.
+_JUDGES = {"gold": _gold, "openai": _endpoint, "function": _function}
 
 
 def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:
@@ -112,12 +127,6 @@ def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:
         }
         for sample in samples
     ]
-
-
-def _gold_reward():
-    from humanline.worlds.letters import gold_reward
-
-    return gold_reward
 
 
 def grade(study: Study, cell: Cell) -> None:

@@ -127,7 +127,7 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        """For people, such as ``dpo-online-every8 / dpo-offline > 1``."""
+        """For people, two variants and a relation, as in ``A / B > 1``."""
         test = self.test
         sign = {"greater": ">", "less": "<", "equivalent": "="}[test.expect]
         claimed = f"{sign} {self.center:g}"

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from humanline.files.validation import Strict, fault
 from humanline.study.values import Objective, PositiveInt, SeedList, Task, how_scored
+from humanline.trainers.registry import find_objective, option_names
 
 Data = Literal["offline", "online"]
 Perception = Literal["clip", "sample"]
@@ -57,7 +58,7 @@ class Cell(Strict):
 
     @property
     def variant(self) -> str:
-        """The readable name without the seed, for example ``dpo-offline-humanline-k4``."""
+        """The readable name without the seed, OBJECTIVE-offline-humanline-k4, say."""
         if self.objective == "base":
             return "-".join(filter(None, ("base", self.base_model)))
         parts = [self.base_model, self.objective, self.data]
@@ -122,14 +123,9 @@ class HumanlineDefaults(Strict):
     log_eps_r: float = Field(ge=0, description="upper bound of the log-ratio, nats")
 
 
-_POSITIVE = ("learning_rate", "learning_rate_factor", "max_grad_norm")
-OVERRIDES = (
-    *_POSITIVE,
-    "beta",
-    "epsilon",
-    "batch_size",
-    "desirable_weight",
-)
+# What a row may override besides its objective's hyperparameters.
+OF_EVERY_RUN = ("learning_rate", "learning_rate_factor", "max_grad_norm")
+OVERRIDES = (*OF_EVERY_RUN, *option_names())
 
 
 class Row(Strict):
@@ -157,7 +153,7 @@ class Row(Strict):
     )
     humanline: Grid[bool] = Field(False, description="clip and sync as humanline does")
     trust_region: Grid[bool] = Field(
-        False, description="TR-DPO's baseline: no clipping, and syncs after the update"
+        False, description="a baseline: no clipping, and syncs after the update (arXiv 2404.09656)"
     )
     perception: Grid[Perception] = Field(
         "clip", description="clip: humanline clipping; sample: humanline sampling"
@@ -180,11 +176,17 @@ class Row(Strict):
 
     @model_validator(mode="after")
     def _known_overrides(self):
+        own = [
+            key
+            for name in _grid(self.objective)
+            for key in find_objective(name).options.model_fields
+        ]
+        known = dict.fromkeys([*OVERRIDES, *own])
         for key, grid in self.overrides.items():
-            if key not in OVERRIDES:
-                raise fault(f"overrides.{key}", f"unknown key; use one of {', '.join(OVERRIDES)}")
+            if key not in known:
+                raise fault(f"overrides.{key}", f"unknown key; use one of {', '.join(known)}")
             for value in _grid(grid):
-                if key in _POSITIVE and not value > 0:
+                if key in OF_EVERY_RUN and not value > 0:
                     raise fault(f"overrides.{key}", f"{value:g} is not positive; change it")
         return self
 

@@ -19,9 +19,9 @@ from humanline.study.scale.hub import hub_sources
 from humanline.study.scale.judges import ERRANDS
 from humanline.study.scale.plan import Resources
 from humanline.study.scale.scale import Scale, load_scale
-from humanline.study.scale.training import ObjectiveConfig
 from humanline.study.table_checks import figure_fault, table_fault
 from humanline.study.values import SeedList, Task, how_scored
+from humanline.trainers.registry import Options, find_objective, with_overrides
 
 # What an untuned cell shares with the tuned one whose learning rate it takes.
 _KINSHIP = ("objective", "data", "humanline", "trust_region")
@@ -212,7 +212,7 @@ class Study:
         return self.results / "figures" / f"surprisals-s{seed}.csv"
 
     def comparisons(self) -> list[Comparison]:
-        """What the ledger of claims compares."""
+        """What the claims compare."""
         found = comparisons(self.claims, self.experiments.defaults) if self.claims else []
         return [comparison for _, comparison in found]
 
@@ -276,11 +276,10 @@ class Study:
         folder = self.results / "data" / base.task
         return folder / f"likelihood-{source.name}-under-{base.name}.jsonl"
 
-    def objective(self, cell: Cell) -> ObjectiveConfig:
+    def objective(self, cell: Cell) -> Options:
         """A cell's hyperparameters, its own taking precedence over the scale's."""
-        options = self.scale.tasks[cell.task].training.objectives[cell.objective].model_dump()
-        options |= {key: value for key, value in cell.overrides.items() if key in options}
-        return ObjectiveConfig.model_validate(options)
+        options = self.scale.tasks[cell.task].training.objectives[cell.objective]
+        return with_overrides(options, cell.overrides)
 
     def batch_share(self, cell: Cell, devices: int) -> tuple[int, int]:
         """A device's part of a cell's batch: examples per backward pass, passes per step.
@@ -330,7 +329,8 @@ class Study:
             exclude={"learning_rate", "tune_learning_rates", "objectives"}
         )
         if cell.objective != "base":
-            training["objective"] = task.training.objectives[cell.objective].model_dump()
+            options = task.training.objectives[cell.objective].model_dump()
+            training["objective"] = options | find_objective(cell.objective).identity()
         return {
             "version": VERSION,
             # Without defaults, so that an option yet to be invented retrains nothing.
@@ -436,7 +436,7 @@ class TunedRate(Strict):
 
 
 class TunedRates(Strict):
-    """A file of tuned learning rates, as `humanline tuning` writes it."""
+    """A file of tuned learning rates, as `humanline tune` writes it."""
 
     seeds: SeedList | None = Field(None, description="the tuning seeds")
     chosen: dict[Task, dict[str, TunedRate]] = Field(description="by task and variant")
@@ -461,7 +461,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
         file = scale_file.parent / scale.learning_rates
         rates = validate(TunedRates, load_yaml(file), file).model_dump()["chosen"]
     claims_file = experiments_file.with_name("claims.yaml")
-    if not claims_file.exists():  # then there is no ledger
+    if not claims_file.exists():  # then there are no claims
         return Study(scale, experiments, rates, root)
     claims = validate(Claims, load_yaml(claims_file), claims_file)
     study = Study(scale, experiments, rates, root, claims)
@@ -471,7 +471,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
 
 
 def _claims_fault(study: Study) -> str | None:
-    """The first thing that the ledger asks of the tables and they do not have."""
+    """The first thing that the claims ask of the tables and they do not have."""
     try:
         found = comparisons(study.claims, study.experiments.defaults)
     except ClaimError as error:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from humanline.study.experiments import Cell, Experiments, HumanlineDefaults, Table
+from humanline.study.experiments import OF_EVERY_RUN, Cell, Experiments, HumanlineDefaults, Table
 from humanline.study.scale.data import MiniatureData
 from humanline.study.scale.scale import Scale, TaskConfig
-from humanline.study.scale.training import ObjectiveConfig
+from humanline.trainers.registry import OBJECTIVES, find_objective, with_overrides
 
 
 def table_fault(
@@ -65,15 +65,16 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
         return "log_eps_p: 0, as log_eps_r, leaves no interval; change either"
     if {"learning_rate", "learning_rate_factor"} <= set(cell.overrides):
         return "overrides.learning_rate_factor: given beside learning_rate; remove one"
-    for key, reader in (("epsilon", "grpo"), ("desirable_weight", "kto")):
-        if key in cell.overrides and cell.objective != reader:
-            return f"overrides.{key}: only {reader} reads it, not {cell.objective}; remove it"
-    options = training.objectives[cell.objective].model_dump()
-    options |= {key: value for key, value in cell.overrides.items() if key in options}
+    options = training.objectives[cell.objective]
+    for key in cell.overrides:
+        if key not in (*OF_EVERY_RUN, *type(options).model_fields):
+            readers = [name for name, row in OBJECTIVES.items() if key in row.options.model_fields]
+            reason = f"only {' or '.join(readers)} reads it, not" if readers else "not read by"
+            return f"overrides.{key}: {reason} {cell.objective}; remove it"
     model = task.base_models.get(cell.base_model, task.base_model)
     devices = getattr(model, "gpus", None) or scale.devices
     try:
-        options = ObjectiveConfig.model_validate(options)
+        options = with_overrides(options, cell.overrides)
     except ValidationError as error:
         detail = error.errors()[0]
         reason = f"{detail['msg']}, not {detail['input']:g}; change it"
@@ -85,12 +86,14 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
 
 
 def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Path) -> str | None:
-    """GRPO leaves out a sampling that the prompts do not fill, and would take no step."""
-    if cell.objective != "grpo" or not isinstance(task.data, MiniatureData):
+    """Trainers on groups leave out a sampling that the prompts do not fill, and take no step."""
+    takes_groups = find_objective(cell.objective).view.takes_groups
+    if not takes_groups or not isinstance(task.data, MiniatureData):
         return None
     window = min(cell.sample_every or 1, task.training.steps)
     needed = window * batch_size // task.training.group_size
     if needed <= task.data.train:
         return None
     prompts = f"tasks.{cell.task}.data.train of {scale_file}, {task.data.train}"
-    return f"objective: grpo takes {needed} prompts at once, more than {prompts}; raise that"
+    taken = f"{cell.objective} takes {needed} prompts at once"
+    return f"objective: {taken}, more than {prompts}; raise that"

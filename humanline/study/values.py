@@ -3,18 +3,19 @@
 Snakefiles import this module, so it is cheap.
 """
 
+import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema, computed_field
 
-from humanline.files.validation import fault, pick
+from humanline.files import user_code
+from humanline.files.validation import ConfigError, Strict, fault, pick
+from humanline.trainers.registry import OBJECTIVES, find_objective
 
 Task = Literal["instruction_following", "math_reasoning"]
-Objective = Literal["dpo", "kto", "grpo"]
 Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "table"]
 PositiveInt = Annotated[int, Field(gt=0)]
 TASKS: tuple[str, ...] = get_args(Task)
-OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
 
 def how_scored(task: str) -> Literal["judge", "grade"]:
@@ -38,3 +39,45 @@ SeedList = Annotated[
 RateList = Annotated[
     list[Annotated[float, Field(gt=0)]], Field(min_length=1), AfterValidator(_distinct)
 ]
+
+
+def _known(name: str) -> str:
+    """An objective's name, which is a part of files' names, too."""
+    if name not in OBJECTIVES and not (re.fullmatch(_OWN, name) and user_code.is_module(name)):
+        *others, last = map(repr, OBJECTIVES)
+        reason = f"use {', '.join(others)} or {last}, or the dotted path of a module with OBJECTIVE"
+        raise fault("", f"{reason}, but the file says {name!r}; change it")
+    try:
+        find_objective(name)
+    except ConfigError as error:
+        raise fault("", f"{name}: {error}".removeprefix(f"{name}: objective: ")) from None
+    return name
+
+
+# The dotted path of a user's own module; "base" is the name of a model that is not trained.
+_OWN = r"^(?!base$)[a-z]\w*(\.\w+)*$"
+_NAMES = {"anyOf": [{"enum": list(OBJECTIVES)}, {"type": "string", "pattern": _OWN}]}
+Objective = Annotated[str, AfterValidator(_known), WithJsonSchema(_NAMES)]
+
+
+def _is_function(path: str) -> str:
+    try:
+        user_code.require(path)
+    except ValueError as error:
+        raise fault("", str(error)) from None
+    return path
+
+
+class OwnFunction(Strict):
+    """A function of one's own, from the working directory or installed."""
+
+    kind: Literal["function"] = Field(description="a function of your own, see docs/extending.md")
+    path: Annotated[str, AfterValidator(_is_function)] = Field(
+        description="its dotted path, module.function"
+    )
+
+    @computed_field
+    @property
+    def code(self) -> str:
+        """Hash of its module's code, a part of the options' hash: an edit reruns what it made."""
+        return user_code.source_hash(self.path.rpartition(".")[0])

@@ -39,7 +39,7 @@ def _row(variants, costs: dict[str, list[Cost]], curves: dict[str, pd.Series], n
         "seeds": len(seconds),
         "score": curves[name].iloc[-1],
         "training_seconds": seconds.mean(),
-        # Offline GRPO prepares stored groups where online GRPO samples.
+        # Trainers on stored groups prepare them where they would sample.
         "sampling_share": sum(c.sampling_seconds for c in costs[name]) / seconds.sum()
         if cell.data == "online"
         else 0.0,

@@ -36,7 +36,7 @@ def score_estimates(
 
     The length-controlled win rate for instruction following, Pass@1 after the last step for math.
     """
-    (cell, _), *_ = next(iter(variants.values()))
+    cell, _ = next(iter(variants.values()))[0]
     if how_scored(cell.task) == "grade":
         graded = read_graded(variants)
         weights = draw_weights(graded, replicates, rng_seed)
@@ -54,7 +54,7 @@ def draw_weights(
     groups: dict[str, list[Judged]] | dict[str, list[Graded]], replicates: int, rng_seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """`hierarchical_weights` for variants that share seeds and prompts."""
-    group = next(iter(groups.values()))
+    group: list[Judged] | list[Graded] = next(iter(groups.values()))
     rng = np.random.default_rng(rng_seed)
     return hierarchical_weights(len(group), group[0].n_prompts, replicates, rng)
 
@@ -77,9 +77,9 @@ def pass_at_1(
     correct: list[np.ndarray], seed_counts: np.ndarray, prompt_counts: np.ndarray
 ) -> Estimate:
     """Pass@1 of a variant from the shares of correct samples by seed and problem, per cent."""
-    correct = 100 * np.stack(correct)
+    per_cent = 100 * np.stack(correct)
     return Estimate.from_runs(
-        correct.mean(axis=1), prompt_means(correct, prompt_counts), seed_counts
+        per_cent.mean(axis=1), prompt_means(per_cent, prompt_counts), seed_counts
     )
 
 
@@ -104,7 +104,7 @@ def plain(
         if other == wanted:
             candidates.append(other)
     chosen = min(candidates, key=lambda other: other.sample_every or 0, default=None)
-    return chosen and chosen.variant
+    return chosen.variant if chosen else None
 
 
 def columns(name: str, estimate: Estimate, *, interval: bool = True) -> dict[str, float]:

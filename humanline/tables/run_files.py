@@ -251,7 +251,7 @@ def read_cost(directory: Path) -> Cost:
         sampling_seconds=record.seconds.sample,
         timeline=timeline | {record.steps: record.seconds.total},
         sampled_tokens=record.sampled_tokens,
-        # Some steps log none: GRPO counts when it samples.
+        # Some steps log none: a trainer that samples counts when it does.
         trained_tokens=int(read_metrics(directory)["num_tokens"].max()),
         peak_memory_mib=record.peak_memory_mib,
     )

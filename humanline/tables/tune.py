@@ -20,7 +20,7 @@ _HEADER = """\
 
 
 def choose_learning_rates(study: Study) -> None:
-    """Write `tuning/scores.csv`, one row per tuning run, and `tuning/learning_rates.yaml`.
+    """Write `tune/scores.csv`, one row per tuning run, and `tune/learning_rates.yaml`.
 
     The latter is what `learning_rates` of the scale's file points to, once somebody adopts it by
     copying it there: a search never changes the configuration it was run with.
@@ -43,7 +43,7 @@ def choose_learning_rates(study: Study) -> None:
             f"scale {study.scale.scale}: no table is tuned, so there is no rate to choose; write"
             " tuned: true into one of experiments.yaml"
         )
-    directory = study.results / "tuning"
+    directory = study.results / "tune"
     write_text(directory / "scores.csv", scores.to_csv(index=False))
     path = directory / "learning_rates.yaml"
     content = {"seeds": study.scale.seeds.tune, "chosen": _choose(scores)}

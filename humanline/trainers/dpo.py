@@ -8,9 +8,9 @@ from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from humanline.method.losses import dpo_loss, perceived_log_ratios
+from humanline.method.losses import DPOLoss, dpo_loss, perceived_log_ratios
 from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
-from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
+from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import (
     log_perception,
     log_preference_metrics,
@@ -20,7 +20,7 @@ from humanline.trainers.metrics import (
 from humanline.trainers.options.dpo import HumanlineDPOConfig
 from humanline.trainers.options.humanline import require_config
 from humanline.trainers.rows.tokens import each, require_rows, tokenized_pairs, within
-from humanline.trainers.trls_losses import loss_of_trl, router_request, with_auxiliary_loss
+from humanline.trainers.trl_losses import loss_of_trl, router_request, with_auxiliary_loss
 
 
 class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
@@ -51,7 +51,7 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         require_rows(train_dataset, "train set")
         each(eval_dataset, require_rows, "eval set")
         data = data_collator, train_dataset, eval_dataset
-        with only_the_policy(dpo_trainer, model, loss_is_ours=args.humanline):
+        with only_the_policy(dpo_trainer, model, args.humanline or self.loss_is_ours):
             super().__init__(model, ref_model, args, *data, *rest, **kwargs)
         self._start_humanline(ref_model)
 
@@ -66,7 +66,7 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         return [dict(zip(keys, pair, strict=True)) for pair in pairs]
 
     def _compute_loss(self, model, inputs, return_outputs):
-        if not self.args.humanline:
+        if not self._uses_reference:
             return super()._compute_loss(model, inputs, return_outputs)
         mask = inputs["completion_mask"][:, 1:]
         outputs = self._outputs(model, inputs, **router_request(self))
@@ -91,7 +91,7 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
             scores: (2 B, T) log-probabilities of policy and reference, and mask.
         """
         chosen, rejected = _halves(scores)
-        result = dpo_loss(*chosen, *rejected, beta=self.beta, perceive=perceive)
+        result = self.loss_of_pairs(chosen, rejected, perceive)
         rewards = torch.cat([result.chosen_rewards, result.rejected_rewards])
         is_chosen = torch.arange(len(rewards), device=rewards.device) < len(rewards) // 2
         log_preference_metrics(self, outputs, inputs, is_chosen, rewards)
@@ -99,6 +99,15 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         accuracies = mean_over_processes(self, accuracy.mean()[None])
         metrics_of(self)["rewards/accuracies"] += accuracies
         return with_auxiliary_loss(self, result.losses.mean(), outputs.aux_loss)
+
+    def loss_of_pairs(self, chosen: tuple, rejected: tuple, perceive) -> DPOLoss:
+        """The losses of a batch's pairs, and their rewards; an objective of one's own has others.
+
+        Args:
+            chosen, rejected: policy, reference and mask, (B, T) each; see `method.losses`.
+            perceive: maps token log-ratios to perceived ones.
+        """
+        return dpo_loss(*chosen, *rejected, beta=self.beta, perceive=perceive)
 
     def _outputs(self, model, inputs, **options):
         """TRL's fused outputs for a batch."""

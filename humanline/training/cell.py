@@ -14,10 +14,12 @@ from humanline.files.code_hashes import code_hash
 from humanline.files.json_files import write_json
 from humanline.files.provenance import describe, peak_memory
 from humanline.files.records import write_columns, write_record
-from humanline.files.validation import ConfigError, pick
+from humanline.files.validation import ConfigError
 from humanline.files.weights import load_folder, not_finite, require_whole
 from humanline.study.experiments import Cell
 from humanline.study.study import Study, content_hash
+from humanline.trainers.classes import load
+from humanline.trainers.registry import find_objective
 from humanline.trainers.rows import preferences
 from humanline.training.data import data_record, require_room, training_rows
 from humanline.training.progress import Progress
@@ -135,13 +137,12 @@ def build_trainer(study: Study, cell: Cell, output: Path):
 
     model, tokenizer = load_folder(study.directory(cell.base) / "model", dtype=torch.float32)
     require_room(study, cell, model, tokenizer)
-    builders = {"dpo": _preference, "kto": _preference, "grpo": _grpo}
-    build = pick("objective", cell.objective, builders)
+    build = _on_groups if find_objective(cell.objective).view.takes_groups else _on_pairs
     return build(study, cell, model, tokenizer, output)
 
 
 def _options(study: Study, cell: Cell, output: Path) -> dict:
-    """The arguments that the three objectives share."""
+    """The arguments that every objective has."""
     training = study.scale.tasks[cell.task].training
     micro, accumulation = study.batch_share(cell, device_count())
     humanline = {"humanline": cell.humanline}
@@ -162,7 +163,6 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": accumulation,
         "learning_rate": study.learning_rate(cell),
-        "beta": study.objective(cell).beta,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": training.warmup_steps,
         "max_grad_norm": cell.overrides.get("max_grad_norm", training.max_grad_norm),
@@ -174,28 +174,27 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
         "save_steps": training.save_every,
         "report_to": "none",
         "seed": cell.seed,
+        **study.objective(cell).model_dump(exclude={"batch_size"}),
+        **find_objective(cell.objective).arguments,
     }
 
 
-def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
+def _on_groups(study: Study, cell: Cell, model, tokenizer, output: Path):
+    """Of a trainer on whole groups: offline on stored ones, online it samples them itself."""
     import numpy as np
     from datasets import Dataset
     from transformers import set_seed
 
     from humanline.scoring.rewards import load_reward
-    from humanline.trainers.grpo import HumanlineGRPOConfig, HumanlineGRPOTrainer
 
-    task = study.scale.tasks[cell.task]
+    row, task = find_objective(cell.objective), study.scale.tasks[cell.task]
     training = task.training
     options = _options(study, cell, output)
     accumulation = options["gradient_accumulation_steps"]
     window = min(cell.sample_every or 1, training.steps)
     rows = training_rows(study, cell)
-    args = HumanlineGRPOConfig(
+    args = load(row.config)(
         **options,
-        epsilon=study.objective(cell).epsilon,
-        loss_type="dapo",
-        use_bias_correction_kl=False,  # the paper's penalty, for all variants
         num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
         steps_per_generation=window * accumulation,
         temperature=training.sampling.temperature,
@@ -204,13 +203,13 @@ def _grpo(study: Study, cell: Cell, model, tokenizer, output: Path):
         **_engine_options(study, cell),
     )
     if cell.data == "offline":
-        dataset, reward = Dataset.from_list(preferences.stored_groups(rows)), None
+        dataset, reward = Dataset.from_list(load(row.view.rows)(rows, 0)), None
     else:
         prompts = [_prompt_row(row) for row in rows]
         dataset = Dataset.from_list(prompts)
         reward = _reward_function(load_reward(task.reward))
     with _engine_start(study, args):
-        trainer = HumanlineGRPOTrainer(
+        trainer = load(row.trainer)(
             model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
         )
     if args.use_vllm:
@@ -235,7 +234,7 @@ def _engine_options(study: Study, cell: Cell) -> dict:
 
 
 def _engine_start(study: Study, args):
-    """What GRPO's trainer is built in, which starts vLLM if it is to."""
+    """What a trainer that samples is built in: it starts vLLM if it is to."""
     if not args.use_vllm:
         return nullcontext()
     from humanline.generation.vllm_engine import colocation
@@ -263,26 +262,16 @@ def _reward_function(score):
     return reward
 
 
-def _preference(study: Study, cell: Cell, model, tokenizer, output: Path):
-    """DPO or KTO, on stored pairs or in rounds."""
+def _on_pairs(study: Study, cell: Cell, model, tokenizer, output: Path):
+    """Of a trainer on pairs, or on their halves: offline on stored ones, online in rounds."""
     from datasets import Dataset
 
-    from humanline.trainers.dpo import HumanlineDPOConfig, HumanlineDPOTrainer
-    from humanline.trainers.kto import HumanlineKTOConfig, HumanlineKTOTrainer
-
-    task = study.scale.tasks[cell.task]
+    row, task = find_objective(cell.objective), study.scale.tasks[cell.task]
     options = _options(study, cell, output) | {"max_length": task.training.max_length}
-    parts = {
-        "dpo": (HumanlineDPOTrainer, HumanlineDPOConfig, preferences.pairs),
-        "kto": (HumanlineKTOTrainer, HumanlineKTOConfig, preferences.labelled),
-    }
-    trainer, config, view = pick("objective", cell.objective, parts)
-    if cell.objective == "kto":
-        options["desirable_weight"] = study.objective(cell).desirable_weight
-    args = config(**options)
+    trainer, args = load(row.trainer), load(row.config)(**options)
     rows = training_rows(study, cell)
     if cell.data == "offline":
-        dataset = Dataset.from_list(view(rows, task.training.min_score_difference))
+        dataset = Dataset.from_list(load(row.view.rows)(rows, task.training.min_score_difference))
         rounds = None
     else:
         dataset = trainer.placeholder(args)

@@ -4,9 +4,10 @@ import os
 
 from humanline.data.stage_files import Group, prompts_of, read_likelihoods
 from humanline.files.records import read_rows
-from humanline.files.validation import ConfigError, pick
+from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
 from humanline.study.study import Study
+from humanline.trainers.registry import find_objective
 from humanline.trainers.rows import lengths, preferences
 
 
@@ -37,8 +38,7 @@ def data_record(study: Study, cell: Cell) -> dict[str, int]:
         return {}
     groups = training_rows(study, cell)
     difference = study.scale.tasks[cell.task].training.min_score_difference
-    # GRPO needs any difference, the others a pair.
-    least = pick("objective", cell.objective, {"dpo": difference, "kto": difference, "grpo": 0})
+    least = find_objective(cell.objective).view.least_difference(difference)
     alike = sum(preferences.best_versus_worst(g["scores"], least) is None for g in groups)
     if alike == len(groups):
         raise ConfigError(

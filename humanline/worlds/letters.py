@@ -110,7 +110,7 @@ def expert_line(prompt: str, rng: random.Random, attention: float) -> str:
     heeded = [wish for wish in prompt.split() if rng.random() < attention]
     targets = [TARGET_LENGTH[w] for w in heeded if w in TARGET_LENGTH] or [rng.randint(3, 15)]
     length = max(2, min(MAX_LETTERS, targets[0] + rng.randint(-2, 2)))
-    weight = Counter(dict.fromkeys(LETTERS, 1.0))
+    weight = dict.fromkeys(LETTERS, 1.0)
     for wish in heeded:
         if wish_kind(wish) == "+":
             weight[wish[0]] = 4.0

@@ -124,7 +124,7 @@ class TestRows:
 positive = st.floats(1e-12, 1e12)
 rows = st.fixed_dictionaries(
     {
-        "objective": st.sampled_from(OBJECTIVES),
+        "objective": st.sampled_from(list(OBJECTIVES)),
         "data": st.sampled_from(["offline", "online"]),
         "base_model": st.none() | st.sampled_from(["weaker", "stronger"]),
         "data_from": st.none() | st.sampled_from(["weaker", "stronger", "none"]),

@@ -41,11 +41,11 @@ rule base_model:
         config=lambda wildcards: STUDY.base_hash(
             wildcards.task, base_of(wildcards).base_model
         ),
-        code=code_hash("base-model", by_value=True),
+        code=code_hash("base_model", by_value=True),
     message:
         "making {wildcards.base} ({wildcards.task})"
     shell:
-        command("base-model {wildcards.task:q} {wildcards.base:q}")
+        command("base_model {wildcards.task:q} {wildcards.base:q}")
 
 
 rule offline:

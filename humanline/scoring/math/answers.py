@@ -18,6 +18,8 @@ from humanline.scoring.math.quantities import FLIPPED, NAME, same_value, sides_o
 LONGEST = 600  # characters of an answer
 DEEPEST = 12  # brackets within brackets
 
+_Sequence = tuple[str, list[str]]  # brackets, "{}" where a list has none, and items
+
 _OPEN, _CLOSE = "([{", ")]}"
 _NAMED = re.compile(rf"({NAME})\s*(?:=|\\in(?![A-Za-z])|\\equiv(?![A-Za-z]))\s*(?!=)(.+)", re.S)
 _CONSTANTS = {r"\pi", r"\infty", r"\frac", r"\sqrt", r"\text", r"\emptyset"}
@@ -112,8 +114,8 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _same_unnamed(answer: str, gold: str) -> bool:
-    unions = _parts(answer, r"\cup"), _parts(gold, r"\cup")
-    lists = _sequence(answer), _sequence(gold)
+    unions = [_parts(answer, r"\cup"), _parts(gold, r"\cup")]
+    lists = [_sequence(answer), _sequence(gold)]
     if max(map(len, unions)) > 1:
         unions = [
             parts if len(parts) > 1 else _union(sequence) or parts
@@ -124,13 +126,12 @@ def _same_unnamed(answer: str, gold: str) -> bool:
         own or (other and _interval(text))
         for text, own, other in zip((answer, gold), lists, lists[::-1], strict=True)
     ]
-    chains = _interval(answer), _interval(gold)
-    if all(chains) and len(sides_of(answer)[0]) == len(sides_of(gold)[0]) == 3:
-        return sides_of(answer)[0][1] == sides_of(gold)[0][1] and _same_sequence(*chains)
+    chain, gold_chain = _interval(answer), _interval(gold)
+    if chain and gold_chain and len(sides_of(answer)[0]) == len(sides_of(gold)[0]) == 3:
+        return sides_of(answer)[0][1] == sides_of(gold)[0][1] and _same_sequence(chain, gold_chain)
     if any(lists):
         # {5} is 5.
-        lists = [own or ("{}", [text]) for text, own in zip((answer, gold), lists, strict=True)]
-        return _same_sequence(*lists)
+        return _same_sequence(lists[0] or ("{}", [answer]), lists[1] or ("{}", [gold]))
     return _same_matrices(answer, gold)
 
 
@@ -159,8 +160,8 @@ def _parts(text: str, *separators: str) -> list[str]:
     return [*parts, text[start:].strip()]
 
 
-def _sequence(text: str) -> tuple[str, list[str]] | None:
-    """The brackets of a list, tuple or interval, {} where it has none, and its items."""
+def _sequence(text: str) -> _Sequence | None:
+    """The brackets and items of a list, tuple or interval; None for anything else."""
     text = text.replace(r"\langle", "(").replace(r"\rangle", ")").strip()
     if text == r"\emptyset":
         return "{}", []
@@ -190,7 +191,7 @@ def _enclosed(text: str) -> tuple[str, str] | None:
     return (brackets, inner) if depth == 0 else None
 
 
-def _bare(items: list[str]) -> tuple[str, list[str]]:
+def _bare(items: list[str]) -> _Sequence:
     """A list without brackets: of one variable's values, or of one value of each variable."""
     named = [_named(item) for item in items]
     names = [name for name, _ in named]
@@ -204,13 +205,18 @@ def _bare(items: list[str]) -> tuple[str, list[str]]:
 def _expanded(items: list[str]) -> list[str]:
     """With two items for one that has a plus or minus."""
     return [
-        re.sub(r"^\+\s*", "", _PLUS_MINUS.sub(lambda sign, s=signs: s[sign[1]], item))
+        _signed(item, signs)
         for item in items
-        for signs in (_SIGNS if _PLUS_MINUS.search(item) else [{}])
+        for signs in (_SIGNS if _PLUS_MINUS.search(item) else _SIGNS[:1])
     ]
 
 
-def _same_sequence(answer: tuple[str, list[str]], gold: tuple[str, list[str]]) -> bool:
+def _signed(item: str, signs: dict[str, str]) -> str:
+    """With one sign for each plus or minus, and no plus at the start."""
+    return re.sub(r"^\+\s*", "", _PLUS_MINUS.sub(lambda sign: signs[sign[1]], item))
+
+
+def _same_sequence(answer: _Sequence, gold: _Sequence) -> bool:
     (brackets, items), (gold_brackets, gold_items) = answer, gold
     if len(items) != len(gold_items):
         return False
@@ -242,7 +248,7 @@ def _unordered(items: list[str], others: list[str]) -> bool:
 # Inequalities
 
 
-def _interval(text: str) -> tuple[str, list[str]] | None:
+def _interval(text: str) -> _Sequence | None:
     """The interval of one variable that x < 3 or 0 < x <= 1 says; None for anything else."""
     parts, operators = sides_of(text)
     if len(operators) == 1 and re.fullmatch(NAME, parts[1]):
@@ -264,12 +270,14 @@ def _interval(text: str) -> tuple[str, list[str]] | None:
     return None
 
 
-def _union(sequence: tuple[str, list[str]] | None) -> list[str] | None:
+def _union(sequence: _Sequence | None) -> list[str] | None:
     """The intervals of a list of inequalities, as texts."""
     if sequence is None or sequence[0] != "{}":
         return None
-    intervals = [_interval(item) for item in sequence[1]]
-    return [f"{b[0]}{','.join(ends)}{b[1]}" for b, ends in intervals] if all(intervals) else None
+    intervals = [found for item in sequence[1] if (found := _interval(item))]
+    if len(intervals) < len(sequence[1]):
+        return None
+    return [f"{b[0]}{','.join(ends)}{b[1]}" for b, ends in intervals]
 
 
 # Matrices
@@ -277,11 +285,9 @@ def _union(sequence: tuple[str, list[str]] | None) -> list[str] | None:
 
 def _same_matrices(answer: str, gold: str) -> bool:
     """Whether matrices of one shape have the same items, or values are the same."""
-    matrices = [_MATRIX.fullmatch(text) for text in (answer, gold)]
-    if not any(matrices):
-        return same_value(answer, gold)
-    if not all(matrices):
-        return False
+    matrices = [match for text in (answer, gold) if (match := _MATRIX.fullmatch(text))]
+    if len(matrices) < 2:
+        return not matrices and same_value(answer, gold)
     tables = [
         [_parts(row, "&") for row in _parts(match[2], r"\\") if row.strip()] for match in matrices
     ]

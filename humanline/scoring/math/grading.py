@@ -70,7 +70,8 @@ def last_box(text: str) -> str | None:
 
 def _after_thinking(text: str) -> str:
     """A text without what is between <think> and </think>, of which either may be missing."""
-    kept, start, inside = [], 0, False
+    kept: list[str] = []
+    start, inside = 0, False
     for tag in _THINKING.finditer(text):
         if tag[1]:  # without <think>, the template has opened it
             kept = kept if inside else []
@@ -91,7 +92,7 @@ class _Process:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[str] | None = None
 
     def compare(self, box: str, answer: str) -> Outcome:
         """Ask the process, and another if it has died, as from want of memory."""
@@ -111,6 +112,7 @@ class _Process:
 
     def _ask(self, request: str) -> str:
         process = self._process or self._start()
+        assert process.stdin and process.stdout  # `_start` asks for both pipes
         try:
             process.stdin.write(request + "\n")
             process.stdin.flush()
@@ -118,7 +120,7 @@ class _Process:
         except BrokenPipeError:
             return ""
 
-    def _start(self) -> subprocess.Popen:
+    def _start(self) -> subprocess.Popen[str]:
         path = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-m", grading_process.__name__],
@@ -136,7 +138,7 @@ class _Process:
         if process:
             process.kill()
             process.wait()
-            for pipe in (process.stdin, process.stdout):
+            for pipe in filter(None, (process.stdin, process.stdout)):
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
 

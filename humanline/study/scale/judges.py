@@ -1,10 +1,11 @@
 """What compares outputs with the references."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from humanline.files.validation import Strict, fault
+from humanline.study.values import OwnFunction
 
 
 class LocalJudge(Strict):
@@ -65,5 +66,11 @@ class OpenAIJudge(Strict):
         return self
 
 
-# Of a judge's options those that change how answers are got, and no answer.
+class FunctionJudge(OwnFunction):
+    """A judge function of one's own; see `scoring.judge.function_judge`."""
+
+
+Judge = Annotated[LocalJudge | OpenAIJudge | FunctionJudge, Field(discriminator="kind")]
+
+# Judge options that change how requests are sent, not what is answered.
 ERRANDS = frozenset({"concurrency", "timeout", "retries", "max_dollars", "prices"})

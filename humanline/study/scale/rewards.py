@@ -1,11 +1,12 @@
 """What scores completions for training."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from humanline.files.validation import Strict, fault
 from humanline.study.scale.hub import REMOTE_CODE, HubSource
+from humanline.study.values import OwnFunction
 
 
 class ProxyReward(Strict):
@@ -41,3 +42,12 @@ class VerifiableReward(Strict):
     """1 when the answer in the last box means what the gold answer does, else 0."""
 
     kind: Literal["math_verify"] = Field(description="for math reasoning")
+
+
+class FunctionReward(OwnFunction):
+    """A reward function of one's own; see `scoring.rewards`."""
+
+
+Reward = Annotated[
+    ProxyReward | HubReward | VerifiableReward | FunctionReward, Field(discriminator="kind")
+]

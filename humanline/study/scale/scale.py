@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 
 from humanline.files.validation import ConfigError, Strict, fault, load_yaml, validate
 from humanline.study.scale.data import HubData, MiniatureData
-from humanline.study.scale.judges import LocalJudge, OpenAIJudge
+from humanline.study.scale.judges import Judge
 from humanline.study.scale.models import HubModel, MiniatureModel
 from humanline.study.scale.plan import Assumptions, Resources
-from humanline.study.scale.rewards import HubReward, ProxyReward, VerifiableReward
+from humanline.study.scale.rewards import Reward
 from humanline.study.scale.sampling import Generation, Sampling
 from humanline.study.scale.training import Training
 from humanline.study.values import SeedList, Stage, Task, how_scored
@@ -31,10 +31,8 @@ class TaskConfig(Strict):
         Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")],
         Annotated[MiniatureModel | HubModel, Field(discriminator="kind")],
     ] = Field({}, description="other models, by the name that rows of experiments.yaml know")
-    reward: ProxyReward | HubReward | VerifiableReward = Field(
-        discriminator="kind", description="what scores completions for training"
-    )
-    judge: Annotated[LocalJudge | OpenAIJudge, Field(discriminator="kind")] | None = Field(
+    reward: Reward = Field(description="what scores completions for training")
+    judge: Judge | None = Field(
         None, description="what compares outputs with the references, where tables need it"
     )
     training: Training = Field(description="what all runs share")
@@ -64,12 +62,12 @@ class TaskConfig(Strict):
         return {model.gpus for model in models if model.kind == "hub" and model.gpus}
 
     def _require_divisor(self):
-        """Whole stored groups fill GRPO's batches."""
+        """Whole stored groups fill the batches of the objectives that take groups."""
         size = self.data.stored_group_size if self.data.kind == "hub" else None
-        grpo = self.training.objectives.get("grpo")
-        if size and grpo and grpo.batch_size % size:
-            reason = f"{size} does not divide training.objectives.grpo.batch_size"
-            raise fault("data.stored_group_size", f"{reason}, {grpo.batch_size}; change either")
+        for name, batch in self.training.batches_of_groups.items():
+            if size and batch % size:
+                reason = f"{size} does not divide training.objectives.{name}.batch_size"
+                raise fault("data.stored_group_size", f"{reason}, {batch}; change either")
 
 
 class Seeds(Strict):

@@ -1,19 +1,54 @@
 """What all training runs of a task share, and the hyperparameters of each objective."""
 
-from pydantic import Field, model_validator
+from typing import Annotated
 
-from humanline.files.validation import Strict, fault, pick
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+
+from humanline.files.validation import ConfigError, Strict, fault, first_fault
 from humanline.study.scale.sampling import Sampling
 from humanline.study.values import Objective, PositiveInt, RateList
+from humanline.trainers.registry import OBJECTIVES, Options, find_objective
 
 
-class ObjectiveConfig(Strict):
-    """Hyperparameters of one objective. `batch_size` counts pairs (DPO), completions (others)."""
+def _each_as_registered(given):
+    """Read the hyperparameters of each objective as its row of the registry says."""
+    if not isinstance(given, dict):
+        return given
+    return {name: _options(name, options) for name, options in given.items()}
 
-    batch_size: int = Field(gt=0, description="per optimizer step, over all devices")
-    beta: float = Field(ge=0, description="weight of the divergence from the reference model")
-    epsilon: float = Field(0.2, gt=0, lt=1, description="GRPO's clip range around a ratio of 1")
-    desirable_weight: float = Field(1.0, gt=0, description="KTO's weight of desirable examples")
+
+def _options(name, given):
+    if not isinstance(given, dict) or not isinstance(name, str):
+        return given  # pydantic says what is wrong
+    try:
+        kind = find_objective(name).options
+    except ConfigError:  # the name's own fault
+        return given
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        field, _, reason = first_fault(error, given).partition(": ")
+        raise fault(f"{name}.{field}", reason) from None
+
+
+class _OptionsByName:
+    """The JSON schema of `objectives`: each known one with its own hyperparameters."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema, handler):
+        found = handler(schema)
+        known = {
+            name: handler(row.options.__pydantic_core_schema__) for name, row in OBJECTIVES.items()
+        }
+        return found | {"properties": known, "additionalProperties": {"type": "object"}}
+
+
+OptionsByName = Annotated[
+    dict[Objective, SerializeAsAny[Options]],
+    Field(min_length=1),
+    BeforeValidator(_each_as_registered),
+    _OptionsByName,
+]
 
 
 class Training(Strict):
@@ -38,8 +73,8 @@ class Training(Strict):
         0.01, ge=0, description="of a pair's chosen over its rejected"
     )
     sampling: Sampling = Field(description="how training's completions are drawn")
-    objectives: dict[Objective, ObjectiveConfig] = Field(
-        min_length=1, description="hyperparameters of each objective that a table may use"
+    objectives: OptionsByName = Field(
+        description="hyperparameters of each objective that a table may use"
     )
 
     @property
@@ -47,6 +82,15 @@ class Training(Strict):
         """Steps between checkpoints: all that are evaluated, and no more than a quarter to lose."""
         quarter = max(1, self.steps // 4)
         return max(d for d in range(1, quarter + 1) if self.evaluate_every % d == 0)
+
+    @property
+    def batches_of_groups(self) -> dict[str, int]:
+        """The batch sizes of the objectives that train on whole groups, by their names."""
+        return {
+            name: options.batch_size
+            for name, options in self.objectives.items()
+            if find_objective(name).view.takes_groups
+        }
 
     @model_validator(mode="after")
     def _completions_differ(self):
@@ -60,12 +104,14 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _batches_fit(self):
-        for name, objective in self.objectives.items():
-            if found := self.objective_fault(name, objective):
+        for name, options in self.objectives.items():
+            if found := self.objective_fault(name, options):
                 field, reason = found
                 raise fault(f"objectives.{name}.{field}", reason)
-        if "kto" in self.objectives and self.micro_batch_size and self.micro_batch_size % 2:
-            raise fault("micro_batch_size", f"{self.micro_batch_size} is odd; KTO needs it even")
+        micro = self.micro_batch_size
+        for row in map(find_objective, self.objectives):
+            if micro and row.view.has_halves and micro % 2:
+                raise fault("micro_batch_size", f"{micro} is odd; {row.label} needs it even")
         return self
 
     def share(self, batch_size: int, devices: int) -> tuple[int, int]:
@@ -74,24 +120,23 @@ class Training(Strict):
         return micro, batch_size // (micro * devices)
 
     def objective_fault(
-        self, name: str, options: ObjectiveConfig, devices: int = 1
+        self, name: str, options: Options, devices: int = 1
     ) -> tuple[str, str] | None:
         """The field of an objective's options that is wrong, and reason and remedy, if any is."""
-        size = options.batch_size
-        group = pick("objective", name, {"dpo": 1, "kto": 1, "grpo": self.group_size})
+        row, size = find_objective(name), options.batch_size
         factors = {"training.micro_batch_size": self.micro_batch_size or 1}
-        factors["training.group_size"] = group
+        factors["training.group_size"] = self.group_size if row.view.takes_groups else 1
         for key, factor in factors.items():
             if size % factor:
                 return "batch_size", f"{size} is not a multiple of {key}, {factor}; change either"
-        if name == "kto" and size % 2:
-            reason = f"{size} is odd; KTO pairs desirable with undesirable examples: make it even"
-            return "batch_size", reason
-        micro = self.micro_batch_size or (2 if name == "kto" else 1)
+        if row.view.has_halves and size % 2:
+            reason = f"{size} is odd; {row.label} pairs desirable with undesirable examples"
+            return "batch_size", f"{reason}: make it even"
+        micro = self.micro_batch_size or (2 if row.view.has_halves else 1)
         if size % (devices * micro):
             reason = f"{size} does not divide among {devices} devices, {micro} at once on each"
             remedy = "change it, training.micro_batch_size or resources.train.gpu"
             return "batch_size", f"{reason}; {remedy}"
-        if name != "grpo" and not options.beta:
+        if row.needs_beta and not options.beta:
             return "beta", f"{name} learns nothing at 0; make it more"
         return None

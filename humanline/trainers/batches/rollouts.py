@@ -14,7 +14,7 @@ from trl.trainer.utils import (
 )
 
 from humanline.trainers.batches.order import Repeated, RolloutStream, RowsOnce, share_out
-from humanline.trainers.common import load_on
+from humanline.trainers.humanline_trainer import load_on
 
 
 class Rollouts:

@@ -11,7 +11,7 @@ from huggingface_hub import constants, snapshot_download
 
 from humanline.data import feedback
 from humanline.data.json_rows import read_rows
-from humanline.files.validation import ConfigError, first_line, pick
+from humanline.files.validation import ConfigError, first_line
 from humanline.trainers.rows import formats
 
 _JSON = (".json", ".jsonl")
@@ -154,11 +154,10 @@ class _Places:
 
 
 def _without_feedback(recipe, rows: _Rows, first: dict, split: str) -> _Rows:
-    """TRL's rows of a HALOs feedback file: groups for GRPO, else pairs or labelled completions."""
+    """TRL's rows of a HALOs feedback file: groups, pairs or labelled completions."""
     if not feedback.is_feedback(first):
         return rows
-    views = dict.fromkeys(("dpo", "kto"), feedback.preferences) | {"grpo": feedback.groups}
-    view = pick("objective", recipe.objective, views)
+    view = feedback.groups if recipe.row.view.takes_groups else feedback.preferences
     found = view([row for _, row in rows.pairs], rows.place, split)
     if not found:
         reason = f"no rows of split {split!r} in {rows.place}; choose another"
@@ -174,13 +173,9 @@ def _wanted_columns(recipe, columns: set[str]) -> frozenset[str]:
     is_online = getattr(script, "reward_funcs", None) or getattr(
         script, "reward_model_name_or_path", None
     )
-    by_objective = {
-        "dpo": [formats.PAIRED],
-        "kto": [formats.PAIRED, formats.LABELLED],
-        "grpo": [formats.PROMPTS if is_online else formats.STORED],
-    }
-    choices = pick("objective", recipe.objective, by_objective)
-    if choices == [formats.STORED]:
+    view = recipe.row.view
+    choices = view.sampled_columns if is_online else view.columns
+    if view.sampled_columns and not is_online:
         remedy = f"{remedy}, or sample online by adding reward_funcs"
     wanted = min(choices, key=lambda choice: len(choice - columns))
     if lacking := wanted - columns:

@@ -9,10 +9,10 @@ from typing import get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import TrainingArguments
 from trl import ModelConfig, ScriptArguments, TrlParser
-from trl.scripts.grpo import GRPOScriptArguments
 
-import humanline
-from humanline.files.validation import TRACEBACK, ConfigError, first_line, pick
+from humanline.files.validation import TRACEBACK, ConfigError, first_line
+from humanline.trainers.classes import load
+from humanline.trainers.registry import Objective, find_objective
 
 # A text where a mapping is meant, except of those that may name a file.
 _OR_A_FILE = {"deepspeed", "fsdp_config", "accelerator_config"}
@@ -27,6 +27,11 @@ class Recipe:
     script: ScriptArguments
     training: TrainingArguments
     model: ModelConfig
+
+    @property
+    def row(self) -> Objective:
+        """What the registry says of the objective."""
+        return find_objective(self.objective)
 
     def fault(self, field: str, reason: str) -> ConfigError:
         """The error that a field is wrong for a reason."""
@@ -45,9 +50,8 @@ class Parser(TrlParser):
     """TRL's parser of an objective's options, with errors of one line."""
 
     def __init__(self, objective: str):
-        scripts = dict.fromkeys(("dpo", "kto"), ScriptArguments) | {"grpo": GRPOScriptArguments}
-        script = pick("objective", objective, scripts)
-        config = getattr(humanline, f"Humanline{objective.upper()}Config")
+        row = find_objective(objective)
+        script, config = load(row.view.script), load(row.config)
         options = {"prog": "humanline recipe FILE.yaml", "allow_abbrev": False}
         super().__init__((script, config, ModelConfig), **options)
         self._objective = objective

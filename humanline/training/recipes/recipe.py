@@ -5,11 +5,8 @@ options of the objective's humanline config. What is wrong with it is told on on
 model is loaded.
 """
 
-import os
-import sys
 from argparse import ArgumentError, ArgumentParser
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 
 from trl import (
@@ -17,9 +14,10 @@ from trl import (
     get_quantization_config,
 )
 
-import humanline
-from humanline.files.validation import ConfigError, first_line, load_yaml, pick
-from humanline.study.values import OBJECTIVES
+from humanline.files import user_code
+from humanline.files.validation import ConfigError, load_yaml
+from humanline.trainers.classes import load
+from humanline.trainers.registry import OBJECTIVES, find_objective
 from humanline.trainers.rows.formats import PAIRED
 from humanline.trainers.rows.tokens import columns_of, unpaired
 from humanline.training.recipes import checks
@@ -70,7 +68,9 @@ def build_trainer(recipe: Recipe):
 def _build_trainer(recipe: Recipe):
     model, training = recipe.model, recipe.training
     processor = checks.check_model(recipe)
-    options = {"reward_funcs": _reward_functions(recipe)} if recipe.objective == "grpo" else {}
+    options = {}
+    if recipe.row.view.takes_groups:
+        options["reward_funcs"] = _reward_functions(recipe)
     splits = load_splits(recipe)
     options["train_dataset"] = _dataset(recipe, splits, "dataset_train_split", processor)
     if training.eval_strategy != "no":
@@ -82,8 +82,7 @@ def _build_trainer(recipe: Recipe):
         "dtype": model.dtype,
         "use_safetensors": True,
     } | (training.model_init_kwargs or {})
-    trainer = getattr(humanline, f"Humanline{recipe.objective.upper()}Trainer")
-    return trainer(
+    return load(recipe.row.trainer)(
         model.model_name_or_path,
         args=training,
         quantization_config=get_quantization_config(model),
@@ -116,10 +115,13 @@ def _objective(path: Path, content: dict, overrides: list[str]) -> tuple[str, li
         known, overrides = parser.parse_known_args(overrides)
     except ArgumentError as error:
         raise ConfigError(f"command line: objective: {error.message}; change it") from None
-    if known.objective not in OBJECTIVES:
+    if not isinstance(known.objective, str):
         given = f"{known.objective!r} is unknown" if known.objective else "missing"
         raise ConfigError(f"{path}: objective: {given}; use one of {', '.join(OBJECTIVES)}")
-    return known.objective, overrides
+    try:
+        return find_objective(known.objective).name, overrides
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 # Data.
@@ -128,14 +130,8 @@ def _objective(path: Path, content: dict, overrides: list[str]) -> tuple[str, li
 def _dataset(recipe: Recipe, splits: dict, field: str, processor):
     dataset = load_split(recipe, splits, field)
     checks.check_template(recipe, processor, next(iter(dataset)))
-    views = {"dpo": _preferences, "kto": _preferences, "grpo": lambda _, rows: rows}
-    return pick("objective", recipe.objective, views)(recipe, dataset)
-
-
-def _preferences(recipe: Recipe, dataset):
-    """Preferences in the order that TRL will train on."""
-    if recipe.objective == "kto":
-        # TRL trains KTO in the order of the rows, and unpairs all chosen before all rejected.
+    if recipe.row.view.is_in_order:
+        # TRL trains in the order of the rows, and unpairs all chosen before all rejected.
         if set(columns_of(dataset)) >= PAIRED:
             dataset = unpaired(dataset, f"{recipe.script.dataset_name} data")
         dataset = dataset.shuffle(seed=recipe.training.seed)
@@ -146,25 +142,14 @@ def _preferences(recipe: Recipe, dataset):
 
 
 def _reward_functions(recipe: Recipe) -> list | None:
-    """The rewards of online GRPO: a model's name, and functions by dotted path or TRL's name."""
+    """The rewards of online training: a model's name, functions by dotted path or TRL's name."""
     script = recipe.script
     model = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
     return model + [_import(recipe, name) for name in script.reward_funcs or ()] or None
 
 
 def _import(recipe: Recipe, name: str):
-    module, _, function = name.rpartition(".")
-    sys.path.insert(0, os.getcwd())  # as TRL: functions of one's own stand beside the recipe
     try:
-        found = getattr(import_module(module or "trl.rewards"), function)
-    except Exception as error:  # the user's own module can raise anything
-        known = isinstance(error, ImportError | AttributeError)
-        reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
-        reason = f"{name!r} cannot be imported ({reason}); give a function's dotted path"
-        raise recipe.fault("reward_funcs", reason) from error
-    finally:
-        sys.path.pop(0)
-    if not callable(found):
-        reason = f"{name!r} is {type(found).__name__}, not a function; give its dotted path"
-        raise recipe.fault("reward_funcs", reason)
-    return found
+        return user_code.function(name, home="trl.rewards")
+    except ConfigError as error:
+        raise recipe.fault("reward_funcs", str(error)) from error

@@ -29,8 +29,8 @@ from humanline.method.reference import (
     save_reference,
 )
 from humanline.trainers.batches.order import OwnOrder
+from humanline.trainers.batches.require_steps import RequireSteps, require_batches
 from humanline.trainers.batches.windows import SCORES, ReadsAhead
-from humanline.trainers.batches.work import RequireSteps, require_batches
 from humanline.trainers.checkpoints import WholeCheckpoints, read_manifest
 from humanline.trainers.rows.tokens import refuse_media, require_rows
 
@@ -46,6 +46,8 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     # For the run's record: what this process spent on sampling and labelling, and sampled.
     sampling_seconds = 0.0
     sampled_tokens = 0
+    # Whether the loss is ours with humanline=False, too: of objectives that TRL does not have.
+    loss_is_ours = False
     # Rows of the training set that were left out or cut off, those of a stream so far.
     _rows_told: ClassVar[dict[str, int]] = {}
 
@@ -134,7 +136,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     @property
     def _uses_reference(self) -> bool:
         """Whether the loss is ours, and so needs our reference."""
-        return self.args.humanline
+        return self.args.humanline or self.loss_is_ours
 
     def _make_reference(self, given):
         """The reference that the options ask for; TRL's, if any, where the loss is TRL's."""

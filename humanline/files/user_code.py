@@ -1,0 +1,234 @@
+"""A user's own code, named by dotted path: found, hashed and imported.
+
+Modules are looked for in the working directory first, then where Python looks. Nothing here runs
+them but `load`.
+"""
+
+import ast
+import hashlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module, util
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from humanline.files.code_hashes import code_of
+from humanline.files.validation import TRACEBACK, ConfigError, first_line
+
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+@contextmanager
+def working_directory() -> Iterator[None]:
+    """Import from the working directory first, as TRL does for reward functions."""
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is that of a module with source."""
+    return source_file(name) is not None
+
+
+def source_file(module: str) -> Path | None:
+    """The file of a module's source, or None; no module runs, as far as files lie in folders."""
+    if not _DOTTED.fullmatch(module):
+        return None
+    parts = module.split(".")
+    places, spec = [os.getcwd(), *sys.path], None
+    for length in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:length]), places)
+        if spec is None:
+            break
+        places = spec.submodule_search_locations or []
+    if spec is None and parts[0] in sys.modules:  # of an editable installation
+        try:
+            spec = util.find_spec(module)
+        except (ImportError, ValueError):
+            spec = None
+    is_source = spec is not None and spec.origin and spec.origin.endswith(".py")
+    return Path(spec.origin) if is_source else None
+
+
+def require(path: str) -> None:
+    """Check that the dotted path of a function leads to one, without running its module.
+
+    Raises:
+        ValueError: one line, the reason and the remedy.
+    """
+    module, _, name = path.rpartition(".")
+    if not module or not _DOTTED.fullmatch(path):
+        raise ValueError(f"{path!r} is no dotted path; write module.function")
+    file = source_file(module)
+    if file is None:
+        raise ValueError(
+            f"no module {module!r} here or installed; mend the path, or run where its file lies"
+        )
+    try:
+        names = set(_names_of(ast.parse(file.read_text(encoding="utf-8"))))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        raise ValueError(f"{file}: line {line}: {first_line(error)}; mend it") from None
+    if name not in names and "*" not in names:
+        near = get_close_matches(name, names, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "mend the name"
+        raise ValueError(f"{file} has no {name!r}; {remedy}")
+
+
+def load(module: str, name: str, *, package: str | None = None, told: str | None = None) -> Any:
+    """Import a name of a module.
+
+    Args:
+        module: dotted name, relative to `package` if it begins with a dot.
+        told: what errors call it; None: module and name.
+
+    Raises:
+        ConfigError: one line, if the module or the name is not there, or the module raises.
+    """
+    try:
+        with working_directory():
+            return getattr(import_module(module, package), name)
+    except Exception as error:  # the user's own module can raise anything
+        known = isinstance(error, ImportError | AttributeError)
+        reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(
+            f"{told or f'{module}.{name}'!r} cannot be imported ({reason})"
+        ) from error
+
+
+def function(path: str, home: str = "") -> Callable:
+    """Import the function of a dotted path.
+
+    Args:
+        home: the module of a name without one.
+
+    Raises:
+        ConfigError: one line, if it cannot be imported or is no function.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = load(module or home, name, told=path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; give a function's dotted path") from error
+    if not callable(found):
+        kind = type(found).__name__
+        raise ConfigError(f"{path!r} is {kind}, not a function; give its dotted path")
+    return found
+
+
+class Called:
+    """A user's function that returns a list of numbers, and whose failures are told on one line.
+
+    Args:
+        kind: what errors call it besides its path.
+        path: its dotted path.
+        takes: what errors say that it is called with.
+
+    Raises:
+        ConfigError: if it cannot be imported.
+    """
+
+    def __init__(self, kind: str, path: str, takes: str):
+        self._name, self._takes = f"{kind} {path}", takes
+        try:
+            self._function = function(path)
+        except ConfigError as error:
+            raise ConfigError(f"{kind} {error}") from error
+
+    def names(self, given: Iterable[str]) -> list[str]:
+        """Those of the given keywords that the function takes; all, if it has **kwargs."""
+        parameters = self._signature().parameters
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        return [name for name in given if takes_all or name in parameters]
+
+    def require(self, *arguments, **keywords) -> None:
+        """Refuse a function that cannot be called with as many arguments, or with these keywords.
+
+        Raises:
+            ConfigError: naming the argument.
+        """
+        try:
+            self._signature().bind(*arguments, **keywords)
+        except TypeError as error:
+            raise ConfigError(f"{self._name}: {error}; it is called with {self._takes}") from None
+
+    def __call__(self, *arguments, **keywords) -> list:
+        """What the function returns, as a list, with numbers of NumPy and torch as Python's."""
+        try:
+            found = list(self._function(*arguments, **keywords))
+            return [value.item() if hasattr(value, "item") else value for value in found]
+        except ConfigError:
+            raise
+        except Exception as error:  # the user's own function can raise anything
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise ConfigError(f"{self._name}: {reason} ({TRACEBACK}=1 shows where)") from error
+
+    def _signature(self) -> inspect.Signature:
+        try:
+            return inspect.signature(self._function)
+        except (TypeError, ValueError):
+            raise ConfigError(f"{self._name}: not a Python function; wrap it in one") from None
+
+
+def source_hash(*modules: str) -> str:
+    """Twelve hexadecimal digits of modules' code, and of the modules beside them that they import.
+
+    Comments, docstrings and blank lines do not count. A module beside is one whose file lies in the
+    working directory, this package aside.
+    """
+    found: dict[str, str] = {}
+    new = [(name, source_file(name)) for name in modules]
+    while new:
+        name, file = new.pop()
+        if name in found or file is None:
+            continue
+        source = file.read_text(encoding="utf-8")
+        found[name] = code_of(source)
+        is_package = file.name == "__init__.py"
+        new += [(other, _beside(other)) for other in _imported(ast.parse(source), name, is_package)]
+    parts = (f"{name}\n{code}" for name, code in sorted(found.items()))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def _beside(module: str) -> Path | None:
+    """The file of a module in the working directory, if it is there."""
+    if module.split(".")[0] == __name__.split(".")[0]:
+        return None
+    path = Path(*module.split("."))
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+def _imported(tree: ast.Module, name: str, is_package: bool) -> Iterator[str]:
+    """The absolute names that a module's imports, at any depth, may be of."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = name.split(".")
+            parents = parents[: len(parents) - (node.level - is_package)] if node.level else []
+            base = ".".join([*parents, *filter(None, [node.module])])
+            if base:
+                yield base
+            yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def _names_of(tree: ast.Module) -> Iterator[str]:
+    """The names that a module's statements define, and * where they import all of another."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)

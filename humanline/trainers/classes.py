@@ -1,0 +1,19 @@
+"""The classes and functions that the registry names by strings, imported when they are needed."""
+
+from typing import Any
+
+from humanline.files import user_code
+from humanline.files.validation import ConfigError
+
+
+def load(name: str) -> Any:
+    """What "module:name" names; a module that begins with a dot is one of this folder.
+
+    Raises:
+        ConfigError: if it cannot be imported.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return user_code.load(module, attribute, package="humanline.trainers")
+    except ConfigError as error:
+        raise ConfigError(f"objective: {error}; write module:name") from error
