@@ -21,10 +21,9 @@ from humanline.study.scale.data import MiniatureData
 from humanline.study.study import load_study
 from humanline.study.tasks import TASKS as TASK_NAMES
 from humanline.study.tasks import find_task
-from humanline.tables import estimates
+from humanline.tables import estimates, tune
 from humanline.tables import headline as tables
 from humanline.tables import run_files as records
-from humanline.tables import tune as tuning
 from humanline.trainers.registry import Options
 from humanline.training import cell as training
 from humanline.worlds import miniature
@@ -60,7 +59,7 @@ BRANCHES_ON_TASKS = {
     "estimates": lambda study: estimates.score_estimates(
         {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0
     ),
-    "tuning": lambda study: tuning.final_score(SimpleNamespace(cell=POEM)),
+    "tune": lambda study: tune.final_score(SimpleNamespace(cell=POEM)),
     "plan": lambda study: jobs._score(study, POEM),
     "curves": lambda study: HEADLINE.has_curves,
     "table": lambda study: reporting._frame(SimpleNamespace(spec=HEADLINE), [], {}),

@@ -5,7 +5,6 @@ stage's files. With ``--log`` it writes what it prints to a file, and if it fail
 last lines.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -19,34 +18,23 @@ from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.study import Study, load_study, schemas
-from humanline.study.tasks import TASKS, find_task
 
-CONFIG_DIRECTORY = Path("workflow/config")
-SCHEMA_DIRECTORY = Path("workflow/schemas")
 TELLS_LATER = 15.0  # seconds
 TAIL = 15  # lines of a failed job's log that are shown
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status."""
-    arguments = _parser().parse_args(argv)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from humanline.cli.run_locks import hold_as_job  # here: it is no part of any command's work
+    # Here, for they are no part of any command's work, and are not to be in its hash.
+    from humanline.cli.parser import parser
+    from humanline.cli.run_locks import hold_as_job
 
+    arguments = parser().parse_args(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hold_as_job()
     with _logging_to(arguments.log) as log:
         try:
-            study = _study(arguments) if "scale" in arguments else None
-            if study and "task" in arguments:  # the other commands read nothing of the hub
-                pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
-                name = getattr(arguments, "run_name", None)
-                run = study.run(arguments.task, name) if name else None
-                stage = arguments.command.replace("-", "_")
-                require_pinned(study.scale, stage, arguments.task, run)
-            started = time.time()
-            arguments.run(study, arguments)
-            if not getattr(arguments, "json", False):
-                print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
+            _run(arguments)
             return 0
         except ConfigError as error:
             _tell(error)
@@ -55,6 +43,21 @@ def main(argv: list[str] | None = None) -> int:
     if log:
         _show_tail(Path(log))
     return 1
+
+
+def _run(arguments) -> None:
+    """Call the command's function, which has its name."""
+    command = arguments.command
+    study = _study(arguments) if command.reads == "study" else None
+    if study and "task" in arguments:  # the other commands read nothing of the hub
+        pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
+        name = getattr(arguments, "run_name", None)
+        run = study.run(arguments.task, name) if name else None
+        require_pinned(study.scale, command.name, arguments.task, run)
+    started = time.time()
+    globals()[f"_{command.name}"](study, arguments)
+    if command.is_timed and not getattr(arguments, "json", False):
+        print(f"{command.name}: {time.time() - started:.1f} s", flush=True)
 
 
 def _tell(error: ConfigError) -> None:
@@ -101,7 +104,7 @@ def _base_model(study: Study, arguments) -> None:
     from humanline.files.records import read_rows
     from humanline.training import base_model
 
-    run, task = _run(study, arguments), arguments.task
+    run, task = _resolved(study, arguments), arguments.task
     held_out = {
         row["prompt"]
         for split in ("validation", "evaluation")
@@ -114,18 +117,18 @@ def _base_model(study: Study, arguments) -> None:
 def _offline(study: Study, arguments) -> None:
     from humanline.generation import offline
 
-    offline.make(_run(study, arguments))
+    offline.make(_resolved(study, arguments))
 
 
 def _likelihood(study: Study, arguments) -> None:
     from humanline.generation import offline
 
     source = study.run(arguments.task, arguments.source)
-    offline.measure_likelihood(source, _run(study, arguments))
+    offline.measure_likelihood(source, _resolved(study, arguments))
 
 
 def _train(study: Study, arguments) -> None:
-    run = _run(study, arguments)  # a wrong name is told before the slow import
+    run = _resolved(study, arguments)  # a wrong name is told before the slow import
     if arguments.devices > 1:
         _launch_training(run, arguments)
         return
@@ -145,14 +148,14 @@ def _launch_training(run: Run, arguments) -> None:
 
 
 def _generate(study: Study, arguments) -> None:
-    run = _run(study, arguments)
+    run = _resolved(study, arguments)
     from humanline.generation.samples import generate
 
     generate(run)
 
 
 def _score(study: Study, arguments) -> None:
-    run = _run(study, arguments)
+    run = _resolved(study, arguments)
     from humanline.scoring.score import score
 
     score(run)
@@ -196,7 +199,7 @@ def _surprisal(study: Study, arguments) -> None:
 
 
 def _predictors(study: Study, arguments) -> None:
-    run = _run(study, arguments)
+    run = _resolved(study, arguments)
     from humanline.analysis import predictors
 
     predictors.measure(run)
@@ -205,7 +208,7 @@ def _predictors(study: Study, arguments) -> None:
 def _map(study: Study, arguments) -> None:
     from humanline.analysis.map import make_map
 
-    make_map(study.mapped(), study.paths.explore, scale=study.scale.scale)
+    make_map(study.mapped(), study.paths.map, scale=study.scale.scale)
 
 
 def _figures(study: Study, arguments) -> None:
@@ -220,18 +223,18 @@ def _figures(study: Study, arguments) -> None:
     )
 
 
-def _ledger(study: Study, arguments) -> None:
-    from humanline.report.tables import make_ledger
+def _claims(study: Study, arguments) -> None:
+    from humanline.report.claims import make_claims
 
-    make_ledger(study.compared())
+    make_claims(study.compared())
 
 
-def _tuning(study: Study, arguments) -> None:
+def _tune(study: Study, arguments) -> None:
     from humanline.tables.tune import choose_learning_rates
 
     runs = [study.resolve(cell) for cell in study.evaluated("tune")]
     seeds = study.scale.seeds.tune
-    choose_learning_rates(runs, study.paths.tuning, seeds=seeds, scale=study.scale.scale)
+    choose_learning_rates(runs, study.paths.tune, seeds=seeds, scale=study.scale.scale)
 
 
 def _plan(study: Study, arguments) -> None:
@@ -243,6 +246,17 @@ def _plan(study: Study, arguments) -> None:
 def _check(study: Study, arguments) -> None:
     cells = study.all_cells()
     print(f"{study.scale.scale}: {len(cells)} cells, {len(study.experiments.tables)} tables; valid")
+
+
+def _list(study: None, arguments) -> None:
+    from humanline.cli.list import describe, rows
+
+    found = rows(arguments.kind, arguments.config, lambda: _study(arguments))
+    text = json.dumps(found, indent=1, ensure_ascii=False) if arguments.json else describe(found)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # a reader such as `head` has enough, and wants no traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _schema(study: None, arguments) -> None:
@@ -282,83 +296,8 @@ def _worker(study: None, arguments) -> None:
             place.parent.rmdir()
 
 
-def _run(study: Study, arguments) -> Run:
+def _resolved(study: Study, arguments) -> Run:
     return study.run(arguments.task, arguments.run_name)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="humanline", description=__doc__.split("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name, run, text, *options, scale=True):
-        sub = commands.add_parser(name, help=text, description=text)
-        for option, kwargs in options:
-            sub.add_argument(option, **kwargs)
-        if scale:
-            sub.add_argument("--scale", default="laptop", help="a file of the configuration folder")
-            sub.add_argument("--config", type=Path, default=CONFIG_DIRECTORY, metavar="FOLDER")
-            sub.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
-        sub.add_argument("--log", metavar="FILE", help="write output to FILE")
-        sub.set_defaults(run=run)
-
-    known = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
-    task = ("task", {"metavar": "TASK", "type": _task, "help": known})
-    base = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
-    run = ("run_name", {"metavar": "RUN", "help": "as results/SCALE/runs/TASK names it"})
-    command("prefetch", _prefetch, "fetch the hub's data and models, print their fingerprints")
-    command("data", _data, "write the prompts of a task", task)
-    command("base-model", _base_model, "make the model that training starts from", task, base)
-    command("offline", _offline, "sample and label a base model's completions", task, base)
-    of = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
-    command("likelihood", _likelihood, "how likely a base model finds completions", task, base, of)
-    count = {"type": int, "default": 1, "help": "GPUs to train on together (default: 1; 0: none)"}
-    devices = ("--devices", {"metavar": "N"} | count)
-    command("train", _train, "train a cell", task, run, devices)
-    command("generate", _generate, "sample a run's evaluation completions", task, run)
-    command("score", _score, "judge or grade a run's completions", task, run)
-    command("judge-cost", _judge_cost, "what an endpoint's judgements would cost, and have cost")
-    command("table", _table, "write a table", ("table", {"help": "a table of experiments.yaml"}))
-    seed = ("seed", {"type": int})
-    command("surprisal", _surprisal, "how the figures' policy perceives outputs", seed)
-    command("predictors", _predictors, "what may predict how well offline data train", task, run)
-    command("map", _map, "plot exploratory scores against their predictors")
-    command("figures", _figures, "plot the figures of the theory")
-    command("ledger", _ledger, "write the verdicts on the paper's claims")
-    command("tuning", _tuning, "choose learning rates from the tuning runs")
-    command("plan", _plan, "print jobs, GPU hours, tokens, dollars and disk of a scale")
-    command("check", _check, "validate the configuration")
-    annotated = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
-    as_json = ("--json", {"action": "store_true", "help": "print JSON alone"})
-    replicates = ("--replicates", {"type": _count, "default": 2000, "help": "of the bootstrap"})
-    text = "print what annotations in AlpacaEval's format say of a model"
-    options = (annotated, as_json, replicates)
-    command("score-annotations", _score_annotations, text, *options, scale=False)
-    place = ("socket", {"type": Path, "metavar": "SOCKET"})
-    command("worker", _worker, "run other commands without importing anew", place, scale=False)
-    folder = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
-    command("schema", _schema, "write the configuration's JSON schemas", folder, scale=False)
-    file = ("file", {"type": Path, "metavar": "FILE.yaml"})
-    keys = {"nargs": argparse.REMAINDER, "help": "--key value, over the file's; --help: all"}
-    command(
-        "recipe", _recipe, "train a model as a file says", file, ("overrides", keys), scale=False
-    )
-    return parser
-
-
-def _task(text: str) -> str:
-    """The name of a task that there is."""
-    try:
-        find_task(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
-
-
-def _count(text: str) -> int:
-    """A number of replicates that has a standard deviation."""
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 up")
-    return int(text)
 
 
 @contextlib.contextmanager

@@ -111,7 +111,7 @@ def _perceived(study: Study) -> list[Cell]:
 def _summaries(study: Study, target: str) -> Iterator[Job]:
     """Tables and what else looks at many runs."""
     if target == "tune":
-        yield Job("learning_rates", "", "table")
+        yield Job("tune", "", "table")
         return
     for table in study.tables(exploratory=target == "explore"):
         yield Job(f"table_{table}", "", "table")

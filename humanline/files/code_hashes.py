@@ -41,7 +41,7 @@ def code_hash(
     """Hash of the code that a command runs, twelve hexadecimal digits.
 
     Args:
-        command: of `humanline`, for example ``base-model``.
+        command: of `humanline`, for example ``base_model``.
         by_value: leave out `humanline.study.study` and what it imports, the options of a study. For
             the dear stages: what they are asked is another parameter of their rules, by value, so
             that a new option does not train everything anew.
@@ -195,7 +195,7 @@ class _Package:
     def function(self, command: str) -> tuple[str, set[str]]:
         """The text of a command's functions, and the modules that they import."""
         module = self.modules[_COMMANDS]
-        if (name := f"_{command.replace('-', '_')}") not in module.functions:
+        if (name := f"_{command}") not in module.functions:
             raise ValueError(f"humanline has no command {command!r}; mend its name")
         nodes = module.called({name})
         statements = [each for node in (*nodes, *module.body) for each in _statements(node)]

@@ -1,5 +1,6 @@
 """Tables as files: CSV for machines, Markdown and LaTeX for people, and where they came from."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -126,17 +127,21 @@ def human_readable(frame: pd.DataFrame, headers: dict[str, str] | None = None) -
 
     Columns without a header here, or in `headers`, are for machines, and left out.
     """
-    columns = _COLUMNS | {name: (header, "d") for name, header in (headers or {}).items()}
+    known = _COLUMNS | {name: (header, "d") for name, header in (headers or {}).items()}
     if "objective" in frame:
+        known = _columns_of_options(frame["objective"]) | known
         frame = frame.assign(objective=frame["objective"].map(_objective))
+    columns = [name for name in frame if name in known]
     rows = frame.to_dict("records")
     return pd.DataFrame(
-        {
-            columns[name][0]: [_cell(row, name, columns[name][1]) for row in rows]
-            for name in frame
-            if name in columns
-        }
+        {known[name][0]: [_cell(row, name, known[name][1]) for row in rows] for name in columns}
     )
+
+
+def _columns_of_options(objectives: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Header and number format of the hyperparameters of a table's objectives."""
+    rows = [find_objective(name) for name in set(objectives) - {"base"}]
+    return {option: (option, "g") for row in rows for option in row.options.model_fields}
 
 
 def _objective(name: str) -> str:

@@ -3,53 +3,21 @@
 import csv
 from pathlib import Path
 
-import numpy as np
-
 from humanline.data.run_records import Described
-from humanline.files.json_files import write_json, write_text
+from humanline.files.json_files import write_text
 from humanline.files.provenance import describe, packages
 from humanline.files.records import read_record
-from humanline.report.formats import human_readable, write_table
+from humanline.report.formats import write_table
 from humanline.report.plots import plot_learning_curves
-from humanline.study.claims import Claims, Comparison
-from humanline.study.runs.requests import ClaimsRequest, TableRequest
+from humanline.study.runs.requests import TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.tasks import find_task
 from humanline.tables import headline
-from humanline.tables.claims import ledger, verdicts
 from humanline.tables.costs import cost_table
-from humanline.tables.run_files import RunFolder, scores, training_seconds
+from humanline.tables.run_files import RunFolder
 from humanline.tables.sweeps import sweep_table
 
 _BOOTSTRAP_SEED = 0
-_LEDGER = """\
-# The paper's claims at the scale {scale}
-
-A verdict here is a verdict about the models, data and judge of this scale. Claims marked *notes*
-come from a public summary and have not been seen in the paper itself; *ours* are questions of this
-suite.
-
-{verdicts}
-
-A claim is supported if all of its comparisons are (its p is their greatest), contradicted if any
-is (the least p of the opposite, times their number), at {alpha:g} after Holm's correction over the
-{claims} claims; undecided otherwise. {untested}
-
-## Comparisons
-
-{comparisons}
-
-Ratios and differences are of mean scores (length-controlled win rate, Pass@1; per cent) or seconds,
-with 95 % t intervals over paired seeds, Fieller's for ratios; p-values are of one-sided t-tests,
-two of them where equality is claimed, against the margin shown. The verdict on a single comparison
-is at {alpha:g} after Holm's correction over all {n}. Seeds to decide: how many would give a test a
-power of {power:.0%}, if the truth were the estimate, at the error that Holm asks of the smallest p
-of a claim; inf: more than 1024; a dash: decided, or, with one seed or identical runs, unknown.
-
-All seeds share their evaluation prompts. Seconds leave out the sampling of offline data, and are of
-jobs that ran side by side. Learning rates are those of the tables: what was not tuned takes that of
-its nearest tuned kin. The rule was fixed before the runs on these seeds.
-"""
 
 
 def make_table(table: TableRequest) -> None:
@@ -89,56 +57,6 @@ def _frame(table: TableRequest, runs: list[RunFolder], options: dict):
             return sweep_table(table, runs, compares_data=spec.compares_data, **options)
         case "headline":
             return headline.headline_table(spec.task, runs, **options)
-
-
-def make_ledger(asked: ClaimsRequest) -> None:
-    """Write `claims.csv`, a row for every comparison, `verdicts.csv`, one for every claim,
-    `claims.md` with both, and their provenance.
-    """
-    found = [comparison for comparison, _ in asked.compared]
-    frame = ledger(asked.claims, found, lambda own: _values(own, asked.pairs(own)))
-    frame["scale"] = asked.scale
-    folder = asked.paths.tables
-    summary = verdicts(asked.claims, frame).assign(scale=asked.scale)
-    write_text(folder / "claims.csv", frame.to_csv(index=False))
-    write_text(folder / "verdicts.csv", summary.to_csv(index=False))
-    hidden = ["text", "paper_value", "task", "p_opposite"]
-    text = _LEDGER.format(
-        scale=asked.scale,
-        verdicts=_markdown(summary.drop(columns=["untested", "p", "p_opposite"])),
-        untested=_untested(asked.claims),
-        comparisons=_markdown(frame.drop(columns=hidden)),
-        alpha=asked.claims.rule.alpha,
-        power=asked.claims.rule.power,
-        n=len(frame),
-        claims=len(summary),
-    )
-    write_text(folder / "claims.md", text)
-    runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
-    write_json(folder / "claims.provenance.json", {"runs": runs, **describe()})
-
-
-def _untested(claims: Claims) -> str:
-    """What of the claims no comparison is about."""
-    found = [claim for claim in claims.claims if claim.untested]
-    parts = "; ".join(f"of {claim.id} {claim.untested}" for claim in found)
-    return f"Not tested is {parts}." if parts else ""
-
-
-def _values(comparison: Comparison, pairs: list[tuple[Run, Run]]) -> tuple[np.ndarray, np.ndarray]:
-    """The measure of both cells of a comparison, seed by seed: each (S,)."""
-
-    def measure(run: Run) -> float:
-        if comparison.test.measure == "training_seconds":
-            return training_seconds(run.cell, run.paths.directory)
-        return list(scores(run.cell, run.paths.directory).values())[-1]
-
-    first, second = zip(*pairs, strict=True)
-    return np.array([measure(run) for run in first]), np.array([measure(run) for run in second])
-
-
-def _markdown(frame) -> str:
-    return human_readable(frame).to_markdown(index=False, disable_numparse=True)
 
 
 def _provenance(table: TableRequest) -> dict:

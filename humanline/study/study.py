@@ -194,7 +194,7 @@ class Study:
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]
 
     def comparisons(self) -> list[Comparison]:
-        """What the ledger of claims compares."""
+        """What the claims compare."""
         found = comparisons(self.claims, self.experiments.defaults) if self.claims else []
         return [comparison for _, comparison in found]
 
@@ -225,7 +225,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
         file = scale_file.parent / scale.learning_rates
         rates = validate(TunedRates, load_yaml(file), file).model_dump()["chosen"]
     claims_file = experiments_file.with_name("claims.yaml")
-    if not claims_file.exists():  # then there is no ledger
+    if not claims_file.exists():  # then there are no claims
         return Study(scale, experiments, rates, root)
     claims = validate(Claims, load_yaml(claims_file), claims_file)
     study = Study(scale, experiments, rates, root, claims)
@@ -261,7 +261,7 @@ def _require_tables(
 
 
 def _claims_fault(study: Study) -> str | None:
-    """The first thing that the ledger asks of the tables and they do not have."""
+    """The first thing that the claims ask of the tables and they do not have."""
     try:
         found = comparisons(study.claims, study.experiments.defaults)
     except ClaimError as error:

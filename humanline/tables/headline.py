@@ -33,7 +33,7 @@ _HOW = (
     " and prompts, the same for all rows; where seeds differ more than prompts do they"
     " cover the truth in 58 % of cases with two seeds and 72 % with three, not in 95 %."
     " p-values: paired t-tests over seeds, one-sided for 'beats', two-sided for 'differs', without"
-    " correction for their number, which the ledger of claims has."
+    " correction for their number; those of claims.md are corrected."
 )
 _SECONDS = (
     "Training: wall-clock seconds, with online sampling, but without that of offline data, which is"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from humanline.data.run_records import Predictors
 from humanline.files.records import read_record
-from humanline.study.experiments import Cell
+from humanline.study.experiments import OVERRIDES, Cell
 from humanline.study.runs.requests import TableRequest
 from humanline.tables.estimates import (
     columns,
@@ -54,9 +54,10 @@ def sweep_table(
                 row["data_log_probability"] = _data_log_probability(variants[name])
             rows.append(row)
     frame = pd.DataFrame(rows)
-    settings = [column for column in _settings(runs[0][0]) if column in frame]
+    settings = {column for cell, _ in runs for column in _settings(cell)}
     trained = frame[frame["objective"] != "base"]
-    idle = [c for c in settings if trained[c].nunique(dropna=False) < 2 and c not in _ALWAYS_SHOWN]
+    may_be_idle = [c for c in frame if c in settings and c not in _ALWAYS_SHOWN]
+    idle = [c for c in may_be_idle if trained[c].nunique(dropna=False) < 2]
     frame = frame.drop(columns=idle)
     counts = {*_COUNTS, *(name for task in tasks for name in notice_names(task))}
     return frame.astype({column: "Int64" for column in counts if column in frame})
@@ -106,12 +107,13 @@ def _settings(cell: Cell) -> dict:
         "sync_alpha": cell.sync_alpha,
         "log_eps_p": cell.log_eps_p,
         "log_eps_r": cell.log_eps_r,
-        "learning_rate_factor": cell.overrides.get("learning_rate_factor"),
-        "max_grad_norm": cell.overrides.get("max_grad_norm"),
-        "beta": cell.overrides.get("beta"),
-        "epsilon": cell.overrides.get("epsilon"),
-        "batch_size": cell.overrides.get("batch_size"),
+        **{name: cell.overrides.get(name) for name in _overridden(cell)},
     }
+
+
+def _overridden(cell: Cell) -> list[str]:
+    """What the cell or another may override, but the learning rate, which is a column of all."""
+    return [name for name in (*OVERRIDES, *cell.overrides) if name != "learning_rate"]
 
 
 def _method(cell: Cell) -> str | None:

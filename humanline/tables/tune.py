@@ -26,7 +26,7 @@ _HEADER = """\
 def choose_learning_rates(
     runs: Sequence[Run], folder: Path, *, seeds: list[int], scale: str
 ) -> None:
-    """Write `tuning/scores.csv`, one row per tuning run, and `tuning/learning_rates.yaml`.
+    """Write `scores.csv`, one row per tuning run, and `learning_rates.yaml`.
 
     The latter is what `learning_rates` of the scale's file points to, once somebody adopts it by
     copying it there: a search never changes the configuration it was run with.

@@ -1,4 +1,4 @@
-"""Tuning: what is chosen from which scores, and that the file it writes can be adopted."""
+"""`tune`: what is chosen from which scores, and that the file it writes can be adopted."""
 
 import shutil
 from pathlib import Path
@@ -50,12 +50,12 @@ def write_scores(study: Study, score) -> None:
 def choose(study: Study) -> None:
     runs = [study.resolve(cell) for cell in study.evaluated("tune")]
     seeds = study.scale.seeds.tune
-    choose_learning_rates(runs, study.paths.tuning, seeds=seeds, scale="smoke")
+    choose_learning_rates(runs, study.paths.tune, seeds=seeds, scale="smoke")
 
 
 def chosen(study: Study) -> dict:
     choose(study)
-    path = study.paths.tuning / "learning_rates.yaml"
+    path = study.paths.tune / "learning_rates.yaml"
     return yaml.safe_load(path.read_text())["chosen"]
 
 
@@ -91,7 +91,7 @@ def test_every_trained_variant_of_the_tables_is_chosen_for(study):
 def test_every_run_is_a_row_of_the_scores(study):
     write_scores(study, lambda cell: cell.seed - 100)
     chosen(study)
-    scores = pd.read_csv(study.paths.tuning / "scores.csv")
+    scores = pd.read_csv(study.paths.tune / "scores.csv")
     assert list(scores) == ["task", "variant", "learning_rate", "seed", "score"]
     assert len(scores) == sum(len(study.rates.tune_cells(task)) for task in study.scale.tasks)
     assert set(scores["seed"]) == set(SEEDS)
@@ -103,7 +103,7 @@ def test_the_written_file_can_be_adopted(study, tmp_path):
     write_scores(study, lambda cell: 60 if cell.overrides["learning_rate"] == 3e-4 else 50)
     choose(study)
     config = tmp_path / "config"
-    shutil.copy(study.paths.tuning / "learning_rates.yaml", config / "rates.yaml")
+    shutil.copy(study.paths.tune / "learning_rates.yaml", config / "rates.yaml")
     with open(config / "smoke.yaml", "a") as file:
         file.write("learning_rates: rates.yaml\n")
     adopted = load_study(config / "smoke.yaml", config / "experiments.yaml", tmp_path)
@@ -160,4 +160,4 @@ def test_without_tuned_tables_nothing_is_chosen(study):
         ConfigError, match="no table is tuned, so there is no rate to choose; write"
     ):
         choose(untuned)
-    assert not (study.paths.tuning).exists()
+    assert not study.paths.tune.exists()

@@ -95,7 +95,7 @@ def test_the_plan_counts_the_jobs_of_the_workflow(tmp_path):
     assert run.returncode == 0, run.stderr
     assert max(resolved - started, time.monotonic() - resolved) < 15
     assert run.stdout.startswith("# Plan of scale paper")
-    for target in ("all", "tune", "explore"):  # they do nothing
+    for target in ("all", "explore"):  # they do nothing
         del counts[target]
     rows = re.findall(r"^\| (\w+(?:, \w+)?) +\| +(\d+) \| +(\d+) \| +(\d+) \|", run.stdout, re.M)
     planned = {rule: sum(map(int, parts)) for rule, *parts in rows}
@@ -353,10 +353,10 @@ def test_smoke_scale_end_to_end(config, tmp_path):
         assert len(provenance["config_hash"]) == 12
         assert provenance["git"].keys() == {"commit", "modified"}
         assert provenance["machine"]["cores"] > 0
-    ledger = (tables / "claims.csv").read_text().splitlines()
-    assert len(ledger) == 1 + 3 + 2 + 2
-    assert all(",undecided," in row and row.endswith(",smoke") for row in ledger[1:])  # one seed
-    assert len((tables / "verdicts.csv").read_text().splitlines()) == 1 + 2
+    compared = (tables / "comparisons.csv").read_text().splitlines()
+    assert len(compared) == 1 + 3 + 2 + 2
+    assert all(",undecided," in row and row.endswith(",smoke") for row in compared[1:])  # one seed
+    assert len((tables / "claims.csv").read_text().splitlines()) == 1 + 2
     assert "| C5 " in (tables / "claims.md").read_text()
     rows = (tables / "instruction_following.csv").read_text().splitlines()
     assert len(rows) == 1 + 13
@@ -364,7 +364,7 @@ def test_smoke_scale_end_to_end(config, tmp_path):
 
     explored = snakemake("explore", "--nolock", **study)
     assert explored.returncode == 0, explored.stdout + explored.stderr
-    rows = (results / "smoke" / "explore" / "map.csv").read_text().splitlines()
+    rows = (results / "smoke" / "map" / "map.csv").read_text().splitlines()
     assert [row.split(",")[1:3] for row in rows[1:]] == [
         ["dpo-offline", "101"],
         ["dpo-offline-humanline-k4-clip-1.5_1.5", "101"],

@@ -79,7 +79,7 @@ def test_it_is_told_what_it_would_take_and_cost(task, tmp_path, capfd):
 
     write_study(tmp_path / "config", task)
     options = ["--scale=smoke", f"--config={tmp_path / 'config'}", f"--results={tmp_path}"]
-    for command in ("check", "plan", "judge-cost"):
+    for command in ("check", "plan", "judge_cost"):
         assert main([command, *options]) == 0, capfd.readouterr().err
     told = capfd.readouterr().out
     cost = "its judge, gold, costs nothing" if task == TASKS[0] else "no task of it is judged"

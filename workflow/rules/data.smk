@@ -39,11 +39,11 @@ rule base_model:
         **resources_of("base_model"),
     params:
         config=hash_of("base_model", base_of),
-        code=code_of("base-model", by_value=True),
+        code=code_of("base_model", by_value=True),
     message:
         "making {wildcards.base} ({wildcards.task})"
     shell:
-        command("base-model {wildcards.task:q} {wildcards.base:q}")
+        command("base_model {wildcards.task:q} {wildcards.base:q}")
 
 
 rule offline:

@@ -61,4 +61,4 @@ rule judge_cost:
     log:
         f"{RESULTS}/logs/judge_cost.log",
     shell:
-        command("judge-cost") + " && cat -- {log:q}"
+        command("judge_cost") + " && cat -- {log:q}"

@@ -14,7 +14,7 @@ for table in map(STUDY.table, STUDY.experiments.tables):
         output:
             table_files(table.name),
         log:
-            f"{RESULTS}/logs/tables/{table.name}.log",
+            f"{RESULTS}/logs/table/{table.name}.log",
         resources:
             **resources_of("table"),
         params:
@@ -33,27 +33,27 @@ rule claims:
     output:
         CLAIM_FILES,
     log:
-        f"{RESULTS}/logs/tables/claims.log",
+        f"{RESULTS}/logs/claims.log",
     resources:
         **resources_of("table"),
     params:
         claims=STUDY.claims and STUDY.claims.model_dump_json(),
-        code=code_hash("ledger", tasks={run.cell.task for run in CLAIM_RUNS}),
+        code=code_hash("claims", tasks={run.cell.task for run in CLAIM_RUNS}),
     shell:
-        command("ledger")
+        command("claims")
 
 
-rule learning_rates:
+rule tune:
     input:
         [STUDY.resolve(cell).paths.scored for cell in STUDY.evaluated("tune")],
     output:
-        f"{RESULTS}/tuning/learning_rates.yaml",
-        f"{RESULTS}/tuning/scores.csv",
+        f"{RESULTS}/tune/learning_rates.yaml",
+        f"{RESULTS}/tune/scores.csv",
     log:
-        f"{RESULTS}/logs/tuning.log",
+        f"{RESULTS}/logs/tune.log",
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("tuning", tasks=STUDY.scale.tasks),
+        code=code_hash("tune", tasks=STUDY.scale.tasks),
     shell:
-        command("tuning")
+        command("tune")

@@ -36,14 +36,14 @@ class Paths:
         return self.results / "tables"
 
     @property
-    def explore(self) -> Path:
+    def map(self) -> Path:
         """The folder of the map of exploratory runs."""
-        return self.results / "explore"
+        return self.results / "map"
 
     @property
-    def tuning(self) -> Path:
+    def tune(self) -> Path:
         """The folder of the learning rates that a search has chosen."""
-        return self.results / "tuning"
+        return self.results / "tune"
 
     @property
     def benchmarks(self) -> Path:

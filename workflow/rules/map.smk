@@ -1,7 +1,7 @@
-# The map: exploratory runs on the tuning seeds, and what predicts how well they do.
+# The map of exploratory runs on the tuning seeds, and what predicts how well they do.
 
 MAP_FILES = [
-    f"{RESULTS}/explore/{name}" for name in ("map.csv", "correlations.csv", "map.svg")
+    f"{RESULTS}/map/{name}" for name in ("map.csv", "correlations.csv", "map.svg")
 ]
 
 
