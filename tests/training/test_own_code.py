@@ -76,7 +76,7 @@ def test_a_study_knows_ones_own_objective(config, own):
     runs = [cell for cell in study(own).all_cells() if cell.objective == "margin"]
     assert {cell.objective for cell in runs} == {"margin"} and len(runs) == 8
     assert "margin-offline-margin=0.25-s1" in {cell.name for cell in runs}
-    assert {study(own).objective(cell).margin for cell in runs} == {0.25, 1.0}
+    assert {study(own).resolve(cell).objective.margin for cell in runs} == {0.25, 1.0}
     assert "margin_trainer" not in sys.modules and "my_reward" not in sys.modules
 
 
@@ -93,7 +93,9 @@ def test_an_edit_reruns_what_depends_on_it(config, own):
     def hashes() -> dict[str, str]:
         found = study(own)
         offline = found.run(TASK, "margin-offline-s1")
-        online = next(run for run in map(found.resolve, found.all_cells()) if run.cell.data == "online")
+        online = next(
+            run for run in map(found.resolve, found.all_cells()) if run.cell.data == "online"
+        )
         return {
             "offline data": offline.hashes.offline,
             "offline run": offline.hashes.train,
