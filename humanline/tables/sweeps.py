@@ -17,12 +17,11 @@ from humanline.tables.estimates import (
     plain,
     score_estimates,
 )
-from humanline.tables.run_files import Run, by_variant, notices, unclipped
+from humanline.tables.run_files import Run, by_variant, notice_names, notices, unclipped
 from humanline.tables.statistics import Estimate, difference
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
-_NOTICES = ("left_out", "length_control_warnings", "timed_out")
-_COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size", *_NOTICES)
+_COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size")
 
 
 def sweep_table(
@@ -43,7 +42,8 @@ def sweep_table(
             run's predictors.json says.
     """
     rows = []
-    for task in dict.fromkeys(cell.task for cell, _ in runs):
+    tasks = list(dict.fromkeys(cell.task for cell, _ in runs))
+    for task in tasks:
         variants = by_variant([run for run in runs if run[0].task == task])
         estimates = score_estimates(variants, replicates=replicates, rng_seed=rng_seed)
         for name in variants:
@@ -57,7 +57,8 @@ def sweep_table(
     may_be_idle = [c for c in frame if c in settings and c not in _ALWAYS_SHOWN]
     idle = [c for c in may_be_idle if trained[c].nunique(dropna=False) < 2]
     frame = frame.drop(columns=idle)
-    return frame.astype({column: "Int64" for column in _COUNTS if column in frame})
+    counts = {*_COUNTS, *(name for task in tasks for name in notice_names(task))}
+    return frame.astype({column: "Int64" for column in counts if column in frame})
 
 
 def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> dict:
