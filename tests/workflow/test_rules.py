@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from humanline.cli.parser import COMMANDS
+from humanline.study.values import Stage
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
@@ -49,6 +51,10 @@ def test_a_rule_writes_its_log_where_its_name_says():
     for rule, text in RULES.items():
         for folder in re.findall(r"/(?:logs|benchmarks)/([\w{}]+)", text):
             assert rule.startswith(folder), f"{rule}: {folder}"
+
+
+def test_what_a_scale_gives_resources_to_are_commands():
+    assert set(get_args(Stage)) <= {command.name for command in COMMANDS}
 
 
 def test_what_every_job_imports_is_cheap():
