@@ -22,6 +22,7 @@ from humanline.files.code_hashes import code_hash
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import SPLITS
 from humanline.study.study import load_study
+from humanline.study.tasks import score_rule, scoring_of
 
 min_version("9.0")
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.experiments import Cell
 from humanline.study.study import Study, load_study, schemas
-from humanline.study.values import how_scored
 
 TELLS_LATER = 15.0  # seconds
 TAIL = 15  # lines of a failed job's log that are shown
@@ -157,9 +156,9 @@ def _generate(study: Study, arguments) -> None:
 
 def _score(study: Study, arguments) -> None:
     cell = _cell(study, arguments)
-    from humanline.scoring.score import grade, judge
+    from humanline.scoring.score import score
 
-    pick("scoring", how_scored(cell.task), {"judge": judge, "grade": grade})(study, cell)
+    score(study, cell)
 
 
 def _score_annotations(study: None, arguments) -> None:

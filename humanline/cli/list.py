@@ -8,7 +8,7 @@ from tabulate import tabulate
 from humanline.cli.parser import COMMANDS, LISTS
 from humanline.files.validation import load_yaml, pick
 from humanline.study.study import Study
-from humanline.study.values import TASKS, how_scored
+from humanline.study.tasks import TASKS, find_task
 from humanline.trainers.registry import OBJECTIVES
 
 
@@ -30,7 +30,7 @@ def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dic
         "tables": lambda: _tables(study()),
         "cells": lambda: _cells(study()),
         "objectives": _objectives,
-        "tasks": lambda: [{"name": name, "scored_by": how_scored(name)} for name in TASKS],
+        "tasks": lambda: [{"name": name, "scored_by": find_task(name).scoring} for name in TASKS],
         "commands": lambda: [{"name": row.name, "description": row.text} for row in COMMANDS],
     }
     return pick("list", kind, found)()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from humanline.study.values import TASKS
+from humanline.files.validation import ConfigError
+from humanline.study.tasks import TASKS, find_task
 
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
@@ -58,7 +59,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
-_TASK = ("task", {"choices": TASKS})
+def _task(text: str) -> str:
+    """The name of a task that there is."""
+    try:
+        find_task(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+_TASKS = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
+_TASK = ("task", {"metavar": "TASK", "type": _task, "help": _TASKS})
 _BASE = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
 _RUN = ("run_name", {"metavar": "RUN", "help": "as results/SCALE/runs/TASK names it"})
 _OF = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})

@@ -7,11 +7,11 @@ from humanline.data.run_records import Described
 from humanline.files.json_files import write_text
 from humanline.files.provenance import describe, packages
 from humanline.files.records import read_record
-from humanline.files.validation import pick
 from humanline.report.formats import write_table
 from humanline.report.plots import plot_learning_curves
 from humanline.study.experiments import Cell, Table
 from humanline.study.study import Study
+from humanline.study.tasks import find_task
 from humanline.tables import headline
 from humanline.tables.costs import cost_table
 from humanline.tables.run_files import Run
@@ -23,7 +23,7 @@ _BOOTSTRAP_SEED = 0
 def make_table(study: Study, name: str) -> None:
     """Write a table of experiments.yaml as CSV, Markdown and LaTeX, with its provenance.
 
-    The headline table of math comes with its learning curves, as CSV and SVG.
+    The headline table of a graded task comes with its learning curves, as CSV and SVG.
     """
     cells = study.report_cells(name)
     spec = study.experiments.tables[name]
@@ -41,6 +41,7 @@ def make_table(study: Study, name: str) -> None:
             collapse_below=study.experiments.collapse_below,
         ),
         provenance=_provenance(study, name, cells),
+        headers={n.outcome: n.header for task in spec.tasks for n in find_task(task).notices},
     )
     if spec.has_curves:
         curves = headline.learning_curves(runs, **options)
@@ -56,11 +57,7 @@ def _frame(study: Study, spec: Table, runs: list[Run], options: dict):
         case "sweep":
             return sweep_table(study, runs, compares_data=spec.compares_data, **options)
         case "headline":
-            kinds = {
-                "instruction_following": headline.instruction_following_table,
-                "math_reasoning": headline.math_reasoning_table,
-            }
-            return pick("task", spec.task, kinds)(runs, **options)
+            return headline.headline_table(spec.task, runs, **options)
 
 
 def _provenance(study: Study, name: str, cells: list[Cell]) -> dict:
@@ -73,7 +70,7 @@ def _provenance(study: Study, name: str, cells: list[Cell]) -> dict:
         **describe(),
         "seconds_per_stage": {
             stage: _seconds(study.results / "benchmarks" / stage, cells)
-            for stage in ("base_model", "offline", "train", "generate", "judge", "grade")
+            for stage in ("base_model", "offline", "train", "generate", "score")
         },
         "runs": {cell.name: _run_record(study, cell) for cell in cells if cell.objective != "base"},
     }

@@ -9,13 +9,13 @@ from humanline.files.validation import ConfigError, validate
 from humanline.scoring.score_files import JUDGE_AGAIN, Correctness, Judgement
 from humanline.study.experiments import Cell
 from humanline.study.study import Study, TunedRates
-from humanline.study.values import how_scored
+from humanline.study.tasks import find_task
 
 _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.
 # Every variant was tried at the same rates on the same tuning seeds, which no table reports, and
 # on validation prompts. `score` is the mean over seeds, in per cent: length-controlled win rate
-# for instruction following, Pass@1 of the last step for math. The highest mean was chosen.
+# where a judge scores, else Pass@1 of the last step. The highest mean was chosen.
 """
 
 
@@ -72,7 +72,7 @@ def _without_rate(cell: Cell) -> Cell:
 def final_score(study: Study, cell: Cell) -> float:
     """A run's headline figure in per cent."""
     directory = study.directory(cell)
-    if how_scored(cell.task) == "judge":
+    if find_task(cell.task).scoring == "judge":
         record = read_record(directory / "metrics.json", Judgement, JUDGE_AGAIN)
         return record.length_controlled_win_rate
     grades = read_columns(directory / "grades.csv", Correctness)

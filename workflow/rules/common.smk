@@ -41,7 +41,7 @@ BASE = f"{RESULTS}/runs/{{task}}/{{base}}"
 
 
 wildcard_constraints:
-    task="|".join(STUDY.scale.tasks),
+    task="|".join(map(re.escape, STUDY.scale.tasks)),
     base=r"base(-[a-z][a-z0-9_]*)?-s\d+",
     source=r"base(-[a-z][a-z0-9_]*)?-s\d+",
     run=r"[a-z][^/]*-s\d+",
@@ -78,9 +78,9 @@ def command(arguments, log="--log={log:q}"):
     return f'"$HUMANLINE_PYTHON" -m humanline {arguments} {fixed} {log}'
 
 
-def scored_by(stage):
-    """The tasks that `judge` or `grade` scores, as a wildcard's constraint."""
-    return "|".join(STUDY.scored_by(stage)) or "(?!)"  # which nothing matches
+def code_of(name, **options):
+    """The hash of a command's code, with that of the job's task and of no other."""
+    return lambda wildcards: code_hash(name, tasks=[wildcards.task], **options)
 
 
 def resources_of(stage, cell=None):

@@ -20,7 +20,7 @@ rule predictors:
         **resources_of("generate", cell_of),
     params:
         config=lambda wildcards: STUDY.predictors_hash(wildcards.task),
-        code=code_hash("predictors", by_value=True),
+        code=code_of("predictors", by_value=True),
     message:
         "measuring predictors of {wildcards.run} ({wildcards.task})"
     shell:
@@ -40,6 +40,6 @@ rule map:
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("map"),
+        code=code_hash("map", tasks={cell.task for cell, _ in STUDY.mapped()}),
     shell:
         command("map")

@@ -26,7 +26,7 @@ for table in STUDY.experiments.tables:
         params:
             table=table,
             config=table_hash(table),
-            code=code_hash("table"),
+            code=code_hash("table", tasks=STUDY.experiments.tables[table].tasks),
         shell:
             command("table {params.table:q}")
 
@@ -43,7 +43,7 @@ rule claims:
         **resources_of("table"),
     params:
         claims=STUDY.claims and STUDY.claims.model_dump_json(),
-        code=code_hash("claims"),
+        code=code_hash("claims", tasks={cell.task for cell in CLAIM_CELLS}),
     shell:
         command("claims")
 
@@ -63,6 +63,6 @@ rule tune:
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("tune"),
+        code=code_hash("tune", tasks=STUDY.scale.tasks),
     shell:
         command("tune")

@@ -4,7 +4,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch import Tensor
 from trl.trainer.utils import (
     shuffle_sequence_dict,
@@ -13,7 +13,7 @@ from trl.trainer.utils import (
     unsplit_pixel_values_by_grid,
 )
 
-from humanline.trainers.batches.order import Repeated, RowsOnce, share_out
+from humanline.trainers.batches.order import Repeated, RolloutStream, RowsOnce, share_out
 from humanline.trainers.humanline_trainer import load_on
 
 
@@ -22,6 +22,9 @@ class Rollouts:
 
     def get_train_dataloader(self):
         dataset = self.train_dataset
+        if isinstance(dataset, IterableDataset):
+            stream = self._rollouts_of(dataset)
+            return self._get_dataloader(stream, "Training", batch_size=1, is_training=True)
         # Workers fetch in advance, and in another process.
         if isinstance(dataset, Dataset) and not self.args.dataloader_num_workers:
             self.train_dataset = RowsOnce(self._remove_unused_columns(dataset, "Training"))
@@ -29,6 +32,17 @@ class Rollouts:
             return super().get_train_dataloader()
         finally:
             self.train_dataset = dataset
+
+    def _rollouts_of(self, dataset: IterableDataset) -> RolloutStream:
+        args = self.args
+        return RolloutStream(
+            dataset.shuffle(seed=args.seed) if self.shuffle_dataset else dataset,
+            prompts=args.generation_batch_size // self.num_generations,
+            times=self.num_generations,
+            steps=self._batches_per_rollout,
+            processes=args.world_size,
+            choose=self._get_collator_with_removed_columns(list, description="Training"),
+        )
 
     def _get_dataloader(self, dataset, description, *args, is_training=False, **kwargs):
         if isinstance(dataset, Dataset) and not is_training:
