@@ -325,8 +325,13 @@ TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
 SCORES = {f"score_{task}" for task in TASKS}
 TABLES = {"table_cost", "table_sweep", *(f"table_{task}" for task in TASKS)}
 EDITS = {  # of modules, and what is made anew
-    "evaluation.py": {*SCORES, "claims", "all", *TABLES},
-    "figures.py": {"figures", "all"},
+    "scoring/score.py": {*SCORES, "claims", "all", *TABLES},
+    "analysis/figures.py": {"figures", "all"},
+    # Of a task, its own rules; data, training and sampling are of its jobs alone.
+    "tasks/shared_divisors.py": {
+        *("data", "base_model", "offline", "train", "generate", "all"),
+        *("score_shared_divisors", "table_shared_divisors"),
+    },
 }
 
 

@@ -5,6 +5,7 @@ file, the field and the remedy. Snakefiles import this module, so it is cheap.
 """
 
 from inspect import signature
+from os.path import normpath, relpath
 from pathlib import Path
 from typing import Annotated
 
@@ -186,15 +187,22 @@ def _extended(path: Path, *above: Path) -> dict:
     content = load_yaml(path)
     if (name := content.pop("extends", None)) is None:
         return content
-    if not isinstance(name, str) or path.with_name(name) in (path, *above):
-        raise ConfigError(f"{path}: extends: {name!r} is not another file beside it; name one")
-    return _overlay(_extended(path.with_name(name), path, *above), content)
+    below = Path(normpath(path.parent / name)) if isinstance(name, str) else path
+    if below.resolve() in {file.resolve() for file in (path, *above)}:
+        raise ConfigError(f"{path}: extends: {name!r} is not another file; name one")
+    extended = _extended(below, path, *above)
+    rates = extended.get("learning_rates")
+    if isinstance(rates, str) and below.parent != path.parent:  # relative to the file below
+        extended["learning_rates"] = relpath(below.parent / rates, path.parent)
+    return _overlay(extended, content)
 
 
 def _overlay(below: dict, above: dict) -> dict:
-    """Mappings key by key; all else is replaced."""
+    """Mappings key by key, except for a mapping of another `kind`; all else is replaced."""
     both = below | above
     for key in below.keys() & above.keys():
-        if isinstance(below[key], dict) and isinstance(above[key], dict):
-            both[key] = _overlay(below[key], above[key])
+        one, other = below[key], above[key]
+        if isinstance(one, dict) and isinstance(other, dict):
+            has_other_kind = other.get("kind", one.get("kind")) != one.get("kind")
+            both[key] = other if has_other_kind else _overlay(one, other)
     return both
