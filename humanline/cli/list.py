@@ -84,12 +84,12 @@ def _tables(study: Study) -> list[dict]:
 def _cells(study: Study) -> list[dict]:
     return [
         {
-            "task": cell.task,
-            "name": cell.name,
-            "variant": cell.variant,
-            "seed": cell.seed,
-            "learning_rate": None if cell.objective == "base" else study.learning_rate(cell),
-            "done": study.score_file(cell).exists(),
+            "task": run.cell.task,
+            "name": run.name,
+            "variant": run.cell.variant,
+            "seed": run.cell.seed,
+            "learning_rate": run.learning_rate if run.is_trained else None,
+            "done": run.paths.scored.exists(),
         }
-        for cell in study.all_cells()
+        for run in map(study.resolve, study.all_cells())
     ]

@@ -16,7 +16,8 @@ def rules() -> dict[str, str]:
     found = {}
     for path in FILES:
         for text in re.split(r"^ *rule\b", path.read_text(), flags=re.M)[1:]:
-            name = re.match(r" (\w+):", text) or re.search(r'\bname:\s+f"(\w+)', text)
+            made = r'\bname:\s+(?:f"(?=\w)|(?=\w+_rule\())(\w+?)(?:_rule\(|\{)'
+            name = re.match(r" (\w+):", text) or re.search(made, text)
             found[name[1]] = text
     return found
 
