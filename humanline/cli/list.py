@@ -1,6 +1,7 @@
 """What there is, as the rows of `humanline list`."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from tabulate import tabulate
@@ -30,7 +31,7 @@ def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dic
         "tables": lambda: _tables(study()),
         "cells": lambda: _cells(study()),
         "objectives": _objectives,
-        "tasks": lambda: [{"name": name, "scored_by": find_task(name).scoring} for name in TASKS],
+        "tasks": _tasks,
         "commands": lambda: [{"name": row.name, "description": row.text} for row in COMMANDS],
     }
     return pick("list", kind, found)()
@@ -64,6 +65,17 @@ def _objectives() -> list[dict]:
             "rows": " or ".join(", ".join(sorted(one)) for one in objective.view.columns),
         }
         for name, objective in OBJECTIVES.items()
+    ]
+
+
+def _tasks() -> list[dict]:
+    return [
+        {
+            "name": name,
+            "scoring": find_task(name).scoring,
+            "description": str(import_module(f"humanline.tasks.{name}").__doc__).splitlines()[0],
+        }
+        for name in TASKS
     ]
 
 
