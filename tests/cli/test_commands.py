@@ -12,7 +12,7 @@ import yaml
 from humanline.cli import commands as cli
 from humanline.cli.commands import TAIL, main
 from humanline.cli.parser import COMMANDS, LISTS, parser
-from humanline.data.snapshots import rows_fingerprint
+from humanline.data.downloads import rows_fingerprint
 from humanline.files.json_files import read_jsonl, write_jsonl
 from humanline.study.study import schemas
 
