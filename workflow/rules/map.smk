@@ -38,6 +38,6 @@ rule map:
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("map", tasks={run.cell.task for cell, _ in STUDY.mapped()}),
+        code=code_hash("map", tasks={run.cell.task for run, _ in STUDY.mapped()}),
     shell:
         command("map")
