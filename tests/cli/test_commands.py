@@ -12,7 +12,7 @@ import yaml
 from humanline.cli import commands as cli
 from humanline.cli.commands import TAIL, main
 from humanline.cli.parser import COMMANDS, LISTS, parser
-from humanline.data.snapshots import rows_fingerprint
+from humanline.data.downloads import rows_fingerprint
 from humanline.files.json_files import read_jsonl, write_jsonl
 from humanline.study.study import schemas
 
@@ -176,6 +176,32 @@ def test_a_wrong_run_name_is_one_line(run):
     assert err.count("\n") == 1
 
 
+def test_a_wrong_table_is_one_line(run):
+    status, _, err = run("table", "poems")
+    assert status == 1 and err.count("\n") == 1
+    assert err.startswith(
+        "humanline: error: table: 'poems' is unknown here; use one of first_taste"
+    )
+
+
+def test_what_a_study_lacks_is_one_line(tmp_path, capfd):
+    """A study may have no claims, and no figure of its own models."""
+    for name in ("smoke.yaml", "experiments.yaml"):
+        shutil.copy(WORKFLOW / "config" / name, tmp_path)
+    experiments = yaml.safe_load((tmp_path / "experiments.yaml").read_text())
+    del experiments["implied_capacity"]
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(experiments))
+    options = ["--scale", "smoke", "--config", str(tmp_path), "--results", str(tmp_path / "r")]
+    for command, lacks in (
+        (["claims"], "claims.yaml: cannot be read; write the claims"),
+        (["figures"], "experiments.yaml: implied_capacity: missing, but the figures show it; add"),
+        (["surprisal", "1"], "experiments.yaml: implied_capacity: missing"),
+    ):
+        assert main([*command, *options]) == 1
+        error = capfd.readouterr().err
+        assert error.startswith(f"humanline: error: {tmp_path}/{lacks}") and error.count("\n") == 1
+
+
 def test_help_lists_every_command(capfd):
     with pytest.raises(SystemExit) as error:
         main(["--help"])
@@ -281,6 +307,17 @@ class TestList:
         assert status == 0 and head.split() == list(rows[0])
         assert len(lines) == len(rows)
         assert all(str(row["name"]) in line for row, line in zip(rows, lines, strict=True))
+
+    def test_a_reader_that_has_enough_gets_no_traceback(self):
+        """As `| head` has, which closes the pipe."""
+        words = [sys.executable, "-m", "humanline", "list", "cells", "--scale=smoke"]
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
+        process.stderr.close()
 
     def test_an_unknown_kind_is_wrong_usage(self, capfd):
         with pytest.raises(SystemExit) as error:

@@ -76,7 +76,7 @@ def test_a_study_knows_ones_own_objective(config, own):
     runs = [cell for cell in study(own).all_cells() if cell.objective == "margin"]
     assert {cell.objective for cell in runs} == {"margin"} and len(runs) == 8
     assert "margin-offline-margin=0.25-s1" in {cell.name for cell in runs}
-    assert {study(own).objective(cell).margin for cell in runs} == {0.25, 1.0}
+    assert {study(own).resolve(cell).objective.margin for cell in runs} == {0.25, 1.0}
     assert "margin_trainer" not in sys.modules and "my_reward" not in sys.modules
 
 
@@ -92,14 +92,16 @@ def test_an_edit_reruns_what_depends_on_it(config, own):
 
     def hashes() -> dict[str, str]:
         found = study(own)
-        offline = found.find(TASK, "margin-offline-s1")
-        online = next(cell for cell in found.all_cells() if cell.data == "online")
+        offline = found.run(TASK, "margin-offline-s1")
+        online = next(
+            run for run in map(found.resolve, found.all_cells()) if run.cell.data == "online"
+        )
         return {
-            "offline data": found.offline_hash(offline.data_base),
-            "offline run": found.run_hash(offline),
-            "online run": found.run_hash(online),
-            "scores": found.score_hash(TASK),
-            "base model": found.base_hash(TASK),
+            "offline data": offline.hashes.offline,
+            "offline run": offline.hashes.train,
+            "online run": online.hashes.train,
+            "scores": online.hashes.score,
+            "base model": online.hashes.base_model,
         }
 
     def changed_by(file: str) -> set[str]:
@@ -226,14 +228,15 @@ def test_they_go_through_the_stages(config, own):
     assert len(runs) == 2
     for cell in runs:
         command("train", TASK, cell.name)
-        record = read_json(study(own).directory(cell) / "train.json")
+        record = read_json(study(own).resolve(cell).paths.directory / "train.json")
         assert record["steps"] == 2
         assert {"margin", "code"} <= set(record["manifest"]["training"]["objective"])
         assert record["manifest"]["reward"]["code"]
     for cell in [runs[0].base, *runs]:
         command("generate", TASK, cell.name)
         command("score", TASK, cell.name)
-        assert 0 <= read_json(study(own).directory(cell) / "metrics.json")["win_rate"] <= 100
+        directory = study(own).resolve(cell).paths.directory
+        assert 0 <= read_json(directory / "metrics.json")["win_rate"] <= 100
     command("table", "mine")
     assert "| Margin " in (own / "results" / "smoke" / "tables" / "mine.md").read_text()
 

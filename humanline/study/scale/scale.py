@@ -58,6 +58,15 @@ class TaskConfig(Strict):
         self._require_divisor()
         return self
 
+    def model(self, name: str | None) -> MiniatureModel | HubModel:
+        """The configuration of the task's own base model, or of the other one of a name."""
+        return self.base_models[name] if name else self.base_model
+
+    @property
+    def requests(self) -> int:
+        """How many requests at a time a job that judges sends to an endpoint."""
+        return getattr(self.judge, "concurrency", 0)
+
     @property
     def shards(self) -> set[int]:
         """The numbers of GPUs that share a model, of models that say one."""
@@ -95,6 +104,10 @@ class Seeds(Strict):
         None, description="seeds of the wide tables, best some of report's; null: report's"
     )
     tune: SeedList = Field(description="seeds that choose learning rates")
+
+    def split(self, seed: int) -> str:
+        """Tuning looks at validation prompts, the tables at evaluation prompts."""
+        return "validation" if seed in self.tune else "evaluation"
 
     @model_validator(mode="after")
     def _disjoint(self):
@@ -168,7 +181,11 @@ class Scale(Strict):
     @property
     def devices(self) -> int:
         """How many devices a training runs on."""
-        return max(1, self.resources.get("train", Resources()).gpu)
+        return max(1, self.asked("train").gpu)
+
+    def asked(self, stage: str) -> Resources:
+        """What a stage's jobs ask of the scheduler."""
+        return self.resources.get(stage, Resources())
 
 
 def load_scale(path: Path) -> Scale:
