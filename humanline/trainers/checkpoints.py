@@ -19,13 +19,14 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from humanline.files.validation import ConfigError
+from humanline.trainers.options.trainer import TrainerOfTrl
 
 MANIFEST = "humanline.json"
 _PARTIAL = ".incomplete"  # under the run's folder: what is being written, or was when it was killed
 _ROWS_HASHED = 512
 
 
-class WholeCheckpoints:
+class WholeCheckpoints(TrainerOfTrl):
     """Mixin before a Trainer.
 
     What is saved and restored beyond the Trainer's own files is up to `_write_beside`, `_position`

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head
@@ -12,6 +11,7 @@ from humanline.method.losses import DPOLoss, dpo_loss, perceived_log_ratios
 from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import (
+    Scores,
     log_perception,
     log_preference_metrics,
     mean_over_processes,
@@ -23,12 +23,13 @@ from humanline.trainers.rows.tokens import each, require_rows, tokenized_pairs, 
 from humanline.trainers.trls_losses import loss_of_trl, router_request, with_auxiliary_loss
 
 
-class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
+class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
     """TRL's `DPOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
     Takes the same arguments and data as TRL's, and `rounds` for online training.
     """
 
+    args: HumanlineDPOConfig
     placeholder_row: ClassVar = {"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}
 
     _options_of_order = (*HumanlineTrainer._options_of_order, "max_length")
@@ -128,6 +129,6 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         add_fused_lm_head(model)
 
 
-def _halves(scores: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+def _halves(scores: Scores) -> list[Scores]:
     """Tensors (2 B, T) of a batch as those of its chosen and of its rejected completions."""
     return list(zip(*(x.chunk(2) for x in scores), strict=True))

@@ -6,7 +6,6 @@ from contextlib import contextmanager, nullcontext
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
@@ -41,7 +40,7 @@ from humanline.trainers.rows.tokens import (
 _SEQUENCES_AT_ONCE = 1024
 
 
-class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
+class HumanlineGRPOTrainer(Rollouts):
     """TRL's `GRPOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
     Takes the same arguments and data as TRL's. A training set with the columns `prompt`,
@@ -130,7 +129,9 @@ class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
         is_new = self._signature_columns is None
         super()._set_signature_columns_if_needed()
         if is_new:
-            self._signature_columns += COLUMNS if self.is_offline else list(OPTIONS)
+            more = COLUMNS if self.is_offline else OPTIONS
+            columns = [*(self._signature_columns or ()), *more]
+            self._signature_columns = columns  # type: ignore[assignment]  # typed as always None
 
     def get_eval_dataloader(self, eval_dataset=None):
         if self.is_offline and not isinstance(eval_dataset, str | None):

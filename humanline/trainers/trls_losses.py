@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 from torch import Tensor
@@ -34,7 +35,7 @@ def loss_of_trl(
         return compute_loss(lambda **_: outputs, inputs, return_outputs=False)
 
 
-def router_request(trainer) -> dict[str, bool]:
+def router_request(trainer) -> dict[str, Any]:
     """What the policy's forward pass needs besides, for `with_auxiliary_loss`.
 
     The reference's does without: it trains no router.
@@ -42,13 +43,13 @@ def router_request(trainer) -> dict[str, bool]:
     return {"output_router_logits": True} if trainer.aux_loss_enabled else {}
 
 
-def with_auxiliary_loss(trainer, loss: Tensor, auxiliary: Tensor | None) -> Tensor:
+def with_auxiliary_loss(trainer, loss: Tensor, auxiliary: Tensor) -> Tensor:
     """Add what balances the load of a mixture of experts, as TRL's trainers do, and log it.
 
     Args:
         trainer: a TRL trainer; without experts, or with a coefficient of 0, the loss stays.
         loss: a scalar.
-        auxiliary: a scalar, or None without experts: `aux_loss` of the policy's outputs.
+        auxiliary: a scalar, `aux_loss` of the policy's outputs; without experts nothing reads it.
     """
     if not trainer.aux_loss_enabled:
         return loss

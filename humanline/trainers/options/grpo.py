@@ -1,14 +1,25 @@
 """The options of GRPO and its humanline variant."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trl import GRPOConfig
 
 from humanline.trainers.options.humanline import HumanlineOptions
 
+if TYPE_CHECKING:
+
+    class _Config(GRPOConfig):
+        """As `__post_init__` leaves it: numbers are set, texts are parsed."""
+
+        steps_per_generation: int
+        generation_kwargs: dict[str, Any] | None
+
+else:
+    _Config = GRPOConfig
+
 # Values of options of sampling that leave the policy's distribution, at its temperature, as it is.
-_SAMPLES_ALL = {
+_SAMPLES_ALL: dict[str, tuple] = {
     "top_p": (1.0, None),
     "top_k": (0, -1, None),
     "min_p": (None, 0.0),
@@ -32,7 +43,7 @@ def _seen_by(name: str, addition: str):
 
 
 @dataclass
-class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
+class HumanlineGRPOConfig(HumanlineOptions, _Config):
     """TRL's `GRPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
 
     needs: ClassVar = {
@@ -65,7 +76,7 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
     entropy_coef: float = _seen_by(
         "entropy_coef", "Entropies are the policy's own, with humanline too."
     )
-    use_bias_correction_kl: bool | None = field(
+    use_bias_correction_kl: bool | None = field(  # type: ignore[assignment]  # None until checked
         default=None,
         metadata={
             "help": "Multiply the KL penalty by the ratio, as TRL does. None: with humanline=False "

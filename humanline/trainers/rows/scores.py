@@ -1,7 +1,6 @@
 """Scores and rewards: a finite number for each completion, or an error that names it."""
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -24,7 +23,7 @@ _LOST = (
 
 def is_number(value) -> bool:
     """Whether a value is a number that single precision can hold, and its square."""
-    return isinstance(value, Real) and math.isfinite(value) and abs(value) <= LARGEST_SCORE
+    return isinstance(value, Real) and abs(float(value)) <= LARGEST_SCORE
 
 
 def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> list:
