@@ -10,24 +10,19 @@
 #   snakemake plan --config scale=paper                    what all that would take
 #   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster
 
-import atexit
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from snakemake.utils import min_version
 
 from humanline.files.code_hashes import code_hash
-from humanline.study.experiments import SPLITS
-from humanline.cli.run_locks import JOBS, VARIABLE, outlive, take_over
-from humanline.study.study import load_study
 from humanline.files.validation import ConfigError
-from humanline.cli.worker import can_serve
+from humanline.study.experiments import SPLITS
+from humanline.study.study import load_study
+from humanline.study.tasks import score_rule, scoring_of
 
 min_version("9.0")
 
@@ -41,10 +36,12 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
-include: "workflow/rules/explore.smk"
+include: "workflow/rules/map.smk"
 
 
 if workflow.is_main_process:  # and not one of its jobs, which read this file too
+    from humanline.cli.run_locks import take_over
+
     take_over(Path(".snakemake"))
 
 
@@ -54,23 +51,25 @@ localrules:
     judge_cost,
     plan,
     prefetch,
-    tune,
 
 
 onstart:
+    from humanline.cli import run_locks, worker
+
     jobs = list(workflow.dag.needrun_jobs())
     refuse_unpinned(jobs)
     if {job.rule.name for job in jobs} != {"plan"}:  # which needs no worker
         # Of a job on another machine, or in another cgroup, this one must not be the parent.
         if workflow.local_exec:
-            start_worker()
-            os.environ[VARIABLE] = str(Path(".snakemake", JOBS).absolute())
+            worker.start()
+            held = Path(".snakemake", run_locks.JOBS).absolute()
+            os.environ[run_locks.VARIABLE] = str(held)
             # With a limit of jobs a second, and there is one by default, Snakemake 9 looks at all
             # jobs anew a second after every look, and every job that ends adds a look: hundreds in
             # the end.
             workflow.scheduler.job_rate_limiter = None
         else:
-            outlive(Path(".snakemake"))
+            run_locks.outlive(Path(".snakemake"))
 
 
 rule all:
@@ -92,8 +91,3 @@ rule plan:
         f"{RESULTS}/logs/plan.md",
     shell:
         command("plan", log="| tee -- {log:q}")
-
-
-rule tune:
-    input:
-        f"{RESULTS}/tuning/learning_rates.yaml",

@@ -1,17 +1,13 @@
 """A task or an objective that the code does not know is an error with the known ones, everywhere.
 
-It never stands for another: such a name is valid once it is in the `Literal` of study/values.py.
+It never stands for another. A task is known once its file is in humanline/tasks, an objective once
+it is in the `Literal` of study/values.py.
 """
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from humanline.cli import jobs
 from humanline.data import hub
@@ -21,18 +17,20 @@ from humanline.report import tables as reporting
 from humanline.study.experiments import Cell, Table
 from humanline.study.scale.data import MiniatureData
 from humanline.study.study import load_study
-from humanline.study.values import how_scored
-from humanline.tables import estimates
+from humanline.study.tasks import TASKS as TASK_NAMES
+from humanline.study.tasks import find_task
+from humanline.tables import estimates, tune
 from humanline.tables import headline as tables
 from humanline.tables import run_files as records
-from humanline.tables import tune as tuning
 from humanline.trainers.registry import Options
 from humanline.training import cell as training
 from humanline.worlds import miniature
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 DATA = MiniatureData(kind="miniature", train=4, validation=4, evaluation=4)
-TASKS = r"'poetry' is unknown here; use one of instruction_following, math_reasoning$"
+TASKS = (
+    r"'poetry' is unknown here; use one of instruction_following, math_reasoning, shared_divisors$"
+)
 OBJECTIVES = r"'ppo' is unknown here; use one of dpo, kto(, grpo)?$"
 
 
@@ -50,7 +48,7 @@ def cell(**fields) -> Cell:
 POEM = cell(task="poetry")
 HEADLINE = Table.model_construct(task="poetry", view="headline", description="", cells=[])
 BRANCHES_ON_TASKS = {
-    "config": lambda study: how_scored("poetry"),
+    "registry": lambda study: find_task("poetry"),
     "miniature": lambda study: miniature.splits("poetry", DATA),
     "fine-tuning": lambda study: miniature.fine_tuning_rows("poetry", 4, 0.1, 1, set()),
     "hub": lambda study: hub.splits("poetry", None),
@@ -59,7 +57,7 @@ BRANCHES_ON_TASKS = {
     "estimates": lambda study: estimates.score_estimates(
         {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0
     ),
-    "tuning": lambda study: tuning.final_score(study, POEM),
+    "tune": lambda study: tune.final_score(study, POEM),
     "plan": lambda study: jobs._score(study, POEM),
     "curves": lambda study: HEADLINE.has_curves,
     "table": lambda study: reporting._frame(study, HEADLINE, [], {}),
@@ -107,39 +105,18 @@ def test_an_unknown_objective_is_an_error(branch, study, monkeypatch):
         branch(study)
 
 
-@pytest.mark.parametrize(
-    ("known", "change", "expected"),
-    [
-        (
-            '"math_reasoning"]',
-            lambda tasks: tasks.update(poetry=tasks["math_reasoning"]),
-            "'poetry' is unknown here; use one of instruction_following, math_reasoning",
-        ),
-    ],
-)
-def test_a_name_that_was_added_to_its_literal_alone_is_told_by_check(
-    known, change, expected, tmp_path
-):
-    package = shutil.copytree(PACKAGE, tmp_path / "humanline")
-    source = package / "study" / "values.py"
-    name = '"poetry"'
-    text, changes = re.subn(
-        f"= Literal\\[(.*){re.escape(known)}",
-        rf"= Literal[\1{known[:-1]}, {name}]",
-        source.read_text(),
-    )
-    assert changes == 1
-    source.write_text(text)
-    scale = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
-    change(scale["tasks"])
-    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
-    shutil.copy(CONFIG / "experiments.yaml", tmp_path)
-    run = subprocess.run(
-        [sys.executable, "-m", "humanline", "check", "--scale=smoke", f"--config={tmp_path}"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 1 and not run.stdout
-    assert expected in run.stderr and run.stderr.count("\n") == 1
+def test_outside_their_files_nothing_names_a_task():
+    """Nor does a line of the workflow's rules: a new task is one file and YAML."""
+    names = re.compile("|".join(TASK_NAMES))
+    root = CONFIG.parents[1]
+    code = {*PACKAGE.rglob("*.py")} - {*(PACKAGE / "tasks").glob("*.py")}
+    code |= {root / "Snakefile", *(root / "workflow" / "rules").glob("*.smk")}
+    assert len(code) > 60 and len(TASK_NAMES) > 2
+    told = [
+        f"{path.relative_to(root)}: {line}"
+        for path in sorted(code)
+        for line in path.read_text().splitlines()
+        # The names of targets that people type are told where they are.
+        if names.search(line) and not (path.name == "Snakefile" and line.startswith("#"))
+    ]
+    assert told == []

@@ -32,7 +32,7 @@ def make_map(study: Study) -> None:
 
     frame = map_frame(study.mapped(), score, measured)
     ranks = rank_correlations(frame)
-    folder = study.results / "explore"
+    folder = study.results / "map"
     write_text(folder / "map.csv", frame.to_csv(index=False))
     write_text(folder / "correlations.csv", ranks.to_csv(index=False))
     plot_map(frame, ranks, folder / "map.svg", scale=study.scale.scale)

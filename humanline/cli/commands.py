@@ -5,7 +5,6 @@ stage's files. With ``--log`` it writes what it prints to a file, and if it fail
 last lines.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -18,32 +17,23 @@ from pathlib import Path
 from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.experiments import Cell
 from humanline.study.study import Study, load_study, schemas
-from humanline.study.values import TASKS, how_scored
 
-CONFIG_DIRECTORY = Path("workflow/config")
-SCHEMA_DIRECTORY = Path("workflow/schemas")
 TELLS_LATER = 15.0  # seconds
 TAIL = 15  # lines of a failed job's log that are shown
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status."""
-    arguments = _parser().parse_args(argv)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from humanline.cli.run_locks import hold_as_job  # here: it is no part of any command's work
+    # Here, for they are no part of any command's work, and are not to be in its hash.
+    from humanline.cli.parser import parser
+    from humanline.cli.run_locks import hold_as_job
 
+    arguments = parser().parse_args(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hold_as_job()
     with _logging_to(arguments.log) as log:
         try:
-            study = _study(arguments) if "scale" in arguments else None
-            if study and "task" in arguments:  # the other commands read nothing of the hub
-                pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
-                name = getattr(arguments, "run_name", None)
-                study.require_pinned(arguments.command.replace("-", "_"), arguments.task, name)
-            started = time.time()
-            arguments.run(study, arguments)
-            if not getattr(arguments, "json", False):
-                print(f"{arguments.command}: {time.time() - started:.1f} s", flush=True)
+            _run(arguments)
             return 0
         except ConfigError as error:
             _tell(error)
@@ -52,6 +42,20 @@ def main(argv: list[str] | None = None) -> int:
     if log:
         _show_tail(Path(log))
     return 1
+
+
+def _run(arguments) -> None:
+    """Call the command's function, which has its name."""
+    command = arguments.command
+    study = _study(arguments) if command.reads == "study" else None
+    if study and "task" in arguments:  # the other commands read nothing of the hub
+        pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
+        name = getattr(arguments, "run_name", None)
+        study.require_pinned(command.name, arguments.task, name)
+    started = time.time()
+    globals()[f"_{command.name}"](study, arguments)
+    if command.is_timed and not getattr(arguments, "json", False):
+        print(f"{command.name}: {time.time() - started:.1f} s", flush=True)
 
 
 def _tell(error: ConfigError) -> None:
@@ -152,9 +156,9 @@ def _generate(study: Study, arguments) -> None:
 
 def _score(study: Study, arguments) -> None:
     cell = _cell(study, arguments)
-    from humanline.scoring.score import grade, judge
+    from humanline.scoring.score import score
 
-    pick("scoring", how_scored(cell.task), {"judge": judge, "grade": grade})(study, cell)
+    score(study, cell)
 
 
 def _score_annotations(study: None, arguments) -> None:
@@ -207,13 +211,13 @@ def _figures(study: Study, arguments) -> None:
     make_figures(study)
 
 
-def _ledger(study: Study, arguments) -> None:
-    from humanline.report.tables import make_ledger
+def _claims(study: Study, arguments) -> None:
+    from humanline.report.claims import make_claims
 
-    make_ledger(study)
+    make_claims(study)
 
 
-def _tuning(study: Study, arguments) -> None:
+def _tune(study: Study, arguments) -> None:
     from humanline.tables.tune import choose_learning_rates
 
     choose_learning_rates(study)
@@ -228,6 +232,17 @@ def _plan(study: Study, arguments) -> None:
 def _check(study: Study, arguments) -> None:
     cells = study.all_cells()
     print(f"{study.scale.scale}: {len(cells)} cells, {len(study.experiments.tables)} tables; valid")
+
+
+def _list(study: None, arguments) -> None:
+    from humanline.cli.list import describe, rows
+
+    found = rows(arguments.kind, arguments.config, lambda: _study(arguments))
+    text = json.dumps(found, indent=1, ensure_ascii=False) if arguments.json else describe(found)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # a reader such as `head` has enough, and wants no traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _schema(study: None, arguments) -> None:
@@ -269,71 +284,6 @@ def _worker(study: None, arguments) -> None:
 
 def _cell(study: Study, arguments) -> Cell:
     return study.find(arguments.task, arguments.run_name)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="humanline", description=__doc__.split("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name, run, text, *options, scale=True):
-        sub = commands.add_parser(name, help=text, description=text)
-        for option, kwargs in options:
-            sub.add_argument(option, **kwargs)
-        if scale:
-            sub.add_argument("--scale", default="laptop", help="a file of the configuration folder")
-            sub.add_argument("--config", type=Path, default=CONFIG_DIRECTORY, metavar="FOLDER")
-            sub.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
-        sub.add_argument("--log", metavar="FILE", help="write output to FILE")
-        sub.set_defaults(run=run)
-
-    task = ("task", {"choices": TASKS})
-    base = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
-    run = ("run_name", {"metavar": "RUN", "help": "as results/SCALE/runs/TASK names it"})
-    command("prefetch", _prefetch, "fetch the hub's data and models, print their fingerprints")
-    command("data", _data, "write the prompts of a task", task)
-    command("base-model", _base_model, "make the model that training starts from", task, base)
-    command("offline", _offline, "sample and label a base model's completions", task, base)
-    of = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
-    command("likelihood", _likelihood, "how likely a base model finds completions", task, base, of)
-    count = {"type": int, "default": 1, "help": "GPUs to train on together (default: 1; 0: none)"}
-    devices = ("--devices", {"metavar": "N"} | count)
-    command("train", _train, "train a cell", task, run, devices)
-    command("generate", _generate, "sample a run's evaluation completions", task, run)
-    command("score", _score, "judge or grade a run's completions", task, run)
-    command("judge-cost", _judge_cost, "what an endpoint's judgements would cost, and have cost")
-    command("table", _table, "write a table", ("table", {"help": "a table of experiments.yaml"}))
-    seed = ("seed", {"type": int})
-    command("surprisal", _surprisal, "how the figures' policy perceives outputs", seed)
-    command("predictors", _predictors, "what may predict how well offline data train", task, run)
-    command("map", _map, "plot exploratory scores against their predictors")
-    command("figures", _figures, "plot the figures of the theory")
-    command("ledger", _ledger, "write the verdicts on the paper's claims")
-    command("tuning", _tuning, "choose learning rates from the tuning runs")
-    command("plan", _plan, "print jobs, GPU hours, tokens, dollars and disk of a scale")
-    command("check", _check, "validate the configuration")
-    annotated = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
-    as_json = ("--json", {"action": "store_true", "help": "print JSON alone"})
-    replicates = ("--replicates", {"type": _count, "default": 2000, "help": "of the bootstrap"})
-    text = "print what annotations in AlpacaEval's format say of a model"
-    options = (annotated, as_json, replicates)
-    command("score-annotations", _score_annotations, text, *options, scale=False)
-    place = ("socket", {"type": Path, "metavar": "SOCKET"})
-    command("worker", _worker, "run other commands without importing anew", place, scale=False)
-    folder = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
-    command("schema", _schema, "write the configuration's JSON schemas", folder, scale=False)
-    file = ("file", {"type": Path, "metavar": "FILE.yaml"})
-    keys = {"nargs": argparse.REMAINDER, "help": "--key value, over the file's; --help: all"}
-    command(
-        "recipe", _recipe, "train a model as a file says", file, ("overrides", keys), scale=False
-    )
-    return parser
-
-
-def _count(text: str) -> int:
-    """A number of replicates that has a standard deviation."""
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 up")
-    return int(text)
 
 
 @contextlib.contextmanager

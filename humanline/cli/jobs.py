@@ -12,7 +12,7 @@ from humanline.study.experiments import Cell
 from humanline.study.scale.hub import HubSource
 from humanline.study.scale.rewards import HubReward
 from humanline.study.study import Study
-from humanline.study.values import how_scored
+from humanline.study.tasks import find_task, score_rule
 from humanline.trainers.registry import find_objective
 
 TARGETS = ("all", "tune", "explore")
@@ -44,6 +44,7 @@ class Job:
         work: what its GPUs do.
         gigabytes: of weights that it leaves.
         judged: pairs that a judge compares.
+        task: whose judge that is.
         gpus: that it asks for.
     """
 
@@ -54,6 +55,7 @@ class Job:
     gigabytes: float = 0
     judged: int = 0
     gpus: int = 0
+    task: str = ""
 
 
 # The jobs, as the rules of the workflow have them.
@@ -117,7 +119,7 @@ def _perceived(study: Study) -> list[Cell]:
 def _summaries(study: Study, target: str) -> Iterator[Job]:
     """Tables and what else looks at many runs."""
     if target == "tune":
-        yield Job("learning_rates", "", "table")
+        yield Job("tune", "", "table")
         return
     for table in study.tables(exploratory=target == "explore"):
         yield Job(f"table_{table}", "", "table")
@@ -164,9 +166,8 @@ def _generate(study: Study, cell: Cell) -> Job:
 
 
 def _score(study: Study, cell: Cell) -> Job:
-    if how_scored(cell.task) == "grade":
-        return Job("grade", _name(cell), "score")
-    return Job("judge", _name(cell), "score", judged=_outputs(study, cell))
+    judged = _outputs(study, cell) if find_task(cell.task).scoring == "judge" else 0
+    return Job(score_rule(cell.task), _name(cell), "score", judged=judged, task=cell.task)
 
 
 def _name(cell: Cell) -> str:

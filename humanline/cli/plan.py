@@ -13,7 +13,6 @@ from humanline.cli.jobs import TARGETS, WEIGHTS, Job, billions_of, jobs, model_o
 from humanline.study.experiments import Cell
 from humanline.study.scale.rewards import HubReward
 from humanline.study.study import Study
-from humanline.study.values import how_scored
 
 # Bytes per parameter as AdamW trains, with its two moments, besides the weights.
 _GRADIENTS, _MOMENTS = 4, 8
@@ -85,34 +84,41 @@ def _total(study: Study, planned: list[Job]) -> dict:
     tokens = dict.fromkeys(("train", "sample", "score"), 0.0)
     for work in (work for job in planned for work in job.work):
         tokens[work.kind] += work.tokens
-    pairs = sum(job.judged for job in planned)
-    read = pairs * _judge_prompt_tokens(study)
+    pairs = {task: 0 for task in study.scored_by("judge")}
+    for job in planned:
+        if job.judged:
+            pairs[job.task] += job.judged
+    read = {task: number * _judge_prompt_tokens(study, task) for task, number in pairs.items()}
+    dollars = [judge_dollars(study, task, read[task], number) for task, number in pairs.items()]
     return {
         "millions of tokens trained on": tokens["train"] / 1e6,
         "millions of tokens sampled": tokens["sample"] / 1e6,
         "millions of tokens scored": tokens["score"] / 1e6,
-        "pairs judged": pairs,
-        "millions of tokens that the judge reads": read / 1e6,
-        "dollars for the judge": judge_dollars(study, read, pairs),
+        "pairs judged": sum(pairs.values()),
+        "millions of tokens that the judge reads": sum(read.values()) / 1e6,
+        "dollars for the judge": _sum_of_known(dollars),
         "terabytes of models": sum(job.gigabytes for job in planned) / 1e3,
     }
 
 
-def _judge_prompt_tokens(study: Study) -> int:
+def _judge_prompt_tokens(study: Study, task: str) -> int:
     """Of one pair: instructions, the prompt, and two completions."""
-    judged = study.scored_by("judge")
-    if not judged:
-        return 0
-    lengths = study.scale.plan.lengths[judged[0]]
+    lengths = study.scale.plan.lengths[task]
     return study.scale.plan.judge_tokens + lengths.prompt_tokens + 2 * lengths.completion_tokens
 
 
-def judge_dollars(study: Study, prompt_tokens: float, answer_tokens: float) -> float | None:
-    """What judgements cost; None where the scale's judge has no price."""
-    tasks = study.scale.tasks
-    judge = next((tasks[name].judge for name in tasks if how_scored(name) == "judge"), None)
-    price = getattr(judge, "price", None)
+def judge_dollars(
+    study: Study, task: str, prompt_tokens: float, answer_tokens: float
+) -> float | None:
+    """What judgements of a task cost; None where its judge has no price."""
+    price = getattr(study.scale.tasks[task].judge, "price", None)
     return price and price.dollars(prompt_tokens, answer_tokens)
+
+
+def _sum_of_known(values: list[float | None]) -> float | None:
+    """The sum of what is known; None where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def memory(study: Study) -> pd.DataFrame:

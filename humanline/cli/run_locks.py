@@ -2,8 +2,7 @@
 
 A run that is killed cannot take its locks away, and Snakemake does not know whether who made them
 is still there. The kernel does: it gives up a process's own lock on a file when the process ends,
-however it ends. So each run holds one, and each of its jobs another. Snakefiles import this module,
-so it is cheap.
+however it ends. So each run holds one, and each of its jobs another.
 """
 
 import os

@@ -52,6 +52,29 @@ def can_serve() -> bool:
     return sys.platform == "linux"
 
 
+def start() -> None:
+    """Start a worker that ends with this process, its standard input, and have commands use it.
+
+    Where a system cannot fork it, each command runs itself.
+    """
+    # Here, as a client that imports this module should start fast.
+    import shutil
+    import subprocess
+    import tempfile
+
+    if not can_serve():
+        return
+    folder = tempfile.mkdtemp(prefix="humanline-")
+    # The worker removes it as well, where this process is killed.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = str(Path(folder) / "socket")
+    # Its threads are set by the commands: a pool made before the fork would be lost.
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    command = [sys.executable, "-m", "humanline", "worker", path]
+    subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+    os.environ[VARIABLE] = path
+
+
 def serve(path: Path, run: Callable[[list[str]], int]) -> None:
     """Listen at `path` and run commands in children until the standard input ends.
 

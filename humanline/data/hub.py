@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 
 from humanline.data import feedback
 from humanline.data.snapshots import check, dataset_files, rows_fingerprint
-from humanline.files.validation import ConfigError, Record, fault, pick, validate
+from humanline.files.validation import ConfigError, Record, fault, validate
 from humanline.study.scale.data import HubData, HubDataset
+from humanline.study.tasks import find_task
 from humanline.trainers.registry import OBJECTIVES
-from humanline.trainers.rows.formats import Text, Turns
+from humanline.trainers.rows.formats import Text
 
 
 def load(source: HubDataset):
@@ -40,8 +41,7 @@ def load(source: HubDataset):
 
 def splits(task: str, config: HubData) -> dict[str, list[dict]]:
     """Rows of every split, in the form the miniature's have (see `miniature.splits`)."""
-    readers = {"instruction_following": _instruction_row, "math_reasoning": _math_row}
-    read = pick("task", task, readers)
+    read = find_task(task).read_row
     held_out, train = _divide(config, read)
     return {
         "train": train,
@@ -157,22 +157,6 @@ def _thinned(group: dict, size: int) -> dict:
     return group | {key: [group[key][i] for i in kept] for key in ("completions", "scores")}
 
 
-def _instruction_row(row: dict, place: str) -> dict:
-    if "completions" in row:  # of a feedback file
-        best = int(np.argmax(row["scores"]))
-        return {"prompt": row["prompt"], "reference": row["completions"][best]}
-    if "instruction" in row:
-        output = validate(_Output, row, place)
-        return {"prompt": output.instruction, "reference": output.output}
-    found = validate(_Preference, row, place)
-    return {"prompt": found.prompt, "reference": found.chosen[-1].content}
-
-
-def _math_row(row: dict, place: str) -> dict:
-    found = validate(_Problem, row, place)
-    return {"prompt": found.problem, "answer": found.answer}
-
-
 class _Scored(Record):
     """Of princeton-nlp's UltraFeedback: all responses."""
 
@@ -186,24 +170,3 @@ class _Scored(Record):
         if numbers[0] != numbers[1]:
             raise fault("all_rm_scores", "{} of {} responses; mend the row".format(*numbers))
         return self
-
-
-class _Preference(Record):
-    """Of princeton-nlp's UltraFeedback: the best response."""
-
-    prompt: Text
-    chosen: Turns
-
-
-class _Output(Record):
-    """Of AlpacaEval's baseline outputs."""
-
-    instruction: Text
-    output: Text
-
-
-class _Problem(Record):
-    """As MATH-500's."""
-
-    problem: Text
-    answer: Text

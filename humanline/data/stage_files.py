@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, model_validator
 
 from humanline.files.records import Columns, Row, read_rows
-from humanline.files.validation import ConfigError, fault, pick
+from humanline.files.validation import ConfigError, fault
+from humanline.study.tasks import find_task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,21 +26,20 @@ class Prompt(Row):
 
 
 class Problem(Prompt):
-    """Of math's data."""
+    """Of a graded task's data."""
 
     answer: str
 
 
 class Instruction(Prompt):
-    """Of instruction following's data."""
+    """Of a judged task's data."""
 
     reference: str
 
 
 def prompts_of(task: str) -> type[Prompt]:
     """What a row of a task's data is; raise a `ConfigError` for another task."""
-    kinds = {"instruction_following": Instruction, "math_reasoning": Problem}
-    return pick("task", task, kinds)
+    return {"judge": Instruction, "grade": Problem}[find_task(task).scoring]
 
 
 class Group(Prompt):
@@ -71,11 +71,11 @@ class Sample(Prompt):
 
 
 class JudgedSample(Sample, Instruction):
-    """A sample of instruction following."""
+    """A sample of a judged task."""
 
 
 class GradedSample(Sample, Problem):
-    """A sample of math."""
+    """A sample of a graded task."""
 
     key = ("step", "prompt_id")
     prompt_id: Annotated[int, Field(ge=0)]

@@ -5,13 +5,16 @@ every module of ours that these import, and the package's other files that such 
 found by reading the modules, imports within functions included, so there is no list to keep.
 Comments, docstrings and blank lines do not count: editing prose reruns nothing. Snakefiles import
 this module, so it is cheap.
+
+Modules find a task by its name, and so import none. Of the tasks that a command is about, those
+functions count that its code calls: a change of a task's grading makes no base model anew.
 """
 
 import ast
 import gc
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,6 +22,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 _COMMANDS = "cli.commands"  # the module that has a function for every command
 _ASKS = "study.study"  # the module that the workflow and the commands ask what is to be done
+_TASKS = "tasks"  # the folder that has a module for every task
 
 # A string, or what of a line is no code: its end with comment, and blank lines that follow.
 _STRING_OR_NOTHING = re.compile(
@@ -31,35 +35,59 @@ _INNER = {"body", "orelse", "finalbody", "handlers", "cases"}  # fields that are
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
-def code_hash(command: str, *, by_value: bool = False, package: Path = PACKAGE) -> str:
+def code_hash(
+    command: str, *, by_value: bool = False, tasks: Iterable[str] = (), package: Path = PACKAGE
+) -> str:
     """Hash of the code that a command runs, twelve hexadecimal digits.
 
     Args:
-        command: of `humanline`, for example ``base-model``.
+        command: of `humanline`, for example ``base_model``.
         by_value: leave out `humanline.study.study` and what it imports, the options of a study. For
             the dear stages: what they are asked is another parameter of their rules, by value, so
             that a new option does not train everything anew.
+        tasks: what the command is about, by name: tasks of `humanline.tasks`, or dotted paths of
+            modules of the user's own.
         package: the folder of the package, where it is not this one.
 
     Raises:
         ValueError: if there is no such command.
     """
-    return _hash_of(package, command, by_value)
+    return _hash_of(package, command, by_value, tuple(sorted(set(tasks))))
 
 
-def modules_of(command: str, *, by_value: bool = False, package: Path = PACKAGE) -> set[str]:
-    """The modules whose code counts for a command, by dotted names within the package."""
+def modules_of(
+    command: str, *, by_value: bool = False, tasks: Iterable[str] = (), package: Path = PACKAGE
+) -> set[str]:
+    """The modules whose code counts for a command, by dotted names within the package.
+
+    Of the tasks' own modules only a part does.
+    """
+    _, names = _code_of(package, command, by_value, tuple(tasks))
+    return names | ({f"{_TASKS}.{task}" for task in tasks} & set(_package(package).modules))
+
+
+def _code_of(
+    package: Path, command: str, by_value: bool, tasks: tuple[str, ...]
+) -> tuple[list[str], set[str]]:
+    """The texts of a command's functions and of its tasks' parts, and the modules that count."""
     code = _package(package)
-    _, roots = code.function(command)
-    return code.closure(roots) - (code.closure({_ASKS}) if by_value else set())
+    own, roots = code.function(command)
+    asked = code.closure({_ASKS})
+    names = code.closure(roots)
+    words = "\n".join([own, *(code.modules[name].text for name in sorted(names - asked))])
+    texts = [own]
+    for task in tasks:
+        text, imported = code.task(task, words)
+        texts.append(f"{task}\n{text}")
+        names |= code.closure(imported | {_TASKS})
+    return texts, names - (asked if by_value else set())
 
 
 @cache
-def _hash_of(package: Path, command: str, by_value: bool) -> str:
+def _hash_of(package: Path, command: str, by_value: bool, tasks: tuple[str, ...]) -> str:
     code = _package(package)
-    own, _ = code.function(command)
-    names = modules_of(command, by_value=by_value, package=package)
-    parts = [own, *(f"{name}\n{code.modules[name].text}" for name in sorted(names))]
+    texts, names = _code_of(package, command, by_value, tasks)
+    parts = [*texts, *(f"{name}\n{code.modules[name].text}" for name in sorted(names))]
     digest = hashlib.sha256("\0".join(parts).encode())
     for path in code.files_of(names):
         digest.update(f"\0{path.relative_to(package)}\0".encode() + path.read_bytes())
@@ -105,9 +133,37 @@ class _Module:
         kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
         return {node.name: node for node in self.tree.body if isinstance(node, kinds)}
 
+    @property
+    def body(self) -> list[ast.stmt]:
+        """Top-level statements besides functions and classes."""
+        return [node for node in self.tree.body if node not in self.functions.values()]
+
+    def called(self, names: set[str]) -> list[ast.stmt]:
+        """Functions and classes of some names, and those that these name, and so on."""
+        found, new = set(), names & set(self.functions)
+        while new:
+            found |= new
+            texts = " ".join(self.source_of(self.functions[name]) for name in new)
+            new = set(_IDENTIFIER.findall(texts)) & set(self.functions) - found
+        return [self.functions[name] for name in sorted(found)]
+
+    def read_of_task(self, words: str) -> list[ast.stmt]:
+        """A task's statements without the functions whose fields of `Task` are not in a text."""
+        given = {
+            keyword.value.id: keyword.arg
+            for node in self.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+            for keyword in node.value.keywords
+            if isinstance(keyword.value, ast.Name) and keyword.value.id in self.functions
+        }
+        unread = {name for name, arg in given.items() if not re.search(rf"\.{arg}\b", words)}
+        texts = " ".join(map(self.source_of, self.body))
+        return [*self.body, *self.called(set(_IDENTIFIER.findall(texts)) - unread)]
+
     def source_of(self, node: ast.stmt) -> str:
-        """The text of a function, prose left out."""
-        lines = self._lines[node.lineno - 1 : node.end_lineno]
+        """The text of a top-level statement, prose left out."""
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+        lines = self._lines[first - 1 : node.end_lineno]
         return code_of(b"".join(lines).decode())
 
 
@@ -139,18 +195,34 @@ class _Package:
     def function(self, command: str) -> tuple[str, set[str]]:
         """The text of a command's functions, and the modules that they import."""
         module = self.modules[_COMMANDS]
-        found, new = set(), {f"_{command.replace('-', '_')}"}
-        if not new <= set(module.functions):
+        if (name := f"_{command}") not in module.functions:
             raise ValueError(f"humanline has no command {command!r}; mend its name")
-        while new:
-            found |= new
-            texts = " ".join(module.source_of(module.functions[name]) for name in new)
-            new = set(_IDENTIFIER.findall(texts)) & set(module.functions) - found
-        nodes = [module.functions[name] for name in sorted(found)]
-        body = [node for node in module.tree.body if node not in module.functions.values()]
-        statements = [each for node in (*nodes, *body) for each in _statements(node)]
+        nodes = module.called({name})
+        statements = [each for node in (*nodes, *module.body) for each in _statements(node)]
         imported = self._imported(module, statements)
         return "\n".join(map(module.source_of, nodes)), imported
+
+    def task(self, name: str, words: str) -> tuple[str, set[str]]:
+        """The text of what a command calls of a task, and the modules here that it imports.
+
+        Args:
+            words: the command's code, which names the fields of `Task` that it reads.
+
+        Raises:
+            ValueError: if there is no such task.
+        """
+        others = {}
+        if (module := self.modules.get(f"{_TASKS}.{name}")) is None:
+            others = _own_modules(name)
+            if (module := others.pop(name, None)) is None:
+                raise ValueError(f"humanline has no task {name!r}; mend its name")
+        nodes = module.read_of_task(words)
+        statements = [each for node in nodes for each in _statements(node)]
+        imported = self._imported(module, statements)
+        for other in others.values():
+            imported |= self._imported(other, other.statements)
+        texts = [*map(module.source_of, nodes), *(others[name].text for name in sorted(others))]
+        return "\n".join(texts), imported
 
     def closure(self, names: set[str]) -> set[str]:
         """Modules with all that they import, and that these import."""
@@ -218,6 +290,16 @@ class _Package:
             name = outer[0].split(".")[-1] if outer else path.name
             found.append((path, re.compile(rf"[\"'/]{re.escape(name)}[\"'/]")))
         return found
+
+
+def _own_modules(name: str) -> dict[str, _Module]:
+    """A module of the user's own, and those beside it that it imports, by dotted name."""
+    from humanline.files import user_code  # which needs this module
+
+    return {
+        each: _module(file.read_text(encoding="utf-8"), each, file.name == "__init__.py")
+        for each, file in user_code.sources(name).items()
+    }
 
 
 def _statements(node: ast.AST) -> list[ast.AST]:

@@ -183,21 +183,28 @@ class Called:
 def source_hash(*modules: str) -> str:
     """Twelve hexadecimal digits of modules' code, and of the modules beside them that they import.
 
-    Comments, docstrings and blank lines do not count. A module beside is one whose file lies in the
-    working directory, this package aside.
+    Comments, docstrings and blank lines do not count; see `sources`.
     """
-    found: dict[str, str] = {}
+    files = sorted(sources(*modules).items())
+    parts = (f"{name}\n{code_of(file.read_text(encoding='utf-8'))}" for name, file in files)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def sources(*modules: str) -> dict[str, Path]:
+    """The files of modules, and of the modules beside them that they import, by dotted name.
+
+    A module beside is one whose file lies in the working directory, this package aside.
+    """
+    found: dict[str, Path] = {}
     new = [(name, source_file(name)) for name in modules]
     while new:
         name, file = new.pop()
         if name in found or file is None:
             continue
-        source = file.read_text(encoding="utf-8")
-        found[name] = code_of(source)
-        is_package = file.name == "__init__.py"
-        new += [(other, _beside(other)) for other in _imported(ast.parse(source), name, is_package)]
-    parts = (f"{name}\n{code}" for name, code in sorted(found.items()))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+        found[name] = file
+        tree, is_package = ast.parse(file.read_text(encoding="utf-8")), file.name == "__init__.py"
+        new += [(other, _beside(other)) for other in _imported(tree, name, is_package)]
+    return found
 
 
 def _beside(module: str) -> Path | None:

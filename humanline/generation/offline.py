@@ -50,7 +50,7 @@ def _sampled(study: Study, base: Cell) -> list[dict]:
             place=path,
             progress=True,
         )
-    score = load_reward(config.reward)
+    score = load_reward(config.reward, base.task)
     return [
         {
             "prompt": row["prompt"],

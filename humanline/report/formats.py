@@ -1,15 +1,17 @@
 """Tables as files: CSV for machines, Markdown and LaTeX for people, and where they came from."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
+from humanline.study.tasks import find_task
 from humanline.trainers.registry import find_objective
 
 # Header and number format of every column that people see.
 _COLUMNS = {
-    "task": ("Task", ""),
+    "task": ("Task", "task"),
     "base_model": ("Base model", ""),
     "objective": ("Objective", ""),
     "data": ("Data", ""),
@@ -64,7 +66,6 @@ _COLUMNS = {
     "scale": ("Scale", ""),
     "left_out": ("Left out", "d"),
     "length_control_warnings": ("LC warnings", "d"),
-    "timed_out": ("Timed out", "d"),
     "mean_length": ("Length", ".0f"),
     "training_seconds": ("Training, s", ".0f"),
     "sampling_share": ("Of that sampling", ".0%"),
@@ -79,8 +80,6 @@ _COLUMNS = {
 _WORDS = {
     True: "yes",
     False: "no",
-    "instruction_following": "instructions",
-    "math_reasoning": "math",
 }
 _MISSING = "\N{EN DASH}"
 # Symbols too: `<` is another character in LaTeX's default font encoding.
@@ -98,7 +97,13 @@ _LATEX = str.maketrans(
 
 
 def write_table(
-    frame: pd.DataFrame, directory: Path, name: str, *, caption: str, provenance: dict
+    frame: pd.DataFrame,
+    directory: Path,
+    name: str,
+    *,
+    caption: str,
+    provenance: dict,
+    headers: dict[str, str] | None = None,
 ) -> None:
     """Write a table of `humanline.tables.headline` as NAME.csv, .md, .tex and .provenance.json.
 
@@ -108,28 +113,35 @@ def write_table(
         name: the stem of the files, and of the LaTeX label.
         caption: plain text.
         provenance: what made the table, JSON-serialisable.
+        headers: of further columns of counts, for people.
     """
+    shown = human_readable(frame, headers)
     write_text(directory / f"{name}.csv", frame.to_csv(index=False))
-    write_text(directory / f"{name}.md", _markdown(frame, caption))
-    write_text(directory / f"{name}.tex", _latex(frame, caption, name))
+    write_text(directory / f"{name}.md", _markdown(shown, caption))
+    write_text(directory / f"{name}.tex", _latex(shown, caption, name))
     write_json(directory / f"{name}.provenance.json", provenance)
 
 
-def human_readable(frame: pd.DataFrame) -> pd.DataFrame:
+def human_readable(frame: pd.DataFrame, headers: dict[str, str] | None = None) -> pd.DataFrame:
     """The table as people read it: strings such as "54.3 ± 2.1 [50.1, 58.2]", legible headers.
 
-    Columns without a header here are for machines, and left out.
+    Columns without a header here, or in `headers`, are for machines, and left out.
     """
-    columns = [name for name in frame if name in _COLUMNS]
+    known = _COLUMNS | {name: (header, "d") for name, header in (headers or {}).items()}
     if "objective" in frame:
+        known = _columns_of_options(frame["objective"]) | known
         frame = frame.assign(objective=frame["objective"].map(_objective))
+    columns = [name for name in frame if name in known]
     rows = frame.to_dict("records")
     return pd.DataFrame(
-        {
-            _COLUMNS[name][0]: [_cell(row, name, _COLUMNS[name][1]) for row in rows]
-            for name in columns
-        }
+        {known[name][0]: [_cell(row, name, known[name][1]) for row in rows] for name in columns}
     )
+
+
+def _columns_of_options(objectives: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Header and number format of the hyperparameters of a table's objectives."""
+    rows = [find_objective(name) for name in set(objectives) - {"base"}]
+    return {option: (option, "g") for row in rows for option in row.options.model_fields}
 
 
 def _objective(name: str) -> str:
@@ -155,19 +167,21 @@ def _format(value, spec: str) -> str:
         return _MISSING
     if spec == "":
         return _WORDS.get(value, str(value))
+    if spec == "task":
+        return find_task(value).label
     if spec == "p":
         return "<0.001" if value < 0.001 else format(value, "#.2g")
     return format(value, spec)
 
 
-def _markdown(frame: pd.DataFrame, caption: str) -> str:
+def _markdown(shown: pd.DataFrame, caption: str) -> str:
     # Without disable_numparse, tabulate would read "0.50" as a number and drop its last digit.
-    table = human_readable(frame).to_markdown(index=False, disable_numparse=True)
+    table = shown.to_markdown(index=False, disable_numparse=True)
     return f"{caption}\n\n{table}\n"
 
 
-def _latex(frame: pd.DataFrame, caption: str, name: str) -> str:
-    table = human_readable(frame).map(_escape).rename(columns=_escape)
+def _latex(shown: pd.DataFrame, caption: str, name: str) -> str:
+    table = shown.map(_escape).rename(columns=_escape)
     return "\n".join(
         [
             "% Needs the packages booktabs and graphicx.",

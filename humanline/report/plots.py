@@ -121,11 +121,11 @@ _PREDICTORS = {
 
 
 def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, path: Path, *, scale: str) -> None:
-    """Plot `exploration.map_frame`: a point for every variant, a panel for every predictor.
+    """Plot `analysis.map.map_frame`: a point for every variant, a panel for every predictor.
 
     Args:
         frame: columns variant, objective, method, share and the predictors.
-        ranks: of `exploration.rank_correlations`; those of all methods are shown.
+        ranks: of `analysis.map.rank_correlations`; those of all methods are shown.
         path: where to write.
         scale: named in the title.
     """

@@ -13,21 +13,26 @@ from humanline.study.experiments import Cell
 from humanline.study.scale.judges import OpenAIJudge
 from humanline.study.study import Study
 
-TASK = "instruction_following"
-
 
 def describe(study: Study) -> str:
     """Tokens and dollars of all that judges, for people."""
-    if TASK not in study.scale.tasks:
+    tasks = study.scored_by("judge")
+    if not tasks:
         return f"scale {study.scale.scale}: no task of it is judged, which costs nothing"
-    judge = study.scale.tasks[TASK].judge
+    if len(tasks) == 1:
+        return _described(study, tasks[0])
+    return "\n\n".join(f"{task}\n{_described(study, task)}" for task in tasks)
+
+
+def _described(study: Study, task: str) -> str:
+    judge = study.scale.tasks[task].judge
     if not isinstance(judge, OpenAIJudge):
         return f"scale {study.scale.scale}: its judge, {judge.kind}, costs nothing"
-    table = estimate(study)
+    table = estimate(study, task)
     if table.empty:
         return f"scale {study.scale.scale}: no table has a run that is judged, which costs nothing"
     counts = dict.fromkeys(table.select_dtypes("int"), "{:,}".format)
-    longest = study.scale.tasks[TASK].evaluation.max_new_tokens
+    longest = study.scale.tasks[task].evaluation.max_new_tokens
     return f"""\
 {judge.model} at {judge.base_url}, ${judge.price.input:g} per million tokens of prompts and
 ${judge.price.output:g} of answers. Tokens are estimates, at four characters each.
@@ -36,17 +41,17 @@ Outputs are as long as in samples.jsonl, or where a run has none yet, {longest:,
 max_new_tokens and the most. A run's job stops before it costs more than ${judge.max_dollars:g}."""
 
 
-def estimate(study: Study) -> pd.DataFrame:
-    """Estimate the cost of every run that is judged, summed up by target.
+def estimate(study: Study, task: str) -> pd.DataFrame:
+    """Estimate the cost of every run of a task that is judged, summed up by target.
 
     Returns:
         Columns target (`all`, and what `explore` and `tune` judge besides), lengths (the file or
         option that they are of), runs, pairs, prompt_tokens, answer_tokens, dollars (for all pairs)
         and spent (so far, retries included); no rows where nothing is judged.
     """
-    price = study.scale.tasks[TASK].judge.price
+    price = study.scale.tasks[task].judge.price
     rows = []
-    for target, cell in _judged(study):
+    for target, cell in _judged(study, task):
         tokens, lengths = _prompt_tokens(study, cell)
         paid = read_answers(study.answers(cell))
         rows.append(
@@ -68,18 +73,18 @@ def estimate(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby(["target", "lengths"], sort=False, as_index=False).sum()
 
 
-def _judged(study: Study) -> Iterator[tuple[str, Cell]]:
-    """Every run that is judged, once, with the first target that wants it."""
+def _judged(study: Study, task: str) -> Iterator[tuple[str, Cell]]:
+    """Every run of a task, once, with the first target that wants it."""
 
     def cells(exploratory: bool) -> list[Cell]:
         tables = study.tables(exploratory=exploratory)
         return [cell for table in tables for cell in study.report_cells(table)]
 
-    targets = {"all": cells(False), "explore": cells(True), "tune": study.tune_cells(TASK)}
+    targets = {"all": cells(False), "explore": cells(True), "tune": study.tune_cells(task)}
     seen = set()
     for target, wanted in targets.items():
         for cell in wanted:
-            if cell.task == TASK and cell.name not in seen:
+            if cell.task == task and cell.name not in seen:
                 seen.add(cell.name)
                 yield target, cell
 
@@ -99,8 +104,8 @@ def _prompt_tokens(study: Study, cell: Cell) -> tuple[list[int], str]:
         # Identical outputs are a tie that no judge is asked about.
         pairs = [row for row in samples if row["completion"] != row["reference"]]
         return [_tokens(row) for row in pairs], path.name
-    prompts = read_rows(study.data(TASK, study.split(cell.seed)), prompts_of(TASK))
-    longest = study.scale.tasks[TASK].evaluation.max_new_tokens
+    prompts = read_rows(study.data(cell.task, study.split(cell.seed)), prompts_of(cell.task))
+    longest = study.scale.tasks[cell.task].evaluation.max_new_tokens
     return [_tokens(row) + longest for row in prompts] * _steps(study, cell), "max_new_tokens"
 
 
@@ -116,8 +121,8 @@ def _template_length() -> int:
 
 
 def _steps(study: Study, cell: Cell) -> int:
-    """How many of a run's checkpoints are evaluated; see `evaluation.checkpoints`."""
-    training = study.scale.tasks[TASK].training
+    """How many of a run's checkpoints are evaluated; see `samples.checkpoints`."""
+    training = study.scale.tasks[cell.task].training
     if cell.objective == "base" or not study.has_curve(cell):
         return 1
     return len(range(0, training.steps, training.evaluate_every))

@@ -7,19 +7,26 @@ from functools import cache, partial
 from humanline.files import user_code
 from humanline.files.validation import ConfigError, pick
 from humanline.study.scale.hub import ARMORM
-from humanline.study.scale.rewards import FunctionReward, HubReward, ProxyReward, Reward
+from humanline.study.scale.rewards import (
+    FunctionReward,
+    HubReward,
+    ProxyReward,
+    Reward,
+    VerifiableReward,
+)
+from humanline.study.tasks import find_task
 
 Score = Callable[[list[str], list[str], list[str | None]], list[float]]
 
 
-def load_reward(config: Reward) -> Score:
-    """Return the scoring function of a configured reward.
+def load_reward(config: Reward, task: str | None = None) -> Score:
+    """Return the scoring function of a configured reward, of a task by its name.
 
     It takes lists of equal length: prompts (the user's text), completions and gold answers (None
     where a task has none), and returns one finite float per row; higher is better. What is none
-    raises a `ConfigError` that names the prompt. Its `shares` are those of `MathReward`, or empty.
+    raises a `ConfigError` that names the prompt. Its `shares` are `GradedReward`'s, or empty.
     """
-    score = _score_of(config)
+    score = _grade_reward(task) if config.kind == "grade" else _score_of(config)
     name = getattr(config, "repo", None) or getattr(config, "path", config.kind)
     checked = partial(_checked, score, name)
     checked.shares = getattr(score, "shares", {})
@@ -61,27 +68,42 @@ def _proxy_reward(config: ProxyReward) -> Score:
     ]
 
 
-class MathReward:
-    """1 for a completion that `grading.grade` finds correct, else 0.
+def _math_reward(config: VerifiableReward) -> Score:
+    from humanline.scoring.math.grading import OUTCOMES, grade
+
+    return GradedReward(grade, OUTCOMES)
+
+
+def _grade_reward(task: str) -> Score:
+    found = find_task(task)
+    return GradedReward(found.grade_completion, found.outcomes)
+
+
+class GradedReward:
+    """1 for a completion that a task's grading finds correct, else 0.
+
+    Args:
+        grade: the outcome of a completion with a gold answer.
+        outcomes: the first is success, the second failure; others are failures of their own kind.
 
     Attributes:
-        shares: of the last call's completions those without a box, and those whose answer ran into
-            the grader's limit, by the name of a metric.
+        shares: of the last call's completions those with an outcome of its own kind, such as
+            ``grading/timed_out``, by the name of a metric.
     """
 
-    def __init__(self):
+    def __init__(self, grade: Callable[[str, str], str], outcomes: tuple[str, ...]):
+        self._grade = grade
+        self._success, self._told = outcomes[0], outcomes[2:]
         self.shares: dict[str, float] = {}
 
     def __call__(self, prompts: list, completions: list, answers: list) -> list[float]:
-        from humanline.scoring.math.grading import grade
-
-        outcomes = [grade(c, a) for c, a in zip(completions, answers, strict=True)]
-        counts = {name: outcomes.count(name) for name in ("no_box", "timed_out")}
-        if late := counts["timed_out"]:
+        outcomes = [self._grade(c, a) for c, a in zip(completions, answers, strict=True)]
+        counts = {name: outcomes.count(name) for name in self._told}
+        if late := counts.get("timed_out"):
             print(f"grading: {late} of {len(outcomes)} answers ran into its limit", flush=True)
         total = max(1, len(outcomes))
         self.shares.update({f"grading/{name}": count / total for name, count in counts.items()})
-        return [float(outcome == "correct") for outcome in outcomes]
+        return [float(outcome == self._success) for outcome in outcomes]
 
 
 def _function_reward(config: FunctionReward) -> Score:
@@ -186,7 +208,7 @@ def _load_classifier(config: HubReward):
 # What loads a reward of each kind, of its options.
 _LOADERS = {
     "proxy": _proxy_reward,
-    "math_verify": lambda config: MathReward(),
+    "math_verify": _math_reward,
     "hub": _hub_reward,
     "function": _function_reward,
 }

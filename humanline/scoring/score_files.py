@@ -4,13 +4,14 @@ Each reader takes one of a file's parts, the models that it inherits from, so th
 a field was invented are still read.
 """
 
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from humanline.files.records import Columns, Count, NonNegative, Percent
 from humanline.files.validation import Record
-from humanline.scoring.math.grading import OUTCOMES
+from humanline.study.tasks import find_task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +84,7 @@ class Grade(Correctness):
     problem_id: int
     sample: Count = 0
     outcome: str = ""
+    outcomes: ClassVar[tuple[str, ...]] = ()  # the first is success
 
     @classmethod
     def fault(cls, frame: "pd.DataFrame") -> str | None:
@@ -90,9 +92,19 @@ class Grade(Correctness):
         if (reason := super().fault(frame)) or "outcome" not in frame:
             return reason
         outcome, is_correct = frame["outcome"], frame["correct"] == 1
-        good = outcome.isin(OUTCOMES) & outcome.eq("correct").eq(is_correct)
+        good = outcome.isin(cls.outcomes) & outcome.eq(cls.outcomes[0]).eq(is_correct)
         if good.all():
             return None
         row = int(np.argmin(good))
         what = f"{outcome.iloc[row]} is no outcome of {frame['correct'].iloc[row]} in row {row}"
         return f"field outcome: {what}"
+
+
+@cache
+def grades_of(task: str) -> type[Grade]:
+    """What a row of a task's `grades.csv` is: its outcomes are the task's."""
+
+    class TasksGrade(Grade):
+        outcomes: ClassVar[tuple[str, ...]] = find_task(task).outcomes
+
+    return TasksGrade

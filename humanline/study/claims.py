@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from humanline.files.validation import Strict, fault, first_fault
 from humanline.study.experiments import Cell, HumanlineDefaults, Row, base_cell
-from humanline.study.values import Task
+from humanline.study.tasks import TaskName
 
 Scalar = bool | int | float | str
 
@@ -26,7 +26,7 @@ class Rule(Strict):
 class Test(Strict):
     """Comparisons of cells, seed by seed."""
 
-    task: Task = Field(description="of both cells")
+    task: TaskName = Field(description="of both cells")
     each: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
         {}, description="fields of both cells; there is a comparison for every combination"
     )
@@ -184,7 +184,7 @@ def _pairs(place: str, test: Test, defaults: HumanlineDefaults) -> list[tuple[Ce
     return pairs
 
 
-def _cells(place: str, row: dict, task: Task, defaults: HumanlineDefaults) -> list[Cell]:
+def _cells(place: str, row: dict, task: TaskName, defaults: HumanlineDefaults) -> list[Cell]:
     try:
         cells = Row(**row).cells(task, defaults, seed=0)
     except ValidationError as error:

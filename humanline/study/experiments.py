@@ -11,7 +11,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from humanline.files.validation import Strict, fault
-from humanline.study.values import Objective, PositiveInt, SeedList, Task, how_scored
+from humanline.study.tasks import TaskName, scoring_of
+from humanline.study.values import Objective, PositiveInt, SeedList
 from humanline.trainers.registry import find_objective, option_names
 
 Data = Literal["offline", "online"]
@@ -32,7 +33,7 @@ SPLITS = ("train", "validation", "evaluation")
 class Cell(Strict):
     """One training run, or for objective ``base`` the model that training starts from."""
 
-    task: Task = Field(description="what it is trained for")
+    task: TaskName = Field(description="what it is trained for")
     base_model: str | None = Field(None, description="of the scale's base_models; null: its own")
     objective: Objective | Literal["base"] = Field(description="the loss; base: not trained")
     data: Data | None = Field(None, description="sampled from the base model, or from the policy")
@@ -103,7 +104,7 @@ class Cell(Strict):
         return base_cell(self.task, self.seed, self.data_from or self.base_model)
 
 
-def base_cell(task: Task, seed: int, base_model: str | None = None) -> Cell:
+def base_cell(task: TaskName, seed: int, base_model: str | None = None) -> Cell:
     """The cell of a base model, the task's own or one of the scale's others."""
     return Cell(task=task, objective="base", seed=seed, base_model=base_model)
 
@@ -131,7 +132,9 @@ OVERRIDES = (*OF_EVERY_RUN, *option_names())
 class Row(Strict):
     """One entry of a table's `cells`. A list stands for each of its values (a grid)."""
 
-    task: Task | None = Field(None, description="what it is trained for; null: the table's task")
+    task: TaskName | None = Field(
+        None, description="what it is trained for; null: the table's task"
+    )
     base_model: Grid[str | Nothing] | None = Field(
         None, description="of the scale's base_models; null or none: the task's own"
     )
@@ -190,7 +193,7 @@ class Row(Strict):
                     raise fault(f"overrides.{key}", f"{value:g} is not positive; change it")
         return self
 
-    def cells(self, task: Task, defaults: HumanlineDefaults, seed: int) -> list[Cell]:
+    def cells(self, task: TaskName, defaults: HumanlineDefaults, seed: int) -> list[Cell]:
         """Expand the grid for one seed, in the order of the file."""
         options = self.model_dump(exclude={"task", "overrides"})
         options |= {f"overrides.{key}": value for key, value in self.overrides.items()}
@@ -206,7 +209,7 @@ def _grid(value) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _complete(point: dict, task: Task, defaults: HumanlineDefaults, seed: int) -> Cell:
+def _complete(point: dict, task: TaskName, defaults: HumanlineDefaults, seed: int) -> Cell:
     """Fill what the row left open, and clear what means nothing for this cell."""
     overrides = {k: point.pop(k) for k in list(point) if k.startswith("overrides.")}
     point = {k: getattr(defaults, k, None) if v is None else v for k, v in point.items()}
@@ -231,13 +234,22 @@ def _complete(point: dict, task: Task, defaults: HumanlineDefaults, seed: int) -
 class Table(Strict):
     """A table: its rows, on which seeds, and how they are shown."""
 
-    task: Task | None = Field(None, description="what its cells are trained for; null: rows say")
+    task: TaskName | None = Field(
+        None, description="what its cells are trained for; null: rows say"
+    )
     view: Literal["headline", "sweep", "cost"] = Field(
         "sweep",
         description="headline: win rates or Pass@1 of one task; sweep: scores beside what varies; "
         "cost: time, tokens and memory",
     )
     description: str = Field(description="its caption begins with it")
+    # On which no result depends: so it is in no hash of the options.
+    optional: bool = Field(
+        False,
+        exclude=True,
+        description="whether a scale that lacks one of its tasks does without it; false: that is "
+        "a fault of the scale",
+    )
     seeds: SeedList | None = Field(
         None, description="its seeds; null: the scale's, for sweeps its sweep seeds"
     )
@@ -271,10 +283,10 @@ class Table(Strict):
     @property
     def has_curves(self) -> bool:
         """Whether learning curves come with it."""
-        return self.view == "headline" and how_scored(self.task) == "grade"
+        return self.view == "headline" and scoring_of(self.task).has_curves
 
     @property
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[TaskName]:
         """The tasks of its rows, in order of appearance."""
         return list(dict.fromkeys(row.task or self.task for row in self.cells))
 
@@ -282,7 +294,7 @@ class Table(Strict):
 class ImpliedCapacity(Strict):
     """Which models' outputs the figure of implied capacities shows."""
 
-    task: Task = Field(description="what the models are trained for")
+    task: TaskName = Field(description="what the models are trained for")
     policy: Row = Field(description="whose perception is asked; its reference is its base model")
     sources: dict[str, Row | Literal["base"]] = Field(
         min_length=1, description="where other data come from, by the name in the figure"
@@ -292,7 +304,7 @@ class ImpliedCapacity(Strict):
 class Experiments(Strict):
     """workflow/config/experiments.yaml."""
 
-    defaults: dict[Task, HumanlineDefaults] = Field(description="for what rows leave open")
+    defaults: dict[TaskName, HumanlineDefaults] = Field(description="for what rows leave open")
     collapse_below: float = Field(
         0.5,
         gt=0,

@@ -20,7 +20,8 @@ from humanline.study.scale.judges import ERRANDS
 from humanline.study.scale.plan import Resources
 from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.table_checks import figure_fault, table_fault
-from humanline.study.values import SeedList, Task, how_scored
+from humanline.study.tasks import TaskName, find_task, scoring_of
+from humanline.study.values import SeedList
 from humanline.trainers.registry import Options, find_objective, with_overrides
 
 # What an untuned cell shares with the tuned one whose learning rate it takes.
@@ -191,6 +192,11 @@ class Study:
         """The seeds that figures look at."""
         return self.scale.seeds.sweep or self.scale.seeds.report
 
+    def figure_tasks(self) -> list[str]:
+        """The task of the figure of implied capacities, where there is one."""
+        spec = self.experiments.implied_capacity
+        return [spec.task] if spec else []
+
     def mapped(self) -> list[tuple[Cell, Cell]]:
         """Every exploratory offline run, with the plain online one of its kind and seed."""
         cells = {
@@ -212,7 +218,7 @@ class Study:
         return self.results / "figures" / f"surprisals-s{seed}.csv"
 
     def comparisons(self) -> list[Comparison]:
-        """What the ledger of claims compares."""
+        """What the claims compare."""
         found = comparisons(self.claims, self.experiments.defaults) if self.claims else []
         return [comparison for _, comparison in found]
 
@@ -231,14 +237,13 @@ class Study:
                 found.setdefault((cell.task, cell.variant), {})[cell.seed] = cell
         return found
 
-    def scored_by(self, stage: Literal["judge", "grade"]) -> list[str]:
+    def scored_by(self, scoring: Literal["judge", "grade"]) -> list[str]:
         """The tasks whose completions are judged, or graded."""
-        return [task for task in self.scale.tasks if how_scored(task) == stage]
+        return [task for task in self.scale.tasks if find_task(task).scoring == scoring]
 
     def score_file(self, cell: Cell) -> Path:
         """The file whose presence says that a run is scored."""
-        names = {"judge": "metrics.json", "grade": "grades.csv"}
-        return self.directory(cell) / names[how_scored(cell.task)]
+        return self.directory(cell) / scoring_of(cell.task).score_file
 
     def requests(self, task: str) -> int:
         """How many requests at a time a job that judges sends to an endpoint."""
@@ -268,7 +273,7 @@ class Study:
     def is_stored(self, base: Cell) -> bool:
         """Whether a base model's completions come with the task's data, scores and all."""
         data = self.scale.tasks[base.task].data
-        is_scored = data.kind == "hub" and how_scored(base.task) == "judge"
+        is_scored = data.kind == "hub" and find_task(base.task).has_stored_scores
         return is_scored and base.base_model in (None, *data.stored)
 
     def likelihoods(self, source: Cell, base: Cell) -> Path:
@@ -436,16 +441,17 @@ class TunedRate(Strict):
 
 
 class TunedRates(Strict):
-    """A file of tuned learning rates, as `humanline tuning` writes it."""
+    """A file of tuned learning rates, as `humanline tune` writes it."""
 
     seeds: SeedList | None = Field(None, description="the tuning seeds")
-    chosen: dict[Task, dict[str, TunedRate]] = Field(description="by task and variant")
+    chosen: dict[TaskName, dict[str, TunedRate]] = Field(description="by task and variant")
 
 
 def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     """Read and validate everything a run depends on; raise `ConfigError` on the first fault."""
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
+    experiments = _of_scale(experiments, scale)
     for name, table in experiments.tables.items():
         for task in table.tasks:
             if task not in scale.tasks:
@@ -461,7 +467,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
         file = scale_file.parent / scale.learning_rates
         rates = validate(TunedRates, load_yaml(file), file).model_dump()["chosen"]
     claims_file = experiments_file.with_name("claims.yaml")
-    if not claims_file.exists():  # then there is no ledger
+    if not claims_file.exists():  # then there are no claims
         return Study(scale, experiments, rates, root)
     claims = validate(Claims, load_yaml(claims_file), claims_file)
     study = Study(scale, experiments, rates, root, claims)
@@ -470,8 +476,18 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     return study
 
 
+def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:
+    """Experiments without the optional tables whose tasks a scale lacks."""
+    tables = {
+        name: table
+        for name, table in experiments.tables.items()
+        if not table.optional or set(table.tasks) <= set(scale.tasks)
+    }
+    return experiments.model_copy(update={"tables": tables})
+
+
 def _claims_fault(study: Study) -> str | None:
-    """The first thing that the ledger asks of the tables and they do not have."""
+    """The first thing that the claims ask of the tables and they do not have."""
     try:
         found = comparisons(study.claims, study.experiments.defaults)
     except ClaimError as error:

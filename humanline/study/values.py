@@ -1,30 +1,19 @@
-"""Kinds of values that the scale and the experiments share: names of tasks and objectives, seeds.
+"""Kinds of values that the scale and the experiments share: names of objectives, seeds.
 
 Snakefiles import this module, so it is cheap.
 """
 
 import re
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, computed_field
 
 from humanline.files import user_code
-from humanline.files.validation import ConfigError, Strict, fault, pick
+from humanline.files.validation import ConfigError, Strict, fault
 from humanline.trainers.registry import OBJECTIVES, find_objective
 
-Task = Literal["instruction_following", "math_reasoning"]
 Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "table"]
 PositiveInt = Annotated[int, Field(gt=0)]
-TASKS: tuple[str, ...] = get_args(Task)
-
-
-def how_scored(task: str) -> Literal["judge", "grade"]:
-    """Whether a task's completions are judged against references, or graded by their answers.
-
-    Raises:
-        ConfigError: if the task is not known here.
-    """
-    return pick("task", task, {"instruction_following": "judge", "math_reasoning": "grade"})
 
 
 def _distinct(values: list) -> list:

@@ -1,4 +1,4 @@
-"""What annotations in AlpacaEval's format say of a model: the figures of `score-annotations`."""
+"""What annotations in AlpacaEval's format say of a model: the figures of `score_annotations`."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The ledger: every claim of the paper, tested on this scale's runs, with a verdict by a rule.
+"""The claims of the paper, each tested on this scale's runs, with a verdict by a rule.
 
 Seeds are compared pairwise with Student's t. A difference is tested as it is; that a ratio is above
 b, as first - b * second being above 0, which bears scores of 0 and has the ratio of means, as the
@@ -8,7 +8,7 @@ opposite is, else *undecided*; equality is tested by two one-sided tests against
 
 A claim is supported if all of its comparisons are: the greatest of their p-values is its own
 (intersection-union test, Berger 1982). It is contradicted if any is: the least of those of the
-opposite, times their number. Holm's correction goes over the claims of the ledger, and, for the
+opposite, times their number. Holm's correction goes over all claims, and, for the
 verdicts on single comparisons, over all comparisons; once for support and once for contradiction,
 so that the chance of any false support, and that of any false contradiction, is at most alpha each.
 """
@@ -31,7 +31,7 @@ from humanline.tables.statistics import (
 Values = Callable[[Comparison], tuple[np.ndarray, np.ndarray]]
 
 
-def ledger(claims: Claims, found: Sequence[Comparison], values: Values) -> pd.DataFrame:
+def comparison_table(claims: Claims, found: Sequence[Comparison], values: Values) -> pd.DataFrame:
     """One row per comparison: estimate, interval, p-values, verdict, and seeds that would decide.
 
     Args:
@@ -50,7 +50,7 @@ def ledger(claims: Claims, found: Sequence[Comparison], values: Values) -> pd.Da
     return frame
 
 
-def verdicts(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
+def claim_table(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
     """One row per claim, from those of its comparisons, with a verdict of its own."""
     rows = []
     for claim in claims.claims:

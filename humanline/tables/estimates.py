@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from humanline.study.experiments import Cell
-from humanline.study.values import how_scored
+from humanline.study.tasks import find_task
 from humanline.tables.run_files import (
     Graded,
     Judged,
@@ -34,10 +34,11 @@ def score_estimates(
 ) -> dict[str, Estimate]:
     """The score of every variant of one task, in per cent.
 
-    The length-controlled win rate for instruction following, Pass@1 after the last step for math.
+    The length-controlled win rate where a judge scores, and where completions are graded Pass@1
+    after the last step.
     """
     cell, _ = next(iter(variants.values()))[0]
-    if how_scored(cell.task) == "grade":
+    if find_task(cell.task).scoring == "grade":
         graded = read_graded(variants)
         weights = draw_weights(graded, replicates, rng_seed)
         return {

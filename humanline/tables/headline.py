@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from humanline.files.validation import pick
 from humanline.study.experiments import Table
+from humanline.study.tasks import find_task, scoring_of, title_of
 from humanline.tables.estimates import (
     columns,
     comparison,
@@ -32,46 +33,41 @@ _HOW = (
     " and prompts, the same for all rows; where seeds differ more than prompts do they"
     " cover the truth in 58 % of cases with two seeds and 72 % with three, not in 95 %."
     " p-values: paired t-tests over seeds, one-sided for 'beats', two-sided for 'differs', without"
-    " correction for their number, which the ledger of claims has."
+    " correction for their number; those of claims.md are corrected."
 )
 _SECONDS = (
     "Training: wall-clock seconds, with online sampling, but without that of offline data, which is"
     " done once per seed."
 )
-_NOTICES = (
+_JUDGED_NOTICES = (
     "Left out: pairs without a verdict of the judge, over all seeds; they are left out of their run"
     " alone. LC warnings: seeds whose LC win rate may say more than their rows, as metrics.json of"
     " the run explains."
 )
-_TIMED_OUT = (
-    "Timed out: answers that ran into the grader's limit and count as wrong, over all seeds and"
-    " steps."
-)
-_CAPTIONS = {
-    "instruction_following": (
+_CAPTIONS = {  # of the headline tables by the way of scoring, and of the other views
+    "judge": (
         "Win rate and length-controlled (LC) win rate against the baseline, in per cent. Ratios are"
         " of LC win rates, to the same objective's plain offline and plain online run. LC win rates"
         " are AlpacaEval's formula: with the difficulties of the instructions where all are"
         " AlpacaEval's, else without, and then without the penalty of its implementation, whose own"
-        f" figures the CSV has as well. {_HOW} {_NOTICES} Length: characters of an answer."
+        f" figures the CSV has as well. {_HOW}{{notices}} Length: characters of an answer."
         f" {_SECONDS}"
     ),
-    "math_reasoning": (
+    "grade": (
         "Pass@1 after the last optimizer step, in per cent, and its difference to plain online"
         " training, in percentage points. Plain: without humanline; 'beats plain' compares with the"
         f" plain run that samples as often. {_HOW} Sampling: optimizer steps between samplings."
         " Catches up: the first evaluated step after which the mean over seeds is not below that of"
-        f" plain online training at its end. {_TIMED_OUT} {_SECONDS}"
+        f" plain online training at its end.{{notices}} {_SECONDS}"
     ),
     "sweep": (
-        "Score: length-controlled win rate of instruction following, Pass@1 of math reasoning, in"
-        " per cent; differences, in percentage points, to plain offline and plain online training"
-        " of the same objective and base model on all of its own data, online with the task's usual"
-        " sampling. Learning rates were tuned for the row, or taken from the nearest tuned row,"
-        " which is a handicap: rate_of of the CSV says which."
+        "Score: {scores}, in per cent; differences, in percentage points, to plain offline and"
+        " plain online training of the same objective and base model on all of its own data, online"
+        " with the task's usual sampling. Learning rates were tuned for the row, or taken from the"
+        " nearest tuned row, which is a handicap: rate_of of the CSV says which."
         " Unclipped: share of tokens within the bounds, mean over training. Collapsed: seeds whose"
         " score is below {collapse_below} of their base model's, a rule set before the runs."
-        f" {_HOW} {_NOTICES} {_TIMED_OUT} {_SECONDS}"
+        f" {_HOW}{{notices}} {_SECONDS}"
     ),
     "cost": (
         "Seconds of training, with online sampling, but without that of offline data, which is done"
@@ -93,13 +89,38 @@ def caption(table: Table, **values) -> str:
         table: whose description comes first.
         values: scale, seeds (their number), replicates, collapse_below.
     """
-    kind = table.task if table.view == "headline" else table.view
+    kind = find_task(table.task).scoring if table.view == "headline" else table.view
+    values |= {"scores": _scores(table.tasks), "notices": _notices(table.tasks)}
     return f"{table.description} {pick('table', kind, _CAPTIONS).format(**values)}"
 
 
-def instruction_following_table(
-    runs: Sequence[Run], *, replicates: int, rng_seed: int
-) -> pd.DataFrame:
+def _scores(tasks: list[str]) -> str:
+    """What the scores of some tasks are."""
+    titles: dict[str, list[str]] = {}
+    for task in tasks:
+        titles.setdefault(scoring_of(task).score, []).append(title_of(task))
+    return ", ".join(f"{score} of {' and '.join(own)}" for score, own in titles.items())
+
+
+def _notices(tasks: list[str]) -> str:
+    """What the columns of notices mean, each sentence after a blank."""
+    found = [find_task(task) for task in tasks]
+    sentences = [_JUDGED_NOTICES] * any(task.scoring == "judge" for task in found)
+    sentences += [notice.text for task in found for notice in task.notices]
+    return "".join(f" {sentence}" for sentence in dict.fromkeys(sentences))
+
+
+def headline_table(task: str, runs: Sequence[Run], **options: int) -> pd.DataFrame:
+    """The headline table of a task, by its way of scoring.
+
+    Args:
+        options: replicates and rng_seed, of the bootstrap.
+    """
+    kinds = {"judge": win_rate_table, "grade": pass_at_1_table}
+    return pick("scoring", find_task(task).scoring, kinds)(runs, **options)
+
+
+def win_rate_table(runs: Sequence[Run], *, replicates: int, rng_seed: int) -> pd.DataFrame:
     """Win rates of every variant, compared with the same objective's plain offline and online ones.
 
     The length-controlled win rate is fitted without alpaca_eval's penalty, which pulls it towards
@@ -140,7 +161,7 @@ def instruction_following_table(
     return pd.DataFrame(rows).astype({"k": "Int64"})
 
 
-def math_reasoning_table(runs: Sequence[Run], *, replicates: int, rng_seed: int) -> pd.DataFrame:
+def pass_at_1_table(runs: Sequence[Run], *, replicates: int, rng_seed: int) -> pd.DataFrame:
     """Pass@1 of every variant after its last optimizer step, compared with plain online training.
 
     A humanline variant is also compared with the plain one that samples as often.
@@ -171,7 +192,7 @@ def math_reasoning_table(runs: Sequence[Run], *, replicates: int, rng_seed: int)
                 "seeds": len(group),
                 "steps": group[0].correct.index[-1],
                 **columns("pass_at_1", estimates[name]),
-                "timed_out": sum(run.timed_out for run in group),
+                **{name: sum(r.notices[name] for r in group) for name in group[0].notices},
                 **comparison("difference_to_online", difference, estimates, name, online),
                 "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
                 "p_beats_plain": p_value(estimates, name, same, "greater"),

@@ -24,19 +24,19 @@ from humanline.scoring.score_files import (
     GRADE_AGAIN,
     JUDGE_AGAIN,
     CurvePoint,
-    Grade,
     Notices,
     WinRates,
+    grades_of,
 )
 from humanline.study.experiments import Cell
-from humanline.study.values import how_scored
+from humanline.study.tasks import find_task
 
 Run = tuple[Cell, Path]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """An instruction-following run. Arrays are over prompts (P,), the same in all runs."""
+    """A judged run. Arrays are over prompts (P,), the same in all runs."""
 
     win: np.ndarray  # the judge's preference for the run over the baseline, in [0, 1]; nan: none
     length: np.ndarray  # characters
@@ -70,10 +70,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Graded:
-    """A math run."""
+    """A graded run."""
 
     correct: pd.DataFrame  # share of correct samples, optimizer steps by problems
-    timed_out: int = 0  # gradings that ran into the grader's limit, of all steps
+    notices: dict[str, int]  # how often the outcomes that the task tells of, of all steps
 
     @property
     def final(self) -> np.ndarray:
@@ -110,7 +110,7 @@ def by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def read_judged(variants: dict[str, list[Run]]) -> dict[str, list[Judged]]:
-    """Read `annotations.json` and `metrics.json` of instruction-following runs."""
+    """Read `annotations.json` and `metrics.json` of judged runs."""
     tables = {
         directory: _annotations(directory) for group in variants.values() for _, directory in group
     }
@@ -164,13 +164,13 @@ def _annotations(directory: Path) -> pd.DataFrame:
 def read_graded(
     variants: dict[str, list[Run]], *, whole_curves: bool = False
 ) -> dict[str, list[Graded]]:
-    """Read `grades.csv` of math runs, which all end with the same step.
+    """Read `grades.csv` of graded runs of a task, which all end with the same step.
 
     Args:
         whole_curves: ask for the same steps before the last, too, within a variant.
     """
     runs = {
-        name: [_graded(directory / "grades.csv") for _, directory in group]
+        name: [_graded(directory / "grades.csv", cell.task) for cell, directory in group]
         for name, group in variants.items()
     }
     problems: dict[Path, list] = {}
@@ -189,33 +189,41 @@ def read_graded(
     return runs
 
 
-def _graded(path: Path) -> Graded:
-    """A math run's grades; steps and problems are sorted."""
-    table = read_columns(path, Grade)
+def _graded(path: Path, task: str) -> Graded:
+    """A graded run's grades; steps and problems are sorted."""
+    table = read_columns(path, grades_of(task))
     correct = table.groupby(["step", "problem_id"])["correct"].mean().unstack()
     if correct.isna().any(axis=None):
         raise ConfigError(f"{path}: field problem_id: problems differ between steps; {GRADE_AGAIN}")
     # Grades of before outcomes were written have none.
-    timed_out = table["outcome"].eq("timed_out").sum() if "outcome" in table else 0
-    return Graded(correct, timed_out=int(timed_out))
+    outcome = table.get("outcome", pd.Series("", table.index))
+    return Graded(correct, {name: int(outcome.eq(name).sum()) for name in notice_names(task)})
 
 
 def scores(cell: Cell, directory: Path) -> dict[int, float]:
     """A run's score by evaluated optimizer step, in per cent, as one number a seed.
 
-    The length-controlled win rate for instruction following, Pass@1 for math.
+    The length-controlled win rate where a judge scores, Pass@1 where completions are graded.
     """
-    if how_scored(cell.task) == "grade":
-        correct = _graded(directory / "grades.csv").correct
+    if find_task(cell.task).scoring == "grade":
+        correct = _graded(directory / "grades.csv", cell.task).correct
         return {int(step): 100 * value for step, value in correct.mean(axis=1).items()}
     table = read_columns(directory / "curve.csv", CurvePoint)
     return dict(zip(table["step"].astype(int), table["length_controlled_win_rate"], strict=True))
 
 
+def notice_names(task: str) -> list[str]:
+    """The columns of `notices` of a task's runs."""
+    found = find_task(task)
+    if found.scoring == "judge":
+        return ["left_out", "length_control_warnings"]
+    return [notice.outcome for notice in found.notices]
+
+
 def notices(cell: Cell, directory: Path) -> dict[str, int]:
     """What a reader of a run's score has to know: counts by the name of a table's column."""
-    if how_scored(cell.task) == "grade":
-        return {"timed_out": _graded(directory / "grades.csv").timed_out}
+    if find_task(cell.task).scoring == "grade":
+        return _graded(directory / "grades.csv", cell.task).notices
     found = read_record(directory / "metrics.json", Notices, JUDGE_AGAIN)
     return {
         "left_out": found.n_left_out,

@@ -7,7 +7,7 @@ import pandas as pd
 
 from humanline.data.run_records import Predictors
 from humanline.files.records import read_record
-from humanline.study.experiments import Cell
+from humanline.study.experiments import OVERRIDES, Cell
 from humanline.study.study import Study
 from humanline.tables.estimates import (
     columns,
@@ -17,12 +17,11 @@ from humanline.tables.estimates import (
     plain,
     score_estimates,
 )
-from humanline.tables.run_files import Run, by_variant, notices, unclipped
+from humanline.tables.run_files import Run, by_variant, notice_names, notices, unclipped
 from humanline.tables.statistics import Estimate, difference
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
-_NOTICES = ("left_out", "length_control_warnings", "timed_out")
-_COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size", *_NOTICES)
+_COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size")
 
 
 def sweep_table(
@@ -43,7 +42,8 @@ def sweep_table(
             run's predictors.json says.
     """
     rows = []
-    for task in dict.fromkeys(cell.task for cell, _ in runs):
+    tasks = list(dict.fromkeys(cell.task for cell, _ in runs))
+    for task in tasks:
         variants = by_variant([run for run in runs if run[0].task == task])
         estimates = score_estimates(variants, replicates=replicates, rng_seed=rng_seed)
         for name in variants:
@@ -52,11 +52,13 @@ def sweep_table(
                 row["data_log_probability"] = _data_log_probability(variants[name])
             rows.append(row)
     frame = pd.DataFrame(rows)
-    settings = [column for column in _settings(runs[0][0]) if column in frame]
+    settings = {column for cell, _ in runs for column in _settings(cell)}
     trained = frame[frame["objective"] != "base"]
-    idle = [c for c in settings if trained[c].nunique(dropna=False) < 2 and c not in _ALWAYS_SHOWN]
+    may_be_idle = [c for c in frame if c in settings and c not in _ALWAYS_SHOWN]
+    idle = [c for c in may_be_idle if trained[c].nunique(dropna=False) < 2]
     frame = frame.drop(columns=idle)
-    return frame.astype({column: "Int64" for column in _COUNTS if column in frame})
+    counts = {*_COUNTS, *(name for task in tasks for name in notice_names(task))}
+    return frame.astype({column: "Int64" for column in counts if column in frame})
 
 
 def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> dict:
@@ -104,12 +106,13 @@ def _settings(cell: Cell) -> dict:
         "sync_alpha": cell.sync_alpha,
         "log_eps_p": cell.log_eps_p,
         "log_eps_r": cell.log_eps_r,
-        "learning_rate_factor": cell.overrides.get("learning_rate_factor"),
-        "max_grad_norm": cell.overrides.get("max_grad_norm"),
-        "beta": cell.overrides.get("beta"),
-        "epsilon": cell.overrides.get("epsilon"),
-        "batch_size": cell.overrides.get("batch_size"),
+        **{name: cell.overrides.get(name) for name in _overridden(cell)},
     }
+
+
+def _overridden(cell: Cell) -> list[str]:
+    """What the cell or another may override, but the learning rate, which is a column of all."""
+    return [name for name in (*OVERRIDES, *cell.overrides) if name != "learning_rate"]
 
 
 def _method(cell: Cell) -> str | None:

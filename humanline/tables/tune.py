@@ -9,18 +9,18 @@ from humanline.files.validation import ConfigError, validate
 from humanline.scoring.score_files import JUDGE_AGAIN, Correctness, Judgement
 from humanline.study.experiments import Cell
 from humanline.study.study import Study, TunedRates
-from humanline.study.values import how_scored
+from humanline.study.tasks import find_task
 
 _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.
 # Every variant was tried at the same rates on the same tuning seeds, which no table reports, and
 # on validation prompts. `score` is the mean over seeds, in per cent: length-controlled win rate
-# for instruction following, Pass@1 of the last step for math. The highest mean was chosen.
+# where a judge scores, else Pass@1 of the last step. The highest mean was chosen.
 """
 
 
 def choose_learning_rates(study: Study) -> None:
-    """Write `tuning/scores.csv`, one row per tuning run, and `tuning/learning_rates.yaml`.
+    """Write `tune/scores.csv`, one row per tuning run, and `tune/learning_rates.yaml`.
 
     The latter is what `learning_rates` of the scale's file points to, once somebody adopts it by
     copying it there: a search never changes the configuration it was run with.
@@ -43,7 +43,7 @@ def choose_learning_rates(study: Study) -> None:
             f"scale {study.scale.scale}: no table is tuned, so there is no rate to choose; write"
             " tuned: true into one of experiments.yaml"
         )
-    directory = study.results / "tuning"
+    directory = study.results / "tune"
     write_text(directory / "scores.csv", scores.to_csv(index=False))
     path = directory / "learning_rates.yaml"
     content = {"seeds": study.scale.seeds.tune, "chosen": _choose(scores)}
@@ -72,7 +72,7 @@ def _without_rate(cell: Cell) -> Cell:
 def final_score(study: Study, cell: Cell) -> float:
     """A run's headline figure in per cent."""
     directory = study.directory(cell)
-    if how_scored(cell.task) == "judge":
+    if find_task(cell.task).scoring == "judge":
         record = read_record(directory / "metrics.json", Judgement, JUDGE_AGAIN)
         return record.length_controlled_win_rate
     grades = read_columns(directory / "grades.csv", Correctness)

@@ -9,7 +9,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from humanline.method.losses import DPOLoss, dpo_loss, perceived_log_ratios
 from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
-from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
+from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import (
     Scores,
     log_perception,
@@ -20,7 +20,7 @@ from humanline.trainers.metrics import (
 from humanline.trainers.options.dpo import HumanlineDPOConfig
 from humanline.trainers.options.humanline import require_config
 from humanline.trainers.rows.tokens import each, require_rows, tokenized_pairs, within
-from humanline.trainers.trls_losses import loss_of_trl, router_request, with_auxiliary_loss
+from humanline.trainers.trl_losses import loss_of_trl, router_request, with_auxiliary_loss
 
 
 class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):

@@ -11,15 +11,15 @@ from trl.trainer.utils import add_fused_lm_head
 
 from humanline.method.perception import Perceive
 from humanline.trainers.batches.order import Held
+from humanline.trainers.batches.require_steps import require_full_batch
 from humanline.trainers.batches.rollouts import Rollouts, trained_on
-from humanline.trainers.batches.work import require_full_batch
-from humanline.trainers.common import HumanlineTrainer, only_the_policy
+from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy
 from humanline.trainers.metrics import log_perception, metrics_of
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
 from humanline.trainers.options.humanline import require_config
 from humanline.trainers.rows.lengths import batches, context_of, require_room_for
 from humanline.trainers.rows.scores import check_rewards, checking
-from humanline.trainers.rows.stored import (
+from humanline.trainers.rows.stored_groups import (
     COLUMNS,
     is_stored,
     mark_cut_off,

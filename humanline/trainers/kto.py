@@ -18,7 +18,7 @@ from humanline.method.losses import (
     perceived_log_ratios,
 )
 from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
-from humanline.trainers.common import HumanlineTrainer, only_the_policy, token_labels
+from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import (
     Scores,
     log_perception,
@@ -35,7 +35,7 @@ from humanline.trainers.rows.tokens import (
     unpaired,
     within,
 )
-from humanline.trainers.trls_losses import loss_of_trl, router_request, with_auxiliary_loss
+from humanline.trainers.trl_losses import loss_of_trl, router_request, with_auxiliary_loss
 
 _LOSSES = ["kto", "apo_zero_unpaired"]
 _log = logging.getLogger(__name__)

@@ -92,7 +92,7 @@ def _checkpoints(study: Study, cell: Cell) -> Path:
 
     And those of other code are another run's: what it sampled and trained must not be mixed in.
     """
-    code = code_hash("train", by_value=True)
+    code = code_hash("train", by_value=True, tasks=[cell.task])
     identity = content_hash([study.manifest(cell), _inputs(study, cell), device_count(), code])
     return study.directory(cell) / "checkpoints" / identity
 
@@ -207,7 +207,7 @@ def _on_groups(study: Study, cell: Cell, model, tokenizer, output: Path):
     else:
         prompts = [_prompt_row(row) for row in rows]
         dataset = Dataset.from_list(prompts)
-        reward = _reward_function(load_reward(task.reward))
+        reward = _reward_function(load_reward(task.reward, cell.task))
     with _engine_start(study, args):
         trainer = load(row.trainer)(
             model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
@@ -287,7 +287,7 @@ def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
     from humanline.trainers.batches.rounds import Rounds
 
     task = study.scale.tasks[cell.task]
-    training, score = task.training, load_reward(task.reward)
+    training, score = task.training, load_reward(task.reward, cell.task)
     answers = {row["prompt"]: row.get("answer") for row in rows}
 
     @cache  # an engine lasts for all rounds

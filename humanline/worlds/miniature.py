@@ -2,20 +2,19 @@
 
 import random
 
-from humanline.files.validation import ConfigError, pick
+from humanline.files.validation import ConfigError
 from humanline.study.experiments import SPLITS
 from humanline.study.scale.data import MiniatureData
-from humanline.worlds import letters, sums
+from humanline.study.tasks import find_task
 
 _PROMPT_SEED = 20250924  # of the prompts: all seeds of a scale see the same ones
-_REFERENCE_CARELESSNESS = 0.2  # of the writer whose lines the judge compares with
 
 
 def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
     """Draw the rows of every split of a task: no prompt twice, no wishes in two splits.
 
-    Rows are ``{"prompt", "reference"}`` for instruction following, where the reference is what
-    completions are judged against, and ``{"prompt", "answer"}`` for math.
+    Rows are ``{"prompt", "reference"}`` where completions are judged against the reference, and
+    ``{"prompt", "answer"}`` where they are graded; see `Task.draw_prompts`.
 
     Raises:
         ConfigError: if the world has too few different prompts.
@@ -45,19 +44,8 @@ def _wishes(prompt: str) -> str:
 
 
 def _draw(task: str, count: int, seed: int, lengths: str | None = None) -> list[dict]:
-    worlds = {"instruction_following": _wished, "math_reasoning": _summed}
-    return pick("task", task, worlds)(count, seed, lengths)
-
-
-def _summed(count: int, seed: int, _lengths: str | None) -> list[dict]:
-    return sums.problems(count, seed)
-
-
-def _wished(count: int, seed: int, lengths: str | None) -> list[dict]:
-    rng = random.Random(seed)
-    prompts = [letters.sample_prompt(rng, lengths) for _ in range(count)]
-    attention = 1 - _REFERENCE_CARELESSNESS
-    return [{"prompt": p, "reference": letters.expert_line(p, rng, attention)} for p in prompts]
+    options = {"lengths": lengths} if lengths else {}  # which not every world has
+    return find_task(task).draw_prompts(count, seed, **options)
 
 
 def fine_tuning_rows(
@@ -71,8 +59,8 @@ def fine_tuning_rows(
     """Draw prompts with the expert's completions, ``{"prompt", "completion"}``.
 
     Args:
-        carelessness: chance that the expert ignores a wish, or gets a sum wrong.
-        avoid: prompts that must not be learned from, in whatever order of letters.
+        carelessness: chance that the expert ignores a wish, or errs.
+        avoid: prompts that must not be learned from, in whatever order of their words.
         lengths: the length wishes to draw from; None: all.
 
     Raises:
@@ -88,9 +76,6 @@ def fine_tuning_rows(
         )
         raise ConfigError(f"{task}: base model: {reason}; ask for fewer, or hold fewer prompts out")
     rows = rows[:count]
-    writers = {
-        "instruction_following": lambda prompt: letters.expert_line(prompt, rng, 1 - carelessness),
-        "math_reasoning": lambda prompt: sums.worked_solution(prompt, rng, carelessness),
-    }
-    write = pick("task", task, writers)
-    return [{"prompt": row["prompt"], "completion": write(row["prompt"])} for row in rows]
+    write = find_task(task).write_completion
+    prompts = [row["prompt"] for row in rows]
+    return [{"prompt": p, "completion": write(p, rng, carelessness)} for p in prompts]

@@ -11,6 +11,7 @@ import yaml
 
 from humanline.cli import commands as cli
 from humanline.cli.commands import TAIL, main
+from humanline.cli.parser import COMMANDS, LISTS, parser
 from humanline.data.snapshots import rows_fingerprint
 from humanline.files.json_files import read_jsonl, write_jsonl
 from humanline.study.study import schemas
@@ -181,16 +182,111 @@ def test_help_lists_every_command(capfd):
     assert error.value.code == 0
     out = capfd.readouterr().out
     listed = {line.split()[0] for line in out.splitlines() if line.startswith("    ")}
-    expected = "data train generate score table tuning check schema recipe"
-    assert set(expected.split()) <= listed
+    assert {command.name for command in COMMANDS} <= listed
 
 
-@pytest.mark.parametrize("command", ["data", "train", "score", "table", "schema", "recipe"])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_command_explains_itself(command, capfd):
     with pytest.raises(SystemExit) as error:
-        main([command, "--help"])
+        main([command.name, "--help"])
     assert error.value.code == 0
-    assert f"usage: humanline {command}" in capfd.readouterr().out
+    out = " ".join(capfd.readouterr().out.split())
+    assert f"usage: humanline {command.name} " in out and command.text in out
+
+
+def test_a_name_may_be_typed_with_dashes():
+    dashed = parser().parse_args(["base-model", "math_reasoning", "base-s1"])
+    assert dashed == parser().parse_args(["base_model", "math_reasoning", "base-s1"])
+
+
+def test_versions(capfd):
+    with pytest.raises(SystemExit) as error:
+        main(["--version"])
+    assert error.value.code == 0
+    versions = dict(line.split() for line in capfd.readouterr().out.splitlines())
+    assert list(versions) == ["humanline", "trl", "transformers", "torch"]
+    assert versions["trl"] == "1.16.0"
+
+
+def test_the_parser_is_cheap():
+    """Each job pays for it: no library that computes is imported before a command asks for it."""
+    code = "import sys; from humanline.cli.commands import main\n"
+    code += "try: main(['--version'])\nexcept SystemExit: print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.splitlines()[-1].split())
+    assert {"humanline.cli.parser", "pydantic"} <= loaded
+    assert not loaded & {"torch", "transformers", "trl", "numpy", "pandas", "tabulate", "rich"}
+
+
+class TestList:
+    @pytest.fixture
+    def listed(self, run):
+        def call(*arguments) -> list[dict]:
+            status, out, err = run("list", *arguments, "--json")
+            assert status == 0 and not err
+            return json.loads(out)
+
+        return call
+
+    def test_what_can_be_listed(self, listed):
+        assert [row["name"] for row in listed()] == list(LISTS)
+
+    def test_scales(self, listed):
+        rows = {row["name"]: row for row in listed("scales")}
+        files = {path.stem for path in (WORKFLOW / "config").glob("*.yaml")}
+        assert rows.keys() == files - {"experiments", "claims"}
+        assert rows["smoke_vllm"]["extends"] == "smoke.yaml" and not rows["smoke"]["extends"]
+        assert all(row["description"] for row in rows.values())
+
+    def test_tables(self, listed):
+        rows = {row["name"]: row for row in listed("tables")}
+        tables = yaml.safe_load((WORKFLOW / "config/experiments.yaml").read_text())["tables"]
+        assert rows.keys() == tables.keys()
+        headline = rows["instruction_following"]
+        assert (headline["view"], headline["cells"], headline["seeds"]) == ("headline", 13, "1")
+        assert all(row["description"] == tables[name]["description"] for name, row in rows.items())
+        for name, row in rows.items():
+            assert row["target"] == ("explore" if tables[name].get("exploratory") else "all")
+
+    def test_cells(self, listed, tmp_path):
+        rows = {(row["task"], row["name"]): row for row in listed("cells")}
+        cell = rows["math_reasoning", "grpo-online-every1-s1"]
+        assert (cell["variant"], cell["seed"]) == ("grpo-online-every1", 1)
+        assert cell["learning_rate"] == 1e-3 and cell["done"] is False
+        assert rows["math_reasoning", "base-s1"]["learning_rate"] is None
+        path = tmp_path / "smoke/runs/math_reasoning/grpo-online-every1-s1/grades.csv"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        done = [row["name"] for row in listed("cells") if row["done"]]
+        assert done == ["grpo-online-every1-s1"]
+
+    @pytest.mark.parametrize(
+        ("kind", "some"),
+        [
+            ("objectives", {"dpo", "kto", "grpo"}),
+            ("tasks", {"instruction_following", "math_reasoning"}),
+            ("commands", {"train", "list"}),
+        ],
+    )
+    def test_what_needs_no_study(self, kind, some, tmp_path, monkeypatch, capfd):
+        monkeypatch.chdir(tmp_path)
+        assert main(["list", kind, "--json"]) == 0
+        assert some <= {row["name"] for row in json.loads(capfd.readouterr().out)}
+
+    @pytest.mark.parametrize("kind", LISTS)
+    def test_for_people_it_is_columns(self, kind, run, listed):
+        rows = listed(kind)
+        status, out, _ = run("list", kind)
+        head, *lines = out.splitlines()
+        assert status == 0 and head.split() == list(rows[0])
+        assert len(lines) == len(rows)
+        assert all(str(row["name"]) in line for row, line in zip(rows, lines, strict=True))
+
+    def test_an_unknown_kind_is_wrong_usage(self, capfd):
+        with pytest.raises(SystemExit) as error:
+            main(["list", "judges"])
+        assert error.value.code == 2
+        assert "invalid choice: 'judges'" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["train", "poetry", "x"], ["fly"], [], ["base-model"]])

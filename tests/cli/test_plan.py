@@ -59,13 +59,13 @@ def test_online_training_samples_and_labels(run, sampled, jobs):
 def test_math_is_graded_at_every_checkpoint_of_its_curve(jobs):
     (work,) = jobs["generate math_reasoning/grpo-online-every1-s1"].work
     assert work.tokens == 16 * 500 * 600
-    assert jobs["grade math_reasoning/grpo-online-every1-s1"].judged == 0
-    assert jobs[f"judge {TASK}/grpo-online-every8-s1"].judged == 805
+    assert jobs["score_math_reasoning math_reasoning/grpo-online-every1-s1"].judged == 0
+    assert jobs[f"score_{TASK} {TASK}/grpo-online-every8-s1"].judged == 805
 
 
 def test_tuning_looks_at_validation_prompts(jobs):
     run = f"{TASK}/dpo-offline-learning_rate=1e-06-s101"
-    assert jobs[f"judge {run}"].judged == 512
+    assert jobs[f"score_{TASK} {run}"].judged == 512
 
 
 def test_stored_completions_are_not_sampled(jobs):
@@ -108,10 +108,10 @@ def test_too_little_is_told(paper):
 
 def test_a_priced_judge_costs(paper):
     study = SimpleNamespace(scale=SimpleNamespace(tasks={TASK: SimpleNamespace(judge=None)}))
-    assert plan.judge_dollars(study, 1e6, 1) is None
+    assert plan.judge_dollars(study, TASK, 1e6, 1) is None
     price = SimpleNamespace(dollars=lambda read, written: 2e-6 * read + 8e-6 * written)
     study.scale.tasks[TASK].judge = SimpleNamespace(price=price)
-    assert plan.judge_dollars(study, 1e6, 1e6) == pytest.approx(10)
+    assert plan.judge_dollars(study, TASK, 1e6, 1e6) == pytest.approx(10)
 
 
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "workstation"])

@@ -11,15 +11,17 @@ import pytest
 import yaml
 
 from humanline.cli import commands as cli
+from humanline.cli.parser import COMMANDS as TABLE
 from humanline.files.code_hashes import PACKAGE, code_hash, modules_of
+from humanline.study.tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
-SCORING = ("score", "table", "ledger", "tuning", "map", "figures")
+SCORING = ("score", "table", "claims", "tune", "map", "figures")
 DEAR = (
     "data",
-    "base-model",
+    "base_model",
     "offline",
     "likelihood",
     "train",
@@ -27,13 +29,14 @@ DEAR = (
     "predictors",
     "surprisal",
 )
-MODELS = {"data", "base-model", "offline", "train", "generate"}
+MODELS = {"data", "base_model", "offline", "train", "generate"}
 COMMANDS = (*SCORING, *DEAR)
 
 
 def hashes(package: Path = PACKAGE) -> dict[str, str]:
     return {
-        name: code_hash(name, by_value=name not in SCORING, package=package) for name in COMMANDS
+        name: code_hash(name, by_value=name not in SCORING, tasks=TASKS, package=package)
+        for name in COMMANDS
     }
 
 
@@ -60,26 +63,27 @@ def test_a_copy_has_the_same_hashes(package):
     ("file", "changed", "unchanged"),
     [
         ("scoring/score.py", {"score"}, {*MODELS, "table"}),
-        ("scoring/math/grading.py", {"score", "train", "offline"}, {"generate", "base-model"}),
-        ("scoring/length_control.py", {"score", "table", "ledger"}, MODELS),
+        ("scoring/math/grading.py", {"score", "train", "offline"}, {"generate", "base_model"}),
+        ("scoring/length_control.py", {"score", "table", "claims"}, MODELS),
         ("scoring/judges/openai/prompt.txt", {"score"}, MODELS),
         ("scoring/judge.py", {"score"}, MODELS),
-        ("report/plots.py", {"table", "ledger", "map", "figures"}, {*MODELS, "score", "tuning"}),
+        ("report/plots.py", {"table", "map", "figures"}, {*MODELS, "score", "tune", "claims"}),
         # Named by the registry alone.
         ("trainers/dpo.py", {"train"}, {"generate", "score", "table", "offline", "data"}),
         ("trainers/batches/rounds.py", {"train"}, {"generate", "score", "table", "offline"}),
-        ("worlds/sums.py", {"data", "base-model"}, {"generate", "table"}),
+        ("worlds/sums.py", {"data", "base_model"}, {"generate", "table"}),
         ("generation/samples.py", {"generate"}, {"train", "offline", "table"}),
         (
             "generation/vllm_engine.py",
             {"offline", "train", "generate", "surprisal"},
             {"table", "data"},
         ),
-        ("tables/run_files.py", {"table", "ledger", "map"}, {"train", "generate", "data"}),
+        ("tables/run_files.py", {"table", "claims", "map"}, {"train", "generate", "data"}),
         # What is asked enters the dear stages by value, so their hashes leave it out.
         ("study/scale/scale.py", set(SCORING), set(DEAR)),
         ("study/claims.py", set(SCORING), set(DEAR)),
         ("cli/plan.py", set(), set(COMMANDS)),
+        ("cli/parser.py", set(), set(COMMANDS)),
         ("cli/run_locks.py", set(), set(COMMANDS)),
     ],
 )
@@ -89,13 +93,40 @@ def test_who_imports_a_module_has_it_in_its_hash(file, changed, unchanged, packa
     assert not unchanged & found
 
 
+def test_a_tasks_file_is_in_the_hashes_of_its_own_rules_alone(package):
+    with open(package / "tasks" / "shared_divisors.py", "a") as module:
+        module.write("\n_EDITED = 1\n")
+    for command in COMMANDS:
+        for task in TASKS:
+            before = code_hash(command, tasks=[task])
+            after = code_hash(command, tasks=[task], package=package)
+            assert (before != after) == (task == "shared_divisors"), (command, task)
+
+
+@pytest.mark.parametrize(
+    ("function", "changed"),
+    [
+        ("grade_completion", {"score", "offline", "likelihood", "train"}),
+        ("write_completion", {"data", "base_model"}),
+        ("draw_prompts", {"data", "base_model"}),
+        ("read_row", {"data", "offline", "likelihood"}),
+    ],
+)
+def test_of_a_task_those_functions_count_that_a_command_calls(function, changed, package):
+    path = package / "tasks" / "shared_divisors.py"
+    text, start = path.read_text(), f"def {function}("
+    path.write_text(text.replace(start, f"def _edited():\n    pass\n\n\n@_edited\n{start}"))
+    before, after = hashes(), hashes(package)
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
 def test_a_command_has_its_own_function_in_its_hash(package):
     path = package / "cli" / "commands.py"
     text = path.read_text()
     assert text.count("held_out = {") == 1
     path.write_text(text.replace("held_out = {", "held_out = {'1+1'} | {"))
     before, after = hashes(), hashes(package)
-    assert {name for name in before if before[name] != after[name]} == {"base-model"}
+    assert {name for name in before if before[name] != after[name]} == {"base_model"}
 
 
 def test_a_new_file_that_no_module_names_is_in_every_hash(package):
@@ -112,7 +143,7 @@ def test_a_new_file_that_a_module_names_is_in_the_hashes_of_those_who_import_it(
     (other / "weights.csv").write_text("2\n")
     after = hashes(other)
     changed = {name for name in before if before[name] != after[name]}
-    assert {"score", "table", "ledger"} <= changed and not changed & MODELS
+    assert {"score", "table", "claims"} <= changed and not changed & MODELS
 
 
 def test_prose_reruns_nothing(package):
@@ -129,7 +160,9 @@ def test_what_looks_like_a_comment_in_a_text_is_code(package):
     path = other / "scoring" / "math" / "grading.py"
     path.write_text(path.read_text().replace("# one", "# two"))
     assert "score" in before
-    assert code_hash("score", package=other) != code_hash("score", package=package)
+    assert code_hash("score", tasks=TASKS, package=other) != code_hash(
+        "score", tasks=TASKS, package=package
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,8 +181,8 @@ def test_what_looks_like_a_comment_in_a_text_is_code(package):
 def test_every_kind_of_import_is_found(line, package):
     with open(package / "scoring" / "math" / "grading.py", "a") as module:
         module.write(f"\n{line}\n")
-    assert "cli.plan" not in modules_of("score")
-    assert {"cli.plan", "cli.jobs"} <= modules_of("score", package=package)
+    assert "cli.plan" not in modules_of("score", tasks=TASKS)
+    assert {"cli.plan", "cli.jobs"} <= modules_of("score", tasks=TASKS, package=package)
 
 
 def test_an_unknown_command_is_an_error():
@@ -157,10 +190,9 @@ def test_an_unknown_command_is_an_error():
         code_hash("fly")
 
 
-def test_every_command_of_the_parser_has_the_function_of_its_name():
-    (choices,) = [a.choices for a in cli._parser()._actions if a.choices]
-    for name, parser in choices.items():
-        assert parser.get_default("run").__name__ == f"_{name.replace('-', '_')}"
+def test_every_command_of_the_table_has_the_function_of_its_name():
+    for command in TABLE:
+        assert getattr(cli, f"_{command.name}").__name__ == f"_{command.name}"
 
 
 def test_every_rule_that_writes_files_has_the_hash_of_its_command():
@@ -169,9 +201,10 @@ def test_every_rule_that_writes_files_has_the_hash_of_its_command():
         for rule in re.split(r"^ *rule", path.read_text(), flags=re.M)[1:]:
             if not re.search(r"^ +output:$", rule, flags=re.M):
                 continue
-            (hashed,) = re.findall(r'\bcode=code_hash\("([\w-]+)"(.*)\)', rule)
+            (hashed,) = re.findall(r'\bcode=code_(?:hash|of)\("([\w-]+)"(.*)\)', rule)
             (run,) = re.findall(r'\bcommand\(\s*"([\w-]+)', rule)
             assert hashed[0] == run, rule
+            assert "code_of(" in rule or "tasks=" in hashed[1] or run == "figures", rule
             assert ("by_value=True" in hashed[1]) == (run not in SCORING), rule
             found.append(run)
     assert set(found) == set(COMMANDS)
@@ -179,7 +212,8 @@ def test_every_rule_that_writes_files_has_the_hash_of_its_command():
 
 def test_hashes_are_cheap():
     """They are made anew in every job of a cluster."""
-    code = f"import humanline.files.code_hashes as c; [c.code_hash(n) for n in {COMMANDS}]"
+    code = "import humanline.files.code_hashes as c; "
+    code += f"[c.code_hash(n, tasks=[t]) for n in {COMMANDS} for t in {TASKS}]"
     code += "; import time; print(time.process_time())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(run.stdout) < 1  # 0.25 on a machine with nothing else to do
@@ -209,6 +243,7 @@ RUNS = {
     ("instruction_following", QUARTILE),
     ("instruction_following", "kto-online-every8-s1"),
     ("math_reasoning", "grpo-online-every1-s1"),
+    ("shared_divisors", "grpo-online-every1-s1"),
 }
 
 
@@ -228,7 +263,7 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
     experiments["tables"]["instruction_following"]["cells"].append(row)
     (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(experiments))
     commands = [["data", task] for task in scale["tasks"]]
-    commands += [["base-model", task, BASE] for task in scale["tasks"]]
+    commands += [["base_model", task, BASE] for task in scale["tasks"]]
     commands += [["offline", "instruction_following", BASE]]
     commands += [["likelihood", "instruction_following", BASE, "--of", BASE]]
     for run in sorted(RUNS):
@@ -236,8 +271,8 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
     commands += [["predictors", "instruction_following", QUARTILE]]
     done = len(commands)
     # Of the others the inputs are missing, but they have imported what they need.
-    commands += [["table", "cost"], ["ledger"], ["tuning"], ["map"], ["figures"]]
-    commands += [["surprisal", "1"], ["judge-cost"]]
+    commands += [["table", "cost"], ["claims"], ["tune"], ["map"], ["figures"]]
+    commands += [["surprisal", "1"], ["judge_cost"]]
     options = ["--scale=smoke", f"--config={tmp_path}", f"--results={tmp_path / 'results'}"]
     run = subprocess.run(
         [sys.executable, "-c", RECORD, tmp_path, *options],
@@ -250,8 +285,11 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
         record = json.loads((tmp_path / f"{number}.json").read_text())
         assert (record["status"] == 0) or number >= done, (command, run.stderr[-3000:])
         found = {name.removeprefix("humanline").removeprefix(".") for name in record["modules"]}
-        found -= {"cli", "cli.commands", "cli.run_locks"}
-        missing = found - modules_of(command[0])
+        found -= {"cli", "cli.commands", "cli.parser", "cli.run_locks"}
+        # Of every command the configuration is validated, with all tasks that it names.
+        found -= {f"tasks.{task}" for task in TASKS if task not in command}
+        tasks = [task for task in TASKS if task in command] or TASKS
+        missing = found - modules_of(command[0], tasks=tasks)
         assert not missing, f"{command}: {missing}"
-        asked = found - modules_of(command[0], by_value=True)
+        asked = found - modules_of(command[0], by_value=True, tasks=tasks)
         assert asked <= modules_of("check"), f"{command}: {asked}"

@@ -9,11 +9,12 @@ from humanline.files.json_files import write_jsonl, write_text
 from humanline.files.validation import ConfigError
 from humanline.scoring.api_judge import Answer, estimated_tokens
 from humanline.scoring.judge import CONFIGURATIONS
-from humanline.scoring.judge_cost import TASK, describe, estimate
+from humanline.scoring.judge_cost import describe, estimate
 from humanline.study.study import Study, load_study
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 TEMPLATE = len((CONFIGURATIONS / "openai" / "prompt.txt").read_text())
+TASK = "instruction_following"
 LONGEST = 18  # smoke's max_new_tokens
 PROMPTS = [{"prompt": "p" * 40, "reference": "r" * 80}, {"prompt": "q" * 20, "reference": "s" * 8}]
 TOKENS = [estimated_tokens(TEMPLATE + 120), estimated_tokens(TEMPLATE + 28)]
@@ -42,7 +43,7 @@ def cells(study: Study, exploratory=False) -> dict:
 
 
 def test_without_samples_every_run_has_prompts_and_the_longest_outputs(study):
-    table = estimate(study).set_index("target")
+    table = estimate(study, TASK).set_index("target")
     assert list(table.index) == ["all", "explore", "tune"]
     assert set(table["lengths"]) == {"max_new_tokens"}
     tuned = {cell.name for cell in study.tune_cells(TASK)}
@@ -61,7 +62,7 @@ def test_samples_are_counted_as_they_are_and_ties_not_at_all(study):
     cell = next(iter(cells(study).values()))
     samples = [PROMPTS[0] | {"completion": "c" * 8}, PROMPTS[1] | {"completion": "s" * 8}]
     write_jsonl(study.directory(cell) / "samples.jsonl", samples)
-    table = estimate(study).set_index(["target", "lengths"])
+    table = estimate(study, TASK).set_index(["target", "lengths"])
     row = table.loc["all", "samples.jsonl"]
     assert (row["runs"], row["pairs"]) == (1, 1)
     assert row["prompt_tokens"] == estimated_tokens(TEMPLATE + 128)
@@ -74,7 +75,7 @@ def test_what_was_spent_is_told_with_retries(study):
     rows = [Answer(key="a", fault="a refusal", **usage), Answer(key="a", **usage)]
     lines = [row.model_dump_json() + "\n" for row in rows]
     write_text(study.answers(cell), "".join(lines) + '{"key"')
-    assert estimate(study)["spent"].sum() == pytest.approx(2 * 0.002008)
+    assert estimate(study, TASK)["spent"].sum() == pytest.approx(2 * 0.002008)
 
 
 def test_every_evaluated_checkpoint_is_judged(study):
@@ -89,7 +90,7 @@ def test_every_evaluated_checkpoint_is_judged(study):
         for cell in cells(study).values()
     ]
     assert 1 in steps and 3 in steps
-    assert estimate(curves).set_index("target").loc["all", "pairs"] == 2 * sum(steps)
+    assert estimate(curves, TASK).set_index("target").loc["all", "pairs"] == 2 * sum(steps)
 
 
 def test_the_description_tells_model_prices_cap_and_what_lengths_are_of(study):
@@ -113,4 +114,4 @@ def test_a_judge_without_endpoint_costs_nothing(tmp_path):
 def test_without_prompts_the_file_is_named(study):
     study.data(TASK, "evaluation").unlink()
     with pytest.raises(ConfigError, match=r"evaluation\.jsonl: cannot be read"):
-        estimate(study)
+        estimate(study, TASK)

@@ -180,7 +180,7 @@ def test_a_mistake_is_one_line(mistake, tmp_path):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_without_a_file_there_is_no_ledger(tmp_path):
+def test_without_a_file_there_are_no_claims(tmp_path):
     config = shutil.copytree(CONFIG, tmp_path / "config")
     (config / "claims.yaml").unlink()
     study = load_study(config / "smoke.yaml", config / "experiments.yaml", tmp_path)

@@ -16,11 +16,12 @@ from humanline.study.experiments import (
 )
 from humanline.study.scale.sampling import Generation
 from humanline.study.study import Study, content_hash, load_study
-from humanline.study.values import OBJECTIVES, TASKS
+from humanline.study.tasks import TASKS
+from humanline.study.values import OBJECTIVES
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 DEFAULTS = HumanlineDefaults(sample_every=8, sync_interval=4, log_eps_p=-1.5, log_eps_r=1.5)
-INSTRUCTIONS, MATH = TASKS
+INSTRUCTIONS, MATH = "instruction_following", "math_reasoning"
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ class TestStudy:
 
     def test_tables_of_two_tasks_share_names_but_not_cells(self, study):
         row = {"objective": "grpo", "data": "online"}
-        tables = {task: table(row, task=task) for task in TASKS}
+        tables = {task: table(row, task=task) for task in (INSTRUCTIONS, MATH)}
         found = with_tables(study, **tables).all_cells()
         assert sum(cell.name == "grpo-online-every8-s1" for cell in found) == 2
 

@@ -1,4 +1,4 @@
-"""The ledger: verdicts by the rule, corrected over all comparisons, honest about their number."""
+"""Claims: verdicts by the rule, corrected over all comparisons, honest about their number."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from scipy import stats
 
 from humanline.study.claims import Claims, comparisons
 from humanline.study.experiments import HumanlineDefaults
-from humanline.tables.claims import ledger, verdicts
+from humanline.tables.claims import claim_table, comparison_table
 
 pytestmark = pytest.mark.usefixtures("frozen_heap")
 
@@ -47,10 +47,10 @@ def claimed(**tests) -> Claims:
 
 
 def made(values, **tests):
-    """The ledger of `claimed` and of these values."""
+    """The comparisons of `claimed` with these values."""
     claims = claimed(**tests)
     found = [comparison for _, comparison in comparisons(claims, DEFAULTS)]
-    return ledger(claims, found, values)
+    return comparison_table(claims, found, values)
 
 
 def shifted(by: float, scale: float = 1.0):
@@ -111,7 +111,7 @@ def test_equality_is_two_one_sided_tests():
 def test_a_verdict_is_of_the_side_that_is_significant(by, test, verdict):
     frame = made(shifted(by), A=test)
     assert list(frame["verdict"]) == [verdict] * 3
-    assert verdicts(claimed(A=test), frame)["verdict"].item() == verdict
+    assert claim_table(claimed(A=test), frame)["verdict"].item() == verdict
     assert frame["seeds_to_decide"].isna().all() == (verdict != "undecided")
 
 
@@ -138,12 +138,12 @@ def test_a_claim_is_supported_if_all_of_its_comparisons_are():
     by = {"dpo": 9.0, "kto": 9.0, "grpo": 0.0}
     mixed = made(lambda c: shifted(by[c.cell.objective])(c), A=GREATER)
     assert list(mixed["verdict"]) == ["supported", "supported", "undecided"]
-    summary = verdicts(claimed(A=GREATER), mixed).iloc[0]
+    summary = claim_table(claimed(A=GREATER), mixed).iloc[0]
     assert summary["verdict"] == "undecided"
     assert (summary["comparisons"], summary["supported"], summary["contradicted"]) == (3, 2, 0)
     by["grpo"] = -9.0
     mixed = made(lambda c: shifted(by[c.cell.objective])(c), A=GREATER)
-    against = verdicts(claimed(A=GREATER), mixed).iloc[0]
+    against = claim_table(claimed(A=GREATER), mixed).iloc[0]
     assert against["verdict"] == "contradicted"
     assert against["p"] == mixed["p"].max()
     assert against["p_opposite"] == pytest.approx(3 * mixed["p_opposite"].min())
@@ -153,7 +153,7 @@ def test_without_two_seeds_nothing_is_decided():
     frame = made(lambda _: (np.array([90.0]), np.array([10.0])), A=GREATER, B=EQUAL)
     assert set(frame["verdict"]) == {"undecided"}
     assert frame[["p", "p_holm", "seeds_to_decide"]].isna().all(axis=None)
-    summary = verdicts(claimed(A=GREATER, B=EQUAL), frame)
+    summary = claim_table(claimed(A=GREATER, B=EQUAL), frame)
     assert set(summary["verdict"]) == {"undecided"} and summary["p_holm"].isna().all()
 
 
@@ -189,6 +189,6 @@ def test_every_row_is_legible():
     from humanline.report.formats import human_readable
 
     frame = made(shifted(1.0), A=GREATER, B=EQUAL)
-    for shown in (frame, verdicts(claimed(A=GREATER, B=EQUAL), frame)):
+    for shown in (frame, claim_table(claimed(A=GREATER, B=EQUAL), frame)):
         assert not human_readable(shown).isin(["nan", "None"]).any(axis=None)
     assert isinstance(frame, pd.DataFrame) and (frame["source"] == "notes").all()

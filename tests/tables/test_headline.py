@@ -16,9 +16,9 @@ from humanline.scoring.length_control import length_controlled_win_rate
 from humanline.study.experiments import Cell, Table
 from humanline.tables.headline import (
     caption,
-    instruction_following_table,
     learning_curves,
-    math_reasoning_table,
+    pass_at_1_table,
+    win_rate_table,
 )
 from humanline.tables.run_files import scores
 
@@ -150,12 +150,12 @@ def graded(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def instruction(judged):
-    return instruction_following_table(judged, **BOOTSTRAP)
+    return win_rate_table(judged, **BOOTSTRAP)
 
 
 @pytest.fixture(scope="module")
 def math(graded):
-    return math_reasoning_table(graded, **BOOTSTRAP)
+    return pass_at_1_table(graded, **BOOTSTRAP)
 
 
 def row(frame, **values):
@@ -235,7 +235,7 @@ def test_a_cell_has_ratio_one_to_itself_and_nothing_where_there_is_no_cell(judge
     base = row(instruction, variant="base")
     assert base[["ratio_to_offline", "ratio_to_online", "training_seconds"]].isna().all()
     without = [run for run in judged if run[0].data != "online" or run[0].humanline]
-    frame = instruction_following_table(without, **BOOTSTRAP)
+    frame = win_rate_table(without, **BOOTSTRAP)
     assert (
         frame[["ratio_to_online", "ratio_to_online_low", "p_differs_from_online"]]
         .isna()
@@ -253,14 +253,14 @@ def test_training_seconds_are_means_over_seeds(instruction, math):
 @given(seed=st.integers(0, 1000))
 def test_tables_do_not_depend_on_the_order_of_runs(graded, math, seed):
     shuffled = random.Random(seed).sample(graded, len(graded))
-    frame = math_reasoning_table(shuffled, **BOOTSTRAP)
+    frame = pass_at_1_table(shuffled, **BOOTSTRAP)
     assert frame["variant"][0] == "base"
     frame = frame.set_index("variant").loc[math["variant"]].reset_index()
     pd.testing.assert_frame_equal(frame[math.columns], math)
 
 
 def test_one_seed_has_intervals_but_no_p_values(tmp_path):
-    frame = instruction_following_table(judged_runs(tmp_path, ("dpo",), (1,)), **BOOTSTRAP)
+    frame = win_rate_table(judged_runs(tmp_path, ("dpo",), (1,)), **BOOTSTRAP)
     assert frame["length_controlled_win_rate_low"].notna().all()
     assert frame["ratio_to_online_low"].notna().sum() == 3
     assert frame[["p_beats_offline", "p_differs_from_online"]].isna().all(axis=None)
@@ -274,7 +274,7 @@ def test_two_identical_variants_have_ratio_one_and_p_one(tmp_path):
         (cell, folders["online", False, cell.seed] if cell.data == "offline" else folder)
         for cell, folder in runs
     ]
-    own = row(instruction_following_table(runs, **BOOTSTRAP), data="offline", humanline=False)
+    own = row(win_rate_table(runs, **BOOTSTRAP), data="offline", humanline=False)
     columns = ["ratio_to_online", "ratio_to_online_low", "ratio_to_online_high"]
     assert list(own[columns]) == [1, 1, 1]
     assert own["p_differs_from_online"] == 1
@@ -371,7 +371,7 @@ def test_a_fault_of_a_judged_run_is_one_line(tmp_path, file, change, message):
     path = runs[-1][1] / file
     edit_json(path, change)
     with pytest.raises(ConfigError) as error:
-        instruction_following_table(runs, **BOOTSTRAP)
+        win_rate_table(runs, **BOOTSTRAP)
     assert str(error.value).startswith(f"{path}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -405,7 +405,7 @@ def test_a_fault_of_a_graded_run_is_one_line(tmp_path, change, message):
     text = change(pd.read_csv(path)).to_csv(index=False)
     path.write_text(text.strip())
     with pytest.raises(ConfigError) as error:
-        math_reasoning_table(runs, **BOOTSTRAP)
+        pass_at_1_table(runs, **BOOTSTRAP)
     assert str(error.value).startswith(f"{path}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -413,14 +413,14 @@ def test_a_fault_of_a_graded_run_is_one_line(tmp_path, change, message):
 
 def test_gradings_that_ran_out_of_time_are_counted(tmp_path):
     runs = graded_runs(tmp_path)
-    assert not math_reasoning_table(runs, **BOOTSTRAP)["timed_out"].any()  # no outcomes, as before
+    assert not pass_at_1_table(runs, **BOOTSTRAP)["timed_out"].any()  # no outcomes, as before
     cell, directory = runs[-1]
     grades = pd.read_csv(directory / "grades.csv")
     grades["outcome"] = np.where(grades["correct"] == 1, "correct", "wrong")
     late = grades.index[grades["correct"] == 0][:3]
     grades.loc[late, "outcome"] = "timed_out"
     grades.to_csv(directory / "grades.csv", index=False)
-    table = math_reasoning_table(runs, **BOOTSTRAP)
+    table = pass_at_1_table(runs, **BOOTSTRAP)
     assert row(table, variant=cell.variant)["timed_out"] == 3
     assert table["timed_out"].sum() == 3
 
@@ -439,10 +439,10 @@ def leave_out(directory, number):
 
 def test_pairs_without_a_verdict_are_left_out_of_their_run_alone_and_counted(tmp_path):
     runs = judged_runs(tmp_path, ("dpo",), (1, 2))
-    whole = instruction_following_table(runs, **BOOTSTRAP)
+    whole = win_rate_table(runs, **BOOTSTRAP)
     changed = runs[-1]
     leave_out(changed[1], 3), leave_out(changed[1], 7)
-    table = instruction_following_table(runs, **BOOTSTRAP)
+    table = win_rate_table(runs, **BOOTSTRAP)
     others = table["variant"] != changed[0].variant
     figures = ["win_rate", "length_controlled_win_rate", "length_controlled_win_rate_se"]
     pd.testing.assert_frame_equal(table.loc[others, figures], whole.loc[others, figures])
@@ -468,7 +468,7 @@ def test_numbers_of_a_judged_run_are_finite_and_in_range(tmp_path, file, change,
     runs = judged_runs(tmp_path, ("dpo",), (1,))
     edit_json(runs[-1][1] / file, lambda content: content.update(change))
     with pytest.raises(ConfigError, match=message):
-        instruction_following_table(runs, **BOOTSTRAP)
+        win_rate_table(runs, **BOOTSTRAP)
 
 
 @pytest.mark.parametrize("text", ["0,nan", "0,101.5", "0,inf", "x,50", "-1,50"])
@@ -488,10 +488,10 @@ def test_a_missing_file_is_named(tmp_path, file):
     path = runs[-1][1] / file
     path.unlink()
     with pytest.raises(ConfigError, match=f"{path}: cannot be read"):
-        instruction_following_table(runs, **BOOTSTRAP)
+        win_rate_table(runs, **BOOTSTRAP)
 
 
-@pytest.mark.parametrize("table", [instruction_following_table, math_reasoning_table])
+@pytest.mark.parametrize("table", [win_rate_table, pass_at_1_table])
 def test_a_table_of_no_runs_is_refused(table):
     with pytest.raises(ConfigError, match="no runs to compare"):
         table([], **BOOTSTRAP)
@@ -499,7 +499,7 @@ def test_a_table_of_no_runs_is_refused(table):
 
 def test_a_missing_seed_is_named(judged):
     with pytest.raises(ConfigError, match=r"grpo-online-every8-hum.* has seeds \[1, 2\]"):
-        instruction_following_table(judged[:-1], **BOOTSTRAP)
+        win_rate_table(judged[:-1], **BOOTSTRAP)
 
 
 def test_every_column_of_both_tables_has_a_legible_header(instruction, math):

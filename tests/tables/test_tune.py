@@ -1,4 +1,4 @@
-"""Tuning: what is chosen from which scores, and that the file it writes can be adopted."""
+"""`tune`: what is chosen from which scores, and that the file it writes can be adopted."""
 
 import shutil
 from pathlib import Path
@@ -49,7 +49,7 @@ def write_scores(study: Study, score) -> None:
 
 def chosen(study: Study) -> dict:
     choose_learning_rates(study)
-    path = study.results / "tuning" / "learning_rates.yaml"
+    path = study.results / "tune" / "learning_rates.yaml"
     return yaml.safe_load(path.read_text())["chosen"]
 
 
@@ -85,7 +85,7 @@ def test_every_trained_variant_of_the_tables_is_chosen_for(study):
 def test_every_run_is_a_row_of_the_scores(study):
     write_scores(study, lambda cell: cell.seed - 100)
     chosen(study)
-    scores = pd.read_csv(study.results / "tuning" / "scores.csv")
+    scores = pd.read_csv(study.results / "tune" / "scores.csv")
     assert list(scores) == ["task", "variant", "learning_rate", "seed", "score"]
     assert len(scores) == sum(len(study.tune_cells(task)) for task in study.scale.tasks)
     assert set(scores["seed"]) == set(SEEDS)
@@ -97,7 +97,7 @@ def test_the_written_file_can_be_adopted(study, tmp_path):
     write_scores(study, lambda cell: 60 if cell.overrides["learning_rate"] == 3e-4 else 50)
     choose_learning_rates(study)
     config = tmp_path / "config"
-    shutil.copy(study.results / "tuning" / "learning_rates.yaml", config / "rates.yaml")
+    shutil.copy(study.results / "tune" / "learning_rates.yaml", config / "rates.yaml")
     with open(config / "smoke.yaml", "a") as file:
         file.write("learning_rates: rates.yaml\n")
     adopted = load_study(config / "smoke.yaml", config / "experiments.yaml", tmp_path)
@@ -152,4 +152,4 @@ def test_without_tuned_tables_nothing_is_chosen(study):
         ConfigError, match="no table is tuned, so there is no rate to choose; write"
     ):
         choose_learning_rates(untuned)
-    assert not (study.results / "tuning").exists()
+    assert not (study.results / "tune").exists()

@@ -118,7 +118,8 @@ SPREAD = {
         options={"loss_type": "grpo"},
     ),
     "split-stream": Combination(
-        streams=True, rollout=2, iterations=2, accumulation=2, interval=3, steps=6, stop=3
+        streams=True, rollout=2, iterations=2, accumulation=2, interval=3, steps=6, stop=3,
+        options={"remove_unused_columns": True},
     ),
     "stream-online": Combination(
         streams=True, batch=8, online=True, rollout=2, groups=7, steps=6, stop=5, reference="model",

@@ -11,7 +11,7 @@ from combinations import Combination
 from tiny import OBJECTIVES, equal, make_trainer, rows, weights
 from transformers import AutoModelForCausalLM
 
-from humanline.trainers import common
+from humanline.trainers import humanline_trainer
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "sync_interval": 3}
 
@@ -34,14 +34,15 @@ class TestWhole:
     @pytest.mark.parametrize("reference", ["cached", "model"])
     def test_a_full_disk_leaves_the_old_checkpoint(self, reference, build, tmp_path, monkeypatch):
         """One may stay; while the second one's reference is written, no room is left."""
-        trainer, save = build(reference=reference, save_total_limit=1), common.save_reference
+        trainer = build(reference=reference, save_total_limit=1)
+        save = humanline_trainer.save_reference
 
         def save_once(*args):
             if trainer.state.global_step > 2:
                 raise OSError(28, "No space left on device")
             save(*args)
 
-        monkeypatch.setattr(common, "save_reference", save_once)
+        monkeypatch.setattr(humanline_trainer, "save_reference", save_once)
         with pytest.raises(OSError, match=r"checkpoint-4 could not.*No space left.*checkpoint-2"):
             trainer.train()
         assert names(tmp_path) == {"checkpoint-2"}

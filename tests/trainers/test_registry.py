@@ -12,7 +12,7 @@ from own_code import write
 from humanline.files.validation import ConfigError
 from humanline.trainers.batches.rounds import RoundsTrainer
 from humanline.trainers.classes import load
-from humanline.trainers.common import HumanlineTrainer
+from humanline.trainers.humanline_trainer import HumanlineTrainer
 from humanline.trainers.options.humanline import HumanlineOptions
 from humanline.trainers.registry import OBJECTIVES, Objective, Options, find_objective
 from humanline.trainers.rows import formats

@@ -125,10 +125,10 @@ def test_other_code_has_other_checkpoints(study, monkeypatch):
     assert training._checkpoints(study, cell) == before
     asked = []
     monkeypatch.setattr(
-        training, "code_hash", lambda name, by_value: asked.append((name, by_value)) or "other"
+        training, "code_hash", lambda name, **options: asked.append((name, options)) or "other"
     )
     assert training._checkpoints(study, cell) != before
-    assert asked == [("train", True)]
+    assert asked == [("train", {"by_value": True, "tasks": ["math_reasoning"]})]
 
 
 def test_another_base_model_has_other_checkpoints(study):

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from humanline.cli.commands import main
 from humanline.files.json_files import read_json
 from humanline.files.validation import ConfigError
+from humanline.report import formats
 from humanline.study.study import load_study
 from humanline.trainers.classes import load
 from humanline.trainers.registry import find_objective
@@ -76,6 +78,13 @@ def test_a_study_knows_ones_own_objective(config, own):
     assert "margin-offline-margin=0.25-s1" in {cell.name for cell in runs}
     assert {study(own).objective(cell).margin for cell in runs} == {0.25, 1.0}
     assert "margin_trainer" not in sys.modules and "my_reward" not in sys.modules
+
+
+def test_tables_have_its_label_and_its_hyperparameters():
+    rows = {"objective": ["base", "margin"], "margin": [None, 0.25], "for_machines": [1, 2]}
+    table = formats.human_readable(pd.DataFrame(rows))
+    assert list(table) == ["Objective", "margin"]
+    assert table.iloc[1].tolist() == ["Margin", "0.25"]
 
 
 def test_an_edit_reruns_what_depends_on_it(config, own):

@@ -68,7 +68,8 @@ def test_every_scale_resolves(scale, tmp_path):
     }
     trained = [cell for cell in cells.values() if cell.objective != "base"]
     assert counts["train"] == len(trained)
-    assert counts["judge"] + counts["grade"] == counts["generate"] == len(cells)
+    scored = sum(count for name, count in counts.items() if name.startswith("score_"))
+    assert scored == counts["generate"] == len(cells)
     assert {name for name in counts if name.startswith("table_")} == {
         f"table_{name}" for name in study.tables()
     }
@@ -80,8 +81,8 @@ def test_the_headline_tables_have_twelve_and_three_variants(scale, tmp_path):
     counts = jobs(plan(tmp_path, *targets, scale=scale))
     seeds = len(load_scale(CONFIG / f"{scale}.yaml").seeds.report)
     assert counts["train"] == (12 + 3) * seeds
-    assert counts["judge"] == 13 * seeds
-    assert counts["grade"] == 4 * seeds
+    assert counts["score_instruction_following"] == 13 * seeds
+    assert counts["score_math_reasoning"] == 4 * seeds
 
 
 def test_the_plan_counts_the_jobs_of_the_workflow(tmp_path):
@@ -93,7 +94,7 @@ def test_the_plan_counts_the_jobs_of_the_workflow(tmp_path):
     assert run.returncode == 0, run.stderr
     assert max(resolved - started, time.monotonic() - resolved) < 15
     assert run.stdout.startswith("# Plan of scale paper")
-    for target in ("all", "tune", "explore"):  # they do nothing
+    for target in ("all", "explore"):  # they do nothing
         del counts[target]
     rows = re.findall(r"^\| (\w+(?:, \w+)?) +\| +(\d+) \| +(\d+) \| +(\d+) \|", run.stdout, re.M)
     planned = {rule: sum(map(int, parts)) for rule, *parts in rows}
@@ -116,7 +117,7 @@ def test_training_is_launched_on_the_gpus_of_its_job(arguments, devices, tmp_pat
 def test_one_table_is_one_target(tmp_path):
     counts = jobs(plan(tmp_path, "table_math_reasoning", scale="laptop"))
     assert counts["table_math_reasoning"] == 1
-    assert "judge" not in counts
+    assert "score_instruction_following" not in counts
 
 
 def test_tune_gives_every_variant_the_same_budget(tmp_path):
@@ -194,7 +195,7 @@ def test_a_table_may_name_its_own_seeds(config, tmp_path):
     edit(config / "experiments.yaml", more)
     target = "table_math_reasoning"
     counts = jobs(plan(tmp_path, target, scale="smoke", config_directory=config))
-    assert counts["grade"] == 4 * 3
+    assert counts["score_math_reasoning"] == 4 * 3
 
 
 @pytest.mark.parametrize(
@@ -320,9 +321,11 @@ def kill_process(ancestor: int, argument: str) -> None:
             pass
 
 
-TABLES = {"table_cost", "table_instruction_following", "table_math_reasoning", "table_sweep"}
+TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
+SCORES = {f"score_{task}" for task in TASKS}
+TABLES = {"table_cost", "table_sweep", *(f"table_{task}" for task in TASKS)}
 EDITS = {  # of modules, and what is made anew
-    "evaluation.py": {"judge", "grade", "claims", "all", *TABLES},
+    "evaluation.py": {*SCORES, "claims", "all", *TABLES},
     "figures.py": {"figures", "all"},
 }
 
@@ -341,7 +344,7 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     assert state.stat().st_mtime_ns == saved  # it went on from there, and did not start anew
 
     tables = results / "smoke" / "tables"
-    for table in ("instruction_following", "math_reasoning", "cost", "sweep"):
+    for table in (*TASKS, "cost", "sweep"):
         for suffix in ("csv", "md", "tex"):
             assert (tables / f"{table}.{suffix}").stat().st_size > 0
         provenance = json.loads((tables / f"{table}.provenance.json").read_text())
@@ -351,10 +354,10 @@ def test_smoke_scale_end_to_end(config, tmp_path):
         assert len(provenance["config_hash"]) == 12
         assert provenance["git"].keys() == {"commit", "modified"}
         assert provenance["machine"]["cores"] > 0
-    ledger = (tables / "claims.csv").read_text().splitlines()
-    assert len(ledger) == 1 + 3 + 2 + 2
-    assert all(",undecided," in row and row.endswith(",smoke") for row in ledger[1:])  # one seed
-    assert len((tables / "verdicts.csv").read_text().splitlines()) == 1 + 2
+    compared = (tables / "comparisons.csv").read_text().splitlines()
+    assert len(compared) == 1 + 3 + 2 + 2
+    assert all(",undecided," in row and row.endswith(",smoke") for row in compared[1:])  # one seed
+    assert len((tables / "claims.csv").read_text().splitlines()) == 1 + 2
     assert "| C5 " in (tables / "claims.md").read_text()
     rows = (tables / "instruction_following.csv").read_text().splitlines()
     assert len(rows) == 1 + 13
@@ -362,7 +365,7 @@ def test_smoke_scale_end_to_end(config, tmp_path):
 
     explored = snakemake("explore", "--nolock", **study)
     assert explored.returncode == 0, explored.stdout + explored.stderr
-    rows = (results / "smoke" / "explore" / "map.csv").read_text().splitlines()
+    rows = (results / "smoke" / "map" / "map.csv").read_text().splitlines()
     assert [row.split(",")[1:3] for row in rows[1:]] == [
         ["dpo-offline", "101"],
         ["dpo-offline-humanline-k4-clip-1.5_1.5", "101"],
@@ -379,7 +382,14 @@ def test_smoke_scale_end_to_end(config, tmp_path):
         config / "smoke.yaml",
         lambda c: c["tasks"]["math_reasoning"]["evaluation"].update(temperature=0.8),
     )
-    expected = {"generate", "grade", "table_math_reasoning", "table_sweep", "claims", "all"}
+    expected = {
+        "generate",
+        "score_math_reasoning",
+        "table_math_reasoning",
+        "table_sweep",
+        "claims",
+        "all",
+    }
     assert set(jobs(plan(**study))) == expected
     (config / "smoke.yaml").write_text(scale)
 

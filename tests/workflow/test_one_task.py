@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
-TASKS = ("instruction_following", "math_reasoning")
+TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
 TARGETS = ("all", "tune", "explore")
 # Quotes, braces, spaces and commands, as a shell sees them.
 ODD = "a folder; touch 'y' $(touch z) \"ü\" &"
@@ -54,7 +54,7 @@ def test_it_resolves_in_every_target(task, tmp_path):
     study = {"scale": "smoke", "config_directory": tmp_path / "config", "results": tmp_path / "r"}
     run = snakemake(*TARGETS, "-n", "--nolock", **study)
     assert run.returncode == 0, run.stderr
-    scored = "judge" if task == TASKS[0] else "grade"
+    scored = f"score_{task}"
     for rule in ("data", "train", "generate", scored, "table_headline", "table_looked_into", "map"):
         assert f"\n{rule} " in run.stdout + run.stderr, rule
 
@@ -79,7 +79,7 @@ def test_it_is_told_what_it_would_take_and_cost(task, tmp_path, capfd):
 
     write_study(tmp_path / "config", task)
     options = ["--scale=smoke", f"--config={tmp_path / 'config'}", f"--results={tmp_path}"]
-    for command in ("check", "plan", "judge-cost"):
+    for command in ("check", "plan", "judge_cost"):
         assert main([command, *options]) == 0, capfd.readouterr().err
     told = capfd.readouterr().out
     cost = "its judge, gold, costs nothing" if task == TASKS[0] else "no task of it is judged"

@@ -51,10 +51,10 @@ def test_snakemake_commands_plan_something(command, tmp_path):
 
 @pytest.mark.parametrize("command", [c for c in commands() if "/humanline" in c])
 def test_humanline_commands_name_a_real_run(command):
-    from humanline.cli.commands import _parser
+    from humanline.cli.parser import parser
     from humanline.study.study import load_study
 
-    arguments = _parser().parse_args(shlex.split(command)[1:])
+    arguments = parser().parse_args(shlex.split(command)[1:])
     config = ROOT / "workflow" / "config"
     study = load_study(
         config / f"{arguments.scale}.yaml", config / "experiments.yaml", arguments.results

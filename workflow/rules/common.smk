@@ -41,7 +41,7 @@ BASE = f"{RESULTS}/runs/{{task}}/{{base}}"
 
 
 wildcard_constraints:
-    task="|".join(STUDY.scale.tasks),
+    task="|".join(map(re.escape, STUDY.scale.tasks)),
     base=r"base(-[a-z][a-z0-9_]*)?-s\d+",
     source=r"base(-[a-z][a-z0-9_]*)?-s\d+",
     run=r"[a-z][^/]*-s\d+",
@@ -66,28 +66,6 @@ envvars:
     "MALLOC_TOP_PAD_",
 
 
-def start_worker():
-    """Start what the commands are forked from. It ends with this process, its standard input.
-
-    Where a system cannot fork it, each command starts by itself.
-    """
-    if not can_serve():
-        return
-    folder = tempfile.mkdtemp(prefix="humanline-")
-    # The worker removes it as well, where this process is killed.
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = Path(folder) / "socket"
-    # Its threads are set by the commands: a pool made before the fork would be lost.
-    environment = os.environ | dict.fromkeys(
-        ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"
-    )
-    command = [sys.executable, "-m", "humanline", "worker", path]
-    subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
-    )
-    os.environ.update(HUMANLINE_WORKER=str(path))
-
-
 def command(arguments, log="--log={log:q}"):
     """The shell command of a rule: one `humanline` command for this scale, with its log.
 
@@ -100,9 +78,9 @@ def command(arguments, log="--log={log:q}"):
     return f'"$HUMANLINE_PYTHON" -m humanline {arguments} {fixed} {log}'
 
 
-def scored_by(stage):
-    """The tasks that `judge` or `grade` scores, as a wildcard's constraint."""
-    return "|".join(STUDY.scored_by(stage)) or "(?!)"  # which nothing matches
+def code_of(name, **options):
+    """The hash of a command's code, with that of the job's task and of no other."""
+    return lambda wildcards: code_hash(name, tasks=[wildcards.task], **options)
 
 
 def resources_of(stage, cell=None):
@@ -138,7 +116,7 @@ def refuse_unpinned(jobs):
 
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
-    for name in ("claims.csv", "verdicts.csv", "claims.md", "claims.provenance.json")
+    for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")
 ]
 
 

@@ -20,7 +20,7 @@ rule data:
         **resources_of("data"),
     params:
         config=lambda wildcards: STUDY.data_hash(wildcards.task),
-        code=code_hash("data", by_value=True),
+        code=code_of("data", by_value=True),
     shell:
         command("data {wildcards.task:q}")
 
@@ -41,11 +41,11 @@ rule base_model:
         config=lambda wildcards: STUDY.base_hash(
             wildcards.task, base_of(wildcards).base_model
         ),
-        code=code_hash("base-model", by_value=True),
+        code=code_of("base_model", by_value=True),
     message:
         "making {wildcards.base} ({wildcards.task})"
     shell:
-        command("base-model {wildcards.task:q} {wildcards.base:q}")
+        command("base_model {wildcards.task:q} {wildcards.base:q}")
 
 
 rule offline:
@@ -63,7 +63,7 @@ rule offline:
         **resources_of("offline", base_of),
     params:
         config=lambda wildcards: STUDY.offline_hash(base_of(wildcards)),
-        code=code_hash("offline", by_value=True),
+        code=code_of("offline", by_value=True),
     message:
         "sampling and labelling offline data of {wildcards.base} ({wildcards.task})"
     shell:
@@ -85,7 +85,7 @@ rule likelihood:
         **resources_of("generate", base_of),
     params:
         config=STUDY.likelihood_hash(),
-        code=code_hash("likelihood", by_value=True),
+        code=code_of("likelihood", by_value=True),
     message:
         "scoring {wildcards.source}'s data under {wildcards.base} ({wildcards.task})"
     shell:

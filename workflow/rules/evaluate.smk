@@ -1,4 +1,4 @@
-# Evaluation: sample with each run's model, then judge or grade.
+# Evaluation: sample with each run's model, then judge or grade, by a rule of each task.
 
 
 rule generate:
@@ -15,54 +15,38 @@ rule generate:
         **resources_of("generate", cell_of),
     params:
         config=lambda wildcards: STUDY.generate_hash(cell_of(wildcards)),
-        code=code_hash("generate", by_value=True),
+        code=code_of("generate", by_value=True),
     message:
         "generating with {wildcards.run} ({wildcards.task})"
     shell:
         command("generate {wildcards.task:q} {wildcards.run:q}")
 
 
-rule judge:
-    input:
-        f"{RUN}/samples.jsonl",
-    output:
-        f"{RUN}/annotations.json",
-        f"{RUN}/metrics.json",
-        f"{RUN}/curve.csv",
-    log:
-        f"{RESULTS}/logs/judge/{{task}}/{{run}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/judge/{{task}}/{{run}}.tsv"
-    wildcard_constraints:
-        task=scored_by("judge"),
-    resources:
-        **resources_of("score"),
-        # Of an endpoint at a time: `--resources requests=32` bounds them over all jobs.
-        requests=lambda wildcards: STUDY.requests(wildcards.task),
-    params:
-        config=lambda wildcards: STUDY.score_hash(wildcards.task),
-        code=code_hash("score"),
-    shell:
-        command("score {wildcards.task:q} {wildcards.run:q}")
+for task in STUDY.scale.tasks:
 
-
-rule grade:
-    input:
-        f"{RUN}/samples.jsonl",
-    output:
-        f"{RUN}/grades.csv",
-    log:
-        f"{RESULTS}/logs/grade/{{task}}/{{run}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/grade/{{task}}/{{run}}.tsv"
-    wildcard_constraints:
-        task=scored_by("grade"),
-    resources:
-        **resources_of("score"),
-    params:
-        code=code_hash("score"),
-    shell:
-        command("score {wildcards.task:q} {wildcards.run:q}")
+    rule:
+        name:
+            score_rule(task)
+        input:
+            f"{RESULTS}/runs/{task}/{{run}}/samples.jsonl",
+        output:
+            [f"{RESULTS}/runs/{task}/{{run}}/{file}" for file in scoring_of(task).files],
+        log:
+            f"{RESULTS}/logs/score/{task}/{{run}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/score/{task}/{{run}}.tsv"
+        group:
+            "score"
+        resources:
+            **resources_of("score"),
+            # Of an endpoint at a time: `--resources requests=32` bounds them over all jobs.
+            requests=STUDY.requests(task),
+        params:
+            task=task,
+            config=STUDY.score_hash(task),
+            code=code_hash("score", tasks=[task]),
+        shell:
+            command("score {params.task:q} {wildcards.run:q}")
 
 
 # Without output, as long as it may say something else each time.
@@ -77,4 +61,4 @@ rule judge_cost:
     log:
         f"{RESULTS}/logs/judge_cost.log",
     shell:
-        command("judge-cost") + " && cat -- {log:q}"
+        command("judge_cost") + " && cat -- {log:q}"

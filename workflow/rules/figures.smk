@@ -25,7 +25,7 @@ rule surprisal:
         **resources_of("generate", lambda wildcards: perceived(wildcards)["policy"]),
     params:
         sampling=STUDY.surprisal_hash(),
-        code=code_hash("surprisal", by_value=True),
+        code=code_hash("surprisal", by_value=True, tasks=STUDY.figure_tasks()),
     message:
         "scoring outputs for the figures, seed {wildcards.seed}"
     shell:

@@ -20,13 +20,13 @@ for table in STUDY.experiments.tables:
         output:
             table_files(table),
         log:
-            f"{RESULTS}/logs/tables/{table}.log",
+            f"{RESULTS}/logs/table/{table}.log",
         resources:
             **resources_of("table"),
         params:
             table=table,
             config=table_hash(table),
-            code=code_hash("table"),
+            code=code_hash("table", tasks=STUDY.experiments.tables[table].tasks),
         shell:
             command("table {params.table:q}")
 
@@ -38,17 +38,17 @@ rule claims:
     output:
         CLAIM_FILES,
     log:
-        f"{RESULTS}/logs/tables/claims.log",
+        f"{RESULTS}/logs/claims.log",
     resources:
         **resources_of("table"),
     params:
         claims=STUDY.claims and STUDY.claims.model_dump_json(),
-        code=code_hash("ledger"),
+        code=code_hash("claims", tasks={cell.task for cell in CLAIM_CELLS}),
     shell:
-        command("ledger")
+        command("claims")
 
 
-rule learning_rates:
+rule tune:
     input:
         [
             STUDY.score_file(cell)
@@ -56,13 +56,13 @@ rule learning_rates:
             for cell in STUDY.tune_cells(task)
         ],
     output:
-        f"{RESULTS}/tuning/learning_rates.yaml",
-        f"{RESULTS}/tuning/scores.csv",
+        f"{RESULTS}/tune/learning_rates.yaml",
+        f"{RESULTS}/tune/scores.csv",
     log:
-        f"{RESULTS}/logs/tuning.log",
+        f"{RESULTS}/logs/tune.log",
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("tuning"),
+        code=code_hash("tune", tasks=STUDY.scale.tasks),
     shell:
-        command("tuning")
+        command("tune")

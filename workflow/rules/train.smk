@@ -22,7 +22,7 @@ rule train:
         nodes=1,
     params:
         manifest=lambda wildcards: STUDY.run_hash(cell_of(wildcards)),
-        code=code_hash("train", by_value=True),
+        code=code_of("train", by_value=True),
     message:
         "training {wildcards.run} ({wildcards.task})"
     shell:

@@ -28,8 +28,8 @@ class MiniatureData(Strict):
     lengths: str | None = Field(
         None,
         pattern="^[SML]+$",
-        description="how long lines are wished for, drawn from these letters (instruction "
-        "following): 5, 9 or 13 letters; null: SML",
+        description="how long lines are wished for, drawn from these letters, where the task has "
+        "wishes: 5, 9 or 13 letters; null: SML",
     )
 
 

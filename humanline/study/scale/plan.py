@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from humanline.files.validation import Strict
-from humanline.study.values import PositiveInt, Task
+from humanline.study.tasks import TaskName
+from humanline.study.values import PositiveInt
 
 
 class Resources(Strict):
@@ -49,4 +50,4 @@ class Assumptions(Strict):
     parameters: dict[str, Annotated[float, Field(gt=0)]] = Field(
         description="billions of parameters of every model, by repository"
     )
-    lengths: dict[Task, Lengths] = Field(description="prompts and tokens of every task")
+    lengths: dict[TaskName, Lengths] = Field(description="prompts and tokens of every task")

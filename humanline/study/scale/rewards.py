@@ -1,6 +1,6 @@
 """What scores completions for training."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,9 +10,10 @@ from humanline.study.values import OwnFunction
 
 
 class ProxyReward(Strict):
-    """The miniature's imperfect reward model."""
+    """The imperfect reward model of the miniature's wishes."""
 
-    kind: Literal["proxy"] = Field(description="for instruction following")
+    fits_every_task: ClassVar[bool] = False
+    kind: Literal["proxy"] = Field(description="for the miniature's wishes")
 
 
 class HubReward(HubSource):
@@ -41,7 +42,15 @@ class HubReward(HubSource):
 class VerifiableReward(Strict):
     """1 when the answer in the last box means what the gold answer does, else 0."""
 
-    kind: Literal["math_verify"] = Field(description="for math reasoning")
+    fits_every_task: ClassVar[bool] = False
+    kind: Literal["math_verify"] = Field(description="for math")
+
+
+class GradeReward(Strict):
+    """1 for a completion that the task's own grading finds correct, else 0."""
+
+    fits_every_task: ClassVar[bool] = False
+    kind: Literal["grade"] = Field(description="for tasks that are graded")
 
 
 class FunctionReward(OwnFunction):
@@ -49,5 +58,6 @@ class FunctionReward(OwnFunction):
 
 
 Reward = Annotated[
-    ProxyReward | HubReward | VerifiableReward | FunctionReward, Field(discriminator="kind")
+    ProxyReward | HubReward | VerifiableReward | GradeReward | FunctionReward,
+    Field(discriminator="kind"),
 ]

@@ -4,6 +4,7 @@
 file, the field and the remedy. Snakefiles import this module, so it is cheap.
 """
 
+from inspect import signature
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,8 @@ from humanline.study.scale.plan import Assumptions, Resources
 from humanline.study.scale.rewards import Reward
 from humanline.study.scale.sampling import Generation, Sampling
 from humanline.study.scale.training import Training
-from humanline.study.values import SeedList, Stage, Task, how_scored
+from humanline.study.tasks import Task, TaskName, find_task
+from humanline.study.values import SeedList, Stage
 
 
 class TaskConfig(Strict):
@@ -70,6 +72,20 @@ class TaskConfig(Strict):
                 raise fault("data.stored_group_size", f"{reason}, {batch}; change either")
 
 
+def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
+    """What a task's options ask of its generated world that it has not: field and reason."""
+    models = {"base_model": config.base_model} | {
+        f"base_models.{name}": model for name, model in config.base_models.items()
+    }
+    for field, part in ({"data": config.data} | models).items():
+        if part.kind == "miniature" and task.draw_prompts is None:
+            return f"{field}.kind", "miniature, but the task has no generated world; use hub"
+    lengths = getattr(config.data, "lengths", None)
+    if lengths and "lengths" not in signature(task.draw_prompts).parameters:
+        return "data.lengths", "the task's world has no lengths to wish for; remove it"
+    return None
+
+
 class Seeds(Strict):
     """Reporting and sweep seeds fill the tables; tuning seeds choose learning rates only."""
 
@@ -102,18 +118,20 @@ class Scale(Strict):
     generation: Generation = Field(Generation(), description="what draws the completions")
     resources: dict[Stage, Resources] = Field({}, description="what each stage's jobs ask for")
     plan: Assumptions | None = Field(None, description="what `snakemake plan` reckons with")
-    tasks: dict[Task, TaskConfig] = Field(min_length=1, description="the tasks, by name")
+    tasks: dict[TaskName, TaskConfig] = Field(min_length=1, description="the tasks, by name")
 
     @model_validator(mode="after")
     def _fits_the_tasks(self):
-        for name, task in self.tasks.items():
-            is_judged = how_scored(name) == "judge"
-            wrong = "math_verify" if is_judged else "proxy"
-            if task.reward.kind == wrong:
-                right = "hub or proxy" if is_judged else "math_verify"
-                raise fault(f"tasks.{name}.reward.kind", f"{wrong} does not fit; use {right}")
-            if is_judged and task.judge is None:
+        for name, config in self.tasks.items():
+            task, kind = find_task(name), config.reward.kind
+            if kind not in task.rewards and not getattr(config.reward, "fits_every_task", True):
+                right = " or ".join(task.rewards)
+                raise fault(f"tasks.{name}.reward.kind", f"{kind} does not fit; use {right}")
+            if task.scoring == "judge" and config.judge is None:
                 raise fault(f"tasks.{name}.judge", "missing; add a judge, gold or openai")
+            if found := _world_fault(task, config):
+                field, reason = found
+                raise fault(f"tasks.{name}.{field}", reason)
         return self
 
     @model_validator(mode="after")

@@ -4,9 +4,11 @@ TRL's samplers and the Trainer's loaders keep a part of that in state that no ch
 count by process what is to be counted over all of them.
 """
 
+import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice, repeat
 
 import numpy as np
 import torch
@@ -171,6 +173,43 @@ class Held:
 
     def __init__(self, rows: list[dict]):
         self.rows = rows
+
+
+class RolloutStream(IterableDataset):
+    """A stream's rows as those of rollouts, in the order that TRL's sampler gives to rows.
+
+    Of each step every process has its part of the whole rollout, which it looks at once. TRL copies
+    these rows for each of the rollout's steps, before the first of them.
+
+    Args:
+        rows: a `datasets.IterableDataset` of prompts. Those at its end that fill no rollout are
+            left out.
+        prompts: of a rollout.
+        times: each prompt stands in it, next to itself.
+        steps: for which it is handed out, to each process.
+        processes: which share its rows evenly, in order.
+        choose: from rows to rows with the columns that count.
+    """
+
+    def __init__(
+        self, rows, *, prompts: int, times: int, steps: int, processes: int, choose: Callable
+    ):
+        self._rows, self._choose = rows, choose
+        self._prompts, self._times = prompts, times
+        self._steps, self._processes = steps, processes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have the order of an epoch, counted from 0."""
+        self._rows.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Held]:
+        rows = iter(self._rows)
+        while len(prompts := list(islice(rows, self._prompts))) == self._prompts:
+            chosen = self._choose(prompts)
+            rollout = [copy.deepcopy(row) for row in chosen for _ in range(self._times)]
+            size = len(rollout) // self._processes
+            parts = [Held(rollout[i : i + size]) for i in range(0, len(rollout), size)]
+            yield from chain.from_iterable(repeat(parts, self._steps))
 
 
 class RowsOnce(Dataset):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch import Tensor
 from trl import GRPOTrainer
 from trl.trainer.utils import (
@@ -16,8 +16,8 @@ from trl.trainer.utils import (
     unsplit_pixel_values_by_grid,
 )
 
-from humanline.trainers.batches.order import Repeated, RowsOnce, share_out
-from humanline.trainers.common import HumanlineTrainer, load_on
+from humanline.trainers.batches.order import Repeated, RolloutStream, RowsOnce, share_out
+from humanline.trainers.humanline_trainer import HumanlineTrainer, load_on
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
 
 
@@ -33,6 +33,9 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
 
     def get_train_dataloader(self):
         dataset = self.train_dataset
+        if isinstance(dataset, IterableDataset):
+            stream = self._rollouts_of(dataset)
+            return self._get_dataloader(stream, "Training", batch_size=1, is_training=True)
         # Workers fetch in advance, and in another process.
         if isinstance(dataset, Dataset) and not self.args.dataloader_num_workers:
             self.train_dataset = RowsOnce(self._remove_unused_columns(dataset, "Training"))
@@ -40,6 +43,17 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
             return super().get_train_dataloader()
         finally:
             self.train_dataset = dataset
+
+    def _rollouts_of(self, dataset: IterableDataset) -> RolloutStream:
+        args = self.args
+        return RolloutStream(
+            dataset.shuffle(seed=args.seed) if self.shuffle_dataset else dataset,
+            prompts=args.generation_batch_size // self.num_generations,
+            times=self.num_generations,
+            steps=self._batches_per_rollout,
+            processes=args.world_size,
+            choose=self._get_collator_with_removed_columns(list, description="Training"),
+        )
 
     def _get_dataloader(
         self,

@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from humanline.files.json_files import read_json, write_json
 from humanline.trainers.checkpoints import dataset_facts
-from humanline.trainers.common import HumanlineTrainer
+from humanline.trainers.humanline_trainer import HumanlineTrainer
 from humanline.trainers.rows.preferences import best_versus_worst
 from humanline.trainers.rows.scores import numbers
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     class _Config(GRPOConfig):
         """As `__post_init__` leaves it: numbers are set, texts are parsed."""
 
+        generation_batch_size: int
         steps_per_generation: int
         generation_kwargs: dict[str, Any] | None
 

@@ -1,11 +1,10 @@
-"""From conversations to tokens: what every trainer, sampler and scorer of ours sees of a text.
+"""Turning conversations into tokens, in one way for all trainers, samplers and scorers.
 
-A conversation is a list of messages, ``{"role", "content", ...}``; `encode` renders it by the
-tokenizer's chat template, as TRL's DPO does it. So the same conversation is the same tokens in DPO,
-KTO, GRPO, fine-tuning and evaluation, whatever the template writes around a turn. A plain text is
-tokenized as it is.
+A conversation is a list of messages, ``{"role", "content", ...}``. `encode` renders it by the
+tokenizer's chat template, as TRL's `DPOTrainer` does. So a conversation has the same tokens in DPO,
+KTO, GRPO, fine-tuning and evaluation. A plain text is tokenized as it is.
 
-An end of sequence, or a beginning, that a text already has is not added again.
+A beginning or an end of sequence that a text already has is not added again.
 """
 
 import logging
@@ -17,17 +16,20 @@ _log = logging.getLogger(__name__)
 def encode(
     processing_class, prompt: str | list[dict], completion: str | list[dict], **options
 ) -> tuple[list[int], list[int]]:
-    """The token ids of a prompt and of what follows it.
+    """Tokenize a prompt and a completion.
 
-    The completion begins where prompt and whole part: a template may end a prompt with what it does
-    not write before an answer (an empty think block), and tokens may merge across the boundary.
+    The completion begins at the first token in which the prompt alone and the whole differ. Some
+    templates end a prompt with text that they do not write before an answer (an empty think block),
+    and tokens may merge across the boundary.
 
     Args:
-        processing_class: a tokenizer, which has a chat template where there are conversations, or
-            a processor.
+        processing_class: a tokenizer or processor, with a chat template if messages are given.
         prompt, completion: two texts, or two lists of messages. A completion may have several
-            turns, of tools and users too, and all of its tokens count.
-        options: of the template, `tools` among them; see `template_options`.
+            turns, also of tools and users; all of its tokens count.
+        options: options of the template, such as `tools`; see `template_options`.
+
+    Returns:
+        The token ids of the prompt and of the completion.
     """
     return encode_all(processing_class, prompt, [completion], **options)[0]
 
@@ -35,7 +37,7 @@ def encode(
 def encode_all(
     processing_class, prompt, completions: list, **options
 ) -> list[tuple[list[int], list[int]]]:
-    """`encode` for several completions of a prompt."""
+    """Do what `encode` does for several completions of one prompt."""
     alone = encode_prompt(processing_class, prompt, **options)
     pairs = []
     for completion in completions:
@@ -48,14 +50,14 @@ def encode_all(
 
 
 def encode_prompt(processing_class, prompt: str | list[dict], **options) -> list[int]:
-    """The token ids of a prompt, up to where the assistant speaks."""
+    """Tokenize a prompt, up to the beginning of the assistant's turn."""
     if isinstance(prompt, str):
         return _text_ids(processing_class, prompt)
     return _message_ids(processing_class, prompt, add_generation_prompt=True, **options)
 
 
 def encode_whole(processing_class, prompt, completion, **options) -> list[int]:
-    """The token ids of prompt and completion together, with their end of sequence."""
+    """Tokenize prompt and completion together, with an end of sequence."""
     if isinstance(prompt, str):
         eos = _tokenizer(processing_class).eos_token
         has_end = eos is None or completion.rstrip().endswith(eos)
@@ -64,10 +66,10 @@ def encode_whole(processing_class, prompt, completion, **options) -> list[int]:
 
 
 def template_options(row: dict) -> dict:
-    """What a row of a dataset says to its template: columns `tools`, `chat_template_kwargs`.
+    """Collect a row's options for the chat template: columns `tools` and `chat_template_kwargs`.
 
     Raises:
-        ValueError: if `tools` is a text that is no JSON, or one of the two is of another type.
+        ValueError: if `tools` is neither a list nor JSON, or the other no mapping.
     """
     import json
 
@@ -77,7 +79,7 @@ def template_options(row: dict) -> dict:
             tools = json.loads(tools) if tools.strip() else None
         except json.JSONDecodeError as error:
             raise ValueError(f"tools is no JSON ({error}); mend it") from None
-    else:  # a text's nulls are its own
+    else:  # nulls within a text were written by the user and stay
         tools = _without_filling(tools)
     own = row.get("chat_template_kwargs") or {}
     if not isinstance(tools, list | None):
@@ -102,7 +104,7 @@ def _text_ids(processing_class, text: str) -> list[int]:
     tokenizer = _tokenizer(processing_class)
     ids = list(_tokenize(processing_class, text)["input_ids"])
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if bos is not None and ids[:2] == [bos, bos]:  # the text has its own
+    if bos is not None and ids[:2] == [bos, bos]:  # the text begins with one of its own
         ids = ids[1:]
     if eos is not None and ids[-2:] == [eos, eos]:
         ids = ids[:-1]
@@ -112,7 +114,7 @@ def _text_ids(processing_class, text: str) -> list[int]:
 
 
 def _ended_once(processing_class, messages: list[dict], options: dict) -> list[dict]:
-    """Messages whose assistant does not write the end of sequence that the template will."""
+    """Remove the end of sequence from the assistant's messages where the template adds one."""
     eos = _tokenizer(processing_class).eos_token
 
     def has_end(message) -> bool:
@@ -130,7 +132,7 @@ def _ended_once(processing_class, messages: list[dict], options: dict) -> list[d
 
 
 def _closes_turn(processing_class, before: list[dict], options: dict) -> bool:
-    """Whether the chat template writes anything after what an assistant says then."""
+    """Say whether the chat template writes anything after an assistant's message."""
     probe = [*before, {"role": "assistant", "content": "y"}]
     options = options | {"add_generation_prompt": False}
     text = processing_class.apply_chat_template(probe, tokenize=False, **options)
@@ -138,7 +140,7 @@ def _closes_turn(processing_class, before: list[dict], options: dict) -> bool:
 
 
 def _without_filling(value):
-    """Without keys of value None: Arrow gives each message the keys that any message has."""
+    """Remove keys of value None: Arrow gives each message the keys of all messages."""
     if isinstance(value, dict):
         return {k: _without_filling(v) for k, v in value.items() if v is not None}
     return [_without_filling(v) for v in value] if isinstance(value, list) else value

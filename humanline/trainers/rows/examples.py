@@ -1,25 +1,28 @@
-"""Reading a row of training data for what it is: its prompt and its completions.
+"""Finding the prompt and the completions in a row of training data.
 
-Prompts come as a text, as messages, or within the conversations that answer them; completions as a
-text, as the turns that follow, or as whole conversations. `read` tells them apart row by row, and
-refuses what could be read in two ways.
+A prompt is a text, a list of messages, or the beginning of the conversations that answer it. A
+completion is a text, the turns after the prompt, or a whole conversation. `read` tells them apart
+row by row, and refuses a row with two readings.
 """
 
 import os
 from collections.abc import Sequence
 
-_OPENING = ("system", "developer", "user")  # roles that no completion begins with
+_OPENING = ("system", "developer", "user")  # roles of the prompt: no completion begins with them
 _SYSTEM = ("system", "developer")
 _MEDIA = ("image", "image_url", "video", "audio", "input_audio", "input_image")
 
 
 def read(prompt, completions: Sequence, names: Sequence[str]) -> tuple:
-    """A row's prompt and completions, all of them texts, or all of them lists of messages.
+    """Find a row's prompt and its completions.
 
     Args:
-        prompt: a text, a list of messages, or None where the completions have it.
-        completions: those of the row: one, a pair, or a group.
-        names: what to call them in an error.
+        prompt: a text, a list of messages, or None if the completions begin with it.
+        completions: the row's completions: one, a pair, or a group.
+        names: the completions' names in errors.
+
+    Returns:
+        The prompt and a list of completions, all of them texts or all of them lists of messages.
 
     Raises:
         ValueError: with the reason and the remedy, if the row has no reading or more than one.
@@ -45,13 +48,13 @@ def read(prompt, completions: Sequence, names: Sequence[str]) -> tuple:
 
 
 def has_media(value) -> bool:
-    """Whether a list of messages has parts that are no text."""
+    """Say whether a list of messages has images or other media."""
     parts = [part for content in _lists_of_parts(value) for part in content]
     return any(isinstance(part, dict) and part.get("type") in _MEDIA for part in parts)
 
 
 def has_parts_of_content(value) -> bool:
-    """Whether a list of messages has contents in parts, which may be text or other media."""
+    """Say whether a list of messages has contents in parts, which may be text or media."""
     return bool(_lists_of_parts(value))
 
 
@@ -68,7 +71,7 @@ def _read_texts(prompt, completions: list[str], names) -> tuple:
         return prompt, completions
     prompt = ""
     if len(completions) > 1:
-        # As TRL reads it: where texts are equal, or one goes on from another, a letter is left.
+        # As in TRL, one letter at least is left to the answers, even if one text begins another.
         longest = min(map(len, completions)) - 1
         prompt = os.path.commonprefix(completions)[: max(longest, 0)].removesuffix(" ")
     if not prompt:
@@ -77,7 +80,7 @@ def _read_texts(prompt, completions: list[str], names) -> tuple:
 
 
 def _split(prompt, conversations: list[list[dict]], names) -> tuple:
-    """Whole conversations, at the end of their prompt."""
+    """Split whole conversations where their prompt ends."""
     if isinstance(prompt, list):
         return _after(prompt, conversations, names)
     end = _end_of_prompt(conversations, names)
@@ -95,7 +98,7 @@ def _split(prompt, conversations: list[list[dict]], names) -> tuple:
 
 
 def _after(prompt: list[dict], conversations: list[list[dict]], names) -> tuple:
-    """What conversations have after a prompt that they repeat, with its system turn or without."""
+    """Remove from conversations the prompt that they repeat, with or without its system turn."""
     parts = [_system_and_rest(turns) for turns in conversations]
     (system, body), own = _system_and_rest(prompt), parts[0][0]
     rests = [rest[len(body) :] for _, rest in parts]
@@ -107,7 +110,7 @@ def _after(prompt: list[dict], conversations: list[list[dict]], names) -> tuple:
             "give the turns that follow the prompt, or leave the prompt out"
         )
     start = (system or own) + body
-    if rests[0][0]["role"] in _OPENING:  # a prompt of a system turn, or of earlier turns
+    if rests[0][0]["role"] in _OPENING:  # the prompt is only the beginning of theirs
         end = _end_of_prompt(rests, names)
         start, rests = start + rests[0][:end], [turns[end:] for turns in rests]
     return start, rests
@@ -119,11 +122,11 @@ def _system_and_rest(turns: list[dict]) -> tuple[list[dict], list[dict]]:
 
 
 def _end_of_prompt(conversations: list[list[dict]], names) -> int:
-    """The number of turns that conversations share before they answer."""
+    """Count the turns that conversations share before they answer."""
     shortest = min(conversations, key=len)
     alike = [all(turns[i] == turn for turns in conversations) for i, turn in enumerate(shortest)]
     end = (*alike, False).index(False)
-    if end == len(shortest):  # alone, or equal, or one goes on where another ends
+    if end == len(shortest):  # one conversation, or equal ones, or one that continues another
         roles = [turn["role"] for turn in shortest]
         end -= next(i for i, role in enumerate(reversed(roles)) if role in _OPENING)
     if end == len(shortest):
@@ -136,7 +139,7 @@ def _end_of_prompt(conversations: list[list[dict]], names) -> int:
 
 
 def _check(name: str, value) -> None:
-    """Refuse what is neither a text nor a list of messages with text."""
+    """Refuse a value that is neither a text nor a list of messages with text."""
     if isinstance(value, str):
         return
     if not isinstance(value, list) or not value:
@@ -154,7 +157,7 @@ def _check(name: str, value) -> None:
 
 
 def _plain(turns: list[dict]) -> list[dict]:
-    """Messages without the keys that Arrow has filled with None."""
+    """Remove the keys that Arrow filled with None."""
     return [{key: value for key, value in turn.items() if value is not None} for turn in turns]
 
 
@@ -170,7 +173,7 @@ def _user(text: str) -> list[dict]:
 
 
 def _some(names: Sequence[str]) -> str:
-    """A row's completions in a message."""
+    """Name a row's completions in an error."""
     if len(names) == 1:
         return names[0]
     return f"{names[0]} and {names[1]}" if len(names) == 2 else f"{names[0]} to {names[-1]}"

@@ -1,4 +1,4 @@
-"""The rows that the objectives train on, as users write them: typed, and checked one by one."""
+"""Models of the rows that users write for training, and the check of each row."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
@@ -22,14 +22,14 @@ _ANSWERS = ("chosen", "rejected", "completion", "completions")
 
 
 def as_label(value) -> bool:
-    """A label: 0 or 1, or a truth value; also as NumPy and torch have them.
+    """Convert a label to a truth value: true, false, 0 or 1, also of NumPy and torch.
 
     Raises:
         ValueError: for anything else, such as -1, 0.9, None or "true".
     """
     given = value
     if hasattr(value, "item"):
-        value = value.item()  # or a ValueError, if there are several
+        value = value.item()  # raises a ValueError if there are several
     if not isinstance(value, bool | int | float) or value not in (0, 1):
         raise ValueError(f"{given!r} is no label; use 1 or true for desirable, else 0 or false")
     return bool(value)
@@ -60,14 +60,14 @@ Role = Literal["system", "developer", "user", "assistant", "tool", "function", "
 
 
 class Turn(Record):
-    """What someone says in a conversation."""
+    """One turn of a conversation, as text."""
 
     role: Role
     content: str
 
 
 class Message(Record):
-    """A turn as chat templates take it: text, blocks of content, or calls of tools."""
+    """One turn as chat templates take it: text, blocks of content, or calls of tools."""
 
     role: Role
     content: str | list[dict] | None = None
@@ -98,19 +98,19 @@ Answer = Annotated[
 
 
 class Row(Record):
-    """What rows of all objectives may have besides."""
+    """The columns that rows of every objective may have."""
 
     tools: str | list | None = None
     chat_template_kwargs: dict | None = None
 
     @property
     def teaches(self) -> bool:
-        """Whether its loss has a gradient."""
+        """Whether the row's loss has a gradient."""
         return True
 
 
 class WholePair(Row):
-    """Two whole conversations, or texts, that begin with the same prompt; the first is better."""
+    """Two whole conversations, or texts, with the same prompt; `chosen` is the better one."""
 
     chosen: Answer
     rejected: Answer
@@ -121,13 +121,13 @@ class WholePair(Row):
 
 
 class Pair(WholePair):
-    """A prompt, and an answer that is better than another."""
+    """A prompt with a better and a worse answer."""
 
     prompt: Prompt
 
 
 class Labelled(Row):
-    """A completion that is desirable or not."""
+    """A prompt with a completion that is desirable or not."""
 
     prompt: Prompt
     completion: Answer
@@ -135,13 +135,13 @@ class Labelled(Row):
 
 
 class Prompted(Row):
-    """A prompt to sample for."""
+    """A prompt to sample completions for."""
 
     prompt: Prompt
 
 
 class Group(Row):
-    """All completions of a prompt, with their scores."""
+    """A prompt with all of its completions and their scores."""
 
     prompt: Prompt
     completions: Annotated[list[Answer], Field(min_length=1)]
@@ -160,7 +160,13 @@ class Group(Row):
 
 
 def row_model(columns: Iterable[str], wanted: frozenset[str]) -> type[Row]:
-    """The model of rows that have these columns, of which `wanted` are the objective's."""
+    """Choose the model of a dataset's rows.
+
+    Args:
+        columns: the dataset's columns.
+        wanted: the set of columns that the objective needs: `PAIRED`, `LABELLED`, `STORED` or
+            `PROMPTS` of the registry.
+    """
     if wanted == PAIRED:
         return Pair if "prompt" in columns else WholePair
     models: dict[frozenset[str], type[Row]]
@@ -169,11 +175,13 @@ def row_model(columns: Iterable[str], wanted: frozenset[str]) -> type[Row]:
 
 
 class RowCheck:
-    """Checks the rows of a dataset one after another: each by itself, and its form by the first.
+    """Checks the rows of a dataset one after another.
+
+    All rows must have the form of the first: texts, or conversations.
 
     Args:
-        model: of a row.
-        group_size: how many completions each prompt has; None: as many as it likes.
+        model: the model of a row.
+        group_size: how many completions each prompt must have; None: any number.
     """
 
     def __init__(self, model: type[Row], group_size: int | None = None):
@@ -183,7 +191,11 @@ class RowCheck:
         self._teaches = False
 
     def __call__(self, row: dict, place: str) -> dict[str, Any]:
-        """The row, its labels as truth values and its scores as floats.
+        """Check a row, and return it with labels as truth values and scores as floats.
+
+        Args:
+            row: the row.
+            place: its file and number, for errors.
 
         Raises:
             ConfigError: naming the place, the field and the remedy.
@@ -201,7 +213,7 @@ class RowCheck:
         return {**row, **{name: getattr(found, name) for name in read if hasattr(found, name)}}
 
     def require_something_to_learn(self, place: str) -> None:
-        """Refuse a dataset whose rows were all checked, and have no gradient."""
+        """Raise a ConfigError if none of the rows that were checked has a gradient."""
         if not self._teaches:
             raise ConfigError(
                 f"{place}: nothing to learn: in each row all scores, or chosen and rejected, are "
@@ -209,7 +221,7 @@ class RowCheck:
             )
 
     def _check_reading(self, row: dict, place: str) -> None:
-        """Refuse a row that no trainer can tell the prompt and the completions of."""
+        """Refuse a row whose prompt and completions cannot be told apart."""
         columns = {name: row[name] for name in _ANSWERS if name in self._model.model_fields}
         columns |= {f"completion {n}": c for n, c in enumerate(columns.pop("completions", []))}
         try:

@@ -1,18 +1,27 @@
-"""How long sequences may be: what a model's context holds, and how many fit a machine at once."""
+"""Limits of length: a model's context, and how many sequences a model takes at once."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from humanline.files.validation import ConfigError
 
-# With padding, in one call of a model. The miniature's largest batches have as many.
+# Tokens in one call of a model, padding included: as many as in the miniature's largest batches.
 TOKENS_AT_ONCE = 2**17
-_UNSET = 10**9  # of a tokenizer that knows no limit
-_WITHIN = ("llama3", "longrope", "default")  # kinds of rope whose length is in the configuration
+_UNSET = 10**9  # a tokenizer without a limit has a larger number
+# With these kinds of rope max_position_embeddings is the whole context; others multiply it.
+_WITHIN = ("llama3", "longrope", "default")
 
 
 def context_of(config, tokenizer) -> int | None:
-    """Tokens that a model's context holds, or None where neither it nor its tokenizer says so."""
+    """Find how many tokens a model's context holds.
+
+    Args:
+        config: the model's configuration.
+        tokenizer: asked where the configuration has no limit.
+
+    Returns:
+        The number of tokens, or None if neither has a limit.
+    """
     config = config.get_text_config()
     length = getattr(config, "max_position_embeddings", None)
     if not length:
@@ -31,8 +40,10 @@ def require_room(
     """Refuse prompts that leave no room for their completions, naming the first.
 
     Args:
-        new_tokens: of a completion at most.
-        place: what the prompts are rows of.
+        prompt_ids: the prompts' token ids.
+        context: tokens that the model's context holds; None: no limit.
+        new_tokens: tokens of a completion at most.
+        place: the file or dataset that has the prompts, for the error.
 
     Raises:
         ConfigError: if a prompt and its completion may be longer than the context.
@@ -42,7 +53,7 @@ def require_room(
 
 
 def require_room_for(tokens: int, context: int | None, new_tokens: int, place: str) -> None:
-    """`require_room` of one prompt of so many tokens, which `place` names."""
+    """Do what `require_room` does for one prompt of `tokens` tokens, which `place` names."""
     if context and tokens + new_tokens > context:
         raise ConfigError(
             f"{place}: a prompt of {tokens} tokens, and {new_tokens} for its completion, do not "
@@ -57,10 +68,12 @@ def batches(
     """Split sequences into batches of consecutive ones.
 
     Args:
-        lengths: tokens of each.
-        sequences: in a batch at most.
-        tokens: in a batch at most, with the padding to its longest; a sequence that has more is
-            alone.
+        lengths: tokens of each sequence.
+        sequences: sequences of a batch at most.
+        tokens: tokens of a batch at most, padding included. A longer sequence has its own batch.
+
+    Yields:
+        The slice of each batch.
     """
     start, longest = 0, 0
     for place, length in enumerate(lengths):

@@ -1,7 +1,7 @@
-"""Views on scored groups of completions: pairs, labelled completions, groups.
+"""Making the rows of each objective from scored groups of completions.
 
-A group is ``{"prompt": str, "completions": [str], "scores": [float]}``, the only form in which
-offline data are stored.
+Offline data are stored as groups alone: ``{"prompt": str, "completions": [str], "scores":
+[float]}``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,24 +12,40 @@ from humanline.files.validation import ConfigError
 
 
 def best_versus_worst(scores: list[float], min_difference: float) -> tuple[int, int] | None:
-    """Indices of the best and the worst score, or None where they differ too little."""
+    """Find the indices of the best and the worst score.
+
+    Args:
+        scores: the scores of a group.
+        min_difference: their difference must be larger than this.
+
+    Returns:
+        The two indices, or None if the scores differ too little.
+    """
     best = max(range(len(scores)), key=scores.__getitem__)
     worst = min(range(len(scores)), key=scores.__getitem__)
     return (best, worst) if scores[best] - scores[worst] > min_difference else None
 
 
 def user_turn(prompt: str) -> list[dict]:
-    """A prompt as a conversation."""
+    """Write a prompt as a conversation."""
     return [{"role": "user", "content": prompt}]
 
 
 def assistant_turn(completion: str) -> list[dict]:
-    """A completion as a conversation's continuation."""
+    """Write a completion as the turn that follows the prompt."""
     return [{"role": "assistant", "content": completion}]
 
 
 def pairs(groups: Iterable[dict], min_difference: float) -> list[dict]:
-    """TRL's conversational preference rows: the best against the worst completion of a group."""
+    """Make TRL's conversational preference rows: a group's best completion against its worst.
+
+    Args:
+        groups: scored groups.
+        min_difference: groups whose best and worst score differ by no more than this are left out.
+
+    Returns:
+        Rows with `prompt`, `chosen` and `rejected`, each a list of messages.
+    """
     rows = []
     for group in groups:
         if pair := best_versus_worst(group["scores"], min_difference):
@@ -40,11 +56,17 @@ def pairs(groups: Iterable[dict], min_difference: float) -> list[dict]:
 
 
 def labelled(groups: Iterable[dict], min_difference: float) -> list[dict]:
-    """TRL's unpaired rows: each pair's chosen completion as desirable, its rejected one as not.
+    """Make TRL's unpaired rows: a pair's chosen completion is desirable, its rejected one is not.
 
-    Desirable and undesirable rows take turns, because TRL trains on them in this order. A pair's
-    two rows stand apart: TRL gives a prompt its neighbour's completion in the KL term, and that of
-    the same prompt would not be mismatched.
+    Desirable and undesirable rows alternate, because TRL trains on rows in the given order. The two
+    rows of a pair are not neighbours: in the KL term TRL pairs a prompt with the completion of the
+    row before, which must belong to another prompt.
+
+    Args:
+        groups, min_difference: as in `pairs`.
+
+    Returns:
+        Rows with `prompt`, `completion` (lists of messages) and `label`.
     """
     paired = pairs(groups, min_difference)
     rows = []
@@ -56,7 +78,15 @@ def labelled(groups: Iterable[dict], min_difference: float) -> list[dict]:
 
 
 def stored_groups(groups: Iterable[dict], min_difference: float = 0) -> list[dict]:
-    """Rows of whole groups. A group needs no pair, so `min_difference` is not asked for."""
+    """Make the rows of offline GRPO: whole groups.
+
+    Args:
+        groups: scored groups.
+        min_difference: not used, because a group needs no pair.
+
+    Returns:
+        Rows with `prompt` (a list of messages), `completions` and `scores`.
+    """
     return [
         {
             "prompt": user_turn(group["prompt"]),
@@ -68,11 +98,14 @@ def stored_groups(groups: Iterable[dict], min_difference: float = 0) -> list[dic
 
 
 def quartile(groups: Sequence[dict], likelihoods: Sequence[dict], number: int) -> list[dict]:
-    """The groups in a quartile of mean token log-probability, averaged over their completions.
+    """Select the groups in a quartile of likelihood.
+
+    The likelihood of a group is the mean token log-probability, averaged over its completions.
 
     Args:
         groups: scored groups.
-        likelihoods: a row for each group, with `mean_token_log_probability` of each completion.
+        likelihoods: a row for each group, with `mean_token_log_probability` (nats) of each
+            completion.
         number: 1, the least likely, to 4, the most likely.
 
     Raises:

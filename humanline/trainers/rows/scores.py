@@ -1,4 +1,4 @@
-"""Scores and rewards: a finite number for each completion, or an error that names it."""
+"""Checking scores and rewards: each completion needs a finite number."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from torch.nn import Module
 from humanline.files.validation import ConfigError
 from humanline.trainers.rows.formats import LARGEST_SCORE
 
-_TOLERANCE = 0.05  # of an advantage
+_TOLERANCE = 0.05  # by how much rounding may change an advantage
 _NUMBER = "finite number of at most 1e15"
 _LOST = (
     "are too large for their differences to count in single precision; subtract their mean, or "
@@ -22,20 +22,24 @@ _LOST = (
 
 
 def is_number(value) -> bool:
-    """Whether a value is a number that single precision can hold, and its square."""
+    """Say whether single precision can hold a value and its square."""
     return isinstance(value, Real) and abs(float(value)) <= LARGEST_SCORE
 
 
 def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> list:
-    """What a scoring function has returned, as a list with a finite number for each prompt.
+    """Check the values that a scoring function returned: a finite number for each prompt.
 
     Args:
         values: a list, an array or a tensor.
-        source: what to call the function in an error.
-        may_lack: allow None for "not applicable", as TRL does with several reward functions.
+        prompts: the prompt of each completion.
+        source: the function's name in errors.
+        may_lack: allow None, "not applicable", as TRL does with several reward functions.
+
+    Returns:
+        The values as a list.
 
     Raises:
-        ConfigError: if there are more or fewer values than prompts, or one is no finite number.
+        ConfigError: if the number of values is not that of prompts, or one is no finite number.
     """
     if hasattr(values, "tolist"):
         values = values.tolist()
@@ -56,7 +60,15 @@ def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> l
 
 
 def checked(function: Callable, name: str) -> Callable:
-    """A reward function of TRL's whose values are `numbers`, or None where it does not apply."""
+    """Wrap a reward function of TRL's so that its values are checked.
+
+    Args:
+        function: a reward function, or a coroutine.
+        name: its name in errors.
+
+    Returns:
+        A function that raises a ConfigError if a value is neither a finite number nor None.
+    """
     source = f"reward function {name}"
 
     def check(values, prompts) -> list:
@@ -65,7 +77,7 @@ def checked(function: Callable, name: str) -> Callable:
         return values
 
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - of an object, it may be a coroutine
+        getattr(function, "__call__", None)  # noqa: B004 - an object's method may be a coroutine
     ):
 
         async def score_later(prompts, **columns):
@@ -81,7 +93,7 @@ def checked(function: Callable, name: str) -> Callable:
 
 @contextmanager
 def checking(trainer) -> Iterator[None]:
-    """Have a GRPO trainer's reward functions checked as they are called; models are none."""
+    """Wrap a GRPO trainer's reward functions in `checked`. Reward models stay as they are."""
     functions = trainer.reward_funcs
     named = zip(functions, trainer.reward_func_names, strict=True)
     trainer.reward_funcs = [
@@ -95,15 +107,16 @@ def checking(trainer) -> Iterator[None]:
 
 
 def check_rewards(rewards: Tensor, trainer, prompts: Sequence) -> None:
-    """Refuse completions that no reward function has given a number, and reward models' nan.
+    """Refuse a completion without any number, and a reward model's nan or infinity.
 
     Args:
-        rewards: (N, F), of the completions of all processes and each function; nan: none given.
-        trainer: whose reward functions they are of. Its models have a number for everything.
-        prompts: of this process's completions.
+        rewards: (N, F), rewards of all processes' completions by each function or model. For a
+            function nan means "not applicable"; a model must give a number.
+        trainer: the GRPO trainer.
+        prompts: the prompts of this process's completions.
 
     Raises:
-        ConfigError: naming the prompt, where it is this process's.
+        ConfigError: naming the prompt if it is this process's.
     """
     names, process = trainer.reward_func_names, trainer.accelerator.process_index
     are_models = [isinstance(function, Module) for function in trainer.reward_funcs]
@@ -132,11 +145,15 @@ def _prompt_of(row: int, prompts, process: int) -> str:
 
 
 def check_group(scores, count: int) -> None:
-    """Refuse scores of a stored group that its advantages cannot be computed from.
+    """Refuse the scores of a stored group if they give no advantages.
+
+    Args:
+        scores: a list of scores.
+        count: the number of completions.
 
     Raises:
-        ValueError: if they are not as many finite numbers, or so close for their size that single
-            precision, in which TRL keeps rewards, loses their differences.
+        ValueError: if the scores are not `count` finite numbers, or if they are so large that
+            single precision, in which TRL keeps rewards, loses their differences.
     """
     if not isinstance(scores, list) or len(scores) != count:
         given = len(scores) if isinstance(scores, list) else short(scores)
@@ -149,13 +166,13 @@ def check_group(scores, count: int) -> None:
 
 
 def short(value) -> str:
-    """A value as it may stand in a line."""
+    """Write a value in 60 characters or fewer, for an error."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _refuse_lost_differences(values: list, prompts: Sequence, source: str) -> None:
-    """As `check_group` does it, for what a function has given the completions of each prompt."""
+    """Refuse too large values, as `check_group` does, for the completions of each prompt."""
     keys = [repr(prompt) for prompt in prompts]
     for _, places in groupby(range(len(keys)), keys.__getitem__):
         own = [values[place] for place in places if values[place] is not None]
@@ -164,13 +181,13 @@ def _refuse_lost_differences(values: list, prompts: Sequence, source: str) -> No
 
 
 def _loses_differences(scores: list) -> bool:
-    """Whether scores rounded to single precision, as TRL keeps them, have other advantages."""
+    """Say whether rounding to single precision, in which TRL keeps scores, changes advantages."""
     exact = np.array(scores, np.float64)
     off = _advantages(exact) - _advantages(exact.astype(np.float32).astype(np.float64))
     return bool((np.abs(off) > _TOLERANCE).any())
 
 
 def _advantages(scores: np.ndarray) -> np.ndarray:
-    """TRL's."""
+    """Compute advantages as TRL does."""
     deviation = scores.std(ddof=1) if len(scores) > 1 else 0
     return (scores - scores.mean()) / (deviation + 1e-4)

@@ -1,6 +1,6 @@
-"""The trainers' datasets as token ids, each row read for what it is.
+"""Turning the trainers' datasets into token ids.
 
-Whatever is wrong with a row is told with its number; of a stream when the row is read.
+An error in a row names the row's number. For a stream it is raised when the row is read.
 """
 
 import logging
@@ -19,15 +19,28 @@ from humanline.trainers.rows.formats import as_label
 from humanline.trainers.rows.scores import short
 
 _log = logging.getLogger(__name__)
-OPTIONS = ("tools", "chat_template_kwargs")  # columns of a row's options for its template
+OPTIONS = ("tools", "chat_template_kwargs")  # columns with a row's options for the chat template
 _PAIR = ("chosen", "rejected")
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 
 
 def tokenized_pairs(dataset, processing_class, name: str, num_proc: int | None = None):
-    """Preference rows with `prompt_ids`, `chosen_ids` and `rejected_ids`.
+    """Tokenize preference rows, as TRL's `DPOTrainer` does.
 
-    The prompt is what both conversations begin with, up to where the assistant speaks.
+    The prompt is the common beginning of both conversations, up to the assistant's turn.
+
+    Args:
+        dataset: rows with `chosen`, `rejected` and, unless these begin with it, `prompt`.
+        processing_class: a tokenizer or processor.
+        name: "train" or "eval", for errors.
+        num_proc: processes that tokenize; None: this one.
+
+    Returns:
+        The dataset with `prompt_ids`, `chosen_ids`, `rejected_ids` and `longest`, the number of
+        tokens of the longer sequence.
+
+    Raises:
+        ConfigError: if a row is wrong, naming it.
     """
 
     def tokenize(row: dict) -> dict:
@@ -43,7 +56,19 @@ def tokenized_pairs(dataset, processing_class, name: str, num_proc: int | None =
 
 
 def tokenized_labelled(dataset, processing_class, name: str, num_proc: int | None = None):
-    """Labelled rows with `prompt_ids`, `completion_ids` and a boolean `label`."""
+    """Tokenize labelled rows, as TRL's `KTOTrainer` does.
+
+    Args:
+        dataset: rows with `label`, `completion` and, unless this begins with it, `prompt`.
+        processing_class, name, num_proc: as in `tokenized_pairs`.
+
+    Returns:
+        The dataset with `prompt_ids`, `completion_ids`, a boolean `label` and `longest`, the number
+        of tokens of the sequence.
+
+    Raises:
+        ConfigError: if a row is wrong, naming it.
+    """
 
     def tokenize(row: dict) -> dict:
         try:
@@ -60,17 +85,22 @@ def tokenized_labelled(dataset, processing_class, name: str, num_proc: int | Non
 
 
 def within(dataset, max_length: int | None, keeps_start: bool, name: str):
-    """The rows that a maximal length leaves something to train on, and what became of the others.
+    """Drop the rows whose prompt alone has `max_length` tokens, as TRL does.
 
-    A sequence is cut off at its end. Where its start is kept (`keeps_start`), a prompt of that
-    length leaves nothing, and its row is left out, as by TRL.
+    Longer sequences are cut off later, by TRL's collator; here they are only counted.
+
+    Args:
+        dataset: rows with `prompt_ids` and `longest`.
+        max_length: tokens of a sequence at most; None: no limit.
+        keeps_start: whether the start of a sequence is kept; otherwise no row is dropped.
+        name: "train" or "eval", for errors.
 
     Returns:
-        The dataset, and the numbers of rows ``{"rows_dropped", "rows_cut"}``, which for a stream
-        count the dropped ones as they come.
+        The dataset, and ``{"rows_dropped": ..., "rows_cut": ...}``. For a stream the second has
+        dropped rows alone, counted while the stream is read.
 
     Raises:
-        ValueError: if no row is left.
+        ConfigError: if no row is left.
     """
     kept, counts = dataset, Counter[str]()
     if max_length is not None and keeps_start:
@@ -94,7 +124,10 @@ def within(dataset, max_length: int | None, keeps_start: bool, name: str):
 
 
 class _LeavesRoom:
-    """Whether a prompt leaves room for an answer; a stream that is read anew counts once."""
+    """Say whether a prompt leaves room for an answer, and count the others.
+
+    A stream that is read again counts once: row number 0 starts a new count.
+    """
 
     def __init__(self, max_length: int, counts: Counter):
         self._max_length, self._counts, self._dropped = max_length, counts, 0
@@ -107,7 +140,19 @@ class _LeavesRoom:
 
 
 def unpaired(dataset, name: str, num_proc: int | None = None):
-    """Preference rows as labelled ones: of each thousand first the chosen, then the rejected."""
+    """Turn preference rows into labelled ones, in TRL's order.
+
+    Each thousand of rows gives first its chosen completions, then its rejected ones.
+
+    Args:
+        dataset, name, num_proc: as in `tokenized_pairs`.
+
+    Returns:
+        The dataset with `prompt`, `completion` and `label`, twice as long.
+
+    Raises:
+        ConfigError: if a row is wrong, naming it.
+    """
 
     def explicit(row: dict) -> dict:
         prompt, completions = read(row.get("prompt"), [row.get(key) for key in _PAIR], _PAIR)
@@ -127,7 +172,13 @@ def unpaired(dataset, name: str, num_proc: int | None = None):
 
 
 def mismatched(dataset, batch_size: int, num_proc: int | None = None):
-    """With `KL_completion_ids`: in each batch the completion of the row before, as in TRL."""
+    """Add `KL_completion_ids`: the completion of the row before in the same batch, as in TRL.
+
+    Args:
+        dataset: rows with `completion_ids`.
+        batch_size: rows of a batch.
+        num_proc: processes that work; None: this one.
+    """
 
     def rotate(columns: dict) -> dict:
         ids = columns["completion_ids"]
@@ -138,19 +189,28 @@ def mismatched(dataset, batch_size: int, num_proc: int | None = None):
 
 
 def encode_row(processing_class, row: dict, completions: list, names, **options):
-    """A row's prompt as it is read, and `encode_all` of it, with what the row says to the template.
+    """Read a row's prompt and completions, and tokenize them with the row's template options.
 
     Args:
-        options: of the template, which those of the row go before.
+        row: a dataset's row.
+        completions: the row's completions.
+        names: their names in errors.
+        options: the trainer's options for the template; a row's own come first.
+
+    Returns:
+        The prompt (a text or messages), and what `encode_all` returns.
+
+    Raises:
+        ValueError: if the row cannot be read or tokenized.
     """
     prompt, completions = read(row.get("prompt"), completions, names)
     return prompt, _encode(processing_class, row, prompt, completions, names, **options)
 
 
 def prompt_ids_of(processing_class, prompt, row: dict, options: dict) -> list[int]:
-    """The token ids of a prompt to sample from, with what its row says to the template.
+    """Tokenize a prompt to sample from, with its row's template options.
 
-    Tools that a trainer calls, in `options`, go before those that a row names.
+    Tools in `options` are those that the trainer calls, and come before those of a row.
 
     Raises:
         ConfigError: if the prompt has images, or the template refuses it.
@@ -167,15 +227,18 @@ def prompt_ids_of(processing_class, prompt, row: dict, options: dict) -> list[in
 
 
 def require_rows(dataset, name: str) -> None:
-    """Refuse a dataset without rows."""
+    """Raise a ConfigError if a dataset has no rows. None, no dataset, is allowed."""
     if dataset is not None and next(iter(dataset), None) is None:
         raise ConfigError(f"{name}: no rows; give it some")
 
 
 def refuse_media(dataset, name: str) -> None:
-    """Refuse images, which the text alone would be trained without: columns, or parts of prompts.
+    """Refuse a dataset with images, as columns or in prompts: humanline trains on text alone.
 
-    Prompts of a stream are looked at when they are read.
+    Prompts of a stream are checked when they are read.
+
+    Raises:
+        ConfigError: naming the column or the row.
     """
     if dataset is None:
         return
@@ -196,13 +259,13 @@ def refuse_media(dataset, name: str) -> None:
 
 
 def columns_of(dataset) -> list[str]:
-    """The names of a dataset's columns; a stream may have to be asked for its first row."""
+    """List the names of a dataset's columns. A stream that does not know them gives a first row."""
     names = getattr(dataset, "column_names", None)
     return list(names or next(iter(dataset), {}))
 
 
 def each(datasets, function: Callable, name: str):
-    """A function of a dataset and its name, for one, for a dictionary of several, or for none."""
+    """Apply `function(dataset, name)` to one dataset, to a dictionary of several, or to none."""
     if isinstance(datasets, dict):
         return type(datasets)(
             {key: function(dataset, f"{name} {key}") for key, dataset in datasets.items()}
@@ -214,7 +277,7 @@ def _encode(processing_class, row: dict, prompt, completions, names, **options):
     options |= template_options(row)
     try:
         encoded = encode_all(processing_class, prompt, completions, **options)
-    except (TemplateError, TypeError) as error:  # the latter of what it does with a content
+    except (TemplateError, TypeError) as error:  # a TypeError: the template cannot use a content
         raise ValueError(f"the chat template refuses it ({error}); mend the row") from None
     for column, (_, ids) in zip(names, encoded, strict=True):
         if not ids:
@@ -225,10 +288,14 @@ def _encode(processing_class, row: dict, prompt, completions, names, **options):
 def mapped(
     dataset: Dataset | IterableDataset, function: Callable, name: str, num_proc=None, **options
 ):
-    """The dataset with the columns that a function of a row adds; its errors name the row."""
+    """Add the columns that a function of a row returns; errors name the row.
+
+    Raises:
+        ConfigError: where the function raises a ValueError.
+    """
     if isinstance(dataset, Dataset):
         options |= {"num_proc": num_proc, "desc": f"Reading the {name} set"}
-        if dataset.format["type"] != "custom":  # arrays and tensors are no texts and lists
+        if dataset.format["type"] != "custom":  # others give arrays for lists
             dataset = dataset.with_format(None)
     with global_then_local_main_first():
         return dataset.map(partial(_placed, function, name), with_indices=True, **options)

@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 from peft import LoraConfig
 from tiny import equal, make_trainer, rows, weights
 from transformers import AutoModelForCausalLM, TrainerCallback
+from trl.trainer.utils import RepeatSampler
+
+from humanline.trainers.batches.order import RolloutStream
 
 # More than CI has time for: HUMANLINE_EXAMPLES=200 pytest tests/trainers/test_order.py
 EXAMPLES = int(os.environ.get("HUMANLINE_EXAMPLES", 10))
@@ -72,7 +75,9 @@ def combinations(draw):
     per_rollout = rollout * groups_per_batch
     steps = draw(st.integers(4, 7))
     options = {
-        "loss_type": draw(st.sampled_from(["dapo", "grpo", "bnpo", "dr_grpo"])),
+        "loss_type": draw(st.sampled_from(["dapo", "grpo", "bnpo", "dr_grpo", "cispo", "sapo"])),
+        "importance_sampling_level": draw(st.sampled_from(["token", "sequence"])),
+        "top_entropy_quantile": draw(st.sampled_from([1.0, 0.5])),
         "beta": draw(st.sampled_from([0.0, 0.1])),
         "shuffle_dataset": draw(st.booleans()),
     }
@@ -211,6 +216,19 @@ def test_grpo_trains_on_a_stream_as_on_its_rows(humanline, kind, model_folder, t
         trainer.train()
         ends.append(policy(trainer))
     assert equal(*ends)
+
+
+def test_a_stream_gives_rollouts_as_trls_sampler_does():
+    """Seven rows, three to a rollout of four steps; each row is there once for all of them."""
+    stream = Dataset.from_list([{"x": i} for i in range(7)]).to_iterable_dataset()
+    options = {"prompts": 3, "times": 2, "steps": 4, "processes": 2, "choose": list}
+    parts = list(RolloutStream(stream, **options))
+    sampler = RepeatSampler(range(7), mini_repeat_count=2, batch_size=3, repeat_count=4,
+                            shuffle=False)  # fmt: skip
+    assert [row["x"] for part in parts for row in part.rows] == list(sampler)
+    assert {len(part.rows) for part in parts} == {3} and len(set(map(id, parts))) == 4
+    rows_ = parts[0].rows
+    assert rows_[0] == rows_[1] and rows_[0] is not rows_[1]  # a reward function may change one
 
 
 def test_a_stream_is_read_anew_within_a_step(model_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""Offline GRPO's stored groups: completions and scores that take the place of sampling."""
+"""Offline GRPO: stored completions and scores replace sampling and reward functions."""
 
 from datasets import Dataset
 
@@ -8,17 +8,25 @@ from humanline.trainers.rows.scores import check_group
 from humanline.trainers.rows.tokens import columns_of, encode_row, mapped
 
 _COLUMNS = {"completions", "scores"}
-# What `tokenized_groups` makes of them, and training reads.
+# Columns that `tokenized_groups` makes and training reads.
 COLUMNS = ("stored_prompt_ids", "stored_completion_ids", "stored_is_cut", "scores")
 
 
 def is_stored(dataset) -> bool:
-    """Whether a dataset has completions to train on, with their scores."""
+    """Say whether a dataset has stored completions with scores."""
     return dataset is not None and set(columns_of(dataset)) >= _COLUMNS
 
 
 def refuse_sampling(args, kwargs: dict) -> None:
-    """Refuse options that say how to sample, where nothing is sampled."""
+    """Refuse options of sampling: on stored groups nothing is sampled.
+
+    Args:
+        args: the trainer's config.
+        kwargs: the trainer's other arguments.
+
+    Raises:
+        ConfigError: naming the option.
+    """
     if args.use_vllm:
         raise ConfigError("use_vllm=True: the training set has completions; set it to False")
     if args.sync_ref_model:
@@ -32,17 +40,22 @@ def refuse_sampling(args, kwargs: dict) -> None:
 
 
 def tokenized_groups(dataset, trainer, group_size: int, name: str):
-    """Stored groups as token ids: each completion with the prompt that precedes it.
+    """Tokenize stored groups. Completions are cut off at the trainer's `max_completion_length`.
 
-    Completions are cut off at the trainer's `max_completion_length`.
+    Args:
+        dataset: rows with `prompt`, `completions` and `scores`.
+        trainer: a GRPO trainer.
+        group_size: completions of each prompt.
+        name: "train" or "eval", for errors.
 
     Returns:
-        The dataset, and the number of its rows with a completion that is cut off, if it is known.
+        The dataset with `COLUMNS`, and ``{"rows_cut": number}`` of rows with a completion that was
+        cut off (empty for a stream, whose rows are not known yet).
 
     Raises:
-        ValueError: if a row has no reading, or not `group_size` completions with as many scores.
+        ConfigError: if a row cannot be read, lacks completions or scores, or all are cut off.
     """
-    # Not the trainer itself: what a function holds is hashed, and that has the model.
+    # `datasets` hashes all that `tokenize` refers to. The trainer would bring the model with it.
     limit, processing_class = trainer.max_completion_length, trainer.processing_class
     options = trainer.chat_template_kwargs
 
@@ -79,9 +92,10 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
 
 
 def replay(prompts: list, trainer) -> dict:
-    """TRL's `rollout_func` for stored groups: return completions instead of sampling them."""
+    """Return stored completions instead of sampling: TRL's `rollout_func` for stored groups."""
     size = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
-    # Processes follow each other in the repeated prompts, and may have a part of a group each.
+    # TRL repeats each prompt `size` times and gives every process a stretch of the whole list. The
+    # stretch may begin within a group.
     first = trainer.accelerator.process_index * len(prompts)
     indices = [(first + i) % size for i in range(len(prompts))]
     rows = list(zip(trainer._rows_of_rollout, indices, strict=True))
@@ -95,15 +109,19 @@ def replay(prompts: list, trainer) -> dict:
 
 
 def stored_score(scores: list, stored_index: list, **_) -> list[float]:
-    """TRL's reward function for stored groups."""
+    """Return stored scores: TRL's reward function for stored groups."""
     return [row[index] for row, index in zip(scores, stored_index, strict=True)]
 
 
 def mark_cut_off(trainer, batch: dict) -> dict:
-    """A rollout of `replay` in which the completions that are cut off are those that were cut.
+    """Correct which completions of a replayed rollout count as cut off, in mask and metrics.
 
-    TRL takes a completion for cut off where it ends in another token than the end of sequence, as
-    many templates' turns do.
+    TRL takes a completion for cut off if its last token is not the end of sequence. But the turns
+    of many templates end with another token.
+
+    Args:
+        trainer: a GRPO trainer, after `replay`.
+        batch: TRL's rollout; `completion_mask` is (B, T).
     """
     cut = batch["completion_mask"].new_tensor(trainer._is_cut).bool()
     lengths = batch["completion_mask"].sum(1)

@@ -31,8 +31,8 @@ from humanline.method.reference import (
     save_reference,
 )
 from humanline.trainers.batches.order import OwnOrder
+from humanline.trainers.batches.require_steps import RequireSteps, require_batches
 from humanline.trainers.batches.windows import SCORES, ReadsAhead
-from humanline.trainers.batches.work import RequireSteps, require_batches
 from humanline.trainers.checkpoints import WholeCheckpoints, read_manifest
 from humanline.trainers.rows.tokens import refuse_media, require_rows
 

@@ -1,7 +1,7 @@
-# The map: exploratory runs on the tuning seeds, and what predicts how well they do.
+# The map of exploratory runs on the tuning seeds, and what predicts how well they do.
 
 MAP_FILES = [
-    f"{RESULTS}/explore/{name}" for name in ("map.csv", "correlations.csv", "map.svg")
+    f"{RESULTS}/map/{name}" for name in ("map.csv", "correlations.csv", "map.svg")
 ]
 
 
@@ -20,7 +20,7 @@ rule predictors:
         **resources_of("generate", cell_of),
     params:
         config=lambda wildcards: STUDY.predictors_hash(wildcards.task),
-        code=code_hash("predictors", by_value=True),
+        code=code_of("predictors", by_value=True),
     message:
         "measuring predictors of {wildcards.run} ({wildcards.task})"
     shell:
@@ -40,6 +40,6 @@ rule map:
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("map"),
+        code=code_hash("map", tasks={cell.task for cell, _ in STUDY.mapped()}),
     shell:
         command("map")

@@ -1,0 +1,95 @@
+"""What there is, as the rows of `humanline list`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tabulate import tabulate
+
+from humanline.cli.parser import COMMANDS, LISTS
+from humanline.files.validation import load_yaml, pick
+from humanline.study.study import Study
+from humanline.study.tasks import TASKS, find_task
+from humanline.trainers.registry import OBJECTIVES
+
+
+def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dict]:
+    """The rows of a list, all with the same keys.
+
+    Args:
+        kind: one of `LISTS`; None: which lists there are.
+        folder: with the configuration's files.
+        study: reads the study; called for tables and cells alone, so that the others need none.
+
+    Raises:
+        ConfigError: if the configuration is wrong.
+    """
+    if kind is None:
+        return [{"name": name, "description": text} for name, text in LISTS.items()]
+    found = {
+        "scales": lambda: _scales(folder),
+        "tables": lambda: _tables(study()),
+        "cells": lambda: _cells(study()),
+        "objectives": _objectives,
+        "tasks": lambda: [{"name": name, "scored_by": find_task(name).scoring} for name in TASKS],
+        "commands": lambda: [{"name": row.name, "description": row.text} for row in COMMANDS],
+    }
+    return pick("list", kind, found)()
+
+
+def describe(found: list[dict]) -> str:
+    """Rows as text in columns, below their names."""
+    return tabulate(found, headers="keys", tablefmt="plain", disable_numparse=True)
+
+
+def _scales(folder: Path) -> list[dict]:
+    """The files that name a scale; what stands in them is not checked."""
+    contents = [load_yaml(path) for path in sorted(folder.glob("*.yaml"))]
+    return [
+        {
+            "name": content["scale"],
+            "extends": content.get("extends"),
+            "description": content.get("description"),
+        }
+        for content in contents
+        if "scale" in content
+    ]
+
+
+def _objectives() -> list[dict]:
+    return [
+        {
+            "name": name,
+            "label": objective.label,
+            "hyperparameters": ", ".join(objective.options.model_fields),
+            "rows": " or ".join(", ".join(sorted(one)) for one in objective.view.columns),
+        }
+        for name, objective in OBJECTIVES.items()
+    ]
+
+
+def _tables(study: Study) -> list[dict]:
+    return [
+        {
+            "name": name,
+            "view": table.view,
+            "cells": len(study.report_cells(name)),
+            "seeds": " ".join(map(str, study.report_seeds(name))),
+            "target": "explore" if table.exploratory else "all",
+            "description": table.description,
+        }
+        for name, table in study.experiments.tables.items()
+    ]
+
+
+def _cells(study: Study) -> list[dict]:
+    return [
+        {
+            "task": cell.task,
+            "name": cell.name,
+            "variant": cell.variant,
+            "seed": cell.seed,
+            "learning_rate": None if cell.objective == "base" else study.learning_rate(cell),
+            "done": study.score_file(cell).exists(),
+        }
+        for cell in study.all_cells()
+    ]

@@ -1,0 +1,162 @@
+"""The table of commands, and the parser and the help texts that follow from it.
+
+Only `main` imports this module, so that an edit of a help text reruns nothing.
+"""
+
+import argparse
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from humanline.files.validation import ConfigError
+from humanline.study.tasks import TASKS, find_task
+
+CONFIG_DIRECTORY = Path("workflow/config")
+SCHEMA_DIRECTORY = Path("workflow/schemas")
+LISTS = {
+    "scales": "what the configuration folder has",
+    "tables": "of a scale, by the names of their targets",
+    "cells": "runs of a scale, and whether they are scored below --results",
+    "objectives": "what a cell can be trained by",
+    "tasks": "what a cell can be trained for",
+    "commands": "of humanline",
+}
+VERSIONS = ("humanline", "trl", "transformers", "torch")
+
+Argument = tuple[str, dict]  # a name, and what argparse is told about it
+
+
+@dataclass(frozen=True)
+class Command:
+    """A row of the table.
+
+    Args:
+        name: of the command; its rule in the workflow has the same one, and so has its function in
+            `humanline.cli.commands`, with an underscore before it.
+        text: the help text.
+        arguments: what it takes besides the options that many commands share.
+        reads: ``study``: it is handed the study that --scale, --config and --results describe;
+            ``options``: it has these options, and no study; ``nothing``: it has neither.
+        is_timed: whether it prints how many seconds it took.
+    """
+
+    name: str
+    text: str
+    arguments: tuple[Argument, ...] = ()
+    reads: str = "study"
+    is_timed: bool = True
+
+    @property
+    def aliases(self) -> list[str]:
+        """Other spellings of the name: with dashes."""
+        return [self.name.replace("_", "-")] if "_" in self.name else []
+
+
+def _count(text: str) -> int:
+    """A number of replicates that has a standard deviation."""
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 up")
+    return int(text)
+
+
+def _task(text: str) -> str:
+    """The name of a task that there is."""
+    try:
+        find_task(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+_TASKS = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
+_TASK = ("task", {"metavar": "TASK", "type": _task, "help": _TASKS})
+_BASE = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
+_RUN = ("run_name", {"metavar": "RUN", "help": "as results/SCALE/runs/TASK names it"})
+_OF = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
+_DEVICES = (
+    "--devices",
+    {
+        "metavar": "N",
+        "type": int,
+        "default": 1,
+        "help": "GPUs to train on together (default: 1; 0: none)",
+    },
+)
+_TABLE = ("table", {"help": "a table of experiments.yaml"})
+_SEED = ("seed", {"type": int})
+_JSON = ("--json", {"action": "store_true", "help": "print JSON alone"})
+_ANNOTATED = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
+_REPLICATES = ("--replicates", {"type": _count, "default": 2000, "help": "of the bootstrap"})
+_KIND = ("kind", {"choices": LISTS, "nargs": "?", "help": "without one: what can be listed"})
+_SOCKET = ("socket", {"type": Path, "metavar": "SOCKET"})
+_FOLDER = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
+_RECIPE = ("file", {"type": Path, "metavar": "FILE.yaml"})
+_KEYS = (
+    "overrides",
+    {"nargs": argparse.REMAINDER, "help": "--key value, over the file's; --help: all"},
+)
+
+# In the order of the workflow, then what needs none.
+COMMANDS = (
+    Command("prefetch", "fetch the hub's data and models, print their fingerprints"),
+    Command("data", "write the prompts of a task", (_TASK,)),
+    Command("base_model", "make the model that training starts from", (_TASK, _BASE)),
+    Command("offline", "sample and label a base model's completions", (_TASK, _BASE)),
+    Command("likelihood", "how likely a base model finds completions", (_TASK, _BASE, _OF)),
+    Command("train", "train a cell", (_TASK, _RUN, _DEVICES)),
+    Command("generate", "sample a run's evaluation completions", (_TASK, _RUN)),
+    Command("score", "judge or grade a run's completions", (_TASK, _RUN)),
+    Command("judge_cost", "what an endpoint's judgements would cost, and have cost"),
+    Command("table", "write a table", (_TABLE,)),
+    Command("claims", "write the verdicts on the paper's claims, and the comparisons behind them"),
+    Command("tune", "choose learning rates from the tuning runs"),
+    Command("surprisal", "how the figures' policy perceives outputs", (_SEED,)),
+    Command("figures", "plot the figures of the theory"),
+    Command("predictors", "what may predict how well offline data train", (_TASK, _RUN)),
+    Command("map", "plot exploratory scores against their predictors"),
+    Command("plan", "print jobs, GPU hours, tokens, dollars and disk of a scale"),
+    Command("check", "validate the configuration"),
+    Command("list", "print what there is", (_KIND, _JSON), "options", is_timed=False),
+    Command(
+        "score_annotations",
+        "print what annotations in AlpacaEval's format say of a model",
+        (_ANNOTATED, _JSON, _REPLICATES),
+        "nothing",
+    ),
+    Command("worker", "run other commands without importing anew", (_SOCKET,), "nothing"),
+    Command("schema", "write the configuration's JSON schemas", (_FOLDER,), "nothing"),
+    Command("recipe", "train a model as a file says", (_RECIPE, _KEYS), "nothing"),
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands. What it parses has the command's row as `command`."""
+    whole = argparse.ArgumentParser(
+        prog="humanline", description="The stages of the workflow, and what a person can ask."
+    )
+    whole.add_argument("--version", action=_Version, help="print the versions and exit")
+    rows = whole.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        sub = rows.add_parser(
+            command.name, aliases=command.aliases, help=command.text, description=command.text
+        )
+        for name, options in command.arguments:
+            sub.add_argument(name, **options)
+        if command.reads != "nothing":
+            sub.add_argument("--scale", default="laptop", help="a file of the configuration folder")
+            sub.add_argument("--config", type=Path, default=CONFIG_DIRECTORY, metavar="FOLDER")
+            sub.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
+        sub.add_argument("--log", metavar="FILE", help="write output to FILE")
+        sub.set_defaults(command=command)
+    return whole
+
+
+class _Version(argparse.Action):
+    """Print the versions that results depend on. They are looked up only where they are asked."""
+
+    def __init__(self, option_strings, dest, **options):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **options)
+
+    def __call__(self, parser, *_):
+        print("\n".join(f"{name} {version(name)}" for name in VERSIONS))
+        parser.exit()

@@ -1,0 +1,95 @@
+"""The paper's claims at a scale: the verdicts, the comparisons behind them, a page of both."""
+
+import numpy as np
+
+from humanline.files.json_files import write_json, write_text
+from humanline.files.provenance import describe
+from humanline.report.formats import human_readable
+from humanline.study.claims import Comparison
+from humanline.study.experiments import Cell
+from humanline.study.study import Study
+from humanline.tables.claims import claim_table, comparison_table
+from humanline.tables.run_files import scores, training_seconds
+
+_PAGE = """\
+# The paper's claims at the scale {scale}
+
+A verdict here is a verdict about the models, data and judge of this scale. Claims marked *notes*
+come from a public summary and have not been seen in the paper itself; *ours* are questions of this
+suite.
+
+{claim_rows}
+
+A claim is supported if all of its comparisons are (its p is their greatest), contradicted if any
+is (the least p of the opposite, times their number), at {alpha:g} after Holm's correction over the
+{claims} claims; undecided otherwise. {untested}
+
+## Comparisons
+
+{comparison_rows}
+
+Ratios and differences are of mean scores (length-controlled win rate, Pass@1; per cent) or seconds,
+with 95 % t intervals over paired seeds, Fieller's for ratios; p-values are of one-sided t-tests,
+two of them where equality is claimed, against the margin shown. The verdict on a single comparison
+is at {alpha:g} after Holm's correction over all {n}. Seeds to decide: how many would give a test a
+power of {power:.0%}, if the truth were the estimate, at the error that Holm asks of the smallest p
+of a claim; inf: more than 1024; a dash: decided, or, with one seed or identical runs, unknown.
+
+All seeds share their evaluation prompts. Seconds leave out the sampling of offline data, and are of
+jobs that ran side by side. Learning rates are those of the tables: what was not tuned takes that of
+its nearest tuned kin. The rule was fixed before the runs on these seeds.
+"""
+
+
+def make_claims(study: Study) -> None:
+    """Write a row per claim with its verdict, a row per comparison, a page of both, and provenance.
+
+    The files are `claims.csv`, `comparisons.csv`, `claims.md` and `claims.provenance.json`.
+    """
+    found = study.comparisons()
+    scale = study.scale.scale
+    compared = comparison_table(study.claims, found, lambda comparison: _values(study, comparison))
+    compared["scale"] = scale
+    claims = claim_table(study.claims, compared).assign(scale=scale)
+    folder = study.results / "tables"
+    write_text(folder / "claims.csv", claims.to_csv(index=False))
+    write_text(folder / "comparisons.csv", compared.to_csv(index=False))
+    hidden = ["text", "paper_value", "task", "p_opposite"]
+    text = _PAGE.format(
+        scale=scale,
+        claim_rows=_markdown(claims.drop(columns=["untested", "p", "p_opposite"])),
+        untested=_untested(study),
+        comparison_rows=_markdown(compared.drop(columns=hidden)),
+        alpha=study.claims.rule.alpha,
+        power=study.claims.rule.power,
+        n=len(compared),
+        claims=len(claims),
+    )
+    write_text(folder / "claims.md", text)
+    cells = [cell for c in found for pair in study.pairs(c) for cell in pair]
+    runs = {f"{cell.task}/{cell.name}": study.run_hash(cell) for cell in cells}
+    write_json(folder / "claims.provenance.json", {"runs": runs, **describe()})
+
+
+def _untested(study: Study) -> str:
+    """What of the claims no comparison is about."""
+    claims = [claim for claim in study.claims.claims if claim.untested]
+    parts = "; ".join(f"of {claim.id} {claim.untested}" for claim in claims)
+    return f"Not tested is {parts}." if parts else ""
+
+
+def _values(study: Study, comparison: Comparison) -> tuple[np.ndarray, np.ndarray]:
+    """The measure of both cells of a comparison, seed by seed."""
+
+    def measure(cell: Cell) -> float:
+        directory = study.directory(cell)
+        if comparison.test.measure == "training_seconds":
+            return training_seconds(cell, directory)
+        return list(scores(cell, directory).values())[-1]
+
+    first, second = zip(*study.pairs(comparison), strict=True)
+    return np.array([measure(cell) for cell in first]), np.array([measure(c) for c in second])
+
+
+def _markdown(frame) -> str:
+    return human_readable(frame).to_markdown(index=False, disable_numparse=True)

@@ -1,0 +1,70 @@
+"""Instruction following: completions are judged against references, as in AlpacaEval.
+
+In the generated world an instruction is a few wishes about a line of letters.
+"""
+
+import random
+
+from humanline.files.validation import Record, validate
+from humanline.study.tasks import Task
+from humanline.trainers.rows.formats import Text, Turns
+
+_REFERENCE_CARELESSNESS = 0.2  # of the writer whose lines the judge compares with
+
+
+def draw_prompts(count: int, seed: int, lengths: str | None = None) -> list[dict]:
+    """Draw wishes, and lines of a good writer as references.
+
+    Args:
+        lengths: the length wishes to draw from; None: all.
+    """
+    from humanline.worlds import letters
+
+    rng = random.Random(seed)
+    prompts = [letters.sample_prompt(rng, lengths) for _ in range(count)]
+    attention = 1 - _REFERENCE_CARELESSNESS
+    return [{"prompt": p, "reference": letters.expert_line(p, rng, attention)} for p in prompts]
+
+
+def write_completion(prompt: str, rng: random.Random, carelessness: float) -> str:
+    """Write a line that ignores each wish with probability `carelessness`."""
+    from humanline.worlds import letters
+
+    return letters.expert_line(prompt, rng, 1 - carelessness)
+
+
+def read_row(row: dict, place: str) -> dict:
+    """Read a row of UltraFeedback, of AlpacaEval's baseline outputs, or of a feedback file."""
+    if "completions" in row:  # of a feedback file
+        best = max(range(len(row["scores"])), key=row["scores"].__getitem__)
+        return {"prompt": row["prompt"], "reference": row["completions"][best]}
+    if "instruction" in row:
+        found = validate(_Output, row, place)
+        return {"prompt": found.instruction, "reference": found.output}
+    found = validate(_Preference, row, place)
+    return {"prompt": found.prompt, "reference": found.chosen[-1].content}
+
+
+class _Preference(Record):
+    """Of princeton-nlp's UltraFeedback: the best response."""
+
+    prompt: Text
+    chosen: Turns
+
+
+class _Output(Record):
+    """Of AlpacaEval's baseline outputs."""
+
+    instruction: Text
+    output: Text
+
+
+TASK = Task(
+    label="instructions",
+    scoring="judge",
+    rewards=("hub", "proxy"),
+    read_row=read_row,
+    draw_prompts=draw_prompts,
+    write_completion=write_completion,
+    has_stored_scores=True,
+)

@@ -1,0 +1,64 @@
+"""Math reasoning: the answer in a completion's last box is compared with the problem's.
+
+In the generated world a problem is a chain of sums, and the expert writes the running totals.
+"""
+
+import random
+
+from humanline.files.validation import Record, validate
+from humanline.study.tasks import Notice, Task
+from humanline.trainers.rows.formats import Text
+
+
+def draw_prompts(count: int, seed: int) -> list[dict]:
+    """Draw sums with their answers."""
+    from humanline.worlds import sums
+
+    return sums.problems(count, seed)
+
+
+def write_completion(prompt: str, rng: random.Random, carelessness: float) -> str:
+    """Write running totals and the boxed answer, which is wrong with probability `carelessness`."""
+    from humanline.worlds import sums
+
+    return sums.worked_solution(prompt, rng, carelessness)
+
+
+def read_row(row: dict, place: str) -> dict:
+    """Read a problem with its answer, as MATH-500 has them."""
+    found = validate(_Problem, row, place)
+    return {"prompt": found.problem, "answer": found.answer}
+
+
+class _Problem(Record):
+    """As MATH-500's."""
+
+    problem: Text
+    answer: Text
+
+
+def grade_completion(completion: str, answer: str) -> str:
+    """Grade the completion's last box; see `grading.grade`."""
+    from humanline.scoring.math.grading import grade
+
+    return grade(completion, answer)
+
+
+TASK = Task(
+    label="math",
+    scoring="grade",
+    rewards=("math_verify",),
+    read_row=read_row,
+    draw_prompts=draw_prompts,
+    write_completion=write_completion,
+    grade_completion=grade_completion,
+    outcomes=("correct", "wrong", "no_box", "timed_out"),
+    notices=(
+        Notice(
+            outcome="timed_out",
+            header="Timed out",
+            text="Timed out: answers that ran into the grader's limit and count as wrong, over all"
+            " seeds and steps.",
+        ),
+    ),
+)

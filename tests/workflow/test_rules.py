@@ -1,0 +1,62 @@
+"""What the text of the rules promises: names, logs, and imports that every job repeats."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from humanline.cli.parser import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
+
+
+def rules() -> dict[str, str]:
+    """The text of every rule, by its name; of a name that a loop makes, what is the same in all."""
+    found = {}
+    for path in FILES:
+        for text in re.split(r"^ *rule\b", path.read_text(), flags=re.M)[1:]:
+            name = re.match(r" (\w+):", text) or re.search(r'\bname:\s+f"(\w+)', text)
+            found[name[1]] = text
+    return found
+
+
+RULES = rules()
+COMMAND_OF = {
+    rule: command
+    for rule, text in RULES.items()
+    for command in re.findall(r'\bcommand\(\s*"([\w-]+)', text)
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_is_run_by_a_rule_or_told_in_the_docs(command):
+    """Else nobody finds it. Its name is told as it is typed, with its program."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    prose = " ".join(path.read_text() for path in pages)
+    assert command.name in COMMAND_OF.values() or f"humanline {command.name}" in prose
+
+
+def test_a_rule_has_the_name_of_its_command():
+    """One word in rule, command and function: `table_<name>` is of the command `table`."""
+    assert len(COMMAND_OF) > 15
+    for rule, command in COMMAND_OF.items():
+        named = {"judge": "score", "grade": "score"}.get(rule, rule)
+        assert named == command or rule.startswith(f"{command}_"), f"{rule} runs {command}"
+
+
+def test_a_rule_writes_its_log_where_its_name_says():
+    for rule, text in RULES.items():
+        for folder in re.findall(r"/(?:logs|benchmarks)/([\w{}]+)", text):
+            assert rule.startswith(folder), f"{rule}: {folder}"
+
+
+def test_what_every_job_imports_is_cheap():
+    """Each job of a cluster reads the Snakefile again, so only the study and files are imported."""
+    found = [
+        line
+        for path in FILES
+        for line in path.read_text().splitlines()
+        if re.match(r"(from|import) .*humanline", line)
+    ]
+    assert found and all(re.match(r"from humanline\.(study|files)\.", line) for line in found)
