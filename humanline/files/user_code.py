@@ -56,8 +56,8 @@ def source_file(module: str) -> Path | None:
             spec = util.find_spec(module)
         except (ImportError, ValueError):
             spec = None
-    is_source = spec is not None and spec.origin and spec.origin.endswith(".py")
-    return Path(spec.origin) if is_source else None
+    origin = spec.origin if spec else None
+    return Path(origin) if origin and origin.endswith(".py") else None
 
 
 def require(path: str) -> None:

@@ -61,11 +61,19 @@ class Judged:
         lengths = self.baseline_length, self.length
         return length_control_warning(self.win, *lengths, self.length_controlled_win_rate())
 
-    def length_controlled_win_rate(self, weights: np.ndarray | None = None) -> float | np.ndarray:
-        """In [0, 1]; with weights (R, P) that of each bootstrap replicate, (R,)."""
-        return length_controlled_win_rate(
-            self.win, self.baseline_length, self.length, weights, self.difficulty
-        )
+    def length_controlled_win_rate(self) -> float:
+        """The win rate at equal lengths, in [0, 1]."""
+        lengths = self.baseline_length, self.length
+        return length_controlled_win_rate(self.win, *lengths, difficulty=self.difficulty)
+
+    def length_controlled_replicates(self, weights: np.ndarray) -> np.ndarray:
+        """The win rate at equal lengths of each bootstrap replicate, (R,), in [0, 1].
+
+        Args:
+            weights: how often each prompt occurs in a replicate, (R, P).
+        """
+        lengths = self.baseline_length, self.length
+        return length_controlled_win_rate(self.win, *lengths, weights, self.difficulty)
 
 
 @dataclass(frozen=True)

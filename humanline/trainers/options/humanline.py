@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         """As `__post_init__` leaves it: a path is set, texts are parsed."""
 
         output_dir: str
+        model_init_kwargs: dict[str, Any] | str | None
+        trust_remote_code: bool
         gradient_checkpointing_kwargs: dict[str, Any] | None
 
 else:  # TRL's config follows in the order of classes, with defaults of its own
