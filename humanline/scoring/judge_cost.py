@@ -10,7 +10,7 @@ from humanline.files.records import read_rows
 from humanline.scoring.api_judge import estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS
 from humanline.study.experiments import Cell
-from humanline.study.scale.judges import OpenAIJudge
+from humanline.study.scale.judges import OpenAIJudge, Price
 from humanline.study.study import Study
 
 
@@ -27,11 +27,12 @@ def describe(study: Study) -> str:
 def _described(study: Study, task: str) -> str:
     judge = study.scale.tasks[task].judge
     if not isinstance(judge, OpenAIJudge):
-        return f"scale {study.scale.scale}: its judge, {judge.kind}, costs nothing"
+        kind = judge.kind if judge else "none"
+        return f"scale {study.scale.scale}: its judge, {kind}, costs nothing"
     table = estimate(study, task)
     if table.empty:
         return f"scale {study.scale.scale}: no table has a run that is judged, which costs nothing"
-    counts = dict.fromkeys(table.select_dtypes("int"), "{:,}".format)
+    counts = {str(name): "{:,}".format for name in table.select_dtypes("int")}
     longest = study.scale.tasks[task].evaluation.max_new_tokens
     return f"""\
 {judge.model} at {judge.base_url}, ${judge.price.input:g} per million tokens of prompts and
@@ -49,7 +50,8 @@ def estimate(study: Study, task: str) -> pd.DataFrame:
         option that they are of), runs, pairs, prompt_tokens, answer_tokens, dollars (for all pairs)
         and spent (so far, retries included); no rows where nothing is judged.
     """
-    price = study.scale.tasks[task].judge.price
+    judge = study.scale.tasks[task].judge
+    price = judge.price if isinstance(judge, OpenAIJudge) else Price(input=0, output=0)
     rows = []
     for target, cell in _judged(study, task):
         tokens, lengths = _prompt_tokens(study, cell)

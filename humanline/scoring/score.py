@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from humanline.data.stage_files import (
     GradedSample,
@@ -17,7 +18,7 @@ from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Summary, grad
 from humanline.study.experiments import Cell
 from humanline.study.scale.judges import FunctionJudge, LocalJudge, OpenAIJudge
 from humanline.study.study import Study
-from humanline.study.tasks import find_task
+from humanline.study.tasks import find_task, grading_of
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
 
@@ -56,7 +57,7 @@ def judge(study: Study, cell: Cell) -> None:
         if warning:
             print(f"{cell.name}, step {step}: length-controlled win rate may mislead: {warning}")
     judging.write_annotations(annotations, directory / "annotations.json")
-    summary = judging.summarize(annotations) | curve[-1]
+    summary: dict[str, Any] = judging.summarize(annotations) | curve[-1]
     summary["length_control_warning"] = warning
     summary["n_left_out"] = int(annotations["preference"].isna().sum())
     write_record(directory / "metrics.json", Summary, summary, JUDGE_AGAIN)
@@ -95,6 +96,8 @@ def _require_verdicts(cell: Cell, step: int, annotations) -> None:
 def _annotator(study: Study, cell: Cell) -> Callable:
     """What makes annotations of the model's and the baseline's rows."""
     config, answers = study.scale.tasks[cell.task].judge, study.answers(cell)
+    if config is None:
+        raise ConfigError(f"task {cell.task}: judge: missing; add one")
     annotate = pick("judge", config.kind, _JUDGES)(config, answers)
     return partial(annotate, work_dir=answers.parent)
 
@@ -120,7 +123,11 @@ def _function(config: FunctionJudge, answers: Path) -> Callable:
 
 
 # What annotates with a judge of each kind, of its options and the file of an endpoint's answers.
-_JUDGES = {"gold": _gold, "openai": _endpoint, "function": _function}
+_JUDGES: dict[str, Callable[[Any, Path], Callable]] = {
+    "gold": _gold,
+    "openai": _endpoint,
+    "function": _function,
+}
 
 
 def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:
@@ -144,13 +151,13 @@ def grade(study: Study, cell: Cell) -> None:
     import pandas as pd
     from tqdm import tqdm
 
-    task = find_task(cell.task)
+    task, grade_completion = find_task(cell.task), grading_of(cell.task)
     directory = study.directory(cell)
     steps = _samples(study, cell, GradedSample)
     samples = [sample for rows in steps.values() for sample in rows]
     rows = []
     for s in tqdm(samples, desc="grading", unit="answer"):
-        outcome = task.grade_completion(s["completion"], s["answer"])
+        outcome = grade_completion(s["completion"], s["answer"])
         own = {"step": s["step"], "problem_id": s["prompt_id"], "sample": 0}
         rows.append(own | {"correct": int(outcome == task.outcomes[0]), "outcome": outcome})
     grades = pd.DataFrame(rows)

@@ -161,6 +161,29 @@ def scoring_of(name: str) -> Scoring:
     return SCORINGS[find_task(name).scoring]
 
 
+def grading_of(name: str) -> Callable[[str, str], str]:
+    """The function that grades a completion with a row's answer, and returns an outcome.
+
+    Raises:
+        ConfigError: if the task is judged.
+    """
+    if (grade := find_task(name).grade_completion) is None:
+        raise ConfigError(f"task {name}: it is judged, not graded; choose a graded task")
+    return grade
+
+
+def world_of(name: str) -> tuple[Callable[..., list[dict]], Callable[..., str]]:
+    """A task's `draw_prompts` and `write_completion`.
+
+    Raises:
+        ConfigError: if it has no generated world.
+    """
+    task = find_task(name)
+    if task.draw_prompts is None or task.write_completion is None:
+        raise ConfigError(f"task {name}: it has no generated world; give it data of the hub")
+    return task.draw_prompts, task.write_completion
+
+
 def score_rule(name: str) -> str:
     """The workflow's rule that scores runs of a task."""
     return f"score_{name.replace('.', '_')}"

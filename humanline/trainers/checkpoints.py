@@ -1,7 +1,7 @@
-"""Checkpoints that appear whole or not at all, and are resumed by the run that they are of.
+"""Checkpoints that appear whole or not at all, and that only their own run resumes.
 
-A checkpoint is written beside its place and renamed when all of it is there. Its last file,
-`humanline.json`, lists the others and tells the options that decide what a step trains on.
+A checkpoint is written in another folder and moved to its place when it is whole. Its last file,
+`humanline.json`, lists the other files and the options that decide what a step trains on.
 """
 
 import hashlib
@@ -22,15 +22,16 @@ from humanline.files.validation import ConfigError
 from humanline.trainers.options.trainer import TrainerOfTrl
 
 MANIFEST = "humanline.json"
-_PARTIAL = ".incomplete"  # under the run's folder: what is being written, or was when it was killed
+_PARTIAL = ".incomplete"  # folder within the run's: a checkpoint while it is written
 _ROWS_HASHED = 512
 
 
 class WholeCheckpoints(TrainerOfTrl):
     """Mixin before a Trainer.
 
-    What is saved and restored beyond the Trainer's own files is up to `_write_beside`, `_position`
-    and `_read_beside`; `_options_of_order` names the options that a resumed run must share.
+    `_write_beside` and `_position` save what the Trainer does not, and
+    `_load_optimizer_and_scheduler` restores it. `_options_of_order` names the options that a
+    resumed run must share.
     """
 
     _options_of_order: tuple[str, ...] = (
@@ -42,24 +43,29 @@ class WholeCheckpoints(TrainerOfTrl):
         "train_sampling_strategy",
         "optim",
     )
-    _written: Path | None = None  # the folder that stands for the run's while a checkpoint is saved
+    _written: Path | None = None  # stands for the run's folder during a save
     _pushed = False
 
     @cached_property
     def also_write(self) -> list[Callable[[Path], None]]:
-        """What else writes into each checkpoint's folder, called by every process."""
+        """Functions that write more files into a checkpoint's folder, on every process."""
         return []
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
-        """As TRL's, but that a checkpoint must be whole, and of a run with the same options.
+        """Train as TRL does; a checkpoint to resume from must be whole and of the same run.
 
-        These are the options that decide which rows a step trains on and what its reference is:
-        the data, seeds, batch size, accumulation, number of processes, `sync_interval`, how the
-        reference is kept, and GRPO's way to sample. So must `optim`, whose state goes on. Others,
-        as a learning rate or `max_steps`, may change.
+        "The same run" has the same options that decide which rows a step trains on and what its
+        reference is: the data, seeds, batch size, accumulation, number of processes,
+        `sync_interval`, how the reference is kept, and GRPO's options of sampling. It also has the
+        same `optim`, whose state is resumed. Others, such as the learning rate or `max_steps`, may
+        change.
+
+        Args:
+            resume_from_checkpoint: a folder; True: the last checkpoint of `output_dir`.
+            args, kwargs: as in TRL.
 
         Raises:
-            ConfigError: before any work, naming the part that is missing or the option.
+            ConfigError: before any work, naming the missing part or the option.
         """
         checkpoint = resume_from_checkpoint
         if checkpoint is True:
@@ -91,13 +97,13 @@ class WholeCheckpoints(TrainerOfTrl):
         if self._pushed:
             self._pushed = False
             super()._push_from_checkpoint(str(run / name))
-        if self.args.should_save:  # the old ones go last
+        if self.args.should_save:  # delete old checkpoints last
             kept = {run / name, Path(self.state.best_model_checkpoint or run / name)}
             _delete_oldest(run, self.args.save_total_limit, kept)
 
     @contextmanager
     def _telling(self, checkpoint: Path):
-        """Say of a fault in writing that the checkpoint is not there, and what is."""
+        """Turn a failed write into one line that names the last whole checkpoint."""
         try:
             yield
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -110,7 +116,7 @@ class WholeCheckpoints(TrainerOfTrl):
 
     @contextmanager
     def _writing_in(self, folder: Path):
-        """Have the Trainer write into a folder in place of the run's, empty at first."""
+        """Let the Trainer write into an empty folder instead of the run's."""
         if self.args.local_process_index == 0:
             shutil.rmtree(folder, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -119,7 +125,7 @@ class WholeCheckpoints(TrainerOfTrl):
             yield
         finally:
             self._written = None
-            if self.args.world_size == 1:  # others may still be writing; the next save clears it
+            if self.args.world_size == 1:  # otherwise other processes may still be writing
                 shutil.rmtree(folder, ignore_errors=True)
         if self.args.local_process_index == 0:
             shutil.rmtree(folder, ignore_errors=True)
@@ -128,13 +134,13 @@ class WholeCheckpoints(TrainerOfTrl):
         return str(self._written) if self._written else super()._get_output_dir(trial)
 
     def _push_from_checkpoint(self, checkpoint_folder):
-        self._pushed = True  # once it is in its place
+        self._pushed = True  # pushed after the move to its place
 
     def _note_best(self, run: Path, written: Path) -> None:
-        """Have the state name the best checkpoint by its place, or by the place it will have.
+        """Write the best checkpoint's final path into the state.
 
-        A best step that is not saved leaves the one before, as with the Trainer, and so does one
-        that lies with a run that this one goes on from.
+        The path stays as it was if the best step was not saved, as in the Trainer, or was saved by
+        an earlier run in another folder.
         """
         best = f"checkpoint-{self.state.best_global_step}"
         if best == written.name or (run / best).is_dir():
@@ -143,12 +149,12 @@ class WholeCheckpoints(TrainerOfTrl):
                 self.state.save_to_json(str(written / TRAINER_STATE_NAME))
 
     def _write_beside(self, folder: Path) -> None:
-        """Write what else a checkpoint needs. Every process is asked."""
+        """Write what else a checkpoint needs. Every process calls this."""
         for write in self.also_write:
             write(folder)
 
     def _position(self) -> dict:
-        """Numbers that training goes on from, the same on all processes."""
+        """Give the numbers that a resumed run continues from, the same on all processes."""
         return {}
 
     def _write_manifest(self, folder: Path) -> None:
@@ -164,7 +170,7 @@ class WholeCheckpoints(TrainerOfTrl):
     # Resuming.
 
     def _require_own(self, checkpoint: Path) -> None:
-        """Refuse a checkpoint that lacks a part, or is of a run with other options."""
+        """Refuse a checkpoint that lacks a part, or that a run with other options wrote."""
         if self.args.ignore_data_skip:
             raise ConfigError(
                 "ignore_data_skip=True would train on the first rows of an epoch again, and with "
@@ -185,7 +191,7 @@ class WholeCheckpoints(TrainerOfTrl):
                     "or train anew"
                 )
         began, now = manifest["run"], self._run_facts()
-        for name in now | began:  # each may have facts that the other lacks
+        for name in now | began:  # either may lack an option of the other
             if began.get(name) != now.get(name):
                 raise ConfigError(
                     f"{checkpoint} is of a run with {name}={began.get(name)!r}, and this one has "
@@ -194,12 +200,13 @@ class WholeCheckpoints(TrainerOfTrl):
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint and self.state.best_model_checkpoint is None:  # if moved, with the others
+        if checkpoint and self.state.best_model_checkpoint is None:
+            # The folder of checkpoints may have been moved.
             best = Path(checkpoint).with_name(f"checkpoint-{self.state.best_global_step}")
             self.state.best_model_checkpoint = str(best) if best.is_dir() else None
 
     def _run_facts(self) -> dict:
-        """What a resumed run must share, by the name of its option, as JSON gives it back."""
+        """Collect what a resumed run must share, by the option's name, with JSON's types."""
         args = self.args
         facts = {name: getattr(args, name) for name in self._options_of_order}
         facts["number of processes"] = args.world_size
@@ -207,7 +214,7 @@ class WholeCheckpoints(TrainerOfTrl):
 
     @cached_property
     def _data_facts(self) -> dict:
-        """What tells the training set from others."""
+        """Facts that tell the training set from others."""
         return self._facts_of_data()
 
     def _facts_of_data(self) -> dict:
@@ -219,9 +226,9 @@ def _last_of(run: Path) -> str | None:
 
 
 def _delete_oldest(run: Path, limit: int | None, kept: set[Path]) -> None:
-    """Leave `limit` checkpoints, or those that are kept if they are more.
+    """Delete the oldest checkpoints beyond `limit`, never those in `kept`.
 
-    transformers goes by number where all are of the same second, and so may delete the new one.
+    transformers sorts checkpoints of the same second by number, and so may delete the new one.
     """
     folders = [path for path in run.glob("checkpoint-*") if path.is_dir() and path not in kept]
     folders.sort(key=lambda path: (path.stat().st_mtime_ns, len(path.name), path.name))
@@ -231,19 +238,23 @@ def _delete_oldest(run: Path, limit: int | None, kept: set[Path]) -> None:
 
 
 def _put_in_place(written: Path, place: Path) -> None:
-    """Rename a whole checkpoint; one of the same name is deleted when it has been replaced."""
+    """Move a whole checkpoint to its place, then delete the one that it replaces."""
     replaced = written.with_name(f"replaced-{place.name}")
     with suppress(FileNotFoundError):
         if written.exists():
             os.replace(place, replaced)
-    with suppress(FileNotFoundError):  # of several machines that share a disk one is the first
+    with suppress(FileNotFoundError):  # another machine that shares the disk was first
         os.replace(written, place)
-        os.utime(place)  # the newest, by which the oldest are told
+        os.utime(place)  # `_delete_oldest` goes by this time
     shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read_manifest(checkpoint: Path) -> dict:
-    """What a checkpoint's last file says, or a ConfigError."""
+    """Read the manifest of a checkpoint, the file that is written last.
+
+    Raises:
+        ConfigError: if there is no checkpoint, or it has no manifest.
+    """
     if not checkpoint.is_dir():
         raise ConfigError(f"{checkpoint}: no such checkpoint; mend the path, or train anew")
     try:
@@ -256,7 +267,10 @@ def read_manifest(checkpoint: Path) -> dict:
 
 
 def dataset_facts(dataset) -> dict:
-    """Number of rows and a hash of up to 512 of them, spread evenly; of a stream its columns."""
+    """Describe a dataset: the number of rows and a hash of up to 512 rows, spread evenly.
+
+    A stream is described by its columns alone.
+    """
     if isinstance(dataset, IterableDataset):
         return {"columns of the training set": getattr(dataset, "column_names", None)}
     count = len(dataset)
@@ -265,7 +279,7 @@ def dataset_facts(dataset) -> dict:
 
 
 def _hash(columns: dict) -> str:
-    """Sha256, hexadecimal, of columns; of what JSON cannot hold, as images, the name alone."""
+    """Hash columns by sha256. Of a column that JSON cannot hold (images) it hashes the name."""
     digest = hashlib.sha256()
     for name in sorted(columns):
         try:

@@ -1,4 +1,4 @@
-"""The classes and functions that the registry names by strings, imported when they are needed."""
+"""Importing the classes and functions that the registry names by strings."""
 
 from typing import Any
 
@@ -7,7 +7,10 @@ from humanline.files.validation import ConfigError
 
 
 def load(name: str) -> Any:
-    """What "module:name" names; a module that begins with a dot is one of this folder.
+    """Import a class or function.
+
+    Args:
+        name: "module:name"; a module that begins with a dot is in `humanline.trainers`.
 
     Raises:
         ConfigError: if it cannot be imported.

@@ -26,7 +26,11 @@ from humanline.trainers.trl_losses import loss_of_trl, router_request, with_auxi
 class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
     """TRL's `DPOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
-    Takes the same arguments and data as TRL's, and `rounds` for online training.
+    Takes the arguments and data of TRL's trainer, and `rounds` (`batches.rounds.Rounds`) for online
+    training.
+
+    Raises:
+        ValueError, ConfigError: if options, data and model do not fit together.
     """
 
     args: HumanlineDPOConfig
@@ -86,7 +90,7 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
         return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
 
     def _papers_loss(self, outputs, inputs, scores, perceive):
-        """The loss of the paper, with what TRL logs of it.
+        """Compute the paper's loss, and log TRL's metrics of it.
 
         Args:
             scores: (2 B, T) log-probabilities of policy and reference, and mask.
@@ -102,16 +106,19 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
         return with_auxiliary_loss(self, result.losses.mean(), outputs.aux_loss)
 
     def loss_of_pairs(self, chosen: tuple, rejected: tuple, perceive) -> DPOLoss:
-        """The losses of a batch's pairs, and their rewards; an objective of one's own has others.
+        """Compute the losses of a batch's pairs. An objective of your own overrides this method.
 
         Args:
             chosen, rejected: policy, reference and mask, (B, T) each; see `method.losses`.
             perceive: maps token log-ratios to perceived ones.
+
+        Returns:
+            Losses and rewards, (B,) each.
         """
         return dpo_loss(*chosen, *rejected, beta=self.beta, perceive=perceive)
 
     def _outputs(self, model, inputs, **options):
-        """TRL's fused outputs for a batch."""
+        """Compute the outputs of TRL's fused head for a batch."""
         return model(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
@@ -130,5 +137,5 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
 
 
 def _halves(scores: Scores) -> list[Scores]:
-    """Tensors (2 B, T) of a batch as those of its chosen and of its rejected completions."""
+    """Split tensors (2 B, T) into those of the chosen and of the rejected completions."""
     return list(zip(*(x.chunk(2) for x in scores), strict=True))

@@ -1,4 +1,4 @@
-"""What the three humanline trainers share: a reference that follows the policy."""
+"""The mixin that all humanline trainers share: their reference follows the policy."""
 
 import copy
 import math
@@ -40,24 +40,24 @@ from humanline.trainers.rows.tokens import refuse_media, require_rows
 class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     """Mixin before a TRL trainer: its reference follows the policy.
 
-    A trainer provides `_tokenized`, `_scores` and `_add_head`; `_reference_scores` then gives the
-    scores of the reference, however it is kept.
+    A trainer provides `_tokenized`, `_scores` and `_add_head`. In return `_reference_scores`
+    computes what `_scores` does for the reference, however it is kept.
     """
 
-    # For the run's record: what this process spent on sampling and labelling, and sampled.
+    # For the run's record: this process's seconds of sampling and labelling, and its tokens.
     sampling_seconds = 0.0
     sampled_tokens = 0
-    # Whether the loss is ours with humanline=False, too: of objectives that TRL does not have.
+    # True for an objective that TRL does not have: its loss is ours even with humanline=False.
     loss_is_ours = False
-    # Rows of the training set that were left out or cut off, those of a stream so far.
+    # Numbers of rows of the training set that were left out or cut off; of a stream, so far.
     _rows_told: Mapping[str, int] = MappingProxyType({})
 
     def _start_humanline(self, given_reference=None) -> None:
-        """Call at the end of `__init__`."""
+        """Make perception, reference and callbacks. Every trainer calls it last in `__init__`."""
         args = self.args
         self.perceive = args.make_perceive()
         self.add_callback(RequireSteps())
-        # In training and in evaluation: the step of a random perception's last draw, its number.
+        # Of a random perception's last draw, in training and evaluation: its step and its number.
         self._drawn = {True: (-1, 0), False: (-1, 0)}
         self.forget_what_is_ahead()
         if args.humanline:
@@ -71,7 +71,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             self.add_callback(FollowPolicy(self))
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name: str):
-        """TRL's place to tokenize a dataset; rows are read and rendered by our one way."""
+        """Tokenize a dataset by our code instead of TRL's."""
         require_rows(dataset, f"{dataset_name} set")
         if args.humanline:
             refuse_media(dataset, f"{dataset_name} set")
@@ -103,7 +103,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         super().log(logs, *args, **kwargs)
 
     def compute_loss(self, model, inputs, *args, **kwargs):
-        """TRL's, and the end of training where it is no number.
+        """Compute TRL's loss, and end training if it is not finite.
 
         Raises:
             ConfigError: if the loss is nan or infinite, before any weight has changed.
@@ -115,7 +115,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         return result
 
     def _get_grad_norm(self, model, *args, **kwargs):
-        """The Trainer's, asked before each update, which a gradient of nan would spread by."""
+        """Return the Trainer's gradient norm, and refuse nan before an update spreads it."""
         norm = super()._get_grad_norm(model, *args, **kwargs)
         skips_itself = getattr(self.accelerator, "scaler", None) is not None  # float16's
         if norm is not None and not math.isfinite(norm) and not skips_itself:
@@ -123,7 +123,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         return norm
 
     def _require_numbers(self, policy: Tensor, reference: Tensor, mask: Tensor) -> None:
-        """Refuse log-probabilities that are no numbers: clipped, they would be ones."""
+        """Refuse log-ratios that are not finite: clipping would hide infinity."""
         log_ratio = (policy - reference).detach()[mask.bool()]
         if not log_ratio.isfinite().all():
             value = log_ratio[~log_ratio.isfinite()][0].item()
@@ -140,20 +140,19 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             raise ValueError("humanline trains on text only; this dataset has images")
 
     def _sample_in_step(self) -> None:
-        """Have `generate` go on until all processes are done: each has a part of every layer.
+        """Let `generate` continue until all processes are done: each has a part of every layer.
 
-        transformers does so for models with a mark, which its own sharding leaves on them, but
-        accelerate's does not.
+        transformers does so for a model with this mark. accelerate's sharding does not set it.
         """
         _inner(self.model)._is_fsdp_managed_module = True
 
     @property
     def _uses_reference(self) -> bool:
-        """Whether the loss is ours, and so needs our reference."""
+        """Whether the loss is ours: then it needs our reference."""
         return self.args.humanline or self.loss_is_ours
 
     def _make_reference(self, given) -> Reference | None:
-        """The reference that the options ask for; TRL's, if any, where the loss is TRL's."""
+        """Make the reference that the options ask for; take TRL's where the loss is TRL's."""
         args, kind, is_peft = self.args, self.args.reference, is_peft_model(self.model)
         if not self._uses_reference:
             return ModelReference(self.model, self.ref_model) if self.ref_model else None
@@ -162,10 +161,10 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             if args.humanline and args.sync_interval:
                 require_same_architecture(self.model, self.ref_model)
         elif kind == "cached" and not (args.humanline and args.sync_interval):
-            # A reference that stays behind for good has to be kept.
+            # Without syncs the policy is never the reference again, so a copy is needed.
             kind = "adapter" if is_peft else "model"
         if is_peft and AdapterReference.NAME in self.model.peft_config:
-            # TRL's, and not needed: a Trainer that resumes would load it and nothing else.
+            # TRL made it. A Trainer that resumes would load it instead of the policy's adapter.
             self.model.delete_adapter(AdapterReference.NAME)
         if kind == "cached":
             return PolicyReference(self.model)
@@ -183,7 +182,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         return ModelReference(self.model, self.ref_model)
 
     def _second_model(self) -> torch.nn.Module:
-        """A frozen copy of the policy, on the device."""
+        """Make a frozen copy of the policy, on the device."""
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         if plugin is not None and plugin.cpu_ram_efficient_loading:
             raise ValueError(
@@ -191,7 +190,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
                 "copy; set it to false, or use reference='cached' with a sync_interval"
             )
         model = copy.deepcopy(self.model).eval().requires_grad_(False)
-        # The copy's patched forward would still reach for the policy: patch it anew.
+        # The copied `forward` was patched by TRL and still calls the policy. Patch the copy anew.
         inner = _inner(model)
         inner.__dict__.pop("forward", None)
         self._add_head(inner)
@@ -204,7 +203,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
 
     @torch.no_grad()
     def _reference_scores(self, inputs: dict) -> dict[str, Tensor]:
-        """The reference's log-probabilities of a batch: cached with it, or computed now."""
+        """Give the reference's log-probabilities of a batch: cached with it, or computed now."""
         if SCORES in inputs:
             return inputs[SCORES]
         with self.reference.scoring() as model:
@@ -220,7 +219,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
                 model.train(was_training)
 
     def _perception_of_batch(self):
-        """What to perceive a batch with; a random one is seeded by run, step, batch and process."""
+        """Make the batch's perception; seed a random one by run, step, batch and process."""
         if not isinstance(self.perceive, Rejection):
             return self.perceive
         step, is_training = self.state.global_step, self.model.training
@@ -231,12 +230,12 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
 
     @torch.no_grad()
     def _plain_outputs(self, model, inputs):
-        """The policy's logits of a batch, for `compute_metrics`: the fused head makes none."""
+        """Compute the policy's logits for `compute_metrics`: the fused head makes none."""
         names = ("input_ids", "attention_mask")
         return model(**{name: inputs[name] for name in names}, use_cache=False)
 
     def _steps_since_sync(self) -> int:
-        """Updates that the policy is ahead of the reference; a sync before one leaves it ahead."""
+        """Count the updates since the reference was copied; a sync before an update leaves one."""
         step, interval = self.state.global_step, self.args.sync_interval
         if not interval or step < interval:
             return step
@@ -245,11 +244,11 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     # Checkpoints.
 
     def save_whole_model(self, folder: Path) -> None:
-        """Save the model, also where each process holds a part and keeps a part of checkpoints."""
+        """Save the whole model in a folder, also if each process holds a part of it."""
         if not self.is_fsdp_enabled:
             self.save_model(str(folder))
             return
-        # Under the others the Trainer would save no model at all.
+        # With another type the Trainer would save no model.
         plugin = self.accelerator.state.fsdp_plugin
         kind = plugin.state_dict_type
         plugin.set_state_dict_type("FULL_STATE_DICT")
@@ -258,7 +257,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
 
     @property
     def _shard(self) -> int | None:
-        """The number of this process where each holds a part of the weights."""
+        """The number of this process if each holds a part of the weights, else None."""
         is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         return self.accelerator.process_index if is_sharded else None
 
@@ -292,7 +291,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
 
     def _run_facts(self):
         facts = super()._run_facts() | {"humanline": self.args.humanline}
-        if self._reference_moves or self.args.humanline:  # also where it stays, from None on
+        if self._reference_moves or self.args.humanline:  # with sync_interval=None too
             for name in ("sync_interval", "sync_after_update", "sync_alpha"):
                 facts[name] = getattr(self.args, name)
         if self._reference_moves:
@@ -301,7 +300,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         return facts
 
     def _load_optimizer_and_scheduler(self, checkpoint):
-        """With these the Trainer resumes however the model is distributed."""
+        """Resume our state here: the Trainer calls this in every kind of distributed training."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
@@ -323,9 +322,9 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
 class FollowPolicy(TrainerCallback):
     """Syncs a trainer's reference every `sync_interval` optimizer steps.
 
-    The Trainer calls `on_pre_optimizer_step` after the backward pass and gradient clipping, before
-    the update. So after the step of a sync the reference equals the policy *before* that step: a
-    reference copied after the update would, at an interval of one, make every log-ratio zero.
+    The Trainer calls `on_pre_optimizer_step` after gradient clipping and before the update. So
+    after the step of a sync the reference is the policy *before* that step. At an interval of one,
+    a copy made after the update would make every log-ratio zero.
     """
 
     def __init__(self, trainer: HumanlineTrainer):
@@ -334,7 +333,7 @@ class FollowPolicy(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.global_step == 0 and self._has_trained and self._moves:
-            self._trainer.reference.sync()  # training anew begins as the first did
+            self._trainer.reference.sync()  # a second `train()` begins as the first did
 
     def on_train_end(self, args, state, control, **kwargs):
         self._has_trained = True
@@ -367,16 +366,24 @@ def _inner(model):
 
 
 def load_on(device: torch.device, path: Path):
-    """Load batches by way of main memory: torch.load knows no numbered CPU."""
+    """Load saved batches, and move them to a device. torch.load itself refuses a device `cpu:0`."""
     return send_to_device(torch.load(path, map_location="cpu", weights_only=True), device)
 
 
 @contextmanager
 def only_the_policy(module, model, loss_is_ours: bool):
-    """Keep TRL's `__init__` in `module` from loading a second model, where the loss is ours.
+    """Let TRL's `__init__` load the policy alone if the loss is ours: no second model.
 
-    Our reference is made from the policy itself, which may not be what its path holds. What is
-    loaded has all of its weights, or is refused.
+    Our reference is made from the policy itself, whose weights may differ from those at its path.
+    Models that are loaded must have all of their weights.
+
+    Args:
+        module: TRL's module with the trainer.
+        model: the trainer's argument: a model or its path.
+        loss_is_ours: whether to load the policy alone.
+
+    Raises:
+        ConfigError: if a model lacks weights, or the policy's adapter has another name than TRL's.
     """
     load = partial(load_whole, module.create_model_from_path)
     policies = iter([load] if isinstance(model, str) else [])
@@ -394,11 +401,7 @@ def only_the_policy(module, model, loss_is_ours: bool):
 
 
 def _trls_adapter(model):
-    """Have TRL add its reference's adapter to a PEFT model without changing the base model.
-
-    Raises:
-        ConfigError: if the model's adapter is not called as TRL expects.
-    """
+    """Keep the base model unchanged while TRL adds its reference's adapter to a PEFT model."""
     if isinstance(model, str) or not is_peft_model(model):
         return nullcontext()
     if "default" not in model.peft_config:
@@ -408,5 +411,5 @@ def _trls_adapter(model):
 
 
 def token_labels(input_ids: Tensor, mask: Tensor) -> Tensor:
-    """Labels (B, T) that score the masked tokens alone."""
+    """Make labels (B, T): the token ids (B, T) where the mask (B, T) is non-zero, else -100."""
     return input_ids.masked_fill(mask == 0, -100)

@@ -43,7 +43,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
-    """TRL's `KTOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
+    """TRL's `KTOConfig` with the options of `HumanlineOptions`.
+
+    Raises:
+        ValueError: if an option is out of bounds, or has no humanline meaning.
+    """
 
     positive: ClassVar = frozenset({"beta"})
     needs: ClassVar = {
@@ -72,7 +76,11 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
 class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
     """TRL's `KTOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
-    Takes the same arguments and data as TRL's, and `rounds` for online training.
+    Takes the arguments and data of TRL's trainer, and `rounds` (`batches.rounds.Rounds`) for online
+    training.
+
+    Raises:
+        ValueError, ConfigError: if options, data and model do not fit together.
     """
 
     examples_per_pair = 2
@@ -83,7 +91,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         "label": True,
     }
 
-    # With the loss the rows change: those of `kto` have mismatched completions.
+    # loss_type changes the rows: only those of `kto` have mismatched completions.
     _options_of_order = (*HumanlineTrainer._options_of_order, "max_length", "loss_type")
 
     def __init__(
@@ -121,7 +129,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         return dataset, counts
 
     def _warn_of_imbalance(self, labels: list[bool]) -> None:
-        """Warn, as TRL does, of weights that do not make up for the numbers of labels (Eq. 8)."""
+        """Warn, as TRL does, if the weights do not balance the labels (arXiv 2402.01306, eq. 8)."""
         desirable = self.desirable_weight * max(sum(labels), 1)
         undesirable = self.undesirable_weight * max(len(labels) - sum(labels), 1)
         if len(labels) != 2 * sum(labels) and not 1 <= desirable / undesirable <= 4 / 3:
@@ -134,7 +142,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
 
     @staticmethod
     def round_examples(pairs: list[tuple], batch_size: int) -> list[dict]:
-        """Turn pairs of token ids into examples, each batch with its mismatched KL completions."""
+        """Turn pairs of token ids into examples, with mismatched completions within a batch."""
         examples = [
             {"prompt_ids": prompt, "completion_ids": completion, "label": label}
             for prompt, chosen, rejected in pairs
@@ -143,7 +151,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         for start in range(0, len(examples), batch_size):
             batch = examples[start : start + batch_size]
             for i, example in enumerate(batch):
-                # Two further: the next example has the same prompt, and would not be mismatched.
+                # Two further: the next example may have the same prompt.
                 mismatched = batch[(i + 2) % len(batch)]["completion_ids"]
                 example["KL_completion_ids"] = mismatched
         return examples
@@ -174,12 +182,12 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
 
     @torch.no_grad()
     def _kl_scores(self, model, inputs) -> Tensor:
-        """(B, T) log-probabilities of the mismatched completions."""
+        """Compute the (B, T) log-probabilities of the mismatched completions."""
         width = inputs["KL_input_ids"].size(1) - 1
         return self._outputs(model, inputs, "KL_").log_probs[:, -width:]
 
     def _kl(self, scores: Scores, perceive) -> Tensor:
-        """KTO's reference point, over the mismatched completions of all processes.
+        """Compute KTO's reference point over the mismatched completions of all processes.
 
         Args:
             scores: of the mismatched completions.
@@ -191,7 +199,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         return kl
 
     def _papers_loss(self, outputs, inputs, scores: Scores, desirable, kl, perceive) -> Tensor:
-        """KTO's loss, with what TRL logs of it.
+        """Compute KTO's loss, and log TRL's metrics of it.
 
         Args:
             scores: of the completions.
@@ -210,7 +218,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         return with_auxiliary_loss(self, result.losses.mean(), outputs.aux_loss)
 
     def _outputs(self, model, inputs, prefix: str = "", **options):
-        """TRL's fused outputs for the completions, or with "KL_" for the mismatched ones."""
+        """Compute TRL's fused outputs for the completions; prefix "KL_": the mismatched ones."""
         ids = inputs[f"{prefix}input_ids"]
         return model(
             input_ids=ids,

@@ -1,4 +1,4 @@
-"""What the trainers log besides the loss, under TRL's names, and humanline's own."""
+"""The metrics that the trainers log: TRL's, under TRL's names, and humanline's own."""
 
 import math
 
@@ -15,16 +15,22 @@ _QUANTILES = (0.05, 0.5, 0.95)
 
 
 def log_perception(trainer, policy: Tensor, reference: Tensor, mask: Tensor, suffix="") -> None:
-    """Log the share of unclipped log-ratios, and their quantiles, of (B, T) log-probabilities."""
+    """Log the share of unclipped tokens and quantiles of the log-ratio.
+
+    Args:
+        trainer: a humanline trainer.
+        policy, reference, mask: (B, T), log-probabilities in nats.
+        suffix: end of the metrics' names.
+    """
     args, metrics = trainer.args, metrics_of(trainer)
     log_ratio = (policy - reference).detach()
     unclipped = unclipped_fraction(log_ratio, mask, args.log_eps_p, args.log_eps_r)
     counted = log_ratio[mask.bool()].float()
-    if not counted.numel():  # torch has no quantile of nothing
+    if not counted.numel():  # torch.quantile refuses an empty tensor
         counted = counted.new_full((1,), torch.nan)
     quantiles = torch.quantile(counted, counted.new_tensor(_QUANTILES))
     share, *values = mean_over_processes(trainer, torch.stack([unclipped, *quantiles]))
-    if math.isnan(share):  # no process has such a token
+    if math.isnan(share):  # no process has a token to count
         return
     metrics[f"humanline/unclipped{suffix}"].append(share)
     for level, value in zip(_QUANTILES, values, strict=True):
@@ -32,32 +38,32 @@ def log_perception(trainer, policy: Tensor, reference: Tensor, mask: Tensor, suf
 
 
 def metrics_of(trainer) -> dict[str, list]:
-    """Where the trainer's metrics of its present mode are kept."""
+    """Return the lists that hold the trainer's metrics of training, or of evaluation."""
     return trainer._metrics["train" if trainer.model.training else "eval"]
 
 
 def mean_over_processes(trainer, values: Tensor) -> list[float]:
-    """The mean over processes of each of (N,) values, leaving out nan."""
+    """Average each of (N,) values over the processes, without nan."""
     gathered = trainer.accelerator.gather(values.detach().float()[None])
     return gathered.nanmean(0).tolist()
 
 
 def log_preference_metrics(trainer, outputs, inputs, chosen: Tensor, rewards: Tensor) -> None:
-    """Log TRL's metrics of preference training under TRL's names.
+    """Log the metrics of TRL's `DPOTrainer` and `KTOTrainer` under TRL's names.
 
     Args:
-        trainer: whose `_metrics` to add to.
-        outputs: of the policy for the batch, with TRL's fused head.
+        trainer: the trainer that logs them.
+        outputs: the policy's outputs for the batch, from TRL's fused head.
         inputs: the batch; `completion_mask` is (B, T).
         chosen: (B,) boolean, true for chosen or desirable rows.
-        rewards: (B,) beta times the summed perceived log-ratio.
+        rewards: (B,) beta times the summed perceived log-ratio, in nats.
     """
     metrics, gather = metrics_of(trainer), trainer.accelerator.gather
     mask = inputs["completion_mask"][:, 1:].bool()
     width = mask.size(1)
 
     def log_mean(name: str, values: Tensor, where: Tensor) -> bool:
-        """Log the mean over all processes, if there is anything to average."""
+        """Log the mean over all processes; false if there is nothing to average."""
         total, count = gather((values * where).sum()).sum(), gather(where.sum()).sum()
         if count:
             metrics[name].append((total / count).item())
@@ -68,7 +74,7 @@ def log_preference_metrics(trainer, outputs, inputs, chosen: Tensor, rewards: Te
         trainer._total_train_tokens += tokens // trainer._tp_size
     metrics["num_tokens"] = [trainer._total_train_tokens]
     log_mean("entropy", outputs.entropy[:, -width:].detach(), mask)
-    if outputs.is_top1 is not None:  # TRL's KTO does without
+    if outputs.is_top1 is not None:  # None in KTO, as in TRL's
         log_mean("mean_token_accuracy", outputs.is_top1[:, -width:], mask & chosen[:, None])
     log_probs = (outputs.log_probs[:, -width:].detach() * mask).sum(1)
     logits = outputs.mean_logits[:, -width:].detach()

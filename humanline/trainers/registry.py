@@ -1,9 +1,9 @@
-"""The registry of objectives: what the rest of the package knows of a loss, by its name.
+"""The registry of objectives: the rest of the package knows a loss by its row here.
 
 An objective of this package is one file of this folder, with a trainer and its config, and one row
-of `OBJECTIVES`. An objective of a user's own is a module with `OBJECTIVE = Objective(...)`, and its
-name is the module's dotted path. Snakefiles import this module, so it is cheap: it names classes
-by strings, "module:Class", which `trainers.classes` imports when they are needed.
+of `OBJECTIVES`. Your own objective is a module with `OBJECTIVE = Objective(...)`; its name is the
+module's dotted path. Snakefiles import this module, so it must be cheap: it names classes by
+strings, "module:Class", and `trainers.classes` imports them when they are needed.
 """
 
 from collections.abc import Mapping
@@ -24,20 +24,19 @@ PROMPTS = frozenset({"prompt"})
 
 @dataclass(frozen=True)
 class View:
-    """What an objective trains on of a group: a prompt's completions with their scores.
+    """How an objective sees its data. A group is a prompt's completions with their scores.
 
     Args:
-        rows: the function that makes a trainer's rows of scored groups and the least difference of
-            scores in a pair, as "module:function".
-        columns: sets of columns, one of which a recipe's rows have; those of `PAIRED` may lack the
-            prompt.
-        completions: of an example, on which the policy is trained.
-        examples_of_pair: how many examples the best and the worst completion of a group are; None:
-            every completion of a group is an example, and a batch has whole groups.
-        sampled_columns: the same as `columns` where a recipe samples completions itself.
-        script: TRL's arguments of a recipe besides the config, as "module:Class".
-        is_in_order: whether TRL trains on the rows in the order of the dataset, so that a recipe
-            has to shuffle them.
+        rows: "module:function"; the function makes a trainer's rows from scored groups and the
+            least difference of scores in a pair.
+        columns: sets of columns; a recipe's rows must have one of them. With `PAIRED` the prompt
+            may be missing.
+        completions: how many completions of an example the policy is trained on.
+        examples_of_pair: how many examples the best and the worst completion of a group make.
+            None: every completion of a group is an example, and a batch has whole groups.
+        sampled_columns: as `columns`, for a recipe that samples completions itself.
+        script: "module:Class"; TRL's class of a recipe's arguments besides the config.
+        is_in_order: whether TRL trains on rows in the order of the dataset; a recipe then shuffles.
     """
 
     rows: str
@@ -50,23 +49,23 @@ class View:
 
     @property
     def takes_groups(self) -> bool:
-        """Whether a batch has whole groups; online its trainer samples them, without rounds."""
+        """Whether a batch has whole groups. Online, its trainer then samples without rounds."""
         return self.examples_of_pair is None
 
     @property
     def has_halves(self) -> bool:
-        """Whether a pair is two examples, a desirable and an undesirable one."""
+        """Whether a pair makes two examples, a desirable and an undesirable one."""
         return self.examples_of_pair == 2
 
     def examples_of(self, group_size: int) -> int:
-        """How many examples one group of completions gives."""
+        """Count the examples that a group of `group_size` completions makes."""
         return group_size if self.examples_of_pair is None else self.examples_of_pair
 
     def least_difference(self, of_pair: float) -> float:
-        """What scores of a group must differ by to be learned from; groups need no pair.
+        """Give the least difference of scores that makes a group useful.
 
         Args:
-            of_pair: what those of a pair must differ by.
+            of_pair: the least difference in a pair. Whole groups need no pair: the result is 0.
         """
         return 0 if self.takes_groups else of_pair
 
@@ -95,10 +94,10 @@ GROUPS = View(
 
 
 class Options(Strict):
-    """What a study sets of an objective in `training.objectives`.
+    """The hyperparameters that a study sets for an objective, in `training.objectives`.
 
-    An objective with more hyperparameters has a subclass. All but `batch_size`, which counts
-    examples, are options of the objective's config, by the same names.
+    An objective with more hyperparameters has a subclass. All except `batch_size` are options of
+    the objective's config, with the same names.
     """
 
     batch_size: int = Field(gt=0, description="examples per optimizer step, over all devices")
@@ -106,7 +105,7 @@ class Options(Strict):
 
 
 def with_overrides(options: Options, overrides: Mapping[str, float]) -> Options:
-    """The options with those overrides that are among them.
+    """Apply the overrides that name one of the options, and ignore the others.
 
     Raises:
         ValidationError: if a value is out of bounds.
@@ -116,31 +115,31 @@ def with_overrides(options: Options, overrides: Mapping[str, float]) -> Options:
 
 
 class WeightedOptions(Options):
-    """Of an objective on labelled completions."""
+    """The hyperparameters of an objective on labelled completions."""
 
     desirable_weight: float = Field(1.0, gt=0, description="weight of desirable examples")
 
 
 class ClippedOptions(Options):
-    """Of an objective on groups, whose loss clips ratios."""
+    """The hyperparameters of an objective on groups, whose loss clips ratios."""
 
     epsilon: float = Field(0.2, gt=0, lt=1, description="clip range around a ratio of 1")
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss, and what is to be known of it to train with it.
+    """A loss, and all that is needed to train with it.
 
     Args:
-        label: what tables call it.
-        view: what it trains on.
-        trainer, config: classes, as "module:Class"; a trainer is a TRL trainer with
-            `HumanlineTrainer` before it, a config one with `HumanlineOptions` before it.
-        options: what a study may set, and its defaults.
-        arguments: of the config, that every run of a study has.
-        needs_beta: whether the loss has no gradient where beta is 0.
+        label: its name in tables.
+        view: how it sees its data.
+        trainer: "module:Class"; a TRL trainer with the mixin `HumanlineTrainer` before it.
+        config: "module:Class"; a TRL config with the mixin `HumanlineOptions` before it.
+        options: the hyperparameters that a study may set, with defaults.
+        arguments: options of the config that every run of a study has.
+        needs_beta: whether the loss has no gradient if beta is 0.
         scored_besides: completions of an example that are scored without a gradient, for the plan.
-        name: its key in the registry, which sets it.
+        name: its key in the registry. The registry sets it.
     """
 
     label: str
@@ -154,7 +153,10 @@ class Objective:
     name: str = ""
 
     def identity(self) -> dict:
-        """What of this row, or of a user's own code, a trained model depends on; for hashes."""
+        """Collect the parts of this row, and of your own code, that decide a trained model.
+
+        Hashes of runs contain them.
+        """
         found = {"trainer": self.trainer, "rows": self.view.rows, **self.arguments}
         if self.name not in OBJECTIVES:
             named = (self.trainer, self.config, self.view.rows)
@@ -185,7 +187,7 @@ _ROWS = {
         trainer=".grpo:HumanlineGRPOTrainer",
         config=".grpo:HumanlineGRPOConfig",
         options=ClippedOptions,
-        # The paper's penalty, for all variants.
+        # All variants have the KL penalty of the paper.
         arguments={"loss_type": "dapo", "use_bias_correction_kl": False},
         needs_beta=False,
     ),
@@ -194,7 +196,7 @@ OBJECTIVES: dict[str, Objective] = {name: replace(row, name=name) for name, row 
 
 
 def find_objective(name: str) -> Objective:
-    """The objective of a name: one of `OBJECTIVES`, or the dotted path of a user's own module.
+    """Find an objective by its name: a key of `OBJECTIVES`, or your own module's dotted path.
 
     Raises:
         ConfigError: if there is no such objective, or the module is not one.
@@ -202,7 +204,7 @@ def find_objective(name: str) -> Objective:
     if name in OBJECTIVES:
         return OBJECTIVES[name]
     if not user_code.is_module(name):
-        return pick("objective", name, OBJECTIVES)  # the error with the known names
+        return pick("objective", name, OBJECTIVES)  # raises the error with the known names
     try:
         found = user_code.load(name, "OBJECTIVE")
     except ConfigError as error:
@@ -214,6 +216,6 @@ def find_objective(name: str) -> Objective:
 
 
 def option_names() -> list[str]:
-    """The hyperparameters of all objectives of this package, once each."""
+    """List the hyperparameters of all objectives of this package, once each."""
     found = [name for row in OBJECTIVES.values() for name in row.options.model_fields]
     return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""What TRL's own code adds to our losses: its other losses, and a mixture of experts' own loss."""
+"""TRL's own code within our trainers: its other losses, and the loss of a mixture of experts."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -13,19 +13,19 @@ from humanline.trainers.metrics import mean_over_processes, metrics_of
 def loss_of_trl(
     trainer, compute_loss: Callable, inputs: dict, outputs, perceived: Tensor
 ) -> Tensor:
-    """The loss that TRL's code computes, on perceived log-ratios; logs TRL's metrics, too.
+    """Compute a loss by TRL's code on perceived log-ratios, and log TRL's metrics.
 
-    TRL subtracts the reference's log-probabilities from the policy's, and sums over the completion.
-    A reference of policy minus perceived log-ratio makes the difference the perceived log-ratio, in
-    value and in gradient. What TRL makes of the policy alone stays as it is: the likelihood of
-    `sft`, the weights of `use_weighting`, and the metrics.
+    TRL computes policy minus reference and sums over the completion. We give it the reference
+    "policy minus perceived log-ratio", so that the difference is the perceived log-ratio, in value
+    and in gradient. Terms of the policy alone stay as they are: the likelihood of `sft`, the
+    weights of `use_weighting`, and the metrics.
 
     Args:
         trainer: a TRL trainer of preferences.
         compute_loss: TRL's `_compute_loss`, bound to the trainer.
         inputs: the batch.
-        outputs: of the policy for the batch, with TRL's fused head; nothing is computed twice.
-        perceived: (B, T) log-ratios in nats, zero off the completion mask.
+        outputs: the policy's outputs for the batch, from TRL's fused head; TRL computes no others.
+        perceived: (B, T) perceived log-ratios in nats, zero off the completion mask.
 
     Returns:
         A scalar.
@@ -36,20 +36,25 @@ def loss_of_trl(
 
 
 def router_request(trainer) -> dict[str, Any]:
-    """What the policy's forward pass needs besides, for `with_auxiliary_loss`.
+    """Give the option that makes the policy's forward pass compute the auxiliary loss.
 
-    The reference's does without: it trains no router.
+    The reference's forward pass goes without it: it trains no router.
     """
     return {"output_router_logits": True} if trainer.aux_loss_enabled else {}
 
 
 def with_auxiliary_loss(trainer, loss: Tensor, auxiliary: Tensor) -> Tensor:
-    """Add what balances the load of a mixture of experts, as TRL's trainers do, and log it.
+    """Add the auxiliary loss of a mixture of experts, as TRL's trainers do, and log it.
+
+    The auxiliary loss balances the load of the experts.
 
     Args:
-        trainer: a TRL trainer; without experts, or with a coefficient of 0, the loss stays.
+        trainer: a TRL trainer. Without experts, or with a coefficient of 0, nothing is added.
         loss: a scalar.
-        auxiliary: a scalar, `aux_loss` of the policy's outputs; without experts nothing reads it.
+        auxiliary: `aux_loss` of the policy's outputs: a scalar; without experts nothing reads it.
+
+    Returns:
+        A scalar.
     """
     if not trainer.aux_loss_enabled:
         return loss

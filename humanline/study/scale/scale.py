@@ -81,7 +81,8 @@ def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
         if part.kind == "miniature" and task.draw_prompts is None:
             return f"{field}.kind", "miniature, but the task has no generated world; use hub"
     lengths = getattr(config.data, "lengths", None)
-    if lengths and "lengths" not in signature(task.draw_prompts).parameters:
+    draw = task.draw_prompts
+    if lengths and draw and "lengths" not in signature(draw).parameters:
         return "data.lengths", "the task's world has no lengths to wish for; remove it"
     return None
 

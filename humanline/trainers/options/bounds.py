@@ -1,4 +1,4 @@
-"""Bounds of the numbers in TRL's configs, which TRL itself mostly takes on trust."""
+"""Bounds of the numbers in TRL's configs. TRL itself checks few of them."""
 
 import math
 from collections.abc import Iterator
@@ -55,10 +55,11 @@ _SEEDS = {"seed", "data_seed"}
 
 
 def require_bounds(config, positive: frozenset[str] = frozenset()) -> None:
-    """Refuse numbers of a config that are not finite, or out of any sense.
+    """Refuse a config with a number that is not finite or out of its bounds.
 
     Args:
-        positive: fields that have to be above 0 besides those that always have.
+        config: a TRL config.
+        positive: further fields that must be above 0.
 
     Raises:
         ValueError: naming the first such field, its bound and its value.
@@ -77,7 +78,7 @@ def require_bounds(config, positive: frozenset[str] = frozenset()) -> None:
 
 
 def _numbers(name: str, value) -> Iterator[tuple[str, float]]:
-    """The numbers of an option, and those that it has for options of a library's (a mapping)."""
+    """List the numbers of an option, also those within a mapping or a list."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _numbers(f"{name}.{key}", inner)

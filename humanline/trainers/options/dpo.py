@@ -1,4 +1,4 @@
-"""The options of DPO, and which of TRL's losses perceive log-ratios."""
+"""The options of DPO, and the losses of TRL that have a humanline variant."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,14 +8,14 @@ from trl import DPOConfig
 
 from humanline.trainers.options.humanline import HumanlineOptions
 
-# TRL's losses of the log-ratios of chosen and rejected completions, summed over their tokens.
+# TRL's losses that are functions of two log-ratios: of the chosen and the rejected completion.
 PERCEIVED = (
     *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard"),
     *("aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm"),
 )
 _SMOOTHED = {"robust", "exo_pair", "aot_unpaired"}  # these read label_smoothing
 _DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
-# The options by which TRL's loss may be another than the paper's, and their values there.
+# TRL's loss is the paper's if these options have these values.
 _PAPERS = {
     "loss_type": ["sigmoid"],
     "loss_weights": None,
@@ -27,7 +27,11 @@ _PAPERS = {
 
 @dataclass
 class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
-    """TRL's `DPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
+    """TRL's `DPOConfig` with the options of `HumanlineOptions`.
+
+    Raises:
+        ValueError: if an option is out of bounds, or has no humanline meaning.
+    """
 
     positive: ClassVar = frozenset({"beta"})
     needs: ClassVar = {
@@ -49,7 +53,7 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
 
     @property
     def is_papers_loss(self) -> bool:
-        """Whether the loss is the one that humanline's paper trains with, DPO's own."""
+        """Whether the loss is the one of the humanline paper: DPO's own (arXiv 2305.18290)."""
         return all(getattr(self, name) == value for name, value in _PAPERS.items())
 
     def _refuse_meaningless_options(self):

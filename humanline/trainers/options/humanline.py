@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 else:  # TRL's config follows in the order of classes, with defaults of its own
     _Config = object
 
-# The Trainer's own options that would reach a loss.
+# Options of the Trainer that change a loss.
 _NEEDED_BY_ALL = {"label_smoothing_factor": (0.0, "it is not a loss over labels")}
 
 
 @dataclass
 class HumanlineOptions(_Config):
-    """The options that humanline adds to a TRL config."""
+    """The options that humanline adds to a TRL config; a mixin before the config.
 
-    # Numbers that have to be above 0 besides those that always do.
+    Raises:
+        ValueError: if an option is out of bounds, or has no humanline meaning.
+    """
+
+    # Options that must be above 0, besides those of `bounds`.
     positive: ClassVar[frozenset[str]] = frozenset()
     # TRL's options that must have a value with humanline, and why.
     needs: ClassVar[dict[str, tuple[Any, str]]] = {}
@@ -97,10 +101,10 @@ class HumanlineOptions(_Config):
     def __post_init__(self):
         require_bounds(self, self.positive)
         if self.bf16 is None:
-            # TRL's default is bfloat16, which transformers then refuses where there is no such GPU.
+            # TRL's default is bfloat16, and transformers refuses it without a GPU that has it.
             self.bf16 = not self.fp16 and _has_bf16(self.use_cpu)
         super().__post_init__()
-        require_bounds(self, self.positive)  # of what was a text before, too
+        require_bounds(self, self.positive)  # again: texts have become numbers
         self.make_perceive()  # refuses impossible bounds
         k = self.sync_interval
         if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
@@ -123,7 +127,7 @@ class HumanlineOptions(_Config):
             self._refuse_meaningless_options()
 
     def make_perceive(self):
-        """What the options make of a log-ratio."""
+        """Make the perception that the options ask for; see `method.perception`."""
         if not self.humanline:
             return identity
         if self.perception == "sample":
@@ -140,12 +144,17 @@ class HumanlineOptions(_Config):
 
 
 def _has_bf16(use_cpu: bool) -> bool:
-    """Whether transformers lets a config compute in bfloat16 on this machine."""
+    """Say whether transformers accepts bfloat16 on this machine."""
     return use_cpu or is_torch_bf16_gpu_available() or is_torch_xla_available()
 
 
 def require_config(args, config: type, model):
-    """The config, or the default one as TRL makes it.
+    """Return the config, or the default one as TRL makes it.
+
+    Args:
+        args: a config, or None.
+        config: the class that it must have.
+        model: a model or its path; it names the default output folder.
 
     Raises:
         ValueError: if `args` is TRL's own config, which lacks our options.
