@@ -114,14 +114,16 @@ class Task:
             reason = "a generated world needs both it and draw_prompts"
             raise ConfigError(f"write_completion: {reason}; add the other, or remove both")
         if self.grade_completion:
-            object.__setattr__(self, "grade_completion", _checked(self))
+            grade = _checked(self.grade_completion, self.outcomes)
+            object.__setattr__(self, "grade_completion", grade)
         if unknown := {notice.outcome for notice in self.notices} - set(self.outcomes):
             raise ConfigError(f"notices: {min(unknown)!r} is not in outcomes; add it there")
 
 
-def _checked(task: Task) -> Callable[[str, str], str]:
+def _checked(
+    grade: Callable[[str, str], str], outcomes: tuple[str, ...]
+) -> Callable[[str, str], str]:
     """A task's grading, refusing outcomes that the task does not have."""
-    grade, outcomes = task.grade_completion, task.outcomes
 
     @wraps(grade)
     def checked(completion: str, answer: str) -> str:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -214,8 +215,8 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
     The length-controlled win rate where a judge scores, Pass@1 where completions are graded.
     """
     if find_task(cell.task).scoring == "grade":
-        correct = _graded(directory / "grades.csv", cell.task).correct
-        return {int(step): 100 * value for step, value in correct.mean(axis=1).items()}
+        correct = _graded(directory / "grades.csv", cell.task).correct.mean(axis=1)
+        return dict(zip(correct.index.astype(int), 100 * correct, strict=True))
     table = read_columns(directory / "curve.csv", CurvePoint)
     return dict(zip(table["step"].astype(int), table["length_controlled_win_rate"], strict=True))
 
@@ -280,7 +281,8 @@ def read_metrics(directory: Path) -> pd.DataFrame:
 
 def unclipped(directory: Path) -> float:
     """Share of tokens within a humanline run's bounds, mean over training and completions."""
-    return float(read_metrics(directory).filter(regex=r"^humanline/unclipped").mean(axis=None))
+    shares = read_metrics(directory).filter(regex=r"^humanline/unclipped")
+    return float(cast(float, shares.mean(axis=None)))  # typed as any scalar, dates among them
 
 
 def _check_same(values: dict[Path, list], field: str, remedy: str) -> None:

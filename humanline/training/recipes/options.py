@@ -128,7 +128,7 @@ class Parser(TrlParser):
     def _check_mappings(self, source: Path, options: tuple) -> None:
         """Refuse a text that TRL has not read as a mapping."""
         for config in options:
-            hints = _hints(type(config))
+            hints = _hints(config.__class__)
             for field in fields(config):
                 value = getattr(config, field.name)
                 takes_mapping = "dict" in str(hints[field.name])
