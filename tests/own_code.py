@@ -73,7 +73,7 @@ def mean_log_ratio(policy, reference, mask, perceive):
 '''
 
 BREVITY = '''
-"""A reward: short completions with the right answer."""
+"""A reward: the shorter, the better."""
 
 
 def brevity(prompts, completions, answers):

@@ -86,7 +86,8 @@ def function_judge(path: str) -> BatchJudge:
             given = f"{len(found)} probabilities for {len(instructions)} pairs"
             raise ConfigError(f"judge {path}: {given}; return one for each")
         for instruction, value in zip(instructions, found, strict=True):
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 <= value <= 1:
                 raise ConfigError(
                     f"judge {path}: {value!r} for instruction {_short(instruction)}; return the "
                     "probability, from 0 to 1, that the second output is better"

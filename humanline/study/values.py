@@ -65,8 +65,7 @@ class OwnFunction(Strict):
         description="its dotted path, module.function"
     )
 
-    @computed_field
-    @property
+    @computed_field  # which makes it a property
     def code(self) -> str:
         """Hash of its module's code, a part of the options' hash: an edit reruns what it made."""
         return user_code.source_hash(self.path.rpartition(".")[0])
