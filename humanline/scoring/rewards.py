@@ -16,7 +16,7 @@ from humanline.study.scale.rewards import (
     Reward,
     VerifiableReward,
 )
-from humanline.study.tasks import find_task, grading_of
+from humanline.study.tasks import find_task, needed
 
 Score = Callable[[list[str], list[str], list[str | None]], list[float]]
 
@@ -89,7 +89,9 @@ def _math_reward(config: VerifiableReward) -> Score:
 def _grade_reward(task: str | None) -> Score:
     if task is None:
         raise ConfigError("reward: grade is that of a task; name the task")
-    return GradedReward(grading_of(task), find_task(task).outcomes)
+    found = find_task(task)
+    grade = needed(task, "grade_completion", found.grade_completion)
+    return GradedReward(grade, found.outcomes)
 
 
 class GradedReward:

@@ -18,7 +18,7 @@ from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Summary, grad
 from humanline.study.experiments import Cell
 from humanline.study.scale.judges import FunctionJudge, LocalJudge, OpenAIJudge
 from humanline.study.study import Study
-from humanline.study.tasks import find_task, grading_of
+from humanline.study.tasks import find_task, needed
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
 
@@ -151,7 +151,8 @@ def grade(study: Study, cell: Cell) -> None:
     import pandas as pd
     from tqdm import tqdm
 
-    task, grade_completion = find_task(cell.task), grading_of(cell.task)
+    task = find_task(cell.task)
+    grade_completion = needed(cell.task, "grade_completion", task.grade_completion)
     directory = study.directory(cell)
     steps = _samples(study, cell, GradedSample)
     samples = [sample for rows in steps.values() for sample in rows]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, WithJsonSchema
 
@@ -21,6 +21,9 @@ from humanline.files.validation import ConfigError, fault, pick
 FOLDER = Path(__file__).parents[1] / "tasks"
 _OWN = r"^[a-z]\w*(\.\w+)*$"  # the dotted path of a module, which is a part of files' names
 TASKS = tuple(sorted(path.stem for path in FOLDER.glob("[a-z]*.py")))
+
+
+Function = TypeVar("Function", bound=Callable)
 
 
 @dataclass(frozen=True)
@@ -163,27 +166,15 @@ def scoring_of(name: str) -> Scoring:
     return SCORINGS[find_task(name).scoring]
 
 
-def grading_of(name: str) -> Callable[[str, str], str]:
-    """The function that grades a completion with a row's answer, and returns an outcome.
+def needed(task: str, field: str, function: Function | None) -> Function:
+    """A function of a task that others may lack.
 
     Raises:
-        ConfigError: if the task is judged.
+        ConfigError: if this one does.
     """
-    if (grade := find_task(name).grade_completion) is None:
-        raise ConfigError(f"task {name}: it is judged, not graded; choose a graded task")
-    return grade
-
-
-def world_of(name: str) -> tuple[Callable[..., list[dict]], Callable[..., str]]:
-    """A task's `draw_prompts` and `write_completion`.
-
-    Raises:
-        ConfigError: if it has no generated world.
-    """
-    task = find_task(name)
-    if task.draw_prompts is None or task.write_completion is None:
-        raise ConfigError(f"task {name}: it has no generated world; give it data of the hub")
-    return task.draw_prompts, task.write_completion
+    if function is None:
+        raise ConfigError(f"task {task}: its TASK has no {field}; add it, or use another task")
+    return function
 
 
 def score_rule(name: str) -> str:
