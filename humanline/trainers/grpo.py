@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
+from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
@@ -40,7 +41,7 @@ from humanline.trainers.rows.tokens import (
 _SEQUENCES_AT_ONCE = 1024
 
 
-class HumanlineGRPOTrainer(Rollouts):
+class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
     """TRL's `GRPOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
     Takes the same arguments and data as TRL's. A training set with the columns `prompt`,
