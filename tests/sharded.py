@@ -42,7 +42,7 @@ if __name__ == "__main__":
         if step:
             stop_at(int(step))
         with suppress(ConfigError) if step else nullcontext():  # that steps are missing
-            training.train(study, cell)
+            training.train(study.resolve(cell))
     torch.distributed.destroy_process_group()
     # Threads of gloo now and then abort an interpreter that ends; all is written, so leave at once.
     sys.stdout.flush()

@@ -6,6 +6,7 @@ it is in the `Literal` of study/values.py.
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from humanline.files.code_hashes import PACKAGE
 from humanline.files.validation import ConfigError
 from humanline.report import tables as reporting
 from humanline.study.experiments import Cell, Table
+from humanline.study.runs.paths import RunPaths
 from humanline.study.scale.data import MiniatureData
 from humanline.study.study import load_study
 from humanline.study.tasks import TASKS as TASK_NAMES
@@ -52,15 +54,15 @@ BRANCHES_ON_TASKS = {
     "miniature": lambda study: miniature.splits("poetry", DATA),
     "fine-tuning": lambda study: miniature.fine_tuning_rows("poetry", 4, 0.1, 1, set()),
     "hub": lambda study: hub.splits("poetry", None),
-    "score file": lambda study: study.score_file(POEM),
+    "score file": lambda study: RunPaths(study.paths, POEM, "evaluation").scored,
     "scores": lambda study: records.scores(POEM, Path("nowhere")),
     "estimates": lambda study: estimates.score_estimates(
         {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0
     ),
-    "tune": lambda study: tune.final_score(study, POEM),
+    "tune": lambda study: tune.final_score(SimpleNamespace(cell=POEM)),
     "plan": lambda study: jobs._score(study, POEM),
     "curves": lambda study: HEADLINE.has_curves,
-    "table": lambda study: reporting._frame(study, HEADLINE, [], {}),
+    "table": lambda study: reporting._frame(SimpleNamespace(spec=HEADLINE), [], {}),
 }
 
 
@@ -96,7 +98,9 @@ def planned(study):
         lambda study: study.scale.tasks["math_reasoning"].training.objective_fault(
             "ppo", Options(batch_size=8, beta=0.1)
         ),
-        lambda study: training._on_pairs(study, cell(objective="ppo"), None, None, Path("x")),
+        lambda study: training._on_pairs(
+            study.resolve(cell(objective="ppo")), None, None, Path("x")
+        ),
     ],
 )
 def test_an_unknown_objective_is_an_error(branch, study, monkeypatch):

@@ -1,6 +1,7 @@
 """The figures of the theory: their data frames and files."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,6 @@ from humanline.method.prospect_theory import (
     implied_capacity,
 )
 from humanline.report.plots import plot_capacity, plot_implied_capacity, plot_perceived_weight
-from humanline.study.study import Study
 
 _GRID = np.linspace(0, 1, 101)
 # Finer towards both ends, where the capacity function is steep.
@@ -28,13 +28,22 @@ _CONCENTRATIONS = (1, 10, 100)
 _HUMAN = {"gains": GAMMA_GAINS, "losses": GAMMA_LOSSES}
 
 
-def make_figures(study: Study) -> None:
-    """Write the figures of the theory, SVG with the CSV that they show."""
+def make_figures(
+    surprisals: dict[int, Path], bounds: tuple[float, float], folder: Path, *, scale: str
+) -> None:
+    """Write the figures of the theory, SVG with the CSV that they show.
+
+    Args:
+        surprisals: the files that `surprisal.make` wrote, by seed.
+        bounds: log_eps_p and log_eps_r that the perceived weights are drawn for, nats.
+        folder: where to write.
+        scale: named in the titles.
+    """
     frames = {
         "capacity": capacity_frame(_GAMMAS),
-        "perceived_weight": perceived_weight_frame(_bounds(study), _CONCENTRATIONS),
+        "perceived_weight": perceived_weight_frame(bounds, _CONCENTRATIONS),
         "implied_capacity": implied_capacity_frame(
-            {seed: read_columns(study.surprisals(seed), Surprisal) for seed in study.figure_seeds()}
+            {seed: read_columns(path, Surprisal) for seed, path in surprisals.items()}
         ),
     }
     plots = {
@@ -43,14 +52,9 @@ def make_figures(study: Study) -> None:
         "implied_capacity": plot_implied_capacity,
     }
     for name, frame in frames.items():
-        path = study.results / "figures" / f"{name}.csv"
+        path = folder / f"{name}.csv"
         write_text(path, frame.to_csv(index=False))
-        plots[name](frame, path.with_suffix(".svg"), scale=study.scale.scale)
-
-
-def _bounds(study: Study) -> tuple[float, float]:
-    defaults = study.experiments.defaults[study.experiments.implied_capacity.task]
-    return defaults.log_eps_p, defaults.log_eps_r
+        plots[name](frame, path.with_suffix(".svg"), scale=scale)
 
 
 def capacity_frame(gammas: Sequence[float]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ from humanline.files.json_files import write_text
 from humanline.files.records import read_record
 from humanline.report.plots import plot_map
 from humanline.study.experiments import Cell
-from humanline.study.study import Study
+from humanline.study.runs.resolved import Run
 from humanline.tables.run_files import scores
 
 PREDICTORS = (
@@ -21,21 +22,27 @@ PREDICTORS = (
 )
 
 
-def make_map(study: Study) -> None:
-    """Write the map of all exploratory offline runs: map.csv, correlations.csv and map.svg."""
+def make_map(pairs: list[tuple[Run, Run]], folder: Path, *, scale: str) -> None:
+    """Write the map of all exploratory offline runs: map.csv, correlations.csv and map.svg.
+
+    Args:
+        pairs: each offline run with the online run that it is compared with.
+        folder: where to write.
+        scale: named in the title.
+    """
+    paths = {(run.cell.task, run.name): run.paths for pair in pairs for run in pair}
 
     def score(cell: Cell) -> float:
-        return list(scores(cell, study.directory(cell)).values())[-1]
+        return list(scores(cell, paths[cell.task, cell.name].directory).values())[-1]
 
     def measured(cell: Cell) -> dict:
-        return read_record(study.directory(cell) / "predictors.json", Predictors).model_dump()
+        return read_record(paths[cell.task, cell.name].predictors, Predictors).model_dump()
 
-    frame = map_frame(study.mapped(), score, measured)
+    frame = map_frame([(run.cell, online.cell) for run, online in pairs], score, measured)
     ranks = rank_correlations(frame)
-    folder = study.results / "map"
     write_text(folder / "map.csv", frame.to_csv(index=False))
     write_text(folder / "correlations.csv", ranks.to_csv(index=False))
-    plot_map(frame, ranks, folder / "map.svg", scale=study.scale.scale)
+    plot_map(frame, ranks, folder / "map.svg", scale=scale)
 
 
 def map_frame(

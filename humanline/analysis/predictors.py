@@ -10,8 +10,7 @@ import numpy as np
 
 from humanline.data.run_records import Predictors
 from humanline.files.records import write_record
-from humanline.study.experiments import Cell
-from humanline.study.study import Study
+from humanline.study.runs.resolved import Run
 from humanline.tables.run_files import unclipped
 
 PROMPTS = 512  # of a run whose data are looked at, at most
@@ -19,7 +18,7 @@ OWN = 2  # completions of the policy for each
 _GRID = np.linspace(0, 1, 101)
 
 
-def measure(study: Study, cell: Cell) -> None:
+def measure(run: Run) -> None:
     """Write a run's `predictors.json`.
 
     Fields: ``mean_token_log_probability`` (nats) of the run's offline data under its initial model;
@@ -31,15 +30,14 @@ def measure(study: Study, cell: Cell) -> None:
     from humanline.generation.likelihood import token_log_probabilities
     from humanline.training.data import training_rows
 
-    groups = training_rows(study, cell)[:PROMPTS]
+    groups = training_rows(run)[:PROMPTS]
     prompts = [group["prompt"] for group in groups]
-    sampling = study.scale.tasks[cell.task].training.sampling
-    config, gpus = study.scale.generation, study.shards(cell)
-    with open_engine(study.directory(cell) / "model", config, gpus) as engine:
-        own = sample_text(engine, prompts, n=OWN, sampling=sampling, seed=cell.seed)
+    sampling = run.training.sampling
+    with open_engine(run.paths.model, run.generation, run.shards) as engine:
+        own = sample_text(engine, prompts, n=OWN, sampling=sampling, seed=run.cell.seed)
     policy, initial = (
-        load_model(study.directory(each) / "model", config.dtype, gpus)
-        for each in (cell, cell.base)
+        load_model(folder, run.generation.dtype, run.shards)
+        for folder in (run.paths.model, run.paths.base_model)
     )
 
     def log_probabilities(loaded, completions):
@@ -57,13 +55,12 @@ def measure(study: Study, cell: Cell) -> None:
         name: _sums(log_probabilities(policy, texts)) - _sums(log_probabilities(initial, texts))
         for name, texts in (("own", own), ("data", data))
     }
-    path = study.directory(cell) / "predictors.json"
     found = {
         "mean_token_log_probability": float(np.mean([s.mean() for s in under_initial])),
-        "unclipped": unclipped(study.directory(cell)) if cell.humanline else None,
+        "unclipped": unclipped(run.paths.directory) if run.cell.humanline else None,
         **_distances(**surprisals),
     }
-    write_record(path, Predictors, found)
+    write_record(run.paths.predictors, Predictors, found)
 
 
 def _sums(scores: list[np.ndarray]) -> np.ndarray:

@@ -4,13 +4,14 @@ The surprisal of an output is z = log pi_theta(y|x) - log pi_ref(y|x), in nats: 
 the policy finds it than its reference, the model that it was trained from (arXiv 2509.24207).
 """
 
+from pathlib import Path
+
 from humanline.data.stage_files import Surprisal, prompts_of
 from humanline.files.records import read_rows, write_columns
-from humanline.study.experiments import Cell
-from humanline.study.study import Study
+from humanline.study.runs.resolved import Run
 
 
-def make(study: Study, seed: int) -> None:
+def make(runs: dict[str, Run], seed: int, path: Path) -> None:
     """Write the surprisals of fresh outputs of the figure's policy and of every source.
 
     Columns: source, prompt_id, surprisal. The policy is there twice, as 'policy' and, with other
@@ -20,19 +21,17 @@ def make(study: Study, seed: int) -> None:
 
     from humanline.generation.engines import load_model
 
-    cells = study.experiments.perceived(seed)
-    policy = cells["policy"]
-    data = study.data(policy.task, study.split(seed))
-    prompts = read_rows(data, prompts_of(policy.task))
+    policy = runs["policy"]
+    prompts = read_rows(policy.paths.evaluation_prompts, prompts_of(policy.cell.task))
     texts = [row["prompt"] for row in prompts]
-    sources = {"policy": policy, "on-policy": policy} | cells
+    sources = {"policy": policy, "on-policy": policy} | runs
     outputs = {
-        name: _outputs(study, cell, texts, 1000 * seed + number)
-        for number, (name, cell) in enumerate(sources.items())
+        name: _outputs(run, texts, 1000 * seed + number)
+        for number, (name, run) in enumerate(sources.items())
     }
-    options = study.scale.generation.dtype, study.shards(policy)
     models = [
-        load_model(study.directory(cell) / "model", *options) for cell in (policy, policy.base)
+        load_model(folder, policy.generation.dtype, policy.shards)
+        for folder in (policy.paths.model, policy.paths.base_model)
     ]
     frames = [
         pd.DataFrame(
@@ -44,16 +43,14 @@ def make(study: Study, seed: int) -> None:
         )
         for name, own in outputs.items()
     ]
-    write_columns(study.surprisals(seed), Surprisal, pd.concat(frames, ignore_index=True))
+    write_columns(path, Surprisal, pd.concat(frames, ignore_index=True))
 
 
-def _outputs(study: Study, cell: Cell, prompts: list[str], seed: int) -> list[str]:
+def _outputs(run: Run, prompts: list[str], seed: int) -> list[str]:
     from humanline.generation.engines import open_engine, sample_text
 
-    sampling = study.scale.tasks[cell.task].training.sampling
-    options = study.scale.generation, study.shards(cell)
-    with open_engine(study.directory(cell) / "model", *options) as engine:
-        groups = sample_text(engine, prompts, n=1, sampling=sampling, seed=seed)
+    with open_engine(run.paths.model, run.generation, run.shards) as engine:
+        groups = sample_text(engine, prompts, n=1, sampling=run.training.sampling, seed=seed)
     return [text for (text,) in groups]
 
 

@@ -15,7 +15,8 @@ from collections import deque
 from pathlib import Path
 
 from humanline.files.validation import TRACEBACK, ConfigError, pick
-from humanline.study.experiments import Cell
+from humanline.study.runs.pins import require_pinned
+from humanline.study.runs.resolved import Run
 from humanline.study.study import Study, load_study, schemas
 
 TELLS_LATER = 15.0  # seconds
@@ -51,7 +52,8 @@ def _run(arguments) -> None:
     if study and "task" in arguments:  # the other commands read nothing of the hub
         pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
         name = getattr(arguments, "run_name", None)
-        study.require_pinned(command.name, arguments.task, name)
+        run = study.run(arguments.task, name) if name else None
+        require_pinned(study.scale, command.name, arguments.task, run)
     started = time.time()
     globals()[f"_{command.name}"](study, arguments)
     if command.is_timed and not getattr(arguments, "json", False):
@@ -94,7 +96,7 @@ def _data(study: Study, arguments) -> None:
     config = study.scale.tasks[arguments.task].data
     source = hub if config.kind == "hub" else miniature
     for split, rows in source.splits(arguments.task, config).items():
-        write_rows(study.data(arguments.task, split), Prompt, rows)
+        write_rows(study.paths.prompts(arguments.task, split), Prompt, rows)
 
 
 def _base_model(study: Study, arguments) -> None:
@@ -102,63 +104,61 @@ def _base_model(study: Study, arguments) -> None:
     from humanline.files.records import read_rows
     from humanline.training import base_model
 
-    cell = _cell(study, arguments)
+    run, task = _resolved(study, arguments), arguments.task
     held_out = {
         row["prompt"]
         for split in ("validation", "evaluation")
-        for row in read_rows(study.data(arguments.task, split), prompts_of(arguments.task))
+        for row in read_rows(study.paths.prompts(task, split), prompts_of(task))
     }
-    config = study.base_model(cell.task, cell.base_model)
-    directory = study.directory(cell) / "model"
-    lengths = getattr(study.scale.tasks[cell.task].data, "lengths", None)
-    base_model.make(cell.task, config, cell.seed, directory, held_out, lengths)
+    lengths = getattr(run.data, "lengths", None)
+    base_model.make(task, run.model, run.cell.seed, run.paths.model, held_out, lengths)
 
 
 def _offline(study: Study, arguments) -> None:
     from humanline.generation import offline
 
-    offline.make(study, _cell(study, arguments))
+    offline.make(_resolved(study, arguments))
 
 
 def _likelihood(study: Study, arguments) -> None:
     from humanline.generation import offline
 
-    source = study.find(arguments.task, arguments.source)
-    offline.measure_likelihood(study, source, _cell(study, arguments))
+    source = study.run(arguments.task, arguments.source)
+    offline.measure_likelihood(source, _resolved(study, arguments))
 
 
 def _train(study: Study, arguments) -> None:
-    cell = _cell(study, arguments)  # a wrong name is told before the slow import
+    run = _resolved(study, arguments)  # a wrong name is told before the slow import
     if arguments.devices > 1:
-        _launch_training(study, cell, arguments)
+        _launch_training(run, arguments)
         return
     from humanline.training.cell import train
 
-    train(study, cell)
+    train(run)
 
 
-def _launch_training(study: Study, cell: Cell, arguments) -> None:
+def _launch_training(run: Run, arguments) -> None:
     from humanline.cli.launch import launch
 
-    study.batch_share(cell, arguments.devices)  # told once, before as many processes start
+    run.batch_share(arguments.devices)  # told once, before as many processes start
     names = ("scale", "config", "results")
     options = [word for name in names for word in (f"--{name}", str(getattr(arguments, name)))]
-    bf16 = study.scale.tasks[cell.task].training.bf16
-    launch(["train", cell.task, cell.name, *options], arguments.devices, bf16=bf16)
+    words = ["train", run.cell.task, run.name, *options]
+    launch(words, arguments.devices, bf16=run.training.bf16)
 
 
 def _generate(study: Study, arguments) -> None:
-    cell = _cell(study, arguments)
+    run = _resolved(study, arguments)
     from humanline.generation.samples import generate
 
-    generate(study, cell)
+    generate(run)
 
 
 def _score(study: Study, arguments) -> None:
-    cell = _cell(study, arguments)
+    run = _resolved(study, arguments)
     from humanline.scoring.score import score
 
-    score(study, cell)
+    score(run)
 
 
 def _score_annotations(study: None, arguments) -> None:
@@ -177,50 +177,64 @@ def _score_annotations(study: None, arguments) -> None:
 def _judge_cost(study: Study, arguments) -> None:
     from humanline.scoring import judge_cost
 
-    print(judge_cost.describe(study))
+    judged = {task: study.scale.tasks[task] for task in study.scored_by("judge")}
+    targets = {
+        target: [study.resolve(cell) for cell in study.evaluated(target) if cell.task in judged]
+        for target in ("all", "explore", "tune")
+    }
+    print(judge_cost.describe(study.scale.scale, judged, targets))
 
 
 def _table(study: Study, arguments) -> None:
     from humanline.report.tables import make_table
 
-    make_table(study, arguments.table)
+    make_table(study.table(arguments.table))
 
 
 def _surprisal(study: Study, arguments) -> None:
     from humanline.analysis import surprisal
 
-    surprisal.make(study, arguments.seed)
+    seed = arguments.seed
+    surprisal.make(study.perceived(seed), seed, study.paths.surprisals(seed))
 
 
 def _predictors(study: Study, arguments) -> None:
-    cell = _cell(study, arguments)
+    run = _resolved(study, arguments)
     from humanline.analysis import predictors
 
-    predictors.measure(study, cell)
+    predictors.measure(run)
 
 
 def _map(study: Study, arguments) -> None:
     from humanline.analysis.map import make_map
 
-    make_map(study)
+    make_map(study.mapped(), study.paths.map, scale=study.scale.scale)
 
 
 def _figures(study: Study, arguments) -> None:
     from humanline.analysis.figures import make_figures
 
-    make_figures(study)
+    defaults = study.experiments.defaults[study.experiments.implied_capacity.task]
+    make_figures(
+        {seed: study.paths.surprisals(seed) for seed in study.figure_seeds()},
+        (defaults.log_eps_p, defaults.log_eps_r),
+        study.paths.figures,
+        scale=study.scale.scale,
+    )
 
 
 def _claims(study: Study, arguments) -> None:
     from humanline.report.claims import make_claims
 
-    make_claims(study)
+    make_claims(study.compared())
 
 
 def _tune(study: Study, arguments) -> None:
     from humanline.tables.tune import choose_learning_rates
 
-    choose_learning_rates(study)
+    runs = [study.resolve(cell) for cell in study.evaluated("tune")]
+    seeds = study.scale.seeds.tune
+    choose_learning_rates(runs, study.paths.tune, seeds=seeds, scale=study.scale.scale)
 
 
 def _plan(study: Study, arguments) -> None:
@@ -282,8 +296,8 @@ def _worker(study: None, arguments) -> None:
             place.parent.rmdir()
 
 
-def _cell(study: Study, arguments) -> Cell:
-    return study.find(arguments.task, arguments.run_name)
+def _resolved(study: Study, arguments) -> Run:
+    return study.run(arguments.task, arguments.run_name)
 
 
 @contextlib.contextmanager

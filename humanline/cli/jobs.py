@@ -76,7 +76,7 @@ def jobs(study: Study) -> dict[str, list[Job]]:
 
 def _jobs_of(study: Study, target: str) -> Iterator[Job]:
     """The jobs of a target, some of them repeatedly."""
-    scored, measured = _scored(study, target), _measured(study, target)
+    scored, measured = study.evaluated(target), _measured(study, target)
     perceived = _perceived(study) if target == "all" else []
     for cell in scored + measured + perceived:
         yield from _preparation(study, cell)
@@ -84,17 +84,9 @@ def _jobs_of(study: Study, target: str) -> Iterator[Job]:
         yield _generate(study, cell)
         yield _score(study, cell)
     for cell in measured:
-        gpus = study.gpus("generate", cell)
+        gpus = study.resolve(cell).gpus("generate")
         yield Job("predictors", _name(cell), "generate", _work(_predictors, study, cell), gpus=gpus)
     yield from _summaries(study, target)
-
-
-def _scored(study: Study, target: str) -> list[Cell]:
-    """The cells that a target evaluates."""
-    if target == "tune":
-        return [cell for task in study.scale.tasks for cell in study.tune_cells(task)]
-    tables = study.tables(exploratory=target == "explore")
-    return [cell for table in tables for cell in study.report_cells(table)]
 
 
 def _measured(study: Study, target: str) -> list[Cell]:
@@ -104,7 +96,7 @@ def _measured(study: Study, target: str) -> list[Cell]:
     tables = study.tables(exploratory=target == "explore")
     comparing = [table for table in tables if study.experiments.tables[table].compares_data]
     cells = [cell for table in comparing for cell in study.report_cells(table)]
-    mapped = [cell for cell, _ in study.mapped()] if target == "explore" else []
+    mapped = [run.cell for run, _ in study.mapped()] if target == "explore" else []
     return [cell for cell in cells if cell.data == "offline"] + mapped
 
 
@@ -132,7 +124,7 @@ def _summaries(study: Study, target: str) -> Iterator[Job]:
     if study.experiments.implied_capacity:
         yield Job("figures", "", "table")
         for seed in study.figure_seeds():
-            gpus = study.gpus("generate", study.experiments.perceived(seed)["policy"])
+            gpus = study.perceived(seed)["policy"].gpus("generate")
             work = _work(_surprisal, study, seed)
             yield Job("surprisal", str(seed), "generate", work, gpus=gpus)
 
@@ -144,16 +136,16 @@ def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
     if cell.data == "offline":
         source = cell.data_base
         yield _base_model(study, source)
-        gpus = study.gpus("offline", source)
+        gpus = study.resolve(source).gpus("offline")
         yield Job("offline", _name(source), "offline", _work(_offline, study, source), gpus=gpus)
         if cell.quartile:
             name = f"{_name(source)} under {cell.base.name}"
-            gpus = study.gpus("generate", cell)
+            gpus = study.resolve(cell).gpus("generate")
             yield Job("likelihood", name, "generate", _work(_likelihood, study, cell), gpus=gpus)
     if cell.objective != "base":
         work = _work(_train, study, cell)
-        options = {"gigabytes": _kept_gigabytes(study, cell), "gpus": study.gpus("train", cell)}
-        yield Job("train", _name(cell), "train", work, **options)
+        gpus, kept = study.resolve(cell).gpus("train"), _kept_gigabytes(study, cell)
+        yield Job("train", _name(cell), "train", work, gigabytes=kept, gpus=gpus)
 
 
 def _base_model(study: Study, base: Cell) -> Job:
@@ -162,7 +154,7 @@ def _base_model(study: Study, base: Cell) -> Job:
 
 def _generate(study: Study, cell: Cell) -> Job:
     work = _work(_evaluated, study, cell)
-    return Job("generate", _name(cell), "generate", work, gpus=study.gpus("generate", cell))
+    return Job("generate", _name(cell), "generate", work, gpus=study.resolve(cell).gpus("generate"))
 
 
 def _score(study: Study, cell: Cell) -> Job:
@@ -183,8 +175,8 @@ def _work(found: Callable[..., Iterator[Work]], study: Study, of: Cell | int) ->
 
 
 def _train(study: Study, cell: Cell) -> Iterator[Work]:
-    training = study.scale.tasks[cell.task].training
-    batch, group = study.objective(cell).batch_size, training.group_size
+    run = study.resolve(cell)
+    training, batch, group = run.training, run.objective.batch_size, run.training.group_size
     billions = billions_of(study, cell)
     row, tokens = find_objective(cell.objective), _text_tokens(study, cell.task)
     examples = training.steps * batch
@@ -197,10 +189,10 @@ def _train(study: Study, cell: Cell) -> Iterator[Work]:
 
 
 def _offline(study: Study, base: Cell) -> Iterator[Work]:
-    task = study.scale.tasks[base.task]
-    if not study.is_stored(base):
+    run = study.resolve(base)
+    if not run.is_stored:
         prompts = study.scale.plan.lengths[base.task].train_prompts
-        yield from _sample_and_label(study, base, prompts * task.training.group_size)
+        yield from _sample_and_label(study, base, prompts * run.training.group_size)
 
 
 def _likelihood(study: Study, cell: Cell) -> Iterator[Work]:
@@ -249,23 +241,23 @@ def _sample_and_label(study: Study, cell: Cell, completions: float) -> Iterator[
 
 def _group_size(study: Study, base: Cell) -> int:
     """Completions of each prompt in a base model's offline data; all, where none are left out."""
-    task = study.scale.tasks[base.task]
-    kept = task.data.stored_group_size if study.is_stored(base) else None
-    return kept or task.training.group_size
+    run = study.resolve(base)
+    kept = run.data.stored_group_size if run.is_stored else None
+    return kept or run.training.group_size
 
 
 def _outputs(study: Study, cell: Cell) -> int:
     """Completions that a cell is evaluated on, of all evaluated checkpoints; 0: not known."""
     if study.scale.plan is None:
         return 0
-    has_one = cell.objective == "base" or not study.has_curve(cell)
-    return _prompts(study, cell) * (1 if has_one else _evaluations(study, cell.task))
+    return _prompts(study, cell) * study.resolve(cell).evaluations
 
 
 def _prompts(study: Study, cell: Cell) -> int:
     """Prompts that a cell is evaluated on."""
-    if study.split(cell.seed) == "validation":
-        return study.scale.tasks[cell.task].data.validation
+    run = study.resolve(cell)
+    if run.paths.split == "validation":
+        return run.data.validation
     return study.scale.plan.lengths[cell.task].evaluation_prompts
 
 
@@ -282,17 +274,11 @@ def billions_of(study: Study, cell: Cell) -> float:
 
 def model_of(study: Study, cell: Cell) -> HubSource:
     """The model that a cell starts from."""
-    return study.base_model(cell.task, cell.base_model)
+    return study.resolve(cell).model
 
 
 def _kept_gigabytes(study: Study, cell: Cell) -> float:
     """Of all models that are evaluated, or could be; 0: not known."""
     if study.scale.plan is None:
         return 0
-    return WEIGHTS * billions_of(study, cell) * _evaluations(study, cell.task)
-
-
-def _evaluations(study: Study, task: str) -> int:
-    """How often a run may be evaluated, its end included."""
-    training = study.scale.tasks[task].training
-    return -(-training.steps // training.evaluate_every)
+    return WEIGHTS * billions_of(study, cell) * study.resolve(cell).training.evaluations

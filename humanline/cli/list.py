@@ -1,6 +1,7 @@
 """What there is, as the rows of `humanline list`."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from tabulate import tabulate
@@ -30,7 +31,7 @@ def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dic
         "tables": lambda: _tables(study()),
         "cells": lambda: _cells(study()),
         "objectives": _objectives,
-        "tasks": lambda: [{"name": name, "scored_by": find_task(name).scoring} for name in TASKS],
+        "tasks": _tasks,
         "commands": lambda: [{"name": row.name, "description": row.text} for row in COMMANDS],
     }
     return pick("list", kind, found)()
@@ -67,6 +68,17 @@ def _objectives() -> list[dict]:
     ]
 
 
+def _tasks() -> list[dict]:
+    return [
+        {
+            "name": name,
+            "scoring": find_task(name).scoring,
+            "description": str(import_module(f"humanline.tasks.{name}").__doc__).splitlines()[0],
+        }
+        for name in TASKS
+    ]
+
+
 def _tables(study: Study) -> list[dict]:
     return [
         {
@@ -84,12 +96,12 @@ def _tables(study: Study) -> list[dict]:
 def _cells(study: Study) -> list[dict]:
     return [
         {
-            "task": cell.task,
-            "name": cell.name,
-            "variant": cell.variant,
-            "seed": cell.seed,
-            "learning_rate": None if cell.objective == "base" else study.learning_rate(cell),
-            "done": study.score_file(cell).exists(),
+            "task": run.cell.task,
+            "name": run.name,
+            "variant": run.cell.variant,
+            "seed": run.cell.seed,
+            "learning_rate": run.learning_rate if run.is_trained else None,
+            "done": run.paths.scored.exists(),
         }
-        for cell in study.all_cells()
+        for run in map(study.resolve, study.all_cells())
     ]

@@ -62,14 +62,14 @@ def stages(study: Study, planned: dict[str, list[Job]]) -> pd.DataFrame:
 
 def _stage(study: Study, by_target: dict[str, list[Job]]) -> dict:
     together = [job for of_target in by_target.values() for job in of_target]
-    asked = study.resources(together[0].stage)
+    asked = study.scale.asked(together[0].stage)
     each = [hours(study, job) for job in together]
     return {
         **{target: len(by_target.get(target, [])) for target in TARGETS},
         "GPUs": ", ".join(map(str, sorted({job.gpus for job in together}))),
         "GPU hours": sum(hours * job.gpus for hours, job in zip(each, together, strict=True)),
         "longest, hours": max(each),
-        "limit, hours": asked["runtime"] / 60,
+        "limit, hours": asked.runtime / 60,
     }
 
 
@@ -135,7 +135,8 @@ def memory(study: Study) -> pd.DataFrame:
 
 def _memory(study: Study, cell: Cell) -> dict[str, float]:
     plan, generation = study.scale.plan, study.scale.generation
-    gpus, reward = study.gpus("train", cell), study.scale.tasks[cell.task].reward
+    run = study.resolve(cell)
+    gpus, reward = run.gpus("train"), run.reward
     beside = (
         cell.data == "online" and generation.engine == "vllm" and generation.online == "colocate"
     )
@@ -147,7 +148,7 @@ def _memory(study: Study, cell: Cell) -> dict[str, float]:
         "vLLM": generation.online_memory_utilization * plan.device_gigabytes if beside else 0,
         "reward model": _HALF * plan.parameters[reward.repo] if labels else 0,
         "main memory": WEIGHTS * billions_of(study, cell) * max(1, gpus),
-        "of": study.memory("train", gpus) / 1e3,
+        "of": run.memory("train") / 1e3,
     }
 
 

@@ -7,50 +7,46 @@ import math
 
 from humanline.data.stage_files import Group, Likelihood, prompts_of
 from humanline.files.records import read_rows, write_rows
-from humanline.study.experiments import Cell
-from humanline.study.study import Study
+from humanline.study.runs.resolved import Run
 
 
-def make(study: Study, base: Cell) -> None:
+def make(base: Run) -> None:
     """Write the scored groups of a base model.
 
     Preferences from the hub already have the completions of the task's own model, with scores, and
     those of the other models in `stored`: these are used.
     """
-    groups = _stored(study, base) if study.is_stored(base) else _sampled(study, base)
-    write_rows(study.offline_groups(base), Group, groups)
+    groups = _stored(base) if base.is_stored else _sampled(base)
+    write_rows(base.paths.offline_groups, Group, groups)
     alike = sum(len(set(group["scores"])) == 1 for group in groups)
     print(f"{len(groups)} groups, {alike} of them with completions that all score alike")
 
 
-def _stored(study: Study, base: Cell) -> list[dict]:
+def _stored(base: Run) -> list[dict]:
     from humanline.data.hub import groups
 
-    config = study.scale.tasks[base.task]
     # A size divides all of these batches if it divides their greatest common divisor.
-    batch_size = math.gcd(*config.training.batches_of_groups.values())
-    return groups(config.data, base.base_model, batch_size or None)
+    batch_size = math.gcd(*base.training.batches_of_groups.values())
+    return groups(base.data, base.cell.base_model, batch_size or None)
 
 
-def _sampled(study: Study, base: Cell) -> list[dict]:
+def _sampled(base: Run) -> list[dict]:
     from humanline.generation.engines import open_engine, sample_text
     from humanline.scoring.rewards import load_reward
 
-    config = study.scale.tasks[base.task]
-    path = study.data(base.task, "train")
-    rows = read_rows(path, prompts_of(base.task))
-    options = study.scale.generation, study.shards(base)
-    with open_engine(study.directory(base) / "model", *options) as engine:
+    path = base.paths.prompts
+    rows = read_rows(path, prompts_of(base.cell.task))
+    with open_engine(base.paths.model, base.generation, base.shards) as engine:
         completions = sample_text(
             engine,
             [row["prompt"] for row in rows],
-            n=config.training.group_size,
-            sampling=config.training.sampling,
-            seed=base.seed,
+            n=base.training.group_size,
+            sampling=base.training.sampling,
+            seed=base.cell.seed,
             place=path,
             progress=True,
         )
-    score = load_reward(config.reward, base.task)
+    score = load_reward(base.reward, base.cell.task)
     return [
         {
             "prompt": row["prompt"],
@@ -61,7 +57,7 @@ def _sampled(study: Study, base: Cell) -> list[dict]:
     ]
 
 
-def measure_likelihood(study: Study, source: Cell, base: Cell) -> None:
+def measure_likelihood(source: Run, base: Run) -> None:
     """Write the mean token log-probability of a base model's completions under another.
 
     One row per group, ``{"prompt", "mean_token_log_probability": [nats, one per completion]}``.
@@ -73,11 +69,10 @@ def measure_likelihood(study: Study, source: Cell, base: Cell) -> None:
     from humanline.generation.engines import load_model
     from humanline.generation.likelihood import token_log_probabilities
 
-    options = study.scale.generation.dtype, study.shards(base)
-    model, tokenizer = load_model(study.directory(base) / "model", *options)
-    groups = read_rows(study.offline_groups(source), Group)
+    model, tokenizer = load_model(base.paths.model, base.generation.dtype, base.shards)
+    place = source.paths.offline_groups
+    groups = read_rows(place, Group)
     pairs = [(group["prompt"], text) for group in groups for text in group["completions"]]
-    place = study.offline_groups(source)
     scores = token_log_probabilities(model, tokenizer, pairs, progress=True, place=place)
     means = iter([float(tokens.mean()) for tokens in scores])
     rows = [
@@ -87,4 +82,4 @@ def measure_likelihood(study: Study, source: Cell, base: Cell) -> None:
         }
         for group in groups
     ]
-    write_rows(study.likelihoods(source, base), Likelihood, rows)
+    write_rows(base.paths.likelihoods_of(source.cell), Likelihood, rows)

@@ -8,50 +8,52 @@ from pathlib import Path
 from humanline.data.run_records import Trained
 from humanline.data.stage_files import Sample, prompts_of
 from humanline.files.records import read_record, read_rows, write_rows
-from humanline.study.experiments import Cell
-from humanline.study.study import Study
+from humanline.study.runs.resolved import Run
 
 _SEED = 7  # of evaluation's sampling, the same for every run
 
 
-def checkpoints(study: Study, cell: Cell) -> dict[int, Path]:
+def checkpoints(run: Run) -> dict[int, Path]:
     """The models of a cell that are evaluated, by optimizer step.
 
     All kept ones of the runs whose learning curves are looked at, else the last. The base model
     has step 0.
     """
-    directory = study.directory(cell)
-    if cell.objective == "base":
-        return {0: directory / "model"}
-    record = read_record(directory / "train.json", Trained)
-    final = {record.steps: directory / "model"}
-    if not study.has_curve(cell):
+    if not run.is_trained:
+        return {0: run.paths.model}
+    record = read_record(run.paths.record, Trained)
+    final = {record.steps: run.paths.model}
+    if not run.has_curve:
         return final
-    kept = directory / record.checkpoints
-    every = study.scale.tasks[cell.task].training.evaluate_every
+    kept = run.paths.directory / record.checkpoints
+    every = run.training.evaluate_every
     steps = range(every, record.steps, every)
     return {step: kept / f"checkpoint-{step}" for step in steps} | final
 
 
-def generate(study: Study, cell: Cell) -> None:
+def generate(run: Run) -> None:
     """Sample one completion per evaluation prompt from every evaluated checkpoint of a cell.
 
     Writes `samples.jsonl`: step, prompt_id, prompt, completion, and the row's answer or reference.
     """
     from humanline.generation.engines import open_engine, sample_text
 
-    data = study.data(cell.task, study.split(cell.seed))
-    rows = read_rows(data, prompts_of(cell.task))
-    sampling = study.scale.tasks[cell.task].evaluation
+    data = run.paths.evaluation_prompts
+    rows = read_rows(data, prompts_of(run.cell.task))
     samples = []
-    for step, path in checkpoints(study, cell).items():
-        prompts = [row["prompt"] for row in rows]
-        with open_engine(path, study.scale.generation, study.shards(cell)) as engine:
+    for step, path in checkpoints(run).items():
+        with open_engine(path, run.generation, run.shards) as engine:
             completions = sample_text(
-                engine, prompts, n=1, sampling=sampling, seed=_SEED, place=data, progress=True
+                engine,
+                [row["prompt"] for row in rows],
+                n=1,
+                sampling=run.evaluation,
+                seed=_SEED,
+                place=data,
+                progress=True,
             )
         samples += [
             {"step": step, "prompt_id": i, **row, "completion": completion}
             for i, (row, (completion,)) in enumerate(zip(rows, completions, strict=True))
         ]
-    write_rows(study.directory(cell) / "samples.jsonl", Sample, samples)
+    write_rows(run.paths.samples, Sample, samples)

@@ -5,9 +5,9 @@ import numpy as np
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
 from humanline.report.formats import human_readable
-from humanline.study.claims import Comparison
-from humanline.study.experiments import Cell
-from humanline.study.study import Study
+from humanline.study.claims import Claims, Comparison
+from humanline.study.runs.requests import ClaimsRequest
+from humanline.study.runs.resolved import Run
 from humanline.tables.claims import claim_table, comparison_table
 from humanline.tables.run_files import scores, training_seconds
 
@@ -41,54 +41,50 @@ its nearest tuned kin. The rule was fixed before the runs on these seeds.
 """
 
 
-def make_claims(study: Study) -> None:
+def make_claims(asked: ClaimsRequest) -> None:
     """Write a row per claim with its verdict, a row per comparison, a page of both, and provenance.
 
     The files are `claims.csv`, `comparisons.csv`, `claims.md` and `claims.provenance.json`.
     """
-    found = study.comparisons()
-    scale = study.scale.scale
-    compared = comparison_table(study.claims, found, lambda comparison: _values(study, comparison))
-    compared["scale"] = scale
-    claims = claim_table(study.claims, compared).assign(scale=scale)
-    folder = study.results / "tables"
+    found, folder = [comparison for comparison, _ in asked.compared], asked.paths.tables
+    compared = comparison_table(asked.claims, found, lambda own: _values(own, asked.pairs(own)))
+    compared["scale"] = asked.scale
+    claims = claim_table(asked.claims, compared).assign(scale=asked.scale)
     write_text(folder / "claims.csv", claims.to_csv(index=False))
     write_text(folder / "comparisons.csv", compared.to_csv(index=False))
     hidden = ["text", "paper_value", "task", "p_opposite"]
     text = _PAGE.format(
-        scale=scale,
+        scale=asked.scale,
         claim_rows=_markdown(claims.drop(columns=["untested", "p", "p_opposite"])),
-        untested=_untested(study),
+        untested=_untested(asked.claims),
         comparison_rows=_markdown(compared.drop(columns=hidden)),
-        alpha=study.claims.rule.alpha,
-        power=study.claims.rule.power,
+        alpha=asked.claims.rule.alpha,
+        power=asked.claims.rule.power,
         n=len(compared),
         claims=len(claims),
     )
     write_text(folder / "claims.md", text)
-    cells = [cell for c in found for pair in study.pairs(c) for cell in pair]
-    runs = {f"{cell.task}/{cell.name}": study.run_hash(cell) for cell in cells}
+    runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
     write_json(folder / "claims.provenance.json", {"runs": runs, **describe()})
 
 
-def _untested(study: Study) -> str:
+def _untested(claims: Claims) -> str:
     """What of the claims no comparison is about."""
-    claims = [claim for claim in study.claims.claims if claim.untested]
-    parts = "; ".join(f"of {claim.id} {claim.untested}" for claim in claims)
+    found = [claim for claim in claims.claims if claim.untested]
+    parts = "; ".join(f"of {claim.id} {claim.untested}" for claim in found)
     return f"Not tested is {parts}." if parts else ""
 
 
-def _values(study: Study, comparison: Comparison) -> tuple[np.ndarray, np.ndarray]:
-    """The measure of both cells of a comparison, seed by seed."""
+def _values(comparison: Comparison, pairs: list[tuple[Run, Run]]) -> tuple[np.ndarray, np.ndarray]:
+    """The measure of both cells of a comparison, seed by seed: each (S,)."""
 
-    def measure(cell: Cell) -> float:
-        directory = study.directory(cell)
+    def measure(run: Run) -> float:
         if comparison.test.measure == "training_seconds":
-            return training_seconds(cell, directory)
-        return list(scores(cell, directory).values())[-1]
+            return training_seconds(run.cell, run.paths.directory)
+        return list(scores(run.cell, run.paths.directory).values())[-1]
 
-    first, second = zip(*study.pairs(comparison), strict=True)
-    return np.array([measure(cell) for cell in first]), np.array([measure(c) for c in second])
+    first, second = zip(*pairs, strict=True)
+    return np.array([measure(run) for run in first]), np.array([measure(run) for run in second])
 
 
 def _markdown(frame) -> str:

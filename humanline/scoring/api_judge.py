@@ -23,8 +23,8 @@ from pydantic import Field, ValidationError
 
 from humanline.files.validation import ConfigError, Strict
 from humanline.scoring.judge import annotate_as_configured
+from humanline.study.runs.hashes import content_hash
 from humanline.study.scale.judges import OpenAIJudge
-from humanline.study.study import content_hash
 
 KEY = "OPENAI_API_KEY"  # the environment variable
 

@@ -5,35 +5,47 @@ from functools import cache
 
 import pandas as pd
 
-from humanline.data.stage_files import Instruction, prompts_of
+from humanline.data.stage_files import Instruction
 from humanline.files.records import read_rows
 from humanline.scoring.api_judge import estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS
-from humanline.study.experiments import Cell
-from humanline.study.scale.judges import OpenAIJudge, Price
-from humanline.study.study import Study
+from humanline.study.runs.resolved import Run
+from humanline.study.scale.judges import OpenAIJudge
+from humanline.study.scale.scale import TaskConfig
 
 
-def describe(study: Study) -> str:
-    """Tokens and dollars of all that judges, for people."""
-    tasks = study.scored_by("judge")
+def describe(scale: str, tasks: dict[str, TaskConfig], targets: dict[str, list[Run]]) -> str:
+    """Tokens and dollars of all that judges, for people.
+
+    Args:
+        scale: its name.
+        tasks: those that are judged.
+        targets: their runs, by the target that wants them.
+    """
     if not tasks:
-        return f"scale {study.scale.scale}: no task of it is judged, which costs nothing"
-    if len(tasks) == 1:
-        return _described(study, tasks[0])
-    return "\n\n".join(f"{task}\n{_described(study, task)}" for task in tasks)
+        return f"scale {scale}: no task of it is judged, which costs nothing"
+    texts = {}
+    for name, task in tasks.items():
+        own = {
+            target: [run for run in runs if run.cell.task == name]
+            for target, runs in targets.items()
+        }
+        texts[name] = _described(scale, task, own)
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    return "\n\n".join(f"{name}\n{text}" for name, text in texts.items())
 
 
-def _described(study: Study, task: str) -> str:
-    judge = study.scale.tasks[task].judge
+def _described(scale: str, task: TaskConfig, targets: dict[str, list[Run]]) -> str:
+    judge = task.judge
     if not isinstance(judge, OpenAIJudge):
         kind = judge.kind if judge else "none"
-        return f"scale {study.scale.scale}: its judge, {kind}, costs nothing"
-    table = estimate(study, task)
+        return f"scale {scale}: its judge, {kind}, costs nothing"
+    table = estimate(targets)
     if table.empty:
-        return f"scale {study.scale.scale}: no table has a run that is judged, which costs nothing"
+        return f"scale {scale}: no table has a run that is judged, which costs nothing"
     counts = {str(name): "{:,}".format for name in table.select_dtypes("int")}
-    longest = study.scale.tasks[task].evaluation.max_new_tokens
+    longest = task.evaluation.max_new_tokens
     return f"""\
 {judge.model} at {judge.base_url}, ${judge.price.input:g} per million tokens of prompts and
 ${judge.price.output:g} of answers. Tokens are estimates, at four characters each.
@@ -42,20 +54,22 @@ Outputs are as long as in samples.jsonl, or where a run has none yet, {longest:,
 max_new_tokens and the most. A run's job stops before it costs more than ${judge.max_dollars:g}."""
 
 
-def estimate(study: Study, task: str) -> pd.DataFrame:
-    """Estimate the cost of every run of a task that is judged, summed up by target.
+def estimate(targets: dict[str, list[Run]]) -> pd.DataFrame:
+    """Estimate the cost of every run that is judged, once, summed up by target.
+
+    Args:
+        targets: runs by the target that wants them; a run counts for the first of these.
 
     Returns:
         Columns target (`all`, and what `explore` and `tune` judge besides), lengths (the file or
         option that they are of), runs, pairs, prompt_tokens, answer_tokens, dollars (for all pairs)
         and spent (so far, retries included); no rows where nothing is judged.
     """
-    judge = study.scale.tasks[task].judge
-    price = judge.price if isinstance(judge, OpenAIJudge) else Price(input=0, output=0)
     rows = []
-    for target, cell in _judged(study, task):
-        tokens, lengths = _prompt_tokens(study, cell)
-        paid = read_answers(study.answers(cell))
+    for target, run in _once(targets):
+        price = run.judge.price
+        tokens, lengths = _prompt_tokens(run)
+        paid = read_answers(run.paths.answers)
         rows.append(
             {
                 "target": target,
@@ -75,20 +89,14 @@ def estimate(study: Study, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby(["target", "lengths"], sort=False, as_index=False).sum()
 
 
-def _judged(study: Study, task: str) -> Iterator[tuple[str, Cell]]:
-    """Every run of a task, once, with the first target that wants it."""
-
-    def cells(exploratory: bool) -> list[Cell]:
-        tables = study.tables(exploratory=exploratory)
-        return [cell for table in tables for cell in study.report_cells(table)]
-
-    targets = {"all": cells(False), "explore": cells(True), "tune": study.tune_cells(task)}
-    seen = set()
+def _once(targets: dict[str, list[Run]]) -> Iterator[tuple[str, Run]]:
+    """Every run, with the first target that wants it."""
+    seen: set[tuple[str, str]] = set()
     for target, wanted in targets.items():
-        for cell in wanted:
-            if cell.task == task and cell.name not in seen:
-                seen.add(cell.name)
-                yield target, cell
+        for run in wanted:
+            if (key := (run.cell.task, run.name)) not in seen:
+                seen.add(key)
+                yield target, run
 
 
 class _Judged(Instruction):
@@ -98,17 +106,17 @@ class _Judged(Instruction):
     completion: str
 
 
-def _prompt_tokens(study: Study, cell: Cell) -> tuple[list[int], str]:
+def _prompt_tokens(run: Run) -> tuple[list[int], str]:
     """Estimated tokens of the prompts of a run's pairs, and what the outputs' lengths are of."""
-    path = study.directory(cell) / "samples.jsonl"
+    path = run.paths.samples
     if path.exists():
         samples = read_rows(path, _Judged)
         # Identical outputs are a tie that no judge is asked about.
         pairs = [row for row in samples if row["completion"] != row["reference"]]
         return [_tokens(row) for row in pairs], path.name
-    prompts = read_rows(study.data(cell.task, study.split(cell.seed)), prompts_of(cell.task))
-    longest = study.scale.tasks[cell.task].evaluation.max_new_tokens
-    return [_tokens(row) + longest for row in prompts] * _steps(study, cell), "max_new_tokens"
+    prompts = read_rows(run.paths.evaluation_prompts, Instruction)
+    longest = run.evaluation.max_new_tokens
+    return [_tokens(row) + longest for row in prompts] * run.evaluations, "max_new_tokens"
 
 
 def _tokens(row: dict) -> int:
@@ -120,11 +128,3 @@ def _tokens(row: dict) -> int:
 @cache
 def _template_length() -> int:
     return len((CONFIGURATIONS / "openai" / "prompt.txt").read_text(encoding="utf-8"))
-
-
-def _steps(study: Study, cell: Cell) -> int:
-    """How many of a run's checkpoints are evaluated; see `samples.checkpoints`."""
-    training = study.scale.tasks[cell.task].training
-    if cell.objective == "base" or not study.has_curve(cell):
-        return 1
-    return len(range(0, training.steps, training.evaluate_every))

@@ -15,21 +15,20 @@ from humanline.data.stage_files import (
 from humanline.files.records import read_rows, write_columns, write_record
 from humanline.files.validation import ConfigError, pick
 from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Summary, grades_of
-from humanline.study.experiments import Cell
+from humanline.study.runs.resolved import Run
 from humanline.study.scale.judges import FunctionJudge, LocalJudge, OpenAIJudge
-from humanline.study.study import Study
 from humanline.study.tasks import find_task, needed
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
 
 
-def score(study: Study, cell: Cell) -> None:
+def score(run: Run) -> None:
     """Judge or grade a run's completions, as its task says."""
-    scoring = find_task(cell.task).scoring
-    pick("scoring", scoring, {"judge": judge, "grade": grade})(study, cell)
+    scoring = find_task(run.cell.task).scoring
+    pick("scoring", scoring, {"judge": judge, "grade": grade})(run)
 
 
-def judge(study: Study, cell: Cell) -> None:
+def judge(run: Run) -> None:
     """Judge a run's completions against the references with AlpacaEval.
 
     Writes, of the last step, `annotations.json`, and `metrics.json` with alpaca_eval's own summary,
@@ -42,37 +41,33 @@ def judge(study: Study, cell: Cell) -> None:
     from humanline.scoring import judge as judging
     from humanline.scoring.annotations import length_controlled
 
-    directory = study.directory(cell)
-    samples = _samples(study, cell, JudgedSample)
-    annotate = _annotator(study, cell)
+    samples = _samples(run, JudgedSample)
+    annotate = _annotator(run)
     curve = []
     for step, rows in samples.items():
         annotations = annotate(
-            _alpaca_rows(rows, "completion", cell.name),
+            _alpaca_rows(rows, "completion", run.name),
             _alpaca_rows(rows, "reference", "reference"),
         )
-        _require_verdicts(cell, step, annotations)
+        _require_verdicts(run.name, step, annotations)
         controlled, warning = length_controlled(annotations)
         curve.append({"step": step, "length_controlled_win_rate": controlled})
         if warning:
-            print(f"{cell.name}, step {step}: length-controlled win rate may mislead: {warning}")
-    judging.write_annotations(annotations, directory / "annotations.json")
+            print(f"{run.name}, step {step}: length-controlled win rate may mislead: {warning}")
+    judging.write_annotations(annotations, run.paths.annotations)
     summary: dict[str, Any] = judging.summarize(annotations) | curve[-1]
     summary["length_control_warning"] = warning
     summary["n_left_out"] = int(annotations["preference"].isna().sum())
-    write_record(directory / "metrics.json", Summary, summary, JUDGE_AGAIN)
-    write_columns(directory / "curve.csv", CurvePoint, pd.DataFrame(curve))
+    write_record(run.paths.summary, Summary, summary, JUDGE_AGAIN)
+    write_columns(run.paths.curve, CurvePoint, pd.DataFrame(curve))
 
 
-def _samples(study: Study, cell: Cell, model: type[Sample]) -> dict[int, list[dict]]:
+def _samples(run: Run, model: type[Sample]) -> dict[int, list[dict]]:
     """A run's samples by step; a `ConfigError` if they are not of the run's evaluation prompts."""
-    path, data = (
-        study.directory(cell) / "samples.jsonl",
-        study.data(cell.task, study.split(cell.seed)),
-    )
+    path, data = run.paths.samples, run.paths.evaluation_prompts
     samples = read_samples(path, model)
     if data.exists():  # samples may be scored elsewhere, without the prompts
-        expected = dict(enumerate(read_rows(data, prompts_of(cell.task))))
+        expected = dict(enumerate(read_rows(data, prompts_of(run.cell.task))))
         sampled = {
             row["prompt_id"]: {name: row[name] for name in expected.get(row["prompt_id"], row)}
             for row in next(iter(samples.values()))
@@ -82,22 +77,20 @@ def _samples(study: Study, cell: Cell, model: type[Sample]) -> dict[int, list[di
     return samples
 
 
-def _require_verdicts(cell: Cell, step: int, annotations) -> None:
+def _require_verdicts(name: str, step: int, annotations) -> None:
     left_out = int(annotations["preference"].isna().sum())
     if left_out:
-        print(f"{cell.name}, step {step}: {left_out} of {len(annotations)} pairs are left out")
+        print(f"{name}, step {step}: {left_out} of {len(annotations)} pairs are left out")
     if len(annotations) - left_out < _FEWEST:
         raise ConfigError(
-            f"{cell.name}, step {step}: {len(annotations) - left_out} pairs have a verdict of the"
+            f"{name}, step {step}: {len(annotations) - left_out} pairs have a verdict of the"
             f" judge; evaluate on {_FEWEST} prompts or more"
         )
 
 
-def _annotator(study: Study, cell: Cell) -> Callable:
+def _annotator(run: Run) -> Callable:
     """What makes annotations of the model's and the baseline's rows."""
-    config, answers = study.scale.tasks[cell.task].judge, study.answers(cell)
-    if config is None:
-        raise ConfigError(f"task {cell.task}: judge: missing; add one")
+    config, answers = run.judge, run.paths.answers
     annotate = pick("judge", config.kind, _JUDGES)(config, answers)
     return partial(annotate, work_dir=answers.parent)
 
@@ -143,7 +136,7 @@ def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:
     ]
 
 
-def grade(study: Study, cell: Cell) -> None:
+def grade(run: Run) -> None:
     """Grade a run's completions by its task's own grading: `grades.csv`.
 
     Its columns: step, problem_id, sample, correct (0 or 1) and outcome, one of the task's.
@@ -151,10 +144,9 @@ def grade(study: Study, cell: Cell) -> None:
     import pandas as pd
     from tqdm import tqdm
 
-    task = find_task(cell.task)
-    grade_completion = needed(cell.task, "grade_completion", task.grade_completion)
-    directory = study.directory(cell)
-    steps = _samples(study, cell, GradedSample)
+    task = find_task(run.cell.task)
+    grade_completion = needed(run.cell.task, "grade_completion", task.grade_completion)
+    steps = _samples(run, GradedSample)
     samples = [sample for rows in steps.values() for sample in rows]
     rows = []
     for s in tqdm(samples, desc="grading", unit="answer"):
@@ -163,5 +155,5 @@ def grade(study: Study, cell: Cell) -> None:
         rows.append(own | {"correct": int(outcome == task.outcomes[0]), "outcome": outcome})
     grades = pd.DataFrame(rows)
     counts = grades["outcome"].value_counts().to_dict()
-    print(f"{cell.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in task.outcomes))
-    write_columns(directory / "grades.csv", grades_of(cell.task), grades)
+    print(f"{run.name}: " + ", ".join(f"{counts.get(o, 0)} {o}" for o in task.outcomes))
+    write_columns(run.paths.grades, grades_of(run.cell.task), grades)

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from humanline.tables.estimates import plain
-from humanline.tables.run_files import Cost, Run, by_variant, read_cost, scores
+from humanline.tables.run_files import Cost, RunFolder, by_variant, read_cost, scores
 from humanline.tables.statistics import t_interval
 
 
-def cost_table(runs: Sequence[Run]) -> pd.DataFrame:
+def cost_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
     """Cost of every trained variant, beside its last score in per cent."""
     rows = []
     for task in dict.fromkeys(cell.task for cell, _ in runs):
@@ -57,7 +57,7 @@ def _row(variants, costs: dict[str, list[Cost]], curves: dict[str, pd.Series], n
     return row | {"variant": name}
 
 
-def _mean_curve(group: list[Run]) -> pd.Series:
+def _mean_curve(group: list[RunFolder]) -> pd.Series:
     """Mean score over seeds by optimizer step."""
     return pd.DataFrame([scores(cell, directory) for cell, directory in group]).mean()
 

@@ -15,7 +15,7 @@ from humanline.study.tasks import find_task
 from humanline.tables.run_files import (
     Graded,
     Judged,
-    Run,
+    RunFolder,
     read_graded,
     read_judged,
     training_seconds,
@@ -30,7 +30,7 @@ from humanline.tables.statistics import (
 
 
 def score_estimates(
-    variants: dict[str, list[Run]], *, replicates: int, rng_seed: int
+    variants: dict[str, list[RunFolder]], *, replicates: int, rng_seed: int
 ) -> dict[str, Estimate]:
     """The score of every variant of one task, in per cent.
 
@@ -85,7 +85,10 @@ def pass_at_1(
 
 
 def plain(
-    variants: dict[str, list[Run]], cell: Cell, data: str | None, sample_every: int | None = None
+    variants: dict[str, list[RunFolder]],
+    cell: Cell,
+    data: str | None,
+    sample_every: int | None = None,
 ) -> str | None:
     """The plain variant of the cell's objective and base model, to compare the cell with.
 
@@ -131,7 +134,7 @@ def comparison(
     return {column: value, f"{column}_low": low, f"{column}_high": high}
 
 
-def mean_seconds(group: list[Run]) -> float:
+def mean_seconds(group: list[RunFolder]) -> float:
     """Wall-clock seconds of training, mean over a variant's seeds; NaN for a base model."""
     return float(np.mean([training_seconds(cell, directory) for cell, directory in group]))
 

@@ -26,7 +26,7 @@ from humanline.tables.estimates import (
     plain,
     win_rates,
 )
-from humanline.tables.run_files import Run, by_variant, read_graded, read_judged
+from humanline.tables.run_files import RunFolder, by_variant, read_graded, read_judged
 from humanline.tables.statistics import difference, ratio
 
 _HOW = (
@@ -112,7 +112,7 @@ def _notices(tasks: list[str]) -> str:
     return "".join(f" {sentence}" for sentence in dict.fromkeys(sentences))
 
 
-def headline_table(task: str, runs: Sequence[Run], **options: int) -> pd.DataFrame:
+def headline_table(task: str, runs: Sequence[RunFolder], **options: int) -> pd.DataFrame:
     """The headline table of a task, by its way of scoring.
 
     Args:
@@ -122,7 +122,7 @@ def headline_table(task: str, runs: Sequence[Run], **options: int) -> pd.DataFra
     return pick("scoring", find_task(task).scoring, kinds)(runs, **options)
 
 
-def win_rate_table(runs: Sequence[Run], *, replicates: int, rng_seed: int) -> pd.DataFrame:
+def win_rate_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int) -> pd.DataFrame:
     """Win rates of every variant, compared with the same objective's plain offline and online ones.
 
     The length-controlled win rate is fitted without alpaca_eval's penalty, which pulls it towards
@@ -163,7 +163,7 @@ def win_rate_table(runs: Sequence[Run], *, replicates: int, rng_seed: int) -> pd
     return pd.DataFrame(rows).astype({"k": "Int64"})
 
 
-def pass_at_1_table(runs: Sequence[Run], *, replicates: int, rng_seed: int) -> pd.DataFrame:
+def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int) -> pd.DataFrame:
     """Pass@1 of every variant after its last optimizer step, compared with plain online training.
 
     A humanline variant is also compared with the plain one that samples as often.
@@ -214,7 +214,7 @@ def _first_step(curve: pd.Series, goal: float | None) -> int | None:
     return int(reached[0]) if len(reached) else None
 
 
-def learning_curves(runs: Sequence[Run], *, replicates: int, rng_seed: int) -> pd.DataFrame:
+def learning_curves(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int) -> pd.DataFrame:
     """Pass@1 of every trained variant and seed at every evaluated optimizer step.
 
     Columns: variant, seed, step, pass_at_1, and, the same for all seeds of a variant and step,

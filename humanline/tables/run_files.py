@@ -32,7 +32,7 @@ from humanline.scoring.score_files import (
 from humanline.study.experiments import Cell
 from humanline.study.tasks import find_task
 
-Run = tuple[Cell, Path]
+RunFolder = tuple[Cell, Path]  # of what the stages left of a cell
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class Graded:
         return self.correct.shape[1]
 
 
-def by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def by_variant(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
     """Group runs by variant, in the order of first appearance but the base model first.
 
     Within a variant runs are in the order of their seeds, which all variants must share.
     """
     if not runs:
         raise ConfigError("no runs to compare; give the table cells in experiments.yaml")
-    variants: dict[str, list[Run]] = {}
+    variants: dict[str, list[RunFolder]] = {}
     for cell, directory in sorted(runs, key=lambda run: run[0].objective != "base"):
         variants.setdefault(cell.variant, []).append((cell, directory))
     for group in variants.values():
@@ -118,7 +118,7 @@ def by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return variants
 
 
-def read_judged(variants: dict[str, list[Run]]) -> dict[str, list[Judged]]:
+def read_judged(variants: dict[str, list[RunFolder]]) -> dict[str, list[Judged]]:
     """Read `annotations.json` and `metrics.json` of judged runs."""
     tables = {
         directory: _annotations(directory) for group in variants.values() for _, directory in group
@@ -171,7 +171,7 @@ def _annotations(directory: Path) -> pd.DataFrame:
 
 
 def read_graded(
-    variants: dict[str, list[Run]], *, whole_curves: bool = False
+    variants: dict[str, list[RunFolder]], *, whole_curves: bool = False
 ) -> dict[str, list[Graded]]:
     """Read `grades.csv` of graded runs of a task, which all end with the same step.
 

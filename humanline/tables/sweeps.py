@@ -8,7 +8,7 @@ import pandas as pd
 from humanline.data.run_records import Predictors
 from humanline.files.records import read_record
 from humanline.study.experiments import OVERRIDES, Cell
-from humanline.study.study import Study
+from humanline.study.runs.requests import TableRequest
 from humanline.tables.estimates import (
     columns,
     comparison,
@@ -17,7 +17,7 @@ from humanline.tables.estimates import (
     plain,
     score_estimates,
 )
-from humanline.tables.run_files import Run, by_variant, notice_names, notices, unclipped
+from humanline.tables.run_files import RunFolder, by_variant, notice_names, notices, unclipped
 from humanline.tables.statistics import Estimate, difference
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
@@ -25,8 +25,8 @@ _COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size")
 
 
 def sweep_table(
-    study: Study,
-    runs: Sequence[Run],
+    table: TableRequest,
+    runs: Sequence[RunFolder],
     *,
     replicates: int,
     rng_seed: int,
@@ -38,6 +38,8 @@ def sweep_table(
     where the table has them; online training samples as often as it does by default.
 
     Args:
+        table: with the resolved runs, in whatever order.
+        runs: cells of the table, with the folders of their runs.
         compares_data: show how likely the initial model finds offline data, which every offline
             run's predictors.json says.
     """
@@ -47,7 +49,7 @@ def sweep_table(
         variants = by_variant([run for run in runs if run[0].task == task])
         estimates = score_estimates(variants, replicates=replicates, rng_seed=rng_seed)
         for name in variants:
-            row = _row(study, variants, estimates, name)
+            row = _row(table, variants, estimates, name)
             if compares_data:
                 row["data_log_probability"] = _data_log_probability(variants[name])
             rows.append(row)
@@ -61,16 +63,15 @@ def sweep_table(
     return frame.astype({column: "Int64" for column in counts if column in frame})
 
 
-def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> dict:
+def _row(table: TableRequest, variants, estimates: dict[str, Estimate], name: str) -> dict:
     group = variants[name]
     cell = group[0][0]
-    usual = study.experiments.defaults[cell.task].sample_every
+    run, usual = table.run(cell), table.defaults[cell.task].sample_every
     offline, online = plain(variants, cell, "offline"), plain(variants, cell, "online", usual)
-    is_trained = cell.objective != "base"
     return {
         **_settings(cell),
-        "learning_rate": study.learning_rate(cell) if is_trained else None,
-        "rate_of": study.rate_source(cell) if is_trained else None,
+        "learning_rate": run.learning_rate if run.is_trained else None,
+        "rate_of": run.rate_source if run.is_trained else None,
         "seeds": len(group),
         **columns("score", estimates[name]),
         **_notices(group),
@@ -78,14 +79,14 @@ def _row(study: Study, variants, estimates: dict[str, Estimate], name: str) -> d
         **comparison("difference_to_online", difference, estimates, name, online),
         "p_differs_from_offline": p_value(estimates, name, offline, "two-sided"),
         "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
-        "collapsed": _collapsed(study, estimates[name], estimates[cell.base.variant]),
+        "collapsed": _collapsed(estimates[name], estimates[cell.base.variant], table),
         "unclipped": np.mean([unclipped(d) for _, d in group]) if cell.humanline else None,
         "training_seconds": mean_seconds(group),
         "variant": name,
     }
 
 
-def _notices(group: list[Run]) -> dict[str, int]:
+def _notices(group: list[RunFolder]) -> dict[str, int]:
     found = [notices(cell, directory) for cell, directory in group]
     return {name: sum(run[name] for run in found) for name in found[0]}
 
@@ -132,13 +133,13 @@ def _method(cell: Cell) -> str | None:
     return " ".join(parts)
 
 
-def _collapsed(study: Study, estimate: Estimate, base: Estimate) -> int:
+def _collapsed(estimate: Estimate, base: Estimate, table: TableRequest) -> int:
     """How many seeds have a score far below their base model's."""
-    limit = study.experiments.collapse_below * base.per_seed
+    limit = table.collapse_below * base.per_seed
     return int((estimate.per_seed < limit).sum())
 
 
-def _data_log_probability(group: list[Run]) -> float | None:
+def _data_log_probability(group: list[RunFolder]) -> float | None:
     """Mean token log-probability of offline data under the initial model, nats."""
     found = [
         read_record(directory / "predictors.json", Predictors).mean_token_log_probability

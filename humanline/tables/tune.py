@@ -1,5 +1,8 @@
 """Learning rates: chosen on tuning seeds, with the same candidates for every variant."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 import yaml
 
@@ -8,7 +11,8 @@ from humanline.files.records import read_columns, read_record
 from humanline.files.validation import ConfigError, validate
 from humanline.scoring.score_files import JUDGE_AGAIN, Correctness, Judgement
 from humanline.study.experiments import Cell
-from humanline.study.study import Study, TunedRates
+from humanline.study.runs.rates import TunedRates
+from humanline.study.runs.resolved import Run
 from humanline.study.tasks import find_task
 
 _HEADER = """\
@@ -19,37 +23,43 @@ _HEADER = """\
 """
 
 
-def choose_learning_rates(study: Study) -> None:
-    """Write `tune/scores.csv`, one row per tuning run, and `tune/learning_rates.yaml`.
+def choose_learning_rates(
+    runs: Sequence[Run], folder: Path, *, seeds: list[int], scale: str
+) -> None:
+    """Write `scores.csv`, one row per tuning run, and `learning_rates.yaml`.
 
     The latter is what `learning_rates` of the scale's file points to, once somebody adopts it by
     copying it there: a search never changes the configuration it was run with.
+
+    Args:
+        runs: the tuning runs, each at one of the candidate rates.
+        folder: where to write.
+        seeds: the tuning seeds.
+        scale: its name.
     """
     scores = pd.DataFrame(
         [
             {
-                "task": cell.task,
-                "variant": _without_rate(cell).variant,
-                "learning_rate": cell.overrides["learning_rate"],
-                "seed": cell.seed,
-                "score": final_score(study, cell),
+                "task": run.cell.task,
+                "variant": _without_rate(run.cell).variant,
+                "learning_rate": run.cell.overrides["learning_rate"],
+                "seed": run.cell.seed,
+                "score": final_score(run),
             }
-            for task in study.scale.tasks
-            for cell in study.tune_cells(task)
+            for run in runs
         ]
     )
     if scores.empty:
         raise ConfigError(
-            f"scale {study.scale.scale}: no table is tuned, so there is no rate to choose; write"
+            f"scale {scale}: no table is tuned, so there is no rate to choose; write"
             " tuned: true into one of experiments.yaml"
         )
-    directory = study.results / "tune"
-    write_text(directory / "scores.csv", scores.to_csv(index=False))
-    path = directory / "learning_rates.yaml"
-    content = {"seeds": study.scale.seeds.tune, "chosen": _choose(scores)}
+    write_text(folder / "scores.csv", scores.to_csv(index=False))
+    path = folder / "learning_rates.yaml"
+    content = {"seeds": seeds, "chosen": _choose(scores)}
     validate(TunedRates, content, path)  # as who adopts it will
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
-    write_text(path, _HEADER.format(scale=study.scale.scale) + text)
+    write_text(path, _HEADER.format(scale=scale) + text)
 
 
 def _choose(scores: pd.DataFrame) -> dict:
@@ -70,11 +80,10 @@ def _without_rate(cell: Cell) -> Cell:
     return cell.model_copy(update={"overrides": overrides})
 
 
-def final_score(study: Study, cell: Cell) -> float:
+def final_score(run: Run) -> float:
     """A run's headline figure in per cent."""
-    directory = study.directory(cell)
-    if find_task(cell.task).scoring == "judge":
-        record = read_record(directory / "metrics.json", Judgement, JUDGE_AGAIN)
+    if find_task(run.cell.task).scoring == "judge":
+        record = read_record(run.paths.summary, Judgement, JUDGE_AGAIN)
         return record.length_controlled_win_rate
-    grades = read_columns(directory / "grades.csv", Correctness)
+    grades = read_columns(run.paths.grades, Correctness)
     return 100 * grades.loc[grades["step"] == grades["step"].max(), "correct"].mean()

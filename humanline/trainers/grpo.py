@@ -233,9 +233,9 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             self._scores_at_hand = None
 
     def _compute_loss(self, model, inputs):
-        """TRL's, of log-probabilities that let it find the perceived log-ratio to the reference.
+        """TRL's loss, computed by TRL's code from log-probabilities that `perceived` prepares.
 
-        So every loss of TRL, and every option of it, has the meaning that it has there.
+        So each of TRL's losses, and each option of theirs, means what it means there.
         """
         if not self._uses_reference:
             return super()._compute_loss(model, inputs)
@@ -251,7 +251,10 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             return super()._compute_loss(model, inputs | stand_ins | self._tokens_of_step(inputs))
 
     def _tokens_of_step(self, inputs: dict) -> dict:
-        """A step's tokens, as many as make TRL divide by them: it takes an even share of these."""
+        """The number that makes TRL divide by the tokens of the step.
+
+        TRL divides by an even share of the tokens of the rollout, whose batches are not all alike.
+        """
         if "num_items_in_step" not in inputs:
             return {}
         share = self.current_gradient_accumulation_steps / self.args.steps_per_generation

@@ -1,4 +1,4 @@
-"""Training of one cell: from a study's options to a TRL trainer, its run and its records.
+"""Training of one cell: from a run's options to a TRL trainer, its model and its records.
 
 On several devices every process calls `train`; together they make one run (see `launch`).
 """
@@ -16,8 +16,8 @@ from humanline.files.provenance import describe, peak_memory
 from humanline.files.records import write_columns, write_record
 from humanline.files.validation import ConfigError
 from humanline.files.weights import load_folder, not_finite, require_whole
-from humanline.study.experiments import Cell
-from humanline.study.study import Study, content_hash
+from humanline.study.runs.hashes import content_hash
+from humanline.study.runs.resolved import Run
 from humanline.trainers.classes import load
 from humanline.trainers.registry import find_objective
 from humanline.trainers.rows import preferences
@@ -25,7 +25,7 @@ from humanline.training.data import data_record, require_room, training_rows
 from humanline.training.progress import Progress
 
 
-def train(study: Study, cell: Cell) -> None:
+def train(run: Run) -> None:
     """Train a cell and write its model, `metrics.csv` and `train.json` to its directory.
 
     An interrupted run goes on from its last complete checkpoint. Checkpoints are kept in a folder
@@ -36,19 +36,19 @@ def train(study: Study, cell: Cell) -> None:
         ConfigError: before any work, if the batch does not divide among the devices, or if these
             do not find each other; after it, if the prompts did not suffice.
     """
-    study.batch_share(cell, device_count())
-    data = data_record(study, cell)
-    directory = study.directory(cell)
-    checkpoints = _checkpoints(study, cell)
+    run.batch_share(device_count())
+    data = data_record(run)
+    directory = run.paths.directory
+    checkpoints = _checkpoints(run)
     has_ended = _ended(checkpoints).exists()
-    evaluated = study.scale.tasks[cell.task].training.evaluate_every
+    evaluated = run.training.evaluate_every
     progress = Progress(checkpoints, evaluated, is_new=has_ended)
-    trainer = build_trainer(study, cell, checkpoints)
+    trainer = build_trainer(run, checkpoints)
     _require_company(trainer.args.world_size)
     if trainer.is_world_process_zero():
         if has_ended:
             shutil.rmtree(checkpoints)
-        write_json(checkpoints / "manifest.json", study.manifest(cell))
+        write_json(checkpoints / "manifest.json", run.hashes.manifest)
     trainer.accelerator.wait_for_everyone()
     progress.watch(trainer)
     checkpoint = progress.last_checkpoint
@@ -65,10 +65,10 @@ def train(study: Study, cell: Cell) -> None:
             f"{directory}: training ended with weights that are not finite, {broken[0]} among "
             "them; lower its learning_rate"
         )
-    trainer.save_whole_model(directory / "model")
+    trainer.save_whole_model(run.paths.model)
     cost = progress.record()
     if trainer.is_world_process_zero():
-        _write_records(study, cell, trainer, data | cost)
+        _write_records(run, trainer, data | cost)
         _ended(checkpoints).touch()
         progress.end()
 
@@ -87,14 +87,14 @@ def _require_company(found: int) -> None:
         )
 
 
-def _checkpoints(study: Study, cell: Cell) -> Path:
+def _checkpoints(run: Run) -> Path:
     """Where the run's checkpoints lie; those of other numbers of devices hold other parts.
 
     And those of other code are another run's: what it sampled and trained must not be mixed in.
     """
-    code = code_hash("train", by_value=True, tasks=[cell.task])
-    identity = content_hash([study.manifest(cell), _inputs(study, cell), device_count(), code])
-    return study.directory(cell) / "checkpoints" / identity
+    code = code_hash("train", by_value=True, tasks=[run.cell.task])
+    identity = content_hash([run.hashes.manifest, _inputs(run), device_count(), code])
+    return run.paths.checkpoints / identity
 
 
 def _ended(checkpoints: Path) -> Path:
@@ -102,19 +102,18 @@ def _ended(checkpoints: Path) -> Path:
     return checkpoints / "ended"
 
 
-def _write_records(study: Study, cell: Cell, trainer, measured: dict) -> None:
+def _write_records(run: Run, trainer, measured: dict) -> None:
     import pandas as pd
 
-    directory = study.directory(cell)
     log = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
-    write_columns(directory / "metrics.csv", LogRow, log)
+    write_columns(run.paths.log, LogRow, log)
     write_record(
-        directory / "train.json",
+        run.paths.record,
         TrainingRecord,
         {
-            "cell": cell.model_dump(),
-            "manifest": study.manifest(cell),
-            "checkpoints": str(_checkpoints(study, cell).relative_to(directory)),
+            "cell": run.cell.model_dump(),
+            "manifest": run.hashes.manifest,
+            "checkpoints": str(_checkpoints(run).relative_to(run.paths.directory)),
             "steps": trainer.state.global_step,
             "devices": trainer.args.world_size,
             **measured,
@@ -125,26 +124,26 @@ def _write_records(study: Study, cell: Cell, trainer, measured: dict) -> None:
     )
 
 
-def _inputs(study: Study, cell: Cell) -> list:
+def _inputs(run: Run) -> list:
     """What tells the run's input files from others of the same name."""
-    base = sorted((study.directory(cell.base) / "model").glob("*.safetensors"))
+    base = sorted(run.paths.base_model.glob("*.safetensors"))
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in base]
 
 
-def build_trainer(study: Study, cell: Cell, output: Path):
+def build_trainer(run: Run, output: Path):
     """Build the trainer of a cell, its model and its data."""
     import torch
 
-    model, tokenizer = load_folder(study.directory(cell.base) / "model", dtype=torch.float32)
-    require_room(study, cell, model, tokenizer)
-    build = _on_groups if find_objective(cell.objective).view.takes_groups else _on_pairs
-    return build(study, cell, model, tokenizer, output)
+    model, tokenizer = load_folder(run.paths.base_model, dtype=torch.float32)
+    require_room(run, model, tokenizer)
+    build = _on_groups if find_objective(run.cell.objective).view.takes_groups else _on_pairs
+    return build(run, model, tokenizer, output)
 
 
-def _options(study: Study, cell: Cell, output: Path) -> dict:
+def _options(run: Run, output: Path) -> dict:
     """The arguments that every objective has."""
-    training = study.scale.tasks[cell.task].training
-    micro, accumulation = study.batch_share(cell, device_count())
+    cell, training = run.cell, run.training
+    micro, accumulation = run.batch_share(device_count())
     humanline = {"humanline": cell.humanline}
     if cell.humanline or cell.trust_region:
         humanline = {
@@ -162,7 +161,7 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
         "max_steps": training.steps,
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": accumulation,
-        "learning_rate": study.learning_rate(cell),
+        "learning_rate": run.learning_rate,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": training.warmup_steps,
         "max_grad_norm": cell.overrides.get("max_grad_norm", training.max_grad_norm),
@@ -174,12 +173,12 @@ def _options(study: Study, cell: Cell, output: Path) -> dict:
         "save_steps": training.save_every,
         "report_to": "none",
         "seed": cell.seed,
-        **study.objective(cell).model_dump(exclude={"batch_size"}),
+        **run.objective.model_dump(exclude={"batch_size"}),
         **find_objective(cell.objective).arguments,
     }
 
 
-def _on_groups(study: Study, cell: Cell, model, tokenizer, output: Path):
+def _on_groups(run: Run, model, tokenizer, output: Path):
     """Of a trainer on whole groups: offline on stored ones, online it samples them itself."""
     import numpy as np
     from datasets import Dataset
@@ -187,12 +186,11 @@ def _on_groups(study: Study, cell: Cell, model, tokenizer, output: Path):
 
     from humanline.scoring.rewards import load_reward
 
-    row, task = find_objective(cell.objective), study.scale.tasks[cell.task]
-    training = task.training
-    options = _options(study, cell, output)
+    cell, training, row = run.cell, run.training, find_objective(run.cell.objective)
+    options = _options(run, output)
     accumulation = options["gradient_accumulation_steps"]
     window = min(cell.sample_every or 1, training.steps)
-    rows = training_rows(study, cell)
+    rows = training_rows(run)
     args = load(row.config)(
         **options,
         num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
@@ -200,46 +198,46 @@ def _on_groups(study: Study, cell: Cell, model, tokenizer, output: Path):
         temperature=training.sampling.temperature,
         top_p=training.sampling.top_p,
         max_completion_length=training.sampling.max_new_tokens,
-        **_engine_options(study, cell),
+        **_engine_options(run),
     )
     if cell.data == "offline":
         dataset, reward = Dataset.from_list(load(row.view.rows)(rows, 0)), None
     else:
         prompts = [_prompt_row(row) for row in rows]
         dataset = Dataset.from_list(prompts)
-        reward = _reward_function(load_reward(task.reward, cell.task))
-    with _engine_start(study, args):
+        reward = _reward_function(load_reward(run.reward, cell.task))
+    with _engine_start(run, args):
         trainer = load(row.trainer)(
             model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
         )
     if args.use_vllm:
         # A colocated vLLM, as it starts, has put its seed in place of the run's. Processes that
         # share a model draw alike, and others their own: a group's completions may be in both.
-        engine = trainer.accelerator.process_index // study.shards(cell)
+        engine = trainer.accelerator.process_index // run.shards
         set_seed(int(np.random.SeedSequence([cell.seed, engine]).generate_state(1)[0]))
     return trainer
 
 
-def _engine_options(study: Study, cell: Cell) -> dict:
+def _engine_options(run: Run) -> dict:
     """What samples online, where that is not transformers."""
-    generation = study.scale.generation
-    if cell.data != "online" or generation.engine == "transformers":
+    generation = run.generation
+    if run.cell.data != "online" or generation.engine == "transformers":
         return {}
     from humanline.generation.vllm_engine import trl_options
 
-    options = {"use_vllm": True} | trl_options(generation, study.shards(cell))
+    options = {"use_vllm": True} | trl_options(generation, run.shards)
     # TRL's correction takes all that the policy may say for what vLLM samples from.
-    is_whole = study.scale.tasks[cell.task].training.sampling.top_p == 1
+    is_whole = run.training.sampling.top_p == 1
     return options | {"vllm_importance_sampling_correction": is_whole}
 
 
-def _engine_start(study: Study, args):
+def _engine_start(run: Run, args):
     """What a trainer that samples is built in: it starts vLLM if it is to."""
     if not args.use_vllm:
         return nullcontext()
     from humanline.generation.vllm_engine import colocation
 
-    return colocation(study.scale.generation)
+    return colocation(run.generation)
 
 
 def _prompt_row(row: dict) -> dict:
@@ -262,44 +260,43 @@ def _reward_function(score):
     return reward
 
 
-def _on_pairs(study: Study, cell: Cell, model, tokenizer, output: Path):
+def _on_pairs(run: Run, model, tokenizer, output: Path):
     """Of a trainer on pairs, or on their halves: offline on stored ones, online in rounds."""
     from datasets import Dataset
 
-    row, task = find_objective(cell.objective), study.scale.tasks[cell.task]
-    options = _options(study, cell, output) | {"max_length": task.training.max_length}
+    cell, row = run.cell, find_objective(run.cell.objective)
+    options = _options(run, output) | {"max_length": run.training.max_length}
     trainer, args = load(row.trainer), load(row.config)(**options)
-    rows = training_rows(study, cell)
+    rows = training_rows(run)
     if cell.data == "offline":
-        dataset = Dataset.from_list(load(row.view.rows)(rows, task.training.min_score_difference))
+        dataset = Dataset.from_list(load(row.view.rows)(rows, run.training.min_score_difference))
         rounds = None
     else:
         dataset = trainer.placeholder(args)
-        rounds = _rounds(study, cell, rows, output / "rounds")
+        rounds = _rounds(run, rows, output / "rounds")
     return trainer(
         model, args=args, train_dataset=dataset, processing_class=tokenizer, rounds=rounds
     )
 
 
-def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
+def _rounds(run: Run, rows: list[dict], directory: Path):
     from humanline.generation.engines import TransformersEngine, sample
     from humanline.scoring.rewards import load_reward
     from humanline.trainers.batches.rounds import Rounds
 
-    task = study.scale.tasks[cell.task]
-    training, score = task.training, load_reward(task.reward, cell.task)
+    training, score = run.training, load_reward(run.reward, run.cell.task)
     answers = {row["prompt"]: row.get("answer") for row in rows}
 
     @cache  # an engine lasts for all rounds
     def engine_of(trainer):
-        if study.scale.generation.engine == "transformers":
+        if run.generation.engine == "transformers":
             return TransformersEngine(trainer.model, trainer.processing_class)
         from humanline.generation.vllm_engine import PolicyEngine
 
-        return PolicyEngine(trainer, study.scale.generation, study.shards(cell))
+        return PolicyEngine(trainer, run.generation, run.shards)
 
     def sample_round(trainer, prompts, draw):
-        seed = 1_000_000 * cell.seed + draw
+        seed = 1_000_000 * run.cell.seed + draw
         options = {"n": training.group_size, "sampling": training.sampling, "seed": seed}
         return sample(engine_of(trainer), prompts, **options)
 
@@ -311,7 +308,7 @@ def _rounds(study: Study, cell: Cell, rows: list[dict], directory: Path):
         prompts=[preferences.user_turn(row["prompt"]) for row in rows],
         sample=sample_round,
         score=score_flat,
-        steps=min(cell.sample_every, training.steps),
+        steps=min(run.cell.sample_every, training.steps),
         directory=directory,
         min_score_difference=training.min_score_difference,
     )

@@ -5,19 +5,19 @@ import os
 from humanline.data.stage_files import Group, prompts_of, read_likelihoods
 from humanline.files.records import read_rows
 from humanline.files.validation import ConfigError
-from humanline.study.experiments import Cell
-from humanline.study.study import Study
+from humanline.study.runs.resolved import Run
 from humanline.trainers.registry import find_objective
 from humanline.trainers.rows import lengths, preferences
 
 
-def training_rows(study: Study, cell: Cell) -> list[dict]:
+def training_rows(run: Run) -> list[dict]:
     """Rows to train on: a base model's scored groups offline, the task's prompts online."""
+    cell = run.cell
     if cell.data == "offline":
-        path = study.offline_groups(cell.data_base)
+        path = run.paths.offline_groups
         groups = read_rows(path, Group)
         if cell.quartile:
-            likelihoods = read_likelihoods(study.likelihoods(cell.data_base, cell.base), groups)
+            likelihoods = read_likelihoods(run.paths.likelihoods, groups)
             groups = preferences.quartile(groups, likelihoods, cell.quartile)
         if cell.groups and len(groups) < cell.groups:
             raise ConfigError(
@@ -25,47 +25,47 @@ def training_rows(study: Study, cell: Cell) -> list[dict]:
                 "more, or change groups in experiments.yaml"
             )
         return groups[: cell.groups]
-    return read_rows(study.data(cell.task, "train"), prompts_of(cell.task))
+    return read_rows(run.paths.prompts, prompts_of(cell.task))
 
 
-def data_record(study: Study, cell: Cell) -> dict[str, int]:
+def data_record(run: Run) -> dict[str, int]:
     """How many groups an offline run is given, and how many have nothing to learn from.
 
     Raises:
         ConfigError: if none has.
     """
-    if cell.data != "offline":
+    if run.cell.data != "offline":
         return {}
-    groups = training_rows(study, cell)
-    difference = study.scale.tasks[cell.task].training.min_score_difference
-    least = find_objective(cell.objective).view.least_difference(difference)
+    groups = training_rows(run)
+    difference = run.training.min_score_difference
+    least = find_objective(run.cell.objective).view.least_difference(difference)
     alike = sum(preferences.best_versus_worst(g["scores"], least) is None for g in groups)
     if alike == len(groups):
         raise ConfigError(
-            f"{study.offline_groups(cell.data_base)}: none of the {alike} groups of {cell.name} has"
+            f"{run.paths.offline_groups}: none of the {alike} groups of {run.name} has"
             f" completions whose scores differ by more than {least:g}, so there is nothing to "
             "learn; give it other data"
         )
     if alike and os.environ.get("RANK", "0") == "0":  # of several processes the first tells
         print(
-            f"{cell.name}: {alike} of {len(groups)} groups have nothing to learn from: scores "
+            f"{run.name}: {alike} of {len(groups)} groups have nothing to learn from: scores "
             f"that differ by at most {least:g}"
         )
     return {"groups": len(groups), "groups_without_difference": alike}
 
 
-def require_room(study: Study, cell: Cell, model, tokenizer) -> None:
+def require_room(run: Run, model, tokenizer) -> None:
     """Refuse prompts that are too long before the first of them is sampled from or trained on."""
     from humanline.generation.engines import encode_prompt
 
-    generation = study.scale.generation
+    generation = run.generation
     context = lengths.context_of(model.config, tokenizer)
-    new_tokens, path = 0, study.offline_groups(cell.data_base)
-    if cell.data == "online":
-        path = study.data(cell.task, "train")
-        new_tokens = study.scale.tasks[cell.task].training.sampling.max_new_tokens
+    new_tokens, path = 0, run.paths.offline_groups
+    if run.cell.data == "online":
+        path = run.paths.prompts
+        new_tokens = run.training.sampling.max_new_tokens
         if generation.engine == "vllm":
             context = generation.max_model_length or context
-    prompts = [preferences.user_turn(row["prompt"]) for row in training_rows(study, cell)]
+    prompts = [preferences.user_turn(row["prompt"]) for row in training_rows(run)]
     prompt_ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     lengths.require_room(prompt_ids, context, new_tokens, path)

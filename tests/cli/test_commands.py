@@ -282,6 +282,17 @@ class TestList:
         assert len(lines) == len(rows)
         assert all(str(row["name"]) in line for row, line in zip(rows, lines, strict=True))
 
+    def test_a_reader_that_has_enough_gets_no_traceback(self):
+        """As `| head` has, which closes the pipe."""
+        words = [sys.executable, "-m", "humanline", "list", "cells", "--scale=smoke"]
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
+        process.stderr.close()
+
     def test_an_unknown_kind_is_wrong_usage(self, capfd):
         with pytest.raises(SystemExit) as error:
             main(["list", "judges"])

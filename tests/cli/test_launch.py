@@ -62,10 +62,10 @@ def prepared(tmp_path_factory) -> Path:
     study = load(folder)
     config = study.scale.tasks[TASK]
     for split, rows in miniature.splits(TASK, config.data).items():
-        write_jsonl(study.data(TASK, split), rows)
+        write_jsonl(study.paths.prompts(TASK, split), rows)
     base = study.find(TASK, "base-s1")
-    base_model.make(TASK, config.base_model, 1, study.directory(base) / "model", set())
-    offline.make(study, base)
+    base_model.make(TASK, config.base_model, 1, study.resolve(base).paths.model, set())
+    offline.make(study.resolve(base))
     return folder
 
 
@@ -122,7 +122,7 @@ def on_cpus() -> dict[str, str]:
 
 
 def weights(study: Study, run: str) -> dict[str, torch.Tensor]:
-    return load_weights(study.directory(study.find(TASK, run)) / "model")
+    return load_weights(study.run(TASK, run).paths.model)
 
 
 def load_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -147,15 +147,15 @@ def test_a_batch_that_does_not_divide_is_told_before_any_work(prepared, tmp_path
     field = f"tasks.{TASK}.training.objectives.dpo.batch_size"
     assert run.stderr.startswith(f"humanline: error: scale smoke: {field}: {reason}")
     assert run.stderr.count("\n") == 1
-    assert not study.directory(study.find(TASK, STORED[0])).exists()
+    assert not study.run(TASK, STORED[0]).paths.directory.exists()
     with pytest.raises(ConfigError, match=reason):
-        study.batch_share(study.find(TASK, STORED[0]), devices=3)
+        study.run(TASK, STORED[0]).batch_share(devices=3)
 
 
 @pytest.mark.parametrize(("devices", "share"), [(1, (4, 8)), (2, (4, 4)), (4, (4, 2))])
 def test_accumulation_shrinks_as_devices_grow(devices, share):
     study = load_study(CONFIG / "paper.yaml", CONFIG / "experiments.yaml", Path("results"))
-    assert study.batch_share(study.find(TASK, STORED[0]), devices) == share
+    assert study.run(TASK, STORED[0]).batch_share(devices) == share
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_processes_that_would_train_alone_are_refused(prepared, tmp_path):
     run = train(study, STORED[0], devices=2, ACCELERATE_USE_CPU="false")
     assert run.returncode == 1
     assert "humanline: error: 2 processes were started to train together, but see no" in run.stderr
-    assert not list(study.directory(study.find(TASK, STORED[0])).glob("checkpoints/*/*"))
+    assert not list(study.run(TASK, STORED[0]).paths.directory.glob("checkpoints/*/*"))
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_all_processes_end_with_the_command(prepared, tmp_path):
     study = copied(prepared, tmp_path / "ended")
     words = [sys.executable, *map(str, command(study, SAMPLED[0], devices=2))]
     with subprocess.Popen(words, env=on_cpus(), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-        directory = study.directory(study.find(TASK, SAMPLED[0]))
+        directory = study.run(TASK, SAMPLED[0]).paths.directory
         while not list(directory.glob("checkpoints/*/manifest.json")):
             assert process.poll() is None
             time.sleep(0.1)
@@ -206,7 +206,7 @@ def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(prepared, tmp_pa
     run = STORED[0]
     whole, study = (copied(prepared, tmp_path / name) for name in ("whole", "interrupted"))
     results = train_sharded(whole, run), train_sharded(study, f"{run}@6")
-    directory = study.directory(study.find(TASK, run))
+    directory = study.run(TASK, run).paths.directory
     assert not (directory / "train.json").exists()
     expected = weights(whole, run)
     evaluated, last = sorted(directory.glob("checkpoints/*/checkpoint-*"))
@@ -238,7 +238,7 @@ def test_two_processes_sample_different_prompts(is_sharded, prepared, tmp_path):
     for result in results:
         assert result.returncode == 0, result.stdout + result.stderr
     for run in SAMPLED:
-        directory = study.directory(study.find(TASK, run))
+        directory = study.run(TASK, run).paths.directory
         record = read_json(directory / "train.json")
         assert record["steps"] == 8 and record["sampled_tokens"] > 0
         if run.startswith("grpo"):

@@ -84,9 +84,9 @@ def test_gold_answers_are_right_against_themselves(problems, tmp_path):
         {"step": 0, "prompt_id": i, **row, "completion": f"So it is $\\boxed{{{row['answer']}}}$."}
         for i, row in enumerate(problems)
     ]
-    write_jsonl(study.directory(cell) / "samples.jsonl", samples)
-    grade(study, cell)
-    grades = pd.read_csv(study.directory(cell) / "grades.csv")
+    write_jsonl(study.resolve(cell).paths.samples, samples)
+    grade(study.resolve(cell))
+    grades = pd.read_csv(study.resolve(cell).paths.grades)
     wrong = [problems[i]["answer"] for i in grades.loc[grades["correct"] == 0, "problem_id"]]
     assert len(grades) == 500 and len(wrong) <= 5, wrong
 

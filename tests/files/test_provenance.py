@@ -5,7 +5,6 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -107,9 +106,7 @@ def test_peak_memory_is_in_bytes(platform, unit, monkeypatch):
 def test_a_table_tells_runs_that_other_versions_made(tmp_path):
     from humanline.files.json_files import write_json
     from humanline.report.tables import _run_record
-    from humanline.study.experiments import Cell
 
-    cell = Cell(task="math_reasoning", objective="grpo", data="offline", seed=1)
     packages = provenance.packages() | {"trl": "0.1"}
     record = {
         "manifest": {"learning_rate": 1},
@@ -117,5 +114,4 @@ def test_a_table_tells_runs_that_other_versions_made(tmp_path):
         "provenance": {"git": {}, "packages": packages},
     }
     write_json(tmp_path / "train.json", record)
-    study = SimpleNamespace(directory=lambda _: tmp_path)
-    assert _run_record(study, cell)["other_packages"] == {"trl": "0.1"}
+    assert _run_record(tmp_path / "train.json")["other_packages"] == {"trl": "0.1"}

@@ -28,9 +28,9 @@ def study(tmp_path, model, tokenizer) -> Study:
     """A smoke-scale study with a few prompts, and an untrained base model for seed 1."""
     study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path)
     for task, rows in PROMPTS.items():
-        write_jsonl(study.data(task, "train"), rows)
+        write_jsonl(study.paths.prompts(task, "train"), rows)
         for seed in (1, 101):
-            folder = study.directory(Cell(task=task, objective="base", seed=seed)) / "model"
+            folder = study.resolve(Cell(task=task, objective="base", seed=seed)).paths.model
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     return study
@@ -38,8 +38,8 @@ def study(tmp_path, model, tokenizer) -> Study:
 
 @pytest.mark.parametrize("task", PROMPTS)
 def test_every_prompt_gets_a_scored_group(study, task):
-    make(study, base(task))
-    groups = read_jsonl(study.offline_groups(base(task)))
+    make(study.resolve(base(task)))
+    groups = read_jsonl(study.resolve(base(task)).paths.offline_groups)
     assert [group["prompt"] for group in groups] == [row["prompt"] for row in PROMPTS[task]]
     for group in groups:
         assert group.keys() == {"prompt", "completions", "scores"}
@@ -48,8 +48,8 @@ def test_every_prompt_gets_a_scored_group(study, task):
 
 
 def test_instruction_following_is_scored_by_the_proxy(study):
-    make(study, base("instruction_following"))
-    for group in read_jsonl(study.offline_groups(base("instruction_following"))):
+    make(study.resolve(base("instruction_following")))
+    for group in read_jsonl(study.resolve(base("instruction_following")).paths.offline_groups):
         expected = [proxy_reward(group["prompt"], c) for c in group["completions"]]
         assert group["scores"] == pytest.approx(expected)
 
@@ -59,8 +59,8 @@ def test_math_is_scored_against_its_own_answer(study, monkeypatch):
 
     completions = [["\\boxed{1}", "\\boxed{2}", "\\boxed{3}", "3"]] * 3
     monkeypatch.setattr(engines, "sample_text", lambda *args, **kwargs: completions)
-    make(study, base("math_reasoning"))
-    groups = read_jsonl(study.offline_groups(base("math_reasoning")))
+    make(study.resolve(base("math_reasoning")))
+    groups = read_jsonl(study.resolve(base("math_reasoning")).paths.offline_groups)
     assert [group["scores"] for group in groups] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
     assert is_correct("\\boxed{3}", PROMPTS["math_reasoning"][2]["answer"])
 
@@ -69,8 +69,8 @@ def test_the_seed_draws_the_samples(study):
     task = "instruction_following"
     texts = []
     for seed in (1, 1, 101):
-        make(study, base(task, seed))
-        texts.append(study.offline_groups(base(task, seed)).read_text())
+        make(study.resolve(base(task, seed)))
+        texts.append(study.resolve(base(task, seed)).paths.offline_groups.read_text())
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -84,7 +84,7 @@ def test_sampling_is_that_of_training(study, monkeypatch):
         return [["a"] * options["n"]] * len(prompts)
 
     monkeypatch.setattr(engines, "sample_text", sample_text)
-    make(study, base("instruction_following", 101))
+    make(study.resolve(base("instruction_following", 101)))
     training = study.scale.tasks["instruction_following"].training
     assert training.sampling != study.scale.tasks["instruction_following"].evaluation
     asked = {"n": training.group_size, "sampling": training.sampling, "seed": 101}
@@ -92,10 +92,10 @@ def test_sampling_is_that_of_training(study, monkeypatch):
 
 
 def test_missing_prompts_are_one_line_that_names_the_file(study):
-    path = study.data("math_reasoning", "train")
+    path = study.paths.prompts("math_reasoning", "train")
     path.unlink()
     with pytest.raises(ConfigError) as caught:
-        make(study, base("math_reasoning"))
+        make(study.resolve(base("math_reasoning")))
     assert str(path) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -132,9 +132,10 @@ def test_stored_completions_of_the_hub_are_used_as_they_are(tmp_path, monkeypatc
     }
     (tmp_path / "smoke.yaml").write_text(json.dumps(scale))
     study = load_study(tmp_path / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path / "results")
-    make(study, base("instruction_following"))
+    make(study.resolve(base("instruction_following")))
     groups = {
-        g["prompt"]: g for g in read_jsonl(study.offline_groups(base("instruction_following")))
+        g["prompt"]: g
+        for g in read_jsonl(study.resolve(base("instruction_following")).paths.offline_groups)
     }
     for row in rows[2:]:
         group = groups[row["prompt"]]
@@ -142,7 +143,7 @@ def test_stored_completions_of_the_hub_are_used_as_they_are(tmp_path, monkeypatc
         assert group["scores"] == row["all_rm_scores"]
     write_jsonl(tmp_path / "uf" / "train.jsonl", [_without_one(row) for row in rows])
     with pytest.raises(ConfigError, match="prompts have 3 completions, but GRPO needs"):
-        make(study, base("instruction_following"))
+        make(study.resolve(base("instruction_following")))
 
 
 def _without_one(row: dict) -> dict:

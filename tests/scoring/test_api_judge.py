@@ -484,7 +484,7 @@ def command(tmp_path):
         (config / "experiments.yaml").write_text((CONFIG / "experiments.yaml").read_text())
         results = tmp_path / "results"
         study = load_study(config / "smoke.yaml", config / "experiments.yaml", results)
-        run = study.directory(study.find("instruction_following", RUN))
+        run = study.run("instruction_following", RUN).paths.directory
         rows = [
             {"step": 0, "prompt": f"p{i}", "completion": ("good", "poor")[i % 2] * (1 + i % 3)}
             for i in range(60)

@@ -7,11 +7,12 @@ import yaml
 
 from humanline.files.json_files import write_jsonl, write_text
 from humanline.files.validation import ConfigError
+from humanline.scoring import judge_cost
 from humanline.scoring.api_judge import Answer, estimated_tokens
 from humanline.scoring.judge import CONFIGURATIONS
-from humanline.scoring.judge_cost import describe, estimate
 from humanline.study.study import Study, load_study
 
+TASK = "instruction_following"
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 TEMPLATE = len((CONFIGURATIONS / "openai" / "prompt.txt").read_text())
 TASK = "instruction_following"
@@ -33,8 +34,24 @@ def study(tmp_path) -> Study:
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
     study = load_study(tmp_path / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path / "results")
     for split in ("validation", "evaluation"):
-        write_jsonl(study.data(TASK, split), PROMPTS)
+        write_jsonl(study.paths.prompts(TASK, split), PROMPTS)
     return study
+
+
+def targets(study: Study) -> dict[str, list]:
+    """What the command gives: the runs that are judged, by target."""
+    return {
+        target: [study.resolve(cell) for cell in study.evaluated(target) if cell.task == TASK]
+        for target in ("all", "explore", "tune")
+    }
+
+
+def estimate(study: Study, task: str):
+    return judge_cost.estimate(targets(study))
+
+
+def describe(study: Study) -> str:
+    return judge_cost.describe(study.scale.scale, {TASK: study.scale.tasks[TASK]}, targets(study))
 
 
 def cells(study: Study, exploratory=False) -> dict:
@@ -46,7 +63,7 @@ def test_without_samples_every_run_has_prompts_and_the_longest_outputs(study):
     table = estimate(study, TASK).set_index("target")
     assert list(table.index) == ["all", "explore", "tune"]
     assert set(table["lengths"]) == {"max_new_tokens"}
-    tuned = {cell.name for cell in study.tune_cells(TASK)}
+    tuned = {cell.name for cell in study.rates.tune_cells(TASK)}
     assert table["runs"].sum() == len({*cells(study), *cells(study, exploratory=True), *tuned})
     row = table.loc["all"]
     assert row["runs"] == len(cells(study))
@@ -61,7 +78,7 @@ def test_without_samples_every_run_has_prompts_and_the_longest_outputs(study):
 def test_samples_are_counted_as_they_are_and_ties_not_at_all(study):
     cell = next(iter(cells(study).values()))
     samples = [PROMPTS[0] | {"completion": "c" * 8}, PROMPTS[1] | {"completion": "s" * 8}]
-    write_jsonl(study.directory(cell) / "samples.jsonl", samples)
+    write_jsonl(study.resolve(cell).paths.samples, samples)
     table = estimate(study, TASK).set_index(["target", "lengths"])
     row = table.loc["all", "samples.jsonl"]
     assert (row["runs"], row["pairs"]) == (1, 1)
@@ -74,7 +91,7 @@ def test_what_was_spent_is_told_with_retries(study):
     usage = {"retries": 0, "prompt_tokens": 1000, "completion_tokens": 1}
     rows = [Answer(key="a", fault="a refusal", **usage), Answer(key="a", **usage)]
     lines = [row.model_dump_json() + "\n" for row in rows]
-    write_text(study.answers(cell), "".join(lines) + '{"key"')
+    write_text(study.resolve(cell).paths.answers, "".join(lines) + '{"key"')
     assert estimate(study, TASK)["spent"].sum() == pytest.approx(2 * 0.002008)
 
 
@@ -86,7 +103,7 @@ def test_every_evaluated_checkpoint_is_judged(study):
     scale = study.scale.model_copy(update={"tasks": tasks})
     curves = Study(scale, study.experiments, {}, study.root)
     steps = [
-        3 if curves.has_curve(cell) and cell.objective != "base" else 1
+        3 if curves.resolve(cell).has_curve and cell.objective != "base" else 1
         for cell in cells(study).values()
     ]
     assert 1 in steps and 3 in steps
@@ -112,6 +129,6 @@ def test_a_judge_without_endpoint_costs_nothing(tmp_path):
 
 
 def test_without_prompts_the_file_is_named(study):
-    study.data(TASK, "evaluation").unlink()
+    study.paths.prompts(TASK, "evaluation").unlink()
     with pytest.raises(ConfigError, match=r"evaluation\.jsonl: cannot be read"):
         estimate(study, TASK)

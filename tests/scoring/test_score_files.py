@@ -10,11 +10,11 @@ from humanline.files.validation import ConfigError
 from humanline.scoring.score_files import (
     Correctness,
     CurvePoint,
-    Grade,
     Judgement,
     Notices,
     Summary,
     WinRates,
+    grades_of,
 )
 
 SUMMARY = {
@@ -33,6 +33,7 @@ SUMMARY = {
     "length_control_warning": None,
     "n_left_out": 0,
 }
+GRADE = grades_of("math_reasoning")
 GRADES = pd.DataFrame(
     {
         "step": [4, 4],
@@ -71,7 +72,7 @@ def test_a_summary_of_before_has_no_notices(tmp_path):
 def test_wrong_grades_are_refused_by_who_grades_and_who_reads(change, reason, tmp_path):
     path = tmp_path / "grades.csv"
     frame = GRADES.assign(**change)
-    for refuse in (lambda: write_columns(path, Grade, frame), lambda: read_columns(path, Grade)):
+    for refuse in (lambda: write_columns(path, GRADE, frame), lambda: read_columns(path, GRADE)):
         with pytest.raises(ConfigError) as caught:
             refuse()
         assert str(caught.value) == f"{path}: {reason}; grade that run again"
@@ -81,7 +82,7 @@ def test_wrong_grades_are_refused_by_who_grades_and_who_reads(change, reason, tm
 def test_grades_of_before_have_no_outcome_and_a_search_needs_less(tmp_path):
     path = tmp_path / "grades.csv"
     GRADES.drop(columns="outcome").to_csv(path, index=False)
-    assert len(read_columns(path, Grade)) == 2
+    assert len(read_columns(path, GRADE)) == 2
     GRADES[["step", "correct"]].to_csv(path, index=False)
     assert len(read_columns(path, Correctness)) == 2
 

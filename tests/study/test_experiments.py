@@ -14,8 +14,9 @@ from humanline.study.experiments import (
     HumanlineDefaults,
     Row,
 )
+from humanline.study.runs.hashes import content_hash
 from humanline.study.scale.sampling import Generation
-from humanline.study.study import Study, content_hash, load_study
+from humanline.study.study import Study, load_study
 from humanline.study.tasks import TASKS
 from humanline.study.values import OBJECTIVES
 
@@ -197,11 +198,11 @@ class TestStudy:
         assert [cell.seed for cell in study.report_cells("a")] == [1, 1]
         assert [cell.seed for cell in study.report_cells("b")] == [5, 6, 5, 6]
         assert study.find(MATH, "base-s6").seed == 6
-        assert {cell.seed for cell in study.tune_cells(MATH)} == {101}
+        assert {cell.seed for cell in study.rates.tune_cells(MATH)} == {101}
 
     def test_only_tuning_looks_at_validation_prompts(self, study):
-        assert study.split(101) == "validation"
-        assert study.split(1) == study.split(77) == "evaluation"
+        assert study.scale.seeds.split(101) == "validation"
+        assert study.scale.seeds.split(1) == study.scale.seeds.split(77) == "evaluation"
 
     def test_every_variant_is_tuned_at_every_rate(self, study):
         row = {"objective": "grpo", "data": "online", "humanline": [False, True]}
@@ -210,20 +211,20 @@ class TestStudy:
         rough = beta | {"overrides": {"learning_rate_factor": 4}}
         other = table(row | {"sample_every": 4})
         study = with_tables(study, a=table(row, fixed, beta, rough, tuned=True), b=other)
-        tuned = study.tune_cells(MATH)
+        tuned = study.rates.tune_cells(MATH)
         assert len(tuned) == 3 and all(cell.overrides["learning_rate"] == 1e-3 for cell in tuned)
         assert tuned[2].overrides == {"beta": 0.5, "learning_rate": 1e-3}
-        assert not study.tune_cells(INSTRUCTIONS)
+        assert not study.rates.tune_cells(INSTRUCTIONS)
 
     def test_a_learning_rate_is_overridden_else_tuned_else_the_default(self, study):
         (plain,) = cells(objective="grpo", data="online")
         (own,) = cells(objective="grpo", data="online", overrides={"learning_rate": 0.5})
-        assert study.learning_rate(plain) == 1e-3
+        assert study.resolve(plain).learning_rate == 1e-3
         chosen = {MATH: {cell.variant: {"learning_rate": 0.25} for cell in (plain, own)}}
         study = Study(study.scale, study.experiments, chosen, study.root)
-        assert study.learning_rate(plain) == 0.25
-        assert study.learning_rate(own) == 0.5
-        assert study.learning_rate(plain.model_copy(update={"task": INSTRUCTIONS})) == 1e-3
+        assert study.resolve(plain).learning_rate == 0.25
+        assert study.resolve(own).learning_rate == 0.5
+        assert study.resolve(plain.model_copy(update={"task": INSTRUCTIONS})).learning_rate == 1e-3
 
     def test_an_untuned_cell_takes_the_rate_of_the_nearest_tuned_one(self, study):
         tuned = [
@@ -237,7 +238,7 @@ class TestStudy:
         study = Study(study.scale, study.experiments, chosen, study.root)
 
         def rate(**row):
-            return study.learning_rate(cells(objective="grpo", **row)[0])
+            return study.resolve(cells(objective="grpo", **row)[0]).learning_rate
 
         often = {"data": "online", "sync_interval": 2, "humanline": True}
         assert rate(**often, sample_every=64) == 0.5
@@ -255,7 +256,7 @@ class TestStudy:
             "{learning_rate: 0.25, score: {0.25: 50.0}}}}\n"
         )
         study = load_study(tmp_path / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path)
-        assert study.learning_rate(cells(objective="grpo", data="online")[0]) == 0.25
+        assert study.resolve(cells(objective="grpo", data="online")[0]).learning_rate == 0.25
 
     def test_a_cell_is_found_by_name(self, study):
         for cell in study.all_cells():
@@ -267,15 +268,19 @@ class TestStudy:
 
     def test_where_files_lie(self, study):
         cell = Cell(task=MATH, objective="base", seed=3)
-        assert study.directory(cell) == Path("results/smoke/runs/math_reasoning/base-s3")
-        assert study.data(MATH, "train") == Path("results/smoke/data/math_reasoning/train.jsonl")
-        assert study.offline_groups(cell).name == "offline-base-s3.jsonl"
+        assert study.resolve(cell).paths.directory == Path(
+            "results/smoke/runs/math_reasoning/base-s3"
+        )
+        assert study.paths.prompts(MATH, "train") == Path(
+            "results/smoke/data/math_reasoning/train.jsonl"
+        )
+        assert study.resolve(cell).paths.offline_groups.name == "offline-base-s3.jsonl"
         other = cell.model_copy(update={"base_model": "weaker"})
         name = "likelihood-base-weaker-s3-under-base-s3.jsonl"
-        assert study.likelihoods(other, cell).name == name
+        assert study.resolve(cell).paths.likelihoods_of(other).name == name
 
     def test_resources_default_to_little(self, study):
-        assert study.resources("train") == {"gpu": 0, "mem_mb": 3000, "runtime": 60}
+        assert study.scale.asked("train").model_dump() == {"gpu": 0, "mem_mb": 3000, "runtime": 60}
 
 
 HASHES = ("data", "base", "offline", "run", "generate", "score", "config")
@@ -296,9 +301,15 @@ DEPENDENCIES = [
 
 def hashes(study: Study) -> dict[str, str]:
     cell = next(cell for cell in study.report_cells(INSTRUCTIONS) if cell.data == "online")
-    subjects = {"run": cell, "config": INSTRUCTIONS, "generate": cell, "offline": cell.base}
+    own = study.resolve(cell).hashes
     return {
-        name: getattr(study, f"{name}_hash")(subjects.get(name, INSTRUCTIONS)) for name in HASHES
+        "data": own.data,
+        "base": own.base_model,
+        "offline": own.offline,
+        "run": own.train,
+        "generate": own.generate,
+        "score": own.score,
+        "config": study.table(INSTRUCTIONS).config_hash,
     }
 
 
@@ -337,7 +348,7 @@ class TestHashes:
 
     def test_an_offline_run_depends_on_the_engine_through_its_data(self, study):
         cell = next(cell for cell in study.report_cells(INSTRUCTIONS) if cell.data == "offline")
-        assert "engine" not in study.manifest(cell)
+        assert "engine" not in study.resolve(cell).hashes.manifest
 
     def test_a_fingerprint_leaves_no_trace_in_results(self, study):
         content = study.scale.model_dump()
@@ -362,10 +373,10 @@ class TestHashes:
         reseeded = Study(study.scale, experiments, {}, study.root)
         scale = study.scale.model_copy(update={"bootstrap_replicates": 7})
         resampled = Study(scale, study.experiments, {}, study.root)
-        assert len({s.config_hash(MATH) for s in (study, reseeded, resampled)}) == 3
+        assert len({s.table(MATH).config_hash for s in (study, reseeded, resampled)}) == 3
 
     def test_every_cell_of_a_study_has_its_own_run_hash(self, study):
-        runs = [study.run_hash(c) for c in study.all_cells() if c.objective != "base"]
+        runs = [study.resolve(c).hashes.train for c in study.all_cells() if c.objective != "base"]
         assert len(runs) == len(set(runs))
 
     def test_a_hash_ignores_the_order_of_keys(self):

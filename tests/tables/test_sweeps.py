@@ -53,7 +53,7 @@ def runs(study):
     """What the stages leave behind: every prompt is won or lost, so that scores are exact."""
     cells = study.report_cells("sweep")
     for cell in cells:
-        directory = study.directory(cell)
+        directory = study.resolve(cell).paths.directory
         directory.mkdir(parents=True, exist_ok=True)
         score = SCORES.get(cell.variant, 40) + (1 if cell.seed == 2 else -1)
         annotations = [
@@ -72,7 +72,7 @@ def runs(study):
         pd.DataFrame(curve).to_csv(directory / "curve.csv", index=False)
         if cell.objective != "base":
             write_training(directory, cell)
-    return [(cell, study.directory(cell)) for cell in cells]
+    return [(cell, study.resolve(cell).paths.directory) for cell in cells]
 
 
 def write_training(directory, cell):
@@ -96,7 +96,7 @@ def by_variant(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_a_sweep_shows_scores_and_what_varies(study, runs):
-    frame = sweep_table(study, runs, **OPTIONS)
+    frame = sweep_table(study.table("sweep"), runs, **OPTIONS)
     varying = ["base_model", "objective", "data", "quartile", "sample_every", "method", "k"]
     assert list(frame.columns[:9]) == [*varying, "log_eps_p", "log_eps_r"]
     table = by_variant(frame)
@@ -109,7 +109,7 @@ def test_a_sweep_shows_scores_and_what_varies(study, runs):
 
 
 def test_a_sweep_compares_with_plain_runs_of_the_same_base_model(study, runs):
-    table = by_variant(sweep_table(study, runs, **OPTIONS))
+    table = by_variant(sweep_table(study.table("sweep"), runs, **OPTIONS))
     offline, online = "difference_to_offline", "difference_to_online"
     assert table.loc["grpo-offline-quartile1", offline] == pytest.approx(-5, abs=0.5)
     assert table.loc["grpo-offline-quartile1", online] == pytest.approx(-15, abs=0.5)
@@ -119,13 +119,13 @@ def test_a_sweep_compares_with_plain_runs_of_the_same_base_model(study, runs):
 
 
 def test_a_collapse_is_a_score_far_below_the_base_models(study, runs):
-    collapsed = by_variant(sweep_table(study, runs, **OPTIONS))["collapsed"]
+    collapsed = by_variant(sweep_table(study.table("sweep"), runs, **OPTIONS))["collapsed"]
     assert collapsed["grpo-offline-humanline-k1-clip-1.5_1.5"] == 2
     assert collapsed.sum() == 2
 
 
 def test_a_sweep_says_whose_learning_rate_a_row_has(study, runs):
-    table = by_variant(sweep_table(study, runs, **OPTIONS))
+    table = by_variant(sweep_table(study.table("sweep"), runs, **OPTIONS))
     assert (
         table.loc["grpo-offline-quartile1", ["learning_rate", "rate_of"]] == [1e-3, "default"]
     ).all()
@@ -160,7 +160,7 @@ def test_who_is_better_sooner_has_a_speed_up(study, runs):
 
 @pytest.mark.parametrize("make", [sweep_table, cost_table])
 def test_every_column_has_a_legible_header_or_is_for_machines(study, runs, make):
-    frame = make(study, runs, **OPTIONS) if make is sweep_table else cost_table(runs)
+    frame = make(study.table("sweep"), runs, **OPTIONS) if make is sweep_table else cost_table(runs)
     text = human_readable(frame)
     companions = frame.columns[frame.columns.str.contains("_(?:se|low|high)$")]
     assert len(text.columns) == len(frame.columns.difference([*companions, "rate_of"]))
@@ -172,4 +172,4 @@ def test_seeds_must_be_the_same(study, runs):
     from humanline.files.validation import ConfigError
 
     with pytest.raises(ConfigError, match="make the runs that are missing"):
-        sweep_table(study, list(itertools.islice(runs, len(runs) - 1)), **OPTIONS)
+        sweep_table(study.table("sweep"), list(itertools.islice(runs, len(runs) - 1)), **OPTIONS)

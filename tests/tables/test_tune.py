@@ -32,7 +32,7 @@ def study(tmp_path) -> Study:
 
 def write_score(study: Study, cell: Cell, score: float) -> None:
     """Write what evaluation would leave behind, with this headline figure in per cent."""
-    directory = study.directory(cell)
+    directory = study.resolve(cell).paths.directory
     if cell.task == "instruction_following":
         write_json(directory / "metrics.json", {"length_controlled_win_rate": score})
     else:
@@ -43,13 +43,19 @@ def write_score(study: Study, cell: Cell, score: float) -> None:
 
 def write_scores(study: Study, score) -> None:
     for task in study.scale.tasks:
-        for cell in study.tune_cells(task):
+        for cell in study.rates.tune_cells(task):
             write_score(study, cell, score(cell))
 
 
+def choose(study: Study) -> None:
+    runs = [study.resolve(cell) for cell in study.evaluated("tune")]
+    seeds = study.scale.seeds.tune
+    choose_learning_rates(runs, study.paths.tune, seeds=seeds, scale="smoke")
+
+
 def chosen(study: Study) -> dict:
-    choose_learning_rates(study)
-    path = study.results / "tune" / "learning_rates.yaml"
+    choose(study)
+    path = study.paths.tune / "learning_rates.yaml"
     return yaml.safe_load(path.read_text())["chosen"]
 
 
@@ -85,9 +91,9 @@ def test_every_trained_variant_of_the_tables_is_chosen_for(study):
 def test_every_run_is_a_row_of_the_scores(study):
     write_scores(study, lambda cell: cell.seed - 100)
     chosen(study)
-    scores = pd.read_csv(study.results / "tune" / "scores.csv")
+    scores = pd.read_csv(study.paths.tune / "scores.csv")
     assert list(scores) == ["task", "variant", "learning_rate", "seed", "score"]
-    assert len(scores) == sum(len(study.tune_cells(task)) for task in study.scale.tasks)
+    assert len(scores) == sum(len(study.rates.tune_cells(task)) for task in study.scale.tasks)
     assert set(scores["seed"]) == set(SEEDS)
     assert (scores["score"] == scores["seed"] - 100).all()
     assert not scores["variant"].str.contains("learning_rate").any()
@@ -95,37 +101,39 @@ def test_every_run_is_a_row_of_the_scores(study):
 
 def test_the_written_file_can_be_adopted(study, tmp_path):
     write_scores(study, lambda cell: 60 if cell.overrides["learning_rate"] == 3e-4 else 50)
-    choose_learning_rates(study)
+    choose(study)
     config = tmp_path / "config"
-    shutil.copy(study.results / "tune" / "learning_rates.yaml", config / "rates.yaml")
+    shutil.copy(study.paths.tune / "learning_rates.yaml", config / "rates.yaml")
     with open(config / "smoke.yaml", "a") as file:
         file.write("learning_rates: rates.yaml\n")
     adopted = load_study(config / "smoke.yaml", config / "experiments.yaml", tmp_path)
     for table in adopted.experiments.tables:
         for cell in adopted.report_cells(table):
             rate = 3e-4 * cell.overrides.get("learning_rate_factor", 1)
-            assert cell.objective == "base" or adopted.learning_rate(cell) == pytest.approx(rate)
+            assert cell.objective == "base" or adopted.resolve(cell).learning_rate == pytest.approx(
+                rate
+            )
 
 
 def test_the_last_step_counts(study):
-    cell = study.tune_cells("math_reasoning")[0]
+    cell = study.rates.tune_cells("math_reasoning")[0]
     write_score(study, cell, 25)
-    assert final_score(study, cell) == 25
+    assert final_score(study.resolve(cell)) == 25
 
 
 def test_a_missing_score_is_one_line(study):
     for task in study.scale.tasks:
         with pytest.raises(ConfigError, match=r"cannot be read .*again"):
-            final_score(study, study.tune_cells(task)[0])
+            final_score(study.resolve(study.rates.tune_cells(task)[0]))
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "null", '"50"', "-1", "101"])
 def test_a_win_rate_that_is_none_is_not_chosen_by(value, study):
-    cell = study.tune_cells("instruction_following")[0]
-    path = study.directory(cell) / "metrics.json"
+    cell = study.rates.tune_cells("instruction_following")[0]
+    path = study.resolve(cell).paths.summary
     write_text(path, f'{{"length_controlled_win_rate": {value}}}')
     with pytest.raises(ConfigError) as caught:
-        final_score(study, cell)
+        final_score(study.resolve(cell))
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
@@ -134,11 +142,11 @@ def test_a_win_rate_that_is_none_is_not_chosen_by(value, study):
     ["step,correct\n", "step,correct\n8,\n", "step,correct\n,1\n", "step,correct\n8,2\n", "a\n1\n"],
 )
 def test_grades_that_are_none_are_not_chosen_by(text, study):
-    cell = study.tune_cells("math_reasoning")[0]
-    path = study.directory(cell) / "grades.csv"
+    cell = study.rates.tune_cells("math_reasoning")[0]
+    path = study.resolve(cell).paths.grades
     write_text(path, text)
     with pytest.raises(ConfigError, match="grade that run again"):
-        final_score(study, cell)
+        final_score(study.resolve(cell))
 
 
 def test_without_tuned_tables_nothing_is_chosen(study):
@@ -151,5 +159,5 @@ def test_without_tuned_tables_nothing_is_chosen(study):
     with pytest.raises(
         ConfigError, match="no table is tuned, so there is no rate to choose; write"
     ):
-        choose_learning_rates(untuned)
-    assert not (study.results / "tune").exists()
+        choose(untuned)
+    assert not study.paths.tune.exists()

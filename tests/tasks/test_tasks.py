@@ -114,14 +114,14 @@ class Scored:
     def score(self, cell: Cell, carelessness: float, steps: tuple[int, ...]) -> Path:
         task, rng = find_task(cell.task), random.Random(f"{cell.name} {carelessness}")
         rows = list({row["prompt"]: row for row in task.draw_prompts(12, 7)}.values())
-        write_rows(self.study.data(cell.task, "evaluation"), prompts_of(cell.task), rows)
+        write_rows(self.study.paths.prompts(cell.task, "evaluation"), prompts_of(cell.task), rows)
         samples = [
             {"step": step, "prompt_id": i, **row}
             | {"completion": task.write_completion(row["prompt"], rng, carelessness)}
             for step in steps
             for i, row in enumerate(rows)
         ]
-        directory = self.study.directory(cell)
+        directory = self.study.resolve(cell).paths.directory
         write_jsonl(directory / "samples.jsonl", samples)
         assert main(["score", cell.task, cell.name, *self.options]) == 0
         return directory
@@ -134,7 +134,7 @@ def test_a_run_is_scored_and_read_back(name, tmp_path, capsys):
     directory = scored.score(base, 0.2, (0,))
     scoring = SCORINGS[find_task(name).scoring]
     assert {path.name for path in directory.iterdir()} >= set(scoring.files)
-    assert scored.study.score_file(base) == directory / scoring.score_file
+    assert scored.study.resolve(base).paths.scored == directory / scoring.score_file
     (step, score), *others = scores(base, directory).items()
     assert step == 0 and 0 <= score <= 100 and not others
     assert list(notices(base, directory)) == notice_names(name)
@@ -272,17 +272,17 @@ def test_a_module_of_ones_own_is_a_task_by_its_dotted_path(own, capfd):
     rows = read_jsonl(own / "results" / "smoke" / "data" / OWN / "evaluation.jsonl")
     assert len(rows) == 8 and all(row["answer"] == "a" * int(row["prompt"]) for row in rows)
     study = load_study(own / "smoke.yaml", own / "experiments.yaml", own / "results")
-    base = study.find(OWN, "base-s1")
+    base, paths = study.find(OWN, "base-s1"), study.run(OWN, "base-s1").paths
     samples = [
         {"step": 0, "prompt_id": i, **row, "completion": row["answer"] * (i > 1)}
         for i, row in enumerate(rows)
     ]
-    write_jsonl(study.directory(base) / "samples.jsonl", samples)
+    write_jsonl(paths.samples, samples)
     assert command("score", OWN, "base-s1") == 0, capfd.readouterr().err
-    grades = pd.read_csv(study.score_file(base))
+    grades = pd.read_csv(paths.scored)
     assert list(grades["outcome"]) == ["silent"] * 2 + ["right"] * 6
-    assert scores(base, study.directory(base)) == {0: 75}
-    frame = headline_table(OWN, [(base, study.directory(base))], replicates=2, rng_seed=0)
+    assert scores(base, paths.directory) == {0: 75}
+    frame = headline_table(OWN, [(base, paths.directory)], replicates=2, rng_seed=0)
     assert list(frame["silent"]) == [2]
     assert (score_rule(OWN), title_of(OWN)) == ("score_my_project_spelling", "spelling")
 

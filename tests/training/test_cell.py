@@ -28,20 +28,20 @@ def study(tmp_path_factory):
     task = "instruction_following"
     config = study.scale.tasks[task]
     for split, rows in miniature.splits(task, config.data).items():
-        write_jsonl(study.data(task, split), rows)
+        write_jsonl(study.paths.prompts(task, split), rows)
     cell = study.find(task, RUN)
-    base_model.make(task, config.base_model, 1, study.directory(cell.base) / "model", set())
-    offline.make(study, cell.base)
+    base_model.make(task, config.base_model, 1, study.resolve(cell.base).paths.model, set())
+    offline.make(study.resolve(cell.base))
     return study
 
 
 def test_a_run_leaves_its_model_log_and_record(study):
     cell = study.find("instruction_following", RUN)
-    training.train(study, cell)
-    directory = study.directory(cell)
+    training.train(study.resolve(cell))
+    directory = study.resolve(cell).paths.directory
     record = read_json(directory / "train.json")
     assert record["steps"] == 8
-    assert record["manifest"]["learning_rate"] == study.learning_rate(cell)
+    assert record["manifest"]["learning_rate"] == study.resolve(cell).learning_rate
     assert (directory / "model" / "model.safetensors").exists()
     seconds = record["seconds"]
     timeline = record["timeline"]
@@ -66,8 +66,8 @@ def interrupt(study, monkeypatch):
 
         with monkeypatch.context() as patch, pytest.raises(InterruptedError):
             patch.setattr(training.Progress, "on_save", on_save_and_stop)
-            training.train(study, cell)
-        return training._checkpoints(study, cell)
+            training.train(study.resolve(cell))
+        return training._checkpoints(study.resolve(cell))
 
     return interrupted
 
@@ -79,8 +79,8 @@ def test_an_interrupted_run_goes_on_and_an_ended_one_starts_anew(study, interrup
     content = {"step": 6, "seconds": {"sample": 10.0, "total": 1000.0}, "sampled_tokens": 77}
     content["timeline"] = [{"step": 6, "seconds": 1000.0}]
     note.write_text(json.dumps(content))
-    training.train(study, cell)
-    resumed = read_json(study.directory(cell) / "train.json")
+    training.train(study.resolve(cell))
+    resumed = read_json(study.resolve(cell).paths.record)
     assert resumed["steps"] == 8
     assert resumed["seconds"]["sample"] == 10.0
     assert resumed["seconds"]["total"] > 1000
@@ -88,8 +88,8 @@ def test_an_interrupted_run_goes_on_and_an_ended_one_starts_anew(study, interrup
     assert [point["step"] for point in resumed["timeline"]] == [6, 8]
     assert resumed["timeline"][1]["seconds"] > 1000
 
-    training.train(study, cell)
-    assert read_json(study.directory(cell) / "train.json")["seconds"]["total"] < 900
+    training.train(study.resolve(cell))
+    assert read_json(study.resolve(cell).paths.record)["seconds"]["total"] < 900
 
 
 def test_a_half_written_checkpoint_is_passed_over(study, interrupt):
@@ -98,8 +98,8 @@ def test_a_half_written_checkpoint_is_passed_over(study, interrupt):
     shutil.copytree(checkpoints / "checkpoint-6", checkpoints / "checkpoint-8")
     for name in ("trainer_state.json", "model.safetensors", "reference.safetensors"):
         (checkpoints / "checkpoint-8" / name).unlink()
-    training.train(study, cell)
-    assert read_json(study.directory(cell) / "train.json")["steps"] == 8
+    training.train(study.resolve(cell))
+    assert read_json(study.resolve(cell).paths.record)["steps"] == 8
 
 
 def test_kept_are_the_last_checkpoint_and_models_that_are_evaluated(study, interrupt, monkeypatch):
@@ -114,29 +114,29 @@ def test_kept_are_the_last_checkpoint_and_models_that_are_evaluated(study, inter
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= evaluated
     assert not {"optimizer.pt", "reference.safetensors", "ahead-0.pt"} & evaluated
     AutoModelForCausalLM.from_pretrained(kept["checkpoint-4"])
-    training.train(study, cell)
+    training.train(study.resolve(cell))
     assert [folder.name for folder in checkpoints.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
 def test_other_code_has_other_checkpoints(study, monkeypatch):
     """What one code has sampled and trained, another does not go on from."""
     cell = study.find("math_reasoning", "grpo-online-every1-s1")
-    before = training._checkpoints(study, cell)
-    assert training._checkpoints(study, cell) == before
+    before = training._checkpoints(study.resolve(cell))
+    assert training._checkpoints(study.resolve(cell)) == before
     asked = []
     monkeypatch.setattr(
         training, "code_hash", lambda name, **options: asked.append((name, options)) or "other"
     )
-    assert training._checkpoints(study, cell) != before
+    assert training._checkpoints(study.resolve(cell)) != before
     assert asked == [("train", {"by_value": True, "tasks": ["math_reasoning"]})]
 
 
 def test_another_base_model_has_other_checkpoints(study):
     cell = study.find("instruction_following", RUN)
-    before = training._inputs(study, cell)
-    weights = study.directory(cell.base) / "model" / "model.safetensors"
+    before = training._inputs(study.resolve(cell))
+    weights = study.resolve(cell.base).paths.model / "model.safetensors"
     weights.write_bytes(weights.read_bytes())
-    assert training._inputs(study, cell) != before
+    assert training._inputs(study.resolve(cell)) != before
 
 
 @pytest.mark.parametrize(("steps", "every"), [(8, 3), (8, 8), (128, 16), (128, 128), (3, 2)])
@@ -150,7 +150,7 @@ def test_every_evaluated_checkpoint_is_saved(study, steps, every):
 @pytest.fixture
 def rewritten(study):
     """Change the study's offline groups for a test, by a function of their number and row."""
-    path = study.offline_groups(study.find("instruction_following", RUN).data_base)
+    path = study.resolve(study.find("instruction_following", RUN).data_base).paths.offline_groups
     before = path.read_bytes()
 
     def rewrite(change) -> Path:
@@ -163,7 +163,7 @@ def rewritten(study):
 
 def train_fault(study, run=RUN) -> str:
     with pytest.raises(ConfigError) as caught:
-        training.train(study, study.find("instruction_following", run))
+        training.train(study.run("instruction_following", run))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -172,7 +172,7 @@ def train_fault(study, run=RUN) -> str:
 @pytest.mark.parametrize("run", [RUN, "kto-offline-s1", "grpo-offline-s1"])
 def test_groups_without_a_difference_are_an_error_before_any_work(run, study, rewritten):
     path = rewritten(lambda i, row: row | {"scores": [0.5] * len(row["scores"])})
-    directory = study.directory(study.find("instruction_following", run))
+    directory = study.run("instruction_following", run).paths.directory
     before = sorted(directory.rglob("*"))
     message = train_fault(study, run)
     assert message.startswith(f"{path}: none of the 64 groups of {run} has completions whose ")
@@ -182,9 +182,9 @@ def test_groups_without_a_difference_are_an_error_before_any_work(run, study, re
 def test_groups_that_are_dropped_are_told_and_counted(study, rewritten, capsys):
     rewritten(lambda i, row: row | {"scores": [0.5] * 4} if i < 40 else row)
     cell = study.find("instruction_following", RUN)
-    training.train(study, cell)
+    training.train(study.resolve(cell))
     assert f"{RUN}: 40 of 64 groups have nothing to learn from" in capsys.readouterr().out
-    record = read_json(study.directory(cell) / "train.json")
+    record = read_json(study.resolve(cell).paths.record)
     assert (record["groups"], record["groups_without_difference"]) == (64, 40)
 
 
@@ -207,8 +207,8 @@ def test_a_score_that_is_not_finite_is_refused_by_file_and_row(number, study, re
 def test_fewer_groups_than_a_run_is_named_for_are_refused(study):
     cell = study.find("instruction_following", RUN).model_copy(update={"groups": 65})
     with pytest.raises(ConfigError, match=r"64 groups, but .* is to train on 65"):
-        training.training_rows(study, cell)
-    assert len(training.training_rows(study, cell.model_copy(update={"groups": 64}))) == 64
+        training.training_rows(study.resolve(cell))
+    assert len(training.training_rows(study.resolve(cell.model_copy(update={"groups": 64})))) == 64
 
 
 def test_a_prompt_beyond_the_models_context_is_refused_before_any_work(study, rewritten):
@@ -217,7 +217,7 @@ def test_a_prompt_beyond_the_models_context_is_refused_before_any_work(study, re
 
 
 def test_a_base_model_without_a_tensor_is_not_trained(study):
-    base = study.directory(study.find("instruction_following", RUN).base) / "model"
+    base = study.resolve(study.find("instruction_following", RUN).base).paths.model
     path, before = base / "model.safetensors", (base / "model.safetensors").read_bytes()
     weights = load_file(path)
     del weights["model.layers.0.mlp.up_proj.weight"]
@@ -241,7 +241,7 @@ def test_a_checkpoint_without_a_tensor_is_not_gone_on_from(study, interrupt):
 
 def test_weights_that_are_not_finite_end_a_run(study, monkeypatch):
     """Also where the last update broke them, after the last loss."""
-    directory = study.directory(study.find("instruction_following", RUN))
+    directory = study.run("instruction_following", RUN).paths.directory
     shutil.rmtree(directory, ignore_errors=True)
     rate = {"learning_rate": 1e300, "max_grad_norm": 0.0, "warmup_steps": 0, "max_steps": 1}
     options = training._options

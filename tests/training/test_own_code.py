@@ -76,7 +76,7 @@ def test_a_study_knows_ones_own_objective(config, own):
     runs = [cell for cell in study(own).all_cells() if cell.objective == "margin"]
     assert {cell.objective for cell in runs} == {"margin"} and len(runs) == 8
     assert "margin-offline-margin=0.25-s1" in {cell.name for cell in runs}
-    assert {study(own).objective(cell).margin for cell in runs} == {0.25, 1.0}
+    assert {study(own).resolve(cell).objective.margin for cell in runs} == {0.25, 1.0}
     assert "margin_trainer" not in sys.modules and "my_reward" not in sys.modules
 
 
@@ -92,14 +92,16 @@ def test_an_edit_reruns_what_depends_on_it(config, own):
 
     def hashes() -> dict[str, str]:
         found = study(own)
-        offline = found.find(TASK, "margin-offline-s1")
-        online = next(cell for cell in found.all_cells() if cell.data == "online")
+        offline = found.run(TASK, "margin-offline-s1")
+        online = next(
+            run for run in map(found.resolve, found.all_cells()) if run.cell.data == "online"
+        )
         return {
-            "offline data": found.offline_hash(offline.data_base),
-            "offline run": found.run_hash(offline),
-            "online run": found.run_hash(online),
-            "scores": found.score_hash(TASK),
-            "base model": found.base_hash(TASK),
+            "offline data": offline.hashes.offline,
+            "offline run": offline.hashes.train,
+            "online run": online.hashes.train,
+            "scores": online.hashes.score,
+            "base model": online.hashes.base_model,
         }
 
     def changed_by(file: str) -> set[str]:

@@ -12,8 +12,9 @@ import psutil
 import pytest
 import yaml
 
+from humanline.study.runs.hashes import score_hash
 from humanline.study.scale.scale import load_scale
-from humanline.study.study import Study, load_study
+from humanline.study.study import load_study
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
@@ -171,9 +172,7 @@ def test_how_an_endpoint_is_asked_reruns_nothing(config, tmp_path):
     for change in ({}, {"max_dollars": 3, "concurrency": 1}, {"model": "other"}):
         task = scale.tasks["instruction_following"]
         judge = task.judge.model_copy(update=change)
-        tasks = {"instruction_following": task.model_copy(update={"judge": judge})}
-        study = Study(scale.model_copy(update={"tasks": tasks}), None, {}, tmp_path)
-        hashes.append(study.score_hash("instruction_following"))
+        hashes.append(score_hash(judge))
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -325,8 +324,13 @@ TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
 SCORES = {f"score_{task}" for task in TASKS}
 TABLES = {"table_cost", "table_sweep", *(f"table_{task}" for task in TASKS)}
 EDITS = {  # of modules, and what is made anew
-    "evaluation.py": {*SCORES, "claims", "all", *TABLES},
-    "figures.py": {"figures", "all"},
+    "scoring/score.py": {*SCORES, "claims", "all", *TABLES},
+    "analysis/figures.py": {"figures", "all"},
+    # Of a task, its own rules; data, training and sampling are of its jobs alone.
+    "tasks/shared_divisors.py": {
+        *("data", "base_model", "offline", "train", "generate", "all"),
+        *("score_shared_divisors", "table_shared_divisors"),
+    },
 }
 
 

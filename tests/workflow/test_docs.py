@@ -115,14 +115,14 @@ def test_other_commands_have_words_that_exist(command):
     program, *words = shlex.split(command)
     name = program.rsplit("/")[-1]
     if name == "humanline":
-        from humanline.cli.commands import _parser
+        from humanline.cli.parser import parser
         from humanline.study.study import load_study
 
-        (commands,) = [action.choices for action in _parser()._actions if action.choices]
+        (commands,) = [action.choices for action in parser()._actions if action.choices]
         if len(words) == 1:  # the name alone, in a sentence
             assert words[0] in commands or words[0] == "--help"
             return
-        arguments = _parser().parse_args(words)
+        arguments = parser().parse_args(words)
         if "scale" in arguments:
             config = ROOT / "workflow/config"
             load_study(config / f"{arguments.scale}.yaml", config / "experiments.yaml", ROOT)

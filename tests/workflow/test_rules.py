@@ -2,21 +2,23 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from humanline.cli.parser import COMMANDS
+from humanline.study.values import Stage
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
 
 
 def rules() -> dict[str, str]:
-    """The text of every rule, by its name; of a name that a loop makes, what is the same in all."""
+    """The text of every rule, by its name; of a name that is made, by how it begins."""
     found = {}
     for path in FILES:
         for text in re.split(r"^ *rule\b", path.read_text(), flags=re.M)[1:]:
-            name = re.match(r" (\w+):", text) or re.search(r'\bname:\s+f"(\w+)', text)
+            name = re.match(r" (\w+):", text) or re.search(r'\bname:\s+(?:f")?(\w+)', text)
             found[name[1]] = text
     return found
 
@@ -38,17 +40,20 @@ def test_every_command_is_run_by_a_rule_or_told_in_the_docs(command):
 
 
 def test_a_rule_has_the_name_of_its_command():
-    """One word in rule, command and function: `table_<name>` is of the command `table`."""
+    """One word in rule, command and function; `table_<name>` runs `table`, `score_<task>` score."""
     assert len(COMMAND_OF) > 15
     for rule, command in COMMAND_OF.items():
-        named = {"judge": "score", "grade": "score"}.get(rule, rule)
-        assert named == command or rule.startswith(f"{command}_"), f"{rule} runs {command}"
+        assert rule == command or rule.startswith(f"{command}_"), f"{rule} runs {command}"
 
 
 def test_a_rule_writes_its_log_where_its_name_says():
     for rule, text in RULES.items():
         for folder in re.findall(r"/(?:logs|benchmarks)/([\w{}]+)", text):
             assert rule.startswith(folder), f"{rule}: {folder}"
+
+
+def test_what_a_scale_gives_resources_to_are_commands():
+    assert set(get_args(Stage)) <= {command.name for command in COMMANDS}
 
 
 def test_what_every_job_imports_is_cheap():

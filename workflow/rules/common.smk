@@ -35,7 +35,7 @@ try:
 except ConfigError as error:
     refuse(error)
 
-RESULTS = STUDY.results
+RESULTS = STUDY.paths.results
 RUN = f"{RESULTS}/runs/{{task}}/{{run}}"
 BASE = f"{RESULTS}/runs/{{task}}/{{base}}"
 
@@ -83,21 +83,21 @@ def code_of(name, **options):
     return lambda wildcards: code_hash(name, tasks=[wildcards.task], **options)
 
 
-def resources_of(stage, cell=None):
+def resources_of(stage, run=None):
     """What a stage's jobs ask for; at a retry that much more memory and time.
 
-    Of a `cell`, found by the wildcards, as many GPUs as its model takes, and each as much memory.
+    Of a `run`, found by the wildcards, as many GPUs as its model takes, and each as much memory.
     """
-    asked = STUDY.resources(stage)
+    asked = STUDY.scale.asked(stage)
 
     def gpu(wildcards):
-        return STUDY.gpus(stage, cell(wildcards)) if cell else asked["gpu"]
+        return run(wildcards).gpus(stage) if run else asked.gpu
 
     def mem_mb(wildcards, attempt):
-        return STUDY.memory(stage, gpu(wildcards)) * attempt
+        return asked.memory(gpu(wildcards)) * attempt
 
     def runtime(wildcards, attempt):
-        return asked["runtime"] * attempt
+        return asked.runtime * attempt
 
     return {"gpu": gpu, "mem_mb": mem_mb, "runtime": runtime}
 
@@ -109,7 +109,8 @@ def refuse_unpinned(jobs):
             named = job.wildcards_dict
             if "task" in named:
                 name = named.get("base") or named.get("run")
-                STUDY.require_pinned(job.rule.name, named["task"], name)
+                run = STUDY.run(named["task"], name) if name else None
+                require_pinned(STUDY.scale, job.rule.name, named["task"], run)
     except ConfigError as error:
         refuse(error)
 
@@ -120,58 +121,21 @@ CLAIM_FILES = [
 ]
 
 
-def cell_of(wildcards):
-    return STUDY.find(wildcards.task, wildcards.run)
+def run_of(wildcards):
+    return STUDY.run(wildcards.task, wildcards.run)
 
 
 def base_of(wildcards):
-    return STUDY.find(wildcards.task, wildcards.base)
+    return STUDY.run(wildcards.task, wildcards.base)
 
 
-def base_model_file(cell):
-    return STUDY.directory(cell.base) / "model" / "config.json"
-
-
-def trained_file(cell):
-    """The file whose presence says that a cell's model is made."""
-    if cell.objective == "base":
-        return base_model_file(cell)
-    return STUDY.directory(cell) / "train.json"
-
-
-def training_data(wildcards):
-    cell = cell_of(wildcards)
-    if cell.data == "online":
-        return STUDY.data(cell.task, "train")
-    files = [STUDY.offline_groups(cell.data_base)]
-    if cell.quartile:
-        files.append(STUDY.likelihoods(cell.data_base, cell.base))
-    return files
-
-
-def evaluation_prompts(wildcards):
-    return evaluation_prompts_of(cell_of(wildcards))
-
-
-def evaluation_prompts_of(cell):
-    return STUDY.data(cell.task, STUDY.split(cell.seed))
+def hash_of(stage, run):
+    """What a stage's result of a run depends on besides its input files and its code."""
+    return lambda wildcards: getattr(run(wildcards).hashes, stage)
 
 
 def perceived(wildcards):
-    return STUDY.experiments.perceived(int(wildcards.seed))
-
-
-def predictor_files(table):
-    """What a table of data of several kinds says of them."""
-    if not STUDY.experiments.tables[table].compares_data:
-        return []
-    cells = [cell for cell in STUDY.report_cells(table) if cell.data == "offline"]
-    return [STUDY.directory(cell) / "predictors.json" for cell in cells]
-
-
-def table_hash(table):
-    """All that a table is asked to be: captions and views are part of it."""
-    return lambda wildcards: STUDY.table_hash(table)
+    return STUDY.perceived(int(wildcards.seed))
 
 
 def files_of_tables(exploratory):

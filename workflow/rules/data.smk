@@ -19,7 +19,7 @@ rule data:
     resources:
         **resources_of("data"),
     params:
-        config=lambda wildcards: STUDY.data_hash(wildcards.task),
+        config=lambda wildcards: data_hash(STUDY.scale.tasks[wildcards.task].data),
         code=code_of("data", by_value=True),
     shell:
         command("data {wildcards.task:q}")
@@ -38,9 +38,7 @@ rule base_model:
     resources:
         **resources_of("base_model"),
     params:
-        config=lambda wildcards: STUDY.base_hash(
-            wildcards.task, base_of(wildcards).base_model
-        ),
+        config=hash_of("base_model", base_of),
         code=code_of("base_model", by_value=True),
     message:
         "making {wildcards.base} ({wildcards.task})"
@@ -62,7 +60,7 @@ rule offline:
     resources:
         **resources_of("offline", base_of),
     params:
-        config=lambda wildcards: STUDY.offline_hash(base_of(wildcards)),
+        config=hash_of("offline", base_of),
         code=code_of("offline", by_value=True),
     message:
         "sampling and labelling offline data of {wildcards.base} ({wildcards.task})"
@@ -84,7 +82,7 @@ rule likelihood:
     resources:
         **resources_of("generate", base_of),
     params:
-        config=STUDY.likelihood_hash(),
+        config=hash_of("likelihood", base_of),
         code=code_of("likelihood", by_value=True),
     message:
         "scoring {wildcards.source}'s data under {wildcards.base} ({wildcards.task})"

@@ -3,8 +3,8 @@
 
 rule generate:
     input:
-        prompts=evaluation_prompts,
-        model=lambda wildcards: trained_file(cell_of(wildcards)),
+        prompts=lambda wildcards: run_of(wildcards).paths.evaluation_prompts,
+        model=lambda wildcards: run_of(wildcards).paths.made,
     output:
         f"{RUN}/samples.jsonl",
     log:
@@ -12,9 +12,9 @@ rule generate:
     benchmark:
         f"{RESULTS}/benchmarks/generate/{{task}}/{{run}}.tsv"
     resources:
-        **resources_of("generate", cell_of),
+        **resources_of("generate", run_of),
     params:
-        config=lambda wildcards: STUDY.generate_hash(cell_of(wildcards)),
+        config=hash_of("generate", run_of),
         code=code_of("generate", by_value=True),
     message:
         "generating with {wildcards.run} ({wildcards.task})"
@@ -40,10 +40,10 @@ for task in STUDY.scale.tasks:
         resources:
             **resources_of("score"),
             # Of an endpoint at a time: `--resources requests=32` bounds them over all jobs.
-            requests=STUDY.requests(task),
+            requests=STUDY.scale.tasks[task].requests,
         params:
             task=task,
-            config=STUDY.score_hash(task),
+            config=score_hash(STUDY.scale.tasks[task].judge),
             code=code_hash("score", tasks=[task]),
         shell:
             command("score {params.task:q} {wildcards.run:q}")
@@ -54,7 +54,7 @@ rule judge_cost:
     input:
         # Lengths are those of samples.jsonl where there is one, and of prompts elsewhere.
         [
-            STUDY.data(task, split)
+            STUDY.paths.prompts(task, split)
             for task in STUDY.scored_by("judge")
             for split in SPLITS
         ],

@@ -9,11 +9,13 @@ FIGURES = [
 
 rule surprisal:
     input:
-        prompts=lambda wildcards: evaluation_prompts_of(perceived(wildcards)["policy"]),
+        prompts=lambda wildcards: perceived(wildcards)[
+            "policy"
+        ].paths.evaluation_prompts,
         models=lambda wildcards: [
-            trained_file(cell)
-            for own in perceived(wildcards).values()
-            for cell in (own, own.base)
+            file
+            for run in perceived(wildcards).values()
+            for file in (run.paths.made, run.paths.base_made)
         ],
     output:
         f"{RESULTS}/figures/surprisals-s{{seed}}.csv",
@@ -24,7 +26,10 @@ rule surprisal:
     resources:
         **resources_of("generate", lambda wildcards: perceived(wildcards)["policy"]),
     params:
-        sampling=STUDY.surprisal_hash(),
+        sampling=lambda wildcards: sampling_hash(
+            perceived(wildcards)["policy"],
+            STUDY.experiments.implied_capacity.model_dump(),
+        ),
         code=code_hash("surprisal", by_value=True, tasks=STUDY.figure_tasks()),
     message:
         "scoring outputs for the figures, seed {wildcards.seed}"
@@ -34,7 +39,7 @@ rule surprisal:
 
 rule figures:
     input:
-        [STUDY.surprisals(seed) for seed in STUDY.figure_seeds()],
+        [STUDY.paths.surprisals(seed) for seed in STUDY.figure_seeds()],
     output:
         FIGURES,
     log:

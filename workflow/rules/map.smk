@@ -7,9 +7,9 @@ MAP_FILES = [
 
 rule predictors:
     input:
-        model=lambda wildcards: trained_file(cell_of(wildcards)),
-        base=lambda wildcards: base_model_file(cell_of(wildcards)),
-        data=training_data,
+        model=lambda wildcards: run_of(wildcards).paths.made,
+        base=lambda wildcards: run_of(wildcards).paths.base_made,
+        data=lambda wildcards: run_of(wildcards).paths.trained_on,
     output:
         f"{RUN}/predictors.json",
     log:
@@ -17,9 +17,9 @@ rule predictors:
     benchmark:
         f"{RESULTS}/benchmarks/predictors/{{task}}/{{run}}.tsv"
     resources:
-        **resources_of("generate", cell_of),
+        **resources_of("generate", run_of),
     params:
-        config=lambda wildcards: STUDY.predictors_hash(wildcards.task),
+        config=hash_of("predictors", run_of),
         code=code_of("predictors", by_value=True),
     message:
         "measuring predictors of {wildcards.run} ({wildcards.task})"
@@ -29,10 +29,8 @@ rule predictors:
 
 rule map:
     input:
-        scores=[STUDY.score_file(cell) for pair in STUDY.mapped() for cell in pair],
-        predictors=[
-            STUDY.directory(cell) / "predictors.json" for cell, _ in STUDY.mapped()
-        ],
+        scores=[run.paths.scored for pair in STUDY.mapped() for run in pair],
+        predictors=[run.paths.predictors for run, _ in STUDY.mapped()],
     output:
         MAP_FILES,
     log:
@@ -40,6 +38,6 @@ rule map:
     resources:
         **resources_of("table"),
     params:
-        code=code_hash("map", tasks={cell.task for cell, _ in STUDY.mapped()}),
+        code=code_hash("map", tasks={run.cell.task for run, _ in STUDY.mapped()}),
     shell:
         command("map")

@@ -1,40 +1,35 @@
 # Tables: one target per table of experiments.yaml, named table_<name>.
 
-# By name, for a cell may be compared more than once.
-CLAIM_CELLS = {
-    (cell.task, cell.name): cell
-    for comparison in STUDY.comparisons()
-    for pair in STUDY.pairs(comparison)
-    for cell in pair
-}.values()
+CLAIM_RUNS = STUDY.compared().runs if STUDY.claims else []
 
-for table in STUDY.experiments.tables:
+for table in map(STUDY.table, STUDY.experiments.tables):
 
     rule:
         name:
-            f"table_{table}"
+            f"table_{table.name}"
         input:
-            scores=[STUDY.score_file(cell) for cell in STUDY.report_cells(table)],
-            runs=[trained_file(cell) for cell in STUDY.report_cells(table)],
-            predictors=predictor_files(table),
+            scores=[run.paths.scored for run in table.runs],
+            runs=[run.paths.made for run in table.runs],
+            predictors=[run.paths.predictors for run in table.measured],
         output:
-            table_files(table),
+            table_files(table.name),
         log:
-            f"{RESULTS}/logs/table/{table}.log",
+            f"{RESULTS}/logs/table/{table.name}.log",
         resources:
             **resources_of("table"),
         params:
-            table=table,
-            config=table_hash(table),
-            code=code_hash("table", tasks=STUDY.experiments.tables[table].tasks),
+            table=table.name,
+            # All that a table is asked to be: captions and views are part of it.
+            config=lambda wildcards, table=table: table.hash,
+            code=code_hash("table", tasks=table.spec.tasks),
         shell:
             command("table {params.table:q}")
 
 
 rule claims:
     input:
-        scores=[STUDY.score_file(cell) for cell in CLAIM_CELLS],
-        runs=[trained_file(cell) for cell in CLAIM_CELLS],
+        scores=[run.paths.scored for run in CLAIM_RUNS],
+        runs=[run.paths.made for run in CLAIM_RUNS],
     output:
         CLAIM_FILES,
     log:
@@ -43,18 +38,14 @@ rule claims:
         **resources_of("table"),
     params:
         claims=STUDY.claims and STUDY.claims.model_dump_json(),
-        code=code_hash("claims", tasks={cell.task for cell in CLAIM_CELLS}),
+        code=code_hash("claims", tasks={run.cell.task for run in CLAIM_RUNS}),
     shell:
         command("claims")
 
 
 rule tune:
     input:
-        [
-            STUDY.score_file(cell)
-            for task in STUDY.scale.tasks
-            for cell in STUDY.tune_cells(task)
-        ],
+        [STUDY.resolve(cell).paths.scored for cell in STUDY.evaluated("tune")],
     output:
         f"{RESULTS}/tune/learning_rates.yaml",
         f"{RESULTS}/tune/scores.csv",

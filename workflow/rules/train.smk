@@ -3,8 +3,8 @@
 
 rule train:
     input:
-        data=training_data,
-        model=lambda wildcards: base_model_file(cell_of(wildcards)),
+        data=lambda wildcards: run_of(wildcards).paths.trained_on,
+        model=lambda wildcards: run_of(wildcards).paths.base_made,
     output:
         f"{RUN}/train.json",
         f"{RUN}/metrics.csv",
@@ -17,11 +17,11 @@ rule train:
         run=r"(?!base-)[a-z][^/]*-s\d+",
     priority: 10
     resources:
-        **resources_of("train", cell_of),
+        **resources_of("train", run_of),
         # Of one machine, as the processes of `accelerate launch` are.
         nodes=1,
     params:
-        manifest=lambda wildcards: STUDY.run_hash(cell_of(wildcards)),
+        manifest=hash_of("train", run_of),
         code=code_of("train", by_value=True),
     message:
         "training {wildcards.run} ({wildcards.task})"

@@ -16,6 +16,10 @@ class Resources(Strict):
     mem_mb: int = Field(3000, gt=0, description="main memory, megabytes")
     runtime: int = Field(60, gt=0, description="minutes")
 
+    def memory(self, gpus: int) -> int:
+        """Megabytes of main memory of a job with so many GPUs, where others have `gpu`."""
+        return self.mem_mb * max(1, gpus) // max(1, self.gpu)
+
 
 class Rates(Strict):
     """Tokens per second and GPU for a model of a billion parameters.

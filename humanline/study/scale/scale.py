@@ -5,6 +5,7 @@ file, the field and the remedy. Snakefiles import this module, so it is cheap.
 """
 
 from inspect import signature
+from os.path import normpath, relpath
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +58,15 @@ class TaskConfig(Strict):
         self._require_divisor()
         return self
 
+    def model(self, name: str | None) -> MiniatureModel | HubModel:
+        """The configuration of the task's own base model, or of the other one of a name."""
+        return self.base_models[name] if name else self.base_model
+
+    @property
+    def requests(self) -> int:
+        """How many requests at a time a job that judges sends to an endpoint."""
+        return getattr(self.judge, "concurrency", 0)
+
     @property
     def shards(self) -> set[int]:
         """The numbers of GPUs that share a model, of models that say one."""
@@ -95,6 +105,10 @@ class Seeds(Strict):
         None, description="seeds of the wide tables, best some of report's; null: report's"
     )
     tune: SeedList = Field(description="seeds that choose learning rates")
+
+    def split(self, seed: int) -> str:
+        """Tuning looks at validation prompts, the tables at evaluation prompts."""
+        return "validation" if seed in self.tune else "evaluation"
 
     @model_validator(mode="after")
     def _disjoint(self):
@@ -168,7 +182,11 @@ class Scale(Strict):
     @property
     def devices(self) -> int:
         """How many devices a training runs on."""
-        return max(1, self.resources.get("train", Resources()).gpu)
+        return max(1, self.asked("train").gpu)
+
+    def asked(self, stage: str) -> Resources:
+        """What a stage's jobs ask of the scheduler."""
+        return self.resources.get(stage, Resources())
 
 
 def load_scale(path: Path) -> Scale:
@@ -187,15 +205,22 @@ def _extended(path: Path, *above: Path) -> dict:
     content = load_yaml(path)
     if (name := content.pop("extends", None)) is None:
         return content
-    if not isinstance(name, str) or path.with_name(name) in (path, *above):
-        raise ConfigError(f"{path}: extends: {name!r} is not another file beside it; name one")
-    return _overlay(_extended(path.with_name(name), path, *above), content)
+    below = Path(normpath(path.parent / name)) if isinstance(name, str) else path
+    if below.resolve() in {file.resolve() for file in (path, *above)}:
+        raise ConfigError(f"{path}: extends: {name!r} is not another file; name one")
+    extended = _extended(below, path, *above)
+    rates = extended.get("learning_rates")
+    if isinstance(rates, str) and below.parent != path.parent:  # relative to the file below
+        extended["learning_rates"] = relpath(below.parent / rates, path.parent)
+    return _overlay(extended, content)
 
 
 def _overlay(below: dict, above: dict) -> dict:
-    """Mappings key by key; all else is replaced."""
+    """Mappings key by key, except for a mapping of another `kind`; all else is replaced."""
     both = below | above
     for key in below.keys() & above.keys():
-        if isinstance(below[key], dict) and isinstance(above[key], dict):
-            both[key] = _overlay(below[key], above[key])
+        one, other = below[key], above[key]
+        if isinstance(one, dict) and isinstance(other, dict):
+            has_other_kind = other.get("kind", one.get("kind")) != one.get("kind")
+            both[key] = other if has_other_kind else _overlay(one, other)
     return both

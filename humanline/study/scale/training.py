@@ -78,6 +78,11 @@ class Training(Strict):
     )
 
     @property
+    def evaluations(self) -> int:
+        """How many checkpoints of a run may be evaluated, its end included."""
+        return -(-self.steps // self.evaluate_every)
+
+    @property
     def save_every(self) -> int:
         """Steps between checkpoints: all that are evaluated, and no more than a quarter to lose."""
         quarter = max(1, self.steps // 4)

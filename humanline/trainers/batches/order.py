@@ -178,8 +178,9 @@ class Held:
 class RolloutStream(IterableDataset):
     """A stream's rows as those of rollouts, in the order that TRL's sampler gives to rows.
 
-    Of each step every process has its part of the whole rollout, which it looks at once. TRL copies
-    these rows for each of the rollout's steps, before the first of them.
+    At each step a process gets its part of the whole rollout, and reads it at the rollout's first
+    step alone. So all steps share one object, while TRL copies the rows for each step, all of them
+    before the first: with a rollout every 64 steps that costs more than training.
 
     Args:
         rows: a `datasets.IterableDataset` of prompts. Those at its end that fill no rollout are

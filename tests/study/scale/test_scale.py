@@ -643,6 +643,29 @@ def test_scales_that_extend_each_other(tmp_path):
         load_scale(path)
 
 
+def test_a_scale_extends_one_of_another_folder(tmp_path, monkeypatch):
+    """Its learning rates are still those that stand beside the file below."""
+    monkeypatch.chdir(tmp_path)
+    below, mine = Path("shipped/laptop.yaml"), Path("mine/mine.yaml")
+    for path in (below, mine):
+        path.parent.mkdir()
+    below.write_text((CONFIG / "laptop.yaml").read_text())
+    mine.write_text("extends: ../shipped/laptop.yaml\nscale: mine")
+    found = load_scale(mine)
+    assert found == load_scale(below).model_copy(
+        update={"scale": "mine", "learning_rates": "../shipped/learning_rates/laptop.yaml"}
+    )
+
+
+def test_a_part_of_another_kind_is_replaced_whole(tmp_path):
+    text = "tasks: {instruction_following: {judge: {kind: function, path: statistics.mean}}}"
+    judge = load_scale(extending(tmp_path, text)).tasks["instruction_following"].judge
+    assert judge.kind == "function" and judge.path == "statistics.mean"
+    text = "tasks: {instruction_following: {judge: {temperature: 0.5}}}"
+    judge = load_scale(extending(tmp_path, text)).tasks["instruction_following"].judge
+    assert judge.kind == "gold" and judge.temperature == 0.5 and judge.length_bias == 0.02
+
+
 def test_a_mistake_in_what_is_laid_over_names_its_file(tmp_path):
     path = extending(tmp_path, "tasks: {math_reasoning: {training: {steps: -1}}}")
     with pytest.raises(ConfigError, match=r"mine.yaml: tasks.math_reasoning.training.steps: "):

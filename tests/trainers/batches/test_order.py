@@ -20,7 +20,7 @@ from trl.trainer.utils import RepeatSampler
 
 from humanline.trainers.batches.order import RolloutStream
 
-# More than CI has time for: HUMANLINE_EXAMPLES=200 pytest tests/trainers/test_order.py
+# More than CI has time for: HUMANLINE_EXAMPLES=200 pytest tests/trainers/batches/test_order.py
 EXAMPLES = int(os.environ.get("HUMANLINE_EXAMPLES", 10))
 WORKER = Path(__file__).parents[1] / "combinations.py"
 

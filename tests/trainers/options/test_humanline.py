@@ -310,7 +310,7 @@ def test_the_papers_online_runs_have_no_biased_ratio(tmp_path):
     cells = [c for c in study.all_cells() if (c.objective, c.data) == ("grpo", "online")]
     found = {}
     for cell in cells:
-        options = training._engine_options(study, cell)
+        options = training._engine_options(study.resolve(cell))
         top_p = study.scale.tasks[cell.task].training.sampling.top_p
         args = humanline.HumanlineGRPOConfig(
             output_dir=str(tmp_path), top_p=top_p, bf16=False, **options

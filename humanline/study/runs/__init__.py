@@ -1,0 +1,1 @@
+"""Runs of a study, resolved: their options, files, learning rates and hashes."""
