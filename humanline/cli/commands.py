@@ -214,7 +214,7 @@ def _map(study: Study, arguments) -> None:
 def _figures(study: Study, arguments) -> None:
     from humanline.analysis.figures import make_figures
 
-    defaults = study.experiments.defaults[study.experiments.implied_capacity.task]
+    defaults = study.experiments.defaults[study.experiments.capacity_figure.task]
     make_figures(
         {seed: study.paths.surprisals(seed) for seed in study.figure_seeds()},
         (defaults.log_eps_p, defaults.log_eps_r),
@@ -226,7 +226,9 @@ def _figures(study: Study, arguments) -> None:
 def _claims(study: Study, arguments) -> None:
     from humanline.report.claims import make_claims
 
-    make_claims(study.compared())
+    if (request := study.compared()) is None:
+        raise ConfigError("claims.yaml: missing beside experiments.yaml; add it for the ledger")
+    make_claims(request)
 
 
 def _tune(study: Study, arguments) -> None:

@@ -10,8 +10,10 @@ from humanline.files.records import read_rows
 from humanline.scoring.api_judge import estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS
 from humanline.study.runs.resolved import Run
-from humanline.study.scale.judges import OpenAIJudge
+from humanline.study.scale.judges import OpenAIJudge, Price
 from humanline.study.scale.scale import TaskConfig
+
+_FREE = Price(input=0, output=0)
 
 
 def describe(scale: str, tasks: dict[str, TaskConfig], targets: dict[str, list[Run]]) -> str:
@@ -67,7 +69,7 @@ def estimate(targets: dict[str, list[Run]]) -> pd.DataFrame:
     """
     rows = []
     for target, run in _once(targets):
-        price = run.judge.price
+        price = run.judge.price if isinstance(run.judge, OpenAIJudge) else _FREE
         tokens, lengths = _prompt_tokens(run)
         paid = read_answers(run.paths.answers)
         rows.append(

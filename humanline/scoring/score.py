@@ -91,6 +91,8 @@ def _require_verdicts(name: str, step: int, annotations) -> None:
 def _annotator(run: Run) -> Callable:
     """What makes annotations of the model's and the baseline's rows."""
     config, answers = run.judge, run.paths.answers
+    if config is None:
+        raise ConfigError(f"task {run.cell.task}: judge: missing; add one")
     annotate = pick("judge", config.kind, _JUDGES)(config, answers)
     return partial(annotate, work_dir=answers.parent)
 

@@ -184,7 +184,18 @@ class Scale(Strict):
         """How many devices a training runs on."""
         return max(1, self.asked("train").gpu)
 
-    def asked(self, stage: str) -> Resources:
+    @property
+    def assumptions(self) -> Assumptions:
+        """What the plan reckons with.
+
+        Raises:
+            ConfigError: if the scale has none.
+        """
+        if self.plan is None:
+            raise ConfigError(f"scale {self.scale}: plan: missing; add it, as paper.yaml has it")
+        return self.plan
+
+    def asked(self, stage: Stage) -> Resources:
         """What a stage's jobs ask of the scheduler."""
         return self.resources.get(stage, Resources())
 
