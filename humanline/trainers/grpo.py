@@ -44,13 +44,16 @@ _SEQUENCES_AT_ONCE = 1024
 class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
     """TRL's `GRPOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
-    Takes the same arguments and data as TRL's. A training set with the columns `prompt`,
-    `completions` and `scores` (lists of `num_generations` each) is trained on as it is, offline:
-    nothing is sampled and no `reward_funcs` are needed.
+    Takes the arguments and data of TRL's trainer. A training set with the columns `prompt`,
+    `completions` and `scores` (lists of `num_generations` each) is trained on offline: nothing is
+    sampled and no `reward_funcs` are needed.
 
-    The policy's ratio is taken against the reference. Under humanline that is the policy of the
-    last sync; offline without humanline it is the initial model, which the stored completions are
-    assumed to come from; online without humanline it is the policy that sampled, as in TRL.
+    The ratio compares the policy with the reference. Under humanline the reference is the policy of
+    the last sync. Offline without humanline it is the initial model, which is assumed to have made
+    the stored completions. Online without humanline it is the policy that sampled, as in TRL.
+
+    Raises:
+        ValueError, ConfigError: if options, data, rewards and model do not fit together.
     """
 
     _scores_at_hand: tuple | None = None
@@ -92,7 +95,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             self.eval_dataset = each(self.eval_dataset, self._groups, "eval")
 
     def _groups(self, dataset, name: str):
-        """Stored groups as token ids; those that are so already as they are."""
+        """Tokenize stored groups, unless they are tokenized already."""
         if "stored_completion_ids" in columns_of(dataset):
             return dataset
         is_train = name == "train"
@@ -126,7 +129,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         add_fused_lm_head(model, temperature=self.temperature, cast_lm_head_to_fp32=cast)
 
     def _set_signature_columns_if_needed(self):
-        """TRL's place to say what `remove_unused_columns` leaves: the columns that count."""
+        """Name the columns that `remove_unused_columns` keeps, as TRL asks for here."""
         is_new = self._signature_columns is None
         super()._set_signature_columns_if_needed()
         if is_new:
@@ -142,16 +145,16 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
     def _generate_and_score_completions(self, inputs):
         started = time.perf_counter()
         if isinstance(inputs[0], Held):
-            inputs = [dict(row) for row in inputs[0].rows]  # TRL adds to them
+            inputs = [dict(row) for row in inputs[0].rows]  # TRL adds keys to them
         self._rows_of_rollout = inputs
         weighs = self.use_vllm and self.vllm_importance_sampling_correction
-        # TRL would score the rollouts now; the reference may change before they are used.
+        # TRL would score the rollout now, but the reference may change before it is trained on.
         leaves_out = self._uses_reference and not weighs
         beta, masks = self.beta, self.mask_truncated_completions
         if self._uses_reference:
-            self.beta = 0.0  # or TRL would ask a reference that it made itself
+            self.beta = 0.0  # with a beta TRL would score with its own reference
         if self.is_offline:
-            self.mask_truncated_completions = False  # we know better what is cut off
+            self.mask_truncated_completions = False  # `mark_cut_off` does it better
         try:
             with self._with_scores(None, None, None) if leaves_out else nullcontext():
                 batch = super()._generate_and_score_completions(inputs)
@@ -170,11 +173,11 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         return [prompt_ids_of(self._tokenizer, *row, options) for row in rows], None, {}
 
     def _calculate_rewards(self, inputs, prompts, *args):
-        """TRL's, of functions that give each completion a finite number, or None for no meaning.
+        """Calculate rewards as TRL does, and check them.
 
         Raises:
-            ConfigError: naming the function and the prompt, if one gives something else, or all of
-                them None.
+            ConfigError: naming the function and the prompt, if a value is neither a finite number
+                nor None, or all functions give None.
         """
         with checking(self):
             rewards = super()._calculate_rewards(inputs, prompts, *args)
@@ -187,11 +190,11 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         return completion_ids, *rest
 
     def _generate_in_chunks(self, prompt_ids, images, *args, **kwargs):
-        """Sample in chunks where transformers samples: the caches of all would thrash memory."""
+        """Sample in chunks with transformers: the caches of all sequences may not fit memory."""
         if images is not None:
             return super()._generate_single_turn(prompt_ids, images, *args, **kwargs)
         new_tokens = self.max_completion_length or 1
-        # A tool's answer may leave less room than that, and TRL then ends the conversation.
+        # With tools less room is enough: TRL ends a conversation that fills the context.
         self._require_room(prompt_ids, 1 if self.tools else new_tokens)
         chunks = self._chunks([len(ids) + new_tokens for ids in prompt_ids])
         if self.use_vllm or len(chunks) == 1:
@@ -213,7 +216,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         require_room_for(len(longest), context, new_tokens, place)
 
     def _chunks(self, lengths: list[int]) -> list[slice]:
-        """What is sampled together; the same for all processes where each has a part of a layer."""
+        """Split prompts into chunks, alike on all processes if each has a part of every layer."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             lengths = [max(own) for own in zip(*gather_object([lengths]), strict=True)]
         return list(batches(lengths, _SEQUENCES_AT_ONCE))
@@ -233,9 +236,9 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             self._scores_at_hand = None
 
     def _compute_loss(self, model, inputs):
-        """TRL's loss, computed by TRL's code from log-probabilities that `perceived` prepares.
+        """Compute TRL's loss by TRL's code, from log-probabilities that `perceived` prepares.
 
-        So each of TRL's losses, and each option of theirs, means what it means there.
+        So each of TRL's losses, and each option of theirs, has its meaning in TRL.
         """
         if not self._uses_reference:
             return super()._compute_loss(model, inputs)
@@ -251,9 +254,9 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             return super()._compute_loss(model, inputs | stand_ins | self._tokens_of_step(inputs))
 
     def _tokens_of_step(self, inputs: dict) -> dict:
-        """The number that makes TRL divide by the tokens of the step.
+        """Compute the number that makes TRL divide by the tokens of the step.
 
-        TRL divides by an even share of the tokens of the rollout, whose batches are not all alike.
+        TRL divides by an equal share of the rollout's tokens, but its batches differ in tokens.
         """
         if "num_items_in_step" not in inputs:
             return {}
@@ -264,7 +267,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         return {"completion": self._token_scores(model, inputs)[0]}
 
     def _token_scores(self, model, inputs, **options) -> tuple:
-        """(B, T) log-probabilities of the completion under `model`, entropies, auxiliary loss."""
+        """Compute the completion's (B, T) log-probabilities and entropies, and auxiliary loss."""
         return self._get_per_token_logps_and_entropies(
             model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
@@ -274,23 +277,23 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         )
 
     def _log_perception(self, policy, reference, mask, advantages) -> None:
-        """Completions with a positive advantage stand where other objectives have chosen ones."""
+        """Log completions with a positive advantage as chosen, the others as rejected."""
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         for suffix, rows in (("_chosen", advantages > 0), ("_rejected", advantages <= 0)):
             log_perception(self, policy[rows], reference[rows], mask[rows], suffix)
 
 
 def perceived(policy: Tensor, reference: Tensor, perceive: Perceive) -> tuple[Tensor, dict]:
-    """Log-probabilities by which TRL's loss sees the perceived log-ratio of policy and reference.
+    """Compute log-probabilities from which TRL's loss gets the perceived log-ratio.
 
-    TRL computes policy - old policy for the ratio, whose place the reference takes, and
-    reference - policy for the KL penalty, which is not perceived. The losses cispo and vespo also
-    weigh the policy's log-probabilities, through which a token beyond the bounds passes no
-    gradient either.
+    TRL computes the ratio from policy - old policy; we give it an old policy that makes the
+    difference the perceived log-ratio. It computes the KL penalty from reference - policy, which is
+    not perceived. The losses cispo and vespo also weigh the policy's log-probabilities; there, too,
+    a token beyond the bounds passes no gradient.
 
     Args:
         policy, reference: (B, T), in nats.
-        perceive: from log-ratios to perceived ones.
+        perceive: maps log-ratios to perceived ones.
 
     Returns:
         The policy's values (B, T) with the gradient of the perceived log-ratio, and the old
@@ -301,6 +304,6 @@ def perceived(policy: Tensor, reference: Tensor, perceive: Perceive) -> tuple[Te
     stand_in = policy.detach() + (seen - seen.detach())
     is_as_it_was = seen.detach() == log_ratio.detach()
     old = torch.where(is_as_it_was, reference, policy.detach() - seen.detach())
-    # The values of the reference, and a gradient that makes that of the KL penalty the policy's.
+    # It has the reference's values. Its gradient makes the KL penalty's gradient the policy's own.
     whole = reference + (stand_in - policy)
     return stand_in, {"old_per_token_logps": old, "ref_per_token_logps": whole}

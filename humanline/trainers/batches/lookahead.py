@@ -1,4 +1,4 @@
-"""Looking ahead: the batches of the next optimizer steps, before the Trainer asks for them."""
+"""Reading the batches of the next optimizer steps before the Trainer asks for them."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from humanline.trainers.batches.order import set_epoch
 
 
 class Lookahead:
-    """Reads a Trainer's dataloader ahead, across the ends of epochs, and hands over in order.
+    """Reads a Trainer's dataloader ahead, across the ends of epochs.
 
     Args:
         loader: the Trainer's dataloader, for the epochs after the present one.
@@ -23,14 +23,18 @@ class Lookahead:
         self._accumulation = accumulation
         self._updates: deque[tuple[int, list]] = deque()  # (epoch, batches), not yet taken
         self._iterator: Iterator = iter(())
-        self._epoch = -1  # that `_iterator` reads
-        self._begun = -1  # the Trainer's last
+        self._epoch = -1  # the epoch that `_iterator` reads
+        self._begun = -1  # the last epoch that the Trainer began
 
     def begin(self, epoch: int, iterator: Iterator) -> None:
-        """The Trainer begins, or goes on with, an epoch of which this may have read already.
+        """Begin an epoch of the Trainer, or continue it; a part may have been read already.
+
+        Args:
+            epoch: the epoch's number.
+            iterator: the Trainer's iterator of the epoch.
 
         Raises:
-            ConfigError: if it has left batches of an earlier one, which are scored already.
+            ConfigError: if batches of an earlier epoch were read ahead and never taken.
         """
         if epoch == self._begun:
             return
@@ -42,11 +46,11 @@ class Lookahead:
             )
         if epoch > self._epoch:
             self._epoch, self._iterator = epoch, iterator
-        else:  # the iterator will not start: draw the seed that it would have drawn now
+        else:  # the iterator stays unused: draw the seed that it would have drawn
             torch.empty((), dtype=torch.int64).random_()
 
     def take(self, epoch: int) -> list:
-        """The batches of the next step; none where the epoch has no more."""
+        """Return the batches of the next step; none if the epoch has no more."""
         if not self._updates and self._epoch == epoch:
             self._read()
         if self._updates and self._updates[0][0] == epoch:
@@ -54,14 +58,14 @@ class Lookahead:
         return []
 
     def peek(self, index: int) -> list:
-        """The batches of the step that is `index` steps after the next one.
+        """Return the batches of the step that is `index` steps after the next one.
 
         Raises:
             RuntimeError: if the dataloader is empty.
         """
         while len(self._updates) <= index:
             if not self._read():
-                # A dataloader draws a seed as it starts: too early here, for all other draws.
+                # A dataloader draws a seed when it starts. Here it is too early for that draw.
                 with torch.random.fork_rng(devices=[]):
                     self._begin_next_epoch()
                     if not self._read():
@@ -75,7 +79,7 @@ class Lookahead:
         return bool(batches)
 
     def _begin_next_epoch(self) -> None:
-        """As the Trainer does, with the order that the epoch will have."""
+        """Start the loader as the Trainer will, in the order of the next epoch."""
         self._epoch += 1
         set_epoch(self._loader, self._epoch)
         self._iterator = iter(self._loader)

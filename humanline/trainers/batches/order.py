@@ -1,7 +1,7 @@
-"""Which rows a step trains on: a function of seed, epoch and place, on any number of processes.
+"""The order of rows: a function of seed and epoch alone, on any number of processes.
 
-TRL's samplers and the Trainer's loaders keep a part of that in state that no checkpoint has, or
-count by process what is to be counted over all of them.
+TRL's samplers and the Trainer's loaders are replaced where they keep state that no checkpoint has,
+or where they count within each process instead of over all.
 """
 
 import copy
@@ -23,7 +23,7 @@ from humanline.trainers.options.trainer import TrainerOfTrl
 
 
 class OwnOrder(TrainerOfTrl):
-    """Mixin before a Trainer: the order of its rows depends on nothing but seed and epoch."""
+    """Mixin before a Trainer: the order of its rows depends on seed and epoch alone."""
 
     def _get_dataloader(
         self,
@@ -37,7 +37,7 @@ class OwnOrder(TrainerOfTrl):
         workers = self.args.dataloader_num_workers
         if isinstance(dataset, IterableDataset):
             dataset = Stream(dataset, is_endless=is_training)
-            self.args.dataloader_num_workers = min(workers, 1)  # more would mix their parts
+            self.args.dataloader_num_workers = min(workers, 1)  # several would mix their rows
         elif is_training and sampler_fn is not None:
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             own, sampler_fn = sampler_fn, lambda rows: with_epochs(own(rows), seed)
@@ -48,19 +48,19 @@ class OwnOrder(TrainerOfTrl):
             self.args.dataloader_num_workers = workers
 
     def evaluate(self, *args, **kwargs):
-        """As TRL's, but that random draws of training do not depend on it."""
+        """Evaluate as TRL does, but leave the random states of training as they were."""
         with randomness_kept(self.accelerator.device):
             return super().evaluate(*args, **kwargs)
 
 
 class EpochSampler(Sampler):
-    """A shuffling sampler with an order of its own for each epoch, whenever that epoch is begun.
+    """A shuffling sampler whose order depends on the epoch, not on earlier draws.
 
-    It has the orders that the sampler within has in a run that nothing interrupts.
+    The orders are those of the wrapped sampler in a run that is never interrupted.
 
     Args:
         sampler: TRL's `RepeatSampler`, or a sampler that draws from its `generator` alone.
-        seed: of the run. TRL's sampler has it already.
+        seed: the run's seed. TRL's sampler has it already.
     """
 
     def __init__(self, sampler: RepeatSampler | RandomSampler | LengthGroupedSampler, seed: int):
@@ -69,7 +69,7 @@ class EpochSampler(Sampler):
             sampler.generator = torch.Generator()
 
     def set_epoch(self, epoch: int) -> None:
-        """Have the order of an epoch, counted from 0."""
+        """Take the order of an epoch, counted from 0."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class EpochSampler(Sampler):
         sampler, generator = self._sampler, self._sampler.generator
         if isinstance(sampler, RepeatSampler) and sampler.seed is not None:
             generator.manual_seed(sampler.seed)
-            for _ in range(self._epoch):  # TRL draws the orders of all epochs one after another
+            for _ in range(self._epoch):  # repeat the draws of earlier epochs
                 torch.randperm(sampler.num_samples, generator=generator)
         else:
             generator.manual_seed(self._seed + self._epoch)  # as accelerate does
@@ -87,14 +87,14 @@ class EpochSampler(Sampler):
 
 
 def with_epochs(sampler, seed: int):
-    """The sampler itself if it draws nothing, else one whose orders do not depend on the past."""
+    """Wrap a sampler in `EpochSampler` if it shuffles; return any other as it is."""
     shuffles = isinstance(sampler, RandomSampler | LengthGroupedSampler)
     shuffles |= isinstance(sampler, RepeatSampler) and sampler.shuffle
     return EpochSampler(sampler, seed) if shuffles else sampler
 
 
 def set_epoch(loader, epoch: int) -> None:
-    """Tell a loader's samplers the epoch, however they are wrapped: accelerate reaches not all."""
+    """Tell all of a loader's nested samplers the epoch: accelerate does not reach all of them."""
     part = loader
     while part is not None:
         if hasattr(part, "set_epoch"):
@@ -105,7 +105,7 @@ def set_epoch(loader, epoch: int) -> None:
 
 @contextmanager
 def randomness_kept(device: torch.device):
-    """Leave the states of random generators, those of Python, NumPy and torch, as they were."""
+    """Restore the random states of Python, NumPy, torch and the device at the end of a block."""
     accelerator = None if device.type == "cpu" else getattr(torch, device.type)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     on_device = accelerator and accelerator.get_rng_state()
@@ -120,15 +120,15 @@ def randomness_kept(device: torch.device):
 
 
 class Stream(IterableDataset):
-    """Rows without a known number, in the same order on any number of processes.
+    """A dataset without a known length, with the same order on any number of processes.
 
-    accelerate would give each process the shards of its own. And with the Trainer, an epoch that
-    ends within an accumulation leaves gradients to the next one, and a resumed run does not find
-    the epoch it was in.
+    It avoids three faults. accelerate gives each process its own shards. In the Trainer, an epoch
+    that ends within an accumulation leaves its gradients to the next one, and a resumed run does
+    not find its epoch.
 
     Args:
         rows: a `datasets.IterableDataset`, or torch's.
-        is_endless: begin anew after the last row, in the order of the next epoch. So a run is one
+        is_endless: begin again after the last row, in the order of the next epoch. So a run is one
             epoch, and each of its steps has all of its batches.
     """
 
@@ -156,7 +156,11 @@ class Stream(IterableDataset):
 
 
 class Repeated(Dataset):
-    """Rows to evaluate on, each of which makes several: accelerate takes the last for fillers."""
+    """Rows to evaluate on, with a length that counts each row `times` times.
+
+    Each row makes several completions. With the number of rows for a length, accelerate would take
+    the last completions for padding.
+    """
 
     def __init__(self, rows, times: int):
         self._rows, self.total_dataset_length = rows, len(rows) * times
@@ -169,27 +173,27 @@ class Repeated(Dataset):
 
 
 class Held:
-    """The rows of a rollout as one object: a loader goes through lists row by row."""
+    """The rows of a rollout as one object: a loader would iterate over a list row by row."""
 
     def __init__(self, rows: list[dict]):
         self.rows = rows
 
 
 class RolloutStream(IterableDataset):
-    """A stream's rows as those of rollouts, in the order that TRL's sampler gives to rows.
+    """The rows of rollouts from a stream, in the order of TRL's sampler.
 
     At each step a process gets its part of the whole rollout, and reads it at the rollout's first
     step alone. So all steps share one object, while TRL copies the rows for each step, all of them
     before the first: with a rollout every 64 steps that costs more than training.
 
     Args:
-        rows: a `datasets.IterableDataset` of prompts. Those at its end that fill no rollout are
-            left out.
-        prompts: of a rollout.
-        times: each prompt stands in it, next to itself.
-        steps: for which it is handed out, to each process.
-        processes: which share its rows evenly, in order.
-        choose: from rows to rows with the columns that count.
+        rows: a `datasets.IterableDataset` of prompts. The last ones are left out if they fill no
+            rollout.
+        prompts: number of prompts in a rollout.
+        times: how often each prompt is repeated, in neighbouring rows.
+        steps: number of steps for which every process gets the rollout.
+        processes: number of processes that share the rows evenly, in order.
+        choose: maps rows to rows with the columns that count.
     """
 
     def __init__(
@@ -200,7 +204,7 @@ class RolloutStream(IterableDataset):
         self._steps, self._processes = steps, processes
 
     def set_epoch(self, epoch: int) -> None:
-        """Have the order of an epoch, counted from 0."""
+        """Take the order of an epoch, counted from 0."""
         self._rows.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Held]:
@@ -214,7 +218,7 @@ class RolloutStream(IterableDataset):
 
 
 class RowsOnce(Dataset):
-    """A dataset that fetches batches which follow each other once, where they are the same.
+    """A dataset that fetches a batch once if it is asked for several times in a row.
 
     TRL's loader hands the whole batch of a rollout to every one of its steps, which look at it
     once. With a rollout every 64 steps, fetching 64 steps' rows each step costs more than training.
@@ -239,19 +243,20 @@ class RowsOnce(Dataset):
 def share_out(rollout: dict, accelerator, steps: int, pad_id: int) -> dict:
     """Shuffle a rollout, and give this process its part of each batch.
 
-    The rows of all processes are shuffled together, so that a batch has the same rows however many
-    there are; TRL shuffles those of each process among themselves.
+    The rows of all processes are shuffled together, so that a batch has the same rows on any number
+    of processes. TRL shuffles the rows of each process separately.
 
     Args:
-        rollout: of this process: tensors (B,) and (B, T), of prompts padded on the left, and
-            scalars, which stay.
-        steps: batches that the rollout makes. They divide B.
-        pad_id: the token that pads.
+        rollout: this process's part: tensors (B,) and (B, T), prompts padded on the left, and
+            scalars, which stay as they are.
+        accelerator: accelerate's.
+        steps: number of batches that the rollout makes; a divisor of B.
+        pad_id: the padding token.
     """
     processes, process = accelerator.num_processes, accelerator.process_index
     count = len(rollout["prompt_ids"])
     order = torch.randperm(count * processes)
-    if processes > 1:  # each draws its own: the first one's counts
+    if processes > 1:  # each process drew an order; all take the first one's
         order = broadcast(order.to(accelerator.device)).cpu()
     mine = order.view(steps, processes, count // steps)[:, process].flatten()
 

@@ -1,4 +1,4 @@
-"""Training that does its work: it takes steps, or says why not before anything is saved."""
+"""Refusing a training that takes no step, before anything is saved."""
 
 from accelerate.logging import get_logger
 from transformers import TrainerCallback
@@ -10,10 +10,17 @@ logger = get_logger(__name__)
 
 
 def require_full_batch(dataset, args) -> dict[str, int]:
-    """The number of prompts that each epoch of GRPO leaves out, as they fill no generation batch.
+    """Count the prompts that an epoch of GRPO leaves out because they fill no generation batch.
+
+    Args:
+        dataset: the training set, or None.
+        args: a GRPO config.
+
+    Returns:
+        ``{"prompts_left_out": number}``; empty for a stream, whose length is unknown.
 
     Raises:
-        ConfigError: if it leaves out all.
+        ConfigError: if an epoch leaves out all prompts.
     """
     if dataset is None or not has_length(dataset):
         return {}
@@ -33,16 +40,16 @@ def require_full_batch(dataset, args) -> dict[str, int]:
 
 
 def require_batches(loader, args):
-    """The loader of training, or an error if it is known to give no batch."""
+    """Return the loader of training; raise a ConfigError if it is known to give no batch."""
     if has_length(loader) and not len(loader):
         raise ConfigError(_no_batch(args))
     return loader
 
 
 class RequireSteps(TrainerCallback):
-    """Refuses a training, or an epoch of it, that takes no step, before anything is saved.
+    """Refuses an epoch that takes no step, before anything is saved.
 
-    A run that is resumed from its last checkpoint has no step left, and ends as it would have.
+    A run that is resumed from its last checkpoint begins no epoch, so it ends without an error.
     """
 
     def on_epoch_begin(self, args, state, control, **kwargs):

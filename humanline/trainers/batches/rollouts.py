@@ -1,4 +1,4 @@
-"""GRPO's rollouts: how their rows become the batches of steps, counted over all processes."""
+"""GRPO's rollouts: how their rows become the batches of steps, on any number of processes."""
 
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,7 +22,7 @@ from humanline.trainers.options.grpo import HumanlineGRPOConfig
 
 
 class Rollouts(HumanlineTrainer, GRPOTrainer):
-    """A trainer of GRPO whose rollouts are shared out, kept and resumed by our one way."""
+    """A trainer of GRPO that makes the batches of steps from rollouts."""
 
     args: HumanlineGRPOConfig
     num_generations: int
@@ -36,7 +36,7 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
         if isinstance(dataset, IterableDataset):
             stream = self._rollouts_of(dataset)
             return self._get_dataloader(stream, "Training", batch_size=1, is_training=True)
-        # Workers fetch in advance, and in another process.
+        # With workers the rows of steps would be fetched early, in another process.
         if isinstance(dataset, Dataset) and not self.args.dataloader_num_workers:
             self.train_dataset = RowsOnce(self._remove_unused_columns(dataset, "Training"))
         try:
@@ -71,7 +71,7 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
         return super()._get_dataloader(dataset, *options)
 
     def prediction_step(self, *args, **kwargs):
-        """TRL's, but that the loss is that of all processes' parts of a batch."""
+        """Evaluate a batch as TRL does, but average the loss over all processes."""
         loss, *rest = super().prediction_step(*args, **kwargs)
         return self.accelerator.reduce(loss, reduction="mean"), *rest
 
@@ -80,28 +80,29 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
         return self._uses_reference
 
     def begin_step(self):
-        self._step = 0  # TRL's, for the metric of a step's time
+        self._step = 0  # TRL counts with it in the metric of a step's time
         super().begin_step()
         if self.loss_type in ("dapo", "cispo", "vespo"):
             self._count_tokens(list(self._ahead)[: len(self._present)])
 
     def _count_tokens(self, of_step: list[dict]) -> None:
-        """Note with a step's batches how many tokens all of them have, on all processes."""
+        """Write into a step's batches how many tokens they have together, on all processes."""
         tokens = sum(trained_on(batch).sum() for batch in of_step)
         tokens = self.accelerator.reduce(tokens, reduction="sum")
         for batch in of_step:
             batch["num_items_in_step"] = tokens
 
     def _prepare_batch(self, inputs):
-        """TRL's batch, but that its place is counted over all batches, of resumed runs, too.
+        """Make a batch as TRL does, from our own rollouts and by our own count of batches.
 
-        Batches are prepared ahead of those that are trained on, and rollouts shared out anew.
+        TRL counts the batches that were trained on. Ours may be prepared ahead of their step, and
+        the count continues in a resumed run.
         """
         if not self.model.training:
             return super()._prepare_batch(inputs)
         place = self._prepared_batches
         if place % self._batches_per_rollout == 0:
-            self._batches = ()  # their memory is needed
+            self._batches = ()  # free the memory for the next rollout
             self._batches = self._rollout(inputs)
         self._prepared_batches += 1
         return dict(self._batches[place % self.args.steps_per_generation])
@@ -111,7 +112,7 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
         return self.args.steps_per_generation * self.num_iterations
 
     def _rollout(self, inputs) -> list[dict]:
-        """The batches of a new rollout."""
+        """Make the batches of a new rollout."""
         steps = self.args.steps_per_generation
         rollout: dict[str, Any] = self._generate_and_score_completions(inputs)
         with self._seeded() if self.is_offline else nullcontext():
@@ -124,7 +125,7 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
 
     @contextmanager
     def _seeded(self):
-        """Shuffle stored rollouts alike, whether they are read ahead of their step or not."""
+        """Shuffle a stored rollout in the same order whenever it is read."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.args.seed + self._prepared_batches // self._batches_per_rollout)
             yield
@@ -134,7 +135,7 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
         return is_sampled and super()._is_next_known()
 
     def _write_beside(self, folder):
-        """Save the rollout that is still to be trained on, too: it is the old policy's."""
+        """Save an unfinished rollout, too: the old policy that sampled it is gone."""
         super()._write_beside(folder)
         if self._prepared_batches % self._batches_per_rollout:
             torch.save(self._batches, folder / self._rollout_file)
@@ -157,6 +158,10 @@ def _split(rollout: dict[str, Any], steps: int) -> list[dict]:
 
 
 def trained_on(inputs: dict) -> Tensor:
-    """(B, T), non-zero on the completion's tokens that the policy, not a tool, has written."""
+    """Find the completion's tokens that the policy has written, not a tool.
+
+    Returns:
+        A mask (B, T), non-zero on these tokens.
+    """
     mask = inputs["completion_mask"]
     return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask

@@ -1,7 +1,7 @@
 """Online training in rounds: sample, label, train; then again with the new policy.
 
 TRL's DPO and KTO trainers read a dataset. `RoundsTrainer` replaces its batches by those of the
-present round, made just in time: no batch is sampled before the update that precedes its round.
+present round. A round is sampled after the last update of the round before.
 """
 
 import time
@@ -22,17 +22,17 @@ from humanline.trainers.rows.scores import numbers
 
 @dataclass
 class Rounds:
-    """How to sample and label.
+    """How to sample and label the rounds of online training.
 
     Args:
-        prompts: conversational prompts; round r takes the r-th slice, starting over at the end, and
-            of several processes each a part of it.
+        prompts: conversational prompts. Round r takes the r-th slice and begins again at the end;
+            each process takes a part of the slice.
         sample: (trainer, prompts, draw) -> for each prompt ``{"prompt_ids", "completion_ids"}``,
-            from the present policy; `draw` numbers the calls of all processes.
+            sampled from the present policy. `draw` is the number of the call, over all processes.
         score: (prompts, completions as text) -> scores, for flat lists of equal length.
         steps: optimizer steps per round.
-        directory: where rounds are kept, so that a resumed run trains on what it had sampled.
-        min_score_difference: that a pair's chosen completion must have over its rejected one.
+        directory: the folder of the rounds' files; a resumed run reads what it had sampled.
+        min_score_difference: least difference of scores between a pair's two completions.
     """
 
     prompts: list
@@ -44,7 +44,7 @@ class Rounds:
 
 
 def refuse_other_references(rounds: Rounds | None, args) -> None:
-    """Refuse options by which TRL would keep a reference that rounds move.
+    """Refuse options of TRL that keep a reference of their own: rounds move the reference.
 
     Raises:
         ValueError: naming the option.
@@ -80,7 +80,7 @@ class RoundsTrainer(HumanlineTrainer):
 
     @classmethod
     def placeholder(cls, args) -> Dataset:
-        """A tokenized training set of the right length, whose batches the rounds replace."""
+        """Make a tokenized training set of the right length; the rounds replace its batches."""
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
         return Dataset.from_list([cls.placeholder_row] * (args.max_steps * batch * args.world_size))
 
@@ -100,7 +100,7 @@ class RoundsTrainer(HumanlineTrainer):
         return self._next_place(self.rounds)[0] == self._round[0]
 
     def _next_place(self, rounds: Rounds) -> tuple[int, int]:
-        """Round of the next batch to prepare, and its place in the round."""
+        """Compute the round of the next batch, and the batch's place in it."""
         batches = rounds.steps * self.args.gradient_accumulation_steps
         return divmod(self._prepared_batches, batches)
 
@@ -112,8 +112,8 @@ class RoundsTrainer(HumanlineTrainer):
         number, index = self._next_place(rounds)
         if number != self._round[0]:
             if index == 0 and not self.args.humanline:
-                # The reference of plain online training is the policy that samples the round, as
-                # in the authors' code, where each round starts from the last one's checkpoint.
+                # The reference of plain online training is the policy that samples the round. The
+                # authors' code does the same: it starts each round from the last checkpoint.
                 self.reference.sync()
             self._round = (number, self._examples_of(rounds, number))
         size = self._train_batch_size
@@ -135,7 +135,7 @@ class RoundsTrainer(HumanlineTrainer):
         super()._run_epoch(*args, **kwargs)
 
     def _forget_later(self, rounds: Rounds) -> None:
-        """Delete rounds that are not begun: they may be another run's, and are sampled anew."""
+        """Delete the files of rounds that have not begun: they may belong to another run."""
         number, index = self._next_place(rounds)
         for path in rounds.directory.glob(f"round-*{self._part}.json"):
             later = path.name.removeprefix("round-").removesuffix(f"{self._part}.json")
@@ -143,10 +143,10 @@ class RoundsTrainer(HumanlineTrainer):
                 path.unlink()
 
     def _examples_of(self, rounds: Rounds, number: int) -> list[dict]:
-        """Sample a round, or read what an interrupted run had sampled; in the order of training."""
+        """Sample a round's examples, or read those that an interrupted run had sampled."""
         started = time.perf_counter()
         path = rounds.directory / f"round-{number:04d}{self._part}.json"
-        # By all processes or by none: a sharded policy samples only where all do.
+        # All processes sample, or none: a sharded policy needs all of them.
         if all(gather_object([path.exists()])):
             return read_json(path)
         examples = self._sample_round(rounds, number)
@@ -156,7 +156,7 @@ class RoundsTrainer(HumanlineTrainer):
 
     @property
     def _part(self) -> str:
-        """What tells this process's part of a round from others'."""
+        """The end of this process's file name, which tells its part of a round from the others."""
         args = self.args
         return f"-{args.process_index + 1}of{args.world_size}" if args.world_size > 1 else ""
 
@@ -182,9 +182,9 @@ class RoundsTrainer(HumanlineTrainer):
         return self._own_part(rounds, gather_object(pairs), number)
 
     def _own_part(self, rounds: Rounds, pairs: list[tuple], number: int) -> list[dict]:
-        """This process's part of each batch of a round, of the pairs of all processes.
+        """Take this process's part of each batch of a round from the pairs of all processes.
 
-        Prompts whose completions all score alike give no pair: the first pairs stand in.
+        A prompt whose completions have equal scores gives no pair. The first pairs fill the gaps.
         """
         if not pairs:
             raise RuntimeError(f"round {number}: no prompt has completions of different scores")

@@ -1,4 +1,4 @@
-"""Windows: the batches of the steps to come, scored by the policy while it is the reference."""
+"""Windows: the batches of the next steps, which the policy scores while it is the reference."""
 
 import sys
 from collections import defaultdict, deque
@@ -10,13 +10,13 @@ from humanline.trainers.batches.lookahead import Lookahead
 from humanline.trainers.batches.order import set_epoch
 from humanline.trainers.options.trainer import TrainerOfTrl
 
-# Keys of a batch that was prepared before its step.
+# Keys of a batch that was prepared ahead of its step.
 SCORES = "reference_scores"
 _METRICS = "metrics_of_preparation"
 
 
 class ReadsAhead(TrainerOfTrl):
-    """Mixin before a TRL trainer: batches may be prepared, and scored, before their step."""
+    """Mixin before a TRL trainer: it may prepare batches, and score them, ahead of their step."""
 
     _reference: Reference | None = None
     # The reference, where that is the policy itself as long as it has not been updated.
@@ -25,7 +25,7 @@ class ReadsAhead(TrainerOfTrl):
 
     @property
     def _prepares_steps(self) -> bool:
-        """Whether a step begins with all of its batches, for what is counted over them."""
+        """Whether a step needs all of its batches at its beginning."""
         return False
 
     @property
@@ -48,7 +48,7 @@ class ReadsAhead(TrainerOfTrl):
 
     def _run_epoch(self, *args, **kwargs):
         if self.state.global_step >= self.state.max_steps:
-            # Resumed from its last checkpoint: the Trainer would make one step too many.
+            # Resumed from the last checkpoint: the Trainer would make one step too many.
             self.control.should_training_stop = True
             return
         loader, self._epoch = kwargs["train_dataloader"], kwargs["epoch"]
@@ -66,14 +66,14 @@ class ReadsAhead(TrainerOfTrl):
         return samples, count
 
     def forget_what_is_ahead(self) -> None:
-        """Begin anew with the data."""
-        self._prepared_batches = 0  # of all steps; some of them may be ahead
-        self._ahead: deque[dict] = deque()  # prepared, and scored if cached, before their step
-        self._next_unscored = (0, 0)  # step, and batch of that step, that `_ahead` lacks
+        """Drop the batches that were read ahead: training begins with the data again."""
+        self._prepared_batches = 0  # of all steps, including those in `_ahead`
+        self._ahead: deque[dict] = deque()  # batches that were prepared (and scored) ahead
+        self._next_unscored = (0, 0)  # the step, and the batch within it, that come after `_ahead`
 
     def begin_step(self) -> None:
         """Prepare what a step needs before its first forward pass."""
-        self.model.train()  # as TRL prepares batches
+        self.model.train()  # TRL prepares batches in this mode
         if self._cached and self._lookahead:
             self._score_ahead(self._cached, self._lookahead)
         elif self._prepares_steps:
@@ -84,19 +84,19 @@ class ReadsAhead(TrainerOfTrl):
             batch = self._ahead.popleft()
             metrics = self._metrics["train"]
             for name, values in batch.pop(_METRICS).items():
-                is_total = name == "num_tokens"  # of which the last counts, not the mean
+                is_total = name == "num_tokens"  # its last value counts, not the mean
                 metrics[name] = values if is_total else metrics[name] + values
             return batch
         return self._prepare_batch(inputs)
 
     def _prepare_batch(self, inputs) -> dict:
-        """What TRL makes of what the dataloader gives: a batch on the device."""
+        """Make a batch on the device from the dataloader's output, as TRL does."""
         batch = super()._prepare_inputs(inputs)
         self._prepared_batches += self.model.training
         return batch
 
     def _is_next_known(self) -> bool:
-        """Whether the next batch to prepare can be prepared before the step that trains on it."""
+        """Say whether the next batch can be prepared before the step that trains on it."""
         return True
 
     @property
@@ -109,10 +109,10 @@ class ReadsAhead(TrainerOfTrl):
         raise NotImplementedError
 
     def _score_ahead(self, reference: PolicyReference, lookahead: Lookahead) -> None:
-        """At the beginning of a step, score all that has the policy for its reference now.
+        """At the beginning of a step, score all batches whose reference is the present policy.
 
-        Weights change in updates alone, so a sync before this step's update is one with the
-        policy as it stands now. What it scores is known, or else its weights are kept.
+        Weights change in updates alone, so a sync before this step's update can be made now. If
+        some of the batches are not known yet, the policy's weights are kept for them.
         """
         step, interval = self.state.global_step, self._interval
         if self.args.sync_after_update and step and step % interval == 0:
@@ -126,31 +126,31 @@ class ReadsAhead(TrainerOfTrl):
             reference.keep_snapshot()
 
     def sync_now(self) -> None:
-        """Sync at the moment that the method says, unless it was foreseen."""
+        """Sync at the method's moment, unless `_score_ahead` has done it already."""
         if not self._cached:
             self.reference.sync(self.args.sync_alpha)
 
     def _may_evaluate_soon(self) -> bool:
-        """Whether the reference may be asked to score other batches before the next sync."""
+        """Say whether an evaluation may need the reference before the next sync."""
         end = self.state.global_step + self._interval
-        if end >= self.state.max_steps:  # there is none, and after training one may evaluate
+        if end >= self.state.max_steps:  # no sync follows, and an evaluation may
             return True
-        if self.args.eval_on_start:  # as a resumed run will
+        if self.args.eval_on_start:  # a resumed run will evaluate at its start
             return True
         if self.eval_dataset is None:
             return False
-        if self.args.eval_strategy != "steps":  # by epochs, or by hand
+        if self.args.eval_strategy != "steps":  # evaluation by epochs, or by hand
             return True
         soon = range(self.state.global_step + 1, end + 1)
         return any(step % self.state.eval_steps == 0 for step in soon)
 
     def _last_of_window(self, step: int) -> int:
-        """The last step that has the same reference as `step`."""
+        """Find the last step that has the same reference as `step`."""
         interval = self._interval
         return min(step - step % interval + interval, self.state.max_steps) - 1
 
     def _score_until(self, last: int, lookahead: Lookahead) -> bool:
-        """Prepare and score the batches up to step `last`; false if some are not known yet."""
+        """Prepare and score the batches up to step `last`; return false if some are unknown."""
         present = self.state.global_step
         first, index = self._next_unscored
         for step in range(first, last + 1):
@@ -163,7 +163,7 @@ class ReadsAhead(TrainerOfTrl):
                 if is_ahead and not self._is_next_known():
                     break
                 prepared.append(self._prepared(batch))
-            with self.reference.scoring():  # once, for weights may have to be swapped
+            with self.reference.scoring():  # once for all: it may swap weights
                 for batch in prepared:
                     self._ahead.append(batch | {SCORES: self._reference_scores(batch)})
             index += len(prepared)
@@ -174,7 +174,7 @@ class ReadsAhead(TrainerOfTrl):
         return True
 
     def _prepared(self, batch) -> dict:
-        """A prepared batch, and the metrics of preparing it."""
+        """Prepare a batch, and keep the metrics of its preparation with it."""
         metrics, self._metrics["train"] = self._metrics["train"], defaultdict(list)
         prepared = dict(self._prepare_batch(batch))
         held, self._metrics["train"] = self._metrics["train"], metrics

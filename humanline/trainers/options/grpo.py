@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     _Config = GRPOConfig
 
-# Values of options of sampling that leave the policy's distribution, at its temperature, as it is.
+# With these values of its options, sampling leaves the policy's distribution unchanged.
 _SAMPLES_ALL: dict[str, tuple] = {
     "top_p": (1.0, None),
     "top_k": (0, -1, None),
@@ -30,7 +30,7 @@ _SAMPLES_ALL: dict[str, tuple] = {
     **dict.fromkeys(("structured_outputs", "allowed_token_ids", "logits_processors"), (None,)),
     **dict.fromkeys(("logit_bias", "bad_words"), (None, {}, [])),
 }
-# What TRL's loss computes from the ratio and the gradient that it is given.
+# The values whose loss TRL computes from the ratio and the gradient that we give it.
 _KNOWN = {
     "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
     "importance_sampling_level": ("token", "sequence"),
@@ -38,14 +38,18 @@ _KNOWN = {
 
 
 def _seen_by(name: str, addition: str):
-    """TRL's field, whose help also says what becomes of it with humanline."""
+    """Copy TRL's field, and add to its help what it means with humanline."""
     of_trl = GRPOConfig.__dataclass_fields__[name]
     return field(default=of_trl.default, metadata={"help": f"{of_trl.metadata['help']} {addition}"})
 
 
 @dataclass
 class HumanlineGRPOConfig(HumanlineOptions, _Config):
-    """TRL's `GRPOConfig` with `humanline`, `log_eps_p`, `log_eps_r` and `sync_interval`."""
+    """TRL's `GRPOConfig` with the options of `HumanlineOptions`.
+
+    Raises:
+        ValueError: if an option is out of bounds, or has no humanline meaning.
+    """
 
     needs: ClassVar = {
         "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
@@ -116,7 +120,11 @@ class HumanlineGRPOConfig(HumanlineOptions, _Config):
             )
 
     def narrowing(self) -> str | None:
-        """The option, if any, by which sampling is from another distribution than the policy's."""
+        """Name an option, with its value, that makes sampling leave the policy's distribution.
+
+        Returns:
+            "name=value", or None if sampling is from the policy's own distribution.
+        """
         options = dict(self.generation_kwargs or {})
         of_config = {"temperature": (self.temperature,)}
         for name, (neutral, *others) in (_SAMPLES_ALL | of_config).items():
