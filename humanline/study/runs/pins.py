@@ -24,7 +24,7 @@ def require_pinned(scale: Scale, stage: str, task: str, run: Run | None = None) 
 
 def _parts_read(stage: str, run: Run | None) -> list[str]:
     """The parts of a task's configuration whose repositories a job reads, if they have any."""
-    if run is None:
+    if stage == "data" or run is None:
         return ["data.train", "data.evaluation"]
     name = run.cell.base_model
     match stage:
