@@ -186,9 +186,9 @@ class PolicyReference:
             return
         if not self._snapshot:
             raise RuntimeError(
-                "reference='cached' keeps no weights to evaluate with here: give the trainer an "
-                "eval_dataset from the start of the run, before any resume, and evaluate when "
-                "eval_strategy says, or use reference='model'"
+                "reference='cached' kept no old weights for this evaluation: give the trainer an "
+                "eval_dataset from the start of the run, before any resume, and evaluate by "
+                "eval_strategy, or use reference='model'"
             )
         self._swap()
         self._is_lent = True

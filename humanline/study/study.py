@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from humanline.files.validation import ConfigError, load_yaml, validate
+from humanline.files.validation import ConfigError, load_yaml, pick, validate
 from humanline.study.claims import ClaimError, Claims, Comparison, comparisons
 from humanline.study.experiments import Cell, Experiments
 from humanline.study.runs.paths import Paths, RunPaths
@@ -75,8 +75,12 @@ class Study:
         return self.resolve(self.find(task, name))
 
     def table(self, name: str) -> TableRequest:
-        """A table, with its runs."""
-        spec = self.experiments.tables[name]
+        """A table, with its runs.
+
+        Raises:
+            ConfigError: if there is no table of that name.
+        """
+        spec = pick("table", name, self.experiments.tables)
         return TableRequest(
             name=name,
             spec=spec,
@@ -91,7 +95,7 @@ class Study:
         )
 
     def compared(self) -> ClaimsRequest | None:
-        """The claims, with the runs that they compare; None where there is no ledger."""
+        """The claims, with the runs that they compare; None where the study has none."""
         if self.claims is None:
             return None
         found = [

@@ -179,8 +179,8 @@ class WholeCheckpoints(TrainerOfTrl):
         manifest = read_manifest(checkpoint)
         if manifest["save_only_model"]:
             raise ConfigError(
-                f"{checkpoint} has the model alone (save_only_model=True), and not what training "
-                "goes on with; train anew, and leave save_only_model out to resume later"
+                f"{checkpoint} has the model alone (save_only_model=True), and not the state of "
+                "training; train anew, and leave save_only_model out to resume later"
             )
         for name, size in manifest["files"].items():
             path = checkpoint / name

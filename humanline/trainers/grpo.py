@@ -73,8 +73,8 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         if self.is_offline:
             if reward_funcs is not None:
                 raise ValueError(
-                    "the training set has scores, which reward_funcs would not be asked for; leave "
-                    "them out, or remove the columns completions and scores to sample anew"
+                    "the training set has scores, so reward_funcs would not be used; leave them "
+                    "out, or remove the columns completions and scores to sample anew"
                 )
             refuse_sampling(args, kwargs)
             reward_funcs, kwargs["rollout_func"] = stored_score, replay

@@ -59,8 +59,9 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
     loss_type: str = field(
         default="kto",
         metadata={
-            "help": "One of TRL's losses, each of perceived log-ratios of tokens, summed over a "
-            "completion. kto: so is its KL term. apo_zero_unpaired has none.",
+            "help": "One of TRL's losses. With humanline, it gets the perceived log-ratios of "
+            "tokens, summed over a completion. kto: its KL term gets them, too. apo_zero_unpaired: "
+            "it has no KL term.",
             "choices": _LOSSES,
         },
     )
@@ -134,9 +135,9 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         undesirable = self.undesirable_weight * max(len(labels) - sum(labels), 1)
         if len(labels) != 2 * sum(labels) and not 1 <= desirable / undesirable <= 4 / 3:
             _log.warning(
-                "%s of %s rows are desirable; the authors of KTO advise weights by which desirable "
-                "rows count 1 to 4/3 times as much in all as undesirable ones, and here it is %.2f "
-                "times; change desirable_weight or undesirable_weight",
+                "%s of %s rows are desirable; the authors of KTO advise weights with which all "
+                "desirable rows count 1 to 4/3 times as much as all undesirable ones; here it is "
+                "%.2f times; change desirable_weight or undesirable_weight",
                 *(sum(labels), len(labels), desirable / undesirable),
             )
 

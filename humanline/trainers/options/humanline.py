@@ -77,11 +77,13 @@ class HumanlineOptions(_Config):
         default=10.0,
         metadata={
             "help": "With perception='sample': the lower bound of the ratio is exp(log_eps_p) "
-            "times a draw of Beta(gamma_p, 1) over its mean. Large: clipping."
+            "times a draw of Beta(gamma_p, 1), divided by its mean. Large values come close to "
+            "clipping."
         },
     )
     gamma_r: float = field(
-        default=10.0, metadata={"help": "As gamma_p, for the inverse of the upper bound."}
+        default=10.0,
+        metadata={"help": "As gamma_p, for the inverse of the upper bound, exp(-log_eps_r)."},
     )
     sync_after_update: bool = field(
         default=False,
@@ -120,8 +122,8 @@ class HumanlineOptions(_Config):
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {given!r}")
         if self.sync_alpha != 1 and self.reference == "cached":
             raise ValueError(
-                f"sync_alpha={self.sync_alpha} mixes old weights with new ones, which "
-                "reference='cached' does not keep; use reference='model' or 'adapter'"
+                f"sync_alpha={self.sync_alpha} mixes old weights with new ones, but "
+                "reference='cached' keeps no old ones; use reference='model' or 'adapter'"
             )
         if self.humanline:
             self._refuse_meaningless_options()

@@ -16,8 +16,7 @@ from humanline.trainers.rows.formats import LARGEST_SCORE
 _TOLERANCE = 0.05  # by how much rounding may change an advantage
 _NUMBER = "finite number of at most 1e15"
 _LOST = (
-    "are too large for their differences to count in single precision; subtract their mean, or "
-    "scale them"
+    "are so large that single precision loses their differences; subtract their mean, or scale them"
 )
 
 

@@ -254,7 +254,7 @@ def refuse_media(dataset, name: str) -> None:
             if has_media(prompt):
                 raise ConfigError(
                     f"row {index} of the {name}: prompt has images or other media; "
-                    "humanline trains on text only"
+                    "humanline trains on text only: remove the row, or set humanline=False"
                 )
 
 
