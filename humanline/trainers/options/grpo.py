@@ -1,14 +1,26 @@
 """The options of GRPO and its humanline variant."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trl import GRPOConfig
 
 from humanline.trainers.options.humanline import HumanlineOptions
 
+if TYPE_CHECKING:
+
+    class _Config(GRPOConfig):
+        """As `__post_init__` leaves it: numbers are set, texts are parsed."""
+
+        generation_batch_size: int
+        steps_per_generation: int
+        generation_kwargs: dict[str, Any] | None
+
+else:
+    _Config = GRPOConfig
+
 # With these values of its options, sampling leaves the policy's distribution unchanged.
-_SAMPLES_ALL = {
+_SAMPLES_ALL: dict[str, tuple] = {
     "top_p": (1.0, None),
     "top_k": (0, -1, None),
     "min_p": (None, 0.0),
@@ -32,7 +44,7 @@ def _seen_by(name: str, addition: str):
 
 
 @dataclass
-class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
+class HumanlineGRPOConfig(HumanlineOptions, _Config):
     """TRL's `GRPOConfig` with the options of `HumanlineOptions`.
 
     Raises:
@@ -69,7 +81,7 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
     entropy_coef: float = _seen_by(
         "entropy_coef", "Entropies are the policy's own, with humanline too."
     )
-    use_bias_correction_kl: bool | None = field(
+    use_bias_correction_kl: bool | None = field(  # type: ignore[assignment]  # None until checked
         default=None,
         metadata={
             "help": "Multiply the KL penalty by the ratio, as TRL does. None: only with "

@@ -1,26 +1,43 @@
 """The options that humanline adds to TRL's configs."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
 from humanline.method.perception import Clipping, Rejection, identity
 from humanline.trainers.options.bounds import require_bounds
 
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    class _Config(TrainingArguments):
+        """As `__post_init__` leaves it: a path is set, texts are parsed."""
+
+        output_dir: str
+        model_init_kwargs: dict[str, Any] | str | None
+        trust_remote_code: bool
+        gradient_checkpointing_kwargs: dict[str, Any] | None
+
+else:  # TRL's config follows in the order of classes, with defaults of its own
+    _Config = object
+
 # Options of the Trainer that change a loss.
 _NEEDED_BY_ALL = {"label_smoothing_factor": (0.0, "it is not a loss over labels")}
 
 
 @dataclass
-class HumanlineOptions:
+class HumanlineOptions(_Config):
     """The options that humanline adds to a TRL config; a mixin before the config.
 
     Raises:
         ValueError: if an option is out of bounds, or has no humanline meaning.
     """
 
-    positive: ClassVar = frozenset()  # options that must be above 0, besides those of `bounds`
+    # Options that must be above 0, besides those of `bounds`.
+    positive: ClassVar[frozenset[str]] = frozenset()
+    # TRL's options that must have a value with humanline, and why.
+    needs: ClassVar[dict[str, tuple[Any, str]]] = {}
 
     humanline: bool = field(
         default=True,

@@ -1,7 +1,6 @@
 """Checking scores and rewards: each completion needs a finite number."""
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -23,7 +22,7 @@ _LOST = (
 
 def is_number(value) -> bool:
     """Say whether single precision can hold a value and its square."""
-    return isinstance(value, Real) and math.isfinite(value) and abs(value) <= LARGEST_SCORE
+    return isinstance(value, Real) and abs(float(value)) <= LARGEST_SCORE
 
 
 def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> list:
