@@ -82,6 +82,11 @@ class GradedSample(Sample, Problem):
     prompt_id: Annotated[int, Field(ge=0)]
 
 
+def samples_of(task: str) -> type[Sample]:
+    """What a row of a task's samples is; raise a `ConfigError` for another task."""
+    return {"judge": JudgedSample, "grade": GradedSample}[find_task(task).scoring]
+
+
 class Surprisal(Columns):
     """How much more likely the policy of the figures finds an output than its reference, in nats.
 
