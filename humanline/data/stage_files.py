@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from humanline.files.records import Columns, Row, read_rows
+from humanline.files.typed_files import Columns, Row, read_rows
 from humanline.files.validation import ConfigError, fault
 from humanline.study.tasks import find_task
 
