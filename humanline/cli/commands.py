@@ -19,7 +19,7 @@ from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.experiments import ImpliedCapacity
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
-from humanline.study.study import Study, load_study, schemas
+from humanline.study.study import TARGETS, Study, load_study, schemas
 
 TELLS_LATER = 15.0  # seconds
 TAIL = 15  # lines of a failed job's log that are shown
@@ -93,7 +93,7 @@ def _prefetch(study: Study, arguments) -> None:
 def _data(study: Study, arguments) -> None:
     from humanline.data import hub
     from humanline.data.stage_files import Prompt
-    from humanline.files.records import write_rows
+    from humanline.files.typed_files import write_rows
     from humanline.worlds import miniature
 
     config = study.scale.tasks[arguments.task].data
@@ -104,7 +104,7 @@ def _data(study: Study, arguments) -> None:
 
 def _base_model(study: Study, arguments) -> None:
     from humanline.data.stage_files import prompts_of
-    from humanline.files.records import read_rows
+    from humanline.files.typed_files import read_rows
     from humanline.training import base_model
 
     run, task = _resolved(study, arguments), arguments.task
@@ -183,7 +183,7 @@ def _judge_cost(study: Study, arguments) -> None:
     judged = {task: study.scale.tasks[task] for task in study.scored_by("judge")}
     targets = {
         target: [study.resolve(cell) for cell in study.evaluated(target) if cell.task in judged]
-        for target in ("all", "explore", "tune")
+        for target in TARGETS
     }
     print(judge_cost.describe(study.scale.scale, judged, targets))
 
@@ -198,7 +198,9 @@ def _surprisal(study: Study, arguments) -> None:
     from humanline.analysis import surprisal
 
     _perceived(study, arguments)
-    seed = arguments.seed
+    seed, known = arguments.seed, study.figure_seeds()
+    if seed not in known:
+        raise ConfigError(f"seed: {seed} is none of the figures; use one of {known}")
     surprisal.make(study.perceived(seed), seed, study.paths.surprisals(seed))
 
 

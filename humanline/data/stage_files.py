@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from humanline.files.records import Columns, Row, read_rows
-from humanline.files.validation import ConfigError, fault
+from humanline.files.typed_files import Columns, Row, read_rows
+from humanline.files.validation import ConfigError, require_as_many
 from humanline.study.tasks import find_task
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ class Group(Prompt):
 
     @model_validator(mode="after")
     def _all_are_scored(self):
-        numbers = len(self.scores), len(self.completions)
-        if numbers[0] != numbers[1]:
-            raise fault("scores", "{} of {} completions; give one for each".format(*numbers))
+        require_as_many("scores", self.scores, self.completions, "completions")
         return self
 
 
@@ -84,7 +82,8 @@ class GradedSample(Sample, Problem):
 
 def samples_of(task: str) -> type[Sample]:
     """What a row of a task's samples is; raise a `ConfigError` for another task."""
-    return {"judge": JudgedSample, "grade": GradedSample}[find_task(task).scoring]
+    kinds: dict[str, type[Sample]] = {"judge": JudgedSample, "grade": GradedSample}
+    return kinds[find_task(task).scoring]
 
 
 class Surprisal(Columns):

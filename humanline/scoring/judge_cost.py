@@ -6,7 +6,7 @@ from functools import cache
 import pandas as pd
 
 from humanline.data.stage_files import Instruction
-from humanline.files.records import read_rows
+from humanline.files.typed_files import read_rows
 from humanline.scoring.api_judge import estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS
 from humanline.study.runs.resolved import Run
@@ -63,7 +63,7 @@ def estimate(targets: dict[str, list[Run]]) -> pd.DataFrame:
         targets: runs by the target that wants them; a run counts for the first of these.
 
     Returns:
-        Columns target (`all`, and what `explore` and `tune` judge besides), lengths (the file or
+        Columns target (`all`, and what `tune` and `explore` judge besides), lengths (the file or
         option that they are of), runs, pairs, prompt_tokens, answer_tokens, dollars (for all pairs)
         and spent (so far, retries included); no rows where nothing is judged.
     """
