@@ -10,6 +10,7 @@ import inspect
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -22,6 +23,7 @@ from humanline.files.code_hashes import code_of
 from humanline.files.validation import TRACEBACK, ConfigError, first_line
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_INSTALLED = {Path(path).resolve() for path in sysconfig.get_paths().values()}
 
 
 @contextmanager
@@ -66,6 +68,8 @@ def source_file(module: str) -> Path | None:
 def require(path: str) -> None:
     """Check that a dotted path leads to a name in a module, without running the module.
 
+    The modules beside it are hashed with it, so they must be Python, too.
+
     Args:
         path: ``module.function``.
 
@@ -80,15 +84,12 @@ def require(path: str) -> None:
         raise ValueError(
             f"no module {module!r} here or installed; mend the path, or run where its file lies"
         )
-    try:
-        names = set(_names_of(ast.parse(file.read_text(encoding="utf-8"))))
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        raise ValueError(f"{file}: line {line}: {first_line(error)}; mend it") from None
-    if name not in names and "*" not in names:
+    names = set(_names_of(_parsed(file)))
+    if not names & {name, "*", "__getattr__"}:
         near = get_close_matches(name, names, n=1)
         remedy = f"did you mean {near[0]}?" if near else "mend the name"
         raise ValueError(f"{file} has no {name!r}; {remedy}")
+    sources(module)
 
 
 def load(module: str, name: str, *, package: str | None = None, told: str | None = None) -> Any:
@@ -106,7 +107,7 @@ def load(module: str, name: str, *, package: str | None = None, told: str | None
     try:
         with working_directory():
             return getattr(import_module(module, package), name)
-    except Exception as error:  # the user's own module can raise anything
+    except (Exception, SystemExit) as error:  # the user's own module can raise anything
         known = isinstance(error, ImportError | AttributeError)
         reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
         raise ConfigError(
@@ -206,6 +207,9 @@ def source_hash(*modules: str) -> str:
 
     Returns:
         Twelve hexadecimal digits.
+
+    Raises:
+        ConfigError: if a module is not Python.
     """
     files = sorted(sources(*modules).items())
     parts = (f"{name}\n{code_of(file.read_text(encoding='utf-8'))}" for name, file in files)
@@ -215,10 +219,14 @@ def source_hash(*modules: str) -> str:
 def sources(*modules: str) -> dict[str, Path]:
     """Find the files of modules, and of the modules beside them that they import.
 
-    A module is beside them if its file lies in the working directory and is not of this package.
+    A module lies beside another if it is in the working directory, or in the folder where the other
+    was found. Of installed packages, only the module's own package counts. This package never does.
 
     Returns:
         The files by dotted name; a module that is not found is left out.
+
+    Raises:
+        ConfigError: if one of them is not Python.
     """
     found: dict[str, Path] = {}
     new = [(name, source_file(name)) for name in modules]
@@ -227,18 +235,45 @@ def sources(*modules: str) -> dict[str, Path]:
         if name in found or file is None:
             continue
         found[name] = file
-        tree, is_package = ast.parse(file.read_text(encoding="utf-8")), file.name == "__init__.py"
-        new += [(other, _beside(other)) for other in _imported(tree, name, is_package)]
+        is_package = file.name == "__init__.py"
+        names = {*_imported(_parsed(file), name, is_package), *_packages_of(name)}
+        home = file.absolute().parents[name.count(".") + is_package]
+        new += [(other, _beside(other, name, home)) for other in sorted(names)]
     return found
 
 
-def _beside(module: str) -> Path | None:
-    """Find the file of a module in the working directory, or None."""
-    if module.split(".")[0] == __name__.split(".")[0]:
+def _parsed(file: Path) -> ast.Module:
+    """Parse a module, or raise a `ConfigError` that names its line."""
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        where = f"{file}: line {line}" if line else file
+        raise ConfigError(f"{where}: {first_line(error)}; mend it") from None
+
+
+def _packages_of(name: str) -> Iterator[str]:
+    """Yield the packages around a module: Python imports them before it."""
+    parts = name.split(".")
+    return (".".join(parts[:length]) for length in range(1, len(parts)))
+
+
+def _beside(module: str, importer: str, home: Path) -> Path | None:
+    """Find the file of a module that lies beside its importer, or None.
+
+    Args:
+        home: the folder where the importer's dotted name begins.
+    """
+    root = module.split(".")[0]
+    if root == __name__.split(".")[0]:
         return None
+    is_near = home.resolve() not in _INSTALLED or root == importer.split(".")[0]
     path = Path(*module.split("."))
-    files = (path.with_suffix(".py"), path / "__init__.py")
-    return next((file for file in files if file.is_file()), None)
+    for folder in (Path(), home) if is_near else (Path(),):
+        for file in (folder / path.with_suffix(".py"), folder / path / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
 
 
 def _imported(tree: ast.Module, name: str, is_package: bool) -> Iterator[str]:

@@ -48,6 +48,12 @@ def fault(field: str, reason: str) -> PydanticCustomError:
     return PydanticCustomError("fault", "{reason}", {"field": field, "reason": reason})
 
 
+def require_as_many(field: str, values: list, others: list, kind: str) -> None:
+    """Refuse a field that has not one value for each of others, for instance of completions."""
+    if len(values) != len(others):
+        raise fault(field, f"{len(values)} of {len(others)} {kind}; mend the row")
+
+
 class Strict(BaseModel):
     """A frozen model that refuses unknown keys and numbers that are not finite."""
 
