@@ -1,3 +1,6 @@
-"""The losses at the path that the README promised; they live in `humanline.method.losses`."""
+"""The losses, at their old path: they live in `humanline.method.losses`.
+
+Objectives, the trainers' names for them, are in `humanline.trainers.registry`.
+"""
 
 from humanline.method.losses import *  # noqa: F403

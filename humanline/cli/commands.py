@@ -15,6 +15,7 @@ from collections import deque
 from pathlib import Path
 
 from humanline.files.validation import TRACEBACK, ConfigError, pick
+from humanline.study.experiments import ImpliedCapacity
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.study import Study, load_study, schemas
@@ -194,6 +195,7 @@ def _table(study: Study, arguments) -> None:
 def _surprisal(study: Study, arguments) -> None:
     from humanline.analysis import surprisal
 
+    _perceived(study, arguments)
     seed = arguments.seed
     surprisal.make(study.perceived(seed), seed, study.paths.surprisals(seed))
 
@@ -214,7 +216,7 @@ def _map(study: Study, arguments) -> None:
 def _figures(study: Study, arguments) -> None:
     from humanline.analysis.figures import make_figures
 
-    defaults = study.experiments.defaults[study.experiments.implied_capacity.task]
+    defaults = study.experiments.defaults[_perceived(study, arguments).task]
     make_figures(
         {seed: study.paths.surprisals(seed) for seed in study.figure_seeds()},
         (defaults.log_eps_p, defaults.log_eps_r),
@@ -226,7 +228,10 @@ def _figures(study: Study, arguments) -> None:
 def _claims(study: Study, arguments) -> None:
     from humanline.report.claims import make_claims
 
-    make_claims(study.compared())
+    request = study.compared()
+    if request is None:
+        raise ConfigError(f"{arguments.config / 'claims.yaml'}: cannot be read; write the claims")
+    make_claims(request)
 
 
 def _tune(study: Study, arguments) -> None:
@@ -294,6 +299,16 @@ def _worker(study: None, arguments) -> None:
         place.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             place.parent.rmdir()
+
+
+def _perceived(study: Study, arguments) -> ImpliedCapacity:
+    """Which models the figures are about."""
+    if (found := study.experiments.implied_capacity) is None:
+        raise ConfigError(
+            f"{arguments.config / 'experiments.yaml'}: implied_capacity: missing, but the figures "
+            "show it; add it"
+        )
+    return found
 
 
 def _resolved(study: Study, arguments) -> Run:

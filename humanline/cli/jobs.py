@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from humanline.analysis.predictors import OWN, PROMPTS
+from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
+from humanline.study.scale.data import HubData
 from humanline.study.scale.hub import HubSource
 from humanline.study.scale.rewards import HubReward
 from humanline.study.study import Study
 from humanline.study.tasks import find_task, score_rule
+from humanline.study.values import Stage
 from humanline.trainers.registry import find_objective
 
 TARGETS = ("all", "tune", "explore")
@@ -50,7 +53,7 @@ class Job:
 
     rule: str
     name: str
-    stage: str
+    stage: Stage
     work: tuple[Work, ...] = ()
     gigabytes: float = 0
     judged: int = 0
@@ -191,13 +194,13 @@ def _train(study: Study, cell: Cell) -> Iterator[Work]:
 def _offline(study: Study, base: Cell) -> Iterator[Work]:
     run = study.resolve(base)
     if not run.is_stored:
-        prompts = study.scale.plan.lengths[base.task].train_prompts
+        prompts = study.scale.assumptions.lengths[base.task].train_prompts
         yield from _sample_and_label(study, base, prompts * run.training.group_size)
 
 
 def _likelihood(study: Study, cell: Cell) -> Iterator[Work]:
     group = _group_size(study, cell.data_base)
-    completions = study.scale.plan.lengths[cell.task].train_prompts * group
+    completions = study.scale.assumptions.lengths[cell.task].train_prompts * group
     tokens = completions * _text_tokens(study, cell.task)
     yield Work("score", tokens, billions_of(study, cell.base))
 
@@ -208,7 +211,7 @@ def _evaluated(study: Study, cell: Cell) -> Iterator[Work]:
 
 def _predictors(study: Study, cell: Cell) -> Iterator[Work]:
     """The policy's own completions, scored by both models, and the data, by the first one twice."""
-    prompts = min(PROMPTS, study.scale.plan.lengths[cell.task].train_prompts)
+    prompts = min(PROMPTS, study.scale.assumptions.lengths[cell.task].train_prompts)
     group = _group_size(study, cell.data_base)
     yield _sample(study, cell, OWN * prompts)
     scored = prompts * (2 * OWN + 3 * group)
@@ -227,7 +230,7 @@ def _surprisal(study: Study, seed: int) -> Iterator[Work]:
 
 
 def _sample(study: Study, cell: Cell, completions: float) -> Work:
-    tokens = completions * study.scale.plan.lengths[cell.task].completion_tokens
+    tokens = completions * study.scale.assumptions.lengths[cell.task].completion_tokens
     return Work("sample", tokens, billions_of(study, cell))
 
 
@@ -235,15 +238,16 @@ def _sample_and_label(study: Study, cell: Cell, completions: float) -> Iterator[
     yield _sample(study, cell, completions)
     reward = study.scale.tasks[cell.task].reward
     if isinstance(reward, HubReward):
-        billions = study.scale.plan.parameters[reward.repo]
+        billions = study.scale.assumptions.parameters[reward.repo]
         yield Work("score", completions * _text_tokens(study, cell.task), billions)
 
 
 def _group_size(study: Study, base: Cell) -> int:
     """Completions of each prompt in a base model's offline data; all, where none are left out."""
     run = study.resolve(base)
-    kept = run.data.stored_group_size if run.is_stored else None
-    return kept or run.training.group_size
+    if isinstance(run.data, HubData) and run.is_stored:
+        return run.data.stored_group_size or run.training.group_size
+    return run.training.group_size
 
 
 def _outputs(study: Study, cell: Cell) -> int:
@@ -258,23 +262,27 @@ def _prompts(study: Study, cell: Cell) -> int:
     run = study.resolve(cell)
     if run.paths.split == "validation":
         return run.data.validation
-    return study.scale.plan.lengths[cell.task].evaluation_prompts
+    return study.scale.assumptions.lengths[cell.task].evaluation_prompts
 
 
 def _text_tokens(study: Study, task: str) -> int:
     """Tokens of a prompt and a completion."""
-    lengths = study.scale.plan.lengths[task]
+    lengths = study.scale.assumptions.lengths[task]
     return lengths.prompt_tokens + lengths.completion_tokens
 
 
 def billions_of(study: Study, cell: Cell) -> float:
     """Of the parameters of a cell's model."""
-    return study.scale.plan.parameters[model_of(study, cell).repo]
+    return study.scale.assumptions.parameters[model_of(study, cell).repo]
 
 
 def model_of(study: Study, cell: Cell) -> HubSource:
     """The model that a cell starts from."""
-    return study.resolve(cell).model
+    model = study.resolve(cell).model
+    if not isinstance(model, HubSource):
+        where = f"scale {study.scale.scale}: plan"
+        raise ConfigError(f"{where}: the model of {cell.task} is generated; remove plan")
+    return model
 
 
 def _kept_gigabytes(study: Study, cell: Cell) -> float:

@@ -41,7 +41,7 @@ def hours(study: Study, job: Job) -> float:
     """How long a job has a model compute, on the GPUs it asks for, or else on one."""
     if not job.work:
         return 0
-    plan = study.scale.plan
+    plan = study.scale.assumptions
     rates = plan.tokens_per_second
     seconds = sum(w.tokens * w.billions / getattr(rates, w.kind) for w in job.work)
     return seconds / max(1, job.gpus) / 3600 + plan.startup_minutes / 60
@@ -103,8 +103,10 @@ def _total(study: Study, planned: list[Job]) -> dict:
 
 def _judge_prompt_tokens(study: Study, task: str) -> int:
     """Of one pair: instructions, the prompt, and two completions."""
-    lengths = study.scale.plan.lengths[task]
-    return study.scale.plan.judge_tokens + lengths.prompt_tokens + 2 * lengths.completion_tokens
+    lengths = study.scale.assumptions.lengths[task]
+    return (
+        study.scale.assumptions.judge_tokens + lengths.prompt_tokens + 2 * lengths.completion_tokens
+    )
 
 
 def judge_dollars(
@@ -134,19 +136,19 @@ def memory(study: Study) -> pd.DataFrame:
 
 
 def _memory(study: Study, cell: Cell) -> dict[str, float]:
-    plan, generation = study.scale.plan, study.scale.generation
+    plan, generation = study.scale.assumptions, study.scale.generation
     run = study.resolve(cell)
     gpus, reward = run.gpus("train"), run.reward
     beside = (
         cell.data == "online" and generation.engine == "vllm" and generation.online == "colocate"
     )
-    labels = cell.data == "online" and isinstance(reward, HubReward)
+    labels = reward.repo if cell.data == "online" and isinstance(reward, HubReward) else None
     each = billions_of(study, cell) * (WEIGHTS + _GRADIENTS + _MOMENTS)
     return {
         "GPUs": gpus,
         "training": each / max(1, gpus),
         "vLLM": generation.online_memory_utilization * plan.device_gigabytes if beside else 0,
-        "reward model": _HALF * plan.parameters[reward.repo] if labels else 0,
+        "reward model": _HALF * plan.parameters[labels] if labels else 0,
         "main memory": WEIGHTS * billions_of(study, cell) * max(1, gpus),
         "of": run.memory("train") / 1e3,
     }
@@ -182,7 +184,7 @@ _UNKNOWN = (
 
 def _memory_footnote(study: Study) -> str:
     """What the table of memory leaves out, and which models do not fit."""
-    available = study.scale.plan.device_gigabytes
+    available = study.scale.assumptions.device_gigabytes
     told = (
         "Training: weights, gradients and moments, sharded; activations come on top. vLLM and the"
         f" reward model: beside online training. A GPU has {available:.0f}. Main memory: of all"
@@ -205,7 +207,7 @@ def _warnings(table: pd.DataFrame) -> Iterator[str]:
 
 
 def _assumptions(study: Study) -> str:
-    lines = "\n".join(_described(study.scale.plan))
+    lines = "\n".join(_described(study.scale.assumptions))
     return f"{lines}\n- weights, gradients and moments in float32, {WEIGHTS} bytes each"
 
 

@@ -1,7 +1,7 @@
 """Fetching, ahead of time, all that a scale takes from the Hugging Face hub."""
 
 from humanline.data import hub
-from humanline.data.snapshots import files_fingerprint, model_files, model_folder, rows_fingerprint
+from humanline.data.downloads import files_fingerprint, model_files, model_folder, rows_fingerprint
 from humanline.study.scale.data import HubDataset
 from humanline.study.scale.hub import HubSource, hub_sources
 from humanline.study.study import Study

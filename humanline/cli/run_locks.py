@@ -10,16 +10,17 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 try:
     import fcntl
 except ImportError:  # Windows, where a killed run's locks stay
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module or None has no type to declare
 
 VARIABLE = "HUMANLINE_JOBS"  # names the file that jobs on this machine hold a lock on
 JOBS = "humanline-jobs"  # that file, in Snakemake's folder
 _RUNS = "humanline-runs"
-_held = []  # open files: a lock lasts as long as its file is open
+_held: list[IO] = []  # open files: a lock lasts as long as its file is open
 
 
 def take_over(folder: Path) -> None:

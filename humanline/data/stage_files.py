@@ -39,7 +39,8 @@ class Instruction(Prompt):
 
 def prompts_of(task: str) -> type[Prompt]:
     """What a row of a task's data is; raise a `ConfigError` for another task."""
-    return {"judge": Instruction, "grade": Problem}[find_task(task).scoring]
+    kinds: dict[str, type[Prompt]] = {"judge": Instruction, "grade": Problem}
+    return kinds[find_task(task).scoring]
 
 
 class Group(Prompt):

@@ -8,6 +8,7 @@ import math
 from humanline.data.stage_files import Group, Likelihood, prompts_of
 from humanline.files.records import read_rows, write_rows
 from humanline.study.runs.resolved import Run
+from humanline.study.scale.data import HubData
 
 
 def make(base: Run) -> None:
@@ -16,18 +17,21 @@ def make(base: Run) -> None:
     Preferences from the hub already have the completions of the task's own model, with scores, and
     those of the other models in `stored`: these are used.
     """
-    groups = _stored(base) if base.is_stored else _sampled(base)
+    if isinstance(base.data, HubData) and base.is_stored:
+        groups = _stored(base, base.data)
+    else:
+        groups = _sampled(base)
     write_rows(base.paths.offline_groups, Group, groups)
     alike = sum(len(set(group["scores"])) == 1 for group in groups)
     print(f"{len(groups)} groups, {alike} of them with completions that all score alike")
 
 
-def _stored(base: Run) -> list[dict]:
+def _stored(base: Run, data: HubData) -> list[dict]:
     from humanline.data.hub import groups
 
     # A size divides all of these batches if it divides their greatest common divisor.
     batch_size = math.gcd(*base.training.batches_of_groups.values())
-    return groups(base.data, base.cell.base_model, batch_size or None)
+    return groups(data, base.cell.base_model, batch_size or None)
 
 
 def _sampled(base: Run) -> list[dict]:

@@ -34,7 +34,7 @@ class KTOKLTerms(NamedTuple):
     """Two scalars: the sum of the sequences' perceived log-ratios, in nats, and their number."""
 
     total: Tensor
-    count: Tensor
+    sequences: Tensor
 
 
 class KTOLoss(NamedTuple):

@@ -11,12 +11,29 @@ Three classes keep a reference, with one interface: `scoring()` lends the refere
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
+
+
+class Reference(Protocol):
+    """A model that an objective compares the policy with, however its weights are kept."""
+
+    def scoring(self) -> AbstractContextManager[torch.nn.Module]:
+        """Lend the reference."""
+
+    def sync(self, alpha: float = 1.0) -> None:
+        """Move all weights to alpha policy + (1 - alpha) reference; 1 copies the policy."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What of the reference a checkpoint needs, by the names of weights."""
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` gave."""
 
 
 class ModelReference:
@@ -169,9 +186,9 @@ class PolicyReference:
             return
         if not self._snapshot:
             raise RuntimeError(
-                "reference='cached' keeps no weights to evaluate with here: give the trainer an "
-                "eval_dataset from the start of the run, before any resume, and evaluate when "
-                "eval_strategy says, or use reference='model'"
+                "reference='cached' kept no old weights for this evaluation: give the trainer an "
+                "eval_dataset from the start of the run, before any resume, and evaluate by "
+                "eval_strategy, or use reference='model'"
             )
         self._swap()
         self._is_lent = True
@@ -181,8 +198,14 @@ class PolicyReference:
             self._is_lent = False
             self._swap()
 
-    def sync(self) -> None:
-        """Make the policy's present weights the reference."""
+    def sync(self, alpha: float = 1.0) -> None:
+        """Make the policy's present weights the reference.
+
+        Raises:
+            ValueError: unless alpha is 1, for the weights to mix with are not kept.
+        """
+        if alpha != 1:
+            raise ValueError(f"alpha={alpha} mixes the policy with weights that are not kept")
         self._is_policy = True
         self._snapshot = {}
 

@@ -135,7 +135,7 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, path: Path, *, scale: str
     figure, panels = _figure(2, 9, rows=2)
     for axes, (predictor, words) in zip(panels, _PREDICTORS.items(), strict=True):
         for number, (name, own) in enumerate(means.groupby(["objective", "method"])):
-            label = f"{name[0].upper()}, {name[1]}"
+            label = f"{str(name[0]).upper()}, {name[1]}"
             axes.scatter(own[predictor], own["share"], color=_COLOURS[number], alpha=0.8,
                          marker=_MARKERS[number], label=label)  # fmt: skip
         axes.axhline(1, **_AIM | {"linewidth": 1})

@@ -56,7 +56,7 @@ def _frame(table: TableRequest, runs: list[RunFolder], options: dict):
         case "sweep":
             return sweep_table(table, runs, compares_data=spec.compares_data, **options)
         case "headline":
-            return headline.headline_table(spec.task, runs, **options)
+            return headline.headline_table(spec.tasks[0], runs, **options)
 
 
 def _provenance(table: TableRequest) -> dict:

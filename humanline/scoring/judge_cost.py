@@ -10,8 +10,10 @@ from humanline.files.records import read_rows
 from humanline.scoring.api_judge import estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS
 from humanline.study.runs.resolved import Run
-from humanline.study.scale.judges import OpenAIJudge
+from humanline.study.scale.judges import OpenAIJudge, Price
 from humanline.study.scale.scale import TaskConfig
+
+_FREE = Price(input=0, output=0)
 
 
 def describe(scale: str, tasks: dict[str, TaskConfig], targets: dict[str, list[Run]]) -> str:
@@ -39,11 +41,12 @@ def describe(scale: str, tasks: dict[str, TaskConfig], targets: dict[str, list[R
 def _described(scale: str, task: TaskConfig, targets: dict[str, list[Run]]) -> str:
     judge = task.judge
     if not isinstance(judge, OpenAIJudge):
-        return f"scale {scale}: its judge, {judge.kind}, costs nothing"
+        kind = judge.kind if judge else "none"
+        return f"scale {scale}: its judge, {kind}, costs nothing"
     table = estimate(targets)
     if table.empty:
         return f"scale {scale}: no table has a run that is judged, which costs nothing"
-    counts = dict.fromkeys(table.select_dtypes("int"), "{:,}".format)
+    counts = {str(name): "{:,}".format for name in table.select_dtypes("int")}
     longest = task.evaluation.max_new_tokens
     return f"""\
 {judge.model} at {judge.base_url}, ${judge.price.input:g} per million tokens of prompts and
@@ -66,7 +69,7 @@ def estimate(targets: dict[str, list[Run]]) -> pd.DataFrame:
     """
     rows = []
     for target, run in _once(targets):
-        price = run.judge.price
+        price = run.judge.price if isinstance(run.judge, OpenAIJudge) else _FREE
         tokens, lengths = _prompt_tokens(run)
         paid = read_answers(run.paths.answers)
         rows.append(

@@ -1,8 +1,10 @@
 """Rewards that label training data: functions of prompts, completions and gold answers."""
 
 import math
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from humanline.files import user_code
 from humanline.files.validation import ConfigError, pick
@@ -14,12 +16,12 @@ from humanline.study.scale.rewards import (
     Reward,
     VerifiableReward,
 )
-from humanline.study.tasks import find_task
+from humanline.study.tasks import find_task, needed
 
 Score = Callable[[list[str], list[str], list[str | None]], list[float]]
 
 
-def load_reward(config: Reward, task: str | None = None) -> Score:
+def load_reward(config: Reward, task: str | None = None) -> "CheckedReward":
     """Return the scoring function of a configured reward, of a task by its name.
 
     It takes lists of equal length: prompts (the user's text), completions and gold answers (None
@@ -27,32 +29,42 @@ def load_reward(config: Reward, task: str | None = None) -> Score:
     raises a `ConfigError` that names the prompt. Its `shares` are `GradedReward`'s, or empty.
     """
     score = _grade_reward(task) if config.kind == "grade" else _score_of(config)
-    name = getattr(config, "repo", None) or getattr(config, "path", config.kind)
-    checked = partial(_checked, score, name)
-    checked.shares = getattr(score, "shares", {})
-    return checked
+    name = next(getattr(config, key) for key in ("repo", "path", "kind") if hasattr(config, key))
+    return CheckedReward(score, name, getattr(score, "shares", {}))
 
 
 def _score_of(config: Reward) -> Score:
     return pick("reward", config.kind, _LOADERS)(config)
 
 
-def _checked(score: Score, name: str, prompts, completions, answers) -> list[float]:
-    """The scores, if there is a finite one for each completion."""
-    scores = score(prompts, completions, answers)
-    if len(scores) != len(prompts):
-        raise ConfigError(
-            f"reward {name}: {len(scores)} scores for {len(prompts)} completions, the first of "
-            f"prompt {_short(prompts[0])}; return one for each"
-        )
-    for prompt, value in zip(prompts, scores, strict=True):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value):
+@dataclass(frozen=True)
+class CheckedReward:
+    """A scoring function, refused where it does not give each completion a finite number.
+
+    Attributes:
+        score, name: the function, and what errors call it.
+        shares: as those of `GradedReward`, or empty.
+    """
+
+    score: Score
+    name: str
+    shares: Mapping[str, float]
+
+    def __call__(self, prompts: list, completions: list, answers: list) -> list[float]:
+        scores = self.score(prompts, completions, answers)
+        if len(scores) != len(prompts):
             raise ConfigError(
-                f"reward {name}: {value!r} for a completion of prompt {_short(prompt)}; the score "
-                "has to be a finite number"
+                f"reward {self.name}: {len(scores)} scores for {len(prompts)} completions, the "
+                f"first of prompt {_short(prompts[0])}; return one for each"
             )
-    return scores
+        for prompt, value in zip(prompts, scores, strict=True):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not math.isfinite(value):
+                raise ConfigError(
+                    f"reward {self.name}: {value!r} for a completion of prompt {_short(prompt)}; "
+                    "the score has to be a finite number"
+                )
+        return scores
 
 
 def _short(prompt) -> str:
@@ -74,9 +86,12 @@ def _math_reward(config: VerifiableReward) -> Score:
     return GradedReward(grade, OUTCOMES)
 
 
-def _grade_reward(task: str) -> Score:
+def _grade_reward(task: str | None) -> Score:
+    if task is None:
+        raise ConfigError("reward: grade is that of a task; name the task")
     found = find_task(task)
-    return GradedReward(found.grade_completion, found.outcomes)
+    grade = needed(task, "grade_completion", found.grade_completion)
+    return GradedReward(grade, found.outcomes)
 
 
 class GradedReward:
@@ -182,7 +197,7 @@ def _load_classifier(config: HubReward):
     from accelerate import PartialState
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from humanline.data.snapshots import model_folder
+    from humanline.data.downloads import model_folder
     from humanline.files.weights import load_whole
 
     folder, trust = model_folder(config), config.trust_remote_code
@@ -206,7 +221,7 @@ def _load_classifier(config: HubReward):
 
 
 # What loads a reward of each kind, of its options.
-_LOADERS = {
+_LOADERS: dict[str, Callable[[Any], Score]] = {
     "proxy": _proxy_reward,
     "math_verify": _math_reward,
     "hub": _hub_reward,

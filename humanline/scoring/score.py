@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from humanline.data.stage_files import (
     GradedSample,
@@ -16,7 +17,7 @@ from humanline.files.validation import ConfigError, pick
 from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Summary, grades_of
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.judges import FunctionJudge, LocalJudge, OpenAIJudge
-from humanline.study.tasks import find_task
+from humanline.study.tasks import find_task, needed
 
 _FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
 
@@ -54,7 +55,7 @@ def judge(run: Run) -> None:
         if warning:
             print(f"{run.name}, step {step}: length-controlled win rate may mislead: {warning}")
     judging.write_annotations(annotations, run.paths.annotations)
-    summary = judging.summarize(annotations) | curve[-1]
+    summary: dict[str, Any] = judging.summarize(annotations) | curve[-1]
     summary["length_control_warning"] = warning
     summary["n_left_out"] = int(annotations["preference"].isna().sum())
     write_record(run.paths.summary, Summary, summary, JUDGE_AGAIN)
@@ -90,6 +91,8 @@ def _require_verdicts(name: str, step: int, annotations) -> None:
 def _annotator(run: Run) -> Callable:
     """What makes annotations of the model's and the baseline's rows."""
     config, answers = run.judge, run.paths.answers
+    if config is None:
+        raise ConfigError(f"task {run.cell.task}: judge: missing; add one")
     annotate = pick("judge", config.kind, _JUDGES)(config, answers)
     return partial(annotate, work_dir=answers.parent)
 
@@ -115,7 +118,11 @@ def _function(config: FunctionJudge, answers: Path) -> Callable:
 
 
 # What annotates with a judge of each kind, of its options and the file of an endpoint's answers.
-_JUDGES = {"gold": _gold, "openai": _endpoint, "function": _function}
+_JUDGES: dict[str, Callable[[Any, Path], Callable]] = {
+    "gold": _gold,
+    "openai": _endpoint,
+    "function": _function,
+}
 
 
 def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:
@@ -140,11 +147,12 @@ def grade(run: Run) -> None:
     from tqdm import tqdm
 
     task = find_task(run.cell.task)
+    grade_completion = needed(run.cell.task, "grade_completion", task.grade_completion)
     steps = _samples(run, GradedSample)
     samples = [sample for rows in steps.values() for sample in rows]
     rows = []
     for s in tqdm(samples, desc="grading", unit="answer"):
-        outcome = task.grade_completion(s["completion"], s["answer"])
+        outcome = grade_completion(s["completion"], s["answer"])
         own = {"step": s["step"], "problem_id": s["prompt_id"], "sample": 0}
         rows.append(own | {"correct": int(outcome == task.outcomes[0]), "outcome": outcome})
     grades = pd.DataFrame(rows)

@@ -6,11 +6,11 @@ import this module, so it is cheap.
 """
 
 import itertools
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 
-from humanline.files.validation import Strict, fault
+from humanline.files.validation import ConfigError, Strict, fault
 from humanline.study.tasks import TaskName, scoring_of
 from humanline.study.values import Objective, PositiveInt, SeedList
 from humanline.trainers.registry import find_objective, option_names
@@ -24,7 +24,7 @@ UpperBound = Annotated[float, Field(ge=0)]
 Alpha = Annotated[float, Field(gt=0, le=1)]
 Quartile = Annotated[int, Field(ge=1, le=4)]
 Value = TypeVar("Value")
-Grid = Value | Annotated[list[Value], Field(min_length=1)]
+Grid: TypeAlias = Value | Annotated[list[Value], Field(min_length=1)]
 
 # The prompts of a task: to train on, for tuning to look at, for the tables to look at.
 SPLITS = ("train", "validation", "evaluation")
@@ -283,12 +283,20 @@ class Table(Strict):
     @property
     def has_curves(self) -> bool:
         """Whether learning curves come with it."""
-        return self.view == "headline" and scoring_of(self.task).has_curves
+        if self.view != "headline" or self.task is None:
+            return False
+        return scoring_of(self.task).has_curves
 
     @property
     def tasks(self) -> list[TaskName]:
         """The tasks of its rows, in order of appearance."""
-        return list(dict.fromkeys(row.task or self.task for row in self.cells))
+        return list(dict.fromkeys(map(self.task_of, self.cells)))
+
+    def task_of(self, row: Row) -> TaskName:
+        """The task of a row's cells: its own, or the table's."""
+        task = row.task or self.task
+        assert task is not None  # `_rows_have_one_task` refuses a row without
+        return task
 
 
 class ImpliedCapacity(Strict):
@@ -328,13 +336,24 @@ class Experiments(Strict):
                     raise fault(f"defaults.{task}", f"missing, but table {name} needs it; add it")
         return self
 
+    @property
+    def capacity_figure(self) -> ImpliedCapacity:
+        """The figure of implied capacities.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        if self.implied_capacity is None:
+            raise ConfigError("experiments.yaml: implied_capacity: missing; add it for that figure")
+        return self.implied_capacity
+
     def cells(self, table: str, seeds: list[int]) -> list[Cell]:
         """The cells of a table, base models first, for every seed, without repetition."""
         spec = self.tables[table]
         cells = [
             cell
             for row, seed in itertools.product(spec.cells, seeds)
-            for task in [row.task or spec.task]
+            for task in [spec.task_of(row)]
             for cell in row.cells(task, self.defaults[task], seed)
         ]
         cells = [cell.base for cell in cells] + cells
@@ -342,7 +361,7 @@ class Experiments(Strict):
 
     def perceived(self, seed: int) -> dict[str, Cell]:
         """The cells of the figure of implied capacities: the policy, and every source of data."""
-        spec = self.implied_capacity
+        spec = self.capacity_figure
         rows = {"policy": spec.policy, **spec.sources}
         defaults = self.defaults[spec.task]
         return {

@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from humanline.files.validation import ConfigError, load_yaml, validate
+from pydantic import BaseModel
+
+from humanline.files.validation import ConfigError, load_yaml, pick, validate
 from humanline.study.claims import ClaimError, Claims, Comparison, comparisons
 from humanline.study.experiments import Cell, Experiments
 from humanline.study.runs.paths import Paths, RunPaths
@@ -73,8 +75,12 @@ class Study:
         return self.resolve(self.find(task, name))
 
     def table(self, name: str) -> TableRequest:
-        """A table, with its runs."""
-        spec = self.experiments.tables[name]
+        """A table, with its runs.
+
+        Raises:
+            ConfigError: if there is no table of that name.
+        """
+        spec = pick("table", name, self.experiments.tables)
         return TableRequest(
             name=name,
             spec=spec,
@@ -89,7 +95,7 @@ class Study:
         )
 
     def compared(self) -> ClaimsRequest | None:
-        """The claims, with the runs that they compare; None where there is no ledger."""
+        """The claims, with the runs that they compare; None where the study has none."""
         if self.claims is None:
             return None
         found = [
@@ -229,7 +235,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
         return Study(scale, experiments, rates, root)
     claims = validate(Claims, load_yaml(claims_file), claims_file)
     study = Study(scale, experiments, rates, root, claims)
-    if reason := _claims_fault(study):
+    if reason := _claims_fault(claims, study):
         raise ConfigError(f"{claims_file}: {reason}")
     return study
 
@@ -260,10 +266,10 @@ def _require_tables(
         raise ConfigError(f"{experiments_file}: implied_capacity.{reason}")
 
 
-def _claims_fault(study: Study) -> str | None:
+def _claims_fault(claims: Claims, study: Study) -> str | None:
     """The first thing that the claims ask of the tables and they do not have."""
     try:
-        found = comparisons(study.claims, study.experiments.defaults)
+        found = comparisons(claims, study.experiments.defaults)
     except ClaimError as error:
         return str(error)
     for place, comparison in found:
@@ -276,5 +282,6 @@ def _claims_fault(study: Study) -> str | None:
 
 def schemas() -> dict[str, dict]:
     """The JSON schemas of the configuration's files, by file name."""
+    models: dict[str, type[BaseModel]]
     models = {"scale": Scale, "experiments": Experiments, "claims": Claims}
     return {f"{name}.schema.json": model.model_json_schema() for name, model in models.items()}

@@ -17,7 +17,7 @@ def table_fault(
     if shared := set(table.seeds or []) & set(scale.seeds.tune):
         return f"seeds: {sorted(shared)} are tuning seeds of {scale_file}; use others"
     for index, row in enumerate(table.cells):
-        task = row.task or table.task
+        task = table.task_of(row)
         for cell in row.cells(task, defaults[task], seed=0):
             if reason := _cell_fault(cell, scale, scale_file):
                 return f"cells.{index}.{reason}"
@@ -71,7 +71,7 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
             readers = [name for name, row in OBJECTIVES.items() if key in row.options.model_fields]
             reason = f"only {' or '.join(readers)} reads it, not" if readers else "not read by"
             return f"overrides.{key}: {reason} {cell.objective}; remove it"
-    model = task.base_models.get(cell.base_model, task.base_model)
+    model = task.base_models[cell.base_model] if cell.base_model else task.base_model
     devices = getattr(model, "gpus", None) or scale.devices
     try:
         options = with_overrides(options, cell.overrides)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, WithJsonSchema
 
@@ -21,6 +21,9 @@ from humanline.files.validation import ConfigError, fault, pick
 FOLDER = Path(__file__).parents[1] / "tasks"
 _OWN = r"^[a-z]\w*(\.\w+)*$"  # the dotted path of a module, which is a part of files' names
 TASKS = tuple(sorted(path.stem for path in FOLDER.glob("[a-z]*.py")))
+
+
+Function = TypeVar("Function", bound=Callable)
 
 
 @dataclass(frozen=True)
@@ -114,14 +117,16 @@ class Task:
             reason = "a generated world needs both it and draw_prompts"
             raise ConfigError(f"write_completion: {reason}; add the other, or remove both")
         if self.grade_completion:
-            object.__setattr__(self, "grade_completion", _checked(self))
+            grade = _checked(self.grade_completion, self.outcomes)
+            object.__setattr__(self, "grade_completion", grade)
         if unknown := {notice.outcome for notice in self.notices} - set(self.outcomes):
             raise ConfigError(f"notices: {min(unknown)!r} is not in outcomes; add it there")
 
 
-def _checked(task: Task) -> Callable[[str, str], str]:
+def _checked(
+    grade: Callable[[str, str], str], outcomes: tuple[str, ...]
+) -> Callable[[str, str], str]:
     """A task's grading, refusing outcomes that the task does not have."""
-    grade, outcomes = task.grade_completion, task.outcomes
 
     @wraps(grade)
     def checked(completion: str, answer: str) -> str:
@@ -159,6 +164,17 @@ def _is_own(name: str) -> bool:
 def scoring_of(name: str) -> Scoring:
     """How a task's completions are scored."""
     return SCORINGS[find_task(name).scoring]
+
+
+def needed(task: str, field: str, function: Function | None) -> Function:
+    """A function of a task that others may lack.
+
+    Raises:
+        ConfigError: if this one does.
+    """
+    if function is None:
+        raise ConfigError(f"task {task}: its TASK has no {field}; add it, or use another task")
+    return function
 
 
 def score_rule(name: str) -> str:

@@ -5,7 +5,7 @@ interval. `table_formats` writes such a group as one column.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -52,10 +52,10 @@ def score_estimates(
 
 
 def draw_weights(
-    groups: dict[str, list[Judged]] | dict[str, list[Graded]], replicates: int, rng_seed: int
+    groups: Mapping[str, Sequence[Judged | Graded]], replicates: int, rng_seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """`hierarchical_weights` for variants that share seeds and prompts."""
-    group: list[Judged] | list[Graded] = next(iter(groups.values()))
+    group = next(iter(groups.values()))
     rng = np.random.default_rng(rng_seed)
     return hierarchical_weights(len(group), group[0].n_prompts, replicates, rng)
 
@@ -65,7 +65,7 @@ def win_rates(
 ) -> tuple[Estimate, Estimate]:
     """Win rate and length-controlled win rate of a variant, per cent."""
     raw = [100 * prompt_means(run.win, prompt_counts) for run in group]
-    controlled = [100 * run.length_controlled_win_rate(prompt_counts) for run in group]
+    controlled = [100 * run.length_controlled_replicates(prompt_counts) for run in group]
     return (
         Estimate.from_runs([run.win_rate for run in group], raw, seed_counts),
         Estimate.from_runs(

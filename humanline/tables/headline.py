@@ -6,6 +6,8 @@ all runs the same prompts, or a `ConfigError` names the file. Win rates and Pass
 """
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pandas as pd
@@ -173,7 +175,7 @@ def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int
         name: pass_at_1([run.final for run in group], *weights) for name, group in graded.items()
     }
     curves = {
-        name: sum(run.correct.mean(axis=1) for run in group) / len(group)
+        name: reduce(add, [run.correct.mean(axis=1) for run in group]) / len(group)
         for name, group in graded.items()
     }
 
@@ -181,6 +183,7 @@ def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int
     for name, group in graded.items():
         cell = variants[name][0][0]
         online = plain(variants, cell, "online")
+        goal = curves[online].iloc[-1] if online else None
         same = plain(variants, cell, cell.data, cell.sample_every)
         rows.append(
             {
@@ -196,7 +199,7 @@ def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int
                 **comparison("difference_to_online", difference, estimates, name, online),
                 "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
                 "p_beats_plain": p_value(estimates, name, same, "greater"),
-                "steps_to_online": _first_step(curves[name], online and curves[online].iloc[-1]),
+                "steps_to_online": _first_step(curves[name], goal),
                 "training_seconds": mean_seconds(variants[name]),
                 "variant": name,
             }
@@ -207,7 +210,7 @@ def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int
 
 def _first_step(curve: pd.Series, goal: float | None) -> int | None:
     """The first step of a curve that is not below a goal."""
-    reached = curve.index[curve >= goal] if goal is not None else ()
+    reached = curve.index[curve >= goal] if goal is not None else curve.index[:0]
     return int(reached[0]) if len(reached) else None
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -61,11 +62,19 @@ class Judged:
         lengths = self.baseline_length, self.length
         return length_control_warning(self.win, *lengths, self.length_controlled_win_rate())
 
-    def length_controlled_win_rate(self, weights: np.ndarray | None = None) -> float | np.ndarray:
-        """In [0, 1]; with weights (R, P) that of each bootstrap replicate, (R,)."""
-        return length_controlled_win_rate(
-            self.win, self.baseline_length, self.length, weights, self.difficulty
-        )
+    def length_controlled_win_rate(self) -> float:
+        """The win rate at equal lengths, in [0, 1]."""
+        lengths = self.baseline_length, self.length
+        return length_controlled_win_rate(self.win, *lengths, difficulty=self.difficulty)
+
+    def length_controlled_replicates(self, weights: np.ndarray) -> np.ndarray:
+        """The win rate at equal lengths of each bootstrap replicate, (R,), in [0, 1].
+
+        Args:
+            weights: how often each prompt occurs in a replicate, (R, P).
+        """
+        lengths = self.baseline_length, self.length
+        return length_controlled_win_rate(self.win, *lengths, weights, self.difficulty)
 
 
 @dataclass(frozen=True)
@@ -206,8 +215,8 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
     The length-controlled win rate where a judge scores, Pass@1 where completions are graded.
     """
     if find_task(cell.task).scoring == "grade":
-        correct = _graded(directory / "grades.csv", cell.task).correct
-        return {int(step): 100 * value for step, value in correct.mean(axis=1).items()}
+        correct = _graded(directory / "grades.csv", cell.task).correct.mean(axis=1)
+        return dict(zip(correct.index.astype(int), 100 * correct, strict=True))
     table = read_columns(directory / "curve.csv", CurvePoint)
     return dict(zip(table["step"].astype(int), table["length_controlled_win_rate"], strict=True))
 
@@ -272,7 +281,8 @@ def read_metrics(directory: Path) -> pd.DataFrame:
 
 def unclipped(directory: Path) -> float:
     """Share of tokens within a humanline run's bounds, mean over training and completions."""
-    return float(read_metrics(directory).filter(regex=r"^humanline/unclipped").mean(axis=None))
+    shares = read_metrics(directory).filter(regex=r"^humanline/unclipped")
+    return float(cast(float, shares.mean(axis=None)))  # typed as any scalar, dates among them
 
 
 def _check_same(values: dict[Path, list], field: str, remedy: str) -> None:

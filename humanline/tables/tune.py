@@ -67,9 +67,10 @@ def _choose(scores: pd.DataFrame) -> dict:
     chosen: dict = {}
     for (task, variant), rows in scores.groupby(["task", "variant"], sort=False):
         means = rows.groupby("learning_rate")["score"].mean()
+        rates = means.index.to_numpy(dtype=float)
         chosen.setdefault(task, {})[variant] = {
-            "learning_rate": float(means.idxmax()),
-            "score": {float(rate): round(float(mean), 2) for rate, mean in means.items()},
+            "learning_rate": float(rates[means.argmax()]),
+            "score": {float(r): round(float(m), 2) for r, m in zip(rates, means, strict=True)},
         }
     return chosen
 

@@ -39,8 +39,8 @@ def read_row(row: dict, place: str) -> dict:
         best = max(range(len(row["scores"])), key=row["scores"].__getitem__)
         return {"prompt": row["prompt"], "reference": row["completions"][best]}
     if "instruction" in row:
-        found = validate(_Output, row, place)
-        return {"prompt": found.instruction, "reference": found.output}
+        output = validate(_Output, row, place)
+        return {"prompt": output.instruction, "reference": output.output}
     found = validate(_Preference, row, place)
     return {"prompt": found.prompt, "reference": found.chosen[-1].content}
 

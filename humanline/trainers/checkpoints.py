@@ -19,13 +19,14 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from humanline.files.validation import ConfigError
+from humanline.trainers.options.trainer import TrainerOfTrl
 
 MANIFEST = "humanline.json"
 _PARTIAL = ".incomplete"  # folder within the run's: a checkpoint while it is written
 _ROWS_HASHED = 512
 
 
-class WholeCheckpoints:
+class WholeCheckpoints(TrainerOfTrl):
     """Mixin before a Trainer.
 
     `_write_beside` and `_position` save what the Trainer does not, and
@@ -178,8 +179,8 @@ class WholeCheckpoints:
         manifest = read_manifest(checkpoint)
         if manifest["save_only_model"]:
             raise ConfigError(
-                f"{checkpoint} has the model alone (save_only_model=True), and not what training "
-                "goes on with; train anew, and leave save_only_model out to resume later"
+                f"{checkpoint} has the model alone (save_only_model=True), and not the state of "
+                "training; train anew, and leave save_only_model out to resume later"
             )
         for name, size in manifest["files"].items():
             path = checkpoint / name

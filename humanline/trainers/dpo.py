@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head
@@ -12,6 +11,7 @@ from humanline.method.losses import DPOLoss, dpo_loss, perceived_log_ratios
 from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy, token_labels
 from humanline.trainers.metrics import (
+    Scores,
     log_perception,
     log_preference_metrics,
     mean_over_processes,
@@ -23,7 +23,7 @@ from humanline.trainers.rows.tokens import each, require_rows, tokenized_pairs, 
 from humanline.trainers.trl_losses import loss_of_trl, router_request, with_auxiliary_loss
 
 
-class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
+class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
     """TRL's `DPOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
     Takes the arguments and data of TRL's trainer, and `rounds` (`batches.rounds.Rounds`) for online
@@ -33,6 +33,7 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         ValueError, ConfigError: if options, data and model do not fit together.
     """
 
+    args: HumanlineDPOConfig
     placeholder_row: ClassVar = {"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}
 
     _options_of_order = (*HumanlineTrainer._options_of_order, "max_length")
@@ -135,6 +136,6 @@ class HumanlineDPOTrainer(RoundsTrainer, HumanlineTrainer, DPOTrainer):
         add_fused_lm_head(model)
 
 
-def _halves(scores: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+def _halves(scores: Scores) -> list[Scores]:
     """Split tensors (2 B, T) into those of the chosen and of the rejected completions."""
     return list(zip(*(x.chunk(2) for x in scores), strict=True))

@@ -41,7 +41,7 @@ from humanline.trainers.rows.tokens import (
 _SEQUENCES_AT_ONCE = 1024
 
 
-class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
+class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
     """TRL's `GRPOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
     Takes the arguments and data of TRL's trainer. A training set with the columns `prompt`,
@@ -73,8 +73,8 @@ class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
         if self.is_offline:
             if reward_funcs is not None:
                 raise ValueError(
-                    "the training set has scores, which reward_funcs would not be asked for; leave "
-                    "them out, or remove the columns completions and scores to sample anew"
+                    "the training set has scores, so reward_funcs would not be used; leave them "
+                    "out, or remove the columns completions and scores to sample anew"
                 )
             refuse_sampling(args, kwargs)
             reward_funcs, kwargs["rollout_func"] = stored_score, replay
@@ -133,7 +133,9 @@ class HumanlineGRPOTrainer(Rollouts, HumanlineTrainer, GRPOTrainer):
         is_new = self._signature_columns is None
         super()._set_signature_columns_if_needed()
         if is_new:
-            self._signature_columns += COLUMNS if self.is_offline else list(OPTIONS)
+            more = COLUMNS if self.is_offline else OPTIONS
+            columns = [*(self._signature_columns or ()), *more]
+            self._signature_columns = columns  # type: ignore[assignment]  # typed as always None
 
     def get_eval_dataloader(self, eval_dataset=None):
         if self.is_offline and not isinstance(eval_dataset, str | None):

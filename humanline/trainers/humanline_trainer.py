@@ -3,17 +3,18 @@
 import copy
 import math
 from collections import deque
+from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import ClassVar
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, cast
 from unittest import mock
 
 import torch
 from accelerate.utils import is_peft_model, send_to_device
 from torch import Tensor
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed, prepare_fsdp
 
 from humanline.files.validation import ConfigError
@@ -23,6 +24,7 @@ from humanline.method.reference import (
     AdapterReference,
     ModelReference,
     PolicyReference,
+    Reference,
     leaving_the_base,
     load_reference,
     require_same_architecture,
@@ -38,9 +40,8 @@ from humanline.trainers.rows.tokens import refuse_media, require_rows
 class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     """Mixin before a TRL trainer: its reference follows the policy.
 
-    A trainer provides two methods. `_scores(model, inputs)` computes the token log-probabilities of
-    a batch, (B, T) tensors by name. `_add_head(model)` gives a copy of the policy TRL's fused head.
-    In return `_reference_scores(inputs)` computes the same for the reference, however it is kept.
+    A trainer provides `_tokenized`, `_scores` and `_add_head`. In return `_reference_scores`
+    computes what `_scores` does for the reference, however it is kept.
     """
 
     # For the run's record: this process's seconds of sampling and labelling, and its tokens.
@@ -49,7 +50,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     # True for an objective that TRL does not have: its loss is ours even with humanline=False.
     loss_is_ours = False
     # Numbers of rows of the training set that were left out or cut off; of a stream, so far.
-    _rows_told: ClassVar[dict[str, int]] = {}
+    _rows_told: Mapping[str, int] = MappingProxyType({})
 
     def _start_humanline(self, given_reference=None) -> None:
         """Make perception, reference and callbacks. Every trainer calls it last in `__init__`."""
@@ -63,9 +64,9 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             self._refuse_unsupported_models()
         if self.is_fsdp_enabled:
             self._sample_in_step()
-        self.reference = self._make_reference(given_reference)
-        if args.humanline and args.sync_interval:
-            self._keeps_cache = isinstance(self.reference, PolicyReference)
+        reference = self._reference = self._make_reference(given_reference)
+        if args.humanline and args.sync_interval and isinstance(reference, PolicyReference):
+            self._cached = reference
         if self._uses_reference:
             self.add_callback(FollowPolicy(self))
 
@@ -78,6 +79,20 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         if dataset_name == "train":
             self._rows_told = counts
         return dataset
+
+    def _tokenized(
+        self, dataset, processing_class, args, name: str
+    ) -> tuple[Any, Mapping[str, int]]:
+        """The rows of a dataset as token ids, and how many were left out or cut off, by a name."""
+        raise NotImplementedError
+
+    def _scores(self, model, inputs: dict) -> dict[str, Tensor]:
+        """The token log-probabilities (B, T) of a batch under a model, in nats, by a name."""
+        raise NotImplementedError
+
+    def _add_head(self, model) -> None:
+        """Give a copy of the policy TRL's fused head."""
+        raise NotImplementedError
 
     def get_train_dataloader(self):
         return require_batches(super().get_train_dataloader(), self.args)
@@ -129,15 +144,14 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
 
         transformers does so for a model with this mark. accelerate's sharding does not set it.
         """
-        policy = self.model.get_base_model() if is_peft_model(self.model) else self.model
-        policy._is_fsdp_managed_module = True
+        _inner(self.model)._is_fsdp_managed_module = True
 
     @property
     def _uses_reference(self) -> bool:
         """Whether the loss is ours: then it needs our reference."""
         return self.args.humanline or self.loss_is_ours
 
-    def _make_reference(self, given):
+    def _make_reference(self, given) -> Reference | None:
         """Make the reference that the options ask for; take TRL's where the loss is TRL's."""
         args, kind, is_peft = self.args, self.args.reference, is_peft_model(self.model)
         if not self._uses_reference:
@@ -177,13 +191,14 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             )
         model = copy.deepcopy(self.model).eval().requires_grad_(False)
         # The copied `forward` was patched by TRL and still calls the policy. Patch the copy anew.
-        inner = model.get_base_model() if is_peft_model(model) else model
+        inner = _inner(model)
         inner.__dict__.pop("forward", None)
         self._add_head(inner)
         if self.is_deepspeed_enabled:
             return prepare_deepspeed(model, self.accelerator)
         if self.is_fsdp_enabled:
-            return prepare_fsdp(model, self.accelerator)
+            # FSDP2 adds FSDPModule to the model's own class, which TRL's type leaves out.
+            return cast(torch.nn.Module, prepare_fsdp(model, self.accelerator))
         return self.accelerator.prepare_model(model, evaluation_mode=True)
 
     @torch.no_grad()
@@ -196,7 +211,9 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             model.eval()
             checkpointing = self.args.gradient_checkpointing_kwargs
             try:
-                with disable_gradient_checkpointing(model, checkpointing):
+                # It is of the policy's class, of which `method` knows torch's alone.
+                whole = cast(PreTrainedModel, model)
+                with disable_gradient_checkpointing(whole, checkpointing):
                     return self._scores(model, inputs)
             finally:
                 model.train(was_training)
@@ -254,8 +271,8 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
                 f"step {self.state.global_step}: training ended with weights that are not finite, "
                 f"{broken[0]} among them; nothing is saved: lower learning_rate"
             )
-        is_adapter = isinstance(self.reference, AdapterReference)
-        with self.reference.hidden() if is_adapter else nullcontext():
+        adapter = self._reference if isinstance(self._reference, AdapterReference) else None
+        with adapter.hidden() if adapter else nullcontext():
             super()._save(*args, **kwargs)
 
     def _write_beside(self, folder):
@@ -264,7 +281,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             return
         if self._shard is not None or self.args.should_save:
             save_reference(self.reference.state(), folder, self._shard)
-        if self._keeps_cache:
+        if self._cached:
             ahead = {"batches": list(self._ahead), "next_unscored": self._next_unscored}
             torch.save(ahead, folder / self._ahead_file)
 
@@ -293,7 +310,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         self._total_train_tokens = position["num_tokens"]
         if self._reference_moves:
             self.reference.load(load_reference(checkpoint, self._shard))
-        if self._keeps_cache:
+        if self._cached:
             ahead = load_on(self.accelerator.device, checkpoint / self._ahead_file)
             self._ahead, self._next_unscored = deque(ahead["batches"]), ahead["next_unscored"]
 
@@ -329,8 +346,8 @@ class FollowPolicy(TrainerCallback):
             self._sync(args, state)
 
     def on_optimizer_step(self, args, state, control, **kwargs):  # after the update
-        if self._trainer._keeps_cache:
-            self._trainer.reference.forget_policy()
+        if self._trainer._cached:
+            self._trainer._cached.forget_policy()
         if args.sync_after_update:
             self._sync(args, state)
 
@@ -341,6 +358,11 @@ class FollowPolicy(TrainerCallback):
     def _sync(self, args, state) -> None:
         if self._moves and (state.global_step + 1) % args.sync_interval == 0:
             self._trainer.sync_now()
+
+
+def _inner(model):
+    """The model that PEFT has wrapped, or a model itself."""
+    return model.get_base_model() if is_peft_model(model) else model
 
 
 def load_on(device: torch.device, path: Path):
@@ -370,7 +392,7 @@ def only_the_policy(module, model, loss_is_ours: bool):
         loader = next(policies, None) if loss_is_ours else load
         return loader and loader(*args, **kwargs)
 
-    loaders = {"create_model_from_path": load_policy}
+    loaders: dict[str, Any] = {"create_model_from_path": load_policy}
     if classifiers := getattr(module, "AutoModelForSequenceClassification", None):
         load_reward = partial(load_whole, classifiers.from_pretrained)
         loaders["AutoModelForSequenceClassification"] = SimpleNamespace(from_pretrained=load_reward)

@@ -19,7 +19,12 @@ from humanline.method.losses import (
 )
 from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
 from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy, token_labels
-from humanline.trainers.metrics import log_perception, log_preference_metrics, metrics_of
+from humanline.trainers.metrics import (
+    Scores,
+    log_perception,
+    log_preference_metrics,
+    metrics_of,
+)
 from humanline.trainers.options.humanline import HumanlineOptions, require_config
 from humanline.trainers.rows.tokens import (
     columns_of,
@@ -54,8 +59,9 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
     loss_type: str = field(
         default="kto",
         metadata={
-            "help": "One of TRL's losses, each of perceived log-ratios of tokens, summed over a "
-            "completion. kto: so is its KL term. apo_zero_unpaired has none.",
+            "help": "One of TRL's losses. With humanline, it gets the perceived log-ratios of "
+            "tokens, summed over a completion. kto: its KL term gets them, too. apo_zero_unpaired: "
+            "it has no KL term.",
             "choices": _LOSSES,
         },
     )
@@ -68,7 +74,7 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
             )
 
 
-class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
+class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
     """TRL's `KTOTrainer` with humanline's clipping and syncing (arXiv 2509.24207).
 
     Takes the arguments and data of TRL's trainer, and `rounds` (`batches.rounds.Rounds`) for online
@@ -129,9 +135,9 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         undesirable = self.undesirable_weight * max(len(labels) - sum(labels), 1)
         if len(labels) != 2 * sum(labels) and not 1 <= desirable / undesirable <= 4 / 3:
             _log.warning(
-                "%s of %s rows are desirable; the authors of KTO advise weights by which desirable "
-                "rows count 1 to 4/3 times as much in all as undesirable ones, and here it is %.2f "
-                "times; change desirable_weight or undesirable_weight",
+                "%s of %s rows are desirable; the authors of KTO advise weights with which all "
+                "desirable rows count 1 to 4/3 times as much as all undesirable ones; here it is "
+                "%.2f times; change desirable_weight or undesirable_weight",
                 *(sum(labels), len(labels), desirable / undesirable),
             )
 
@@ -162,7 +168,7 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         scores, perceive = (policy, reference["completion"], mask), self._perception_of_batch()
         self._require_numbers(*scores)
         desirable = torch.as_tensor(inputs["label"], dtype=torch.bool, device=policy.device)
-        if self.calculate_KL:
+        if kl_policy is not None:
             kl_scores = kl_policy, reference["KL"], inputs["KL_completion_mask"][:, 1:]
             kl = self._kl(kl_scores, perceive)
             loss = self._papers_loss(outputs, inputs, scores, desirable, kl, perceive)
@@ -171,7 +177,8 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
             loss = loss_of_trl(self, super()._compute_loss, inputs, outputs, perceived)
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         for suffix, rows in (("_chosen", desirable), ("_rejected", ~desirable)):
-            log_perception(self, *(x[rows] for x in scores), suffix)
+            of_rows = policy[rows], reference["completion"][rows], mask[rows]
+            log_perception(self, *of_rows, suffix=suffix)
         return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
 
     @torch.no_grad()
@@ -180,11 +187,11 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         width = inputs["KL_input_ids"].size(1) - 1
         return self._outputs(model, inputs, "KL_").log_probs[:, -width:]
 
-    def _kl(self, scores: tuple[Tensor, ...], perceive) -> Tensor:
+    def _kl(self, scores: Scores, perceive) -> Tensor:
         """Compute KTO's reference point over the mismatched completions of all processes.
 
         Args:
-            scores: (B, T) log-probabilities of policy and reference, and mask.
+            scores: of the mismatched completions.
         """
         total, count = kto_kl_terms(*scores, perceive=perceive)
         gather = self.accelerator.gather
@@ -192,11 +199,11 @@ class HumanlineKTOTrainer(RoundsTrainer, HumanlineTrainer, KTOTrainer):
         metrics_of(self)["kl"].append(kl.item())
         return kl
 
-    def _papers_loss(self, outputs, inputs, scores, desirable, kl, perceive) -> Tensor:
+    def _papers_loss(self, outputs, inputs, scores: Scores, desirable, kl, perceive) -> Tensor:
         """Compute KTO's loss, and log TRL's metrics of it.
 
         Args:
-            scores: (B, T) log-probabilities of policy and reference, and mask.
+            scores: of the completions.
             desirable: (B,) boolean.
         """
         result = kto_loss(

@@ -7,6 +7,10 @@ from torch import Tensor
 
 from humanline.method.perception import unclipped_fraction
 
+# Of a batch: log-probabilities (B, T) of policy and reference, in nats, and the mask (B, T), which
+# is non-zero on the tokens that count.
+Scores = tuple[Tensor, Tensor, Tensor]
+
 _QUANTILES = (0.05, 0.5, 0.95)
 
 
@@ -25,11 +29,11 @@ def log_perception(trainer, policy: Tensor, reference: Tensor, mask: Tensor, suf
     if not counted.numel():  # torch.quantile refuses an empty tensor
         counted = counted.new_full((1,), torch.nan)
     quantiles = torch.quantile(counted, counted.new_tensor(_QUANTILES))
-    unclipped, *quantiles = mean_over_processes(trainer, torch.stack([unclipped, *quantiles]))
-    if math.isnan(unclipped):  # no process has a token to count
+    share, *values = mean_over_processes(trainer, torch.stack([unclipped, *quantiles]))
+    if math.isnan(share):  # no process has a token to count
         return
-    metrics[f"humanline/unclipped{suffix}"].append(unclipped)
-    for level, value in zip(_QUANTILES, quantiles, strict=True):
+    metrics[f"humanline/unclipped{suffix}"].append(share)
+    for level, value in zip(_QUANTILES, values, strict=True):
         metrics[f"humanline/log_ratio_q{round(100 * level):02d}{suffix}"].append(value)
 
 

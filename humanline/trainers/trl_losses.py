@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 from torch import Tensor
@@ -34,7 +35,7 @@ def loss_of_trl(
         return compute_loss(lambda **_: outputs, inputs, return_outputs=False)
 
 
-def router_request(trainer) -> dict[str, bool]:
+def router_request(trainer) -> dict[str, Any]:
     """Give the option that makes the policy's forward pass compute the auxiliary loss.
 
     The reference's forward pass goes without it: it trains no router.
@@ -42,7 +43,7 @@ def router_request(trainer) -> dict[str, bool]:
     return {"output_router_logits": True} if trainer.aux_loss_enabled else {}
 
 
-def with_auxiliary_loss(trainer, loss: Tensor, auxiliary: Tensor | None) -> Tensor:
+def with_auxiliary_loss(trainer, loss: Tensor, auxiliary: Tensor) -> Tensor:
     """Add the auxiliary loss of a mixture of experts, as TRL's trainers do, and log it.
 
     The auxiliary loss balances the load of the experts.
@@ -50,7 +51,7 @@ def with_auxiliary_loss(trainer, loss: Tensor, auxiliary: Tensor | None) -> Tens
     Args:
         trainer: a TRL trainer. Without experts, or with a coefficient of 0, nothing is added.
         loss: a scalar.
-        auxiliary: `aux_loss` of the policy's outputs: a scalar, or None without experts.
+        auxiliary: `aux_loss` of the policy's outputs: a scalar; without experts nothing reads it.
 
     Returns:
         A scalar.

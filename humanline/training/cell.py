@@ -8,6 +8,7 @@ import shutil
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from humanline.data.run_records import TRAIN_AGAIN, LogRow, TrainingRecord
 from humanline.files.code_hashes import code_hash
@@ -144,7 +145,7 @@ def _options(run: Run, output: Path) -> dict:
     """The arguments that every objective has."""
     cell, training = run.cell, run.training
     micro, accumulation = run.batch_share(device_count())
-    humanline = {"humanline": cell.humanline}
+    humanline: dict[str, Any] = {"humanline": cell.humanline}
     if cell.humanline or cell.trust_region:
         humanline = {
             "humanline": True,
@@ -308,7 +309,7 @@ def _rounds(run: Run, rows: list[dict], directory: Path):
         prompts=[preferences.user_turn(row["prompt"]) for row in rows],
         sample=sample_round,
         score=score_flat,
-        steps=min(run.cell.sample_every, training.steps),
+        steps=min(run.cell.sample_every or training.steps, training.steps),
         directory=directory,
         min_score_difference=training.min_score_difference,
     )

@@ -3,12 +3,16 @@
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from humanline.data.run_records import Point, ProgressNote, Seconds
 from humanline.files.records import read_record, write_record
+
+if TYPE_CHECKING:
+    from humanline.trainers.humanline_trainer import HumanlineTrainer
 
 # Of a checkpoint, by the names that the trainers give them: what training goes on from, and nothing
 # else needs. Moments alone are twice as large as a model.
@@ -39,6 +43,8 @@ class Progress(TrainerCallback):
         is_new: whether to begin at the beginning, whatever the folder holds.
     """
 
+    _trainer: "HumanlineTrainer"  # that `watch` is given
+
     def __init__(self, checkpoints: Path, keep_every: int, *, is_new: bool = False):
         self._checkpoints = checkpoints
         self._keep_every = keep_every
@@ -46,7 +52,6 @@ class Progress(TrainerCallback):
         is_begun = self._note.exists() and not is_new
         self._before = read_record(self._note, ProgressNote) if is_begun else _NOTHING
         self._started = time.perf_counter()
-        self._trainer = None
         self._new: list[Point] = []
 
     @property

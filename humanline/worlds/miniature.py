@@ -5,7 +5,7 @@ import random
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import SPLITS
 from humanline.study.scale.data import MiniatureData
-from humanline.study.tasks import find_task
+from humanline.study.tasks import find_task, needed
 
 _PROMPT_SEED = 20250924  # of the prompts: all seeds of a scale see the same ones
 
@@ -45,7 +45,8 @@ def _wishes(prompt: str) -> str:
 
 def _draw(task: str, count: int, seed: int, lengths: str | None = None) -> list[dict]:
     options = {"lengths": lengths} if lengths else {}  # which not every world has
-    return find_task(task).draw_prompts(count, seed, **options)
+    draw = needed(task, "draw_prompts", find_task(task).draw_prompts)
+    return draw(count, seed, **options)
 
 
 def fine_tuning_rows(
@@ -76,6 +77,6 @@ def fine_tuning_rows(
         )
         raise ConfigError(f"{task}: base model: {reason}; ask for fewer, or hold fewer prompts out")
     rows = rows[:count]
-    write = find_task(task).write_completion
+    write = needed(task, "write_completion", find_task(task).write_completion)
     prompts = [row["prompt"] for row in rows]
     return [{"prompt": p, "completion": write(p, rng, carelessness)} for p in prompts]

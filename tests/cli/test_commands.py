@@ -12,7 +12,7 @@ import yaml
 from humanline.cli import commands as cli
 from humanline.cli.commands import TAIL, main
 from humanline.cli.parser import COMMANDS, LISTS, parser
-from humanline.data.snapshots import rows_fingerprint
+from humanline.data.downloads import rows_fingerprint
 from humanline.files.json_files import read_jsonl, write_jsonl
 from humanline.study.study import schemas
 
@@ -174,6 +174,32 @@ def test_a_wrong_run_name_is_one_line(run):
     assert status == 1
     assert err.startswith("humanline: error: no cell of math_reasoning is named 'ppo-s1'; add it")
     assert err.count("\n") == 1
+
+
+def test_a_wrong_table_is_one_line(run):
+    status, _, err = run("table", "poems")
+    assert status == 1 and err.count("\n") == 1
+    assert err.startswith(
+        "humanline: error: table: 'poems' is unknown here; use one of first_taste"
+    )
+
+
+def test_what_a_study_lacks_is_one_line(tmp_path, capfd):
+    """A study may have no claims, and no figure of its own models."""
+    for name in ("smoke.yaml", "experiments.yaml"):
+        shutil.copy(WORKFLOW / "config" / name, tmp_path)
+    experiments = yaml.safe_load((tmp_path / "experiments.yaml").read_text())
+    del experiments["implied_capacity"]
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(experiments))
+    options = ["--scale", "smoke", "--config", str(tmp_path), "--results", str(tmp_path / "r")]
+    for command, lacks in (
+        (["claims"], "claims.yaml: cannot be read; write the claims"),
+        (["figures"], "experiments.yaml: implied_capacity: missing, but the figures show it; add"),
+        (["surprisal", "1"], "experiments.yaml: implied_capacity: missing"),
+    ):
+        assert main([*command, *options]) == 1
+        error = capfd.readouterr().err
+        assert error.startswith(f"humanline: error: {tmp_path}/{lacks}") and error.count("\n") == 1
 
 
 def test_help_lists_every_command(capfd):

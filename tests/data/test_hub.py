@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from humanline.data import hub
-from humanline.data.snapshots import rows_fingerprint
+from humanline.data.downloads import rows_fingerprint
 from humanline.files.validation import ConfigError
 from humanline.study.scale.data import HubData, HubDataset
 

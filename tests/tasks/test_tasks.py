@@ -287,6 +287,21 @@ def test_a_module_of_ones_own_is_a_task_by_its_dotted_path(own, capfd):
     assert (score_rule(OWN), title_of(OWN)) == ("score_my_project_spelling", "spelling")
 
 
+def test_what_judging_costs_is_told_of_every_judged_task(own, capfd):
+    """Of the suite's own and of one's own, each with its own judge."""
+    text = "TASK = replace(find_task('instruction_following'), label='poems')\n"
+    imports = "from dataclasses import replace\nfrom humanline.study.tasks import find_task\n"
+    (own / "my_project" / "poems.py").write_text(imports + text)
+    scale = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
+    scale["tasks"]["my_project.poems"] = scale["tasks"]["instruction_following"]
+    (own / "smoke.yaml").write_text(yaml.safe_dump(scale))
+    shutil.copy(CONFIG / "experiments.yaml", own)
+    assert command("judge_cost") == 0, capfd.readouterr().err
+    told = capfd.readouterr().out
+    for name in ("instruction_following", "my_project.poems"):
+        assert f"{name}\nscale smoke: its judge, gold, costs nothing" in told
+
+
 def test_the_workflow_has_rules_for_a_module_of_ones_own(own):
     for name in ("Snakefile", "workflow"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy

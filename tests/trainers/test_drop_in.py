@@ -276,7 +276,7 @@ class TestStoredGroups:
 
     def test_scores_and_reward_functions_are_one_too_many(self, model, tokenizer, tmp_path):
         extra = {"reward_funcs": lengths}
-        with pytest.raises(ValueError, match="reward_funcs would not be asked"):
+        with pytest.raises(ValueError, match="reward_funcs would not be used"):
             make_trainer("grpo", model, tokenizer, self.dataset(self.TRAIN), tmp_path, extra=extra)
 
 

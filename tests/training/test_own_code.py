@@ -228,14 +228,15 @@ def test_they_go_through_the_stages(config, own):
     assert len(runs) == 2
     for cell in runs:
         command("train", TASK, cell.name)
-        record = read_json(study(own).directory(cell) / "train.json")
+        record = read_json(study(own).resolve(cell).paths.directory / "train.json")
         assert record["steps"] == 2
         assert {"margin", "code"} <= set(record["manifest"]["training"]["objective"])
         assert record["manifest"]["reward"]["code"]
     for cell in [runs[0].base, *runs]:
         command("generate", TASK, cell.name)
         command("score", TASK, cell.name)
-        assert 0 <= read_json(study(own).directory(cell) / "metrics.json")["win_rate"] <= 100
+        directory = study(own).resolve(cell).paths.directory
+        assert 0 <= read_json(directory / "metrics.json")["win_rate"] <= 100
     command("table", "mine")
     assert "| Margin " in (own / "results" / "smoke" / "tables" / "mine.md").read_text()
 

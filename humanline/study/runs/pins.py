@@ -24,10 +24,10 @@ def require_pinned(scale: Scale, stage: str, task: str, run: Run | None = None) 
 
 def _parts_read(stage: str, run: Run | None) -> list[str]:
     """The parts of a task's configuration whose repositories a job reads, if they have any."""
-    name = run and run.cell.base_model
+    if stage == "data" or run is None:
+        return ["data.train", "data.evaluation"]
+    name = run.cell.base_model
     match stage:
-        case "data":
-            return ["data.train", "data.evaluation"]
         case "base_model":
             return [f"base_models.{name}" if name else "base_model"]
         case "offline" if run.is_stored:

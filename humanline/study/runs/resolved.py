@@ -18,6 +18,7 @@ from humanline.study.scale.rewards import Reward
 from humanline.study.scale.sampling import Generation, Sampling
 from humanline.study.scale.training import Training
 from humanline.study.tasks import find_task
+from humanline.study.values import Stage
 from humanline.trainers.registry import Options, with_overrides
 
 
@@ -57,7 +58,7 @@ class Run:
     training: Training
     evaluation: Sampling
     generation: Generation
-    resources: dict[str, Resources]
+    resources: dict[Stage, Resources]
 
     @property
     def name(self) -> str:
@@ -72,8 +73,9 @@ class Run:
     @property
     def is_stored(self) -> bool:
         """Whether the completions of `data_model` come with `data`, scores and all."""
-        is_scored = self.data.kind == "hub" and find_task(self.cell.task).has_stored_scores
-        return is_scored and self.cell.data_base.base_model in (None, *self.data.stored)
+        if self.data.kind != "hub" or not find_task(self.cell.task).has_stored_scores:
+            return False
+        return self.cell.data_base.base_model in (None, *self.data.stored)
 
     @property
     def evaluations(self) -> int:
@@ -118,17 +120,17 @@ class Run:
     def _gpus_of_model(self) -> int | None:
         return getattr(self.model, "gpus", None)
 
-    def asked(self, stage: str) -> Resources:
+    def asked(self, stage: Stage) -> Resources:
         """What a stage's jobs ask of the scheduler, whatever the run."""
         return self.resources.get(stage, Resources())
 
-    def gpus(self, stage: str) -> int:
+    def gpus(self, stage: Stage) -> int:
         """How many GPUs a stage's job asks for: more for some models, none to read stored data."""
         asked = self.asked(stage).gpu
         if not asked or (stage == "offline" and self.is_stored):
             return 0
         return self._gpus_of_model or asked
 
-    def memory(self, stage: str) -> int:
+    def memory(self, stage: Stage) -> int:
         """Megabytes of main memory of a stage's job, more where it has more GPUs than others."""
         return self.asked(stage).memory(self.gpus(stage))

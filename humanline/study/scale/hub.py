@@ -64,7 +64,7 @@ def hub_sources(part, field: str = "") -> dict[str, HubSource]:
     if isinstance(part, HubSource):
         return {field: part}
     inner = dict(part) if isinstance(part, BaseModel | dict) else {}
-    found = {}
+    found: dict[str, HubSource] = {}
     for name, value in inner.items():
         found |= hub_sources(value, f"{field}.{name}" if field else name)
     return found

@@ -91,7 +91,8 @@ def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
         if part.kind == "miniature" and task.draw_prompts is None:
             return f"{field}.kind", "miniature, but the task has no generated world; use hub"
     lengths = getattr(config.data, "lengths", None)
-    if lengths and "lengths" not in signature(task.draw_prompts).parameters:
+    draw = task.draw_prompts
+    if lengths and draw and "lengths" not in signature(draw).parameters:
         return "data.lengths", "the task's world has no lengths to wish for; remove it"
     return None
 
@@ -183,7 +184,18 @@ class Scale(Strict):
         """How many devices a training runs on."""
         return max(1, self.asked("train").gpu)
 
-    def asked(self, stage: str) -> Resources:
+    @property
+    def assumptions(self) -> Assumptions:
+        """What the plan reckons with.
+
+        Raises:
+            ConfigError: if the scale has none.
+        """
+        if self.plan is None:
+            raise ConfigError(f"scale {self.scale}: plan: missing; add it, as paper.yaml has it")
+        return self.plan
+
+    def asked(self, stage: Stage) -> Resources:
         """What a stage's jobs ask of the scheduler."""
         return self.resources.get(stage, Resources())
 

@@ -41,8 +41,8 @@ class Lookahead:
         self._begun = epoch
         if self._updates and self._updates[0][0] < epoch:
             raise ConfigError(
-                f"epoch {self._updates[0][0]} was ended by a callback within a window that "
-                "reference='cached' has scored ahead; use reference='model' or 'adapter'"
+                f"epoch {self._updates[0][0]} was ended by a callback, but reference='cached' has "
+                "scored later batches of it already; use reference='model' or 'adapter'"
             )
         if epoch > self._epoch:
             self._epoch, self._iterator = epoch, iterator

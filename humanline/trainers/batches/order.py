@@ -19,12 +19,21 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.trainer.utils import RepeatSampler
 
 from humanline.files.validation import ConfigError
+from humanline.trainers.options.trainer import TrainerOfTrl
 
 
-class OwnOrder:
+class OwnOrder(TrainerOfTrl):
     """Mixin before a Trainer: the order of its rows depends on seed and epoch alone."""
 
-    def _get_dataloader(self, dataset, *args, sampler_fn=None, is_training=False, **kwargs):
+    def _get_dataloader(
+        self,
+        dataset,
+        description,
+        batch_size,
+        sampler_fn=None,
+        is_training=False,
+        dataloader_key=None,
+    ):
         workers = self.args.dataloader_num_workers
         if isinstance(dataset, IterableDataset):
             dataset = Stream(dataset, is_endless=is_training)
@@ -32,9 +41,9 @@ class OwnOrder:
         elif is_training and sampler_fn is not None:
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             own, sampler_fn = sampler_fn, lambda rows: with_epochs(own(rows), seed)
-        options = {"sampler_fn": sampler_fn, "is_training": is_training}
+        options = description, batch_size, sampler_fn, is_training, dataloader_key
         try:
-            return super()._get_dataloader(dataset, *args, **options, **kwargs)
+            return super()._get_dataloader(dataset, *options)
         finally:
             self.args.dataloader_num_workers = workers
 
@@ -67,14 +76,14 @@ class EpochSampler(Sampler):
         return len(self._sampler)
 
     def __iter__(self) -> Iterator[int]:
-        generator = self._sampler.generator
-        if isinstance(self._sampler, RepeatSampler):
-            generator.manual_seed(self._sampler.seed)
+        sampler, generator = self._sampler, self._sampler.generator
+        if isinstance(sampler, RepeatSampler) and sampler.seed is not None:
+            generator.manual_seed(sampler.seed)
             for _ in range(self._epoch):  # repeat the draws of earlier epochs
-                torch.randperm(self._sampler.num_samples, generator=generator)
+                torch.randperm(sampler.num_samples, generator=generator)
         else:
             generator.manual_seed(self._seed + self._epoch)  # as accelerate does
-        return iter(self._sampler)
+        return iter(sampler)
 
 
 def with_epochs(sampler, seed: int):

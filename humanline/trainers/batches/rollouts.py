@@ -1,11 +1,14 @@
 """GRPO's rollouts: how their rows become the batches of steps, on any number of processes."""
 
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor
+from trl import GRPOTrainer
 from trl.trainer.utils import (
     shuffle_sequence_dict,
     split_pixel_values_by_grid,
@@ -14,11 +17,19 @@ from trl.trainer.utils import (
 )
 
 from humanline.trainers.batches.order import Repeated, RolloutStream, RowsOnce, share_out
-from humanline.trainers.humanline_trainer import load_on
+from humanline.trainers.humanline_trainer import HumanlineTrainer, load_on
+from humanline.trainers.options.grpo import HumanlineGRPOConfig
 
 
-class Rollouts:
-    """Mixin before a `HumanlineTrainer` of GRPO: it makes the batches of steps from rollouts."""
+class Rollouts(HumanlineTrainer, GRPOTrainer):
+    """A trainer of GRPO that makes the batches of steps from rollouts."""
+
+    args: HumanlineGRPOConfig
+    num_generations: int
+    num_generations_eval: int
+    chat_template_kwargs: dict[str, Any]
+    is_offline: bool  # on stored groups
+    _batches: Sequence[dict] = ()  # of the present rollout
 
     def get_train_dataloader(self):
         dataset = self.train_dataset
@@ -44,13 +55,20 @@ class Rollouts:
             choose=self._get_collator_with_removed_columns(list, description="Training"),
         )
 
-    def _get_dataloader(self, dataset, description, *args, is_training=False, **kwargs):
+    def _get_dataloader(
+        self,
+        dataset,
+        description,
+        batch_size,
+        sampler_fn=None,
+        is_training=False,
+        dataloader_key=None,
+    ):
         if isinstance(dataset, Dataset) and not is_training:
             dataset = self._remove_unused_columns(dataset, description)
             dataset = Repeated(dataset, self.num_generations_eval)
-        return super()._get_dataloader(
-            dataset, description, *args, is_training=is_training, **kwargs
-        )
+        options = description, batch_size, sampler_fn, is_training, dataloader_key
+        return super()._get_dataloader(dataset, *options)
 
     def prediction_step(self, *args, **kwargs):
         """Evaluate a batch as TRL does, but average the loss over all processes."""
@@ -84,10 +102,10 @@ class Rollouts:
             return super()._prepare_batch(inputs)
         place = self._prepared_batches
         if place % self._batches_per_rollout == 0:
-            self._buffered_inputs = None  # free the memory for the next rollout
-            self._buffered_inputs = self._rollout(inputs)
+            self._batches = ()  # free the memory for the next rollout
+            self._batches = self._rollout(inputs)
         self._prepared_batches += 1
-        return dict(self._buffered_inputs[place % self.args.steps_per_generation])
+        return dict(self._batches[place % self.args.steps_per_generation])
 
     @property
     def _batches_per_rollout(self) -> int:
@@ -96,13 +114,14 @@ class Rollouts:
     def _rollout(self, inputs) -> list[dict]:
         """Make the batches of a new rollout."""
         steps = self.args.steps_per_generation
-        rollout = self._generate_and_score_completions(inputs)
+        rollout: dict[str, Any] = self._generate_and_score_completions(inputs)
         with self._seeded() if self.is_offline else nullcontext():
             if self._is_vlm:
-                rollout = shuffle_sequence_dict(split_pixel_values_by_grid(rollout))
+                rows: dict[str, Any] = split_pixel_values_by_grid(rollout)
+                rollout = shuffle_sequence_dict(rows)
             else:
                 rollout = share_out(rollout, self.accelerator, steps, self._tokenizer.pad_token_id)
-        return [unsplit_pixel_values_by_grid(batch) for batch in split_tensor_dict(rollout, steps)]
+        return _split(rollout, steps)
 
     @contextmanager
     def _seeded(self):
@@ -119,17 +138,23 @@ class Rollouts:
         """Save an unfinished rollout, too: the old policy that sampled it is gone."""
         super()._write_beside(folder)
         if self._prepared_batches % self._batches_per_rollout:
-            torch.save(self._buffered_inputs, folder / self._rollout_file)
+            torch.save(self._batches, folder / self._rollout_file)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
         path = Path(checkpoint, self._rollout_file) if checkpoint else None
         if path and path.exists():
-            self._buffered_inputs = load_on(self.accelerator.device, path)
+            self._batches = load_on(self.accelerator.device, path)
 
     @property
     def _rollout_file(self) -> str:
         return f"rollout-{self.accelerator.process_index}.pt"
+
+
+def _split(rollout: dict[str, Any], steps: int) -> list[dict]:
+    """The batches that a rollout is for."""
+    batches: list[dict[str, Any]] = [*split_tensor_dict(rollout, steps)]
+    return [unsplit_pixel_values_by_grid(batch) for batch in batches]
 
 
 def trained_on(inputs: dict) -> Tensor:

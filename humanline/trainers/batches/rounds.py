@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from accelerate.utils import gather_object
 from datasets import Dataset
 
 from humanline.files.json_files import read_json, write_json
 from humanline.trainers.checkpoints import dataset_facts
+from humanline.trainers.humanline_trainer import HumanlineTrainer
 from humanline.trainers.rows.preferences import best_versus_worst
 from humanline.trainers.rows.scores import numbers
 
@@ -55,16 +57,26 @@ def refuse_other_references(rounds: Rounds | None, args) -> None:
             )
 
 
-class RoundsTrainer:
+class RoundsTrainer(HumanlineTrainer):
     """Mixin before a TRL trainer of preferences. Without `rounds` it changes nothing."""
 
     rounds: Rounds | None
+    placeholder_row: ClassVar[dict[str, Any]]  # a tokenized row, as short as one can be
     examples_per_pair = 1
     _round: tuple[int, list[dict]] = (-1, [])
 
     @property
     def _reference_moves(self) -> bool:
         return self.rounds is not None or super()._reference_moves
+
+    @staticmethod
+    def round_examples(pairs: list[tuple], batch_size: int) -> list[dict]:
+        """Turn pairs of token ids, (prompt, chosen, rejected), into examples for TRL's collator.
+
+        Args:
+            batch_size: examples of a batch, over all processes.
+        """
+        raise NotImplementedError
 
     @classmethod
     def placeholder(cls, args) -> Dataset:
@@ -79,31 +91,31 @@ class RoundsTrainer:
 
     def _prepare_batch(self, inputs):
         if self.rounds is not None and self.model.training:
-            inputs = self._next_batch()
+            inputs = self._next_batch(self.rounds)
         return super()._prepare_batch(inputs)
 
     def _is_next_known(self) -> bool:
         if self.rounds is None:
             return super()._is_next_known()
-        return self._next_place()[0] == self._round[0]
+        return self._next_place(self.rounds)[0] == self._round[0]
 
-    def _next_place(self) -> tuple[int, int]:
+    def _next_place(self, rounds: Rounds) -> tuple[int, int]:
         """Compute the round of the next batch, and the batch's place in it."""
-        batches = self.rounds.steps * self.args.gradient_accumulation_steps
+        batches = rounds.steps * self.args.gradient_accumulation_steps
         return divmod(self._prepared_batches, batches)
 
     def forget_what_is_ahead(self):
         super().forget_what_is_ahead()
         self._round = (-1, [])
 
-    def _next_batch(self) -> dict:
-        number, index = self._next_place()
+    def _next_batch(self, rounds: Rounds) -> dict:
+        number, index = self._next_place(rounds)
         if number != self._round[0]:
             if index == 0 and not self.args.humanline:
                 # The reference of plain online training is the policy that samples the round. The
                 # authors' code does the same: it starts each round from the last checkpoint.
                 self.reference.sync()
-            self._round = (number, self._examples_of(number))
+            self._round = (number, self._examples_of(rounds, number))
         size = self._train_batch_size
         return self.data_collator(self._round[1][index * size : (index + 1) * size])
 
@@ -111,31 +123,33 @@ class RoundsTrainer:
         if self.rounds is None:
             return super()._facts_of_data()
         rounds = self.rounds
-        facts = {"steps of a round": rounds.steps}
-        facts["min_score_difference"] = rounds.min_score_difference
+        facts = {
+            "steps of a round": rounds.steps,
+            "min_score_difference": rounds.min_score_difference,
+        }
         return facts | dataset_facts(Dataset.from_list([{"prompt": p} for p in rounds.prompts]))
 
-    def _run_epoch(self, **kwargs):
+    def _run_epoch(self, *args, **kwargs):
         if self.rounds is not None:
-            self._forget_later_rounds()
-        super()._run_epoch(**kwargs)
+            self._forget_later(self.rounds)
+        super()._run_epoch(*args, **kwargs)
 
-    def _forget_later_rounds(self) -> None:
+    def _forget_later(self, rounds: Rounds) -> None:
         """Delete the files of rounds that have not begun: they may belong to another run."""
-        number, index = self._next_place()
-        for path in self.rounds.directory.glob(f"round-*{self._part}.json"):
+        number, index = self._next_place(rounds)
+        for path in rounds.directory.glob(f"round-*{self._part}.json"):
             later = path.name.removeprefix("round-").removesuffix(f"{self._part}.json")
             if later.isdigit() and int(later) >= number + (index > 0):
                 path.unlink()
 
-    def _examples_of(self, number: int) -> list[dict]:
+    def _examples_of(self, rounds: Rounds, number: int) -> list[dict]:
         """Sample a round's examples, or read those that an interrupted run had sampled."""
         started = time.perf_counter()
-        path = self.rounds.directory / f"round-{number:04d}{self._part}.json"
+        path = rounds.directory / f"round-{number:04d}{self._part}.json"
         # All processes sample, or none: a sharded policy needs all of them.
         if all(gather_object([path.exists()])):
             return read_json(path)
-        examples = self._sample_round(number)
+        examples = self._sample_round(rounds, number)
         write_json(path, examples)
         self.sampling_seconds += time.perf_counter() - started
         return examples
@@ -146,8 +160,7 @@ class RoundsTrainer:
         args = self.args
         return f"-{args.process_index + 1}of{args.world_size}" if args.world_size > 1 else ""
 
-    def _sample_round(self, number: int) -> list[dict]:
-        rounds, tokenizer = self.rounds, self.processing_class
+    def _sample_round(self, rounds: Rounds, number: int) -> list[dict]:
         needed = self._train_batch_size * self.args.gradient_accumulation_steps * rounds.steps
         pairs_needed = needed // self.examples_per_pair
         draw = number * self.args.world_size + self.args.process_index
@@ -157,7 +170,7 @@ class RoundsTrainer:
         flat = [ids for group in groups for ids in group["completion_ids"]]
         self.sampled_tokens += sum(map(len, flat))
         repeated = [p for p, g in zip(prompts, groups, strict=True) for _ in g["completion_ids"]]
-        texts = tokenizer.batch_decode(flat, skip_special_tokens=True)
+        texts = self.processing_class.batch_decode(flat, skip_special_tokens=True)
         scores = iter(numbers(rounds.score(repeated, texts), repeated, "the rounds' score"))
         pairs = []
         for group in groups:
@@ -166,9 +179,9 @@ class RoundsTrainer:
             if pair:
                 best, worst = pair
                 pairs.append((group["prompt_ids"], ids[best], ids[worst]))
-        return self._own_part(gather_object(pairs), number)
+        return self._own_part(rounds, gather_object(pairs), number)
 
-    def _own_part(self, pairs: list[tuple], number: int) -> list[dict]:
+    def _own_part(self, rounds: Rounds, pairs: list[tuple], number: int) -> list[dict]:
         """Take this process's part of each batch of a round from the pairs of all processes.
 
         A prompt whose completions have equal scores gives no pair. The first pairs fill the gaps.
@@ -177,7 +190,7 @@ class RoundsTrainer:
             raise RuntimeError(f"round {number}: no prompt has completions of different scores")
         size, processes = self._train_batch_size, self.args.world_size
         batch = size * processes
-        count = batch * self.args.gradient_accumulation_steps * self.rounds.steps
+        count = batch * self.args.gradient_accumulation_steps * rounds.steps
         pairs = [pairs[i % len(pairs)] for i in range(count // self.examples_per_pair)]
         examples = self.round_examples(pairs, batch)
         first = self.args.process_index * size

@@ -43,11 +43,10 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
     loss_type: list[str] = field(
         default_factory=lambda: ["sigmoid"],
         metadata={
-            "help": "One or more of TRL's losses, added up with loss_weights. Under humanline "
+            "help": "One or more of TRL's losses, added up with loss_weights. With humanline, "
             f"{', '.join(PERCEIVED)} get the perceived log-ratios of tokens, summed over a "
-            "completion; a length, as in ipo and sigmoid_norm, counts all of its tokens. sft, "
-            "which is added to others, is the plain likelihood of the chosen completion. aot has "
-            "no humanline variant."
+            "completion; ipo and sigmoid_norm divide by the number of all tokens. sft is added to "
+            "others: the plain likelihood of the chosen completion. aot has no humanline variant."
         },
     )
 

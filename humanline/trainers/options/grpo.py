@@ -1,14 +1,26 @@
 """The options of GRPO and its humanline variant."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trl import GRPOConfig
 
 from humanline.trainers.options.humanline import HumanlineOptions
 
+if TYPE_CHECKING:
+
+    class _Config(GRPOConfig):
+        """As `__post_init__` leaves it: numbers are set, texts are parsed."""
+
+        generation_batch_size: int
+        steps_per_generation: int
+        generation_kwargs: dict[str, Any] | None
+
+else:
+    _Config = GRPOConfig
+
 # With these values of its options, sampling leaves the policy's distribution unchanged.
-_SAMPLES_ALL = {
+_SAMPLES_ALL: dict[str, tuple] = {
     "top_p": (1.0, None),
     "top_k": (0, -1, None),
     "min_p": (None, 0.0),
@@ -32,7 +44,7 @@ def _seen_by(name: str, addition: str):
 
 
 @dataclass
-class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
+class HumanlineGRPOConfig(HumanlineOptions, _Config):
     """TRL's `GRPOConfig` with the options of `HumanlineOptions`.
 
     Raises:
@@ -49,19 +61,19 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
 
     loss_type: str = _seen_by(
         "loss_type",
-        "With humanline the ratio that each of them weighs, clips or gates is the perceived one, "
-        "token by token; so is the gradient of the log-probabilities that cispo and vespo weigh.",
+        "With humanline, the ratio is the perceived one, token by token. cispo and vespo weigh "
+        "log-probabilities; there, too, tokens beyond the bounds pass no gradient.",
     )
     importance_sampling_level: str = _seen_by(
         "importance_sampling_level",
-        "With humanline tokens are perceived first, and a sequence's ratio is that of the mean "
-        "of its perceived log-ratios.",
+        "With humanline, a sequence's ratio comes from the mean of its tokens' perceived "
+        "log-ratios.",
     )
-    delta: float | None = _seen_by("delta", "With humanline a bound of the perceived ratio.")
+    delta: float | None = _seen_by("delta", "With humanline, it bounds the perceived ratio.")
     off_policy_mask_threshold: float | None = _seen_by(
         "off_policy_mask_threshold",
-        "With humanline the distance is that to the reference, perceived, but to the sampler's "
-        "probabilities where vLLM samples.",
+        "With humanline, the distance is the perceived one to the reference; if vLLM samples, it "
+        "is the distance to vLLM's probabilities.",
     )
     top_entropy_quantile: float = _seen_by(
         "top_entropy_quantile", "Entropies are the policy's own, with humanline too."
@@ -69,11 +81,11 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
     entropy_coef: float = _seen_by(
         "entropy_coef", "Entropies are the policy's own, with humanline too."
     )
-    use_bias_correction_kl: bool | None = field(
+    use_bias_correction_kl: bool | None = field(  # type: ignore[assignment]  # None until checked
         default=None,
         metadata={
-            "help": "Multiply the KL penalty by the ratio, as TRL does. None: with humanline=False "
-            "alone, for the paper's penalty has no such factor."
+            "help": "Multiply the KL penalty by the ratio, as TRL does. None: only with "
+            "humanline=False, because the paper's penalty has no such factor."
         },
     )
 
@@ -103,8 +115,8 @@ class HumanlineGRPOConfig(HumanlineOptions, GRPOConfig):
         biased = [name for name in compares if getattr(self, name)]
         if self.use_vllm and narrowing and biased:
             raise ValueError(
-                f"{biased[0]} is biased by {narrowing}, for vLLM then samples from a part of the "
-                "policy that TRL's ratio does not know; switch it off, as in the authors' code"
+                f"{biased[0]} is biased by {narrowing}: vLLM then samples from a part of the "
+                "policy alone, and TRL's ratio ignores that; switch it off, as in the authors' code"
             )
 
     def narrowing(self) -> str | None:

@@ -1,26 +1,43 @@
 """The options that humanline adds to TRL's configs."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
 from humanline.method.perception import Clipping, Rejection, identity
 from humanline.trainers.options.bounds import require_bounds
 
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    class _Config(TrainingArguments):
+        """As `__post_init__` leaves it: a path is set, texts are parsed."""
+
+        output_dir: str
+        model_init_kwargs: dict[str, Any] | str | None
+        trust_remote_code: bool
+        gradient_checkpointing_kwargs: dict[str, Any] | None
+
+else:  # TRL's config follows in the order of classes, with defaults of its own
+    _Config = object
+
 # Options of the Trainer that change a loss.
 _NEEDED_BY_ALL = {"label_smoothing_factor": (0.0, "it is not a loss over labels")}
 
 
 @dataclass
-class HumanlineOptions:
+class HumanlineOptions(_Config):
     """The options that humanline adds to a TRL config; a mixin before the config.
 
     Raises:
         ValueError: if an option is out of bounds, or has no humanline meaning.
     """
 
-    positive: ClassVar = frozenset()  # options that must be above 0, besides those of `bounds`
+    # Options that must be above 0, besides those of `bounds`.
+    positive: ClassVar[frozenset[str]] = frozenset()
+    # TRL's options that must have a value with humanline, and why.
+    needs: ClassVar[dict[str, tuple[Any, str]]] = {}
 
     humanline: bool = field(
         default=True,
@@ -60,11 +77,13 @@ class HumanlineOptions:
         default=10.0,
         metadata={
             "help": "With perception='sample': the lower bound of the ratio is exp(log_eps_p) "
-            "times a draw of Beta(gamma_p, 1) over its mean. Large: clipping."
+            "times a draw of Beta(gamma_p, 1), divided by its mean. Large values come close to "
+            "clipping."
         },
     )
     gamma_r: float = field(
-        default=10.0, metadata={"help": "As gamma_p, for the inverse of the upper bound."}
+        default=10.0,
+        metadata={"help": "As gamma_p, for the inverse of the upper bound, exp(-log_eps_r)."},
     )
     sync_after_update: bool = field(
         default=False,
@@ -103,8 +122,8 @@ class HumanlineOptions:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {given!r}")
         if self.sync_alpha != 1 and self.reference == "cached":
             raise ValueError(
-                f"sync_alpha={self.sync_alpha} mixes old weights with new ones, which "
-                "reference='cached' does not keep; use reference='model' or 'adapter'"
+                f"sync_alpha={self.sync_alpha} mixes old weights with new ones, but "
+                "reference='cached' keeps no old ones; use reference='model' or 'adapter'"
             )
         if self.humanline:
             self._refuse_meaningless_options()

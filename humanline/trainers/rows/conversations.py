@@ -160,5 +160,5 @@ def _common(first: list[int], second: list[int]) -> int:
 def _warn_once() -> None:
     _log.warning(
         "a prompt alone ends otherwise than before its answer (the template ends it with an empty "
-        "think block, or tokens merge): what differs counts as the completion's"
+        "think block, or tokens merge): the differing tokens count as the completion's"
     )

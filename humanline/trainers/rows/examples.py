@@ -41,7 +41,9 @@ def read(prompt, completions: Sequence, names: Sequence[str]) -> tuple:
     if all(are_whole):
         return _split(prompt, conversations, names)
     if any(are_whole):
-        raise ValueError(f"{_some(names)} begin partly with the prompt and partly after it")
+        raise ValueError(
+            f"{_some(names)}: some begin with the prompt, others after it; write all of them alike"
+        )
     if prompt is None:
         raise ValueError(f"{_some(names)} begin with an answer, and there is no prompt; add it")
     return (_user(prompt) if isinstance(prompt, str) else prompt), conversations
@@ -89,8 +91,8 @@ def _split(prompt, conversations: list[list[dict]], names) -> tuple:
         ends = [i + 1 for i, turn in enumerate(opening) if _says(turn, prompt)]
         if not ends:
             raise ValueError(
-                f"prompt is no user's turn that {_some(names)} begin with; give the conversations "
-                "alone, or mend the prompt"
+                f"prompt is not among the user's turns that {_some(names)} begin with; give the "
+                "conversations alone, or mend the prompt"
             )
         if len(conversations) == 1:  # the rest of it answers the prompt
             end = ends[-1]
@@ -106,7 +108,7 @@ def _after(prompt: list[dict], conversations: list[list[dict]], names) -> tuple:
     agree = all(other == own for other, _ in parts) and (own == system or not own or not system)
     if not repeat or not agree or not all(rests):
         raise ValueError(
-            f"{_some(names)} begin with other turns than the prompt, or with nothing after them; "
+            f"{_some(names)} begin with other turns than the prompt, or have nothing after it; "
             "give the turns that follow the prompt, or leave the prompt out"
         )
     start = (system or own) + body
@@ -153,7 +155,9 @@ def _check(name: str, value) -> None:
         if not isinstance(content, str | list | None):
             raise ValueError(f"{name} has {_short(content)} for a content; give a text")
     if has_media(value):
-        raise ValueError(f"{name} has images or other media; humanline trains on text only")
+        raise ValueError(
+            f"{name} has images or other media; humanline trains on text only: remove the row"
+        )
 
 
 def _plain(turns: list[dict]) -> list[dict]:

@@ -169,7 +169,9 @@ def row_model(columns: Iterable[str], wanted: frozenset[str]) -> type[Row]:
     """
     if wanted == PAIRED:
         return Pair if "prompt" in columns else WholePair
-    return {LABELLED: Labelled, STORED: Group, PROMPTS: Prompted}[wanted]
+    models: dict[frozenset[str], type[Row]]
+    models = {LABELLED: Labelled, STORED: Group, PROMPTS: Prompted}
+    return models[wanted]
 
 
 class RowCheck:
@@ -185,7 +187,7 @@ class RowCheck:
     def __init__(self, model: type[Row], group_size: int | None = None):
         self._model = model
         self._group_size = group_size
-        self._forms: dict[str, tuple[type, str]] = {}
+        self._forms: dict[str, tuple[str, str]] = {}  # of a column, and where it was first seen
         self._teaches = False
 
     def __call__(self, row: dict, place: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Checking scores and rewards: each completion needs a finite number."""
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -17,14 +16,13 @@ from humanline.trainers.rows.formats import LARGEST_SCORE
 _TOLERANCE = 0.05  # by how much rounding may change an advantage
 _NUMBER = "finite number of at most 1e15"
 _LOST = (
-    "are too large for their differences to count in single precision; subtract their mean, or "
-    "scale them"
+    "are so large that single precision loses their differences; subtract their mean, or scale them"
 )
 
 
 def is_number(value) -> bool:
     """Say whether single precision can hold a value and its square."""
-    return isinstance(value, Real) and math.isfinite(value) and abs(value) <= LARGEST_SCORE
+    return isinstance(value, Real) and abs(float(value)) <= LARGEST_SCORE
 
 
 def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> list:

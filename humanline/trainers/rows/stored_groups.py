@@ -31,8 +31,8 @@ def refuse_sampling(args, kwargs: dict) -> None:
         raise ConfigError("use_vllm=True: the training set has completions; set it to False")
     if args.sync_ref_model:
         raise ConfigError(
-            "sync_ref_model=True: offline the reference is the model that the completions are "
-            "taken to come from, and stays; set it to False, or humanline=True with a sync_interval"
+            "sync_ref_model=True: offline the reference is the model that is assumed to have made "
+            "the completions, and stays; set it to False, or humanline=True with a sync_interval"
         )
     for name in ("rollout_func", "environment_factory", "tools"):
         if kwargs.get(name):
@@ -85,8 +85,9 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
     are_cut = groups["stored_is_cut"]
     if trainer.mask_truncated_completions and all(map(all, are_cut)):
         raise ConfigError(
-            f"{name} set: max_completion_length={limit} cuts off all completions, of which "
-            "mask_truncated_completions=True leaves nothing to train on; raise it"
+            f"{name} set: max_completion_length={limit} cuts off all completions, and "
+            "mask_truncated_completions=True leaves nothing of them to train on; raise "
+            "max_completion_length"
         )
     return groups, {"rows_cut": sum(map(any, are_cut))}
 

@@ -102,7 +102,7 @@ def within(dataset, max_length: int | None, keeps_start: bool, name: str):
     Raises:
         ConfigError: if no row is left.
     """
-    kept, counts = dataset, Counter()
+    kept, counts = dataset, Counter[str]()
     if max_length is not None and keeps_start:
         kept = dataset.filter(_LeavesRoom(max_length, counts), with_indices=True)
     if not isinstance(dataset, Dataset):
@@ -248,12 +248,13 @@ def refuse_media(dataset, name: str) -> None:
             "or set humanline=False"
         )
     has_parts = isinstance(dataset, Dataset) and "prompt" in dataset.column_names
-    if has_parts and has_parts_of_content(next(iter(dataset), {}).get("prompt")):
+    first: dict = next(iter(dataset), {})
+    if has_parts and has_parts_of_content(first.get("prompt")):
         for index, prompt in enumerate(dataset["prompt"]):
             if has_media(prompt):
                 raise ConfigError(
                     f"row {index} of the {name}: prompt has images or other media; "
-                    "humanline trains on text only"
+                    "humanline trains on text only: remove the row, or set humanline=False"
                 )
 
 

@@ -62,7 +62,7 @@ def _check_options_together(recipe: Recipe) -> None:
     if training.load_best_model_at_end and training.eval_strategy == "no":
         reason = "true, but nothing is evaluated; set eval_strategy, or remove it"
         raise recipe.fault("load_best_model_at_end", reason)
-    if Path(model.model_name_or_path).is_dir() and model.model_revision != "main":
+    if Path(recipe.model_name).is_dir() and model.model_revision != "main":
         reason = f"{model.model_revision!r} has no effect on a folder; remove it"
         raise recipe.fault("model_revision", reason)
     for field in fields(ModelConfig):
@@ -160,9 +160,9 @@ def reached_step(checkpoint: str | None) -> int:
 
 def check_model(recipe: Recipe):
     """Refuse a model that is not there, by its small files; returns its tokenizer or processor."""
-    name, revision = recipe.model.model_name_or_path, recipe.model.model_revision
+    name, revision = recipe.model_name, recipe.model.model_revision
     for key, remedy in _KEPT.items():
-        if key in (recipe.training.model_init_kwargs or {}):
+        if key in recipe.model_options:
             raise recipe.fault("model_init_kwargs", f"has {key}; {remedy}")
     trust = recipe.training.trust_remote_code
     if trust and (name, revision) not in REMOTE_CODE:

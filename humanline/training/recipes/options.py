@@ -4,14 +4,14 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from transformers import TrainingArguments
 from trl import ModelConfig, ScriptArguments, TrlParser
 
 from humanline.files.validation import TRACEBACK, ConfigError, first_line
 from humanline.trainers.classes import load
+from humanline.trainers.options.humanline import HumanlineOptions
 from humanline.trainers.registry import Objective, find_objective
 
 # A text where a mapping is meant, except of those that may name a file.
@@ -25,13 +25,26 @@ class Recipe:
     path: Path
     objective: str
     script: ScriptArguments
-    training: TrainingArguments
+    training: HumanlineOptions
     model: ModelConfig
 
     @property
     def row(self) -> Objective:
         """What the registry says of the objective."""
         return find_objective(self.objective)
+
+    @property
+    def model_name(self) -> str:
+        """The model's name on the hub, or its folder."""
+        if not self.model.model_name_or_path:
+            raise self.fault("model_name_or_path", "missing; add this key")
+        return self.model.model_name_or_path
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What the recipe hands to `from_pretrained`, from which TRL has read a mapping."""
+        given = self.training.model_init_kwargs
+        return given if isinstance(given, dict) else {}
 
     def fault(self, field: str, reason: str) -> ConfigError:
         """The error that a field is wrong for a reason."""
@@ -51,9 +64,8 @@ class Parser(TrlParser):
 
     def __init__(self, objective: str):
         row = find_objective(objective)
-        script, config = load(row.view.script), load(row.config)
-        options = {"prog": "humanline recipe FILE.yaml", "allow_abbrev": False}
-        super().__init__((script, config, ModelConfig), **options)
+        kinds: list[Any] = [load(row.view.script), load(row.config), ModelConfig]
+        super().__init__(kinds, prog="humanline recipe FILE.yaml", allow_abbrev=False)
         self._objective = objective
 
     def read(self, path: Path, content: dict, overrides: list[str]) -> tuple:
@@ -116,7 +128,7 @@ class Parser(TrlParser):
     def _check_mappings(self, source: Path, options: tuple) -> None:
         """Refuse a text that TRL has not read as a mapping."""
         for config in options:
-            hints = _hints(type(config))
+            hints = _hints(config.__class__)
             for field in fields(config):
                 value = getattr(config, field.name)
                 takes_mapping = "dict" in str(hints[field.name])
@@ -153,8 +165,8 @@ def _adapters(options: tuple[type, ...]) -> dict[str, TypeAdapter]:
     """What tells of each key whether a value is of its type."""
     config = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
     return {
-        field.name: TypeAdapter(_hints(kind)[field.name], config=config)
-        for kind in options
+        field.name: TypeAdapter(hints[field.name], config=config)
+        for kind, hints in zip(options, map(_hints, options), strict=True)
         for field in fields(kind)
         if field.init
     }

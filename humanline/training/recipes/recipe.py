@@ -8,11 +8,10 @@ model is loaded.
 from argparse import ArgumentError, ArgumentParser
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
-from trl import (
-    get_peft_config,
-    get_quantization_config,
-)
+from trl import get_peft_config, get_quantization_config
+from trl.scripts.grpo import GRPOScriptArguments
 
 from humanline.files import user_code
 from humanline.files.validation import ConfigError, load_yaml
@@ -81,9 +80,9 @@ def _build_trainer(recipe: Recipe):
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
         "use_safetensors": True,
-    } | (training.model_init_kwargs or {})
+    } | recipe.model_options
     return load(recipe.row.trainer)(
-        model.model_name_or_path,
+        recipe.model_name,
         args=training,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
@@ -143,8 +142,9 @@ def _dataset(recipe: Recipe, splits: dict, field: str, processor):
 
 def _reward_functions(recipe: Recipe) -> list | None:
     """The rewards of online training: a model's name, functions by dotted path or TRL's name."""
-    script = recipe.script
-    model = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
+    # The class of a view's script is in the registry: that of groups has these two.
+    script = cast(GRPOScriptArguments, recipe.script)
+    model: list = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
     return model + [_import(recipe, name) for name in script.reward_funcs or ()] or None
 
 
