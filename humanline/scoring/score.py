@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from humanline.data.stage_files import (
-    GradedSample,
-    JudgedSample,
-    Sample,
     prompts_of,
     read_samples,
+    samples_of,
 )
-from humanline.files.records import read_rows, write_columns, write_record
+from humanline.files.typed_files import read_rows, write_columns, write_record
 from humanline.files.validation import ConfigError, pick
 from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Summary, grades_of
 from humanline.study.runs.resolved import Run
@@ -41,7 +39,7 @@ def judge(run: Run) -> None:
     from humanline.scoring import judge as judging
     from humanline.scoring.annotations import length_controlled
 
-    samples = _samples(run, JudgedSample)
+    samples = _samples(run)
     annotate = _annotator(run)
     curve = []
     for step, rows in samples.items():
@@ -62,10 +60,10 @@ def judge(run: Run) -> None:
     write_columns(run.paths.curve, CurvePoint, pd.DataFrame(curve))
 
 
-def _samples(run: Run, model: type[Sample]) -> dict[int, list[dict]]:
+def _samples(run: Run) -> dict[int, list[dict]]:
     """A run's samples by step; a `ConfigError` if they are not of the run's evaluation prompts."""
     path, data = run.paths.samples, run.paths.evaluation_prompts
-    samples = read_samples(path, model)
+    samples = read_samples(path, samples_of(run.cell.task))
     if data.exists():  # samples may be scored elsewhere, without the prompts
         expected = dict(enumerate(read_rows(data, prompts_of(run.cell.task))))
         sampled = {
@@ -148,7 +146,7 @@ def grade(run: Run) -> None:
 
     task = find_task(run.cell.task)
     grade_completion = needed(run.cell.task, "grade_completion", task.grade_completion)
-    steps = _samples(run, GradedSample)
+    steps = _samples(run)
     samples = [sample for rows in steps.values() for sample in rows]
     rows = []
     for s in tqdm(samples, desc="grading", unit="answer"):

@@ -5,7 +5,6 @@ import json
 import pandas as pd
 import pytest
 
-from humanline.data.run_records import Predictors, Trained
 from humanline.data.stage_files import (
     GradedSample,
     Group,
@@ -17,8 +16,10 @@ from humanline.data.stage_files import (
     prompts_of,
     read_likelihoods,
     read_samples,
+    samples_of,
 )
-from humanline.files.records import (
+from humanline.data.training_files import Predictors, Trained
+from humanline.files.typed_files import (
     read_columns,
     read_record,
     read_rows,
@@ -257,4 +258,6 @@ def test_surprisals_that_are_no_table_are_refused(path):
 
 def test_an_unknown_task_is_an_error_with_the_known_ones():
     assert prompts_of("math_reasoning") is Problem
+    assert samples_of("instruction_following") is JudgedSample
+    assert samples_of("math_reasoning") is GradedSample
     assert "use one of instruction_following, math_reasoning" in fault(prompts_of, "drawing")
