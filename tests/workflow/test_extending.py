@@ -83,7 +83,8 @@ class Reader:
 def reader(tmp_path_factory):
     """A reader with a fresh copy of the repository, who has taken the steps before all walks.
 
-    A worker runs the `humanline` commands, as it runs a workflow's jobs: they start sooner.
+    A worker runs the `humanline` commands, as it runs a workflow's jobs: each starts sooner so.
+    `python -m humanline` asks it, which else is the command `humanline`.
     """
     folder = tmp_path_factory.mktemp("clone") / "humanline"
     listed = subprocess.run(
@@ -94,12 +95,14 @@ def reader(tmp_path_factory):
         if (ROOT / name).is_file() and not name.startswith("results/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder)}
     # A socket's path is short.
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary:
-        environment[VARIABLE] = f"{temporary}/socket"
-        command = [sys.executable, "-m", "humanline", "worker", environment[VARIABLE]]
+        script, socket = Path(temporary, "humanline"), Path(temporary, "socket")
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m humanline "$@"\n')
+        script.chmod(0o755)
+        path = os.pathsep.join([temporary, str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder), VARIABLE: str(socket)}
+        command = [sys.executable, "-m", "humanline", "worker", socket]
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=folder, env=environment)
         try:
             found = Reader(folder, environment)
