@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from humanline.data import feedback
 from humanline.data.downloads import check, dataset_files, rows_fingerprint
-from humanline.files.validation import ConfigError, Record, fault, validate
+from humanline.files.validation import ConfigError, Record, require_as_many, validate
 from humanline.study.scale.data import HubData, HubDataset
 from humanline.study.tasks import find_task
 from humanline.trainers.registry import OBJECTIVES
@@ -166,7 +166,6 @@ class _Scored(Record):
 
     @model_validator(mode="after")
     def _all_are_scored(self):
-        numbers = len(self.all_rm_scores), len(self.all_generated_responses)
-        if numbers[0] != numbers[1]:
-            raise fault("all_rm_scores", "{} of {} responses; mend the row".format(*numbers))
+        answers = self.all_generated_responses
+        require_as_many("all_rm_scores", self.all_rm_scores, answers, "responses")
         return self

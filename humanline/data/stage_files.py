@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, model_validator
 
 from humanline.files.typed_files import Columns, Row, read_rows
-from humanline.files.validation import ConfigError, fault
+from humanline.files.validation import ConfigError, require_as_many
 from humanline.study.tasks import find_task
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ class Group(Prompt):
 
     @model_validator(mode="after")
     def _all_are_scored(self):
-        numbers = len(self.scores), len(self.completions)
-        if numbers[0] != numbers[1]:
-            raise fault("scores", "{} of {} completions; give one for each".format(*numbers))
+        require_as_many("scores", self.scores, self.completions, "completions")
         return self
 
 
