@@ -52,6 +52,8 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
     ):
         self.rounds = rounds
         args = require_config(args, HumanlineDPOConfig, model)
+        if self.loss_is_ours:
+            args.require_papers_loss(type(self).__name__)
         refuse_other_references(rounds, args)
         require_rows(train_dataset, "train set")
         each(eval_dataset, require_rows, "eval set")
@@ -59,6 +61,10 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
         with only_the_policy(dpo_trainer, model, args.humanline or self.loss_is_ours):
             super().__init__(model, ref_model, args, *data, *rest, **kwargs)
         self._start_humanline(ref_model)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.loss_is_ours = cls.loss_is_ours or "loss_of_pairs" in vars(cls)
 
     def _tokenized(self, dataset, processing_class, args, name: str):
         dataset = tokenized_pairs(dataset, processing_class, name, args.dataset_num_proc)

@@ -35,6 +35,7 @@ from humanline.trainers.rows.tokens import (
     each,
     prompt_ids_of,
     refuse_media,
+    require_prompts,
     require_rows,
 )
 
@@ -83,6 +84,9 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
                 each(dataset, refuse_media, f"{name} set")
         require_rows(train_dataset, "train set")
         each(eval_dataset, require_rows, "eval set")
+        if not self.is_offline:
+            for name, dataset in (("train", train_dataset), ("eval", eval_dataset)):
+                each(dataset, require_prompts, f"{name} set")
         self._rows_told = require_full_batch(train_dataset, args)
         loss_is_ours = args.humanline or self.is_offline
         with only_the_policy(grpo_trainer, model, loss_is_ours):

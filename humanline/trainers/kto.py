@@ -52,7 +52,6 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
     positive: ClassVar = frozenset({"beta"})
     needs: ClassVar = {
         "precompute_ref_log_probs": (False, "the reference changes during training"),
-        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
         "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
     }
 

@@ -22,8 +22,15 @@ if TYPE_CHECKING:
 else:  # TRL's config follows in the order of classes, with defaults of its own
     _Config = object
 
-# Options of the Trainer that change a loss.
-_NEEDED_BY_ALL = {"label_smoothing_factor": (0.0, "it is not a loss over labels")}
+# Options of the Trainer that change a loss, or the policy alone.
+_NEEDED_BY_ALL = {
+    "label_smoothing_factor": (0.0, "it is not a loss over labels"),
+    "use_liger_kernel": (
+        False,
+        "the Trainer gives Liger's layers to the policy alone, and a second model as the reference "
+        "would differ from it untrained; TRL advises model_init_kwargs={'use_kernels': True}",
+    ),
+}
 
 
 @dataclass
