@@ -23,7 +23,7 @@ from humanline.study.tasks import TASKS as TASK_NAMES
 from humanline.study.tasks import find_task
 from humanline.tables import estimates, tune
 from humanline.tables import headline as tables
-from humanline.tables import run_files as records
+from humanline.tables import run_results as records
 from humanline.trainers.registry import Options
 from humanline.training import cell as training
 from humanline.worlds import miniature

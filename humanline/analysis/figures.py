@@ -8,7 +8,7 @@ import pandas as pd
 
 from humanline.data.stage_files import Surprisal
 from humanline.files.json_files import write_text
-from humanline.files.records import read_columns
+from humanline.files.typed_files import read_columns
 from humanline.method.prospect_theory import (
     GAMMA_GAINS,
     GAMMA_LOSSES,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from humanline.data.run_records import Predictors
+from humanline.data.training_files import Predictors
 from humanline.files.json_files import write_text
-from humanline.files.records import read_record
+from humanline.files.typed_files import read_record
 from humanline.report.plots import plot_map
 from humanline.study.experiments import Cell
 from humanline.study.runs.resolved import Run
-from humanline.tables.run_files import scores
+from humanline.tables.run_results import scores
 
 PREDICTORS = (
     "mean_token_log_probability",

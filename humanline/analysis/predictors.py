@@ -8,10 +8,10 @@
 
 import numpy as np
 
-from humanline.data.run_records import Predictors
-from humanline.files.records import write_record
+from humanline.data.training_files import Predictors
+from humanline.files.typed_files import write_record
 from humanline.study.runs.resolved import Run
-from humanline.tables.run_files import unclipped
+from humanline.tables.run_results import unclipped
 
 PROMPTS = 512  # of a run whose data are looked at, at most
 OWN = 2  # completions of the policy for each

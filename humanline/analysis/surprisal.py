@@ -7,7 +7,7 @@ the policy finds it than its reference, the model that it was trained from (arXi
 from pathlib import Path
 
 from humanline.data.stage_files import Surprisal, prompts_of
-from humanline.files.records import read_rows, write_columns
+from humanline.files.typed_files import read_rows, write_columns
 from humanline.study.runs.resolved import Run
 
 

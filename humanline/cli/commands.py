@@ -91,7 +91,7 @@ def _prefetch(study: Study, arguments) -> None:
 def _data(study: Study, arguments) -> None:
     from humanline.data import hub
     from humanline.data.stage_files import Prompt
-    from humanline.files.records import write_rows
+    from humanline.files.typed_files import write_rows
     from humanline.worlds import miniature
 
     config = study.scale.tasks[arguments.task].data
@@ -102,7 +102,7 @@ def _data(study: Study, arguments) -> None:
 
 def _base_model(study: Study, arguments) -> None:
     from humanline.data.stage_files import prompts_of
-    from humanline.files.records import read_rows
+    from humanline.files.typed_files import read_rows
     from humanline.training import base_model
 
     run, task = _resolved(study, arguments), arguments.task

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from humanline.files.records import Columns, Row, read_rows
+from humanline.files.typed_files import Columns, Row, read_rows
 from humanline.files.validation import ConfigError, fault
 from humanline.study.tasks import find_task
 
@@ -84,7 +84,8 @@ class GradedSample(Sample, Problem):
 
 def samples_of(task: str) -> type[Sample]:
     """What a row of a task's samples is; raise a `ConfigError` for another task."""
-    return {"judge": JudgedSample, "grade": GradedSample}[find_task(task).scoring]
+    kinds: dict[str, type[Sample]] = {"judge": JudgedSample, "grade": GradedSample}
+    return kinds[find_task(task).scoring]
 
 
 class Surprisal(Columns):

@@ -6,7 +6,7 @@ And how likely another model finds them, which is what the paper says their wort
 import math
 
 from humanline.data.stage_files import Group, Likelihood, prompts_of
-from humanline.files.records import read_rows, write_rows
+from humanline.files.typed_files import read_rows, write_rows
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.data import HubData
 

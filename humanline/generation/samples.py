@@ -5,9 +5,9 @@ Apart from `evaluation`, so that a change of scoring samples nothing anew.
 
 from pathlib import Path
 
-from humanline.data.run_records import Trained
 from humanline.data.stage_files import prompts_of, samples_of
-from humanline.files.records import read_record, read_rows, write_rows
+from humanline.data.training_files import Trained
+from humanline.files.typed_files import read_record, read_rows, write_rows
 from humanline.study.runs.resolved import Run
 
 _SEED = 7  # of evaluation's sampling, the same for every run

@@ -9,7 +9,7 @@ from humanline.study.claims import Claims, Comparison
 from humanline.study.runs.requests import ClaimsRequest
 from humanline.study.runs.resolved import Run
 from humanline.tables.claims import claim_table, comparison_table
-from humanline.tables.run_files import scores, training_seconds
+from humanline.tables.run_results import scores, training_seconds
 
 _PAGE = """\
 # The paper's claims at the scale {scale}

@@ -3,10 +3,10 @@
 import csv
 from pathlib import Path
 
-from humanline.data.run_records import Described
+from humanline.data.training_files import Described
 from humanline.files.json_files import write_text
 from humanline.files.provenance import describe, packages
-from humanline.files.records import read_record
+from humanline.files.typed_files import read_record
 from humanline.report.formats import write_table
 from humanline.report.plots import plot_learning_curves
 from humanline.study.runs.requests import TableRequest
@@ -14,7 +14,7 @@ from humanline.study.runs.resolved import Run
 from humanline.study.tasks import find_task
 from humanline.tables import headline
 from humanline.tables.costs import cost_table
-from humanline.tables.run_files import RunFolder
+from humanline.tables.run_results import RunFolder
 from humanline.tables.sweeps import sweep_table
 
 _BOOTSTRAP_SEED = 0

@@ -6,7 +6,7 @@ from functools import cache
 import pandas as pd
 
 from humanline.data.stage_files import Instruction
-from humanline.files.records import read_rows
+from humanline.files.typed_files import read_rows
 from humanline.scoring.api_judge import estimated_tokens, read_answers
 from humanline.scoring.judge import CONFIGURATIONS
 from humanline.study.runs.resolved import Run

@@ -10,7 +10,7 @@ from humanline.data.stage_files import (
     read_samples,
     samples_of,
 )
-from humanline.files.records import read_rows, write_columns, write_record
+from humanline.files.typed_files import read_rows, write_columns, write_record
 from humanline.files.validation import ConfigError, pick
 from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Summary, grades_of
 from humanline.study.runs.resolved import Run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from humanline.files.records import Columns, Count, NonNegative, Percent
+from humanline.files.typed_files import Columns, Count, NonNegative, Percent
 from humanline.files.validation import Record
 from humanline.study.tasks import find_task
 

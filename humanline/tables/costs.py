@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from humanline.tables.estimates import plain
-from humanline.tables.run_files import Cost, RunFolder, by_variant, read_cost, scores
+from humanline.tables.run_results import Cost, RunFolder, by_variant, read_cost, scores
 from humanline.tables.statistics import t_interval
 
 

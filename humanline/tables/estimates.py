@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from humanline.study.experiments import Cell
 from humanline.study.tasks import find_task
-from humanline.tables.run_files import (
+from humanline.tables.run_results import (
     Graded,
     Judged,
     RunFolder,

@@ -26,7 +26,7 @@ from humanline.tables.estimates import (
     plain,
     win_rates,
 )
-from humanline.tables.run_files import RunFolder, by_variant, read_graded, read_judged
+from humanline.tables.run_results import RunFolder, by_variant, read_graded, read_judged
 from humanline.tables.statistics import difference, ratio
 
 _HOW = (

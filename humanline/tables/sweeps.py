@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from humanline.data.run_records import Predictors
-from humanline.files.records import read_record
+from humanline.data.training_files import Predictors
+from humanline.files.typed_files import read_record
 from humanline.study.experiments import OVERRIDES, Cell
 from humanline.study.runs.requests import TableRequest
 from humanline.tables.estimates import (
@@ -17,7 +17,7 @@ from humanline.tables.estimates import (
     plain,
     score_estimates,
 )
-from humanline.tables.run_files import RunFolder, by_variant, notice_names, notices, unclipped
+from humanline.tables.run_results import RunFolder, by_variant, notice_names, notices, unclipped
 from humanline.tables.statistics import Estimate, difference
 
 _ALWAYS_SHOWN = ("objective", "data", "method")

@@ -7,7 +7,7 @@ import pandas as pd
 import yaml
 
 from humanline.files.json_files import write_text
-from humanline.files.records import read_columns, read_record
+from humanline.files.typed_files import read_columns, read_record
 from humanline.files.validation import ConfigError, validate
 from humanline.scoring.score_files import JUDGE_AGAIN, Correctness, Judgement
 from humanline.study.experiments import Cell

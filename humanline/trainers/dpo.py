@@ -19,8 +19,13 @@ from humanline.trainers.metrics import (
 )
 from humanline.trainers.options.dpo import HumanlineDPOConfig
 from humanline.trainers.options.humanline import require_config
-from humanline.trainers.rows.tokens import each, require_rows, tokenized_pairs, within
-from humanline.trainers.trl_losses import loss_of_trl, router_request, with_auxiliary_loss
+from humanline.trainers.rows.tokens import (
+    drop_too_long,
+    for_each_dataset,
+    require_rows,
+    tokenized_pairs,
+)
+from humanline.trainers.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
 
 
 class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
@@ -56,7 +61,7 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
             args.require_papers_loss(type(self).__name__)
         refuse_other_references(rounds, args)
         require_rows(train_dataset, "train set")
-        each(eval_dataset, require_rows, "eval set")
+        for_each_dataset(eval_dataset, require_rows, "eval set")
         data = data_collator, train_dataset, eval_dataset
         with only_the_policy(dpo_trainer, model, args.humanline or self.loss_is_ours):
             super().__init__(model, ref_model, args, *data, *rest, **kwargs)
@@ -68,7 +73,7 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
 
     def _tokenized(self, dataset, processing_class, args, name: str):
         dataset = tokenized_pairs(dataset, processing_class, name, args.dataset_num_proc)
-        return within(dataset, args.max_length, args.truncation_mode == "keep_start", name)
+        return drop_too_long(dataset, args.max_length, args.truncation_mode == "keep_start", name)
 
     @staticmethod
     def round_examples(pairs: list[tuple], batch_size: int) -> list[dict]:
@@ -80,7 +85,7 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
         if not self._uses_reference:
             return super()._compute_loss(model, inputs, return_outputs)
         mask = inputs["completion_mask"][:, 1:]
-        outputs = self._outputs(model, inputs, **router_request(self))
+        outputs = self._outputs(model, inputs, **router_options(self))
         policy = outputs.log_probs[:, -mask.size(1) :]
         reference = self._reference_scores(inputs)["completion"]
         self._require_numbers(policy, reference, mask)

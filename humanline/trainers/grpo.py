@@ -11,15 +11,15 @@ from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from humanline.method.perception import Perceive
-from humanline.trainers.batches.order import Held
+from humanline.trainers.batches.order import RolloutRows
 from humanline.trainers.batches.require_steps import require_full_batch
-from humanline.trainers.batches.rollouts import Rollouts, trained_on
+from humanline.trainers.batches.rollouts import Rollouts, policy_token_mask
 from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy
 from humanline.trainers.metrics import log_perception, metrics_of
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
 from humanline.trainers.options.humanline import require_config
 from humanline.trainers.rows.lengths import batches, context_of, require_room_for
-from humanline.trainers.rows.scores import check_rewards, checking
+from humanline.trainers.rows.scores import check_rewards, checked_rewards
 from humanline.trainers.rows.stored_groups import (
     COLUMNS,
     is_stored,
@@ -32,7 +32,7 @@ from humanline.trainers.rows.stored_groups import (
 from humanline.trainers.rows.tokens import (
     OPTIONS,
     columns_of,
-    each,
+    for_each_dataset,
     prompt_ids_of,
     refuse_media,
     require_prompts,
@@ -81,13 +81,13 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             reward_funcs, kwargs["rollout_func"] = stored_score, replay
         if args.humanline or self.is_offline:
             for name, dataset in (("train", train_dataset), ("eval", eval_dataset)):
-                each(dataset, refuse_media, f"{name} set")
+                for_each_dataset(dataset, refuse_media, f"{name} set")
         require_rows(train_dataset, "train set")
-        each(eval_dataset, require_rows, "eval set")
+        for_each_dataset(eval_dataset, require_rows, "eval set")
         if not self.is_offline:
             for name, dataset in (("train", train_dataset), ("eval", eval_dataset)):
-                each(dataset, require_prompts, f"{name} set")
-        self._rows_told = require_full_batch(train_dataset, args)
+                for_each_dataset(dataset, require_prompts, f"{name} set")
+        self._row_counts = require_full_batch(train_dataset, args)
         loss_is_ours = args.humanline or self.is_offline
         with only_the_policy(grpo_trainer, model, loss_is_ours):
             super().__init__(
@@ -96,7 +96,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         self._start_humanline()
         if self.is_offline:
             self.train_dataset = self._groups(self.train_dataset, "train")
-            self.eval_dataset = each(self.eval_dataset, self._groups, "eval")
+            self.eval_dataset = for_each_dataset(self.eval_dataset, self._groups, "eval")
 
     def _groups(self, dataset, name: str):
         """Tokenize stored groups, unless they are tokenized already."""
@@ -106,7 +106,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         size = self.num_generations if is_train else self.num_generations_eval
         groups, counts = tokenized_groups(dataset, self, size, name)
         if is_train:
-            self._rows_told = self._rows_told | counts
+            self._row_counts = self._row_counts | counts
         return groups
 
     @property
@@ -148,7 +148,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs):
         started = time.perf_counter()
-        if isinstance(inputs[0], Held):
+        if isinstance(inputs[0], RolloutRows):
             inputs = [dict(row) for row in inputs[0].rows]  # TRL adds keys to them
         self._rows_of_rollout = inputs
         weighs = self.use_vllm and self.vllm_importance_sampling_correction
@@ -183,7 +183,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             ConfigError: naming the function and the prompt, if a value is neither a finite number
                 nor None, or all functions give None.
         """
-        with checking(self):
+        with checked_rewards(self):
             rewards = super()._calculate_rewards(inputs, prompts, *args)
         check_rewards(rewards, self, prompts)
         return rewards
@@ -250,7 +250,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         policy, *others = self._token_scores(model, inputs, **options)
         reference = self._reference_scores(inputs)["completion"]
         if self.args.humanline:
-            mask = trained_on(inputs)
+            mask = policy_token_mask(inputs)
             self._require_numbers(policy, reference, mask)
             self._log_perception(policy, reference, mask, inputs["advantages"])
         policy, stand_ins = perceived(policy, reference, self._perception_of_batch())

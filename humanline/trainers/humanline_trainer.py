@@ -50,7 +50,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     # True for an objective that TRL does not have: its loss is ours even with humanline=False.
     loss_is_ours = False
     # Numbers of rows of the training set that were left out or cut off; of a stream, so far.
-    _rows_told: Mapping[str, int] = MappingProxyType({})
+    _row_counts: Mapping[str, int] = MappingProxyType({})
 
     def _start_humanline(self, given_reference=None) -> None:
         """Make perception, reference and callbacks. Every trainer calls it last in `__init__`."""
@@ -58,7 +58,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         self.perceive = args.make_perceive()
         self.add_callback(RequireSteps())
         # Of a random perception's last draw, in training and evaluation: its step and its number.
-        self._drawn = {True: (-1, 0), False: (-1, 0)}
+        self._last_draw = {True: (-1, 0), False: (-1, 0)}
         self.forget_what_is_ahead()
         if args.humanline:
             self._refuse_unsupported_models()
@@ -77,7 +77,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             refuse_media(dataset, f"{dataset_name} set")
         dataset, counts = self._tokenized(dataset, processing_class, args, dataset_name)
         if dataset_name == "train":
-            self._rows_told = counts
+            self._row_counts = counts
         return dataset
 
     def _tokenized(
@@ -99,7 +99,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:
-            logs |= {f"humanline/{name}": count for name, count in self._rows_told.items()}
+            logs |= {f"humanline/{name}": count for name, count in self._row_counts.items()}
         super().log(logs, *args, **kwargs)
 
     def compute_loss(self, model, inputs, *args, **kwargs):
@@ -111,7 +111,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         result = super().compute_loss(model, inputs, *args, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
         if not loss.isfinite().all():
-            raise ConfigError(self._no_number("the loss", loss.mean().item()))
+            raise ConfigError(self._not_finite_line("the loss", loss.mean().item()))
         return result
 
     def _get_grad_norm(self, model, *args, **kwargs):
@@ -119,7 +119,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         norm = super()._get_grad_norm(model, *args, **kwargs)
         skips_itself = getattr(self.accelerator, "scaler", None) is not None  # float16's
         if norm is not None and not math.isfinite(norm) and not skips_itself:
-            raise ConfigError(self._no_number("the gradient's norm", float(norm)))
+            raise ConfigError(self._not_finite_line("the gradient's norm", float(norm)))
         return norm
 
     def _require_numbers(self, policy: Tensor, reference: Tensor, mask: Tensor) -> None:
@@ -127,9 +127,9 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         log_ratio = (policy - reference).detach()[mask.bool()]
         if not log_ratio.isfinite().all():
             value = log_ratio[~log_ratio.isfinite()][0].item()
-            raise ConfigError(self._no_number("the log-ratio of a token", value))
+            raise ConfigError(self._not_finite_line("the log-ratio of a token", value))
 
-    def _no_number(self, name: str, value: float) -> str:
+    def _not_finite_line(self, name: str, value: float) -> str:
         return (
             f"after step {self.state.global_step}: {name} is {value}; nothing is saved: lower "
             "learning_rate, or look for broken weights and rows"
@@ -223,9 +223,9 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         if not isinstance(self.perceive, Rejection):
             return self.perceive
         step, is_training = self.state.global_step, self.model.training
-        before, number = self._drawn[is_training]
-        self._drawn[is_training] = (step, number + 1 if before == step else 0)
-        seed = [self.args.seed, *self._drawn[is_training], self.accelerator.process_index]
+        before, number = self._last_draw[is_training]
+        self._last_draw[is_training] = (step, number + 1 if before == step else 0)
+        seed = [self.args.seed, *self._last_draw[is_training], self.accelerator.process_index]
         return self.perceive.drawn([*seed, is_training], self.accelerator.device)
 
     @torch.no_grad()

@@ -28,14 +28,14 @@ from humanline.trainers.metrics import (
 from humanline.trainers.options.humanline import HumanlineOptions, require_config
 from humanline.trainers.rows.tokens import (
     columns_of,
-    each,
-    mismatched,
+    drop_too_long,
+    for_each_dataset,
     require_rows,
     tokenized_labelled,
     unpaired,
-    within,
+    with_mismatched,
 )
-from humanline.trainers.trl_losses import loss_of_trl, router_request, with_auxiliary_loss
+from humanline.trainers.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
 
 _LOSSES = ["kto", "apo_zero_unpaired"]
 _log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         args = require_config(args, HumanlineKTOConfig, model)
         refuse_other_references(rounds, args)
         require_rows(train_dataset, "train set")
-        each(eval_dataset, require_rows, "eval set")
+        for_each_dataset(eval_dataset, require_rows, "eval set")
         data = data_collator, train_dataset, eval_dataset
         with only_the_policy(kto_trainer, model, loss_is_ours=args.humanline):
             super().__init__(model, ref_model, args, *data, *rest, **kwargs)
@@ -121,9 +121,9 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         if {"chosen", "rejected"} <= set(columns_of(dataset)):
             dataset = unpaired(dataset, name, processes)
         dataset = tokenized_labelled(dataset, processing_class, name, processes)
-        dataset, counts = within(dataset, args.max_length, True, name)
+        dataset, counts = drop_too_long(dataset, args.max_length, True, name)
         if self.calculate_KL:
-            dataset = mismatched(dataset, args.per_device_train_batch_size, processes)
+            dataset = with_mismatched(dataset, args.per_device_train_batch_size, processes)
         if name == "train" and isinstance(dataset, Dataset):
             self._warn_of_imbalance(dataset["label"])
         return dataset, counts
@@ -160,7 +160,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         if not self.args.humanline:
             return super()._compute_loss(model, inputs, return_outputs)
         mask = inputs["completion_mask"][:, 1:]
-        outputs = self._outputs(model, inputs, **router_request(self))
+        outputs = self._outputs(model, inputs, **router_options(self))
         policy = outputs.log_probs[:, -mask.size(1) :]
         kl_policy = self._kl_scores(model, inputs) if self.calculate_KL else None
         reference = self._reference_scores(inputs)

@@ -35,7 +35,7 @@ def loss_of_trl(
         return compute_loss(lambda **_: outputs, inputs, return_outputs=False)
 
 
-def router_request(trainer) -> dict[str, Any]:
+def router_options(trainer) -> dict[str, Any]:
     """Give the option that makes the policy's forward pass compute the auxiliary loss.
 
     The reference's forward pass goes without it: it trains no router.

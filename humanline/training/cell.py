@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from humanline.data.run_records import TRAIN_AGAIN, LogRow, TrainingRecord
+from humanline.data.training_files import TRAIN_AGAIN, LogRow, TrainingRecord
 from humanline.files.code_hashes import code_hash
 from humanline.files.json_files import write_json
 from humanline.files.provenance import describe, peak_memory
-from humanline.files.records import write_columns, write_record
+from humanline.files.typed_files import write_columns, write_record
 from humanline.files.validation import ConfigError
 from humanline.files.weights import load_folder, not_finite, require_whole
 from humanline.study.runs.hashes import content_hash

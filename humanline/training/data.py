@@ -3,7 +3,7 @@
 import os
 
 from humanline.data.stage_files import Group, prompts_of, read_likelihoods
-from humanline.files.records import read_rows
+from humanline.files.typed_files import read_rows
 from humanline.files.validation import ConfigError
 from humanline.study.runs.resolved import Run
 from humanline.trainers.registry import find_objective

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from humanline.data.run_records import Point, ProgressNote, Seconds
-from humanline.files.records import read_record, write_record
+from humanline.data.training_files import Point, ProgressNote, Seconds
+from humanline.files.typed_files import read_record, write_record
 
 if TYPE_CHECKING:
     from humanline.trainers.humanline_trainer import HumanlineTrainer

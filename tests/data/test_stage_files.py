@@ -5,7 +5,6 @@ import json
 import pandas as pd
 import pytest
 
-from humanline.data.run_records import Predictors, Trained
 from humanline.data.stage_files import (
     GradedSample,
     Group,
@@ -19,7 +18,8 @@ from humanline.data.stage_files import (
     read_samples,
     samples_of,
 )
-from humanline.files.records import (
+from humanline.data.training_files import Predictors, Trained
+from humanline.files.typed_files import (
     read_columns,
     read_record,
     read_rows,

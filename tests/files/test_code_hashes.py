@@ -78,7 +78,7 @@ def test_a_copy_has_the_same_hashes(package):
             {"offline", "train", "generate", "surprisal"},
             {"table", "data"},
         ),
-        ("tables/run_files.py", {"table", "claims", "map"}, {"train", "generate", "data"}),
+        ("tables/run_results.py", {"table", "claims", "map"}, {"train", "generate", "data"}),
         # What is asked enters the dear stages by value, so their hashes leave it out.
         ("study/scale/scale.py", set(SCORING), set(DEAR)),
         ("study/claims.py", set(SCORING), set(DEAR)),
@@ -87,7 +87,7 @@ def test_a_copy_has_the_same_hashes(package):
         ("study/runs/hashes.py", set(SCORING), set(DEAR)),
         # What a stage does with a run is its own code.
         ("training/cell.py", {"train"}, {"generate", "score", "table", "offline", "data"}),
-        ("data/run_records.py", {"train", "generate", "table"}, {"data", "base_model", "score"}),
+        ("data/training_files.py", {"train", "generate", "table"}, {"data", "base_model", "score"}),
         ("scoring/score_files.py", {"score", "table", "tune"}, MODELS),
         ("cli/plan.py", set(), set(COMMANDS)),
         ("cli/parser.py", set(), set(COMMANDS)),

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from humanline.files.records import read_columns, read_record, write_columns, write_record
+from humanline.files.typed_files import read_columns, read_record, write_columns, write_record
 from humanline.files.validation import ConfigError
 from humanline.scoring.score_files import (
     Correctness,

@@ -20,7 +20,7 @@ from humanline.tables.headline import (
     pass_at_1_table,
     win_rate_table,
 )
-from humanline.tables.run_files import scores
+from humanline.tables.run_results import scores
 
 SEEDS = (1, 2, 3)
 BOOTSTRAP = {"replicates": 200, "rng_seed": 0}

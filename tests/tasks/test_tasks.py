@@ -17,7 +17,7 @@ from humanline.cli.commands import main
 from humanline.data.stage_files import Instruction, Problem, prompts_of
 from humanline.files.code_hashes import code_hash
 from humanline.files.json_files import read_jsonl, write_jsonl
-from humanline.files.records import read_rows, write_rows
+from humanline.files.typed_files import read_rows, write_rows
 from humanline.files.validation import ConfigError
 from humanline.scoring.rewards import load_reward
 from humanline.study.experiments import Cell
@@ -25,7 +25,7 @@ from humanline.study.scale.scale import load_scale
 from humanline.study.study import load_study
 from humanline.study.tasks import SCORINGS, TASKS, Notice, find_task, score_rule, title_of
 from humanline.tables.headline import caption, headline_table
-from humanline.tables.run_files import notice_names, notices, scores
+from humanline.tables.run_results import notice_names, notices, scores
 from humanline.worlds.tiny_model import build_tokenizer
 
 ROOT = Path(__file__).parents[2]

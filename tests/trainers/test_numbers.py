@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from humanline.trainers.batches.rounds import Rounds
 from humanline.trainers.rows import preferences
-from humanline.trainers.rows.scores import check_group, checked, numbers
+from humanline.trainers.rows.scores import check_group, checked_reward, finite_numbers
 
 NAN, INF = float("nan"), float("inf")
 
@@ -66,7 +66,7 @@ def test_a_score_that_is_no_number_is_told_with_its_row(model, tokenizer, groups
     ],
 )
 def test_rewards_are_finite_numbers(values, message):
-    function = checked(lambda prompts, **_: values, "good")
+    function = checked_reward(lambda prompts, **_: values, "good")
     with pytest.raises(ValueError, match=f"reward function good {message}"):
         function(prompts=["p", "q"], completions=["a", "b"])
 
@@ -74,10 +74,11 @@ def test_rewards_are_finite_numbers(values, message):
 def test_forms_of_rewards():
     tensors = np.array([1, 0.5]), torch.tensor([1, 0.5]), [np.float32(1), torch.tensor(0.5)]
     for values in ([1, 0.5], (1, 0.5), *tensors):
-        assert numbers(values, ["p", "q"], "it") == [1, 0.5]
-    assert checked(lambda prompts, **_: [None, True], "it")(prompts=["p", "q"]) == [None, True]
+        assert finite_numbers(values, ["p", "q"], "it") == [1, 0.5]
+    function = checked_reward(lambda prompts, **_: [None, True], "it")
+    assert function(prompts=["p", "q"]) == [None, True]
     with pytest.raises(ValueError, match="returned None"):
-        numbers([None, 1.0], ["p", "q"], "it")
+        finite_numbers([None, 1.0], ["p", "q"], "it")
 
 
 def test_rewards_of_a_prompt_differ_in_single_precision():
@@ -85,9 +86,9 @@ def test_rewards_of_a_prompt_differ_in_single_precision():
     prompts = ["p", "p", "q", "q"]
     lost = [1.0, 2.0, 1e9 + 0.1, 1e9 + 0.9]
     with pytest.raises(ValueError, match="are too large for their differences"):
-        checked(lambda prompts, **_: lost, "it")(prompts=prompts)
+        checked_reward(lambda prompts, **_: lost, "it")(prompts=prompts)
     values = [1e9, 1e9, 0.0, None]
-    assert checked(lambda prompts, **_: values, "it")(prompts=prompts) == values
+    assert checked_reward(lambda prompts, **_: values, "it")(prompts=prompts) == values
 
 
 def test_rewards_that_come_later_are_checked():
@@ -97,7 +98,7 @@ def test_rewards_that_come_later_are_checked():
         return [NAN]
 
     with pytest.raises(ValueError, match="returned nan"):
-        asyncio.run(checked(score, "later")(prompts=["p"]))
+        asyncio.run(checked_reward(score, "later")(prompts=["p"]))
 
 
 def test_online_a_completion_has_a_reward(model, tokenizer, tmp_path):

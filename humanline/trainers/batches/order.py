@@ -49,7 +49,7 @@ class OwnOrder(TrainerOfTrl):
 
     def evaluate(self, *args, **kwargs):
         """Evaluate as TRL does, but leave the random states of training as they were."""
-        with randomness_kept(self.accelerator.device):
+        with random_states_kept(self.accelerator.device):
             return super().evaluate(*args, **kwargs)
 
 
@@ -104,7 +104,7 @@ def set_epoch(loader, epoch: int) -> None:
 
 
 @contextmanager
-def randomness_kept(device: torch.device):
+def random_states_kept(device: torch.device):
     """Restore the random states of Python, NumPy, torch and the device at the end of a block."""
     accelerator = None if device.type == "cpu" else getattr(torch, device.type)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -155,7 +155,7 @@ class Stream(IterableDataset):
             epoch += 1
 
 
-class Repeated(Dataset):
+class RepeatedRows(Dataset):
     """Rows to evaluate on, with a length that counts each row `times` times.
 
     Each row makes several completions. With the number of rows for a length, accelerate would take
@@ -172,7 +172,7 @@ class Repeated(Dataset):
         return self._rows[index]
 
 
-class Held:
+class RolloutRows:
     """The rows of a rollout as one object: a loader would iterate over a list row by row."""
 
     def __init__(self, rows: list[dict]):
@@ -207,13 +207,13 @@ class RolloutStream(IterableDataset):
         """Take the order of an epoch, counted from 0."""
         self._rows.set_epoch(epoch)
 
-    def __iter__(self) -> Iterator[Held]:
+    def __iter__(self) -> Iterator[RolloutRows]:
         rows = iter(self._rows)
         while len(prompts := list(islice(rows, self._prompts))) == self._prompts:
             chosen = self._choose(prompts)
             rollout = [copy.deepcopy(row) for row in chosen for _ in range(self._times)]
             size = len(rollout) // self._processes
-            parts = [Held(rollout[i : i + size]) for i in range(0, len(rollout), size)]
+            parts = [RolloutRows(rollout[i : i + size]) for i in range(0, len(rollout), size)]
             yield from chain.from_iterable(repeat(parts, self._steps))
 
 
@@ -231,11 +231,11 @@ class RowsOnce(Dataset):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitems__(self, indices: list[int]) -> list[Held]:
+    def __getitems__(self, indices: list[int]) -> list[RolloutRows]:
         if indices != self._last[0]:
             columns = self._rows[indices]
             rows = zip(*columns.values(), strict=True)
-            held = Held([dict(zip(columns, row, strict=True)) for row in rows])
+            held = RolloutRows([dict(zip(columns, row, strict=True)) for row in rows])
             self._last = (indices, [held])
         return self._last[1]
 

@@ -16,7 +16,7 @@ from trl.trainer.utils import (
     unsplit_pixel_values_by_grid,
 )
 
-from humanline.trainers.batches.order import Repeated, RolloutStream, RowsOnce, share_out
+from humanline.trainers.batches.order import RepeatedRows, RolloutStream, RowsOnce, share_out
 from humanline.trainers.humanline_trainer import HumanlineTrainer, load_on
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
 
@@ -66,7 +66,7 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
     ):
         if isinstance(dataset, Dataset) and not is_training:
             dataset = self._remove_unused_columns(dataset, description)
-            dataset = Repeated(dataset, self.num_generations_eval)
+            dataset = RepeatedRows(dataset, self.num_generations_eval)
         options = description, batch_size, sampler_fn, is_training, dataloader_key
         return super()._get_dataloader(dataset, *options)
 
@@ -83,11 +83,11 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
         self._step = 0  # TRL counts with it in the metric of a step's time
         super().begin_step()
         if self.loss_type in ("dapo", "cispo", "vespo"):
-            self._count_tokens(list(self._ahead)[: len(self._present)])
+            self._count_tokens(list(self._ahead)[: len(self._present_batches)])
 
     def _count_tokens(self, of_step: list[dict]) -> None:
         """Write into a step's batches how many tokens they have together, on all processes."""
-        tokens = sum(trained_on(batch).sum() for batch in of_step)
+        tokens = sum(policy_token_mask(batch).sum() for batch in of_step)
         tokens = self.accelerator.reduce(tokens, reduction="sum")
         for batch in of_step:
             batch["num_items_in_step"] = tokens
@@ -157,7 +157,7 @@ def _split(rollout: dict[str, Any], steps: int) -> list[dict]:
     return [unsplit_pixel_values_by_grid(batch) for batch in batches]
 
 
-def trained_on(inputs: dict) -> Tensor:
+def policy_token_mask(inputs: dict) -> Tensor:
     """Find the completion's tokens that the policy has written, not a tool.
 
     Returns:

@@ -17,7 +17,7 @@ from humanline.files.json_files import read_json, write_json
 from humanline.trainers.checkpoints import dataset_facts
 from humanline.trainers.humanline_trainer import HumanlineTrainer
 from humanline.trainers.rows.preferences import best_versus_worst
-from humanline.trainers.rows.scores import numbers
+from humanline.trainers.rows.scores import finite_numbers
 
 
 @dataclass
@@ -171,7 +171,7 @@ class RoundsTrainer(HumanlineTrainer):
         self.sampled_tokens += sum(map(len, flat))
         repeated = [p for p, g in zip(prompts, groups, strict=True) for _ in g["completion_ids"]]
         texts = self.processing_class.batch_decode(flat, skip_special_tokens=True)
-        scores = iter(numbers(rounds.score(repeated, texts), repeated, "the rounds' score"))
+        scores = iter(finite_numbers(rounds.score(repeated, texts), repeated, "the rounds' score"))
         pairs = []
         for group in groups:
             ids = group["completion_ids"]

@@ -62,7 +62,7 @@ class ReadsAhead(TrainerOfTrl):
             self._lookahead.begin(self._epoch, epoch_iterator)
             epoch_iterator = iter(self._lookahead.take(self._epoch))
         samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._present = samples
+        self._present_batches = samples
         return samples, count
 
     def forget_what_is_ahead(self) -> None:
@@ -77,7 +77,7 @@ class ReadsAhead(TrainerOfTrl):
         if self._cached and self._lookahead:
             self._score_ahead(self._cached, self._lookahead)
         elif self._prepares_steps:
-            self._ahead.extend([self._prepared(batch) for batch in self._present])
+            self._ahead.extend([self._prepared(batch) for batch in self._present_batches])
 
     def _prepare_inputs(self, inputs):
         if self.model.training and self._ahead:
@@ -157,7 +157,7 @@ class ReadsAhead(TrainerOfTrl):
             is_ahead = step > present
             if is_ahead and not self._is_next_known():
                 return False
-            raw = lookahead.peek(step - present - 1) if is_ahead else self._present
+            raw = lookahead.peek(step - present - 1) if is_ahead else self._present_batches
             prepared = []
             for batch in raw[index:]:
                 if is_ahead and not self._is_next_known():

@@ -37,7 +37,7 @@ _KNOWN = {
 }
 
 
-def _seen_by(name: str, addition: str):
+def _with_help(name: str, addition: str):
     """Copy TRL's field, and add to its help what it means with humanline."""
     of_trl = GRPOConfig.__dataclass_fields__[name]
     return field(default=of_trl.default, metadata={"help": f"{of_trl.metadata['help']} {addition}"})
@@ -58,26 +58,26 @@ class HumanlineGRPOConfig(HumanlineOptions, _Config):
         {"sapo_temperature_pos", "sapo_temperature_neg", "delta", "off_policy_mask_threshold"}
     )
 
-    loss_type: str = _seen_by(
+    loss_type: str = _with_help(
         "loss_type",
         "With humanline, the ratio is the perceived one, token by token. cispo and vespo weigh "
         "log-probabilities; there, too, tokens beyond the bounds pass no gradient.",
     )
-    importance_sampling_level: str = _seen_by(
+    importance_sampling_level: str = _with_help(
         "importance_sampling_level",
         "With humanline, a sequence's ratio comes from the mean of its tokens' perceived "
         "log-ratios.",
     )
-    delta: float | None = _seen_by("delta", "With humanline, it bounds the perceived ratio.")
-    off_policy_mask_threshold: float | None = _seen_by(
+    delta: float | None = _with_help("delta", "With humanline, it bounds the perceived ratio.")
+    off_policy_mask_threshold: float | None = _with_help(
         "off_policy_mask_threshold",
         "With humanline, the distance is the perceived one to the reference; if vLLM samples, it "
         "is the distance to vLLM's probabilities.",
     )
-    top_entropy_quantile: float = _seen_by(
+    top_entropy_quantile: float = _with_help(
         "top_entropy_quantile", "Entropies are the policy's own, with humanline too."
     )
-    entropy_coef: float = _seen_by(
+    entropy_coef: float = _with_help(
         "entropy_coef", "Entropies are the policy's own, with humanline too."
     )
     use_bias_correction_kl: bool | None = field(  # type: ignore[assignment]  # None until checked

@@ -34,7 +34,7 @@ def read(prompt, completions: Sequence, names: Sequence[str]) -> tuple:
     if all(are_texts):
         return _read_texts(prompt, list(completions), names)
     if any(are_texts):
-        raise ValueError(f"{_some(names)} are texts and conversations; make all of them one form")
+        raise ValueError(f"{_joined(names)} are texts and conversations; make all of them one form")
     conversations = [_plain(completion) for completion in completions]
     prompt = prompt if prompt is None or isinstance(prompt, str) else _plain(prompt)
     are_whole = [turns[0]["role"] in _OPENING for turns in conversations]
@@ -42,10 +42,10 @@ def read(prompt, completions: Sequence, names: Sequence[str]) -> tuple:
         return _split(prompt, conversations, names)
     if any(are_whole):
         raise ValueError(
-            f"{_some(names)}: some begin with the prompt, others after it; write all of them alike"
+            f"{_joined(names)}: some begin with the prompt, others after it; write all alike"
         )
     if prompt is None:
-        raise ValueError(f"{_some(names)} begin with an answer, and there is no prompt; add it")
+        raise ValueError(f"{_joined(names)} begin with an answer, and there is no prompt; add it")
     return (_user(prompt) if isinstance(prompt, str) else prompt), conversations
 
 
@@ -77,7 +77,7 @@ def _read_texts(prompt, completions: list[str], names) -> tuple:
         longest = min(map(len, completions)) - 1
         prompt = os.path.commonprefix(completions)[: max(longest, 0)].removesuffix(" ")
     if not prompt:
-        raise ValueError(f"there is no prompt, and {_some(names)} do not begin with one; add it")
+        raise ValueError(f"there is no prompt, and {_joined(names)} do not begin with one; add it")
     return prompt, [text[len(prompt) :] for text in completions]
 
 
@@ -88,10 +88,10 @@ def _split(prompt, conversations: list[list[dict]], names) -> tuple:
     end = _end_of_prompt(conversations, names)
     opening = conversations[0][:end]
     if isinstance(prompt, str):
-        ends = [i + 1 for i, turn in enumerate(opening) if _says(turn, prompt)]
+        ends = [i + 1 for i, turn in enumerate(opening) if _is_user_turn(turn, prompt)]
         if not ends:
             raise ValueError(
-                f"prompt is not among the user's turns that {_some(names)} begin with; give the "
+                f"prompt is not among the user's turns that {_joined(names)} begin with; give the "
                 "conversations alone, or mend the prompt"
             )
         if len(conversations) == 1:  # the rest of it answers the prompt
@@ -108,7 +108,7 @@ def _after(prompt: list[dict], conversations: list[list[dict]], names) -> tuple:
     agree = all(other == own for other, _ in parts) and (own == system or not own or not system)
     if not repeat or not agree or not all(rests):
         raise ValueError(
-            f"{_some(names)} begin with other turns than the prompt, or have nothing after it; "
+            f"{_joined(names)} begin with other turns than the prompt, or have nothing after it; "
             "give the turns that follow the prompt, or leave the prompt out"
         )
     start = (system or own) + body
@@ -132,10 +132,10 @@ def _end_of_prompt(conversations: list[list[dict]], names) -> int:
         roles = [turn["role"] for turn in shortest]
         end -= next(i for i, role in enumerate(reversed(roles)) if role in _OPENING)
     if end == len(shortest):
-        raise ValueError(f"{_some(names)} end with the prompt; add the assistant's turn")
+        raise ValueError(f"{_joined(names)} end with the prompt; add the assistant's turn")
     if any(turns[end]["role"] in _OPENING for turns in conversations):
         raise ValueError(
-            f"{_some(names)} have different prompts; give completions of the same prompt"
+            f"{_joined(names)} have different prompts; give completions of the same prompt"
         )
     return end
 
@@ -165,7 +165,7 @@ def _plain(turns: list[dict]) -> list[dict]:
     return [{key: value for key, value in turn.items() if value is not None} for turn in turns]
 
 
-def _says(turn: dict, text: str) -> bool:
+def _is_user_turn(turn: dict, text: str) -> bool:
     content = turn.get("content")
     if isinstance(content, list):
         content = "".join(part.get("text") or "" for part in content)
@@ -176,7 +176,7 @@ def _user(text: str) -> list[dict]:
     return [{"role": "user", "content": text}]
 
 
-def _some(names: Sequence[str]) -> str:
+def _joined(names: Sequence[str]) -> str:
     """Name a row's completions in an error."""
     if len(names) == 1:
         return names[0]

@@ -82,8 +82,9 @@ class Message(Record):
 
 Turns = Annotated[list[Turn], Field(min_length=1)]
 Messages = Annotated[list[Message], Field(min_length=1)]
+_FORMS: dict[type, str] = {str: "text", list: "messages"}
 _TextOrMessages = Discriminator(
-    lambda value: {str: "text", list: "messages"}.get(type(value)),
+    lambda value: _FORMS.get(type(value)),
     custom_error_type="fault",
     custom_error_message="{reason}",
     custom_error_context={"field": "", "reason": "not a text or a list of messages; change it"},

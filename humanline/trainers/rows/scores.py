@@ -16,7 +16,8 @@ from humanline.trainers.rows.formats import LARGEST_SCORE
 _TOLERANCE = 0.05  # by how much rounding may change an advantage
 _NUMBER = "finite number of at most 1e15"
 _LOST = (
-    "are so large that single precision loses their differences; subtract their mean, or scale them"
+    "are too large for their differences to count in single precision; subtract their mean, or "
+    "scale them"
 )
 
 
@@ -25,7 +26,7 @@ def is_number(value) -> bool:
     return isinstance(value, Real) and abs(float(value)) <= LARGEST_SCORE
 
 
-def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> list:
+def finite_numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> list:
     """Check the values that a scoring function returned: a finite number for each prompt.
 
     Args:
@@ -43,7 +44,7 @@ def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> l
     if hasattr(values, "tolist"):
         values = values.tolist()
     if not isinstance(values, list | tuple) or len(values) != len(prompts):
-        count = len(values) if isinstance(values, list | tuple) else short(values)
+        count = len(values) if isinstance(values, list | tuple) else shortened(values)
         raise ConfigError(
             f"{source} returned {count} for {len(prompts)} completions; return a list with a "
             "number for each"
@@ -52,13 +53,13 @@ def numbers(values, prompts: Sequence, source: str, may_lack: bool = False) -> l
     for prompt, value in zip(prompts, values, strict=True):
         if not is_number(value) and not (may_lack and value is None):
             raise ConfigError(
-                f"{source} returned {short(value)} for a completion of the prompt "
-                f"{short(prompt)}; return a {_NUMBER}"
+                f"{source} returned {shortened(value)} for a completion of the prompt "
+                f"{shortened(prompt)}; return a {_NUMBER}"
             )
     return list(values)
 
 
-def checked(function: Callable, name: str) -> Callable:
+def checked_reward(function: Callable, name: str) -> Callable:
     """Wrap a reward function of TRL's so that its values are checked.
 
     Args:
@@ -71,7 +72,7 @@ def checked(function: Callable, name: str) -> Callable:
     source = f"reward function {name}"
 
     def check(values, prompts) -> list:
-        values = numbers(values, prompts, source, may_lack=True)
+        values = finite_numbers(values, prompts, source, may_lack=True)
         _refuse_lost_differences(values, prompts, source)
         return values
 
@@ -91,12 +92,12 @@ def checked(function: Callable, name: str) -> Callable:
 
 
 @contextmanager
-def checking(trainer) -> Iterator[None]:
-    """Wrap a GRPO trainer's reward functions in `checked`. Reward models stay as they are."""
+def checked_rewards(trainer) -> Iterator[None]:
+    """Wrap a GRPO trainer's reward functions in `checked_reward`; models stay as they are."""
     functions = trainer.reward_funcs
     named = zip(functions, trainer.reward_func_names, strict=True)
     trainer.reward_funcs = [
-        function if isinstance(function, Module) else checked(function, name)
+        function if isinstance(function, Module) else checked_reward(function, name)
         for function, name in named
     ]
     try:
@@ -140,7 +141,7 @@ def check_rewards(rewards: Tensor, trainer, prompts: Sequence) -> None:
 def _prompt_of(row: int, prompts, process: int) -> str:
     own = row - process * len(prompts)
     is_own = 0 <= own < len(prompts)
-    return f"the prompt {short(prompts[own])}" if is_own else "another process's prompt"
+    return f"the prompt {shortened(prompts[own])}" if is_own else "another process's prompt"
 
 
 def check_group(scores, count: int) -> None:
@@ -155,16 +156,16 @@ def check_group(scores, count: int) -> None:
             single precision, in which TRL keeps rewards, loses their differences.
     """
     if not isinstance(scores, list) or len(scores) != count:
-        given = len(scores) if isinstance(scores, list) else short(scores)
+        given = len(scores) if isinstance(scores, list) else shortened(scores)
         raise ValueError(f"it has {count} completions and {given} scores; give one for each")
     for index, score in enumerate(scores):
         if isinstance(score, bool) or not is_number(score):
-            raise ValueError(f"score {index} is {short(score)}; give a {_NUMBER}")
+            raise ValueError(f"score {index} is {shortened(score)}; give a {_NUMBER}")
     if _loses_differences(scores):
-        raise ValueError(f"the scores {short(scores)} {_LOST}")
+        raise ValueError(f"the scores {shortened(scores)} {_LOST}")
 
 
-def short(value) -> str:
+def shortened(value) -> str:
     """Write a value in 60 characters or fewer, for an error."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
@@ -176,7 +177,7 @@ def _refuse_lost_differences(values: list, prompts: Sequence, source: str) -> No
     for _, places in groupby(range(len(keys)), keys.__getitem__):
         own = [values[place] for place in places if values[place] is not None]
         if len(own) > 1 and _loses_differences(own):
-            raise ConfigError(f"{source} returned {short(own)}, which {_LOST}")
+            raise ConfigError(f"{source} returned {shortened(own)}, which {_LOST}")
 
 
 def _loses_differences(scores: list) -> bool:

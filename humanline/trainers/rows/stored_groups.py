@@ -5,7 +5,7 @@ from datasets import Dataset
 from humanline.files.validation import ConfigError
 from humanline.trainers.metrics import metrics_of
 from humanline.trainers.rows.scores import check_group
-from humanline.trainers.rows.tokens import columns_of, encode_row, mapped
+from humanline.trainers.rows.tokens import columns_of, encode_row, map_rows
 
 _COLUMNS = {"completions", "scores"}
 # Columns that `tokenized_groups` makes and training reads.
@@ -80,7 +80,7 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
 
     if not is_stored(dataset):
         raise ConfigError(f"{name} set: lacks completions and scores, which the train set has")
-    groups = mapped(dataset, tokenize, name, remove_columns=["completions"])
+    groups = map_rows(dataset, tokenize, name, remove_columns=["completions"])
     if not isinstance(groups, Dataset):
         return groups, {}
     are_cut = groups["stored_is_cut"]

@@ -16,7 +16,7 @@ from humanline.files.validation import ConfigError
 from humanline.trainers.rows.conversations import encode_all, encode_prompt, template_options
 from humanline.trainers.rows.examples import has_media, has_parts_of_content, read
 from humanline.trainers.rows.formats import as_label
-from humanline.trainers.rows.scores import short
+from humanline.trainers.rows.scores import shortened
 
 _log = logging.getLogger(__name__)
 OPTIONS = ("tools", "chat_template_kwargs")  # columns with a row's options for the chat template
@@ -52,7 +52,7 @@ def tokenized_pairs(dataset, processing_class, name: str, num_proc: int | None =
         columns = {"prompt_ids": whole[0][:start], "chosen_ids": first, "rejected_ids": second}
         return columns | {"longest": max(map(len, whole))}
 
-    return mapped(dataset, tokenize, name, num_proc)
+    return map_rows(dataset, tokenize, name, num_proc)
 
 
 def tokenized_labelled(dataset, processing_class, name: str, num_proc: int | None = None):
@@ -81,10 +81,10 @@ def tokenized_labelled(dataset, processing_class, name: str, num_proc: int | Non
         columns = {"prompt_ids": prompt_ids, "completion_ids": ids, "label": label}
         return columns | {"longest": len(prompt_ids) + len(ids)}
 
-    return mapped(dataset, tokenize, name, num_proc)
+    return map_rows(dataset, tokenize, name, num_proc)
 
 
-def within(dataset, max_length: int | None, keeps_start: bool, name: str):
+def drop_too_long(dataset, max_length: int | None, keeps_start: bool, name: str):
     """Drop the rows whose prompt alone has `max_length` tokens, as TRL does.
 
     Longer sequences are cut off later, by TRL's collator; here they are only counted.
@@ -164,14 +164,14 @@ def unpaired(dataset, name: str, num_proc: int | None = None):
         others = {key: values + values for key, values in columns.items()}
         return others | {"completion": chosen + rejected, "label": labels}
 
-    explicit_rows = mapped(dataset, explicit, name, num_proc)
+    explicit_rows = map_rows(dataset, explicit, name, num_proc)
     options = {"num_proc": num_proc} if isinstance(dataset, Dataset) else {}
     return explicit_rows.map(
         unpair, batched=True, remove_columns=columns_of(explicit_rows), **options
     )
 
 
-def mismatched(dataset, batch_size: int, num_proc: int | None = None):
+def with_mismatched(dataset, batch_size: int, num_proc: int | None = None):
     """Add `KL_completion_ids`: the completion of the row before in the same batch, as in TRL.
 
     Args:
@@ -216,16 +216,17 @@ def prompt_ids_of(processing_class, prompt, row: dict, options: dict) -> list[in
         ConfigError: if it is no prompt, has images, or the template refuses it.
     """
     if not isinstance(prompt, str | list):
-        raise ConfigError(f"a prompt must be a text or messages; got {short(prompt)}; mend its row")
+        given = shortened(prompt)
+        raise ConfigError(f"a prompt must be a text or messages; got {given}; mend its row")
     if has_media(prompt):
-        raise ConfigError(f"a prompt has images or other media, beside text: {short(prompt)}")
+        raise ConfigError(f"a prompt has images or other media, beside text: {shortened(prompt)}")
     own = template_options(row)
     if options.get("tools"):
         own.pop("tools")
     try:
         return encode_prompt(processing_class, prompt, **options | own)
     except (TemplateError, TypeError) as error:
-        raise ConfigError(f"the chat template refuses {short(prompt)} ({error})") from None
+        raise ConfigError(f"the chat template refuses {shortened(prompt)} ({error})") from None
 
 
 def require_rows(dataset, name: str) -> None:
@@ -275,7 +276,7 @@ def columns_of(dataset) -> list[str]:
     return list(names or next(iter(dataset), {}))
 
 
-def each(datasets, function: Callable, name: str):
+def for_each_dataset(datasets, function: Callable, name: str):
     """Apply `function(dataset, name)` to one dataset, to a dictionary of several, or to none."""
     if isinstance(datasets, dict):
         return type(datasets)(
@@ -296,7 +297,7 @@ def _encode(processing_class, row: dict, prompt, completions, names, **options):
     return encoded
 
 
-def mapped(
+def map_rows(
     dataset: Dataset | IterableDataset, function: Callable, name: str, num_proc=None, **options
 ):
     """Add the columns that a function of a row returns; errors name the row.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humanline.data.run_records import (
+from humanline.data.training_files import (
     Described,
     LogRow,
     Predictors,
@@ -18,7 +18,7 @@ from humanline.data.run_records import (
     Trained,
     TrainingRecord,
 )
-from humanline.files.records import read_columns, read_record, write_columns, write_record
+from humanline.files.typed_files import read_columns, read_record, write_columns, write_record
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
 

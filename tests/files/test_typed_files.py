@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from humanline.files.records import (
+from humanline.files.typed_files import (
     Columns,
     Count,
     Percent,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from humanline.data.stage_files import LogProbability
-from humanline.files.records import Columns, Count, NonNegative, number_fault
+from humanline.files.typed_files import Columns, Count, NonNegative, number_fault
 from humanline.files.validation import Record
 from humanline.study.experiments import Cell
 

@@ -12,8 +12,8 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from humanline.data.run_records import TRAIN_AGAIN, LogRow, RunCost, Timed
-from humanline.files.records import read_columns, read_record
+from humanline.data.training_files import TRAIN_AGAIN, LogRow, RunCost, Timed
+from humanline.files.typed_files import read_columns, read_record
 from humanline.files.validation import ConfigError
 from humanline.scoring import annotations
 from humanline.scoring.length_control import (
