@@ -139,18 +139,19 @@ def _dataset(recipe: Recipe, splits: dict, field: str, processor):
 # Rewards.
 
 
-class _RewardArguments(Protocol):
-    """The script's arguments of a view that samples: the registry names their class."""
+def _reward_functions(recipe: Recipe) -> list | None:
+    """The rewards of online training: a model's name, functions by dotted path or TRL's name."""
+    # The class of a view's script is in the registry: that of groups has these two.
+    script = cast(_WithRewards, recipe.script)
+    model: list = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
+    return model + [_import(recipe, name) for name in script.reward_funcs or ()] or None
+
+
+class _WithRewards(Protocol):
+    """The script arguments of an objective that samples and scores completions."""
 
     reward_model_name_or_path: str | None
     reward_funcs: list[str] | None
-
-
-def _reward_functions(recipe: Recipe) -> list | None:
-    """The rewards of online training: a model's name, functions by dotted path or TRL's name."""
-    script = cast(_RewardArguments, recipe.script)
-    model: list = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
-    return model + [_import(recipe, name) for name in script.reward_funcs or ()] or None
 
 
 def _import(recipe: Recipe, name: str):
