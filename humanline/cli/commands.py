@@ -14,6 +14,7 @@ import traceback
 from collections import deque
 from pathlib import Path
 
+from humanline.files.user_code import working_directory
 from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.experiments import ImpliedCapacity
 from humanline.study.runs.pins import require_pinned
@@ -33,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hold_as_job()
-    with _logging_to(arguments.log) as log:
+    # As `python -m humanline` has it: a user's own functions may import modules beside them.
+    with working_directory(), _logging_to(arguments.log) as log:
         try:
             _run(arguments)
             return 0
