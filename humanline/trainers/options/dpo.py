@@ -36,7 +36,6 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
     positive: ClassVar = frozenset({"beta"})
     needs: ClassVar = {
         "precompute_ref_log_probs": (False, "the reference changes during training"),
-        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
     }
 
     loss_type: list[str] = field(
@@ -60,8 +59,7 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
         """Whether the loss is the one of the humanline paper: DPO's own (arXiv 2305.18290)."""
         return all(getattr(self, name) == value for name, value in _PAPERS.items())
 
-    def require_papers_loss(self, trainer: str) -> None:
-        """Raise a ValueError if an option would choose another loss than the trainer's own."""
+    def refuse_other_losses(self, trainer: str) -> None:
         for name, value in _PAPERS.items():
             if (given := getattr(self, name)) != value:
                 raise ValueError(
