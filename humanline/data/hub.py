@@ -5,7 +5,7 @@ AlpacaEval's baseline outputs, or problems with answers, as MATH-500's.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,7 +19,7 @@ from humanline.trainers.registry import OBJECTIVES
 from humanline.trainers.rows.formats import Text
 
 
-def load(source: HubDataset):
+def load(source: HubDataset) -> Any:
     """Load one split of a dataset at its pinned revision, or raise a one-line `ConfigError`."""
     from datasets import load_dataset
 
@@ -165,7 +165,7 @@ class _Scored(Record):
     all_rm_scores: list[float]
 
     @model_validator(mode="after")
-    def _all_are_scored(self):
+    def _all_are_scored(self) -> Self:
         numbers = len(self.all_rm_scores), len(self.all_generated_responses)
         if numbers[0] != numbers[1]:
             raise fault("all_rm_scores", "{} of {} responses; mend the row".format(*numbers))

@@ -5,7 +5,7 @@ A row that is not so is refused, by file and line, by who writes it and by who r
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -50,7 +50,7 @@ class Group(Prompt):
     scores: list[float]
 
     @model_validator(mode="after")
-    def _all_are_scored(self):
+    def _all_are_scored(self) -> Self:
         numbers = len(self.scores), len(self.completions)
         if numbers[0] != numbers[1]:
             raise fault("scores", "{} of {} completions; give one for each".format(*numbers))

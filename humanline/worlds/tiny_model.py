@@ -4,6 +4,11 @@ A real `PreTrainedTokenizerFast` in Hugging Face format, so that nothing later i
 tell it from a large model's.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
 PAD, EOS, USER, ASSISTANT = "<pad>", "<|end|>", "<|user|>", "<|assistant|>"
 CHARACTERS = " +-*<~,=()0123456789abcdefghLMS}"
 BOXED = "\\boxed{"
@@ -17,7 +22,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer():
+def build_tokenizer() -> "PreTrainedTokenizerFast":
     """Build the tokenizer: a character-level WordLevel model, four special tokens, `\\boxed{`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -45,7 +50,7 @@ def build_model(
     heads: int,
     seed: int,
     architecture: str = "llama",
-):
+) -> "PreTrainedModel":
     """Build an untrained model over this vocabulary, its weights drawn with `seed`."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
