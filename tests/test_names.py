@@ -1,7 +1,7 @@
 """A task or an objective that the code does not know is an error with the known ones, everywhere.
 
 It never stands for another. A task is known once its file is in humanline/tasks, an objective once
-it is in the `Literal` of study/values.py.
+it is a row of trainers/registry.py.
 """
 
 import re
@@ -15,7 +15,7 @@ from humanline.data import hub
 from humanline.files.code_hashes import PACKAGE
 from humanline.files.validation import ConfigError
 from humanline.report import tables as reporting
-from humanline.study.experiments import Cell, Table
+from humanline.study.experiments import Cell, Row, Table
 from humanline.study.runs.paths import RunPaths
 from humanline.study.scale.data import MiniatureData
 from humanline.study.study import load_study
@@ -48,7 +48,9 @@ def cell(**fields) -> Cell:
 
 
 POEM = cell(task="poetry")
-HEADLINE = Table.model_construct(task="poetry", view="headline", description="", cells=[])
+HEADLINE = Table.model_construct(
+    task="poetry", view="headline", description="", cells=[Row.model_construct(task=None)]
+)
 BRANCHES_ON_TASKS = {
     "registry": lambda study: find_task("poetry"),
     "miniature": lambda study: miniature.splits("poetry", DATA),

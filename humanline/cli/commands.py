@@ -14,11 +14,12 @@ import traceback
 from collections import deque
 from pathlib import Path
 
+from humanline.files.user_code import working_directory
 from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.experiments import ImpliedCapacity
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
-from humanline.study.study import Study, load_study, schemas
+from humanline.study.study import TARGETS, Study, load_study, schemas
 
 TELLS_LATER = 15.0  # seconds
 TAIL = 15  # lines of a failed job's log that are shown
@@ -33,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hold_as_job()
-    with _logging_to(arguments.log) as log:
+    # As `python -m humanline` has it: a user's own functions may import modules beside them.
+    with working_directory(), _logging_to(arguments.log) as log:
         try:
             _run(arguments)
             return 0
@@ -179,9 +181,9 @@ def _judge_cost(study: Study, arguments) -> None:
     from humanline.scoring import judge_cost
 
     judged = {task: study.scale.tasks[task] for task in study.scored_by("judge")}
-    targets = {
+    targets: dict[str, list] = {
         target: [study.resolve(cell) for cell in study.evaluated(target) if cell.task in judged]
-        for target in ("all", "explore", "tune")
+        for target in TARGETS
     }
     print(judge_cost.describe(study.scale.scale, judged, targets))
 
@@ -196,7 +198,9 @@ def _surprisal(study: Study, arguments) -> None:
     from humanline.analysis import surprisal
 
     _perceived(study, arguments)
-    seed = arguments.seed
+    seed, known = arguments.seed, study.figure_seeds()
+    if seed not in known:
+        raise ConfigError(f"seed: {seed} is none of the figures; use one of {known}")
     surprisal.make(study.perceived(seed), seed, study.paths.surprisals(seed))
 
 

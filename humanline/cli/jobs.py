@@ -13,12 +13,11 @@ from humanline.study.experiments import Cell
 from humanline.study.scale.data import HubData
 from humanline.study.scale.hub import HubSource
 from humanline.study.scale.rewards import HubReward
-from humanline.study.study import Study
+from humanline.study.study import TARGETS, Study, Target
 from humanline.study.tasks import find_task, score_rule
 from humanline.study.values import Stage
 from humanline.trainers.registry import find_objective
 
-TARGETS = ("all", "tune", "explore")
 WEIGHTS = 4  # bytes per parameter as models are trained and kept, in float32
 
 
@@ -77,7 +76,7 @@ def jobs(study: Study) -> dict[str, list[Job]]:
     return found
 
 
-def _jobs_of(study: Study, target: str) -> Iterator[Job]:
+def _jobs_of(study: Study, target: Target) -> Iterator[Job]:
     """The jobs of a target, some of them repeatedly."""
     scored, measured = study.evaluated(target), _measured(study, target)
     perceived = _perceived(study) if target == "all" else []
@@ -92,7 +91,7 @@ def _jobs_of(study: Study, target: str) -> Iterator[Job]:
     yield from _summaries(study, target)
 
 
-def _measured(study: Study, target: str) -> list[Cell]:
+def _measured(study: Study, target: Target) -> list[Cell]:
     """The cells whose data a target looks at."""
     if target == "tune":
         return []
@@ -111,7 +110,7 @@ def _perceived(study: Study) -> list[Cell]:
     return [cell for seed in seeds for cell in study.experiments.perceived(seed).values()]
 
 
-def _summaries(study: Study, target: str) -> Iterator[Job]:
+def _summaries(study: Study, target: Target) -> Iterator[Job]:
     """Tables and what else looks at many runs."""
     if target == "tune":
         yield Job("tune", "", "table")

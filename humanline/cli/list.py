@@ -7,10 +7,13 @@ from pathlib import Path
 from tabulate import tabulate
 
 from humanline.cli.parser import COMMANDS, LISTS
-from humanline.files.validation import load_yaml, pick
+from humanline.files.validation import ConfigError, load_yaml, pick
+from humanline.study.scale.scale import load_scale
 from humanline.study.study import Study
 from humanline.study.tasks import TASKS, find_task
 from humanline.trainers.registry import OBJECTIVES
+
+OF_ALL_SCALES = ("experiments.yaml", "claims.yaml")  # in the folder of the scales' files
 
 
 def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dict]:
@@ -43,17 +46,22 @@ def describe(found: list[dict]) -> str:
 
 
 def _scales(folder: Path) -> list[dict]:
-    """The files that name a scale; what stands in them is not checked."""
-    contents = [load_yaml(path) for path in sorted(folder.glob("*.yaml"))]
-    return [
-        {
-            "name": content["scale"],
-            "extends": content.get("extends"),
-            "description": content.get("description"),
-        }
-        for content in contents
-        if "scale" in content
-    ]
+    """The scales' files, also those that are wrong."""
+    found = [path for path in sorted(folder.glob("*.yaml")) if path.name not in OF_ALL_SCALES]
+    if not found:
+        raise ConfigError(f"{folder}: no scale is here; name a folder that has some by --config")
+    return [_scale(path) for path in found]
+
+
+def _scale(path: Path) -> dict:
+    row = {"name": path.stem, "extends": None, "description": None, "fault": None}
+    try:
+        content = load_yaml(path)
+        row |= {key: content.get(key) for key in ("extends", "description")}
+        load_scale(path)
+        return row
+    except ConfigError as error:
+        return row | {"fault": str(error)}
 
 
 def _objectives() -> list[dict]:

@@ -14,7 +14,7 @@ from humanline.study.tasks import TASKS, find_task
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
 LISTS = {
-    "scales": "what the configuration folder has",
+    "scales": "of the configuration folder, and what is wrong with them",
     "tables": "of a scale, by the names of their targets",
     "cells": "runs of a scale, and whether they are scored below --results",
     "objectives": "what a cell can be trained by",

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pandas as pd
 from pydantic import BaseModel
 
-from humanline.cli.jobs import TARGETS, WEIGHTS, Job, billions_of, jobs, model_of
+from humanline.cli.jobs import WEIGHTS, Job, billions_of, jobs, model_of
 from humanline.study.experiments import Cell
 from humanline.study.scale.rewards import HubReward
-from humanline.study.study import Study
+from humanline.study.study import TARGETS, Study
 
 # Bytes per parameter as AdamW trains, with its two moments, besides the weights.
 _GRADIENTS, _MOMENTS = 4, 8

@@ -1,6 +1,6 @@
-"""Rows of JSON files, each with its place: what is no row is told by file and line.
+"""Reading rows of JSON files, each with its place; an error names file and line.
 
-Other readers guess: Arrow makes dates of texts that look like them, and ujson takes NaN.
+Other readers guess: Arrow turns text that looks like a date into a date, and ujson accepts NaN.
 """
 
 import json
@@ -12,17 +12,17 @@ from humanline.files.json_files import strict_json
 from humanline.files.validation import ConfigError
 
 _BOM = b"\xef\xbb\xbf"
-_INTEGERS = range(-(2**63), 2**63)  # of datasets
+_INTEGERS = range(-(2**63), 2**63)  # the integers that `datasets` can hold
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """Rows of a file that is a JSON list of objects, or has one object per line.
+    """Read a file that is a JSON list of objects, or has one object per line.
 
     Yields:
-        The place of a row, as "rows.jsonl: line 3", and the row.
+        The place of a row, such as "rows.jsonl: line 3", and the row.
 
     Raises:
-        ConfigError: at the first that is no row, naming its line.
+        ConfigError: at the first line or item that is not a row, with its number.
     """
     try:
         with open(path, "rb") as file:
@@ -42,7 +42,7 @@ def _of_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[str, dict]]:
         try:
             row = _parse(line.strip(), place)
         except ConfigError:
-            if line.strip() in (b"{", b"{}"):  # of an object over many lines
+            if line.strip() in (b"{", b"{}"):  # one object over many lines
                 place = f"{path}: one object, not a list of rows"
                 raise ConfigError(f"{place}; write one row a line") from None
             raise
@@ -63,10 +63,10 @@ def _required(row: object, place: str) -> dict:
 
 
 def _parse(content: bytes, place: str) -> Any:
-    """What JSON says, refusing what it does not allow or no dataset holds."""
+    """Parse JSON strictly, and refuse values that no dataset can hold."""
     try:
         found = strict_json(content.decode("utf-8"), parse_int=_integer)
-        if b"\\ud" in content.lower():  # halves of characters, which JSON can write alone
+        if b"\\ud" in content.lower():  # JSON can contain half a character (a lone surrogate)
             json.dumps(found, ensure_ascii=False).encode("utf-8")
         return found
     except UnicodeEncodeError:

@@ -1,13 +1,12 @@
-"""The hash of the code behind a command: what the rules of the workflow rerun by.
+"""The hash of a command's code: a rule of the workflow reruns when it changes.
 
-A command's code is its function in `humanline.cli.commands`, the functions there that it calls,
-every module of ours that these import, and the package's other files that such modules name. It is
-found by reading the modules, imports within functions included, so there is no list to keep.
-Comments, docstrings and blank lines do not count: editing prose reruns nothing. Snakefiles import
-this module, so it is cheap.
+A command's code is its function in `humanline.cli.commands`, the functions there that it calls, all
+modules of the package that these import, and the data files that such modules name. The modules are
+parsed, and imports within functions count, so nobody keeps a list. Comments, docstrings and blank
+lines do not count: an edit of prose reruns nothing. Snakefiles import this module, so it is cheap.
 
-Modules find a task by its name, and so import none. Of the tasks that a command is about, those
-functions count that its code calls: a change of a task's grading makes no base model anew.
+No module imports a task: tasks are found by name. A command's hash has the functions of its tasks
+that the command calls. So a change of a task's grading does not remake the base models.
 """
 
 import ast
@@ -21,36 +20,39 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 _COMMANDS = "cli.commands"  # the module that has a function for every command
-_ASKS = "study.study"  # the module that the workflow and the commands ask what is to be done
+_ASKS = "study.study"  # the module that tells the workflow and the commands what to do
 _TASKS = "tasks"  # the folder that has a module for every task
 
-# A string, or what of a line is no code: its end with comment, and blank lines that follow.
+# A string; or the end of a line with its comment, and the blank lines after it.
 _STRING_OR_NOTHING = re.compile(
     r"(\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''"
     r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
     r"|(?:[ \t]*(?:\#[^\n]*)?(?:\n|\Z))+",
     re.DOTALL,
 )
-_INNER = {"body", "orelse", "finalbody", "handlers", "cases"}  # fields that are statements
+_INNER = {"body", "orelse", "finalbody", "handlers", "cases"}  # fields that hold statements
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
 def code_hash(
     command: str, *, by_value: bool = False, tasks: Iterable[str] = (), package: Path = PACKAGE
 ) -> str:
-    """Hash of the code that a command runs, twelve hexadecimal digits.
+    """Hash the code that a command runs.
 
     Args:
-        command: of `humanline`, for example ``base_model``.
-        by_value: leave out `humanline.study.study` and what it imports, the options of a study. For
-            the dear stages: what they are asked is another parameter of their rules, by value, so
-            that a new option does not train everything anew.
-        tasks: what the command is about, by name: tasks of `humanline.tasks`, or dotted paths of
-            modules of the user's own.
-        package: the folder of the package, where it is not this one.
+        command: a command of `humanline`, for example ``base_model``.
+        by_value: leave out `humanline.study.study` and all that it imports. Expensive stages do
+            this: their rules have the values of the options as another parameter, so a new option
+            does not train everything again.
+        tasks: names of the tasks that the command is about: tasks of `humanline.tasks`, or dotted
+            paths of the user's own modules.
+        package: the folder of the package.
+
+    Returns:
+        Twelve hexadecimal digits.
 
     Raises:
-        ValueError: if there is no such command.
+        ValueError: if the command or a task is unknown.
     """
     return _hash_of(package, command, by_value, tuple(sorted(set(tasks))))
 
@@ -58,9 +60,12 @@ def code_hash(
 def modules_of(
     command: str, *, by_value: bool = False, tasks: Iterable[str] = (), package: Path = PACKAGE
 ) -> set[str]:
-    """The modules whose code counts for a command, by dotted names within the package.
+    """List the modules whose code is in a command's hash; a task's module is there in part.
 
-    Of the tasks' own modules only a part does.
+    Args and errors are those of `code_hash`.
+
+    Returns:
+        Dotted names within the package, such as ``files.weights``.
     """
     _, names = _code_of(package, command, by_value, tuple(tasks))
     return names | ({f"{_TASKS}.{task}" for task in tasks} & set(_package(package).modules))
@@ -69,7 +74,7 @@ def modules_of(
 def _code_of(
     package: Path, command: str, by_value: bool, tasks: tuple[str, ...]
 ) -> tuple[list[str], set[str]]:
-    """The texts of a command's functions and of its tasks' parts, and the modules that count."""
+    """Find the texts of a command's functions and of its tasks' parts, and the modules to hash."""
     code = _package(package)
     own, roots = code.function(command)
     asked = code.closure({_ASKS})
@@ -110,7 +115,7 @@ class _Module:
         self._name, self._is_package = name, is_package
 
     def imports(self, statements: list[ast.AST], root: str) -> Iterator[str]:
-        """The absolute names that some of its statements import, in a package called `root`."""
+        """Yield the absolute names that statements import, in a package called `root`."""
         for statement in statements:
             if isinstance(statement, ast.Import):
                 yield from (alias.name for alias in statement.names)
@@ -120,7 +125,7 @@ class _Module:
                 yield from (f"{base}.{alias.name}" for alias in statement.names)
 
     def _base(self, statement: ast.ImportFrom, root: str) -> str:
-        """The module that names are imported from, absolute."""
+        """Return the absolute name of the module that a statement imports from."""
         if statement.module and not statement.level:
             return statement.module
         parts = [root, *filter(None, self._name.split("."))]
@@ -139,7 +144,7 @@ class _Module:
         return [node for node in self.tree.body if node not in self.functions.values()]
 
     def called(self, names: set[str]) -> list[ast.stmt]:
-        """Functions and classes of some names, and those that these name, and so on."""
+        """Find the named functions and classes, those that they name in turn, and so on."""
         found, new = set(), names & set(self.functions)
         while new:
             found |= new
@@ -148,7 +153,7 @@ class _Module:
         return [self.functions[name] for name in sorted(found)]
 
     def read_of_task(self, words: str) -> list[ast.stmt]:
-        """A task's statements without the functions whose fields of `Task` are not in a text."""
+        """Find a task's statements, without functions of `Task` fields that `words` never reads."""
         given = {
             keyword.value.id: keyword.arg
             for node in self.body
@@ -161,7 +166,7 @@ class _Module:
         return [*self.body, *self.called(set(_IDENTIFIER.findall(texts)) - unread)]
 
     def source_of(self, node: ast.stmt) -> str:
-        """The text of a top-level statement, prose left out."""
+        """Return the text of a top-level statement, without prose."""
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
         lines = self._lines[first - 1 : node.end_lineno]
         return code_of(b"".join(lines).decode())
@@ -178,9 +183,9 @@ class _Package:
 
     @cached_property
     def modules(self) -> dict[str, _Module]:
-        """By dotted name within the package, which itself is the empty name."""
+        """The modules by dotted name within the package; the package itself has the empty name."""
         found, collects = {}, gc.isenabled()
-        gc.disable()  # it would look at every new node again and again, for as long as all the rest
+        gc.disable()  # scanning the many new nodes again and again would double the time
         try:
             for path in sorted(self.folder.rglob("*.py")):
                 parts = path.relative_to(self.folder).with_suffix("").parts
@@ -193,7 +198,7 @@ class _Package:
         return found
 
     def function(self, command: str) -> tuple[str, set[str]]:
-        """The text of a command's functions, and the modules that they import."""
+        """Return the text of a command's functions, and the modules that they import."""
         module = self.modules[_COMMANDS]
         if (name := f"_{command}") not in module.functions:
             raise ValueError(f"humanline has no command {command!r}; mend its name")
@@ -203,9 +208,10 @@ class _Package:
         return "\n".join(map(module.source_of, nodes)), imported
 
     def task(self, name: str, words: str) -> tuple[str, set[str]]:
-        """The text of what a command calls of a task, and the modules here that it imports.
+        """Return the text of a task's part that a command calls, and the modules that it imports.
 
         Args:
+            name: the task's name, or the dotted path of the user's module.
             words: the command's code, which names the fields of `Task` that it reads.
 
         Raises:
@@ -225,7 +231,7 @@ class _Package:
         return "\n".join(texts), imported
 
     def closure(self, names: set[str]) -> set[str]:
-        """Modules with all that they import, and that these import."""
+        """Add to some modules all that they import, directly or not."""
         found, new = set(), set(names)
         while new:
             found |= new
@@ -240,14 +246,14 @@ class _Package:
         }
 
     def _imported(self, module: _Module, statements: list[ast.AST]) -> set[str]:
-        """What a module's statements import of the package, parents included."""
+        """Find the package's modules that statements import, and the packages around them."""
         dotted = module.imports(statements, self.folder.name)
         return {name for each in dotted for name in self._resolved(each)}
 
     def _named(self, module: _Module) -> set[str]:
-        """Modules whose names stand in strings, for `import_module` and the like.
+        """Find the modules that strings name, for example for `import_module`.
 
-        The name of a folder stands for all modules below it, whose names may be relative to it.
+        A folder's name stands for all modules below it: their own names may be relative to it.
         """
         names = re.findall(rf"[\"']({self.folder.name}(?:\.\w+)*)[\"':]", module.text)
         below = [f"{each.partition('.')[2]}." for each in names if "." in each]
@@ -255,7 +261,7 @@ class _Package:
         return found | {name for name in self.modules if name.startswith(tuple(below))}
 
     def _resolved(self, dotted: str) -> Iterator[str]:
-        """The modules that importing a dotted name runs: itself, and the packages around it."""
+        """Yield the modules that an import of a dotted name runs: itself, and its packages."""
         root, *parts = dotted.split(".")
         if root != self.folder.name:
             return
@@ -264,9 +270,9 @@ class _Package:
                 yield name
 
     def files_of(self, names: set[str]) -> list[Path]:
-        """The package's other files that modules name, and those that no module names.
+        """Find the package's data files that some modules name, and those that no module names.
 
-        A file is named by the outermost folder around it that is no package, or by its own name.
+        Modules name a file by its outermost folder that is not a package, or by the file's name.
         """
         texts = {name: module.text for name, module in self.modules.items()}
         return [
@@ -278,7 +284,7 @@ class _Package:
 
     @cached_property
     def _data_files(self) -> list[tuple[Path, re.Pattern]]:
-        """With how modules name them, in strings."""
+        """The data files, each with the pattern of the string that names it."""
         found = []
         for path in sorted(self.folder.rglob("*")):
             parts = path.relative_to(self.folder).parts
@@ -293,8 +299,8 @@ class _Package:
 
 
 def _own_modules(name: str) -> dict[str, _Module]:
-    """A module of the user's own, and those beside it that it imports, by dotted name."""
-    from humanline.files import user_code  # which needs this module
+    """Read a module of the user's, and the modules beside it that it imports, by dotted name."""
+    from humanline.files import user_code  # here, because it imports this module
 
     return {
         each: _module(file.read_text(encoding="utf-8"), each, file.name == "__init__.py")
@@ -303,21 +309,21 @@ def _own_modules(name: str) -> dict[str, _Module]:
 
 
 def _statements(node: ast.AST) -> list[ast.AST]:
-    """A statement and all within it, its expressions left out."""
+    """List a statement and all statements within it, without expressions."""
     found = [node]
-    for each in found:  # which grows meanwhile
+    for each in found:  # the loop also visits what it appends
         for field in _INNER & set(each._fields):
             found += getattr(each, field)
     return found
 
 
 def code_of(source: str) -> str:
-    """A module's source without docstrings, comments and blank lines."""
+    """Return a module's source without docstrings, comments and blank lines."""
     return _without_prose(_statements(ast.parse(source)), source)
 
 
 def _without_prose(statements: list[ast.AST], source: str) -> str:
-    """Source without docstrings, comments and blank lines."""
+    """Return source without docstrings, comments and blank lines."""
     lines = source.encode().splitlines(keepends=True)  # a node's columns count bytes
     kinds = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     for node in statements:
@@ -331,5 +337,5 @@ def _without_prose(statements: list[ast.AST], source: str) -> str:
 
 
 def _span(node: ast.stmt) -> int:
-    """Lines of a statement after its first."""
+    """Count the lines of a statement after its first."""
     return (node.end_lineno or node.lineno) - node.lineno

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.special import expit
 
 from humanline.files import user_code
-from humanline.files.json_files import read_json, write_json
+from humanline.files.json_files import write_json
 from humanline.files.validation import ConfigError
 
 # From (instruction, output_1, output_2) to the probability that output_2 is preferred.
@@ -225,19 +225,6 @@ def summarize(annotations: pd.DataFrame) -> dict[str, float]:
         name: value.item() if isinstance(value, np.generic) else value
         for name, value in figures.items()
     }
-
-
-def read_outputs(path: Path) -> list[dict]:
-    """Read rows in AlpacaEval's format of outputs from a JSON file.
-
-    Raises:
-        ConfigError: if the file is unreadable or no JSON.
-        ValueError: if its rows are not as `annotate` wants them.
-    """
-    rows = read_json(path)
-    if not isinstance(rows, list):
-        raise ValueError(f"{path}: not a list of outputs; write one object per instruction")
-    return list(_by_instruction(rows, str(path)).values())
 
 
 def write_annotations(annotations: pd.DataFrame, path: Path) -> None:

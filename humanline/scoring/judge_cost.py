@@ -63,7 +63,7 @@ def estimate(targets: dict[str, list[Run]]) -> pd.DataFrame:
         targets: runs by the target that wants them; a run counts for the first of these.
 
     Returns:
-        Columns target (`all`, and what `explore` and `tune` judge besides), lengths (the file or
+        Columns target (`all`, and what `tune` and `explore` judge besides), lengths (the file or
         option that they are of), runs, pairs, prompt_tokens, answer_tokens, dollars (for all pairs)
         and spent (so far, retries included); no rows where nothing is judged.
     """

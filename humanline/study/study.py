@@ -5,7 +5,7 @@ Snakefiles import this module, so it is cheap.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel
 
@@ -19,6 +19,9 @@ from humanline.study.runs.resolved import Run
 from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.table_checks import figure_fault, table_fault
 from humanline.study.tasks import find_task
+
+Target = Literal["all", "tune", "explore"]
+TARGETS: tuple[Target, ...] = get_args(Target)  # of the workflow: those that evaluate cells
 
 
 class Study:
@@ -143,8 +146,8 @@ class Study:
         """The seeds that figures look at."""
         return self.scale.seeds.sweep or self.scale.seeds.report
 
-    def evaluated(self, target: str) -> list[Cell]:
-        """The cells that a target of the workflow evaluates: of all, tune or explore."""
+    def evaluated(self, target: Target) -> list[Cell]:
+        """The cells that a target of the workflow evaluates."""
         if target == "tune":
             return [cell for task in self.scale.tasks for cell in self.rates.tune_cells(task)]
         tables = self.tables(exploratory=target == "explore")

@@ -113,6 +113,8 @@ class Task:
         if (self.scoring == "grade") != (self.grade_completion is not None):
             reason = "a graded task needs it, and a judged one has none"
             raise ConfigError(f"grade_completion: {reason}; add or remove it")
+        if "grade" in self.rewards and self.scoring != "grade":
+            raise ConfigError("rewards: grade is for tasks that are graded; remove it")
         if (self.draw_prompts is None) != (self.write_completion is None):
             reason = "a generated world needs both it and draw_prompts"
             raise ConfigError(f"write_completion: {reason}; add the other, or remove both")
@@ -149,7 +151,11 @@ def find_task(name: str) -> Task:
     if not _is_own(name):
         module = pick("task", name, {known: f"humanline.tasks.{known}" for known in TASKS})
         return import_module(module).TASK
-    found = user_code.load(name, "TASK")
+    try:
+        found = user_code.load(name, "TASK")
+    except ConfigError as error:
+        raise ConfigError(f"{error}; mend that module") from error
+    user_code.sources(name)  # which are hashed, so that they have to be Python
     if not isinstance(found, Task):
         kind = type(found).__name__
         raise ConfigError(f"{name}: its TASK is {kind}; make it a humanline.study.tasks.Task")

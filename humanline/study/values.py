@@ -37,7 +37,9 @@ def _known(name: str) -> str:
         reason = f"use {', '.join(others)} or {last}, or the dotted path of a module with OBJECTIVE"
         raise fault("", f"{reason}, but the file says {name!r}; change it")
     try:
-        find_objective(name)
+        objective = find_objective(name)
+        if name not in OBJECTIVES:
+            objective.require_code()
     except ConfigError as error:
         raise fault("", f"{name}: {error}".removeprefix(f"{name}: objective: ")) from None
     return name

@@ -152,6 +152,35 @@ class Objective:
     scored_besides: int = 0
     name: str = ""
 
+    def __post_init__(self):
+        if not isinstance(self.label, str) or not self.label.strip():
+            raise ConfigError(f"label: {self.label!r} is no text; write its name in tables")
+        if not isinstance(self.view, View):
+            raise ConfigError(f"view: {self.view!r} is no View; use PAIRS, LABELS or GROUPS")
+        if not isinstance(self.options, type) or not issubclass(self.options, Options):
+            raise ConfigError(f"options: {self.options!r} is no class of Options; derive it of it")
+
+    @property
+    def own_names(self) -> list[str]:
+        """The "module:name" of its classes and functions outside this folder."""
+        named = (self.trainer, self.config, self.view.rows)
+        return [text for text in named if not text.startswith(".")]
+
+    def require_code(self) -> None:
+        """Check your own code without running it: it is imported only when training starts.
+
+        Raises:
+            ConfigError: one line, if a name leads nowhere or a module is not Python.
+        """
+        try:
+            for text in self.own_names:
+                if ":" not in text:
+                    raise ConfigError(f"{text!r} names no class or function; write module:name")
+                user_code.require(text.replace(":", "."))
+            user_code.sources(self.name)
+        except ValueError as error:
+            raise ConfigError(f"objective: {error}") from error
+
     def identity(self) -> dict:
         """Collect the parts of this row, and of your own code, that decide a trained model.
 
@@ -159,9 +188,7 @@ class Objective:
         """
         found = {"trainer": self.trainer, "rows": self.view.rows, **self.arguments}
         if self.name not in OBJECTIVES:
-            named = (self.trainer, self.config, self.view.rows)
-            modules = {text.partition(":")[0] for text in named} - {""}
-            own = {name for name in modules if not name.startswith(".")}
+            own = {text.partition(":")[0] for text in self.own_names}
             found["code"] = user_code.source_hash(self.name, *own)
         return found
 

@@ -1,7 +1,7 @@
-"""The miniature world's tokenizer: one token per character, with a chat template.
+"""The miniature world's tokenizer and model, in Hugging Face's formats.
 
-A real `PreTrainedTokenizerFast` in Hugging Face format, so that nothing later in the pipeline can
-tell it from a large model's.
+The tokenizer is a real `PreTrainedTokenizerFast` with one token per character and a chat template,
+so later stages treat it like that of a large model.
 """
 
 from typing import TYPE_CHECKING
@@ -51,7 +51,16 @@ def build_model(
     seed: int,
     architecture: str = "llama",
 ) -> "PreTrainedModel":
-    """Build an untrained model over this vocabulary, its weights drawn with `seed`."""
+    """Build an untrained float32 model over this vocabulary.
+
+    Args:
+        hidden_size: width of the residual stream; a multiple of `heads`.
+        intermediate_size: width of the feed-forward layers.
+        layers: number of transformer layers.
+        heads: number of attention heads.
+        seed: the seed of the weights; it also sets torch's global seed.
+        architecture: transformers' name of the architecture.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -1,6 +1,7 @@
 """The command line: exit status, one-line errors, logs, and the schemas it writes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -263,6 +264,23 @@ class TestList:
         assert rows.keys() == files - {"experiments", "claims"}
         assert rows["smoke_vllm"]["extends"] == "smoke.yaml" and not rows["smoke"]["extends"]
         assert all(row["description"] for row in rows.values())
+
+        assert not any(row["fault"] for row in rows.values())
+
+    def test_a_wrong_scale_hides_no_other(self, tmp_path, capfd):
+        shutil.copytree(WORKFLOW / "config", tmp_path / "config")
+        (tmp_path / "config/broken.yaml").write_text("scale: [")
+        (tmp_path / "config/empty.yaml").write_text("scale: empty\nextends: smoke.yaml\nseeds: 1")
+        assert main(["list", "scales", "--json", "--config", str(tmp_path / "config")]) == 0
+        rows = {row["name"]: row for row in json.loads(capfd.readouterr().out)}
+        assert len(rows) > 4 and rows["laptop"]["fault"] is None
+        assert re.search(r"broken\.yaml: .*line 1", rows["broken"]["fault"])
+        assert re.search(r"empty\.yaml: seeds: ", rows["empty"]["fault"])
+        assert rows["empty"]["extends"] == "smoke.yaml"
+
+    def test_a_folder_without_scales_is_told(self, tmp_path, capfd):
+        assert main(["list", "scales", "--config", str(tmp_path)]) == 1
+        assert f"{tmp_path}: no scale is here; name" in capfd.readouterr().err
 
     def test_tables(self, listed):
         rows = {row["name"]: row for row in listed("tables")}

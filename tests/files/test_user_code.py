@@ -80,3 +80,33 @@ def test_the_hash_is_that_of_code_and_of_modules_beside_it(folder):
     assert change("own_package/inner.py", "import humanline.cli.commands\n") == [False, True]
     (folder / "humanline.py").write_text("not code")  # our own package is not the user's
     assert change("own_code_of_mine.py", "import humanline.study.study\n") == [True, False]
+
+
+def test_modules_beside_it_count_wherever_it_is_found(folder, monkeypatch, tmp_path_factory):
+    """On Python's path, too, and the packages around a module, which are imported before it."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.syspath_prepend(elsewhere)
+    (elsewhere / "own_far").mkdir()
+    (elsewhere / "own_far" / "__init__.py").write_text("")
+    (elsewhere / "own_far" / "code.py").write_text("import own_far_helper\ndef f(x):\n    pass\n")
+    (elsewhere / "own_far_helper.py").write_text("ONE = 1\n")
+    found = user_code.sources("own_far.code")
+    assert set(found) == {"own_far", "own_far.code", "own_far_helper"}
+    assert set(user_code.sources("own_package.inner")) > {"own_package"}
+    monkeypatch.setattr(user_code, "_INSTALLED", {elsewhere.resolve()})
+    assert set(user_code.sources("own_far.code")) == {"own_far", "own_far.code"}
+
+
+@pytest.mark.parametrize("content", [b"def (:\n", b"\xff\n"])
+def test_a_module_beside_it_that_is_not_python_is_told_on_one_line(content, folder):
+    (folder / "own_helper.py").write_bytes(content)
+    for call in (user_code.source_hash, lambda name: user_code.require(f"{name}.f")):
+        with pytest.raises(ConfigError, match=r"own_helper\.py: .*; mend it") as error:
+            call("own_code_of_mine")
+        assert "\n" not in str(error.value)
+
+
+def test_a_module_that_ends_python_is_told(folder, monkeypatch):
+    (folder / "own_script.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(ConfigError, match=r"cannot be imported \(SystemExit: 0\)"):
+        user_code.function("own_script.f")

@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humanline.files.validation import ConfigError
 from humanline.scoring.judge import (
     annotate,
-    read_outputs,
     sigmoid_judge,
     summarize,
     write_annotations,
@@ -264,30 +262,6 @@ def test_annotations_are_written_in_full_precision(tmp_path):
     written = json.loads((tmp_path / "run" / "annotations.json").read_text(encoding="utf-8"))
     assert written == annotations.to_dict(orient="records")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["annotations.json"]
-
-
-def test_outputs_are_read(tmp_path):
-    path = tmp_path / "outputs.json"
-    path.write_text(json.dumps(MODEL), encoding="utf-8")
-    assert read_outputs(path) == MODEL
-
-
-@pytest.mark.parametrize(
-    ("content", "error", "message"),
-    [
-        (None, ConfigError, "outputs.json: cannot be read"),
-        ("[{", ConfigError, "outputs.json: line 1: not JSON"),
-        ("{}", ValueError, "outputs.json: not a list"),
-        ("[]", ValueError, "outputs.json: no rows"),
-        ('[{"instruction": "x"}]', ValueError, "outputs.json: row 0: field output"),
-    ],
-)
-def test_wrong_files_are_refused(tmp_path, content, error, message):
-    path = tmp_path / "outputs.json"
-    if content is not None:
-        path.write_text(content, encoding="utf-8")
-    with pytest.raises(error, match=message):
-        read_outputs(path)
 
 
 def snapshot(folder):

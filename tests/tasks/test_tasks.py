@@ -180,6 +180,10 @@ USUAL = find_task("shared_divisors")
         ({"scoring": "vote"}, "scoring: 'vote' is unknown here; use one of judge, grade"),
         ({"grade_completion": None}, "grade_completion: a graded task needs it"),
         ({"scoring": "judge"}, "a judged one has none; add or remove it"),
+        (
+            {"scoring": "judge", "grade_completion": None},
+            "rewards: grade is for tasks that are graded; remove it",
+        ),
         ({"draw_prompts": None}, "write_completion: a generated world needs both"),
         ({"notices": (Notice("late", "Late", "Late."),)}, "notices: 'late' is not in outcomes"),
     ],
@@ -352,6 +356,22 @@ def test_a_module_that_is_no_task_is_one_line(change, message, own, capfd):
     error = capfd.readouterr().err
     assert error.startswith(f"humanline: error: smoke.yaml: tasks.{OWN}: ")
     assert message in error and error.count("\n") == 1
+
+
+def test_a_tasks_function_may_import_a_module_beside_it(own):
+    """As the command that a person types, which has no working directory on Python's path."""
+    path = own / "my_project" / "spelling.py"
+    text = path.read_text().replace("from my_project.words import LETTER\n", "")
+    (own / "letters_of_mine.py").write_text('LETTER = "c"\n')
+    late = "(count, seed):\n    global LETTER\n    from letters_of_mine import LETTER\n\n"
+    path.write_text(text.replace("(count, seed):\n", late))
+    command = [Path(sys.executable).parent / "humanline", "data", OWN]
+    options = ["--scale=smoke", "--config=.", "--results=results"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run([*command, *options], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    rows = read_jsonl(own / "results" / "smoke" / "data" / OWN / "evaluation.jsonl")
+    assert set(rows[0]["answer"]) == {"c"}
 
 
 @pytest.mark.parametrize("name", ["spelling", "my_project.nowhere", "../spelling"])

@@ -209,6 +209,38 @@ def test_a_mistake_is_told_when_the_study_is_read(changes, file, field, said, co
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("margin.py", ":MarginTrainer", ":MarginTrainr", "no 'MarginTrainr'; did you mean Margin"),
+        ("margin.py", "margin_trainer:MarginC", "margin_trainr:MarginC", "no module 'margin_trai"),
+        (
+            "margin.py",
+            ":MarginConfig",
+            "",
+            "'margin_trainer' names no class or function; write mod",
+        ),
+        ("margin.py", '"Margin"', '" "', "label: ' ' is no text; write its name"),
+        ("margin.py", "view=PAIRS", "view='pairs'", "view: 'pairs' is no View; use PAIRS"),
+        ("margin.py", "options=MarginOptions", "options=dict", "is no class of Options"),
+        (
+            "margin_trainer.py",
+            "@dataclass",
+            "@dataclass(",
+            r"margin_trainer\.py: line \d+: .*; mend",
+        ),
+    ],
+)
+def test_a_faulty_objective_is_told_when_the_study_is_read(file, old, new, said, config, own):
+    """And not once its base model is made and training starts."""
+    config()
+    path = own / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ConfigError, match=rf"training\.objectives\.margin: .*{said}") as error:
+        study(own)
+    assert "\n" not in str(error.value) and "margin_trainer" not in sys.modules
+
+
 @pytest.mark.slow
 def test_they_go_through_the_stages(config, own):
     options = config(row__data=["offline", "online"], row__humanline=True)

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from humanline.files.validation import ConfigError, Record, fault, validate
+from humanline.files.validation import ConfigError, Record, fault, require_as_many, validate
 from humanline.trainers.registry import LABELLED, PAIRED, PROMPTS, STORED
 from humanline.trainers.rows.conversations import template_options
 from humanline.trainers.rows.examples import read
@@ -150,9 +150,7 @@ class Group(Row):
 
     @model_validator(mode="after")
     def _all_are_scored(self):
-        if len(self.scores) != len(self.completions):
-            numbers = f"{len(self.scores)} of {len(self.completions)} completions"
-            raise fault("scores", f"{numbers}; give each one score")
+        require_as_many("scores", self.scores, self.completions, "completions")
         return self
 
     @property

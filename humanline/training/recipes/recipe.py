@@ -8,10 +8,9 @@ model is loaded.
 from argparse import ArgumentError, ArgumentParser
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from trl import get_peft_config, get_quantization_config
-from trl.scripts.grpo import GRPOScriptArguments
 
 from humanline.files import user_code
 from humanline.files.validation import ConfigError, load_yaml
@@ -143,9 +142,16 @@ def _dataset(recipe: Recipe, splits: dict, field: str, processor):
 def _reward_functions(recipe: Recipe) -> list | None:
     """The rewards of online training: a model's name, functions by dotted path or TRL's name."""
     # The class of a view's script is in the registry: that of groups has these two.
-    script = cast(GRPOScriptArguments, recipe.script)
+    script = cast(_WithRewards, recipe.script)
     model: list = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
     return model + [_import(recipe, name) for name in script.reward_funcs or ()] or None
+
+
+class _WithRewards(Protocol):
+    """The script arguments of an objective that samples and scores completions."""
+
+    reward_model_name_or_path: str | None
+    reward_funcs: list[str] | None
 
 
 def _import(recipe: Recipe, name: str):
