@@ -1,4 +1,4 @@
-"""The models that training starts from."""
+"""The options of base models, which training starts from."""
 
 from typing import Literal, Self
 
@@ -11,7 +11,7 @@ from humanline.study.scale.hub import HubSource
 class HubModel(HubSource):
     """A causal language model."""
 
-    # Where it computes, on which no result depends: so it is in no hash of the options.
+    # No result depends on where it computes, so no hash of the options has it.
     gpus: int | None = Field(
         None,
         gt=0,
