@@ -36,8 +36,7 @@ _FILTERED = "an answer that a filter has blocked"
 _VERDICTS = {_REFUSAL, _NEITHER, _FILTERED}
 # Errors that concern one request alone, such as its length or a filter.
 _UNWANTED = (openai.BadRequestError, openai.UnprocessableEntityError)
-# Texts that alpaca_eval would read as parts of its template or of ChatML. Noncharacters of Unicode
-# replace them on the way through alpaca_eval.
+# What alpaca_eval would read as its template or ChatML, and noncharacters that replace it there.
 _STAND_INS = {
     "{instruction}": "\ufdd0",
     "{output_1}": "\ufdd1",
@@ -59,8 +58,7 @@ _REMEDIES = {
 def estimated_tokens(characters: int) -> int:
     """Estimate tokens from characters by OpenAI's rule of thumb for English: four characters each.
 
-    The prompts of AlpacaEval's published annotations have 4.9 characters per token; code and other
-    languages have fewer.
+    AlpacaEval's published prompts have 4.9 characters a token; code and other languages have fewer.
     """
     return math.ceil(characters / 4)
 
@@ -71,16 +69,7 @@ def annotate(
     """Compare a model's outputs with the baseline's; see `judge.annotate`.
 
     The judge sees the two outputs of a pair in the order of AlpacaEval's published annotations. A
-    pair without a verdict has the preference nan.
-
-    Args:
-        outputs, baseline: the rows of both sides, as `judge.annotate` takes them.
-        judge: gets the answers.
-        work_dir: folder for alpaca_eval's configuration and its files.
-
-    Raises:
-        ConfigError: as `ApiJudge.complete` raises it.
-        ValueError: if the rows are not as `judge.annotate` wants them.
+    pair without a verdict has the preference nan. Errors are those of `ApiJudge.complete`, too.
     """
     judge.expect(len(baseline))
     return annotate_as_configured(
@@ -128,15 +117,11 @@ class ApiJudge:
         self._left_out.clear()
 
     def complete(self, prompts: list[str], **options) -> dict[str, list[dict]]:
-        """Answer prompts, as alpaca_eval's option `fn_completions` requires.
+        """Get the likeliest first tokens (nats) for prompts, in the form of `fn_completions`.
 
         Args:
             prompts: the prompts in ChatML.
             options: options of every request, alpaca_eval's `completions_kwargs`.
-
-        Returns:
-            One completion per prompt, each with the log-probabilities (nats) of the likeliest first
-            tokens; without any for a pair that is left out.
 
         Raises:
             ConfigError: if a request fails after all retries, more pairs have no verdict than may
@@ -278,19 +263,7 @@ class Answer(Strict):
 
 
 class Answers:
-    """The file of a run's answers (JSON Lines of `Answer`) and their cost in dollars.
-
-    Args:
-        config: the judge, with its prices and its budget.
-        path: the file; a half-written last row is cut off.
-
-    Attributes:
-        useful: answers with log-probabilities, by key.
-        verdicts: by key, the judge's own faults, such as a refusal, in the order of the file.
-
-    Raises:
-        ConfigError: if a row is damaged.
-    """
+    """The file of a run's answers (JSON Lines of `Answer`), and their cost in dollars."""
 
     def __init__(self, config: OpenAIJudge, path: Path):
         self.path = path
