@@ -5,7 +5,7 @@ HALOs' feedback files, AlpacaEval's baseline outputs, and problems with answers,
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,7 +19,7 @@ from humanline.trainers.registry import OBJECTIVES
 from humanline.trainers.rows.formats import Text
 
 
-def load(source: HubDataset):
+def load(source: HubDataset) -> Any:
     """Load one split of a dataset at its pinned revision.
 
     Returns:
@@ -185,7 +185,7 @@ class _Scored(Record):
     all_rm_scores: list[float]
 
     @model_validator(mode="after")
-    def _all_are_scored(self):
+    def _all_are_scored(self) -> Self:
         answers = self.all_generated_responses
         require_as_many("all_rm_scores", self.all_rm_scores, answers, "responses")
         return self

@@ -6,6 +6,7 @@ Other readers guess: Arrow turns text that looks like a date into a date, and uj
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from humanline.files.json_files import strict_json
 from humanline.files.validation import ConfigError
@@ -32,7 +33,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict]]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); mend the path") from None
 
 
-def _of_lines(path: Path, file) -> Iterator[tuple[str, dict]]:
+def _of_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[str, dict]]:
     for number, line in enumerate(file, 1):
         line = line.removeprefix(_BOM) if number == 1 else line
         if not line.strip():
@@ -55,13 +56,13 @@ def _of_list(path: Path, content: bytes) -> Iterator[tuple[str, dict]]:
         yield place, _required(row, place)
 
 
-def _required(row, place: str) -> dict:
+def _required(row: object, place: str) -> dict:
     if not isinstance(row, dict):
         raise ConfigError(f"{place}: not an object with columns; write it as {{...}}")
     return row
 
 
-def _parse(content: bytes, place: str):
+def _parse(content: bytes, place: str) -> Any:
     """Parse JSON strictly, and refuse values that no dataset can hold."""
     try:
         found = strict_json(content.decode("utf-8"), parse_int=_integer)

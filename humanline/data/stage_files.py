@@ -5,7 +5,7 @@ Writers and readers both refuse a wrong row, with file and line.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -54,7 +54,7 @@ class Group(Prompt):
     scores: list[float]
 
     @model_validator(mode="after")
-    def _all_are_scored(self):
+    def _all_are_scored(self) -> Self:
         require_as_many("scores", self.scores, self.completions, "completions")
         return self
 

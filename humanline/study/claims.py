@@ -5,7 +5,7 @@ Snakefiles import this module, so it is cheap.
 
 import itertools
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -50,7 +50,7 @@ class Test(Strict):
     )
 
     @model_validator(mode="after")
-    def _expectation_is_complete(self):
+    def _expectation_is_complete(self) -> Self:
         if self.expect == "equivalent" and self.margin is None:
             raise fault("margin", "missing, but equivalent needs it; add it")
         if self.expect != "equivalent" and self.margin is not None:
@@ -92,7 +92,7 @@ class Claims(Strict):
     claims: list[Claim] = Field(min_length=1, description="in order")
 
     @model_validator(mode="after")
-    def _ids_are_distinct(self):
+    def _ids_are_distinct(self) -> Self:
         ids = [claim.id for claim in self.claims]
         for index, name in enumerate(ids):
             if name in ids[:index]:

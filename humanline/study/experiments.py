@@ -5,7 +5,7 @@ so two tables with the same cell share its run. Snakefiles import this module, s
 """
 
 import itertools
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -183,7 +183,7 @@ class Row(Strict):
     overrides: dict[str, Grid[float]] = Field({}, description="training options unlike the scale's")
 
     @model_validator(mode="after")
-    def _known_overrides(self):
+    def _known_overrides(self) -> Self:
         own = [
             key
             for name in _grid(self.objective)
@@ -215,7 +215,7 @@ class Row(Strict):
         ]
 
 
-def _grid(value) -> list:
+def _grid(value: Any) -> list:
     """List a grid's values."""
     return value if isinstance(value, list) else [value]
 
@@ -275,7 +275,7 @@ class Table(Strict):
     cells: list[Row] = Field(min_length=1, description="its rows, in order")
 
     @model_validator(mode="after")
-    def _rows_have_one_task(self):
+    def _rows_have_one_task(self) -> Self:
         for index, row in enumerate(self.cells):
             if bool(row.task) == bool(self.task):
                 where = "in the table, too" if row.task else "neither here nor in the table"
@@ -340,7 +340,7 @@ class Experiments(Strict):
     )
 
     @model_validator(mode="after")
-    def _every_task_has_defaults(self):
+    def _every_task_has_defaults(self) -> Self:
         for name, table in self.tables.items():
             for task in table.tasks:
                 if task not in self.defaults:

@@ -111,7 +111,7 @@ class Task:
     notices: tuple[Notice, ...] = ()
     has_stored_scores: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         pick("scoring", self.scoring, SCORINGS)
         if (self.scoring == "grade") != (self.grade_completion is not None):
             reason = "a graded task needs it, and a judged one has none"

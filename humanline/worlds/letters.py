@@ -16,6 +16,7 @@ import hashlib
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 
 LETTERS = "abcdefgh"
@@ -52,7 +53,7 @@ def wish_kind(wish: str) -> str:
     return "length" if wish in TARGET_LENGTH else "shape"
 
 
-def _fraction_of_pairs(line: str, holds) -> float:
+def _fraction_of_pairs(line: str, holds: Callable[[str, str], bool]) -> float:
     if len(line) < 2:
         return 0.0
     return sum(holds(a, b) for a, b in pairwise(line)) / (len(line) - 1)

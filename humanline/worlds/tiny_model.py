@@ -4,6 +4,11 @@ The tokenizer is a real `PreTrainedTokenizerFast` with one token per character a
 so later stages treat it like that of a large model.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
 PAD, EOS, USER, ASSISTANT = "<pad>", "<|end|>", "<|user|>", "<|assistant|>"
 CHARACTERS = " +-*<~,=()0123456789abcdefghLMS}"
 BOXED = "\\boxed{"
@@ -17,7 +22,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer():
+def build_tokenizer() -> "PreTrainedTokenizerFast":
     """Build the tokenizer: a character-level WordLevel model, four special tokens, `\\boxed{`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -45,7 +50,7 @@ def build_model(
     heads: int,
     seed: int,
     architecture: str = "llama",
-):
+) -> "PreTrainedModel":
     """Build an untrained float32 model over this vocabulary.
 
     Args:

@@ -6,7 +6,7 @@ A change of an option reruns the stages that read it, and no others.
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from humanline.study.scale.judges import ERRANDS
 from humanline.study.scale.sampling import Generation
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VERSION = 3
 
 
-def content_hash(content) -> str:
+def content_hash(content: Any) -> str:
     """Hash a JSON-serialisable value.
 
     Returns:
@@ -126,7 +126,7 @@ def score_hash(judge) -> str:
     return content_hash(judge and judge.model_dump(exclude=ERRANDS))
 
 
-def sampling_hash(run: "Run", *asked) -> str:
+def sampling_hash(run: "Run", *asked: Any) -> str:
     """Hash samples that are drawn with training's options, and further values."""
     sampling = run.training.sampling.model_dump()
     return content_hash([VERSION, *asked, sampling, *engine(run.generation).items()])

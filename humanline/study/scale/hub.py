@@ -1,7 +1,7 @@
 """Repositories on the Hugging Face hub, each at one commit, or local folders in the same format."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -52,14 +52,14 @@ class HubSource(Strict):
         )
 
     @model_validator(mode="after")
-    def _local_path_exists(self):
+    def _local_path_exists(self) -> Self:
         if self.is_local and not Path(self.repo).exists():
             reason = f"no such folder: {self.repo!r}; mend the path, or name an owner/name"
             raise fault("repo", reason)
         return self
 
 
-def hub_sources(part, field: str = "") -> dict[str, HubSource]:
+def hub_sources(part: object, field: str = "") -> dict[str, HubSource]:
     """Find every repository in a part of the configuration.
 
     Args:

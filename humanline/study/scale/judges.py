@@ -1,6 +1,6 @@
 """The options of a judge, which compares outputs with references."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -60,7 +60,7 @@ class OpenAIJudge(Strict):
         return self.prices[self.model]
 
     @model_validator(mode="after")
-    def _has_its_price(self):
+    def _has_its_price(self) -> Self:
         if self.model not in self.prices:
             raise fault("prices", f"none of {self.model}; add its input and output, maybe zero")
         return self

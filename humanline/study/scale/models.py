@@ -1,6 +1,6 @@
 """The options of base models, which training starts from."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -39,7 +39,7 @@ class MiniatureModel(Strict):
     )
 
     @model_validator(mode="after")
-    def _heads_fit(self):
+    def _heads_fit(self) -> Self:
         if self.hidden_size % (2 * self.heads):
             reason = f"{self.hidden_size} is not an even multiple of heads, {self.heads}"
             raise fault("hidden_size", f"{reason}; change either")

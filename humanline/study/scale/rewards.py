@@ -1,6 +1,6 @@
 """The options of rewards, which score completions for training."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,7 +26,7 @@ class HubReward(HubSource):
     )
 
     @model_validator(mode="after")
-    def _runs_known_code_only(self):
+    def _runs_known_code_only(self) -> Self:
         if not self.trust_remote_code or (self.repo, self.revision) in REMOTE_CODE:
             return self
         if not self.is_local:

@@ -7,7 +7,7 @@ field and the remedy. Snakefiles import this module, so it is cheap.
 from inspect import signature
 from os.path import normpath, relpath
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -42,7 +42,7 @@ class TaskConfig(Strict):
     evaluation: Sampling = Field(description="how the completions of the tables are drawn")
 
     @model_validator(mode="after")
-    def _understands_its_prompts(self):
+    def _understands_its_prompts(self) -> Self:
         for name in {"base", "none"} & set(self.base_models):
             raise fault(f"base_models.{name}", "the name has a meaning of its own; use another")
         parts = {"base_model": self.base_model, "reward": self.reward, "judge": self.judge}
@@ -111,7 +111,7 @@ class Seeds(Strict):
         return "validation" if seed in self.tune else "evaluation"
 
     @model_validator(mode="after")
-    def _disjoint(self):
+    def _disjoint(self) -> Self:
         for name in ("report", "sweep"):
             if both := set(getattr(self, name) or []) & set(self.tune):
                 raise fault("tune", f"shares {sorted(both)} with seeds.{name}; use other seeds")
@@ -136,7 +136,7 @@ class Scale(Strict):
     tasks: dict[TaskName, TaskConfig] = Field(min_length=1, description="the tasks, by name")
 
     @model_validator(mode="after")
-    def _fits_the_tasks(self):
+    def _fits_the_tasks(self) -> Self:
         for name, config in self.tasks.items():
             task, kind = find_task(name), config.reward.kind
             if kind not in task.rewards and not getattr(config.reward, "fits_every_task", True):
@@ -150,7 +150,7 @@ class Scale(Strict):
         return self
 
     @model_validator(mode="after")
-    def _devices_are_used(self):
+    def _devices_are_used(self) -> Self:
         for stage, resources in self.resources.items():
             if stage != "train" and resources.gpu > 1:
                 reason = (
@@ -166,7 +166,7 @@ class Scale(Strict):
         return self
 
     @model_validator(mode="after")
-    def _plan_knows_the_models(self):
+    def _plan_knows_the_models(self) -> Self:
         if self.plan is None:
             return self
         for name, task in self.tasks.items():

@@ -1,6 +1,6 @@
 """The options that all runs of a task share, and the hyperparameters of each objective."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
@@ -98,7 +98,7 @@ class Training(Strict):
         }
 
     @model_validator(mode="after")
-    def _completions_differ(self):
+    def _completions_differ(self) -> Self:
         if self.sampling.temperature == 0:
             reason = "0 draws the same completion again and again; make it more"
             raise fault("sampling.temperature", reason)
@@ -108,7 +108,7 @@ class Training(Strict):
         return self
 
     @model_validator(mode="after")
-    def _batches_fit(self):
+    def _batches_fit(self) -> Self:
         for name, options in self.objectives.items():
             if found := self.objective_fault(name, options):
                 field, reason = found
