@@ -78,8 +78,13 @@ def command(arguments, log="--log={log:q}"):
     return f'"$HUMANLINE_PYTHON" -m humanline {arguments} {fixed} {log}'
 
 
-def code_of(name, **options):
-    """The hash of a command's code, with that of the job's task and of no other."""
+def code_of(name, run=None, **options):
+    """The hash of a command's code, with that of the job's task and of no other.
+
+    Of a `run`, found by the wildcards, with that of its objective and of no other.
+    """
+    if run:
+        return lambda wildcards: code_of_run(name, run(wildcards), **options)
     return lambda wildcards: code_hash(name, tasks=[wildcards.task], **options)
 
 
