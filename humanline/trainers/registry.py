@@ -197,8 +197,9 @@ class Objective:
 
         Hashes of runs contain them.
         """
-        found = {"trainer": self.trainer, "config": self.config, "rows": self.view.rows}
-        found |= {"examples_of_pair": self.view.examples_of_pair, **self.arguments}
+        found: dict[str, Any] = {"trainer": self.trainer, "config": self.config}
+        found |= {"rows": self.view.rows, "examples_of_pair": self.view.examples_of_pair}
+        found |= self.arguments
         if self.name not in OBJECTIVES:
             own = {text.partition(":")[0] for text in self.own_names}
             found["code"] = user_code.source_hash(self.name, *own)
