@@ -4,7 +4,7 @@ from importlib import import_module
 
 from humanline.trainers.registry import OBJECTIVES
 
-# Module of each class, relative to the folder of trainers.
+# The module of each class, relative to the folder trainers/.
 _MODULES = {
     name: module
     for row in OBJECTIVES.values()
@@ -15,8 +15,8 @@ __all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str):
-    """Import a trainer when it is first asked for: importing TRL takes seconds."""
+    """Import a trainer at its first use: importing TRL takes seconds."""
     if name not in _MODULES:
         raise AttributeError(f"module 'humanline' has no attribute {name!r}")
-    # The folder is not written in full, or its trainers were in the hash of every command's code.
+    # Not "humanline.trainers" in full: that string would put all trainers into every code hash.
     return getattr(import_module(_MODULES[name], f"{__name__}.trainers"), name)

@@ -1,4 +1,4 @@
-"""`python -m humanline` is the command `humanline`, run by a warm worker where there is one."""
+"""The command `humanline`, also `python -m humanline`; a warm worker runs it if there is one."""
 
 import sys
 

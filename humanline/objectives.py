@@ -1,6 +1,6 @@
-"""The losses, at their old path: they live in `humanline.method.losses`.
+"""The losses of `humanline.method.losses` at their old path.
 
-Objectives, the trainers' names for them, are in `humanline.trainers.registry`.
+The registry of objectives is `humanline.trainers.registry`.
 """
 
 from humanline.method.losses import *  # noqa: F403

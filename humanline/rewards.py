@@ -1,4 +1,4 @@
-"""Reward functions for recipes, at the path that the README promised."""
+"""Reward functions for recipes: those of `humanline.scoring.rewards`, at a shorter path."""
 
 from humanline.scoring.rewards import armorm
 

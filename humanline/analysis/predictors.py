@@ -40,7 +40,7 @@ def measure(run: Run) -> None:
         for folder in (run.paths.model, run.paths.base_model)
     )
 
-    def log_probabilities(loaded, completions):
+    def log_probabilities(loaded: tuple, completions: list[list[str]]) -> list[np.ndarray]:
         model, tokenizer = loaded
         pairs = [
             (prompt, text)

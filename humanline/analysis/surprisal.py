@@ -54,7 +54,7 @@ def _outputs(run: Run, prompts: list[str], seed: int) -> list[str]:
     return [text for (text,) in groups]
 
 
-def _surprisals(models, pairs: list[tuple[str, str]]) -> list[float]:
+def _surprisals(models: list[tuple], pairs: list[tuple[str, str]]) -> list[float]:
     from humanline.generation.likelihood import token_log_probabilities
 
     policy, reference = (

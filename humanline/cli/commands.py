@@ -181,7 +181,7 @@ def _judge_cost(study: Study, arguments) -> None:
     from humanline.scoring import judge_cost
 
     judged = {task: study.scale.tasks[task] for task in study.scored_by("judge")}
-    targets = {
+    targets: dict[str, list[Run]] = {
         target: [study.resolve(cell) for cell in study.evaluated(target) if cell.task in judged]
         for target in TARGETS
     }

@@ -1,7 +1,7 @@
-"""Repositories of the hub as folders: at a pinned commit, whole and checked, from the cache.
+"""Repositories of the hub as folders in the cache: at a pinned commit, complete and checked.
 
-What the cache lacks is fetched where there is a network. `humanline prefetch` does so for a whole
-scale, for compute nodes that have none.
+Missing files are fetched if there is a network. Compute nodes often have none: `humanline prefetch`
+fetches all files of a scale ahead of time.
 """
 
 import hashlib
@@ -20,7 +20,11 @@ _INDEX = "model.safetensors.index.json"
 
 
 def dataset_files(source: HubDataset) -> Path:
-    """The folder of a dataset's files, or its one `file`; raise a one-line `ConfigError`."""
+    """Return the folder of a dataset's files, or its one `file`.
+
+    Raises:
+        ConfigError: if the dataset cannot be fetched, or lacks the file.
+    """
     folder = _folder(source, [source.file] if source.file else None)
     path = folder / source.file if source.file else folder
     if not path.exists():
@@ -29,10 +33,10 @@ def dataset_files(source: HubDataset) -> Path:
 
 
 def model_folder(source: HubSource) -> Path:
-    """The folder of a model's files.
+    """Return the folder of a model's files.
 
     Raises:
-        ConfigError: if one is missing, or they are not those of the configured fingerprint.
+        ConfigError: if a file is missing, or if the files do not have the configured fingerprint.
     """
     folder = _folder(source, _patterns(source))
     files = model_files(source, folder)
@@ -42,13 +46,17 @@ def model_folder(source: HubSource) -> Path:
 
 
 def model_files(source: HubSource, folder: Path) -> list[Path]:
-    """What a model consists of: configuration, tokenizer, weights, and code where it is trusted."""
+    """List a model's files: configuration, tokenizer, weights, and its code if that is trusted."""
     patterns = _patterns(source)
     return [f for f in sorted(folder.iterdir()) if any(fnmatch(f.name, p) for p in patterns)]
 
 
 def rows_fingerprint(rows: Iterable[dict]) -> str:
-    """Sha256, hexadecimal, of rows as JSON Lines with sorted keys and no spaces."""
+    """Hash rows as JSON Lines with sorted keys and no spaces.
+
+    Returns:
+        The sha256, hexadecimal.
+    """
     digest = hashlib.sha256()
     for row in rows:
         text = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -57,7 +65,11 @@ def rows_fingerprint(rows: Iterable[dict]) -> str:
 
 
 def files_fingerprint(files: Iterable[Path]) -> str:
-    """Sha256, hexadecimal, of what `sha256sum` prints of files, in the order of their names."""
+    """Hash files: the sha256 of what `sha256sum` prints about them, in the order of their names.
+
+    Returns:
+        The sha256, hexadecimal.
+    """
     lines = []
     for file in sorted(files, key=lambda file: file.name):
         with file.open("rb") as content:
@@ -66,7 +78,15 @@ def files_fingerprint(files: Iterable[Path]) -> str:
 
 
 def check(source: HubSource, fingerprint: Callable[[], str]) -> None:
-    """Refuse content that has not the configured fingerprint, if there is one."""
+    """Check content against the configured fingerprint, if there is one.
+
+    Args:
+        source: the dataset or the model.
+        fingerprint: computes the content's fingerprint.
+
+    Raises:
+        ConfigError: if the two differ.
+    """
     if source.fingerprint and (found := fingerprint()) != source.fingerprint:
         raise ConfigError(
             f"{source.repo_type} {source.repo}: the content's fingerprint is {found}, not "
@@ -80,9 +100,9 @@ def _patterns(source: HubSource) -> list[str]:
 
 
 def _folder(source: HubSource, patterns: list[str] | None) -> Path:
-    """The local folder, or the cached one, after fetching what fits the patterns and is not there.
+    """Return the local folder, or the cached one; first fetch missing files that fit the patterns.
 
-    Offline the cache alone is asked, and it knows whether a fetch had ended.
+    Offline, the hub's client reads the cache alone, and knows whether the fetch was complete.
     """
     if source.is_local:
         return Path(source.repo)
@@ -109,7 +129,7 @@ def _folder(source: HubSource, patterns: list[str] | None) -> Path:
 
 
 def _require_weights(source: HubSource, folder: Path, names: set[str]) -> None:
-    """Refuse a model without weights in safetensors, or with some of them missing."""
+    """Refuse a model if its safetensors are missing or incomplete."""
     if _INDEX in names:
         if missing := sorted(_indexed(source, folder / _INDEX) - names):
             raise ConfigError(
@@ -124,7 +144,7 @@ def _require_weights(source: HubSource, folder: Path, names: set[str]) -> None:
 
 
 def _indexed(source: HubSource, path: Path) -> set[str]:
-    """The files that an index lists."""
+    """Read the names of the files in an index."""
     try:
         return set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -1,8 +1,8 @@
 """Feedback files of HALOs (ContextualAI/HALOs, `train/label.py`): JSON lists of labelled outputs.
 
-A row of *binary feedback* has `prompt` and `output` (lists of turns), `prompt_id`, `label` (1 is
-desirable), `reward`, `type`; one of *pairwise feedback* has `output_A`, `output_B`, `reward_A`,
-`reward_B` and a label that is 1 where A is better. A `split` is optional.
+A row of *binary feedback* has `prompt` and `output` (lists of turns), `prompt_id`, `label` (1:
+desirable), `reward` and `type`. A row of *pairwise feedback* has `output_A`, `output_B`,
+`reward_A`, `reward_B` and a `label` (1: A is better) instead. A `split` is optional.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ class Binary(Record):
 
     @property
     def scored(self) -> list[tuple[Turns, float]]:
-        """Its output and reward."""
+        """The output with its reward, in a list."""
         return [(self.output, self.reward)]
 
 
@@ -43,24 +43,28 @@ class Pairwise(Record):
 
     @property
     def scored(self) -> list[tuple[Turns, float]]:
-        """Its outputs and their rewards."""
+        """The two outputs with their rewards."""
         return [(self.output_a, self.reward_a), (self.output_b, self.reward_b)]
 
 
 def is_feedback(row: dict) -> bool:
-    """Whether a row is one of these files'."""
+    """Say whether a row is of a feedback file."""
     return row.get("type") in (BINARY, PAIRWISE)
 
 
 def of_split(rows: Iterable[dict], split: str) -> list[dict]:
-    """The rows of a split; those that name none are in every split."""
+    """Select the rows of a split; a row that names no split is in all of them."""
     return [row for row in rows if (row.get("split") or split) == split]
 
 
 def preferences(rows: Iterable[dict], place: str, split: str | None = None) -> list[dict]:
-    """TRL's rows: pairs of chosen and rejected, or completions with a label that is a bool.
+    """Turn feedback into TRL's rows.
 
     Args and errors are those of `groups`.
+
+    Returns:
+        ``{"prompt", "chosen", "rejected"}`` for pairwise feedback, else ``{"prompt", "completion",
+        "label"}`` with a bool for a label.
     """
     return [
         _pair(row, found) if isinstance(found, Pairwise) else _labelled(row, found)
@@ -69,19 +73,20 @@ def preferences(rows: Iterable[dict], place: str, split: str | None = None) -> l
 
 
 def groups(rows: Iterable[dict], place: str, split: str | None = None) -> list[dict]:
-    """All outputs of each prompt, once, with their rewards.
+    """Collect all distinct outputs of each prompt, with their rewards.
 
     Args:
-        place: what an error says the rows are of.
-        split: whose rows to take, and those that name none; None: all.
+        rows: the rows of a feedback file.
+        place: the rows' file or dataset, for errors.
+        split: the split to take; None: all rows.
 
     Returns:
-        ``{"prompt", "completions", "scores"}``, in the order of the prompts' first rows. Prompts
-        remain lists of turns, completions are text.
+        ``{"prompt", "completions", "scores"}`` for each prompt, in the order of the prompts' first
+        rows. A prompt stays a list of turns; completions are text.
 
     Raises:
-        ConfigError: naming the row and the first field that is missing, or not what it should be;
-            if rows are of both kinds; or if one `prompt_id` is of two prompts.
+        ConfigError: if a field is missing or wrong, with row and field; if rows are of both kinds;
+            or if two prompts have the same `prompt_id`.
     """
     scored: dict[str | int, tuple[list[dict], dict[str, float]]] = {}
     for row, found, where in _validated(rows, place, split):
@@ -103,7 +108,7 @@ def groups(rows: Iterable[dict], place: str, split: str | None = None) -> list[d
 def _validated(
     rows: Iterable[dict], place: str, split: str | None
 ) -> Iterator[tuple[dict, Binary | Pairwise, str]]:
-    """The rows of a split, as they are and as they are read, with their places."""
+    """Yield each row of a split as given, its validated model, and its place for errors."""
     first = None
     for number, row in enumerate(rows):
         if split and not of_split([row], split):

@@ -1,11 +1,11 @@
-"""Real data: prompts and scored completions from the Hugging Face hub, or a folder like it.
+"""Real data: prompts and scored completions from the Hugging Face hub, or from a local folder.
 
-Rows are princeton-nlp's UltraFeedback (all responses with ArmoRM's scores), HALOs' feedback files,
-AlpacaEval's baseline outputs, or problems with answers, as MATH-500's.
+Four kinds of rows are known: princeton-nlp's UltraFeedback (all responses with ArmoRM's scores),
+HALOs' feedback files, AlpacaEval's baseline outputs, and problems with answers, such as MATH-500.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,13 +19,20 @@ from humanline.trainers.registry import takers_of_groups
 from humanline.trainers.rows.formats import Text
 
 
-def load(source: HubDataset):
-    """Load one split of a dataset at its pinned revision, or raise a one-line `ConfigError`."""
+def load(source: HubDataset) -> Any:
+    """Load one split of a dataset at its pinned revision.
+
+    Returns:
+        A `datasets.Dataset`.
+
+    Raises:
+        ConfigError: if it cannot be fetched or read, or does not have the configured fingerprint.
+    """
     from datasets import load_dataset
 
     path = dataset_files(source)
     try:
-        if source.file:  # also where the repository has a loading script, which is then not run
+        if source.file:  # a loading script of the repository is not run
             files = {source.split: str(path)}
             dataset = load_dataset("json", data_files=files, split=source.split)
         else:
@@ -40,7 +47,18 @@ def load(source: HubDataset):
 
 
 def splits(task: str, config: HubData) -> dict[str, list[dict]]:
-    """Rows of every split, in the form the miniature's have (see `miniature.splits`)."""
+    """Read the rows of every split, in the same form as `miniature.splits`.
+
+    Args:
+        task: the task's name.
+        config: the datasets, and the number of prompts set aside for tuning.
+
+    Returns:
+        Rows by split: ``train``, ``validation``, ``evaluation``.
+
+    Raises:
+        ConfigError: if a dataset cannot be read or has a wrong row.
+    """
     read = find_task(task).read_row
     held_out, train = _divide(config, read)
     return {
@@ -54,15 +72,20 @@ def splits(task: str, config: HubData) -> dict[str, list[dict]]:
 def groups(
     config: HubData, base_model: str | None = None, batch_size: int | None = None
 ) -> list[dict]:
-    """Scored groups of the training split: prompt, completions and the reward model's scores.
+    """Read the scored completions of the training prompts.
 
     Args:
-        base_model: whose completions, a name in `config.stored`; None: the task's base model,
-            whose completions are those of `config.train`.
-        batch_size: of the objectives that take whole groups; None: there is none.
+        config: the datasets, and how many completions of a prompt to keep.
+        base_model: the model that wrote the completions, a name in `config.stored`; None: the
+            task's base model, whose completions are in `config.train`.
+        batch_size: the batch size of the objectives that take whole groups; None: no such
+            objective.
+
+    Returns:
+        ``{"prompt", "completions", "scores"}`` for each prompt.
 
     Raises:
-        ConfigError: if no group is large enough, or they do not fill the batches.
+        ConfigError: if no group is large enough, or if groups do not fill the batches.
     """
     held_out, found = _divide(config, _group)
     source = config.stored[base_model] if base_model else config.train
@@ -97,7 +120,7 @@ def _require_one_size(source: HubDataset, sizes: set[int], batch_size: int) -> N
 
 
 def _divide(config: HubData, read: Callable) -> tuple[list[dict], list[dict]]:
-    """The prompts set aside for tuning, and those to train on; none is among both."""
+    """Split the rows: those set aside for tuning, and those to train on; no prompt is in both."""
     rows = list(_once_each(_rows(config.train, read)))
     if len(rows) <= config.validation:
         raise ConfigError(
@@ -107,7 +130,7 @@ def _divide(config: HubData, read: Callable) -> tuple[list[dict], list[dict]]:
 
 
 def _rows(source: HubDataset, read: Callable) -> list[dict]:
-    """What `read` makes of a dataset's rows, or of the groups of a feedback file."""
+    """Apply `read` to a dataset's rows, or to the groups of a feedback file."""
     rows, place = list(load(source)), f"dataset {source.repo}: split {source.split}"
     if rows and feedback.is_feedback(rows[0]):
         rows = feedback.groups(rows, place, source.split)
@@ -118,7 +141,7 @@ def _rows(source: HubDataset, read: Callable) -> list[dict]:
 
 
 def _of_one_turn(source: HubDataset, group: dict) -> dict:
-    """A group whose prompt is text."""
+    """Turn a group's prompt of one turn into text."""
     if len(group["prompt"]) != 1:
         raise ConfigError(
             f"dataset {source.repo}: a prompt has {len(group['prompt'])} turns, and the tables' "
@@ -128,7 +151,7 @@ def _of_one_turn(source: HubDataset, group: dict) -> dict:
 
 
 def _group(row: dict, place: str) -> dict:
-    if "completions" in row:  # of a feedback file
+    if "completions" in row:  # a feedback file
         return row
     found = validate(_Scored, row, place)
     return {
@@ -139,7 +162,7 @@ def _group(row: dict, place: str) -> dict:
 
 
 def _once_each(rows: Iterable[dict]) -> Iterator[dict]:
-    """The first row of each prompt, which data may repeat."""
+    """Yield the first row of each prompt; data may repeat prompts."""
     seen = set()
     for row in rows:
         if row["prompt"] not in seen:
@@ -148,24 +171,21 @@ def _once_each(rows: Iterable[dict]) -> Iterator[dict]:
 
 
 def _thinned(group: dict, size: int) -> dict:
-    """`size` completions of a group, its best and its worst and those evenly between by rank.
-
-    They keep their order.
-    """
+    """Keep `size` completions of a group, in their order: best, worst, and evenly spaced ranks."""
     ranks = np.argsort(group["scores"], kind="stable")
     kept = sorted(ranks[np.linspace(0, len(ranks) - 1, size).round().astype(int)].tolist())
     return group | {key: [group[key][i] for i in kept] for key in ("completions", "scores")}
 
 
 class _Scored(Record):
-    """Of princeton-nlp's UltraFeedback: all responses."""
+    """A row of princeton-nlp's UltraFeedback, with all responses."""
 
     prompt: Text
     all_generated_responses: Annotated[list[str], Field(min_length=1)]
     all_rm_scores: list[float]
 
     @model_validator(mode="after")
-    def _all_are_scored(self):
+    def _all_are_scored(self) -> Self:
         answers = self.all_generated_responses
         require_as_many("all_rm_scores", self.all_rm_scores, answers, "responses")
         return self

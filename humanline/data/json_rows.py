@@ -1,27 +1,28 @@
-"""Rows of JSON files, each with its place: what is no row is told by file and line.
+"""Reading rows of JSON files, each with its place; an error names file and line.
 
-Other readers guess: Arrow makes dates of texts that look like them, and ujson takes NaN.
+Other readers guess: Arrow turns text that looks like a date into a date, and ujson accepts NaN.
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from humanline.files.json_files import strict_json
 from humanline.files.validation import ConfigError
 
 _BOM = b"\xef\xbb\xbf"
-_INTEGERS = range(-(2**63), 2**63)  # of datasets
+_INTEGERS = range(-(2**63), 2**63)  # the integers that `datasets` can hold
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """Rows of a file that is a JSON list of objects, or has one object per line.
+    """Read a file that is a JSON list of objects, or has one object per line.
 
     Yields:
-        The place of a row, as "rows.jsonl: line 3", and the row.
+        The place of a row, such as "rows.jsonl: line 3", and the row.
 
     Raises:
-        ConfigError: at the first that is no row, naming its line.
+        ConfigError: at the first line or item that is not a row, with its number.
     """
     try:
         with open(path, "rb") as file:
@@ -32,7 +33,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict]]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); mend the path") from None
 
 
-def _of_lines(path: Path, file) -> Iterator[tuple[str, dict]]:
+def _of_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[str, dict]]:
     for number, line in enumerate(file, 1):
         line = line.removeprefix(_BOM) if number == 1 else line
         if not line.strip():
@@ -41,7 +42,7 @@ def _of_lines(path: Path, file) -> Iterator[tuple[str, dict]]:
         try:
             row = _parse(line.strip(), place)
         except ConfigError:
-            if line.strip() in (b"{", b"{}"):  # of an object over many lines
+            if line.strip() in (b"{", b"{}"):  # one object over many lines
                 place = f"{path}: one object, not a list of rows"
                 raise ConfigError(f"{place}; write one row a line") from None
             raise
@@ -55,17 +56,17 @@ def _of_list(path: Path, content: bytes) -> Iterator[tuple[str, dict]]:
         yield place, _required(row, place)
 
 
-def _required(row, place: str) -> dict:
+def _required(row: object, place: str) -> dict:
     if not isinstance(row, dict):
         raise ConfigError(f"{place}: not an object with columns; write it as {{...}}")
     return row
 
 
-def _parse(content: bytes, place: str):
-    """What JSON says, refusing what it does not allow or no dataset holds."""
+def _parse(content: bytes, place: str) -> Any:
+    """Parse JSON strictly, and refuse values that no dataset can hold."""
     try:
         found = strict_json(content.decode("utf-8"), parse_int=_integer)
-        if b"\\ud" in content.lower():  # halves of characters, which JSON can write alone
+        if b"\\ud" in content.lower():  # JSON can contain half a character (a lone surrogate)
             json.dumps(found, ensure_ascii=False).encode("utf-8")
         return found
     except UnicodeEncodeError:

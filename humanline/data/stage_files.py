@@ -1,11 +1,11 @@
-"""The files that one stage writes and the next ones read: what a row of each is.
+"""The rows of the files that one stage writes and later stages read.
 
-A row that is not so is refused, by file and line, by who writes it and by who reads it.
+Writers and readers both refuse a wrong row, with file and line.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -20,49 +20,53 @@ LogProbability = Annotated[float, Field(le=0)]
 
 
 class Prompt(Row):
-    """Of a task's data, whatever the task."""
+    """A row of any task's data."""
 
     prompt: str
 
 
 class Problem(Prompt):
-    """Of a graded task's data."""
+    """A row of a graded task's data."""
 
     answer: str
 
 
 class Instruction(Prompt):
-    """Of a judged task's data."""
+    """A row of a judged task's data."""
 
     reference: str
 
 
 def prompts_of(task: str) -> type[Prompt]:
-    """What a row of a task's data is; raise a `ConfigError` for another task."""
+    """Find the model of a row of a task's data.
+
+    Raises:
+        ConfigError: if the task is unknown.
+    """
     kinds: dict[str, type[Prompt]] = {"judge": Instruction, "grade": Problem}
     return kinds[find_task(task).scoring]
 
 
 class Group(Prompt):
-    """Offline data: several completions of a prompt, with a score each."""
+    """A row of offline data: several completions of a prompt, each with a score."""
 
     completions: Annotated[list[str], Field(min_length=2)]
     scores: list[float]
 
     @model_validator(mode="after")
-    def _all_are_scored(self):
+    def _all_are_scored(self) -> Self:
         require_as_many("scores", self.scores, self.completions, "completions")
         return self
 
 
 class Likelihood(Prompt):
-    """How likely a model finds the completions of a group: a number for each, in nats."""
+    """A model's mean log-probability per token, in nats, of each completion of a group."""
 
     mean_token_log_probability: Annotated[list[LogProbability], Field(min_length=1)]
 
 
 class Sample(Prompt):
-    """A completion of a model that is evaluated."""
+    """A completion from a model under evaluation."""
 
     key = ("step", "prompt")
     step: Annotated[int, Field(ge=0)]
@@ -81,15 +85,19 @@ class GradedSample(Sample, Problem):
 
 
 def samples_of(task: str) -> type[Sample]:
-    """What a row of a task's samples is; raise a `ConfigError` for another task."""
+    """Find the model of a row of a task's samples.
+
+    Raises:
+        ConfigError: if the task is unknown.
+    """
     kinds: dict[str, type[Sample]] = {"judge": JudgedSample, "grade": GradedSample}
     return kinds[find_task(task).scoring]
 
 
 class Surprisal(Columns):
-    """How much more likely the policy of the figures finds an output than its reference, in nats.
+    """The log-ratio of policy to reference, in nats, of one output for the figures.
 
-    Each source, the policy among them, has one for each of the policy's prompts.
+    Every source has one row for each of the policy's prompts; the policy itself is a source.
     """
 
     source: str
@@ -98,7 +106,7 @@ class Surprisal(Columns):
 
     @classmethod
     def fault(cls, frame: "pd.DataFrame") -> str | None:
-        """Sources with other prompts than the policy's."""
+        """Find out whether a source has other prompts than the policy."""
         prompts = {name: sorted(own) for name, own in frame.groupby("source")["prompt_id"]}
         expected = sorted(set(prompts.get("policy", ())))
         if not expected or any(own != expected for own in prompts.values()):
@@ -107,10 +115,13 @@ class Surprisal(Columns):
 
 
 def read_samples(path: Path, model: type[Sample]) -> dict[int, list[dict]]:
-    """Read a run's samples by step, the first step first, and in the file's order within one.
+    """Read a run's samples.
+
+    Returns:
+        Rows by step, in the order of steps; rows of one step are in the file's order.
 
     Raises:
-        ConfigError: also if steps differ in their prompts, as those of several runs would.
+        ConfigError: if a row is wrong, or if two steps have different prompts.
     """
     steps: dict[int, list[dict]] = {}
     for row in read_rows(path, model):
@@ -129,7 +140,11 @@ def read_samples(path: Path, model: type[Sample]) -> dict[int, list[dict]]:
 
 
 def read_likelihoods(path: Path, groups: Sequence[dict]) -> list[dict]:
-    """Read a row for each of the groups, or raise a `ConfigError` about the first that differs."""
+    """Read the likelihoods of groups, one row for each.
+
+    Raises:
+        ConfigError: if the numbers of rows differ, or at the first row that does not fit its group.
+    """
     rows = read_rows(path, Likelihood)
     if len(rows) != len(groups):
         raise ConfigError(f"{path}: {len(rows)} rows for {len(groups)} groups; make it again")

@@ -1,7 +1,7 @@
-"""What a run's training leaves for the stages after it: its record, its log and its progress.
+"""The files that training leaves for later stages: record, log and progress.
 
-`TrainingRecord` is all of `train.json`. Each reader takes one of its parts, the models that it
-inherits from, so that records of before a field was invented are still read.
+`TrainingRecord` is all of `train.json`. A reader takes one of its parent classes, so it can still
+read records that lack newer fields.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -21,40 +21,40 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class Total(Record):
-    """Wall-clock seconds of a training, sampling and labelling included; its parts are besides."""
+    """Wall-clock seconds of a training, with sampling and labelling. Its parts are other fields."""
 
     model_config = ConfigDict(extra="allow")
     total: NonNegative
 
 
 class Seconds(Total):
-    """With the part of sampling and labelling."""
+    """Wall-clock seconds of a training, and those of its sampling and labelling."""
 
     sample: NonNegative
 
 
 class Point(Record):
-    """When a checkpoint was kept: the optimizer step, and seconds since the run's start."""
+    """The moment of a checkpoint: optimizer step, and seconds since the run's start."""
 
     step: Count
     seconds: NonNegative
 
 
 class Trained(Record):
-    """Of `train.json`: how far the run came, and the folder of its checkpoints beside the file."""
+    """A part of `train.json`: the steps that were trained, and the folder of checkpoints."""
 
     steps: Positive
     checkpoints: str
 
 
 class Timed(Record):
-    """Of `train.json`: how long the training took."""
+    """A part of `train.json`: the training's wall-clock seconds."""
 
     seconds: Total
 
 
 class Spent(Record):
-    """What a run has cost up to a step."""
+    """The cost of a run up to a step."""
 
     seconds: Seconds
     timeline: list[Point]
@@ -62,27 +62,27 @@ class Spent(Record):
 
 
 class ProgressNote(Spent):
-    """`progress.json` of a run that trains: its last checkpoint, and what it had cost by then."""
+    """`progress.json` of a run in training: its last checkpoint, and the cost up to it."""
 
     step: Count
 
 
 class RunCost(Spent, Timed):
-    """Of `train.json`: what the whole training took."""
+    """A part of `train.json`: the cost of the whole training."""
 
     steps: Positive
     peak_memory_mib: Count
 
 
 class Manifest(Record):
-    """All that determines a run's model, except the code and the machine; see `study.hashes`."""
+    """All that determines a run's model, except code and machine; see `Hashes.manifest`."""
 
     model_config = ConfigDict(extra="allow")
     learning_rate: Annotated[float, Field(gt=0)]
 
 
 class Provenance(Record):
-    """What made a file; see `provenance.describe`."""
+    """The code, packages and machine that made a file; see `provenance.describe`."""
 
     git: dict
     packages: dict[str, str]
@@ -90,26 +90,26 @@ class Provenance(Record):
 
 
 class Described(Timed):
-    """Of `train.json`: what is told beside results."""
+    """A part of `train.json`: manifest, provenance and time, for the report."""
 
     manifest: Manifest
     provenance: Provenance
 
 
 class TrainingRecord(Trained, RunCost, Described):
-    """`train.json`: all that a training tells of itself."""
+    """`train.json`: the whole record of a training."""
 
     cell: Cell
     devices: Positive
-    # Of offline runs: the groups that they were given, and those that have nothing to learn from.
+    # Offline runs only: groups in the data, and groups whose completions all have the same score.
     groups: Positive | None = None
     groups_without_difference: Count | None = None
 
 
 class LogRow(Columns):
-    """`metrics.csv`: what a run's trainer logged every few steps.
+    """A row of `metrics.csv`: metrics that the trainer logs every few steps.
 
-    Some steps log no number of tokens, and some metrics are of some steps only.
+    Not every step has every metric, or a number of tokens.
     """
 
     remedy: ClassVar[str] = TRAIN_AGAIN
@@ -118,13 +118,13 @@ class LogRow(Columns):
 
     @classmethod
     def fault(cls, frame: "pd.DataFrame") -> str | None:
-        """A number of another metric that is not finite."""
+        """Look for a number that is not finite, in any metric."""
         metrics = frame.select_dtypes("number").columns
         return next(filter(None, (number_fault(frame[m], gaps=True) for m in metrics)), None)
 
 
 class Predictors(Record):
-    """`predictors.json` of a run; see `predictors.measure`."""
+    """`predictors.json`: what may predict how well offline data train; see `predictors.measure`."""
 
     mean_token_log_probability: LogProbability
     unclipped: Annotated[float, Field(ge=0, le=1)] | None

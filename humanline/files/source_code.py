@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-# A string, or what of a line is no code: its end with comment, and blank lines that follow.
+# A string; or the end of a line with its comment, and the blank lines after it.
 _STRING_OR_NOTHING = re.compile(
     r"(\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''"
     r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
     r"|(?:[ \t]*(?:\#[^\n]*)?(?:\n|\Z))+",
     re.DOTALL,
 )
-_INNER = {"body", "orelse", "finalbody", "handlers", "cases"}  # fields that are statements
+_INNER = {"body", "orelse", "finalbody", "handlers", "cases"}  # fields that hold statements
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
@@ -30,7 +30,7 @@ class Module:
         self._name, self._is_package = name, is_package
 
     def imports(self, statements: list[ast.AST], root: str) -> Iterator[str]:
-        """The absolute names that some of its statements import, in a package called `root`."""
+        """Yield the absolute names that statements import, in a package called `root`."""
         for statement in statements:
             if isinstance(statement, ast.Import):
                 yield from (alias.name for alias in statement.names)
@@ -40,7 +40,7 @@ class Module:
                 yield from (f"{base}.{alias.name}" for alias in statement.names)
 
     def _base(self, statement: ast.ImportFrom, root: str) -> str:
-        """The module that names are imported from, absolute."""
+        """Return the absolute name of the module that a statement imports from."""
         if statement.module and not statement.level:
             return statement.module
         parts = [root, *filter(None, self._name.split("."))]
@@ -59,7 +59,7 @@ class Module:
         return [node for node in self.tree.body if node not in self.functions.values()]
 
     def called(self, names: set[str]) -> list[ast.stmt]:
-        """Functions and classes of some names, and those that these name, and so on."""
+        """Find the named functions and classes, those that they name in turn, and so on."""
         found, new = set(), names & set(self.functions)
         while new:
             found |= new
@@ -68,7 +68,7 @@ class Module:
         return [self.functions[name] for name in sorted(found)]
 
     def read_of_task(self, words: str, read: str) -> tuple[list[ast.stmt], str]:
-        """A task's statements and their text, without what nothing reads of its `Task`.
+        """Find a task's statements and their text, without fields of `Task` that no code reads.
 
         Args:
             words: the code that may call the functions given to it.
@@ -97,7 +97,7 @@ class Module:
         return [*self.body, *functions], "\n".join([*texts, *map(self.source_of, functions)])
 
     def source_of(self, node: ast.stmt, unread: Iterable[ast.keyword] = ()) -> str:
-        """The text of a top-level statement, without prose and with ... for values nobody reads."""
+        """Return the text of a top-level statement, without prose, and with ... for unread values."""
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
         lines = self._lines[first - 1 : node.end_lineno]
         inside = range(node.lineno, (node.end_lineno or node.lineno) + 1)
@@ -125,21 +125,21 @@ def _makes_task(node: ast.Assign) -> bool:
 
 
 def statements_of(node: ast.AST) -> list[ast.AST]:
-    """A statement and all within it, its expressions left out."""
+    """List a statement and all statements within it, without expressions."""
     found = [node]
-    for each in found:  # which grows meanwhile
+    for each in found:  # the loop also visits what it appends
         for field in _INNER & set(each._fields):
             found += getattr(each, field)
     return found
 
 
 def code_of(source: str) -> str:
-    """A module's source without docstrings, comments and blank lines."""
+    """Return a module's source without docstrings, comments and blank lines."""
     return _without_prose(statements_of(ast.parse(source)), source)
 
 
 def _without_prose(statements: list[ast.AST], source: str) -> str:
-    """Source without docstrings, comments and blank lines."""
+    """Return source without docstrings, comments and blank lines."""
     lines = source.encode().splitlines(keepends=True)  # a node's columns count bytes
     kinds = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     for node in statements:
@@ -153,5 +153,5 @@ def _without_prose(statements: list[ast.AST], source: str) -> str:
 
 
 def _span(node: ast.stmt) -> int:
-    """Lines of a statement after its first."""
+    """Count the lines of a statement after its first."""
     return (node.end_lineno or node.lineno) - node.lineno

@@ -1,9 +1,9 @@
-"""Typed files: what one stage writes and another reads is one model, and both check by it.
+"""Typed files: the stage that writes a file and the stage that reads it check one pydantic model.
 
-A JSON object is of a `Record`, each line of JSON Lines of a `Row`, each row of CSV of a `Columns`.
-A reader that needs a part of a file asks for a model that the writer's model inherits from, so that
-files of before a field was invented are still read. A fault is a `ConfigError` of one line: the
-file, the row or line, the field and the remedy.
+A JSON object has a `Record` for its model, a line of JSON Lines a `Row`, and a row of CSV a
+`Columns`. A reader that needs a part of a file takes a parent class of the writer's model. So it
+can still read files that lack newer fields. A fault is a `ConfigError` of one line: the file, the
+row or line, the field and the remedy.
 """
 
 import math
@@ -28,22 +28,26 @@ _NUMBERS = {int, float}
 
 
 class Row(Record):
-    """A row of JSON Lines. No two rows of a file have the same values of its `key`, if any."""
+    """A row of JSON Lines. No two rows of a file agree in all fields of `key`, if it has any."""
 
     key: ClassVar[tuple[str, ...]] = ("prompt",)
 
 
 class Columns(Record):
-    """A row of CSV, whose fields are the columns. A field with a default may be left out.
+    """A row of CSV: its fields are the columns.
 
-    A field that may be None may have gaps.
+    A column is optional if its field has a default, and may have gaps if its field may be None.
     """
 
     remedy: ClassVar[str] = "make it again"
 
     @classmethod
     def fault(cls, frame: "pd.DataFrame") -> str | None:
-        """What else is wrong with the rows, if anything: field and reason."""
+        """Look for faults that the fields' types do not show; subclasses override this.
+
+        Returns:
+            The field and the reason, or None.
+        """
         return None
 
 
@@ -54,7 +58,11 @@ SomeRecord = TypeVar("SomeRecord", bound=Record)
 
 
 def write_rows(path: Path, model: type[Row], rows: Iterable[dict]) -> None:
-    """Write rows of a kind as JSON Lines; raise a `ConfigError` that names the first fault."""
+    """Write rows as JSON Lines.
+
+    Raises:
+        ConfigError: if there are no rows, or if one does not fit the model or repeats a key.
+    """
     rows = list(rows)
     if not rows:
         raise ConfigError(f"{path}: no rows to write; see what this stage was given")
@@ -63,7 +71,11 @@ def write_rows(path: Path, model: type[Row], rows: Iterable[dict]) -> None:
 
 
 def read_rows(path: Path, model: type[Row]) -> list[dict]:
-    """Read rows of a kind, or raise a `ConfigError` that names file, line and field."""
+    """Read rows from JSON Lines.
+
+    Raises:
+        ConfigError: at the first row that does not fit the model, with file, line and field.
+    """
     needed = (name for name, field in model.model_fields.items() if field.is_required())
     lines = read_lines(path, tuple(needed))
     _check_rows(path, model, lines)
@@ -88,10 +100,16 @@ def _check_rows(path: Path, model: type[Row], lines: Iterable[tuple[int, dict]])
 def write_record(
     path: Path, model: type[SomeRecord], content: dict, remedy: str | None = None
 ) -> None:
-    """Write a JSON object of a kind; raise a `ConfigError` that names the first fault.
+    """Write a JSON object.
 
     Args:
-        remedy: as the reader's, so that both say the same.
+        path: the file.
+        model: the model that the object must fit.
+        content: the object.
+        remedy: the end of an error's line; give the one that `read_record` gets.
+
+    Raises:
+        ConfigError: at the first fault, with file and field; also if the model lacks a field.
     """
     if unknown := set(content) - set(model.model_fields):
         raise ConfigError(f"{path}: field {min(unknown)}: {model.__name__} has none; add it there")
@@ -100,10 +118,15 @@ def write_record(
 
 
 def read_record(path: Path, model: type[SomeRecord], remedy: str | None = None) -> SomeRecord:
-    """Read a JSON object of a kind, or raise a `ConfigError` that names file and field.
+    """Read a JSON object.
 
     Args:
-        remedy: what to do about a fault; None: to change the field.
+        path: the file.
+        model: the model that the object must fit.
+        remedy: the end of an error's line; None: it asks to change the field.
+
+    Raises:
+        ConfigError: at the first fault, with file and field.
     """
     return _validated(path, model, read_json(path), remedy)
 
@@ -122,7 +145,7 @@ def _validated(
 
 
 def _reason(model: type[Record], detail: ErrorDetails) -> str:
-    """A fault's field and reason, for a file that a stage makes and nobody mends by hand."""
+    """Describe a fault of a file that nobody edits by hand: field and reason."""
     path, field = _found(model, detail)
     where = f"field {'.'.join(map(str, path))}"
     kind = detail["type"]
@@ -137,7 +160,7 @@ def _reason(model: type[Record], detail: ErrorDetails) -> str:
 def _found(
     model: type[Record], detail: ErrorDetails
 ) -> tuple[tuple[int | str, ...], FieldInfo | None]:
-    """The path of a fault and the field there; of a record that is missing, its first field."""
+    """Find a fault's path and field; if a record is missing, take the record's first field."""
     path, inner, field = tuple(detail["loc"]), model, None
     for part in path:
         field = inner.model_fields.get(part) if isinstance(part, str) else field
@@ -149,13 +172,17 @@ def _found(
 
 
 def _record_in(field: FieldInfo | None) -> type[Record] | None:
-    """The kind of record that a field holds, or holds a list of."""
+    """Find the `Record` that a field holds, or holds a list of."""
     kinds = _types(field.annotation) if field else ()
     return next((k for k in kinds if isinstance(k, type) and issubclass(k, Record)), None)
 
 
 def bounds_of(field: FieldInfo) -> tuple[float, float]:
-    """The least and the greatest value of a number's field, or of the numbers in its list."""
+    """Find the bounds of a number's field, or of the numbers in its list.
+
+    Returns:
+        The least and the greatest value; infinite where there is no bound.
+    """
     constraints = [*field.metadata, *_constraints(field.annotation)]
 
     def first(names: tuple[str, ...], default: float) -> float:
@@ -166,7 +193,7 @@ def bounds_of(field: FieldInfo) -> tuple[float, float]:
 
 
 def _constraints(annotation: object) -> Iterator[object]:
-    """What the annotations within an annotation ask of a value."""
+    """Yield the constraints that an annotation puts on a value, at any depth."""
     for part in getattr(annotation, "__metadata__", ()):
         yield from part.metadata if isinstance(part, FieldInfo) else [part]
     for inner in get_args(annotation):
@@ -178,7 +205,7 @@ def _is_number(field: FieldInfo) -> bool:
 
 
 def _types(annotation: object) -> Iterator[object]:
-    """The types that a union, a list or an annotation is made of."""
+    """Yield the plain types within a union, a list or an annotation."""
     if getattr(annotation, "__metadata__", ()):
         yield from _types(get_args(annotation)[0])
     elif inner := get_args(annotation):
@@ -192,13 +219,22 @@ def _types(annotation: object) -> Iterator[object]:
 
 
 def write_columns(path: Path, model: type[Columns], frame: "pd.DataFrame") -> None:
-    """Write rows of a kind as CSV; raise a `ConfigError` that names the first fault."""
+    """Write rows as CSV.
+
+    Raises:
+        ConfigError: if there are no rows, or at the first column that does not fit the model.
+    """
     check_columns(path, model, frame)
     write_text(path, frame.to_csv(index=False))
 
 
 def read_columns(path: Path, model: type[Columns]) -> "pd.DataFrame":
-    """Read rows of a kind, or raise a `ConfigError` that names file, row (from 0) and field."""
+    """Read rows from CSV.
+
+    Raises:
+        ConfigError: if the file cannot be read, has no rows, or does not fit the model; the message
+            names file, row (from 0) and field.
+    """
     import pandas as pd
 
     try:
@@ -211,7 +247,11 @@ def read_columns(path: Path, model: type[Columns]) -> "pd.DataFrame":
 
 
 def check_columns(path: Path, model: type[Columns], frame: "pd.DataFrame") -> None:
-    """Raise unless there are rows, and their columns are as the kind has them."""
+    """Check that there are rows and that their columns fit the model.
+
+    Raises:
+        ConfigError: at the first fault, with file, row (from 0) and field.
+    """
     reasons = (_column_fault(frame, name, field) for name, field in model.model_fields.items())
     reason = next(filter(None, reasons), None) or model.fault(frame)
     if reason or len(frame) == 0:
@@ -229,7 +269,16 @@ def _column_fault(frame: "pd.DataFrame", name: str, field: FieldInfo) -> str | N
 def number_fault(
     column: "pd.Series", bounds: tuple[float, float] = (-math.inf, math.inf), *, gaps: bool = False
 ) -> str | None:
-    """The first value of a column that is no finite number within bounds, nor a gap, if allowed."""
+    """Find the first value of a column that is not a finite number within bounds.
+
+    Args:
+        column: the values, with the column's name.
+        bounds: the least and the greatest value.
+        gaps: whether missing values are allowed.
+
+    Returns:
+        Row (from 0), field and reason, or None.
+    """
     import numpy as np
     import pandas as pd
 

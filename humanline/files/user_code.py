@@ -1,7 +1,7 @@
-"""A user's own code, named by dotted path: found, hashed and imported.
+"""Finding, hashing and importing a user's own code by its dotted path.
 
-Modules are looked for in the working directory first, then where Python looks. Nothing here runs
-them but `load`.
+Modules are looked for in the working directory first, then on Python's path. Only `load` and
+`function` run them.
 """
 
 import ast
@@ -28,7 +28,7 @@ _INSTALLED = {Path(path).resolve() for path in sysconfig.get_paths().values()}
 
 @contextmanager
 def working_directory() -> Iterator[None]:
-    """Import from the working directory first, as TRL does for reward functions."""
+    """Within this context, import from the working directory first, as TRL does for rewards."""
     folder = os.getcwd()
     sys.path.insert(0, folder)
     try:
@@ -38,12 +38,15 @@ def working_directory() -> Iterator[None]:
 
 
 def is_module(name: str) -> bool:
-    """Whether a dotted name is that of a module with source."""
+    """Say whether a dotted name leads to a module with source."""
     return source_file(name) is not None
 
 
 def source_file(module: str) -> Path | None:
-    """The file of a module's source, or None; no module runs, as far as files lie in folders."""
+    """Find the file of a module's source, or None, without running the module.
+
+    An editable installation may need its import hook, which runs the packages around the module.
+    """
     if not _DOTTED.fullmatch(module):
         return None
     parts = module.split(".")
@@ -53,7 +56,7 @@ def source_file(module: str) -> Path | None:
         if spec is None:
             break
         places = spec.submodule_search_locations or []
-    if spec is None and parts[0] in sys.modules:  # of an editable installation
+    if spec is None and parts[0] in sys.modules:  # an editable installation
         try:
             spec = util.find_spec(module)
         except (ImportError, ValueError):
@@ -63,12 +66,15 @@ def source_file(module: str) -> Path | None:
 
 
 def require(path: str) -> None:
-    """Check that the dotted path of a function leads to one, without running its module.
+    """Check that a dotted path leads to a name in a module, without running the module.
 
-    Modules beside it, which are hashed with it, have to be Python, too.
+    The modules beside it are hashed with it, so they must be Python, too.
+
+    Args:
+        path: ``module.function``.
 
     Raises:
-        ValueError: one line, the reason and the remedy.
+        ValueError: if the module or the name is not found; one line with reason and remedy.
     """
     module, _, name = path.rpartition(".")
     if not module or not _DOTTED.fullmatch(path):
@@ -91,10 +97,12 @@ def load(module: str, name: str, *, package: str | None = None, told: str | None
 
     Args:
         module: dotted name, relative to `package` if it begins with a dot.
-        told: what errors call it; None: module and name.
+        name: the name in the module.
+        package: the package of a relative `module`.
+        told: how errors call it; None: module and name.
 
     Raises:
-        ConfigError: one line, if the module or the name is not there, or the module raises.
+        ConfigError: if the module or the name is missing, or if the module raises.
     """
     try:
         with working_directory():
@@ -111,10 +119,11 @@ def function(path: str, home: str = "") -> Callable:
     """Import the function of a dotted path.
 
     Args:
-        home: the module of a name without one.
+        path: ``module.function``.
+        home: the module to take if the path has none.
 
     Raises:
-        ConfigError: one line, if it cannot be imported or is no function.
+        ConfigError: if it cannot be imported, or is not a function.
     """
     module, _, name = path.rpartition(".")
     try:
@@ -128,12 +137,12 @@ def function(path: str, home: str = "") -> Callable:
 
 
 class Called:
-    """A user's function that returns a list of numbers, and whose failures are told on one line.
+    """A user's function that returns a list of numbers; its failures become one-line errors.
 
     Args:
-        kind: what errors call it besides its path.
+        kind: the word before its path in errors, such as ``reward``.
         path: its dotted path.
-        takes: what errors say that it is called with.
+        takes: the words in errors for the arguments that it is called with.
 
     Raises:
         ConfigError: if it cannot be imported.
@@ -147,16 +156,16 @@ class Called:
             raise ConfigError(f"{kind} {error}") from error
 
     def names(self, given: Iterable[str]) -> list[str]:
-        """Those of the given keywords that the function takes; all, if it has **kwargs."""
+        """Select the keywords that the function takes: all, if it has **kwargs."""
         parameters = self._signature().parameters
         takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         return [name for name in given if takes_all or name in parameters]
 
     def require(self, *arguments, **keywords) -> None:
-        """Refuse a function that cannot be called with as many arguments, or with these keywords.
+        """Check that the function can be called with these arguments; do not call it.
 
         Raises:
-            ConfigError: naming the argument.
+            ConfigError: naming the argument that does not fit.
         """
         try:
             self._signature().bind(*arguments, **keywords)
@@ -164,7 +173,14 @@ class Called:
             raise ConfigError(f"{self._name}: {error}; it is called with {self._takes}") from None
 
     def __call__(self, *arguments, **keywords) -> list:
-        """What the function returns, as a list, with numbers of NumPy and torch as Python's."""
+        """Call the function.
+
+        Returns:
+            Its list, with the numbers of NumPy and torch as Python's.
+
+        Raises:
+            ConfigError: if the function raises; one line with the kind of error and its message.
+        """
         try:
             found = list(self._function(*arguments, **keywords))
             return [value.item() if hasattr(value, "item") else value for value in found]
@@ -182,12 +198,18 @@ class Called:
 
 
 def source_hash(*modules: str) -> str:
-    """Twelve hexadecimal digits of modules' code, and of the modules beside them that they import.
+    """Hash the code of modules, and of the modules beside them that they import.
 
-    Comments, docstrings and blank lines do not count; see `sources`.
+    Comments, docstrings and blank lines do not count.
+
+    Args:
+        modules: dotted names; see `sources`.
+
+    Returns:
+        Twelve hexadecimal digits.
 
     Raises:
-        ConfigError: if a module is not Python; see `sources`.
+        ConfigError: if a module is not Python.
     """
     files = sorted(sources(*modules).items())
     parts = (f"{name}\n{code_of(file.read_text(encoding='utf-8'))}" for name, file in files)
@@ -195,13 +217,16 @@ def source_hash(*modules: str) -> str:
 
 
 def sources(*modules: str) -> dict[str, Path]:
-    """The files of modules, and of the modules beside them that they import, by dotted name.
+    """Find the files of modules, and of the modules beside them that they import.
 
-    A module beside is one in the working directory or in the folder where the module itself was
-    found, this package aside. Of installed packages only the module's own package is beside it.
+    A module lies beside another if it is in the working directory, or in the folder where the other
+    was found. Of installed packages, only the module's own package counts. This package never does.
+
+    Returns:
+        The files by dotted name; a module that is not found is left out.
 
     Raises:
-        ConfigError: one line, if one of them is not Python.
+        ConfigError: if one of them is not Python.
     """
     found: dict[str, Path] = {}
     new = [(name, source_file(name)) for name in modules]
@@ -218,7 +243,7 @@ def sources(*modules: str) -> dict[str, Path]:
 
 
 def _parsed(file: Path) -> ast.Module:
-    """A module's syntax tree, or a `ConfigError` that names its line."""
+    """Parse a module, or raise a `ConfigError` that names its line."""
     try:
         return ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:
@@ -228,16 +253,16 @@ def _parsed(file: Path) -> ast.Module:
 
 
 def _packages_of(name: str) -> Iterator[str]:
-    """The packages around a module, which Python imports before it."""
+    """Yield the packages around a module: Python imports them before it."""
     parts = name.split(".")
     return (".".join(parts[:length]) for length in range(1, len(parts)))
 
 
 def _beside(module: str, importer: str, home: Path) -> Path | None:
-    """The file of a module beside the one that imports it, if it is there.
+    """Find the file of a module that lies beside its importer, or None.
 
     Args:
-        home: the folder that the importer's dotted name begins in.
+        home: the folder where the importer's dotted name begins.
     """
     root = module.split(".")[0]
     if root == __name__.split(".")[0]:
@@ -252,7 +277,7 @@ def _beside(module: str, importer: str, home: Path) -> Path | None:
 
 
 def _imported(tree: ast.Module, name: str, is_package: bool) -> Iterator[str]:
-    """The absolute names that a module's imports, at any depth, may be of."""
+    """Yield the absolute names that a module imports, at any depth of its code."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -266,7 +291,7 @@ def _imported(tree: ast.Module, name: str, is_package: bool) -> Iterator[str]:
 
 
 def _names_of(tree: ast.Module) -> Iterator[str]:
-    """The names that a module's statements define, and * where they import all of another."""
+    """Yield the names that a module defines, and "*" if it imports all of another."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name

@@ -1,4 +1,4 @@
-"""Reading and validating what users write: one clear line about the first fault.
+"""Reading and validating the user's files: an error is one clear line about the first fault.
 
 A `ConfigError` names the file, the field and the remedy.
 """
@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-TRACEBACK = "HUMANLINE_TRACEBACK"  # set to 1 in the environment: errors come with tracebacks
+TRACEBACK = "HUMANLINE_TRACEBACK"  # environment variable; 1: errors come with tracebacks
 
 
 class ConfigError(ValueError):
@@ -23,12 +23,15 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def pick(kind: str, name: str | None, choices: Mapping[str, Choice]) -> Choice:
-    """What a name of a task or an objective stands for.
+    """Look up a name, or refuse it: code that branches on a name does it here.
 
-    A branch on such a name ends here, so that none silently means another.
+    Args:
+        kind: the word before the name in an error, such as ``task``.
+        name: the name; None is unknown.
+        choices: the values by name.
 
     Raises:
-        ConfigError: with the known names, if it is not among them.
+        ConfigError: if the name is unknown; the message lists the known names.
     """
     if name is None or name not in choices:
         raise ConfigError(f"{kind}: {name!r} is unknown here; use one of {', '.join(choices)}")
@@ -36,7 +39,12 @@ def pick(kind: str, name: str | None, choices: Mapping[str, Choice]) -> Choice:
 
 
 def fault(field: str, reason: str) -> PydanticCustomError:
-    """What a validator raises: the faulty field, relative to its model, and reason and remedy."""
+    """Make the error that a validator raises.
+
+    Args:
+        field: the faulty field, relative to the validator's model.
+        reason: reason and remedy.
+    """
     return PydanticCustomError("fault", "{reason}", {"field": field, "reason": reason})
 
 
@@ -47,24 +55,25 @@ def require_as_many(field: str, values: list, others: list, kind: str) -> None:
 
 
 class Strict(BaseModel):
-    """A frozen model that refuses unknown keys, and numbers without end."""
+    """A frozen model that refuses unknown keys and numbers that are not finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Record(BaseModel):
-    """What is read of an object that may have more fields; numbers are finite, and no text."""
+    """A model of the fields that are read; others are ignored. Numbers are finite and not text."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's loader, refusing a key that is given twice, where the last would silently count."""
+    """YAML's loader, but it refuses a key that is given twice: PyYAML silently takes the last."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
-            name = key.value if isinstance(key.value, str) else id(key)  # a list is refused below
+            # A key that is a list is refused in `super`.
+            name = key.value if isinstance(key.value, str) else id(key)
             if name in seen:
                 problem = f"the key {key.value!r} is given twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
@@ -87,7 +96,10 @@ def load_yaml(path: Path) -> dict:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says; of its cause, where `datasets` hides that."""
+    """Return the first line of an error's message, or of its cause, if `datasets` hides the cause.
+
+    An error without a message gives the name of its class.
+    """
     text = str(error).strip() or type(error).__name__
     if "generating the dataset" in text and error.__cause__:
         return first_line(error.__cause__)
@@ -95,7 +107,16 @@ def first_line(error: BaseException) -> str:
 
 
 def validate(model: type[Model], content: dict, place: Path | str) -> Model:
-    """Validate what a place has, or raise a `ConfigError` with the first fault on one line."""
+    """Validate content.
+
+    Args:
+        model: the pydantic model.
+        content: the mapping to validate.
+        place: the beginning of an error's line: a file, or a file and a row.
+
+    Raises:
+        ConfigError: one line about the first fault: place, field, reason and remedy.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -103,12 +124,17 @@ def validate(model: type[Model], content: dict, place: Path | str) -> Model:
 
 
 def first_fault(error: ValidationError, content: dict) -> str:
-    """One line about the first fault of a mapping: the field, the reason and the remedy."""
+    """Describe the first fault of a mapping in one line: field, reason and remedy.
+
+    Args:
+        error: pydantic's error.
+        content: the mapping that was validated.
+    """
     return _first_fault([(_field(detail, content), detail) for detail in error.errors()])
 
 
 def _field(detail: ErrorDetails, content) -> tuple[str, ...]:
-    """The path of a fault as the file has it, without pydantic's names of union branches."""
+    """Return the path of a fault as in the file, without pydantic's names of union branches."""
     field = []
     *parents, last = detail["loc"] or ("(file)",)
     for part in parents:
@@ -125,9 +151,9 @@ def _field(detail: ErrorDetails, content) -> tuple[str, ...]:
 
 
 def _first_fault(faults: list[tuple[tuple[str, ...], ErrorDetails]]) -> str:
-    """One line about the first fault, a wrong key before what it holds.
+    """Describe the first fault in one line; a wrong key comes before faults of its value.
 
-    Of a union's branches, the one that got furthest tells.
+    If no branch of a union fits, the fault with the longest path is described.
     """
     first = faults[0][0]
     others = len({field for field, _ in faults if field[: len(first)] != first})

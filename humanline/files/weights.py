@@ -1,6 +1,6 @@
-"""Loading a model's weights: all of them, or an error of one line.
+"""Loading all of a model's weights, or raising a one-line error.
 
-transformers draws a weight at random where its file lacks it, and says so in a log alone.
+If a file lacks a weight, transformers draws it at random and only logs a warning.
 """
 
 import json
@@ -13,15 +13,15 @@ _ANOTHER = "restore the file, or give another model"
 
 
 def load_causal_lm(path: str | Path, **options):
-    """`AutoModelForCausalLM.from_pretrained` of a model whose weights are all there and finite.
+    """Load a model with `AutoModelForCausalLM.from_pretrained`, and check its weights.
 
     Args:
         path: a folder, or a name on the hub.
-        options: of `from_pretrained`.
+        options: passed to `from_pretrained`.
 
     Raises:
-        ConfigError: if a weight is missing, of another shape than the configuration's, or not
-            finite, if the file cannot be read, or if this is a PEFT adapter.
+        ConfigError: if a weight is missing, is not finite or has another shape than config.json
+            says, if the file cannot be read, or if this is a PEFT adapter.
         OSError: if there is no model.
     """
     from transformers import AutoModelForCausalLM
@@ -30,26 +30,32 @@ def load_causal_lm(path: str | Path, **options):
 
 
 def load_whole(load: Callable, path: str | Path, **options):
-    """What `load` makes of a path, refused as `load_causal_lm` does.
+    """Load a model with any loader, and check its weights as `load_causal_lm` does.
 
     Args:
-        load: `from_pretrained` of a model's class, or a function that hands it its options.
+        load: a class's `from_pretrained`, or a function that passes its options to one.
+        path: a folder, or a name on the hub.
+        options: passed to `load`.
+
+    Raises:
+        ConfigError: as `load_causal_lm`.
     """
     from safetensors import SafetensorError
 
-    told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused here, by name
+    # Mismatched sizes are refused below, with the weights' names.
+    told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         model, loaded = load(path, **options | told)
     except SafetensorError as error:
         raise ConfigError(f"{path}: weights cannot be read ({error}); {_ANOTHER}") from None
-    # Tied weights, which a file has once, are not among the missing.
+    # A file holds tied weights once; transformers does not count the copy as missing.
     if missing := sorted(loaded["missing_keys"]):
         raise ConfigError(f"{path}: no weights for {_some(missing)}; {_ANOTHER}")
     if mismatched := sorted(name for name, *_ in loaded["mismatched_keys"]):
         raise ConfigError(
             f"{path}: {_some(mismatched)} has another shape than config.json says; {_ANOTHER}"
         )
-    if getattr(model, "_hf_peft_config_loaded", False):  # saved without what is trained beside it
+    if getattr(model, "_hf_peft_config_loaded", False):  # save_pretrained saves the adapter alone
         raise ConfigError(
             f"{path}: this is a PEFT adapter; load it with peft and give the model, or merge it "
             "into its model (merge_and_unload) and give the folder of both"
@@ -60,10 +66,17 @@ def load_whole(load: Callable, path: str | Path, **options):
 
 
 def load_folder(path: Path, **options):
-    """The model of a folder, as `load_causal_lm` loads it, and its tokenizer.
+    """Load a folder's model as `load_causal_lm` does, and its tokenizer.
+
+    Args:
+        path: the folder.
+        options: passed to `from_pretrained`.
+
+    Returns:
+        The model and the tokenizer.
 
     Raises:
-        ConfigError: whatever is wrong with the folder.
+        ConfigError: if any part of the folder is missing or wrong.
     """
     try:
         model = load_causal_lm(path, use_safetensors=True, **options)
@@ -75,12 +88,16 @@ def load_folder(path: Path, **options):
 
 
 def load_tokenizer(path: Path):
-    """The tokenizer of a folder, which knows conversations, or a one-line `ConfigError`."""
+    """Load the tokenizer of a folder.
+
+    Raises:
+        ConfigError: if it cannot be loaded, or has no chat template.
+    """
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except Exception as error:  # tokenizers raises no kind of its own
+    except Exception as error:  # tokenizers raises plain `Exception`
         raise _not_whole(path, error) from None
     if not tokenizer.chat_template:
         raise ConfigError(f"{path}: the tokenizer has no chat template; give a chat model")
@@ -88,7 +105,11 @@ def load_tokenizer(path: Path):
 
 
 def require_whole(path: Path) -> None:
-    """Refuse a folder as `load_folder` would, without holding more than one weight at a time."""
+    """Check a model's folder as `load_folder` does, with one weight in memory at a time.
+
+    Raises:
+        ConfigError: as `load_folder`.
+    """
     from safetensors import safe_open
 
     load_folder(path, device_map="meta")
@@ -100,7 +121,7 @@ def require_whole(path: Path) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files of a model's weights, which its index lists where there are several."""
+    """List the files of a model's weights: one file, or those in its index."""
     index = path / "model.safetensors.index.json"
     if not index.exists():
         return [path / "model.safetensors"]
@@ -114,7 +135,7 @@ def _not_whole(path: Path, error: Exception) -> ConfigError:
 
 
 def not_finite(model) -> list[str]:
-    """The names of the floating-point parameters that hold nan or inf."""
+    """List the names of the floating-point parameters that hold NaN or infinity."""
     return [name for name, tensor in model.named_parameters() if not _is_finite(tensor)]
 
 

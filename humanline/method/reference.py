@@ -13,7 +13,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class AdapterReference:
 
     NAME = "ref"  # TRL's name
 
-    def __init__(self, policy):
+    def __init__(self, policy: Any):
         self._policy = policy
         self._adapter = policy.active_adapter
         if self.NAME in policy.peft_config:
@@ -139,7 +139,7 @@ class AdapterReference:
 
 
 @contextmanager
-def leaving_the_base(policy) -> Iterator[None]:
+def leaving_the_base(policy: Any) -> Iterator[None]:
     """Keep the base model unchanged while a PEFT policy gets a second adapter.
 
     Some initializations (PiSSA, OLoRA, LoftQ) take the adapter's weights out of the base model, and

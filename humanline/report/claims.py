@@ -1,6 +1,7 @@
 """The paper's claims at a scale: the verdicts, the comparisons behind them, a page of both."""
 
 import numpy as np
+import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
@@ -87,5 +88,5 @@ def _values(comparison: Comparison, pairs: list[tuple[Run, Run]]) -> tuple[np.nd
     return np.array([measure(run) for run in first]), np.array([measure(run) for run in second])
 
 
-def _markdown(frame) -> str:
+def _markdown(frame: pd.DataFrame) -> str:
     return human_readable(frame).to_markdown(index=False, disable_numparse=True)

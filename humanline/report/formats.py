@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -162,7 +163,7 @@ def _cell(row: dict, column: str, spec: str) -> str:
     return text
 
 
-def _format(value, spec: str) -> str:
+def _format(value: Any, spec: str) -> str:
     if pd.isna(value):
         return _MISSING
     if spec == "":

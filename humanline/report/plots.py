@@ -2,9 +2,14 @@
 
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes and markers help too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -160,14 +165,14 @@ def _with_distance(name: str, rows: pd.DataFrame) -> str:
     return f"{name}: {distances.mean():.3f} [{distances.min():.3f}, {distances.max():.3f}]"
 
 
-def _figure(columns: int, height: float = 4.5, rows: int = 1):
+def _figure(columns: int, height: float = 4.5, rows: int = 1) -> "tuple[Figure, list]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.5 + 5 * columns, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def _styles():
+def _styles() -> Iterator[dict]:
     """Colours and dashes, one after the other."""
     for number in itertools.count():
         yield {
@@ -176,14 +181,14 @@ def _styles():
         }
 
 
-def _finish(figure, path: Path) -> None:
+def _finish(figure: "Figure", path: Path) -> None:
     for axes in figure.axes:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 
-def _save(figure, path: Path) -> None:
+def _save(figure: "Figure", path: Path) -> None:
     """Write a figure atomically, and an SVG of the same data with the same bytes."""
     from matplotlib import rc_context
 

@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+import pandas as pd
+
 from humanline.data.training_files import Described
 from humanline.files.json_files import write_text
 from humanline.files.provenance import describe, packages
@@ -48,7 +50,7 @@ def make_table(table: TableRequest) -> None:
         plot_learning_curves(curves, path.with_suffix(".svg"), scale=table.scale)
 
 
-def _frame(table: TableRequest, runs: list[RunFolder], options: dict):
+def _frame(table: TableRequest, runs: list[RunFolder], options: dict) -> pd.DataFrame:
     spec = table.spec
     match spec.view:
         case "cost":

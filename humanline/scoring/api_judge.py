@@ -36,8 +36,7 @@ _FILTERED = "an answer that a filter has blocked"
 _VERDICTS = {_REFUSAL, _NEITHER, _FILTERED}
 # What an endpoint answers where it is this request that it will not take: a filter, or its length.
 _UNWANTED = (openai.BadRequestError, openai.UnprocessableEntityError)
-# What alpaca_eval would take for a part of its template, or of ChatML, and noncharacters of Unicode
-# that travel in its place.
+# What alpaca_eval would take for its template or ChatML, and noncharacters that go in its place.
 _STAND_INS = {
     "{instruction}": "\ufdd0",
     "{output_1}": "\ufdd1",
@@ -67,7 +66,7 @@ def estimated_tokens(characters: int) -> int:
 def annotate(
     outputs: list[dict], baseline: list[dict], judge: "ApiJudge", *, work_dir: Path
 ) -> pd.DataFrame:
-    """Compare a model's outputs with the baseline's; see `judging.annotate`.
+    """Compare a model's outputs with the baseline's; see `judge.annotate`.
 
     The order in which the judge sees a pair is that of AlpacaEval's published annotations. The
     preference of a pair that it has no verdict on is nan.

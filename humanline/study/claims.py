@@ -5,7 +5,7 @@ Snakefiles import this module, so it is cheap.
 
 import itertools
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -17,7 +17,7 @@ Scalar = bool | int | float | str
 
 
 class Rule(Strict):
-    """When a claim is supported, contradicted or undecided."""
+    """The rule that decides whether a claim is supported, contradicted or undecided."""
 
     alpha: float = Field(0.05, gt=0, lt=1, description="family-wise error of either verdict")
     power: float = Field(0.8, gt=0, lt=1, description="of the sample size that would decide")
@@ -50,7 +50,7 @@ class Test(Strict):
     )
 
     @model_validator(mode="after")
-    def _expectation_is_complete(self):
+    def _expectation_is_complete(self) -> Self:
         if self.expect == "equivalent" and self.margin is None:
             raise fault("margin", "missing, but equivalent needs it; add it")
         if self.expect != "equivalent" and self.margin is not None:
@@ -92,7 +92,7 @@ class Claims(Strict):
     claims: list[Claim] = Field(min_length=1, description="in order")
 
     @model_validator(mode="after")
-    def _ids_are_distinct(self):
+    def _ids_are_distinct(self) -> Self:
         ids = [claim.id for claim in self.claims]
         for index, name in enumerate(ids):
             if name in ids[:index]:
@@ -102,7 +102,7 @@ class Claims(Strict):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison of a claim's test: two cells, of whatever seed."""
+    """One comparison of a claim's test: two cells; their seed does not count."""
 
     claim: Claim
     test: Test
@@ -111,13 +111,13 @@ class Comparison:
 
     @property
     def center(self) -> float:
-        """What the ratio or difference is claimed to be above, below or about."""
+        """The value that the claim compares the ratio or difference with; 1 or 0 by default."""
         neutral = 1.0 if self.test.compare == "ratio" else 0.0
         return neutral if self.test.to is None else self.test.to
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """What it is claimed to lie between; twice the center where it is to lie beyond that."""
+        """The least and the greatest value of a claimed equivalence; else twice the center."""
         center, margin = self.center, self.test.margin
         if margin is None:
             return center, center
@@ -127,7 +127,7 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        """For people, two variants and a relation, as in ``A / B > 1``."""
+        """The claim in short: two variants and a relation, such as ``A / B > 1``."""
         test = self.test
         sign = {"greater": ">", "less": "<", "equivalent": "="}[test.expect]
         claimed = f"{sign} {self.center:g}"
@@ -140,16 +140,23 @@ class Comparison:
 
 
 class ClaimError(ValueError):
-    """A test names no cells. The message says where, and why."""
+    """A test's cells are wrong. The message gives place, reason and remedy."""
 
 
 def comparisons(
     claims: Claims, defaults: dict[str, HumanlineDefaults]
 ) -> list[tuple[str, Comparison]]:
-    """Every comparison of every claim, with its place in the file.
+    """List every comparison of every claim.
+
+    Args:
+        claims: the claims.
+        defaults: humanline's defaults by task.
+
+    Returns:
+        Pairs of the place in claims.yaml, such as ``claims.0.tests.1``, and the comparison.
 
     Raises:
-        ClaimError: if a test's cells are none.
+        ClaimError: if a test's cells are wrong.
     """
     found = []
     for i, claim in enumerate(claims.claims):

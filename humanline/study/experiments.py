@@ -1,12 +1,11 @@
-"""Cells, the unit of every experiment: what they are, and how runs are named.
+"""Cells, the unit of every experiment, and the tables that show them.
 
-`Experiments` is workflow/config/experiments.yaml, whose tables are views on cells. Two tables that
-list the same cell share its run, because a run's name says all there is to a cell. Snakefiles
-import this module, so it is cheap.
+`Experiments` is workflow/config/experiments.yaml. A run's name contains every option of its cell,
+so two tables with the same cell share its run. Snakefiles import this module, so it is cheap.
 """
 
 import itertools
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -17,7 +16,7 @@ from humanline.trainers.registry import find_objective, option_names
 
 Data = Literal["offline", "online"]
 Perception = Literal["clip", "sample"]
-# A row's word for what it leaves out, where leaving a key out means the task's default.
+# The word "none" in a row. It is needed because a key that is left out gets the task's default.
 Nothing = Literal["none"]
 LowerBound = Annotated[float, Field(le=0)]
 UpperBound = Annotated[float, Field(ge=0)]
@@ -26,7 +25,7 @@ Quartile = Annotated[int, Field(ge=1, le=4)]
 Value = TypeVar("Value")
 Grid: TypeAlias = Value | Annotated[list[Value], Field(min_length=1)]
 
-# The prompts of a task: to train on, for tuning to look at, for the tables to look at.
+# The prompts of a task: training reads `train`, tuning `validation`, and the tables `evaluation`.
 SPLITS = ("train", "validation", "evaluation")
 
 
@@ -59,7 +58,7 @@ class Cell(Strict):
 
     @property
     def variant(self) -> str:
-        """The readable name without the seed, OBJECTIVE-offline-humanline-k4, say."""
+        """The readable name without the seed, such as OBJECTIVE-offline-humanline-k4."""
         if self.objective == "base":
             return "-".join(filter(None, ("base", self.base_model)))
         parts = [self.base_model, self.objective, self.data]
@@ -105,18 +104,24 @@ class Cell(Strict):
 
 
 def base_cell(task: TaskName, seed: int, base_model: str | None = None) -> Cell:
-    """The cell of a base model, the task's own or one of the scale's others."""
+    """Make the cell of a base model.
+
+    Args:
+        task: the task's name.
+        seed: the seed.
+        base_model: a name in the scale's `base_models`; None: the task's own model.
+    """
     return Cell(task=task, objective="base", seed=seed, base_model=base_model)
 
 
 def _short(value: float) -> str:
-    """A number as short as can be without becoming another."""
+    """Write a number in the shortest form that reads back as the same number."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
 
 class HumanlineDefaults(Strict):
-    """What a humanline cell of a task gets where its row says nothing."""
+    """The defaults of a task's humanline cells, for options that their row leaves out."""
 
     sample_every: int = Field(ge=1, description="optimizer steps per round of online sampling")
     sync_interval: int = Field(ge=1, description="k: optimizer steps per sync of the reference")
@@ -124,7 +129,7 @@ class HumanlineDefaults(Strict):
     log_eps_r: float = Field(ge=0, description="upper bound of the log-ratio, nats")
 
 
-# What a row may override besides its objective's hyperparameters.
+# The options that every row may override, besides its objective's hyperparameters.
 OF_EVERY_RUN = ("learning_rate", "learning_rate_factor", "max_grad_norm")
 OVERRIDES = (*OF_EVERY_RUN, *option_names())
 
@@ -178,7 +183,7 @@ class Row(Strict):
     overrides: dict[str, Grid[float]] = Field({}, description="training options unlike the scale's")
 
     @model_validator(mode="after")
-    def _known_overrides(self):
+    def _known_overrides(self) -> Self:
         own = [
             key
             for name in _grid(self.objective)
@@ -194,7 +199,13 @@ class Row(Strict):
         return self
 
     def cells(self, task: TaskName, defaults: HumanlineDefaults, seed: int) -> list[Cell]:
-        """Expand the grid for one seed, in the order of the file."""
+        """Expand the grid for one seed, in the order of the file.
+
+        Args:
+            task: the task's name.
+            defaults: humanline's defaults of the task.
+            seed: the seed.
+        """
         options = self.model_dump(exclude={"task", "overrides"})
         options |= {f"overrides.{key}": value for key, value in self.overrides.items()}
         grid = [_grid(value) for value in options.values()]
@@ -204,13 +215,13 @@ class Row(Strict):
         ]
 
 
-def _grid(value) -> list:
-    """A grid's values."""
+def _grid(value: Any) -> list:
+    """List a grid's values."""
     return value if isinstance(value, list) else [value]
 
 
 def _complete(point: dict, task: TaskName, defaults: HumanlineDefaults, seed: int) -> Cell:
-    """Fill what the row left open, and clear what means nothing for this cell."""
+    """Fill in the defaults, and clear the options that have no effect on this cell."""
     overrides = {k: point.pop(k) for k in list(point) if k.startswith("overrides.")}
     point = {k: getattr(defaults, k, None) if v is None else v for k, v in point.items()}
     cleared = [k for k, v in point.items() if v == "none"]
@@ -225,14 +236,14 @@ def _complete(point: dict, task: TaskName, defaults: HumanlineDefaults, seed: in
     if not (point["humanline"] or point["trust_region"]):
         cleared += ["sync_interval"]
     point |= dict.fromkeys(cleared)
-    if point["perception"] == "clip":  # what humanline means where nothing is said
+    if point["perception"] == "clip":  # the default, so it is not in the cell's name
         point["perception"] = None
     overrides = {key.removeprefix("overrides."): value for key, value in overrides.items()}
     return Cell(task=task, seed=seed, overrides=overrides, **point)
 
 
 class Table(Strict):
-    """A table: its rows, on which seeds, and how they are shown."""
+    """A table: its rows, its seeds, and its view."""
 
     task: TaskName | None = Field(
         None, description="what its cells are trained for; null: rows say"
@@ -243,7 +254,7 @@ class Table(Strict):
         "cost: time, tokens and memory",
     )
     description: str = Field(description="its caption begins with it")
-    # On which no result depends: so it is in no hash of the options.
+    # No result depends on it, so no hash of the options has it.
     optional: bool = Field(
         False,
         exclude=True,
@@ -264,7 +275,7 @@ class Table(Strict):
     cells: list[Row] = Field(min_length=1, description="its rows, in order")
 
     @model_validator(mode="after")
-    def _rows_have_one_task(self):
+    def _rows_have_one_task(self) -> Self:
         for index, row in enumerate(self.cells):
             if bool(row.task) == bool(self.task):
                 where = "in the table, too" if row.task else "neither here nor in the table"
@@ -277,12 +288,12 @@ class Table(Strict):
 
     @property
     def compares_data(self) -> bool:
-        """Whether offline data differ in where they come from, or how likely they are."""
+        """Whether its cells differ in the source or the likelihood of their offline data."""
         return any(row.quartile or row.data_from for row in self.cells)
 
     @property
     def has_curves(self) -> bool:
-        """Whether learning curves come with it."""
+        """Whether it comes with learning curves."""
         if self.view != "headline" or self.task is None:
             return False
         return scoring_of(self.task).has_curves
@@ -293,14 +304,14 @@ class Table(Strict):
         return list(dict.fromkeys(map(self.task_of, self.cells)))
 
     def task_of(self, row: Row) -> TaskName:
-        """The task of a row's cells: its own, or the table's."""
+        """Return the task of a row: its own, or the table's."""
         task = row.task or self.task
         assert task is not None  # `_rows_have_one_task` refuses a row without
         return task
 
 
 class ImpliedCapacity(Strict):
-    """Which models' outputs the figure of implied capacities shows."""
+    """The figure of implied capacities: the models whose outputs it shows."""
 
     task: TaskName = Field(description="what the models are trained for")
     policy: Row = Field(description="whose perception is asked; its reference is its base model")
@@ -329,7 +340,7 @@ class Experiments(Strict):
     )
 
     @model_validator(mode="after")
-    def _every_task_has_defaults(self):
+    def _every_task_has_defaults(self) -> Self:
         for name, table in self.tables.items():
             for task in table.tasks:
                 if task not in self.defaults:
@@ -348,7 +359,7 @@ class Experiments(Strict):
         return self.implied_capacity
 
     def cells(self, table: str, seeds: list[int]) -> list[Cell]:
-        """The cells of a table, base models first, for every seed, without repetition."""
+        """List the cells of a table for some seeds, base models first, each cell once."""
         spec = self.tables[table]
         cells = [
             cell
@@ -360,7 +371,11 @@ class Experiments(Strict):
         return list({(cell.task, cell.name): cell for cell in cells}.values())
 
     def perceived(self, seed: int) -> dict[str, Cell]:
-        """The cells of the figure of implied capacities: the policy, and every source of data."""
+        """Find the cells of the figure of implied capacities: policy and data sources, by name.
+
+        Raises:
+            ConfigError: if there is no such figure.
+        """
         spec = self.capacity_figure
         rows = {"policy": spec.policy, **spec.sources}
         defaults = self.defaults[spec.task]

@@ -1,4 +1,4 @@
-"""A study: a scale and its experiments, checked together; which cells exist, and their runs.
+"""A study: a scale and its experiments, checked together. It knows all cells and their runs.
 
 Snakefiles import this module, so it is cheap.
 """
@@ -25,7 +25,15 @@ TARGETS: tuple[Target, ...] = get_args(Target)  # of the workflow: those that ev
 
 
 class Study:
-    """A scale and its experiments: the workflow and the commands ask it for cells and runs."""
+    """A scale and its experiments; it gives the workflow and the commands their cells and runs.
+
+    Args:
+        scale: the validated scale.
+        experiments: the validated tables.
+        learning_rates: the tuned rates by task and variant, as in `TunedRates.chosen`.
+        root: the folder of results; files of this scale are in its subfolder.
+        claims: the paper's claims; None: there are none.
+    """
 
     def __init__(
         self,
@@ -47,7 +55,7 @@ class Study:
     # Runs, resolved.
 
     def resolve(self, cell: Cell) -> Run:
-        """All that the stages need to know of a cell."""
+        """Resolve a cell: collect its options, files and hashes in one object for the stages."""
         key = cell.task, cell.name
         if key not in self._runs:
             self._runs[key] = self._resolved(cell)
@@ -74,14 +82,18 @@ class Study:
         )
 
     def run(self, task: str, name: str) -> Run:
-        """The run of a name, resolved."""
+        """Find a run by its name, and resolve it.
+
+        Raises:
+            ConfigError: if no cell of the task has that name.
+        """
         return self.resolve(self.find(task, name))
 
     def table(self, name: str) -> TableRequest:
-        """A table, with its runs.
+        """Resolve a table and its runs.
 
         Raises:
-            ConfigError: if there is no table of that name.
+            ConfigError: if no table has that name.
         """
         spec = pick("table", name, self.experiments.tables)
         return TableRequest(
@@ -98,7 +110,7 @@ class Study:
         )
 
     def compared(self) -> ClaimsRequest | None:
-        """The claims, with the runs that they compare; None where the study has none."""
+        """Resolve the claims and the runs that they compare; None if the study has no claims."""
         if self.claims is None:
             return None
         found = [
@@ -108,34 +120,38 @@ class Study:
         return ClaimsRequest(self.claims, found, self.scale.scale, self.paths)
 
     def perceived(self, seed: int) -> dict[str, Run]:
-        """The runs of the figure of implied capacities: the policy, and every source of data."""
+        """Resolve the runs of the figure of implied capacities: policy and data sources, by name.
+
+        Raises:
+            ConfigError: if the experiments have no such figure.
+        """
         cells = self.experiments.perceived(seed)
         return {name: self.resolve(cell) for name, cell in cells.items()}
 
     def scored_by(self, scoring: Literal["judge", "grade"]) -> list[str]:
-        """The tasks whose completions are judged, or graded."""
+        """List the tasks with this way of scoring."""
         return [task for task in self.scale.tasks if find_task(task).scoring == scoring]
 
     def figure_tasks(self) -> list[str]:
-        """The task of the figure of implied capacities, where there is one."""
+        """List the task of the figure of implied capacities; empty without that figure."""
         spec = self.experiments.implied_capacity
         return [spec.task] if spec else []
 
     # Which cells exist.
 
     def tables(self, *, exploratory: bool = False) -> list[str]:
-        """The tables that report, or those that explore."""
+        """List the names of the reporting tables, or of the exploratory ones."""
         tables = self.experiments.tables.items()
         return [name for name, spec in tables if spec.exploratory == exploratory]
 
     def report_cells(self, table: str) -> list[Cell]:
-        """The cells of a table on its seeds."""
+        """List the cells of a table on its seeds."""
         return self.experiments.cells(table, self.report_seeds(table))
 
     def report_seeds(self, table: str) -> list[int]:
-        """A table's own seeds, else the scale's: of sweeps, or of all reports.
+        """List a table's seeds: its own, else the scale's sweep seeds or reporting seeds.
 
-        Exploratory tables look at tuning seeds, which no claim is tested on.
+        Exploratory tables have the tuning seeds: no claim is tested on those.
         """
         spec, seeds = self.experiments.tables[table], self.scale.seeds
         if spec.exploratory:
@@ -143,18 +159,22 @@ class Study:
         return spec.seeds or (seeds.sweep if spec.view == "sweep" else None) or seeds.report
 
     def figure_seeds(self) -> list[int]:
-        """The seeds that figures look at."""
+        """List the seeds of the figures: the scale's sweep seeds, else its reporting seeds."""
         return self.scale.seeds.sweep or self.scale.seeds.report
 
     def evaluated(self, target: Target) -> list[Cell]:
-        """The cells that a target of the workflow evaluates."""
+        """List the cells that a target of the workflow evaluates."""
         if target == "tune":
             return [cell for task in self.scale.tasks for cell in self.rates.tune_cells(task)]
         tables = self.tables(exploratory=target == "explore")
         return [cell for table in tables for cell in self.report_cells(table)]
 
     def find(self, task: str, name: str) -> Cell:
-        """The cell of a run's name, among all reporting and tuning cells."""
+        """Find a cell by its run's name, among all cells of the study.
+
+        Raises:
+            ConfigError: if no cell of the task has that name.
+        """
         if cell := self._cells.get((task, name)):
             return cell
         raise ConfigError(
@@ -162,7 +182,7 @@ class Study:
         )
 
     def all_cells(self) -> list[Cell]:
-        """Every cell of every table and of tuning, base models included."""
+        """List every cell of every table, of the figures and of tuning, with their base models."""
         return list(self._cells.values())
 
     @cached_property
@@ -178,7 +198,7 @@ class Study:
 
     @cached_property
     def _with_curves(self) -> set[tuple[str, str]]:
-        """The cells whose learning curves are looked at, by task and name."""
+        """The cells with learning curves, by task and name."""
         return {
             (cell.task, cell.name)
             for table, spec in self.experiments.tables.items()
@@ -187,7 +207,10 @@ class Study:
         }
 
     def mapped(self) -> list[tuple[Run, Run]]:
-        """Every exploratory offline run, with the plain online one of its kind and seed."""
+        """List every exploratory offline run, with the plain online run to compare it with.
+
+        The two runs have the same task, base model, objective and seed.
+        """
         cells = {
             (cell.task, cell.name): cell
             for table in self.tables(exploratory=True)
@@ -203,19 +226,19 @@ class Study:
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]
 
     def comparisons(self) -> list[Comparison]:
-        """What the claims compare."""
+        """List the comparisons of all claims."""
         found = comparisons(self.claims, self.experiments.defaults) if self.claims else []
         return [comparison for _, comparison in found]
 
     def pairs(self, comparison: Comparison) -> list[tuple[Cell, Cell]]:
-        """The runs that a comparison is about, on the seeds that tables have both cells for."""
+        """List the two cells of a comparison on each seed for which tables have both."""
         first = self._reported.get((comparison.cell.task, comparison.cell.variant), {})
         second = self._reported.get((comparison.against.task, comparison.against.variant), {})
         return [(first[seed], second[seed]) for seed in sorted(set(first) & set(second))]
 
     @cached_property
     def _reported(self) -> dict[tuple[str, str], dict[int, Cell]]:
-        """The cells of all tables but the exploratory by task and variant, and by seed."""
+        """The cells of the reporting tables: by task and variant, then by seed."""
         found: dict[tuple[str, str], dict[int, Cell]] = {}
         for table in self.tables():
             for cell in self.report_cells(table):
@@ -224,7 +247,16 @@ class Study:
 
 
 def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
-    """Read and validate everything a run depends on; raise `ConfigError` on the first fault."""
+    """Read and validate the whole configuration.
+
+    Args:
+        scale_file: the scale.
+        experiments_file: the tables; claims.yaml is read from the same folder, if it exists.
+        root: the folder of results.
+
+    Raises:
+        ConfigError: at the first fault, with file, field and remedy.
+    """
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
     experiments = _of_scale(experiments, scale)
@@ -234,7 +266,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
         file = scale_file.parent / scale.learning_rates
         rates = validate(TunedRates, load_yaml(file), file).model_dump()["chosen"]
     claims_file = experiments_file.with_name("claims.yaml")
-    if not claims_file.exists():  # then there are no claims
+    if not claims_file.exists():
         return Study(scale, experiments, rates, root)
     claims = validate(Claims, load_yaml(claims_file), claims_file)
     study = Study(scale, experiments, rates, root, claims)
@@ -244,7 +276,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
 
 
 def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:
-    """Experiments without the optional tables whose tasks a scale lacks."""
+    """Drop the optional tables whose tasks a scale lacks."""
     tables = {
         name: table
         for name, table in experiments.tables.items()
@@ -256,7 +288,7 @@ def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:
 def _require_tables(
     scale: Scale, experiments: Experiments, scale_file: Path, experiments_file: Path
 ) -> None:
-    """Refuse tables and figures that ask of the scale what it has not."""
+    """Refuse tables and figures that cannot run at this scale."""
     for name, table in experiments.tables.items():
         for task in table.tasks:
             if task not in scale.tasks:
@@ -270,7 +302,7 @@ def _require_tables(
 
 
 def _claims_fault(claims: Claims, study: Study) -> str | None:
-    """The first thing that the claims ask of the tables and they do not have."""
+    """Find the first claim whose cells are in no table."""
     try:
         found = comparisons(claims, study.experiments.defaults)
     except ClaimError as error:
@@ -284,7 +316,7 @@ def _claims_fault(claims: Claims, study: Study) -> str | None:
 
 
 def schemas() -> dict[str, dict]:
-    """The JSON schemas of the configuration's files, by file name."""
+    """Make the JSON schemas of the configuration's files, by file name."""
     models: dict[str, type[BaseModel]]
     models = {"scale": Scale, "experiments": Experiments, "claims": Claims}
     return {f"{name}.schema.json": model.model_json_schema() for name, model in models.items()}

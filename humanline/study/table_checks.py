@@ -1,4 +1,4 @@
-"""What tables ask of a scale and cannot have, told before any job runs."""
+"""Check that every table and figure can run at a scale, before any job runs."""
 
 from pathlib import Path
 
@@ -13,7 +13,17 @@ from humanline.trainers.registry import OBJECTIVES, find_objective, with_overrid
 def table_fault(
     table: Table, defaults: dict[str, HumanlineDefaults], scale: Scale, scale_file: Path
 ) -> str | None:
-    """The first thing that a table asks of a scale and cannot have: field, reason and remedy."""
+    """Check that a table can run at a scale.
+
+    Args:
+        table: the table.
+        defaults: humanline's defaults by task.
+        scale: the scale.
+        scale_file: the scale's file, for the fault.
+
+    Returns:
+        The first fault: field, reason and remedy. None: there is no fault.
+    """
     if shared := set(table.seeds or []) & set(scale.seeds.tune):
         return f"seeds: {sorted(shared)} are tuning seeds of {scale_file}; use others"
     for index, row in enumerate(table.cells):
@@ -25,7 +35,11 @@ def table_fault(
 
 
 def figure_fault(experiments: Experiments, scale: Scale, scale_file: Path) -> str | None:
-    """The first thing that the figure of implied capacities asks of a scale and cannot have."""
+    """Check that the figure of implied capacities can be made at a scale.
+
+    Returns:
+        The first fault: field, reason and remedy. None: there is no fault.
+    """
     spec = experiments.implied_capacity
     if spec is None:
         return None
@@ -48,7 +62,7 @@ def figure_fault(experiments: Experiments, scale: Scale, scale_file: Path) -> st
 
 
 def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
-    """What is wrong with a cell, if anything: the field of its row, reason and remedy."""
+    """Find the first fault of a cell: the field of its row, reason and remedy."""
     task = scale.tasks[cell.task]
     training = task.training
     if cell.objective not in training.objectives:
@@ -86,7 +100,7 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
 
 
 def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Path) -> str | None:
-    """Trainers on groups leave out a sampling that the prompts do not fill, and take no step."""
+    """Find out whether the prompts are too few for one sampling: the trainer would take no step."""
     takes_groups = find_objective(cell.objective).view.takes_groups
     if not takes_groups or not isinstance(task.data, MiniatureData):
         return None

@@ -1,7 +1,7 @@
 """Tasks by name: each is one file of `humanline/tasks`, or a module of the user's own.
 
-Such a file ends in ``TASK = Task(...)``. Snakefiles import this module and the files of the tasks
-that a scale has, so they are cheap: what is slow is imported inside functions.
+Such a file ends in ``TASK = Task(...)``. Snakefiles import this module and the files of a scale's
+tasks, so these must be cheap: they import slow libraries inside functions.
 """
 
 import random
@@ -19,7 +19,7 @@ from humanline.files import user_code
 from humanline.files.validation import ConfigError, fault, pick
 
 FOLDER = Path(__file__).parents[1] / "tasks"
-_OWN = r"^[a-z]\w*(\.\w+)*$"  # the dotted path of a module, which is a part of files' names
+_OWN = r"^[a-z]\w*(\.\w+)*$"  # the dotted path of a module; it is also a part of file names
 TASKS = tuple(sorted(path.stem for path in FOLDER.glob("[a-z]*.py")))
 
 
@@ -28,12 +28,12 @@ Function = TypeVar("Function", bound=Callable)
 
 @dataclass(frozen=True)
 class Scoring:
-    """A way to score completions, of which each task has one.
+    """A way to score completions. Each task has one.
 
     Args:
-        files: what scoring writes into a run's folder.
-        score_file: the one of them whose presence says that the run is scored.
-        score: what the tables call a run's score, in per cent.
+        files: names of the files that scoring writes into a run's folder.
+        score_file: the file whose presence says that the run is scored.
+        score: the name of a run's score in the tables; scores are per cent.
         has_curves: whether a headline table comes with learning curves.
     """
 
@@ -43,7 +43,7 @@ class Scoring:
     has_curves: bool
 
 
-# judge: completions are compared with the rows' references. grade: with the rows' answers.
+# judge: a judge compares completions with references. grade: a function checks them with answers.
 SCORINGS = {
     "judge": Scoring(
         files=("annotations.json", "metrics.json", "curve.csv"),
@@ -59,12 +59,12 @@ SCORINGS = {
 
 @dataclass(frozen=True)
 class Notice:
-    """An outcome of grading that readers of a table have to know of.
+    """An outcome of grading that tables count in a column of its own.
 
     Args:
-        outcome: the outcome, and the name of the table's column that counts it.
-        header: of the column, for people.
-        text: a sentence of the caption.
+        outcome: the outcome, and the name of that column.
+        header: the column's title.
+        text: a sentence for the caption.
     """
 
     outcome: str
@@ -76,25 +76,28 @@ class Notice:
 class Task:
     """All that the suite knows of a task.
 
-    Functions are defined in the task's own file: what of it counts for a stage of the workflow is
-    found by the names of these fields (see `code_hashes`).
+    Define the functions in the task's own file. The hash of a stage's code has only those functions
+    whose fields the stage reads (see `code_hashes`).
 
     Args:
-        label: the task in a table's cells.
-        scoring: judge or grade, a key of `SCORINGS`. A judged task's rows are
-            ``{"prompt", "reference"}``, a graded task's ``{"prompt", "answer"}``, all text.
-        rewards: the kinds of reward that fit besides those that fit every task.
-        read_row: what a row of its data on the hub is as a row of the task. It takes the row and
-            its place for errors, and raises a `ConfigError` for what is no row.
-        draw_prompts: draws so many rows of its generated world with a seed. It may take `lengths`
-            of `MiniatureData`. None: it has no generated world.
-        write_completion: what its generated world's expert answers to a prompt. It takes the
-            prompt, the source of randomness, and the chance of a mistake, from 0 to 1.
-        grade_completion: the outcome of a completion with a row's answer, where it is graded.
-        outcomes: of grading; the first is success.
-        notices: outcomes that tables count.
-        has_stored_scores: whether its data on the hub are scored completions, which offline
-            training takes in place of samples of the base model.
+        label: the task's short name in table cells.
+        scoring: ``judge`` or ``grade``, a key of `SCORINGS`. A judged task has rows ``{"prompt",
+            "reference"}``, a graded task ``{"prompt", "answer"}``; all values are text.
+        rewards: the kinds of reward that fit this task, besides those that fit every task.
+        read_row: (row of the hub's data, its place for errors) -> row of the task; raises a
+            `ConfigError` if the row is wrong.
+        draw_prompts: (number of rows, seed) -> rows of the generated world. It may also take
+            `lengths` of `MiniatureData`. None: the task has no generated world.
+        write_completion: (prompt, source of randomness, probability of a mistake) -> completion by
+            the generated world's expert. None: the task has no generated world.
+        grade_completion: (completion, answer) -> outcome. None: the task is judged.
+        outcomes: the outcomes of grading; the first is success.
+        notices: the outcomes that tables count.
+        has_stored_scores: whether the hub's data are scored completions. If so, offline training
+            takes them instead of samples from the base model.
+
+    Raises:
+        ConfigError: if a field is missing or does not fit the others.
     """
 
     label: str
@@ -108,7 +111,7 @@ class Task:
     notices: tuple[Notice, ...] = ()
     has_stored_scores: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         pick("scoring", self.scoring, SCORINGS)
         if (self.scoring == "grade") != (self.grade_completion is not None):
             reason = "a graded task needs it, and a judged one has none"
@@ -128,7 +131,7 @@ class Task:
 def _checked(
     grade: Callable[[str, str], str], outcomes: tuple[str, ...]
 ) -> Callable[[str, str], str]:
-    """A task's grading, refusing outcomes that the task does not have."""
+    """Wrap a task's grading: refuse outcomes that the task does not list."""
 
     @wraps(grade)
     def checked(completion: str, answer: str) -> str:
@@ -143,10 +146,10 @@ def _checked(
 
 @cache
 def find_task(name: str) -> Task:
-    """The task of a name, or of the dotted path of a module of the user's own.
+    """Find a task by its name, or by the dotted path of the user's module.
 
     Raises:
-        ConfigError: with the known names, or why the module cannot be used.
+        ConfigError: if the name is unknown, with the known names; or if the module has no task.
     """
     if not _is_own(name):
         module = pick("task", name, {known: f"humanline.tasks.{known}" for known in TASKS})
@@ -163,20 +166,29 @@ def find_task(name: str) -> Task:
 
 
 def _is_own(name: str) -> bool:
-    """Whether a name is that of a module of the user's own."""
+    """Say whether a name is the dotted path of the user's own module."""
     return name not in TASKS and bool(re.fullmatch(_OWN, name)) and user_code.is_module(name)
 
 
 def scoring_of(name: str) -> Scoring:
-    """How a task's completions are scored."""
+    """Find a task's way of scoring.
+
+    Raises:
+        ConfigError: if the task is unknown.
+    """
     return SCORINGS[find_task(name).scoring]
 
 
 def needed(task: str, field: str, function: Function | None) -> Function:
-    """A function of a task that others may lack.
+    """Return an optional function of a task, or refuse a task without it.
+
+    Args:
+        task: the task's name, for the error.
+        field: the function's field of `Task`, for the error.
+        function: the function, or None.
 
     Raises:
-        ConfigError: if this one does.
+        ConfigError: if it is None.
     """
     if function is None:
         raise ConfigError(f"task {task}: its TASK has no {field}; add it, or use another task")
@@ -184,17 +196,17 @@ def needed(task: str, field: str, function: Function | None) -> Function:
 
 
 def score_rule(name: str) -> str:
-    """The workflow's rule that scores runs of a task."""
+    """Name the workflow's rule that scores a task's runs."""
     return f"score_{name.replace('.', '_')}"
 
 
 def title_of(name: str) -> str:
-    """A task in a sentence."""
+    """Write a task's name as words, for a sentence."""
     return name.split(".")[-1].replace("_", " ")
 
 
 def _known(name: str) -> str:
-    """The name, if it is a task's."""
+    """Check a task's name."""
     if name not in TASKS and not _is_own(name):
         reason = f"use one of {', '.join(TASKS)}, or the dotted path of a module with TASK"
         raise fault("", f"{reason}, but the file says {name!r}; change it")

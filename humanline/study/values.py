@@ -1,4 +1,4 @@
-"""Kinds of values that the scale and the experiments share: names of objectives, seeds.
+"""Kinds of values that the scale and the experiments share: objectives, seeds, functions.
 
 Snakefiles import this module, so it is cheap.
 """
@@ -31,7 +31,7 @@ RateList = Annotated[
 
 
 def _known(name: str) -> str:
-    """An objective's name, which is a part of files' names, too."""
+    """Check an objective's name; it is also a part of file names."""
     if name not in OBJECTIVES and not (re.fullmatch(_OWN, name) and user_code.is_module(name)):
         *others, last = map(repr, OBJECTIVES)
         reason = f"use {', '.join(others)} or {last}, or the dotted path of a module with OBJECTIVE"
@@ -45,7 +45,7 @@ def _known(name: str) -> str:
     return name
 
 
-# The dotted path of a user's own module; "base" is the name of a model that is not trained.
+# The dotted path of a user's own module, except "base": that is the name of an untrained model.
 _OWN = r"^(?!base$)[a-z]\w*(\.\w+)*$"
 _NAMES = {"anyOf": [{"enum": list(OBJECTIVES)}, {"type": "string", "pattern": _OWN}]}
 Objective = Annotated[str, AfterValidator(_known), WithJsonSchema(_NAMES)]
@@ -60,14 +60,14 @@ def _is_function(path: str) -> str:
 
 
 class OwnFunction(Strict):
-    """A function of one's own, from the working directory or installed."""
+    """The user's own function, from the working directory or installed."""
 
     kind: Literal["function"] = Field(description="a function of your own, see docs/extending.md")
     path: Annotated[str, AfterValidator(_is_function)] = Field(
         description="its dotted path, module.function"
     )
 
-    @computed_field  # which makes it a property
+    @computed_field  # pydantic makes it a property
     def code(self) -> str:
-        """Hash of its module's code, a part of the options' hash: an edit reruns what it made."""
+        """The hash of the module's code; it makes an edit of the code count as another option."""
         return user_code.source_hash(self.path.rpartition(".")[0])

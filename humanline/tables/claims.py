@@ -108,12 +108,14 @@ def _row(comparison: Comparison, first: np.ndarray, second: np.ndarray) -> dict:
     }
 
 
-def _contrast(comparison: Comparison, first, second, bound: float) -> np.ndarray:
+def _contrast(
+    comparison: Comparison, first: np.ndarray, second: np.ndarray, bound: float
+) -> np.ndarray:
     """By seed, what is positive in the mean where the comparison is above a bound."""
     return first - (bound * second if comparison.test.compare == "ratio" else second + bound)
 
 
-def _p_values(comparison: Comparison, first, second) -> tuple[float, float]:
+def _p_values(comparison: Comparison, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Of what the claim says, and of the opposite."""
     low, high = (_contrast(comparison, first, second, bound) for bound in comparison.bounds)
     above, below = one_sided_p_value(low, "greater"), one_sided_p_value(high, "less")
@@ -129,7 +131,9 @@ def _p_values(comparison: Comparison, first, second) -> tuple[float, float]:
             return float(np.max([above, below])), either
 
 
-def _seeds_to_decide(comparison: Comparison, first, second, *, alpha: float, power: float) -> float:
+def _seeds_to_decide(
+    comparison: Comparison, first: np.ndarray, second: np.ndarray, *, alpha: float, power: float
+) -> float:
     low, high = (_contrast(comparison, first, second, bound) for bound in comparison.bounds)
     if comparison.test.expect != "equivalent":
         return seeds_to_decide([low], alpha=alpha, power=power)

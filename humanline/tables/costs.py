@@ -25,7 +25,12 @@ def cost_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
     return frame if frame["task"].nunique() > 1 else frame.drop(columns="task")
 
 
-def _row(variants, costs: dict[str, list[Cost]], curves: dict[str, pd.Series], name: str) -> dict:
+def _row(
+    variants: dict[str, list[RunFolder]],
+    costs: dict[str, list[Cost]],
+    curves: dict[str, pd.Series],
+    name: str,
+) -> dict:
     cell = variants[name][0][0]
     online = plain(variants, cell, "online")
     seconds = np.array([cost.seconds for cost in costs[name]])

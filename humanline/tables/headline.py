@@ -84,7 +84,7 @@ _CAPTIONS = {  # of the headline tables by the way of scoring, and of the other 
 }
 
 
-def caption(table: Table, **values) -> str:
+def caption(table: Table, **values: object) -> str:
     """The caption of a table: its contents, units, and how intervals and tests were made.
 
     Args:

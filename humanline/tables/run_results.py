@@ -49,6 +49,7 @@ class Judged:
 
     @property
     def n_prompts(self) -> int:
+        """How many prompts it was scored on."""
         return len(self.win)
 
     @property
@@ -91,6 +92,7 @@ class Graded:
 
     @property
     def n_prompts(self) -> int:
+        """How many prompts it was scored on."""
         return self.correct.shape[1]
 
 

@@ -141,7 +141,7 @@ def difference(first: Estimate, second: Estimate) -> tuple[float, float, float]:
     return first.value - second.value, low, high
 
 
-def _divide(numerator, denominator) -> np.ndarray:
+def _divide(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
     denominator = np.asarray(denominator, dtype=float)
     return numerator / np.where(denominator == 0, np.nan, denominator)
 

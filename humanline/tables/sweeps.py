@@ -63,7 +63,12 @@ def sweep_table(
     return frame.astype({column: "Int64" for column in counts if column in frame})
 
 
-def _row(table: TableRequest, variants, estimates: dict[str, Estimate], name: str) -> dict:
+def _row(
+    table: TableRequest,
+    variants: dict[str, list[RunFolder]],
+    estimates: dict[str, Estimate],
+    name: str,
+) -> dict:
     group = variants[name]
     cell = group[0][0]
     run, usual = table.run(cell), table.defaults[cell.task].sample_every

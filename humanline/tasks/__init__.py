@@ -1,1 +1,1 @@
-"""The tasks, one file each; `humanline.study.tasks` says what a task is, and finds it by name."""
+"""The tasks, one file each; `humanline.study.tasks` defines `Task` and finds tasks by name."""

@@ -1,6 +1,6 @@
 """Instruction following: completions are judged against references, as in AlpacaEval.
 
-In the generated world an instruction is a few wishes about a line of letters.
+In the generated world, an instruction is a few wishes about a line of letters.
 """
 
 import random
@@ -9,14 +9,19 @@ from humanline.files.validation import Record, validate
 from humanline.study.tasks import Task
 from humanline.trainers.rows.formats import Text, Turns
 
-_REFERENCE_CARELESSNESS = 0.2  # of the writer whose lines the judge compares with
+_REFERENCE_CARELESSNESS = 0.2  # chance that the writer of the references ignores a wish
 
 
 def draw_prompts(count: int, seed: int, lengths: str | None = None) -> list[dict]:
     """Draw wishes, and lines of a good writer as references.
 
     Args:
+        count: number of rows.
+        seed: the seed.
         lengths: the length wishes to draw from; None: all.
+
+    Returns:
+        ``{"prompt", "reference"}`` for each row.
     """
     from humanline.worlds import letters
 
@@ -34,8 +39,15 @@ def write_completion(prompt: str, rng: random.Random, carelessness: float) -> st
 
 
 def read_row(row: dict, place: str) -> dict:
-    """Read a row of UltraFeedback, of AlpacaEval's baseline outputs, or of a feedback file."""
-    if "completions" in row:  # of a feedback file
+    """Read a row of UltraFeedback, of AlpacaEval's baseline outputs, or of a feedback file.
+
+    Returns:
+        ``{"prompt", "reference"}``, both text.
+
+    Raises:
+        ConfigError: if the row is none of these; the message begins with `place`.
+    """
+    if "completions" in row:  # a feedback file
         best = max(range(len(row["scores"])), key=row["scores"].__getitem__)
         return {"prompt": row["prompt"], "reference": row["completions"][best]}
     if "instruction" in row:
@@ -46,14 +58,14 @@ def read_row(row: dict, place: str) -> dict:
 
 
 class _Preference(Record):
-    """Of princeton-nlp's UltraFeedback: the best response."""
+    """A row of princeton-nlp's UltraFeedback, with its best response."""
 
     prompt: Text
     chosen: Turns
 
 
 class _Output(Record):
-    """Of AlpacaEval's baseline outputs."""
+    """A row of AlpacaEval's baseline outputs."""
 
     instruction: Text
     output: Text

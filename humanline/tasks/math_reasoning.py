@@ -1,6 +1,6 @@
 """Math reasoning: the answer in a completion's last box is compared with the problem's.
 
-In the generated world a problem is a chain of sums, and the expert writes the running totals.
+In the generated world, a problem is a chain of sums, and the expert writes the running totals.
 """
 
 import random
@@ -11,7 +11,7 @@ from humanline.trainers.rows.formats import Text
 
 
 def draw_prompts(count: int, seed: int) -> list[dict]:
-    """Draw sums with their answers."""
+    """Draw `count` sums with their answers, as ``{"prompt", "answer"}``, both text."""
     from humanline.worlds import sums
 
     return sums.problems(count, seed)
@@ -25,20 +25,24 @@ def write_completion(prompt: str, rng: random.Random, carelessness: float) -> st
 
 
 def read_row(row: dict, place: str) -> dict:
-    """Read a problem with its answer, as MATH-500 has them."""
+    """Read a row of MATH-500 as ``{"prompt", "answer"}``, both text.
+
+    Raises:
+        ConfigError: if it is not such a row; the message begins with `place`.
+    """
     found = validate(_Problem, row, place)
     return {"prompt": found.problem, "answer": found.answer}
 
 
 class _Problem(Record):
-    """As MATH-500's."""
+    """A row of MATH-500."""
 
     problem: Text
     answer: Text
 
 
 def grade_completion(completion: str, answer: str) -> str:
-    """Grade the completion's last box; see `grading.grade`."""
+    """Grade the last box of a completion; return one of `TASK.outcomes` (see `grading.grade`)."""
     from humanline.scoring.math.grading import grade
 
     return grade(completion, answer)

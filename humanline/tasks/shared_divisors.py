@@ -1,6 +1,6 @@
-"""Greatest common divisors, of reasoning-gym: the largest number that divides two others.
+"""Greatest common divisors, from reasoning-gym: the largest number that divides two others.
 
-The prompt is the two numbers, such as ``"12 18"``, and the whole completion is the answer, ``"6"``.
+A prompt is two numbers, such as ``"12 18"``. The whole completion is the answer, such as ``"6"``.
 """
 
 import math
@@ -10,12 +10,12 @@ from humanline.files.validation import Record, validate
 from humanline.study.tasks import Task
 from humanline.trainers.rows.formats import Text
 
-# Between two seeds: reasoning-gym draws problem i with its seed plus i.
+# The distance of two seeds in reasoning-gym: it draws problem i with seed + i.
 _STRIDE = 2**32
 
 
 def draw_prompts(count: int, seed: int) -> list[dict]:
-    """Draw pairs of numbers up to 99, with their divisors as answers."""
+    """Draw `count` pairs of numbers up to 99, as ``{"prompt", "answer"}``, both text."""
     import reasoning_gym
 
     options = {"min_value": 1, "max_value": 99, "seed": _STRIDE * seed}
@@ -27,7 +27,7 @@ def draw_prompts(count: int, seed: int) -> list[dict]:
 
 
 def write_completion(prompt: str, rng: random.Random, carelessness: float) -> str:
-    """Write the divisor, or with probability `carelessness` another number up to 9."""
+    """Write the divisor or, with probability `carelessness`, another number from 1 to 9."""
     divisor = math.gcd(*map(int, prompt.split()))
     if rng.random() < carelessness:
         return str(rng.choice([number for number in range(1, 10) if number != divisor]))
@@ -35,7 +35,11 @@ def write_completion(prompt: str, rng: random.Random, carelessness: float) -> st
 
 
 def read_row(row: dict, place: str) -> dict:
-    """Read a row of a dataset or file of one's own: `prompt` and `answer`."""
+    """Read a row of your own dataset or file: `prompt` and `answer`, both text.
+
+    Raises:
+        ConfigError: if it is not such a row; the message begins with `place`.
+    """
     found = validate(_Numbers, row, place)
     return {"prompt": found.prompt, "answer": found.answer}
 
@@ -46,7 +50,7 @@ class _Numbers(Record):
 
 
 def grade_completion(completion: str, answer: str) -> str:
-    """Compare all that a completion says with the answer, blanks around it left out."""
+    """Compare a completion, without blanks around it, with the answer: ``correct`` or ``wrong``."""
     return "correct" if completion.strip() == answer else "wrong"
 
 

@@ -8,8 +8,8 @@ from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from humanline.method.losses import DPOLoss, dpo_loss, perceived_log_ratios
-from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
-from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy, token_labels
+from humanline.trainers.batches.rounds import RoundsTrainer
+from humanline.trainers.humanline_trainer import HumanlineTrainer, token_labels
 from humanline.trainers.metrics import (
     Scores,
     log_perception,
@@ -18,11 +18,8 @@ from humanline.trainers.metrics import (
     metrics_of,
 )
 from humanline.trainers.options.dpo import HumanlineDPOConfig
-from humanline.trainers.options.humanline import require_config
 from humanline.trainers.rows.tokens import (
     drop_too_long,
-    for_each_dataset,
-    require_rows,
     tokenized_pairs,
 )
 from humanline.trainers.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
@@ -39,31 +36,11 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
     """
 
     args: HumanlineDPOConfig
+    config_class = HumanlineDPOConfig
+    trl_module: ClassVar = dpo_trainer
     placeholder_row: ClassVar = {"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}
 
     _options_of_order = (*HumanlineTrainer._options_of_order, "max_length")
-
-    def __init__(
-        self,
-        model,
-        ref_model=None,
-        args=None,
-        data_collator=None,
-        train_dataset=None,
-        eval_dataset=None,
-        *rest,
-        rounds=None,
-        **kwargs,
-    ):
-        self.rounds = rounds
-        args = require_config(args, HumanlineDPOConfig, model)
-        refuse_other_references(rounds, args)
-        require_rows(train_dataset, "train set")
-        for_each_dataset(eval_dataset, require_rows, "eval set")
-        data = data_collator, train_dataset, eval_dataset
-        with only_the_policy(dpo_trainer, model, args.humanline or self.loss_is_ours):
-            super().__init__(model, ref_model, args, *data, *rest, **kwargs)
-        self._start_humanline(ref_model)
 
     def _tokenized(self, dataset, processing_class, args, name: str):
         dataset = tokenized_pairs(dataset, processing_class, name, args.dataset_num_proc)

@@ -14,7 +14,7 @@ from unittest import mock
 import torch
 from accelerate.utils import is_peft_model, send_to_device
 from torch import Tensor
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel
 from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed, prepare_fsdp
 
 from humanline.files.validation import ConfigError
@@ -30,6 +30,7 @@ from humanline.method.reference import (
     require_same_architecture,
     save_reference,
 )
+from humanline.trainers.batches.follow_policy import FollowPolicy
 from humanline.trainers.batches.order import OwnOrder
 from humanline.trainers.batches.require_steps import RequireSteps, require_batches
 from humanline.trainers.batches.windows import SCORES, ReadsAhead
@@ -317,47 +318,6 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
     @property
     def _ahead_file(self) -> str:
         return f"ahead-{self.accelerator.process_index}.pt"
-
-
-class FollowPolicy(TrainerCallback):
-    """Syncs a trainer's reference every `sync_interval` optimizer steps.
-
-    The Trainer calls `on_pre_optimizer_step` after gradient clipping and before the update. So
-    after the step of a sync the reference is the policy *before* that step. At an interval of one,
-    a copy made after the update would make every log-ratio zero.
-    """
-
-    def __init__(self, trainer: HumanlineTrainer):
-        self._trainer = trainer
-        self._has_trained = False
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if state.global_step == 0 and self._has_trained and self._moves:
-            self._trainer.reference.sync()  # a second `train()` begins as the first did
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self._has_trained = True
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        self._trainer.begin_step()
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        if not args.sync_after_update:
-            self._sync(args, state)
-
-    def on_optimizer_step(self, args, state, control, **kwargs):  # after the update
-        if self._trainer._cached:
-            self._trainer._cached.forget_policy()
-        if args.sync_after_update:
-            self._sync(args, state)
-
-    @property
-    def _moves(self) -> bool:
-        return bool(self._trainer.args.humanline and self._trainer.args.sync_interval)
-
-    def _sync(self, args, state) -> None:
-        if self._moves and (state.global_step + 1) % args.sync_interval == 0:
-            self._trainer.sync_now()
 
 
 def _inner(model):

@@ -17,20 +17,18 @@ from humanline.method.losses import (
     kto_loss,
     perceived_log_ratios,
 )
-from humanline.trainers.batches.rounds import RoundsTrainer, refuse_other_references
-from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy, token_labels
+from humanline.trainers.batches.rounds import RoundsTrainer
+from humanline.trainers.humanline_trainer import HumanlineTrainer, token_labels
 from humanline.trainers.metrics import (
     Scores,
     log_perception,
     log_preference_metrics,
     metrics_of,
 )
-from humanline.trainers.options.humanline import HumanlineOptions, require_config
+from humanline.trainers.options.humanline import HumanlineOptions
 from humanline.trainers.rows.tokens import (
     columns_of,
     drop_too_long,
-    for_each_dataset,
-    require_rows,
     tokenized_labelled,
     unpaired,
     with_mismatched,
@@ -52,8 +50,6 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
     positive: ClassVar = frozenset({"beta"})
     needs: ClassVar = {
         "precompute_ref_log_probs": (False, "the reference changes during training"),
-        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
-        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
     }
 
     loss_type: str = field(
@@ -84,6 +80,8 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         ValueError, ConfigError: if options, data and model do not fit together.
     """
 
+    config_class = HumanlineKTOConfig
+    trl_module: ClassVar = kto_trainer
     examples_per_pair = 2
     placeholder_row: ClassVar = {
         "prompt_ids": [0],
@@ -94,28 +92,6 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
 
     # loss_type changes the rows: only those of `kto` have mismatched completions.
     _options_of_order = (*HumanlineTrainer._options_of_order, "max_length", "loss_type")
-
-    def __init__(
-        self,
-        model,
-        ref_model=None,
-        args=None,
-        data_collator=None,
-        train_dataset=None,
-        eval_dataset=None,
-        *rest,
-        rounds=None,
-        **kwargs,
-    ):
-        self.rounds = rounds
-        args = require_config(args, HumanlineKTOConfig, model)
-        refuse_other_references(rounds, args)
-        require_rows(train_dataset, "train set")
-        for_each_dataset(eval_dataset, require_rows, "eval set")
-        data = data_collator, train_dataset, eval_dataset
-        with only_the_policy(kto_trainer, model, loss_is_ours=args.humanline):
-            super().__init__(model, ref_model, args, *data, *rest, **kwargs)
-        self._start_humanline(ref_model)
 
     def _tokenized(self, dataset, processing_class, args, name: str):
         processes = args.dataset_num_proc

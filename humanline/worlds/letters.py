@@ -1,21 +1,22 @@
 """The miniature world's instructions: graded wishes about a line of letters.
 
 A prompt is a few wishes, for example ``"a+ d+ g- ~ L"``: many a and d, no g, vowels and consonants
-in turn, long. A completion is a line of the letters a to h. How well a wish is met is a number in
-[0, 1] without thresholds to game, so better lines are always a little better.
+in turn, long. A completion is a line of the letters a to h. Each wish has a grade in [0, 1]. Grades
+are gradual, not pass or fail: a slightly better line has a slightly better grade.
 
 Three parties look at a line:
 
-- the *expert* writes the lines the base model is fine-tuned on (decent, far from perfect);
-- the *gold* reward, the mean over the wishes, is what the judge sees and training never does;
-- the *proxy* reward labels training data, as a reward model does in the paper: it weighs the
-  kinds of wishes wrongly, likes length, and errs at random, so it is imperfect on purpose.
+- the *expert* writes the lines that the base model is fine-tuned on; they are far from perfect;
+- the *gold* reward is the mean grade of the wishes; the judge sees it, training never does;
+- the *proxy* reward labels training data, as a reward model does in the paper. It is imperfect on
+  purpose: it weighs the kinds of wishes wrongly, prefers long lines, and has random errors.
 """
 
 import hashlib
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 
 LETTERS = "abcdefgh"
@@ -24,8 +25,8 @@ TARGET_LENGTH = {"S": 5, "M": 9, "L": 13}
 SHAPES = "~<*"
 MAX_LETTERS = 16
 
-# What the proxy reward gets wrong: how much each kind of wish counts (gold: equally), a bonus per
-# letter, and the standard deviation of its errors.
+# The faults of the proxy reward: the weight of each kind of wish (gold: all equal), a bonus per
+# letter, and the standard deviation of its random errors.
 PROXY_WEIGHT = {"+": 1.3, "-": 0.6, "shape": 0.8, "length": 1.3}
 PROXY_LENGTH_BONUS = 0.01
 PROXY_NOISE = 0.06
@@ -35,7 +36,8 @@ def sample_prompt(rng: random.Random, lengths: str | None = None) -> str:
     """Draw a prompt: two or three letter wishes, one shape and one length, in random order.
 
     Args:
-        lengths: those to draw from; None: all.
+        rng: the source of randomness.
+        lengths: the length wishes to draw from, such as ``"SL"``; None: all.
     """
     letters = rng.sample(LETTERS, rng.choice((2, 3)))
     wishes = [letter + rng.choice("++-") for letter in letters]
@@ -45,13 +47,13 @@ def sample_prompt(rng: random.Random, lengths: str | None = None) -> str:
 
 
 def wish_kind(wish: str) -> str:
-    """Return ``"+"``, ``"-"``, ``"shape"`` or ``"length"``."""
+    """Name the kind of a wish: ``"+"``, ``"-"``, ``"shape"`` or ``"length"``."""
     if len(wish) == 2:
         return wish[1]
     return "length" if wish in TARGET_LENGTH else "shape"
 
 
-def _fraction_of_pairs(line: str, holds) -> float:
+def _fraction_of_pairs(line: str, holds: Callable[[str, str], bool]) -> float:
     if len(line) < 2:
         return 0.0
     return sum(holds(a, b) for a, b in pairwise(line)) / (len(line) - 1)
@@ -78,18 +80,21 @@ def grade_wish(wish: str, line: str) -> float:
 
 
 def letters_of(completion: str) -> str:
-    """The part of a completion that counts: its letters a to h."""
+    """Keep the part of a completion that is graded: its letters a to h."""
     return "".join(c for c in completion if c in LETTERS)
 
 
 def gold_reward(prompt: str, completion: str) -> float:
-    """Mean grade over the prompt's wishes, in [0, 1]. Only the judge may call this."""
+    """Compute the mean grade of the prompt's wishes, in [0, 1]. Only the judge may call this."""
     wishes, line = prompt.split(), letters_of(completion)
     return sum(grade_wish(wish, line) for wish in wishes) / len(wishes)
 
 
 def proxy_reward(prompt: str, completion: str) -> float:
-    """The imperfect reward that labels training data. Deterministic: its errors are hashed."""
+    """Compute the imperfect reward that labels training data, about 0 to 1.
+
+    It is deterministic: its random error is a hash of prompt and completion.
+    """
     wishes, line = prompt.split(), letters_of(completion)
     weights = [PROXY_WEIGHT[wish_kind(wish)] for wish in wishes]
     graded = sum(w * grade_wish(wish, line) for w, wish in zip(weights, wishes, strict=True))
@@ -98,7 +103,7 @@ def proxy_reward(prompt: str, completion: str) -> float:
 
 
 def _hashed_normal(text: str) -> float:
-    """A standard normal number that depends on the text alone (Box-Muller on its hash)."""
+    """Return a standard normal number that depends on the text alone (Box-Muller on a hash)."""
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
     u = (int.from_bytes(digest[:8], "big") + 1) / 2**64
     v = int.from_bytes(digest[8:], "big") / 2**64
@@ -106,7 +111,13 @@ def _hashed_normal(text: str) -> float:
 
 
 def expert_line(prompt: str, rng: random.Random, attention: float) -> str:
-    """Write a line that heeds each wish with probability `attention` and is careless otherwise."""
+    """Write a line that follows each wish with probability `attention`.
+
+    Args:
+        prompt: the wishes.
+        rng: the source of randomness.
+        attention: the probability, from 0 to 1.
+    """
     heeded = [wish for wish in prompt.split() if rng.random() < attention]
     targets = [TARGET_LENGTH[w] for w in heeded if w in TARGET_LENGTH] or [rng.randint(3, 15)]
     length = max(2, min(MAX_LETTERS, targets[0] + rng.randint(-2, 2)))

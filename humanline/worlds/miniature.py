@@ -1,4 +1,4 @@
-"""The miniature world: everything a task needs, drawn from seeds, nothing downloaded."""
+"""The miniature world: a task's prompts and fine-tuning data, drawn from seeds, no downloads."""
 
 import random
 
@@ -7,14 +7,19 @@ from humanline.study.experiments import SPLITS
 from humanline.study.scale.data import MiniatureData
 from humanline.study.tasks import find_task, needed
 
-_PROMPT_SEED = 20250924  # of the prompts: all seeds of a scale see the same ones
+_PROMPT_SEED = 20250924  # all runs of a scale have the same prompts, whatever their seed
 
 
 def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
-    """Draw the rows of every split of a task: no prompt twice, no wishes in two splits.
+    """Draw the rows of every split of a task: no prompt twice, and no wishes in two splits.
 
-    Rows are ``{"prompt", "reference"}`` where completions are judged against the reference, and
-    ``{"prompt", "answer"}`` where they are graded; see `Task.draw_prompts`.
+    Args:
+        task: the task's name.
+        config: the sizes of the splits, and the length wishes.
+
+    Returns:
+        Rows by split: ``{"prompt", "reference"}`` for a judged task, ``{"prompt", "answer"}`` for a
+        graded one; see `Task.draw_prompts`.
 
     Raises:
         ConfigError: if the world has too few different prompts.
@@ -33,18 +38,18 @@ def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
 
 
 def _split_of(prompt: str, sizes: dict[str, int]) -> str:
-    """The split that owns a prompt's wishes, at random in proportion to the splits' sizes."""
+    """Assign a prompt's wishes to a split, at random in proportion to the splits' sizes."""
     chance = random.Random(_wishes(prompt))
     return chance.choices(list(sizes), list(sizes.values()))[0]
 
 
 def _wishes(prompt: str) -> str:
-    """What a prompt asks for, whatever the order it asks in."""
+    """Return a prompt's wishes in a fixed order."""
     return " ".join(sorted(prompt.split()))
 
 
 def _draw(task: str, count: int, seed: int, lengths: str | None = None) -> list[dict]:
-    options = {"lengths": lengths} if lengths else {}  # which not every world has
+    options = {"lengths": lengths} if lengths else {}  # not every world has lengths
     draw = needed(task, "draw_prompts", find_task(task).draw_prompts)
     return draw(count, seed, **options)
 
@@ -57,17 +62,23 @@ def fine_tuning_rows(
     avoid: set[str],
     lengths: str | None = None,
 ) -> list[dict]:
-    """Draw prompts with the expert's completions, ``{"prompt", "completion"}``.
+    """Draw prompts with the expert's completions.
 
     Args:
-        carelessness: chance that the expert ignores a wish, or errs.
-        avoid: prompts that must not be learned from, in whatever order of their words.
+        task: the task's name.
+        count: number of rows.
+        carelessness: probability, from 0 to 1, that the expert ignores a wish or makes a mistake.
+        seed: the seed of prompts and completions.
+        avoid: prompts to leave out; the order of their words does not matter.
         lengths: the length wishes to draw from; None: all.
 
+    Returns:
+        ``{"prompt", "completion"}`` for each row.
+
     Raises:
-        ConfigError: if too many of the world's prompts are to be avoided.
+        ConfigError: if too few prompts remain, or if the task has no generated world.
     """
-    rng = random.Random(f"completions {seed}")  # unlike the prompts' own
+    rng = random.Random(f"completions {seed}")  # independent of the draws of prompts
     held_out = {_wishes(prompt) for prompt in avoid}
     drawn = _draw(task, 2 * count, seed, lengths)
     rows = [row for row in drawn if _wishes(row["prompt"]) not in held_out]

@@ -1,20 +1,20 @@
 """The miniature world's math: chains of sums from reasoning-gym, answered in ``\\boxed{}``.
 
-The prompt is the bare expression. Fine-tuning data are worked solutions (the running total after
-each term, then the boxed answer), of which a share ends in a wrong number: the base model then
-knows how to add but samples wrong answers, "latent ability plus noise". A model that was merely
-trained too little hides what fresh samples are worth.
+The prompt is the bare expression. Fine-tuning data are worked solutions: the running total after
+each term, then the boxed answer. A share of them ends in a wrong number, so the base model learns
+to add, but also to give wrong answers. A model that was only trained too little would not show the
+value of fresh samples.
 """
 
 import random
 
-# Between two seeds: reasoning-gym draws problem i with its seed plus i, so that data sets of
-# neighbouring seeds would have the same problems. It is more than any number of problems.
+# The distance of two seeds in reasoning-gym, larger than any number of problems. reasoning-gym
+# draws problem i with seed + i, so neighbouring seeds would share most of their problems.
 _STRIDE = 2**32
 
 
 def problems(count: int, seed: int) -> list[dict]:
-    """Draw `count` problems as ``{"prompt", "answer"}`` (both text) from reasoning-gym."""
+    """Draw `count` problems from reasoning-gym, as ``{"prompt", "answer"}``, both text."""
     import reasoning_gym
 
     dataset = reasoning_gym.create_dataset(
@@ -33,7 +33,13 @@ def problems(count: int, seed: int) -> list[dict]:
 
 
 def worked_solution(prompt: str, rng: random.Random, error_rate: float) -> str:
-    """Write the running totals and the boxed answer; with `error_rate`, one total is off."""
+    """Write the running totals and the boxed answer.
+
+    Args:
+        prompt: the sum, such as ``"3+4-1+2"``.
+        rng: the source of randomness.
+        error_rate: probability, from 0 to 1, that the answer is wrong.
+    """
     totals = _running_totals(prompt)
     if rng.random() < error_rate:
         totals[-1] += rng.choice((-20, -10, -2, -1, 1, 2, 10, 20))

@@ -1,8 +1,13 @@
-"""The miniature world's tokenizer: one token per character, with a chat template.
+"""The miniature world's tokenizer and model, in Hugging Face's formats.
 
-A real `PreTrainedTokenizerFast` in Hugging Face format, so that nothing later in the pipeline can
-tell it from a large model's.
+The tokenizer is a real `PreTrainedTokenizerFast` with one token per character and a chat template,
+so later stages treat it like that of a large model.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 PAD, EOS, USER, ASSISTANT = "<pad>", "<|end|>", "<|user|>", "<|assistant|>"
 CHARACTERS = " +-*<~,=()0123456789abcdefghLMS}"
@@ -17,7 +22,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer():
+def build_tokenizer() -> "PreTrainedTokenizerFast":
     """Build the tokenizer: a character-level WordLevel model, four special tokens, `\\boxed{`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -45,8 +50,17 @@ def build_model(
     heads: int,
     seed: int,
     architecture: str = "llama",
-):
-    """Build an untrained model over this vocabulary, its weights drawn with `seed`."""
+) -> "PreTrainedModel":
+    """Build an untrained float32 model over this vocabulary.
+
+    Args:
+        hidden_size: width of the residual stream; a multiple of `heads`.
+        intermediate_size: width of the feed-forward layers.
+        layers: number of transformer layers.
+        heads: number of attention heads.
+        seed: the seed of the weights; it also sets torch's global seed.
+        architecture: transformers' name of the architecture.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

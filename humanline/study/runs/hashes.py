@@ -1,4 +1,4 @@
-"""What a stage's result depends on besides its input files: a parameter of its rule.
+"""The hashes of the options that a stage reads: a parameter of the stage's rule.
 
 A change of an option reruns the stages that read it, and no others.
 """
@@ -6,7 +6,7 @@ A change of an option reruns the stages that read it, and no others.
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from humanline.files.code_hashes import code_hash
 from humanline.study.scale.judges import ERRANDS
@@ -16,14 +16,18 @@ from humanline.trainers.registry import find_objective
 if TYPE_CHECKING:
     from humanline.study.runs.resolved import Run
 
-# Raise it when a change that the rules' code hashes leave out, of options or of the libraries that
-# are pinned, changes what data, training or sampling mean: all is made anew.
-# 3: base models of neighbouring seeds learned from the same sums but one.
+# Raise it to make everything again. That is needed if the meaning of data, training or sampling
+# changes outside the hashed code: in an option, or in a pinned library.
+# 3: base models of neighbouring seeds had learned from the same sums, except one.
 VERSION = 3
 
 
-def content_hash(content) -> str:
-    """Twelve hexadecimal digits that depend on a JSON-serialisable value alone."""
+def content_hash(content: Any) -> str:
+    """Hash a JSON-serialisable value.
+
+    Returns:
+        Twelve hexadecimal digits.
+    """
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -36,23 +40,23 @@ def code_of_run(command: str, run: "Run", *, by_value: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Hashes:
-    """Of a run, the hash of each stage that makes it, by the name of the stage's rule."""
+    """The hashes of a run's stages, by the names of their rules."""
 
     run: "Run"
 
     @property
     def data(self) -> str:
-        """Of its task's prompts."""
+        """The hash of the task's prompts."""
         return data_hash(self.run.data)
 
     @property
     def base_model(self) -> str:
-        """Of the model that it starts from."""
+        """The hash of the model that the run starts from."""
         return content_hash([self.data, self.run.model.model_dump()])
 
     @property
     def offline(self) -> str:
-        """Of the completions of the model that its offline data are of."""
+        """The hash of the run's offline data: scored completions of `data_model`."""
         run = self.run
         model = content_hash([self.data, run.data_model.model_dump()])
         sampling = [run.training.group_size, run.training.sampling.model_dump()]
@@ -60,29 +64,29 @@ class Hashes:
 
     @property
     def likelihood(self) -> str:
-        """Of how likely a base model finds completions."""
+        """The hash of the likelihoods of completions under a base model."""
         return content_hash([VERSION, self.run.generation.dtype])
 
     @property
     def train(self) -> str:
-        """Of its training, but for the code and the machine."""
+        """The hash of the run's training, without code and machine."""
         return content_hash(self.manifest)
 
     @property
     def generate(self) -> str:
-        """Of its evaluation's samples."""
+        """The hash of the samples for the evaluation."""
         run = self.run
         asked = [run.evaluation.model_dump(), run.has_curve]
         return content_hash([VERSION, *asked, *self._engine.items()])
 
     @property
     def score(self) -> str:
-        """Of the judge's verdicts."""
+        """The hash of the judge's verdicts."""
         return score_hash(self.run.judge)
 
     @property
     def predictors(self) -> str:
-        """Of what may predict how well offline data train, as of other fresh samples."""
+        """The hash of the predictors, which depend on fresh samples."""
         return sampling_hash(self.run)
 
     @property
@@ -97,7 +101,7 @@ class Hashes:
             training["objective"] = options | find_objective(run.cell.objective).identity()
         return {
             "version": VERSION,
-            # Without defaults, so that an option yet to be invented retrains nothing.
+            # Without defaults, so that a new option in a later version retrains nothing.
             "cell": run.cell.model_dump(exclude_defaults=True),
             "learning_rate": run.learning_rate,
             "training": training,
@@ -112,21 +116,24 @@ class Hashes:
 
 
 def engine(generation: Generation) -> dict:
-    """What of the engine changes the samples; nothing of the default, which always was."""
+    """Select the engine's options that change samples, unless they have their defaults.
+
+    Defaults are left out because the first versions had no such options.
+    """
     return generation.model_dump(include={"engine", "dtype"}, exclude_defaults=True)
 
 
 def data_hash(data) -> str:
-    """Of a task's prompts, by the `data` of its configuration."""
+    """Hash a task's prompts, by the `data` of its configuration."""
     return content_hash([VERSION, data.model_dump(exclude_none=True)])
 
 
 def score_hash(judge) -> str:
-    """Of a judge's verdicts; how it is asked changes none."""
+    """Hash a judge's verdicts, without the options of how requests are sent."""
     return content_hash(judge and judge.model_dump(exclude=ERRANDS))
 
 
-def sampling_hash(run: "Run", *asked) -> str:
-    """Of samples drawn as training draws them, for what is asked besides."""
+def sampling_hash(run: "Run", *asked: Any) -> str:
+    """Hash samples that are drawn with training's options, and further values."""
     sampling = run.training.sampling.model_dump()
     return content_hash([VERSION, *asked, sampling, *engine(run.generation).items()])

@@ -1,4 +1,4 @@
-"""Where the files of a scale lie. Rules and stages ask here, and build no path of their own."""
+"""The paths of a scale's files. Rules and stages take them from here and build none themselves."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from humanline.study.tasks import scoring_of
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of a scale that are of no single run.
+    """The files of a scale that do not belong to a single run.
 
     Args:
         results: the folder of the scale's results.
@@ -18,11 +18,11 @@ class Paths:
     results: Path
 
     def prompts(self, task: str, split: str) -> Path:
-        """The prompts of a split, JSON Lines."""
+        """Locate the prompts of a split, JSON Lines."""
         return self.results / "data" / task / f"{split}.jsonl"
 
     def surprisals(self, seed: int) -> Path:
-        """How the figure's policy perceives the outputs of every source, CSV."""
+        """Locate the log-ratios of the figure's policy on the outputs of every source, CSV."""
         return self.figures / f"surprisals-s{seed}.csv"
 
     @property
@@ -42,23 +42,23 @@ class Paths:
 
     @property
     def tune(self) -> Path:
-        """The folder of the learning rates that a search has chosen."""
+        """The folder of the tuned learning rates."""
         return self.results / "tune"
 
     @property
     def benchmarks(self) -> Path:
-        """The folder of what each job took, as Snakemake measures it."""
+        """The folder of Snakemake's measurements of each job: seconds and memory."""
         return self.results / "benchmarks"
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The files of a run, and those of others that it reads.
+    """The files of a run, and the files of other runs that it reads.
 
     Args:
-        paths: of its scale.
-        cell: the run's.
-        split: of the prompts that it is evaluated on.
+        paths: the files of its scale.
+        cell: the run's cell.
+        split: the split of the prompts for its evaluation.
     """
 
     paths: Paths
@@ -75,7 +75,7 @@ class RunPaths:
 
     @property
     def model(self) -> Path:
-        """The folder of the run's last model, in Hugging Face's format."""
+        """The folder of the run's final model, in Hugging Face's format."""
         return self.directory / "model"
 
     @property
@@ -85,39 +85,39 @@ class RunPaths:
 
     @property
     def base_made(self) -> Path:
-        """The file whose presence says that the model is made that the run starts from."""
+        """The file whose presence says that the run's base model is ready."""
         return self.base_model / "config.json"
 
     @property
     def trained_on(self) -> list[Path]:
-        """The data that the run reads while it trains."""
+        """The data files that training reads."""
         if self.cell.data == "online":
             return [self.prompts]
         return [self.offline_groups, *([self.likelihoods] if self.cell.quartile else [])]
 
     @property
     def prompts(self) -> Path:
-        """The prompts that the task trains on, JSON Lines."""
+        """The training prompts of the task, JSON Lines."""
         return self.paths.prompts(self.cell.task, "train")
 
     @property
     def evaluation_prompts(self) -> Path:
-        """The prompts that the run is evaluated on, JSON Lines."""
+        """The prompts for the run's evaluation, JSON Lines."""
         return self.paths.prompts(self.cell.task, self.split)
 
     @property
     def offline_groups(self) -> Path:
-        """The scored completions of the model that the run's offline data are of, JSON Lines."""
+        """The run's offline data: scored completions of one base model, JSON Lines."""
         return self._data(f"offline-{self.cell.data_base.name}.jsonl")
 
     @property
     def likelihoods(self) -> Path:
-        """How likely the run's base model finds those completions, JSON Lines."""
+        """The likelihoods of the offline data under the run's base model, JSON Lines."""
         source, base = self.cell.data_base, self.cell.base
         return self._data(f"likelihood-{source.name}-under-{base.name}.jsonl")
 
     def likelihoods_of(self, source: Cell) -> Path:
-        """How likely the run's base model finds the completions of another, JSON Lines."""
+        """Locate the likelihoods of another model's completions under the run's, JSON Lines."""
         return self._data(f"likelihood-{source.name}-under-{self.cell.base.name}.jsonl")
 
     def _data(self, name: str) -> Path:
@@ -125,28 +125,28 @@ class RunPaths:
 
     @property
     def record(self) -> Path:
-        """What training tells of itself, JSON: `TrainingRecord`."""
+        """The record of the training, JSON: `TrainingRecord`."""
         return self.directory / "train.json"
 
     @property
     def log(self) -> Path:
-        """What the trainer logged, CSV."""
+        """The trainer's log, CSV: `LogRow`."""
         return self.directory / "metrics.csv"
 
     @property
     def checkpoints(self) -> Path:
-        """The folder with a folder of checkpoints for each code, options and inputs."""
+        """The folder of checkpoints; each combination of code, options and inputs has its own."""
         return self.directory / "checkpoints"
 
     @property
     def made(self) -> Path:
-        """The file whose presence says that the run's model is made."""
+        """The file whose presence says that the run's model is ready."""
         is_base = self.cell.objective == "base"
         return self.model / "config.json" if is_base else self.record
 
     @property
     def samples(self) -> Path:
-        """The completions that are evaluated, JSON Lines."""
+        """The completions for the evaluation, JSON Lines."""
         return self.directory / "samples.jsonl"
 
     @property
@@ -161,7 +161,7 @@ class RunPaths:
 
     @property
     def summary(self) -> Path:
-        """What these verdicts come to, JSON: `Summary`."""
+        """The summary of the verdicts, JSON: `Summary`."""
         return self.directory / "metrics.json"
 
     @property
@@ -171,15 +171,15 @@ class RunPaths:
 
     @property
     def grades(self) -> Path:
-        """Whether each sample of math is correct, CSV."""
+        """The outcome of grading each sample, CSV."""
         return self.directory / "grades.csv"
 
     @property
     def answers(self) -> Path:
-        """What an endpoint answered as the run's judge, JSON Lines, in alpaca_eval's folder."""
+        """The answers of the judge's endpoint, JSON Lines, in alpaca_eval's folder."""
         return self.directory / "judge" / "answers.jsonl"
 
     @property
     def predictors(self) -> Path:
-        """What may predict how well the run's offline data train, JSON: `Predictors`."""
+        """The measured predictors of how well the offline data train, JSON: `Predictors`."""
         return self.directory / "predictors.json"

@@ -1,4 +1,4 @@
-"""What of the hub a job reads: refused before any work unless it is pinned to a commit."""
+"""Refusing jobs, before any work, if they read a repository that is not pinned to a commit."""
 
 from humanline.files.validation import ConfigError
 from humanline.study.runs.resolved import Run
@@ -7,14 +7,16 @@ from humanline.study.scale.scale import Scale
 
 
 def require_pinned(scale: Scale, stage: str, task: str, run: Run | None = None) -> None:
-    """Refuse a job that reads a repository on the hub without its commit hash.
+    """Refuse a job that reads a repository on the hub without a commit hash.
 
     Args:
-        stage: the job's rule, which has the name of its command.
-        run: the run or base model that the job is about; None for `data`.
+        scale: the scale.
+        stage: the name of the job's rule, which is also that of its command.
+        task: the task's name.
+        run: the job's run or base model; None for `data`.
 
     Raises:
-        ConfigError: naming the first such field, and how to look its hash up.
+        ConfigError: at the first such field, with the command that looks up the hash.
     """
     read = {f"tasks.{task}.{part}" for part in _parts_read(stage, run)}
     for field, source in hub_sources(scale).items():
@@ -23,7 +25,7 @@ def require_pinned(scale: Scale, stage: str, task: str, run: Run | None = None) 
 
 
 def _parts_read(stage: str, run: Run | None) -> list[str]:
-    """The parts of a task's configuration whose repositories a job reads, if they have any."""
+    """List the parts of a task's configuration that a job may read from the hub."""
     if stage == "data" or run is None:
         return ["data.train", "data.evaluation"]
     name = run.cell.base_model

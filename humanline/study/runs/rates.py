@@ -1,4 +1,4 @@
-"""Learning rates: which cells are tuned, and where every other cell's rate comes from."""
+"""Learning rates: the cells that are tuned, and the rate of every cell."""
 
 import math
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from humanline.study.scale.scale import Scale
 from humanline.study.tasks import TaskName
 from humanline.study.values import SeedList
 
-# What an untuned cell shares with the tuned one whose learning rate it takes.
+# An untuned cell takes the learning rate of a tuned cell that agrees with it in these fields.
 _KINSHIP = ("objective", "data", "humanline", "trust_region")
 
 
 class TunedRate(Strict):
-    """What tuning chose for a variant; what else the file says of it is for people."""
+    """The learning rate that tuning chose for a variant; further keys are notes for people."""
 
     model_config = ConfigDict(extra="allow")
     learning_rate: float = Field(gt=0, description="the chosen learning rate")
 
 
 class TunedRates(Strict):
-    """A file of tuned learning rates: the search writes it, and a scale adopts it."""
+    """A file of tuned learning rates: `tune` writes it, and a scale can name it."""
 
     seeds: SeedList | None = Field(None, description="the tuning seeds")
     chosen: dict[TaskName, dict[str, TunedRate]] = Field(description="by task and variant")
@@ -35,9 +35,9 @@ class Rates:
     """The learning rates of a scale.
 
     Args:
-        scale: whose rates are tried, and whose default is taken where none was chosen.
-        experiments: whose tables are tuned, or not.
-        chosen: by task and variant, what tuning chose; see `TunedRates`.
+        scale: the scale, with the rates to try and the default rates.
+        experiments: the tables; each says whether its cells are tuned.
+        chosen: the rates that tuning chose, by task and variant; see `TunedRates`.
     """
 
     scale: Scale
@@ -45,7 +45,7 @@ class Rates:
     chosen: dict[str, dict[str, dict]]
 
     def tune_cells(self, task: str) -> list[Cell]:
-        """Every tuned variant of a task, at every candidate rate, on the tuning seeds."""
+        """List every tuned variant of a task with every candidate rate, on the tuning seeds."""
         return [
             cell.model_copy(update={"overrides": cell.overrides | {"learning_rate": rate}})
             for cell in self._tuned[task]
@@ -54,7 +54,7 @@ class Rates:
 
     @cached_property
     def _tuned(self) -> dict[str, list[Cell]]:
-        """The cells of each task that get a learning rate of their own, on the tuning seeds."""
+        """The cells of each task whose learning rate is tuned, on the tuning seeds."""
         tuned: dict[str, dict[str, Cell]] = {task: {} for task in self.scale.tasks}
         for table, spec in self.experiments.tables.items():
             for cell in self.experiments.cells(table, self.scale.seeds.tune) * spec.tuned:
@@ -64,9 +64,9 @@ class Rates:
         return {task: list(cells.values()) for task, cells in tuned.items()}
 
     def rate(self, cell: Cell) -> float:
-        """A cell's learning rate: its own, else the tuned one, else the task's default.
+        """Find a cell's learning rate: its own, else that of its `source`, else the task's default.
 
-        A cell that was not tuned takes the rate of its `source`.
+        The cell's `learning_rate_factor` multiplies it.
         """
         default = self.scale.tasks[cell.task].training.learning_rate
         tuned = self.chosen.get(cell.task, {}).get(self.source(cell), {})
@@ -74,10 +74,13 @@ class Rates:
         return rate * cell.overrides.get("learning_rate_factor", 1.0)
 
     def source(self, cell: Cell) -> str:
-        """Where a cell's learning rate comes from: a tuned variant's name, or own or default.
+        """Find where a cell's learning rate comes from.
 
-        A cell that was not tuned takes the rate of a tuned one that has its objective, data and
-        method, and is nearest in how often it samples and syncs.
+        An untuned cell takes the rate of a tuned cell with the same objective, data and method:
+        the nearest one in how often it samples and syncs.
+
+        Returns:
+            The name of a tuned variant, ``own`` or ``default``.
         """
         if "learning_rate" in cell.overrides:
             return "own"
@@ -95,7 +98,7 @@ class Rates:
 
 
 def _unlike(one: Cell, other: Cell) -> tuple:
-    """How far two cells of a kind are apart, what matters most first."""
+    """Compute the distance of two similar cells; the most important difference comes first."""
     intervals = [math.log(cell.sync_interval or math.inf) for cell in (one, other)]
     return (
         one.sample_every != other.sample_every,

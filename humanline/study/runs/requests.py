@@ -1,4 +1,4 @@
-"""What stages that look at many runs are asked for, resolved: a table, or the claims.
+"""Resolved requests for stages that read many runs: a table, or the claims.
 
 `Study.table` and `Study.compared` make these objects. Stages take them and never ask the study.
 """
@@ -18,16 +18,16 @@ class TableRequest:
     """A table of experiments.yaml.
 
     Args:
-        name: of its files.
-        spec: how it is shown.
+        name: the table's name, and that of its files.
+        spec: its rows and its view.
         scale: the name of the scale.
-        runs: of its cells on its seeds, base models first.
+        runs: the runs of its cells on its seeds, base models first.
         seeds: its seeds.
-        tune_seeds: those that learning rates were chosen on.
-        defaults: of its tasks, what humanline means where a row says nothing.
-        collapse_below: the share of its base model's score below which a run has collapsed.
-        replicates: of the bootstrap.
-        paths: of the scale's files.
+        tune_seeds: the seeds on which learning rates were chosen.
+        defaults: humanline's defaults by task.
+        collapse_below: a run has collapsed if its score is below this share of its base model's.
+        replicates: the number of bootstrap replicates.
+        paths: the paths of the scale's files.
     """
 
     name: str
@@ -43,7 +43,7 @@ class TableRequest:
 
     @property
     def measured(self) -> list[Run]:
-        """Its runs whose `predictors.json` it shows."""
+        """The runs whose `predictors.json` the table shows."""
         return [run for run in self.runs if run.cell.data == "offline" and self.spec.compares_data]
 
     @cached_property
@@ -51,19 +51,19 @@ class TableRequest:
         return {(run.cell.task, run.name): run for run in self.runs}
 
     def run(self, cell: Cell) -> Run:
-        """The resolved run of one of its cells."""
+        """Find the resolved run of one of the table's cells."""
         return self._by_name[cell.task, cell.name]
 
     @property
     def config_hash(self) -> str:
-        """Hash of all options that its numbers depend on."""
+        """The hash of all options that the table's numbers depend on."""
         runs = [[run.hashes.train, run.hashes.generate] for run in self.runs]
         judges = {run.cell.task: run.hashes.score for run in self.runs}
         return content_hash([runs, [judges[task] for task in self.spec.tasks], self.replicates])
 
     @property
     def hash(self) -> str:
-        """Hash of all that it shows besides its runs' files, captions among it."""
+        """The hash of all that the table shows besides its runs' files, for example captions."""
         rates = [run.rate_source for run in self.runs if run.is_trained]
         asked = [self.spec.model_dump(), self.collapse_below, rates]
         asked += [self.defaults[task].model_dump() for task in self.spec.tasks]
@@ -72,13 +72,13 @@ class TableRequest:
 
 @dataclass(frozen=True)
 class ClaimsRequest:
-    """The verdicts on the paper's claims.
+    """The claims, and the runs to test them on.
 
     Args:
-        claims: with the rule of the verdicts.
-        compared: every comparison, with the runs of its two cells on the seeds that have both.
+        claims: the claims, and the rule for their verdicts.
+        compared: every comparison, with the runs of its two cells on each seed that has both.
         scale: the name of the scale.
-        paths: of its files.
+        paths: the paths of the scale's files.
     """
 
     claims: Claims
@@ -87,11 +87,11 @@ class ClaimsRequest:
     paths: Paths
 
     def pairs(self, comparison: Comparison) -> list[tuple[Run, Run]]:
-        """The runs of a comparison, seed by seed."""
+        """List the two runs of a comparison, seed by seed."""
         return next(pairs for own, pairs in self.compared if own is comparison)
 
     @property
     def runs(self) -> list[Run]:
-        """Every run, once."""
+        """All runs, each once."""
         found = [run for _, pairs in self.compared for pair in pairs for run in pair]
         return list({(run.cell.task, run.name): run for run in found}.values())

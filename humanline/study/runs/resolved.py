@@ -1,4 +1,4 @@
-"""A run, resolved: all that the stages need to know of a cell, in one object.
+"""A resolved run: all that the stages need to know about a cell, in one object.
 
 `Study.resolve` makes it, once. Stages take it and never ask the study.
 """
@@ -24,24 +24,24 @@ from humanline.trainers.registry import Options, with_overrides
 
 @dataclass(frozen=True)
 class Run:
-    """A cell with its files, its options and what its jobs ask for.
+    """A cell with its files, its options and the resources of its jobs.
 
     Args:
-        cell: what is trained, on what, and how.
-        scale: the name of its scale.
-        paths: of its files, and of those that it reads.
-        has_curve: whether all kept checkpoints are evaluated, or the last one alone.
-        learning_rate: after overrides and tuning.
-        rate_source: where that comes from: a tuned variant's name, or own or default.
-        data: the task's prompts.
-        model: that it starts from.
-        data_model: that its offline data are sampled from.
-        reward: scores completions for training.
-        judge: compares outputs with the references, where the task has one.
-        training: what all runs of the task share.
-        evaluation: how the completions of the tables are drawn.
-        generation: what draws completions, and where.
-        resources: what each stage's jobs ask for, at their first attempt.
+        cell: the cell.
+        scale: the name of the scale.
+        paths: the paths of the files that it writes and reads.
+        has_curve: whether all kept checkpoints are evaluated, or only the last.
+        learning_rate: the rate after overrides and tuning.
+        rate_source: where the rate comes from: a tuned variant's name, ``own`` or ``default``.
+        data: the source of the task's prompts.
+        model: the model that it starts from.
+        data_model: the model that its offline data are sampled from.
+        reward: the reward that scores completions for training.
+        judge: the judge that compares outputs with references; None for a graded task.
+        training: the options that all runs of the task share.
+        evaluation: the sampling of the completions for the tables.
+        generation: the engine that samples completions.
+        resources: the resources of each stage's jobs at their first attempt.
     """
 
     cell: Cell
@@ -62,43 +62,49 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Variant and seed."""
+        """The name: variant and seed."""
         return self.cell.name
 
     @property
     def is_trained(self) -> bool:
-        """Whether it is more than a base model."""
+        """Whether the run is trained; a base model is not."""
         return self.cell.objective != "base"
 
     @property
     def is_stored(self) -> bool:
-        """Whether the completions of `data_model` come with `data`, scores and all."""
+        """Whether `data` already contains the scored completions of `data_model`."""
         if self.data.kind != "hub" or not find_task(self.cell.task).has_stored_scores:
             return False
         return self.cell.data_base.base_model in (None, *self.data.stored)
 
     @property
     def evaluations(self) -> int:
-        """How many of its checkpoints are evaluated; see `samples.checkpoints`."""
+        """The number of checkpoints that are evaluated; see `samples.checkpoints`."""
         if not self.is_trained or not self.has_curve:
             return 1
         return self.training.evaluations
 
     @cached_property
     def hashes(self) -> Hashes:
-        """What each of its stages depends on besides input files."""
+        """The hashes of the options that each stage reads."""
         return Hashes(self)
 
     @cached_property
     def objective(self) -> Options:
-        """Its hyperparameters, the cell's own taking precedence over the scale's."""
+        """The objective's hyperparameters: the scale's, with the cell's overrides."""
         return with_overrides(self.training.objectives[self.cell.objective], self.cell.overrides)
 
     def batch_share(self, devices: int) -> tuple[int, int]:
-        """A device's part of a batch: examples per backward pass, passes per step.
+        """Compute a device's share of a batch.
+
+        Args:
+            devices: the number of devices that train together.
+
+        Returns:
+            Examples per backward pass, and backward passes per step.
 
         Raises:
-            ConfigError: if the batch, which counts over all devices, does not divide among them.
+            ConfigError: if the whole batch does not divide among the devices.
         """
         if found := self.training.objective_fault(self.cell.objective, self.objective, devices):
             field, reason = found
@@ -113,7 +119,7 @@ class Run:
 
     @property
     def shards(self) -> int:
-        """How many GPUs share its model where it samples."""
+        """The number of GPUs that share the model in sampling."""
         return self._gpus_of_model or 1
 
     @property
@@ -121,16 +127,16 @@ class Run:
         return getattr(self.model, "gpus", None)
 
     def asked(self, stage: Stage) -> Resources:
-        """What a stage's jobs ask of the scheduler, whatever the run."""
+        """Return the resources of a stage's jobs, the same for all runs."""
         return self.resources.get(stage, Resources())
 
     def gpus(self, stage: Stage) -> int:
-        """How many GPUs a stage's job asks for: more for some models, none to read stored data."""
+        """Count a job's GPUs for a stage: more for some models, none to read stored data."""
         asked = self.asked(stage).gpu
         if not asked or (stage == "offline" and self.is_stored):
             return 0
         return self._gpus_of_model or asked
 
     def memory(self, stage: Stage) -> int:
-        """Megabytes of main memory of a stage's job, more where it has more GPUs than others."""
+        """Compute the megabytes of main memory of a stage's job, in proportion to its GPUs."""
         return self.asked(stage).memory(self.gpus(stage))

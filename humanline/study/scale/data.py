@@ -1,4 +1,4 @@
-"""Where a task's prompts come from."""
+"""The options of a task's data: generated, or from the hub."""
 
 from typing import Annotated, ClassVar, Literal
 

@@ -1,13 +1,13 @@
 """Repositories on the Hugging Face hub, each at one commit, or local folders in the same format."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from humanline.files.validation import Strict, fault
 
-# The paper's reward model, and all repositories whose own code may run, each at one commit.
+# The paper's reward model; and the repositories that may run their own code, each at one commit.
 ARMORM = ("RLHFlow/ArmoRM-Llama3-8B-v0.1", "eb2676d20da2f2d41082289d23c59b9f7427f955")
 REMOTE_CODE = {ARMORM}
 
@@ -22,7 +22,7 @@ class HubSource(Strict):
         pattern=r"^[0-9a-f]{40}$",
         description="commit hash, without which nothing is fetched; null for a local path",
     )
-    # A check, on which no result depends: so it is in no hash of the options.
+    # It is a check. No result depends on it, so no hash of the options has it.
     fingerprint: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{64}$",
@@ -38,12 +38,12 @@ class HubSource(Strict):
 
     @property
     def is_pinned(self) -> bool:
-        """Whether it is the same content for everyone, or one's own files."""
+        """Whether the content cannot change on the hub: a commit, or a local path."""
         return self.is_local or self.revision is not None
 
     @property
     def how_to_pin(self) -> str:
-        """The fault of a source that is not pinned: reason and remedy."""
+        """The error of a source that is not pinned: field, reason and remedy."""
         place = "datasets/" if self.repo_type == "dataset" else ""
         look_up = f"git ls-remote https://huggingface.co/{place}{self.repo} HEAD"
         return (
@@ -52,15 +52,23 @@ class HubSource(Strict):
         )
 
     @model_validator(mode="after")
-    def _local_path_exists(self):
+    def _local_path_exists(self) -> Self:
         if self.is_local and not Path(self.repo).exists():
             reason = f"no such folder: {self.repo!r}; mend the path, or name an owner/name"
             raise fault("repo", reason)
         return self
 
 
-def hub_sources(part, field: str = "") -> dict[str, HubSource]:
-    """Every repository that a part of the configuration names, by its dotted field."""
+def hub_sources(part: object, field: str = "") -> dict[str, HubSource]:
+    """Find every repository in a part of the configuration.
+
+    Args:
+        part: a pydantic model, a mapping, or any value.
+        field: the dotted field of the part itself.
+
+    Returns:
+        The repositories by their dotted fields.
+    """
     if isinstance(part, HubSource):
         return {field: part}
     inner = dict(part) if isinstance(part, BaseModel | dict) else {}

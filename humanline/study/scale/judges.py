@@ -1,6 +1,6 @@
-"""What compares outputs with the references."""
+"""The options of a judge, which compares outputs with references."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -9,7 +9,7 @@ from humanline.study.values import OwnFunction
 
 
 class LocalJudge(Strict):
-    """A judge that sees the miniature's gold reward."""
+    """A judge that knows the miniature's gold reward."""
 
     kind: Literal["gold"] = Field(description="for the miniature's data")
     temperature: float = Field(gt=0, description="gold-reward difference that gives odds of e")
@@ -17,20 +17,20 @@ class LocalJudge(Strict):
 
 
 class Price(Strict):
-    """What an endpoint asks for a model, in US dollars per million tokens."""
+    """An endpoint's price of a model, in US dollars per million tokens."""
 
     input: float = Field(ge=0, description="of prompts")
     output: float = Field(ge=0, description="of answers")
 
     def dollars(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """What so many tokens cost."""
+        """Compute the price of some tokens, in US dollars."""
         return (self.input * prompt_tokens + self.output * completion_tokens) / 1e6
 
 
 class OpenAIJudge(Strict):
     """The AlpacaEval 2 judge behind an OpenAI-compatible endpoint.
 
-    Its key is in the environment, and nowhere else.
+    Its key is read from the environment, and from nowhere else.
     """
 
     kind: Literal["openai"] = Field(description="an OpenAI-compatible endpoint")
@@ -56,18 +56,18 @@ class OpenAIJudge(Strict):
 
     @property
     def price(self) -> Price:
-        """Of the judge's own model."""
+        """The price of the judge's model."""
         return self.prices[self.model]
 
     @model_validator(mode="after")
-    def _has_its_price(self):
+    def _has_its_price(self) -> Self:
         if self.model not in self.prices:
             raise fault("prices", f"none of {self.model}; add its input and output, maybe zero")
         return self
 
 
 class FunctionJudge(OwnFunction):
-    """A judge function of one's own; see `scoring.judge.function_judge`."""
+    """The user's own judge function; see `scoring.judge.function_judge`."""
 
 
 Judge = Annotated[LocalJudge | OpenAIJudge | FunctionJudge, Field(discriminator="kind")]

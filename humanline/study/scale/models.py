@@ -1,6 +1,6 @@
-"""The models that training starts from."""
+"""The options of base models, which training starts from."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from humanline.study.scale.hub import HubSource
 class HubModel(HubSource):
     """A causal language model."""
 
-    # Where it computes, on which no result depends: so it is in no hash of the options.
+    # No result depends on where it computes, so no hash of the options has it.
     gpus: int | None = Field(
         None,
         gt=0,
@@ -39,7 +39,7 @@ class MiniatureModel(Strict):
     )
 
     @model_validator(mode="after")
-    def _heads_fit(self):
+    def _heads_fit(self) -> Self:
         if self.hidden_size % (2 * self.heads):
             reason = f"{self.hidden_size} is not an even multiple of heads, {self.heads}"
             raise fault("hidden_size", f"{reason}; change either")

@@ -1,4 +1,4 @@
-"""What a stage's jobs ask of the scheduler, and what `snakemake plan` assumes."""
+"""The resources of a stage's jobs, and the assumptions of `snakemake plan`."""
 
 from typing import Annotated
 
@@ -10,21 +10,21 @@ from humanline.study.values import PositiveInt
 
 
 class Resources(Strict):
-    """What a stage's jobs ask of the scheduler, at their first attempt."""
+    """The resources that a stage's jobs request from the scheduler at their first attempt."""
 
     gpu: int = Field(0, ge=0, description="GPUs; training uses several, the other stages one")
     mem_mb: int = Field(3000, gt=0, description="main memory, megabytes")
     runtime: int = Field(60, gt=0, description="minutes")
 
     def memory(self, gpus: int) -> int:
-        """Megabytes of main memory of a job with so many GPUs, where others have `gpu`."""
+        """Compute the megabytes of a job with `gpus` GPUs; `mem_mb` is for `gpu` GPUs."""
         return self.mem_mb * max(1, gpus) // max(1, self.gpu)
 
 
 class Rates(Strict):
     """Tokens per second and GPU for a model of a billion parameters.
 
-    Proportionally fewer for a larger model; several GPUs are as fast as their number.
+    The rate is proportional to the number of GPUs, and inversely to the number of parameters.
     """
 
     train: float = Field(gt=0, description="of a step, the reference's pass included")
@@ -33,7 +33,7 @@ class Rates(Strict):
 
 
 class Lengths(Strict):
-    """How many prompts a task has, and how long its texts are."""
+    """The number of a task's prompts, and the lengths of its texts."""
 
     train_prompts: PositiveInt = Field(description="prompts to train on")
     evaluation_prompts: PositiveInt = Field(description="prompts that the tables evaluate on")
@@ -42,7 +42,7 @@ class Lengths(Strict):
 
 
 class Assumptions(Strict):
-    """What `snakemake plan` reckons with where the configuration says nothing. Not measured."""
+    """The assumptions of `snakemake plan` about all that is not configured. They are guesses."""
 
     device: str = Field(min_length=1, description="the GPU that the rates are of")
     device_gigabytes: float = Field(gt=0, description="of its memory")

@@ -1,6 +1,6 @@
-"""What scores completions for training."""
+"""The options of rewards, which score completions for training."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,35 +26,35 @@ class HubReward(HubSource):
     )
 
     @model_validator(mode="after")
-    def _runs_known_code_only(self):
+    def _runs_known_code_only(self) -> Self:
         if not self.trust_remote_code or (self.repo, self.revision) in REMOTE_CODE:
             return self
         if not self.is_local:
             reason = f"true, but {self.repo} at this revision is not in REMOTE_CODE of"
             remedy = "humanline/study/scale/hub.py; read its code and add it there"
             raise fault("trust_remote_code", f"{reason} {remedy}")
-        if not self.fingerprint:  # which a path, unlike a commit, needs to be always the same code
+        if not self.fingerprint:  # a path, unlike a commit, can change its code
             reason = f"missing, but code of {self.repo} is to run; read it, and write what"
             raise fault("fingerprint", f"{reason} `humanline prefetch` prints for the hub's copy")
         return self
 
 
 class VerifiableReward(Strict):
-    """1 when the answer in the last box means what the gold answer does, else 0."""
+    """1 if the answer in the last box is equivalent to the gold answer, else 0."""
 
     fits_every_task: ClassVar[bool] = False
     kind: Literal["math_verify"] = Field(description="for math")
 
 
 class GradeReward(Strict):
-    """1 for a completion that the task's own grading finds correct, else 0."""
+    """1 if the task's own grading finds a completion correct, else 0."""
 
     fits_every_task: ClassVar[bool] = False
     kind: Literal["grade"] = Field(description="for tasks that are graded")
 
 
 class FunctionReward(OwnFunction):
-    """A reward function of one's own; see `scoring.rewards`."""
+    """The user's own reward function; see `scoring.rewards`."""
 
 
 Reward = Annotated[

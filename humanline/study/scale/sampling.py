@@ -1,4 +1,4 @@
-"""How completions are drawn, by what, and where."""
+"""The options of sampling completions, and of the engine that samples."""
 
 from typing import Annotated, Literal
 
@@ -9,12 +9,12 @@ from humanline.study.values import PositiveInt
 
 
 class Sampling(Strict):
-    """How completions are drawn."""
+    """The options of sampling completions."""
 
     temperature: float = Field(ge=0, description="divides the logits; 0: the likeliest token")
     top_p: float = Field(1.0, gt=0, le=1, description="probability mass of the tokens kept")
     max_new_tokens: int = Field(gt=0, description="tokens of a completion at most")
-    # In no hash of the options unless it is used.
+    # A hash of the options has it only if it is used.
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (),
         exclude_if=lambda strings: not strings,
@@ -23,7 +23,7 @@ class Sampling(Strict):
 
 
 class Generation(Strict):
-    """What draws the completions, and where."""
+    """The engine that samples completions, and where it runs."""
 
     engine: Literal["transformers", "vllm"] = Field(
         "transformers", description="vllm has to be installed: pip install 'humanline[vllm]'"

@@ -1,13 +1,13 @@
 """A scale: one file of workflow/config, every option with its bounds and default.
 
-`load_scale` reads such a file and refuses what it does not know, with one line that names the
-file, the field and the remedy. Snakefiles import this module, so it is cheap.
+`load_scale` reads such a file and refuses unknown options; the error is one line with the file, the
+field and the remedy. Snakefiles import this module, so it is cheap.
 """
 
 from inspect import signature
 from os.path import normpath, relpath
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -42,7 +42,7 @@ class TaskConfig(Strict):
     evaluation: Sampling = Field(description="how the completions of the tables are drawn")
 
     @model_validator(mode="after")
-    def _understands_its_prompts(self):
+    def _understands_its_prompts(self) -> Self:
         for name in {"base", "none"} & set(self.base_models):
             raise fault(f"base_models.{name}", "the name has a meaning of its own; use another")
         parts = {"base_model": self.base_model, "reward": self.reward, "judge": self.judge}
@@ -59,22 +59,22 @@ class TaskConfig(Strict):
         return self
 
     def model(self, name: str | None) -> MiniatureModel | HubModel:
-        """The configuration of the task's own base model, or of the other one of a name."""
+        """Return the options of a base model; None: of the task's own."""
         return self.base_models[name] if name else self.base_model
 
     @property
     def requests(self) -> int:
-        """How many requests at a time a job that judges sends to an endpoint."""
+        """The number of requests that a judging job sends to an endpoint at the same time."""
         return getattr(self.judge, "concurrency", 0)
 
     @property
     def shards(self) -> set[int]:
-        """The numbers of GPUs that share a model, of models that say one."""
+        """The numbers of GPUs that share a model, for all models with such a number."""
         models = (self.base_model, *self.base_models.values())
         return {model.gpus for model in models if model.kind == "hub" and model.gpus}
 
     def _require_divisor(self):
-        """Whole stored groups fill the batches of the objectives that take groups."""
+        """Check that stored groups fill the batches of the objectives that take whole groups."""
         size = self.data.stored_group_size if self.data.kind == "hub" else None
         for name, batch in self.training.batches_of_groups.items():
             if size and batch % size:
@@ -83,7 +83,7 @@ class TaskConfig(Strict):
 
 
 def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
-    """What a task's options ask of its generated world that it has not: field and reason."""
+    """Find an option that the task's generated world does not have: field and reason."""
     models = {"base_model": config.base_model} | {
         f"base_models.{name}": model for name, model in config.base_models.items()
     }
@@ -98,7 +98,7 @@ def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
 
 
 class Seeds(Strict):
-    """Reporting and sweep seeds fill the tables; tuning seeds choose learning rates only."""
+    """The seeds: `report` and `sweep` fill the tables; `tune` only chooses learning rates."""
 
     report: SeedList = Field(description="seeds that the headline tables report")
     sweep: SeedList | None = Field(
@@ -107,11 +107,11 @@ class Seeds(Strict):
     tune: SeedList = Field(description="seeds that choose learning rates")
 
     def split(self, seed: int) -> str:
-        """Tuning looks at validation prompts, the tables at evaluation prompts."""
+        """Name the split for a seed's evaluation: validation for tuning seeds, else evaluation."""
         return "validation" if seed in self.tune else "evaluation"
 
     @model_validator(mode="after")
-    def _disjoint(self):
+    def _disjoint(self) -> Self:
         for name in ("report", "sweep"):
             if both := set(getattr(self, name) or []) & set(self.tune):
                 raise fault("tune", f"shares {sorted(both)} with seeds.{name}; use other seeds")
@@ -136,7 +136,7 @@ class Scale(Strict):
     tasks: dict[TaskName, TaskConfig] = Field(min_length=1, description="the tasks, by name")
 
     @model_validator(mode="after")
-    def _fits_the_tasks(self):
+    def _fits_the_tasks(self) -> Self:
         for name, config in self.tasks.items():
             task, kind = find_task(name), config.reward.kind
             if kind not in task.rewards and not getattr(config.reward, "fits_every_task", True):
@@ -150,7 +150,7 @@ class Scale(Strict):
         return self
 
     @model_validator(mode="after")
-    def _devices_are_used(self):
+    def _devices_are_used(self) -> Self:
         for stage, resources in self.resources.items():
             if stage != "train" and resources.gpu > 1:
                 reason = (
@@ -166,7 +166,7 @@ class Scale(Strict):
         return self
 
     @model_validator(mode="after")
-    def _plan_knows_the_models(self):
+    def _plan_knows_the_models(self) -> Self:
         if self.plan is None:
             return self
         for name, task in self.tasks.items():
@@ -181,12 +181,12 @@ class Scale(Strict):
 
     @property
     def devices(self) -> int:
-        """How many devices a training runs on."""
+        """The number of devices that train together."""
         return max(1, self.asked("train").gpu)
 
     @property
     def assumptions(self) -> Assumptions:
-        """What the plan reckons with.
+        """The assumptions of `snakemake plan`.
 
         Raises:
             ConfigError: if the scale has none.
@@ -196,12 +196,17 @@ class Scale(Strict):
         return self.plan
 
     def asked(self, stage: Stage) -> Resources:
-        """What a stage's jobs ask of the scheduler."""
+        """Return the resources of a stage's jobs."""
         return self.resources.get(stage, Resources())
 
 
 def load_scale(path: Path) -> Scale:
-    """Read and validate a scale's file, laid over the file that it extends."""
+    """Read and validate a scale's file, on top of the file that it `extends`.
+
+    Raises:
+        ConfigError: at the first fault, with file, field and remedy; also if the scale does not
+            have the file's name.
+    """
     scale = validate(Scale, _extended(path), path)
     if scale.scale != path.stem:
         raise ConfigError(
@@ -212,7 +217,7 @@ def load_scale(path: Path) -> Scale:
 
 
 def _extended(path: Path, *above: Path) -> dict:
-    """A file's content over that of the file that its `extends` names, if it has one."""
+    """Read a file, on top of the file that its `extends` names, if it has one."""
     content = load_yaml(path)
     if (name := content.pop("extends", None)) is None:
         return content
@@ -227,7 +232,7 @@ def _extended(path: Path, *above: Path) -> dict:
 
 
 def _overlay(below: dict, above: dict) -> dict:
-    """Mappings key by key, except for a mapping of another `kind`; all else is replaced."""
+    """Merge two mappings key by key; a mapping of another `kind`, or any other value, replaces."""
     both = below | above
     for key in below.keys() & above.keys():
         one, other = below[key], above[key]

@@ -1,6 +1,6 @@
-"""What all training runs of a task share, and the hyperparameters of each objective."""
+"""The options that all runs of a task share, and the hyperparameters of each objective."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
@@ -11,7 +11,7 @@ from humanline.trainers.registry import OBJECTIVES, Options, find_objective
 
 
 def _each_as_registered(given):
-    """Read the hyperparameters of each objective as its row of the registry says."""
+    """Validate each objective's hyperparameters by its row of the registry."""
     if not isinstance(given, dict):
         return given
     return {name: _options(name, options) for name, options in given.items()}
@@ -19,10 +19,10 @@ def _each_as_registered(given):
 
 def _options(name, given):
     if not isinstance(given, dict) or not isinstance(name, str):
-        return given  # pydantic says what is wrong
+        return given  # pydantic refuses it afterwards
     try:
         kind = find_objective(name).options
-    except ConfigError:  # the name's own fault
+    except ConfigError:  # the validator of names tells it
         return given
     try:
         return kind.model_validate(given)
@@ -32,7 +32,7 @@ def _options(name, given):
 
 
 class _OptionsByName:
-    """The JSON schema of `objectives`: each known one with its own hyperparameters."""
+    """The JSON schema of `objectives`: each known objective with its own hyperparameters."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema, handler):
@@ -52,7 +52,7 @@ OptionsByName = Annotated[
 
 
 class Training(Strict):
-    """What all runs of a task share."""
+    """The options that all runs of a task share."""
 
     steps: int = Field(gt=0, description="optimizer steps of every run")
     evaluate_every: int = Field(gt=0, description="optimizer steps between kept checkpoints")
@@ -79,18 +79,18 @@ class Training(Strict):
 
     @property
     def evaluations(self) -> int:
-        """How many checkpoints of a run may be evaluated, its end included."""
+        """The number of a run's checkpoints that may be evaluated, with the last."""
         return -(-self.steps // self.evaluate_every)
 
     @property
     def save_every(self) -> int:
-        """Steps between checkpoints: all that are evaluated, and no more than a quarter to lose."""
+        """Steps between checkpoints: a divisor of `evaluate_every`, at most a quarter of a run."""
         quarter = max(1, self.steps // 4)
         return max(d for d in range(1, quarter + 1) if self.evaluate_every % d == 0)
 
     @property
     def batches_of_groups(self) -> dict[str, int]:
-        """The batch sizes of the objectives that train on whole groups, by their names."""
+        """The batch sizes of the objectives that train on whole groups, by name."""
         return {
             name: options.batch_size
             for name, options in self.objectives.items()
@@ -98,7 +98,7 @@ class Training(Strict):
         }
 
     @model_validator(mode="after")
-    def _completions_differ(self):
+    def _completions_differ(self) -> Self:
         if self.sampling.temperature == 0:
             reason = "0 draws the same completion again and again; make it more"
             raise fault("sampling.temperature", reason)
@@ -108,7 +108,7 @@ class Training(Strict):
         return self
 
     @model_validator(mode="after")
-    def _batches_fit(self):
+    def _batches_fit(self) -> Self:
         for name, options in self.objectives.items():
             if found := self.objective_fault(name, options):
                 field, reason = found
@@ -120,14 +120,31 @@ class Training(Strict):
         return self
 
     def share(self, batch_size: int, devices: int) -> tuple[int, int]:
-        """A device's part of a batch: examples per backward pass, backward passes per step."""
+        """Divide a batch among devices.
+
+        Args:
+            batch_size: examples per step, over all devices.
+            devices: the number of devices.
+
+        Returns:
+            Examples per backward pass, and backward passes per step, on each device.
+        """
         micro = self.micro_batch_size or batch_size // devices
         return micro, batch_size // (micro * devices)
 
     def objective_fault(
         self, name: str, options: Options, devices: int = 1
     ) -> tuple[str, str] | None:
-        """The field of an objective's options that is wrong, and reason and remedy, if any is."""
+        """Find the first fault of an objective's hyperparameters.
+
+        Args:
+            name: the objective.
+            options: its hyperparameters.
+            devices: the number of devices that train together.
+
+        Returns:
+            The field, and reason with remedy. None: there is no fault.
+        """
         row, size = find_objective(name), options.batch_size
         factors = {"training.micro_batch_size": self.micro_batch_size or 1}
         factors["training.group_size"] = self.group_size if row.view.takes_groups else 1

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from accelerate.utils import gather_object
@@ -15,9 +16,11 @@ from datasets import Dataset
 
 from humanline.files.json_files import read_json, write_json
 from humanline.trainers.checkpoints import dataset_facts
-from humanline.trainers.humanline_trainer import HumanlineTrainer
+from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy
+from humanline.trainers.options.humanline import HumanlineOptions, require_config
 from humanline.trainers.rows.preferences import best_versus_worst
 from humanline.trainers.rows.scores import finite_numbers
+from humanline.trainers.rows.tokens import for_each_dataset, require_rows
 
 
 @dataclass
@@ -60,10 +63,34 @@ def refuse_other_references(rounds: Rounds | None, args) -> None:
 class RoundsTrainer(HumanlineTrainer):
     """Mixin before a TRL trainer of preferences. Without `rounds` it changes nothing."""
 
+    config_class: ClassVar[type[HumanlineOptions]]
+    trl_module: ClassVar[ModuleType]  # which has TRL's trainer
     rounds: Rounds | None
     placeholder_row: ClassVar[dict[str, Any]]  # a tokenized row, as short as one can be
     examples_per_pair = 1
     _round: tuple[int, list[dict]] = (-1, [])
+
+    def __init__(
+        self,
+        model,
+        ref_model=None,
+        args=None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        *rest,
+        rounds=None,
+        **kwargs,
+    ):
+        self.rounds = rounds
+        args = require_config(args, self.config_class, model)
+        refuse_other_references(rounds, args)
+        require_rows(train_dataset, "train set")
+        for_each_dataset(eval_dataset, require_rows, "eval set")
+        data = data_collator, train_dataset, eval_dataset
+        with only_the_policy(self.trl_module, model, args.humanline or self.loss_is_ours):
+            super().__init__(model, ref_model, args, *data, *rest, **kwargs)
+        self._start_humanline(ref_model)
 
     @property
     def _reference_moves(self) -> bool:

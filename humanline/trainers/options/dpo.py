@@ -36,8 +36,6 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
     positive: ClassVar = frozenset({"beta"})
     needs: ClassVar = {
         "precompute_ref_log_probs": (False, "the reference changes during training"),
-        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
-        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
     }
 
     loss_type: list[str] = field(

@@ -51,10 +51,6 @@ class HumanlineGRPOConfig(HumanlineOptions, _Config):
         ValueError: if an option is out of bounds, or has no humanline meaning.
     """
 
-    needs: ClassVar = {
-        "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
-        "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
-    }
     positive: ClassVar = frozenset(
         {"sapo_temperature_pos", "sapo_temperature_neg", "delta", "off_policy_mask_threshold"}
     )

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 else:  # TRL's config follows in the order of classes, with defaults of its own
     _Config = object
 
-# Options of the Trainer that change a loss.
-_NEEDED_BY_ALL = {"label_smoothing_factor": (0.0, "it is not a loss over labels")}
+# Options of every config of TRL's that change a loss or the reference.
+_NEEDED_BY_ALL = {
+    "label_smoothing_factor": (0.0, "it is not a loss over labels"),
+    "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
+    "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
+}
 
 
 @dataclass

@@ -10,6 +10,10 @@ from humanline.trainers.rows.tokens import columns_of, encode_row, map_rows
 _COLUMNS = {"completions", "scores"}
 # Columns that `tokenized_groups` makes and training reads.
 COLUMNS = ("stored_prompt_ids", "stored_completion_ids", "stored_is_cut", "scores")
+_ALL_CUT = (
+    "max_completion_length={} cuts off all completions, and mask_truncated_completions=True leaves "
+    "nothing of them to train on; raise max_completion_length"
+)
 
 
 def is_stored(dataset) -> bool:
@@ -84,11 +88,7 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
         return groups, {}
     are_cut = groups["stored_is_cut"]
     if trainer.mask_truncated_completions and all(map(all, are_cut)):
-        raise ConfigError(
-            f"{name} set: max_completion_length={limit} cuts off all completions, and "
-            "mask_truncated_completions=True leaves nothing of them to train on; raise "
-            "max_completion_length"
-        )
+        raise ConfigError(f"{name} set: {_ALL_CUT.format(limit)}")
     return groups, {"rows_cut": sum(map(any, are_cut))}
 
 
