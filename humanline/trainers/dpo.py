@@ -42,6 +42,10 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
 
     _options_of_order = (*HumanlineTrainer._options_of_order, "max_length")
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.loss_is_ours = cls.loss_is_ours or "loss_of_pairs" in vars(cls)
+
     def _tokenized(self, dataset, processing_class, args, name: str):
         dataset = tokenized_pairs(dataset, processing_class, name, args.dataset_num_proc)
         return drop_too_long(dataset, args.max_length, args.truncation_mode == "keep_start", name)

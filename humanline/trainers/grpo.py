@@ -35,6 +35,7 @@ from humanline.trainers.rows.tokens import (
     for_each_dataset,
     prompt_ids_of,
     refuse_media,
+    require_prompts,
     require_rows,
 )
 
@@ -83,6 +84,9 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
                 for_each_dataset(dataset, refuse_media, f"{name} set")
         require_rows(train_dataset, "train set")
         for_each_dataset(eval_dataset, require_rows, "eval set")
+        if not self.is_offline:
+            for name, dataset in (("train", train_dataset), ("eval", eval_dataset)):
+                for_each_dataset(dataset, require_prompts, f"{name} set")
         self._row_counts = require_full_batch(train_dataset, args)
         loss_is_ours = args.humanline or self.is_offline
         with only_the_policy(grpo_trainer, model, loss_is_ours):

@@ -13,7 +13,9 @@ from transformers import AutoModelForCausalLM
 from transformers.models.mixtral import modeling_mixtral
 from trl.trainer.utils import FusedCausalLMOutput
 
+from humanline.method.losses import DPOLoss
 from humanline.trainers.batches.windows import SCORES
+from humanline.trainers.dpo import HumanlineDPOConfig, HumanlineDPOTrainer
 
 BETA = 0.5
 UNPERCEIVED = {"log_eps_p": None, "log_eps_r": None, "sync_interval": None}
@@ -408,3 +410,34 @@ def test_another_loss_perceives_random_bounds(batch_of):
     (loss, first), (again, second), (other, third) = (batch.loss() for batch in batches)
     assert torch.equal(loss, again) and torch.equal(loss, other), "values are as they are"
     assert torch.equal(first, second) and not torch.equal(first, third), "gradients are drawn"
+
+
+class TestLossOfOnesOwn:
+    @pytest.fixture
+    def own(self, model, tokenizer, groups, tmp_path):
+        class Flat(HumanlineDPOTrainer):
+            def loss_of_pairs(self, chosen, rejected, perceive):
+                return DPOLoss(chosen[0].sum(1) * 0 + 7, chosen[0].sum(1), rejected[0].sum(1))
+
+        def make(**options):
+            args = HumanlineDPOConfig(
+                output_dir=str(tmp_path), bf16=False, report_to="none", **options
+            )
+            data = {"train_dataset": rows("dpo", groups), "processing_class": tokenizer}
+            return Flat(model, args=args, **data)
+
+        return make
+
+    @pytest.mark.parametrize("is_humanline", [False, True])
+    def test_it_is_trained_with(self, own, is_humanline):
+        trainer = own(humanline=is_humanline)
+        batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+        assert trainer.compute_loss(trainer.model, batch).item() == 7
+
+    @pytest.mark.parametrize(
+        "options", [{"loss_type": ["hinge"]}, {"use_weighting": True}, {"ld_alpha": 0.5}], ids=str
+    )
+    def test_an_option_of_another_loss_is_refused(self, own, options):
+        message = f"{next(iter(options))}=.* has no meaning for Flat, which has a loss of its own"
+        with pytest.raises(ValueError, match=message):
+            own(**options)

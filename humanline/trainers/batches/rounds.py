@@ -84,6 +84,8 @@ class RoundsTrainer(HumanlineTrainer):
     ):
         self.rounds = rounds
         args = require_config(args, self.config_class, model)
+        if self.loss_is_ours:
+            args.refuse_other_losses(type(self).__name__)
         refuse_other_references(rounds, args)
         require_rows(train_dataset, "train set")
         for_each_dataset(eval_dataset, require_rows, "eval set")

@@ -48,10 +48,24 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
         },
     )
 
+    def __post_init__(self):
+        self.loss_type = _as_list("loss_type", self.loss_type, str, "names")
+        if self.loss_weights is not None:
+            self.loss_weights = _as_list("loss_weights", self.loss_weights, float | int, "numbers")
+        super().__post_init__()
+
     @property
     def is_papers_loss(self) -> bool:
         """Whether the loss is the one of the humanline paper: DPO's own (arXiv 2305.18290)."""
         return all(getattr(self, name) == value for name, value in _PAPERS.items())
+
+    def refuse_other_losses(self, trainer: str) -> None:
+        for name, value in _PAPERS.items():
+            if (given := getattr(self, name)) != value:
+                raise ValueError(
+                    f"{name}={given!r} has no meaning for {trainer}, which has a loss of its own; "
+                    f"set {name}={value!r}"
+                )
 
     def _refuse_meaningless_options(self):
         super()._refuse_meaningless_options()
@@ -74,6 +88,11 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
                 f"loss_type={self.loss_type!r} has no humanline meaning: it has no log-ratio. Add "
                 "to it, as in ['sigmoid', 'sft'], or set humanline=False"
             )
+        if self.use_weighting and "sft" in losses:
+            yield (
+                "use_weighting=True has no humanline meaning with sft: it weighs pairs, and sft is "
+                "a mean over the tokens of all pairs. Leave sft out, or set use_weighting=False"
+            )
         if smoothing and not losses & _SMOOTHED:
             yield (
                 f"label_smoothing={smoothing} has no humanline meaning in {self.loss_type!r}: only "
@@ -87,3 +106,11 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
         if self.f_divergence_type not in _DIVERGENCES:
             choices = ", ".join(_DIVERGENCES)
             yield f"f_divergence_type must be one of {choices}; got {self.f_divergence_type!r}"
+
+
+def _as_list(name: str, value, kind, kinds: str) -> list:
+    """Make a list of the values of an option, of which there may be one alone."""
+    values = [value] if isinstance(value, kind) else value
+    if not isinstance(values, list | tuple) or not all(isinstance(one, kind) for one in values):
+        raise ValueError(f"{name} must be a list of {kinds}; got {value!r}")
+    return list(values)

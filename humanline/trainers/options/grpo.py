@@ -99,6 +99,11 @@ class HumanlineGRPOConfig(HumanlineOptions, _Config):
                     f"accelerator_config: {name}=true gives a process rows of several rollouts; "
                     "leave it out"
                 )
+        if self.use_adaptive_entropy and self.entropy_coef_min > self.entropy_coef_max:
+            raise ValueError(
+                f"entropy_coef_min must be at most entropy_coef_max={self.entropy_coef_max}; "
+                f"got {self.entropy_coef_min}"
+            )
         if self.use_bias_correction_kl is None:
             self.use_bias_correction_kl = not self.humanline
         if self.humanline and self.use_bias_correction_kl and self.beta:

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 else:  # TRL's config follows in the order of classes, with defaults of its own
     _Config = object
 
-# Options of every config of TRL's that change a loss or the reference.
+# Options of every config of TRL's that change a loss, the reference or the policy alone.
 _NEEDED_BY_ALL = {
     "label_smoothing_factor": (0.0, "it is not a loss over labels"),
     "sync_ref_model": (False, "humanline syncs the reference itself, before the update"),
-    "use_liger_kernel": (False, "Liger's fused loss cannot perceive log-ratios"),
+    "use_liger_kernel": (
+        False,
+        "the Trainer gives Liger's layers to the policy alone, and a second model as the reference "
+        "would differ from it untrained; TRL advises model_init_kwargs={'use_kernels': True}",
+    ),
 }
 
 
@@ -139,6 +143,9 @@ class HumanlineOptions(_Config):
         if self.perception == "sample":
             return Rejection(self.log_eps_p, self.log_eps_r, self.gamma_p, self.gamma_r)
         return Clipping(self.log_eps_p, self.log_eps_r)
+
+    def refuse_other_losses(self, trainer: str) -> None:
+        """Raise a ValueError if an option chooses another loss than the trainer's own."""
 
     def _refuse_meaningless_options(self):
         for name, (allowed, reason) in (_NEEDED_BY_ALL | self.needs).items():

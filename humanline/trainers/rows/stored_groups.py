@@ -62,13 +62,14 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
     # `datasets` hashes all that `tokenize` refers to. The trainer would bring the model with it.
     limit, processing_class = trainer.max_completion_length, trainer.processing_class
     options = trainer.chat_template_kwargs
+    option = "num_generations" if name == "train" else "num_generations_eval"
 
     def tokenize(row: dict) -> dict:
         completions, scores = row["completions"], row["scores"]
         if not isinstance(completions, list) or len(completions) != group_size:
             given = len(completions) if isinstance(completions, list) else completions
             raise ValueError(
-                f"it has {given} completions; num_generations asks for {group_size} of each prompt"
+                f"it has {given} completions; {option} asks for {group_size} of each prompt"
             )
         check_group(scores, group_size)
         names = [f"completion {index}" for index in range(group_size)]

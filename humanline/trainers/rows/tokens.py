@@ -213,8 +213,11 @@ def prompt_ids_of(processing_class, prompt, row: dict, options: dict) -> list[in
     Tools in `options` are those that the trainer calls, and come before those of a row.
 
     Raises:
-        ConfigError: if the prompt has images, or the template refuses it.
+        ConfigError: if it is no prompt, has images, or the template refuses it.
     """
+    if not isinstance(prompt, str | list):
+        given = shortened(prompt)
+        raise ConfigError(f"a prompt must be a text or messages; got {given}; mend its row")
     if has_media(prompt):
         raise ConfigError(f"a prompt has images or other media, beside text: {shortened(prompt)}")
     own = template_options(row)
@@ -230,6 +233,15 @@ def require_rows(dataset, name: str) -> None:
     """Raise a ConfigError if a dataset has no rows. None, no dataset, is allowed."""
     if dataset is not None and next(iter(dataset), None) is None:
         raise ConfigError(f"{name}: no rows; give it some")
+
+
+def require_prompts(dataset, name: str) -> None:
+    """Raise a ConfigError if a dataset to sample from has no column `prompt`."""
+    if "prompt" not in (columns := columns_of(dataset)):
+        raise ConfigError(
+            f"{name}: needs a column `prompt`, and has {', '.join(columns)}; rename the column of "
+            "the prompts"
+        )
 
 
 def refuse_media(dataset, name: str) -> None:

@@ -118,3 +118,19 @@ def test_dropped_rows_of_a_stream_are_counted(model, tokenizer, tmp_path, groups
     trainer.train()
     logged = [row for row in trainer.state.log_history if "loss" in row]
     assert logged[-1]["humanline/rows_dropped"] == 5
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "1+1"}, "train set: needs a column `prompt`, and has question; rename"),
+        ({"prompt": None}, "a prompt must be a text or messages; got None; mend its row"),
+    ],
+    ids=str,
+)
+def test_rows_without_a_prompt_to_sample_from(row, message, streams, refused):
+    dataset = Dataset.from_list([row] * 4)
+    dataset = dataset.to_iterable_dataset() if streams else dataset
+    extra = {"reward_funcs": lambda completions, **_: [0.0] * len(completions)}
+    assert message in refused("grpo", dataset, extra=extra, max_steps=1)
