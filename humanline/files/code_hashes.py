@@ -48,7 +48,7 @@ def code_hash(
         tasks: names of the tasks that the command is about: tasks of `humanline.tasks`, or dotted
             paths of the user's own modules.
         named: the modules that the command finds by name in a folder of the package, for example
-            ``trainers.kto``. None: all modules of such folders.
+            an objective's trainer. None: all modules of such folders.
         package: the folder of the package.
 
     Returns:

@@ -97,7 +97,7 @@ class Module:
         return [*self.body, *functions], "\n".join([*texts, *map(self.source_of, functions)])
 
     def source_of(self, node: ast.stmt, unread: Iterable[ast.keyword] = ()) -> str:
-        """Return the text of a top-level statement, without prose, and with ... for unread values."""
+        """Return the text of a top-level statement, without prose; unread values become `...`."""
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
         lines = self._lines[first - 1 : node.end_lineno]
         inside = range(node.lineno, (node.end_lineno or node.lineno) + 1)
