@@ -14,18 +14,16 @@ from humanline.cli import jobs
 from humanline.data import hub
 from humanline.files.code_hashes import PACKAGE
 from humanline.files.validation import ConfigError
-from humanline.report import tables as reporting
+from humanline.report import tables as reported
 from humanline.study.experiments import Cell, Row, Table
 from humanline.study.runs.paths import RunPaths
 from humanline.study.scale.data import MiniatureData
 from humanline.study.study import load_study
 from humanline.study.tasks import TASKS as TASK_NAMES
 from humanline.study.tasks import find_task
-from humanline.tables import estimates, tune
-from humanline.tables import headline as tables
-from humanline.tables import run_results as records
+from humanline.tables import estimates, headline, run_results, tune
 from humanline.trainers.registry import Options
-from humanline.training import cell as training
+from humanline.training import cell as trained_cell
 from humanline.worlds import miniature
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
@@ -57,14 +55,14 @@ BRANCHES_ON_TASKS = {
     "fine-tuning": lambda study: miniature.fine_tuning_rows("poetry", 4, 0.1, 1, set()),
     "hub": lambda study: hub.splits("poetry", None),
     "score file": lambda study: RunPaths(study.paths, POEM, "evaluation").scored,
-    "scores": lambda study: records.scores(POEM, Path("nowhere")),
+    "scores": lambda study: run_results.scores(POEM, Path("nowhere")),
     "estimates": lambda study: estimates.score_estimates(
         {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0
     ),
     "tune": lambda study: tune.final_score(SimpleNamespace(cell=POEM)),
     "plan": lambda study: jobs._score(study, POEM),
     "curves": lambda study: HEADLINE.has_curves,
-    "table": lambda study: reporting._frame(SimpleNamespace(spec=HEADLINE), [], {}),
+    "table": lambda study: reported._frame(SimpleNamespace(spec=HEADLINE), [], {}),
 }
 
 
@@ -78,7 +76,7 @@ def test_an_unknown_caption_is_an_error():
     with pytest.raises(
         ConfigError, match="'poetry' is unknown here; use one of instruction_follow"
     ):
-        tables.caption(HEADLINE)
+        headline.caption(HEADLINE)
 
 
 def planned(study):
@@ -100,13 +98,13 @@ def planned(study):
         lambda study: study.scale.tasks["math_reasoning"].training.objective_fault(
             "ppo", Options(batch_size=8, beta=0.1)
         ),
-        lambda study: training._on_pairs(
+        lambda study: trained_cell._on_pairs(
             study.resolve(cell(objective="ppo")), None, None, Path("x")
         ),
     ],
 )
 def test_an_unknown_objective_is_an_error(branch, study, monkeypatch):
-    monkeypatch.setattr(training, "_options", lambda *_: {})
+    monkeypatch.setattr(trained_cell, "_options", lambda *_: {})
     with pytest.raises(ConfigError, match=OBJECTIVES):
         branch(study)
 

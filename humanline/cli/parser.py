@@ -1,6 +1,6 @@
-"""The table of commands, and the parser and the help texts that follow from it.
+"""The table of commands, and the parser with its help texts, which is made from it.
 
-Only `main` imports this module, so that an edit of a help text reruns nothing.
+Only `main` imports this module, so an edit of a help text reruns nothing.
 """
 
 import argparse
@@ -23,7 +23,7 @@ LISTS = {
 }
 VERSIONS = ("humanline", "trl", "transformers", "torch")
 
-Argument = tuple[str, dict]  # a name, and what argparse is told about it
+Argument = tuple[str, dict]  # a name, and its keyword arguments for argparse
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Command:
     """A row of the table.
 
     Args:
-        name: of the command; its rule in the workflow has the same one, and so has its function in
-            `humanline.cli.commands`, with an underscore before it.
+        name: the command's name. The rule in the workflow has the same name, and the function in
+            `humanline.cli.commands` has it after an underscore.
         text: the help text.
-        arguments: what it takes besides the options that many commands share.
-        reads: ``study``: it is handed the study that --scale, --config and --results describe;
-            ``options``: it has these options, and no study; ``nothing``: it has neither.
-        is_timed: whether it prints how many seconds it took.
+        arguments: its arguments, without the options that many commands share.
+        reads: ``study``: it gets the study of --scale, --config and --results; ``options``: it has
+            these options but gets no study; ``nothing``: it has neither.
+        is_timed: whether it prints its seconds.
     """
 
     name: str
@@ -48,19 +48,19 @@ class Command:
 
     @property
     def aliases(self) -> list[str]:
-        """Other spellings of the name: with dashes."""
+        """The name with dashes, if it has underscores."""
         return [self.name.replace("_", "-")] if "_" in self.name else []
 
 
 def _count(text: str) -> int:
-    """A number of replicates that has a standard deviation."""
+    """Read a number of replicates, at least 2, so that there is a standard deviation."""
     if not text.isdecimal() or int(text) < 2:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 up")
     return int(text)
 
 
 def _task(text: str) -> str:
-    """The name of a task that there is."""
+    """Check the name of a task."""
     try:
         find_task(text)
     except ConfigError as error:
@@ -96,7 +96,7 @@ _KEYS = (
     {"nargs": argparse.REMAINDER, "help": "--key value, over the file's; --help: all"},
 )
 
-# In the order of the workflow, then what needs none.
+# In the order of the workflow; then the commands that are no stage of it.
 COMMANDS = (
     Command("prefetch", "fetch the hub's data and models, print their fingerprints"),
     Command("data", "write the prompts of a task", (_TASK,)),
@@ -130,7 +130,7 @@ COMMANDS = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands. What it parses has the command's row as `command`."""
+    """Build the parser of all commands. Its result has the command's row as `command`."""
     whole = argparse.ArgumentParser(
         prog="humanline", description="The stages of the workflow, and what a person can ask."
     )
@@ -152,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Print the versions that results depend on. They are looked up only where they are asked."""
+    """Print the versions that results depend on; they are looked up only for this option."""
 
     def __init__(self, option_strings, dest, **options):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **options)

@@ -18,7 +18,7 @@ os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 
 class VLLMEngine:
-    """A model in a folder, run by vLLM in processes of its own. See `generation.Engine`."""
+    """A model in a folder, run by vLLM in processes of its own. See `engines.Engine`."""
 
     def __init__(self, path: Path, config: Generation, gpus: int):
         from transformers import AutoConfig
@@ -82,7 +82,7 @@ class VLLMEngine:
 class PolicyEngine:
     """TRL's vLLM, beside the training or served, with the weights that the policy has by now.
 
-    See `generation.Engine`.
+    See `engines.Engine`.
     """
 
     def __init__(self, trainer, config: Generation, gpus: int):

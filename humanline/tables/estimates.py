@@ -1,7 +1,7 @@
 """Estimates of variants from their runs, and comparisons of variants, for the tables.
 
 A column named x may have companions: x_se, its standard error, and x_low and x_high, its 95 %
-interval. `table_formats` writes such a group as one column.
+interval. `report.formats` writes such a group as one column.
 """
 
 import math

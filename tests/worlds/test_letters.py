@@ -8,28 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from humanline.worlds import letters as wishes
+from humanline.worlds import letters
 
 GOLDEN_ERROR = 1.7017589693475177  # of _hashed_normal, as first published
-letters = st.text(wishes.LETTERS, max_size=wishes.MAX_LETTERS)
-prompts = st.integers(0, 10**6).map(lambda seed: wishes.sample_prompt(random.Random(seed)))
-ALL_WISHES = [c + sign for c in wishes.LETTERS for sign in "+-"]
-ALL_WISHES += [*wishes.SHAPES, *wishes.TARGET_LENGTH]
+texts = st.text(letters.LETTERS, max_size=letters.MAX_LETTERS)
+prompts = st.integers(0, 10**6).map(lambda seed: letters.sample_prompt(random.Random(seed)))
+ALL_WISHES = [c + sign for c in letters.LETTERS for sign in "+-"]
+ALL_WISHES += [*letters.SHAPES, *letters.TARGET_LENGTH]
 
 
 def lines(prompt: str, count: int, attention: float, seed: int) -> list[str]:
     rng = random.Random(seed)
-    return [wishes.expert_line(prompt, rng, attention) for _ in range(count)]
+    return [letters.expert_line(prompt, rng, attention) for _ in range(count)]
 
 
 def some_prompts(count: int) -> list[str]:
     rng = random.Random(0)
-    return [wishes.sample_prompt(rng) for _ in range(count)]
+    return [letters.sample_prompt(rng) for _ in range(count)]
 
 
 @given(st.integers(0, 10**6))
 def test_a_prompt_has_letter_wishes_one_shape_and_one_length(seed):
-    kinds = [wishes.wish_kind(w) for w in wishes.sample_prompt(random.Random(seed)).split()]
+    kinds = [letters.wish_kind(w) for w in letters.sample_prompt(random.Random(seed)).split()]
     assert kinds.count("shape") == kinds.count("length") == 1
     assert kinds.count("+") + kinds.count("-") in (2, 3)
 
@@ -44,14 +44,14 @@ def test_every_wish_is_drawn():
     assert {wish for prompt in some_prompts(2000) for wish in prompt.split()} == set(ALL_WISHES)
 
 
-@given(st.sampled_from(ALL_WISHES), letters)
+@given(st.sampled_from(ALL_WISHES), texts)
 def test_grades_lie_between_zero_and_one(wish, line):
-    assert 0 <= wishes.grade_wish(wish, line) <= 1
+    assert 0 <= letters.grade_wish(wish, line) <= 1
 
 
 @pytest.mark.parametrize("wish", ALL_WISHES)
 def test_an_empty_line_meets_no_wish(wish):
-    assert wishes.grade_wish(wish, "") == 0
+    assert letters.grade_wish(wish, "") == 0
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_an_empty_line_meets_no_wish(wish):
     ],
 )
 def test_the_better_line_is_graded_higher(wish, better, worse):
-    assert wishes.grade_wish(wish, better) > wishes.grade_wish(wish, worse)
+    assert letters.grade_wish(wish, better) > letters.grade_wish(wish, worse)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_better_line_is_graded_higher(wish, better, worse):
     ],
 )
 def test_a_wish_can_be_met_in_full(wish, line):
-    assert wishes.grade_wish(wish, line) == 1
+    assert letters.grade_wish(wish, line) == 1
 
 
 @pytest.mark.parametrize(
@@ -107,43 +107,43 @@ def test_a_wish_can_be_met_in_full(wish, line):
     ],
 )
 def test_grades_worked_by_hand(wish, line, grade):
-    assert wishes.grade_wish(wish, line) == pytest.approx(grade)
+    assert letters.grade_wish(wish, line) == pytest.approx(grade)
 
 
-@given(prompts, letters)
+@given(prompts, texts)
 def test_gold_lies_between_zero_and_one(prompt, line):
-    assert 0 <= wishes.gold_reward(prompt, line) <= 1
+    assert 0 <= letters.gold_reward(prompt, line) <= 1
 
 
-@given(prompts, letters)
+@given(prompts, texts)
 def test_gold_is_the_mean_grade(prompt, line):
-    grades = [wishes.grade_wish(wish, line) for wish in prompt.split()]
-    assert wishes.gold_reward(prompt, line) == pytest.approx(statistics.mean(grades))
+    grades = [letters.grade_wish(wish, line) for wish in prompt.split()]
+    assert letters.gold_reward(prompt, line) == pytest.approx(statistics.mean(grades))
 
 
-@given(prompts, letters, st.text(alphabet=" 0123LMS}", max_size=5))
+@given(prompts, texts, st.text(alphabet=" 0123LMS}", max_size=5))
 def test_only_letters_count_for_gold(prompt, line, other):
-    assert wishes.gold_reward(prompt, other + line + other) == wishes.gold_reward(prompt, line)
+    assert letters.gold_reward(prompt, other + line + other) == letters.gold_reward(prompt, line)
 
 
-@given(prompts, letters, st.randoms(use_true_random=False))
+@given(prompts, texts, st.randoms(use_true_random=False))
 def test_gold_does_not_depend_on_the_order_of_wishes(prompt, line, rng):
     shuffled = prompt.split()
     rng.shuffle(shuffled)
-    expected = wishes.gold_reward(prompt, line)
-    assert wishes.gold_reward(" ".join(shuffled), line) == pytest.approx(expected)
+    expected = letters.gold_reward(prompt, line)
+    assert letters.gold_reward(" ".join(shuffled), line) == pytest.approx(expected)
 
 
-@given(prompts, letters)
+@given(prompts, texts)
 def test_the_proxy_is_deterministic(prompt, line):
-    assert wishes.proxy_reward(prompt, line) == wishes.proxy_reward(prompt, line)
+    assert letters.proxy_reward(prompt, line) == letters.proxy_reward(prompt, line)
 
 
 def test_the_proxys_errors_are_those_of_a_hash_not_of_the_process():
     """Fixed numbers: offline data must not depend on PYTHONHASHSEED or on the machine."""
     texts = [f"{prompt}|" for prompt in some_prompts(4000)]
-    errors = [wishes._hashed_normal(text) for text in texts]
-    assert wishes._hashed_normal("a+ d+ ~ L|adad") == pytest.approx(GOLDEN_ERROR, abs=1e-9)
+    errors = [letters._hashed_normal(text) for text in texts]
+    assert letters._hashed_normal("a+ d+ ~ L|adad") == pytest.approx(GOLDEN_ERROR, abs=1e-9)
     assert statistics.mean(errors) == pytest.approx(0, abs=0.06)
     assert statistics.stdev(errors) == pytest.approx(1, abs=0.05)
 
@@ -152,8 +152,8 @@ def test_the_proxy_is_imperfect_but_informative():
     correlations = []
     for i, prompt in enumerate(some_prompts(200)):
         written = lines(prompt, 16, 0.55, seed=i)
-        gold = [wishes.gold_reward(prompt, line) for line in written]
-        proxy = [wishes.proxy_reward(prompt, line) for line in written]
+        gold = [letters.gold_reward(prompt, line) for line in written]
+        proxy = [letters.proxy_reward(prompt, line) for line in written]
         correlations.append(spearmanr(gold, proxy).statistic)
     assert 0.5 < statistics.mean(correlations) < 0.97
     assert min(correlations) < 0.9
@@ -161,10 +161,10 @@ def test_the_proxy_is_imperfect_but_informative():
 
 def test_the_proxys_random_errors_have_the_stated_size(monkeypatch):
     """Without its false weights and its liking for length, the proxy is gold and noise."""
-    monkeypatch.setattr(wishes, "PROXY_WEIGHT", dict.fromkeys(wishes.PROXY_WEIGHT, 1.0))
-    monkeypatch.setattr(wishes, "PROXY_LENGTH_BONUS", 0.0)
+    monkeypatch.setattr(letters, "PROXY_WEIGHT", dict.fromkeys(letters.PROXY_WEIGHT, 1.0))
+    monkeypatch.setattr(letters, "PROXY_LENGTH_BONUS", 0.0)
     errors = [
-        wishes.proxy_reward(prompt, line) - wishes.gold_reward(prompt, line)
+        letters.proxy_reward(prompt, line) - letters.gold_reward(prompt, line)
         for i, prompt in enumerate(some_prompts(500))
         for line in set(lines(prompt, 4, 0.55, seed=i))
     ]
@@ -176,8 +176,8 @@ def test_the_proxy_likes_length_more_than_gold_does():
     bias = []
     for i, prompt in enumerate(some_prompts(200)):
         written = lines(prompt, 16, 0.55, seed=i)
-        gold = [wishes.gold_reward(prompt, line) for line in written]
-        error = [wishes.proxy_reward(prompt, x) - g for x, g in zip(written, gold, strict=True)]
+        gold = [letters.gold_reward(prompt, line) for line in written]
+        error = [letters.proxy_reward(prompt, x) - g for x, g in zip(written, gold, strict=True)]
         if len({len(line) for line in written}) > 1:
             bias.append(spearmanr([len(line) for line in written], error).statistic)
     assert statistics.mean(bias) > 0.1
@@ -186,7 +186,7 @@ def test_the_proxy_likes_length_more_than_gold_does():
 def test_more_attention_gives_more_gold():
     means = [
         statistics.mean(
-            wishes.gold_reward(prompt, line)
+            letters.gold_reward(prompt, line)
             for i, prompt in enumerate(some_prompts(150))
             for line in lines(prompt, 8, attention, seed=i)
         )
@@ -198,9 +198,9 @@ def test_more_attention_gives_more_gold():
 
 @given(prompts, st.integers(0, 1000), st.floats(0, 1))
 def test_the_expert_writes_letters_of_allowed_number(prompt, seed, attention):
-    line = wishes.expert_line(prompt, random.Random(seed), attention)
-    assert wishes.letters_of(line) == line
-    assert 2 <= len(line) <= wishes.MAX_LETTERS
+    line = letters.expert_line(prompt, random.Random(seed), attention)
+    assert letters.letters_of(line) == line
+    assert 2 <= len(line) <= letters.MAX_LETTERS
 
 
 def test_an_attentive_expert_writes_the_letters_wished_for():
@@ -213,14 +213,14 @@ def test_an_attentive_expert_writes_the_letters_wished_for():
 
 @given(prompts, st.integers(0, 1000))
 def test_an_attentive_expert_meets_the_shape(prompt, seed):
-    line = wishes.expert_line(prompt, random.Random(seed), 1.0)
+    line = letters.expert_line(prompt, random.Random(seed), 1.0)
     if "<" in prompt:
         assert list(line) == sorted(line)
     if "*" in prompt and max(line.count(c) for c in line) <= len(line) // 2:
         assert all(a != b for a, b in pairwise(line))
 
 
-@given(st.lists(st.sampled_from(wishes.LETTERS), min_size=2, max_size=16))
+@given(st.lists(st.sampled_from(letters.LETTERS), min_size=2, max_size=16))
 def test_rearranging_keeps_the_letters(line):
-    assert sorted(wishes._alternate(line)) == sorted(line)
-    assert sorted(wishes._spread(line)) == sorted(line)
+    assert sorted(letters._alternate(line)) == sorted(line)
+    assert sorted(letters._spread(line)) == sorted(line)

@@ -5,8 +5,7 @@ import pytest
 from humanline.files.validation import ConfigError
 from humanline.scoring.math.grading import is_correct
 from humanline.study.scale.data import MiniatureData
-from humanline.worlds import letters as wishes
-from humanline.worlds import miniature
+from humanline.worlds import letters, miniature
 
 TASKS = ("instruction_following", "math_reasoning")
 SIZES = {"train": 200, "validation": 30, "evaluation": 50}
@@ -92,7 +91,7 @@ def test_all_lengths_are_the_default():
 
 
 def test_too_many_prompts_are_refused(monkeypatch):
-    monkeypatch.setattr(wishes, "sample_prompt", lambda rng, lengths: f"{rng.choice('abc')}+ ~ L")
+    monkeypatch.setattr(letters, "sample_prompt", lambda rng, lengths: f"{rng.choice('abc')}+ ~ L")
     with pytest.raises(ValueError, match=r"train: only \d different prompts, not 200"):
         splits("instruction_following")
 
@@ -136,14 +135,16 @@ def test_carelessness_is_the_rate_of_wrong_sums():
 def test_carelessness_costs_gold():
     def gold(carelessness):
         rows = miniature.fine_tuning_rows("instruction_following", 400, carelessness, 1, set())
-        return sum(wishes.gold_reward(row["prompt"], row["completion"]) for row in rows) / 400
+        return sum(letters.gold_reward(row["prompt"], row["completion"]) for row in rows) / 400
 
     assert gold(0.0) > gold(0.45) + 0.05 > gold(1.0) + 0.1
 
 
 def test_references_are_better_than_the_base_models_teacher():
     rows = splits("instruction_following")["train"]
-    reference = sum(wishes.gold_reward(row["prompt"], row["reference"]) for row in rows) / len(rows)
+    reference = sum(letters.gold_reward(row["prompt"], row["reference"]) for row in rows) / len(
+        rows
+    )
     taught = miniature.fine_tuning_rows("instruction_following", 200, 0.45, 1, set())
-    gold = sum(wishes.gold_reward(row["prompt"], row["completion"]) for row in taught) / 200
+    gold = sum(letters.gold_reward(row["prompt"], row["completion"]) for row in taught) / 200
     assert reference > gold + 0.03

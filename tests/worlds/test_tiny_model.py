@@ -6,10 +6,7 @@ from hypothesis import strategies as st
 from jinja2.exceptions import TemplateError
 
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
-from humanline.worlds import letters as wishes
-from humanline.worlds import miniature
-from humanline.worlds import sums as arithmetic
-from humanline.worlds import tiny_model as vocabulary
+from humanline.worlds import letters, miniature, sums, tiny_model
 from humanline.worlds.tiny_model import BOXED, CHARACTERS, build_model, build_tokenizer
 
 TOKENIZER = build_tokenizer()
@@ -27,9 +24,9 @@ def world() -> list[str]:
     for task in ("instruction_following", "math_reasoning"):
         for row in miniature.fine_tuning_rows(task, 500, 0.45, 3, set()):
             texts += [row["prompt"], row["completion"]]
-    for row in arithmetic.problems(300, 4):
-        texts += [row["answer"], arithmetic.worked_solution(row["prompt"], rng, 1.0)]
-    return texts + [wishes.sample_prompt(rng) for _ in range(300)]
+    for row in sums.problems(300, 4):
+        texts += [row["answer"], sums.worked_solution(row["prompt"], rng, 1.0)]
+    return texts + [letters.sample_prompt(rng) for _ in range(300)]
 
 
 @given(text)
@@ -77,7 +74,7 @@ def test_the_template_refuses_other_roles():
 
 
 def test_special_tokens_are_distinct_and_single():
-    names = (vocabulary.PAD, vocabulary.EOS, vocabulary.USER, vocabulary.ASSISTANT, BOXED)
+    names = (tiny_model.PAD, tiny_model.EOS, tiny_model.USER, tiny_model.ASSISTANT, BOXED)
     assert [len(TOKENIZER.tokenize(name)) for name in names] == [1] * 5
     assert len(set(TOKENIZER.convert_tokens_to_ids(list(names)))) == 5
 
@@ -88,7 +85,7 @@ def test_the_saved_tokenizer_is_the_built_one(model_folder):
     loaded = AutoTokenizer.from_pretrained(model_folder)
     assert loaded.get_vocab() == TOKENIZER.get_vocab()
     assert loaded.chat_template == TOKENIZER.chat_template
-    assert (loaded.pad_token, loaded.eos_token) == (vocabulary.PAD, vocabulary.EOS)
+    assert (loaded.pad_token, loaded.eos_token) == (tiny_model.PAD, tiny_model.EOS)
     assert loaded.padding_side == "left"
     conversation = user_turn("a+ ~ L") + assistant_turn("adad")
     assert loaded.apply_chat_template(conversation)["input_ids"] == ids(conversation)

@@ -1,7 +1,7 @@
-# Prompts, base models, and what is sampled from them once.
+# Prompts, base models, and the offline data that are sampled from them.
 
 
-# Without output, so that it looks again each time: a cache can be emptied.
+# It has no output, so it checks the cache each time: a cache can be emptied.
 rule prefetch:
     log:
         f"{RESULTS}/logs/prefetch.log",

@@ -10,7 +10,7 @@ from test_recipe import VIEWS, fault, feedback_rows, train, write  # noqa: F401 
 
 from humanline.cli import commands as cli
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
-from humanline.training.recipes import checks as recipe_checks
+from humanline.training.recipes import checks
 from humanline.training.recipes import recipe as recipes
 
 
@@ -282,9 +282,9 @@ def test_values(objective, key, value, write):  # noqa: F811
     ],
 )
 def test_a_package_that_is_missing(options, package, write, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(recipe_checks, "find_spec", lambda name: None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     for name in ("wandb", "tensorboard", "trackio"):
-        monkeypatch.setattr(recipe_checks.integration_utils, f"is_{name}_available", bool)
+        monkeypatch.setattr(checks.integration_utils, f"is_{name}_available", bool)
     objective = "grpo" if "use_vllm" in options else "dpo"
     message = fault(write(objective, **options))
     assert f"needs the package {package}, which is not installed; pip install" in message
