@@ -21,7 +21,12 @@ from snakemake.utils import min_version
 from humanline.files.code_hashes import code_hash
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import SPLITS
-from humanline.study.runs.hashes import data_hash, sampling_hash, score_hash
+from humanline.study.runs.hashes import (
+    code_of_run,
+    data_hash,
+    sampling_hash,
+    score_hash,
+)
 from humanline.study.runs.pins import require_pinned
 from humanline.study.study import load_study
 from humanline.study.tasks import score_rule, scoring_of

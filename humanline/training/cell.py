@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from humanline.data.training_files import TRAIN_AGAIN, LogRow, TrainingRecord
-from humanline.files.code_hashes import code_hash
 from humanline.files.json_files import write_json
 from humanline.files.provenance import describe, peak_memory
 from humanline.files.typed_files import write_columns, write_record
 from humanline.files.validation import ConfigError
 from humanline.files.weights import load_folder, not_finite, require_whole
-from humanline.study.runs.hashes import content_hash
+from humanline.study.runs.hashes import code_of_run, content_hash
 from humanline.study.runs.resolved import Run
 from humanline.trainers.classes import load
 from humanline.trainers.registry import find_objective
@@ -95,7 +94,7 @@ def _checkpoints(run: Run) -> Path:
     Its name depends on the number of devices, since their checkpoints have different parts, and on
     the code, since a run must not continue with samples and weights that other code made.
     """
-    code = code_hash("train", by_value=True, tasks=[run.cell.task])
+    code = code_of_run("train", run, by_value=True)
     identity = content_hash([run.hashes.manifest, _inputs(run), device_count(), code])
     return run.paths.checkpoints / identity
 

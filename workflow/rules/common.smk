@@ -79,8 +79,13 @@ def command(arguments, log="--log={log:q}"):
     return f'"$HUMANLINE_PYTHON" -m humanline {arguments} {fixed} {log}'
 
 
-def code_of(name, **options):
-    """The hash of a command's code; of the tasks, it has only the job's."""
+def code_of(name, run=None, **options):
+    """The hash of a command's code; of the tasks, it has only the job's.
+
+    Of a `run`, found by the wildcards, it has only its objective's trainer.
+    """
+    if run:
+        return lambda wildcards: code_of_run(name, run(wildcards), **options)
     return lambda wildcards: code_hash(name, tasks=[wildcards.task], **options)
 
 

@@ -22,7 +22,7 @@ rule train:
         nodes=1,
     params:
         manifest=hash_of("train", run_of),
-        code=code_of("train", by_value=True),
+        code=code_of("train", by_value=True, run=run_of),
     message:
         "training {wildcards.run} ({wildcards.task})"
     shell:
