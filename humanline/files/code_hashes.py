@@ -18,19 +18,14 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+from humanline.files import user_code
+from humanline.files.code_text import code_of, statements_of, without_prose
+
 PACKAGE = Path(__file__).parents[1]
 _COMMANDS = "cli.commands"  # the module that has a function for every command
 _ASKS = "study.study"  # the module that tells the workflow and the commands what to do
 _TASKS = "tasks"  # the folder that has a module for every task
 
-# A string; or the end of a line with its comment, and the blank lines after it.
-_STRING_OR_NOTHING = re.compile(
-    r"(\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''"
-    r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
-    r"|(?:[ \t]*(?:\#[^\n]*)?(?:\n|\Z))+",
-    re.DOTALL,
-)
-_INNER = {"body", "orelse", "finalbody", "handlers", "cases"}  # fields that hold statements
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
@@ -110,8 +105,8 @@ class _Module:
     def __init__(self, source: str, name: str, is_package: bool):
         self.tree = ast.parse(source)
         self._lines = source.encode().splitlines(keepends=True)
-        self.statements = _statements(self.tree)
-        self.text = _without_prose(self.statements, source)
+        self.statements = statements_of(self.tree)
+        self.text = without_prose(self.statements, source)
         self._name, self._is_package = name, is_package
 
     def imports(self, statements: list[ast.AST], root: str) -> Iterator[str]:
@@ -203,7 +198,7 @@ class _Package:
         if (name := f"_{command}") not in module.functions:
             raise ValueError(f"humanline has no command {command!r}; mend its name")
         nodes = module.called({name})
-        statements = [each for node in (*nodes, *module.body) for each in _statements(node)]
+        statements = [each for node in (*nodes, *module.body) for each in statements_of(node)]
         imported = self._imported(module, statements)
         return "\n".join(map(module.source_of, nodes)), imported
 
@@ -223,7 +218,7 @@ class _Package:
             if (module := others.pop(name, None)) is None:
                 raise ValueError(f"humanline has no task {name!r}; mend its name")
         nodes = module.read_of_task(words)
-        statements = [each for node in nodes for each in _statements(node)]
+        statements = [each for node in nodes for each in statements_of(node)]
         imported = self._imported(module, statements)
         for other in others.values():
             imported |= self._imported(other, other.statements)
@@ -300,42 +295,7 @@ class _Package:
 
 def _own_modules(name: str) -> dict[str, _Module]:
     """Read a module of the user's, and the modules beside it that it imports, by dotted name."""
-    from humanline.files import user_code  # here, because it imports this module
-
     return {
         each: _module(file.read_text(encoding="utf-8"), each, file.name == "__init__.py")
         for each, file in user_code.sources(name).items()
     }
-
-
-def _statements(node: ast.AST) -> list[ast.AST]:
-    """List a statement and all statements within it, without expressions."""
-    found = [node]
-    for each in found:  # the loop also visits what it appends
-        for field in _INNER & set(each._fields):
-            found += getattr(each, field)
-    return found
-
-
-def code_of(source: str) -> str:
-    """Return a module's source without docstrings, comments and blank lines."""
-    return _without_prose(_statements(ast.parse(source)), source)
-
-
-def _without_prose(statements: list[ast.AST], source: str) -> str:
-    """Return source without docstrings, comments and blank lines."""
-    lines = source.encode().splitlines(keepends=True)  # a node's columns count bytes
-    kinds = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    for node in statements:
-        if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
-            text = node.body[0]
-            first, last = lines[text.lineno - 1], lines[text.lineno - 1 + _span(text)]
-            kept = first[: text.col_offset] + last[text.end_col_offset :]
-            lines[text.lineno - 1 : text.lineno + _span(text)] = [kept, *[b""] * _span(text)]
-    code = b"".join(lines).decode()
-    return _STRING_OR_NOTHING.sub(lambda match: match[1] or "\n", code).strip()
-
-
-def _span(node: ast.stmt) -> int:
-    """Count the lines of a statement after its first."""
-    return (node.end_lineno or node.lineno) - node.lineno
