@@ -1,13 +1,13 @@
-# One directed acyclic graph from nothing to the paper's tables.
+# One directed acyclic graph that makes the paper's tables from nothing.
 #
 #   snakemake --cores all                                  every table, at laptop scale
 #   snakemake --cores all table_math_reasoning             one table
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
 #   snakemake --cores all tune                             search the learning rates again
-#   snakemake --cores all explore                          look around, on the tuning seeds
-#   snakemake --cores 1 prefetch --config scale=paper      fetch what the hub has, ahead of time
-#   snakemake --cores 1 judge_cost --config scale=paper    what an endpoint's judgements would cost
-#   snakemake plan --config scale=paper                    what all that would take
+#   snakemake --cores all explore                          exploratory tables, on the tuning seeds
+#   snakemake --cores 1 prefetch --config scale=paper      fetch data and models ahead of time
+#   snakemake --cores 1 judge_cost --config scale=paper    the cost of an endpoint's judgements
+#   snakemake plan --config scale=paper                    jobs, GPU hours, dollars and disk
 #   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster
 
 import os
@@ -21,7 +21,12 @@ from snakemake.utils import min_version
 from humanline.files.code_hashes import code_hash
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import SPLITS
-from humanline.study.runs.hashes import data_hash, sampling_hash, score_hash
+from humanline.study.runs.hashes import (
+    code_of_run,
+    data_hash,
+    sampling_hash,
+    score_hash,
+)
 from humanline.study.runs.pins import require_pinned
 from humanline.study.study import load_study
 from humanline.study.tasks import score_rule, scoring_of
@@ -41,7 +46,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/map.smk"
 
 
-if workflow.is_main_process:  # and not one of its jobs, which read this file too
+if workflow.is_main_process:  # jobs read this file too, and must not do this
     from humanline.cli.run_locks import take_over
 
     take_over(Path(".snakemake"))
@@ -60,15 +65,16 @@ onstart:
 
     jobs = list(workflow.dag.needrun_jobs())
     refuse_unpinned(jobs)
-    if {job.rule.name for job in jobs} != {"plan"}:  # which needs no worker
-        # Of a job on another machine, or in another cgroup, this one must not be the parent.
+    if {job.rule.name for job in jobs} != {"plan"}:  # `plan` needs no worker
+        # Only for local jobs: a job on another machine or in another cgroup cannot be a child of
+        # this process.
         if workflow.local_exec:
             worker.start()
             held = Path(".snakemake", run_locks.JOBS).absolute()
             os.environ[run_locks.VARIABLE] = str(held)
-            # With a limit of jobs a second, and there is one by default, Snakemake 9 looks at all
-            # jobs anew a second after every look, and every job that ends adds a look: hundreds in
-            # the end.
+            # Snakemake 9 limits jobs per second by default. With a limit, each scheduling pass
+            # starts another pass a second later, and each finished job adds one: in the end there
+            # are hundreds of passes.
             workflow.scheduler.job_rate_limiter = None
         else:
             run_locks.outlive(Path(".snakemake"))

@@ -1,8 +1,7 @@
-"""The commands: what the workflow's rules call, and a person can type.
+"""The commands, for the workflow's rules and for people.
 
-Every command reads the scale's configuration, does one stage for one cell, and writes that
-stage's files. With ``--log`` it writes what it prints to a file, and if it fails shows the file's
-last lines.
+A stage's command reads the scale's configuration, runs the stage for one cell, and writes its
+files. With ``--log`` its output goes to a file; if it fails, it prints the file's last lines.
 """
 
 import contextlib
@@ -21,13 +20,20 @@ from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.study import TARGETS, Study, load_study, schemas
 
-TELLS_LATER = 15.0  # seconds
-TAIL = 15  # lines of a failed job's log that are shown
+TELLS_LATER = 15.0  # seconds that further processes of a machine wait before they print an error
+TAIL = 15  # number of a failed job's log lines to print
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return its exit status."""
-    # Here, for they are no part of any command's work, and are not to be in its hash.
+    """Run a command.
+
+    Args:
+        argv: the command and its arguments; None: those of this process.
+
+    Returns:
+        The exit status: 0, or 1 after an error.
+    """
+    # Imported here, so that they are in no command's hash: no result depends on them.
     from humanline.cli.parser import parser
     from humanline.cli.run_locks import hold_as_job
 
@@ -49,10 +55,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments) -> None:
-    """Call the command's function, which has its name."""
+    """Call the command's function, which has the command's name."""
     command = arguments.command
     study = _study(arguments) if command.reads == "study" else None
-    if study and "task" in arguments:  # the other commands read nothing of the hub
+    if study and "task" in arguments:  # other commands read nothing from the hub
         pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
         name = getattr(arguments, "run_name", None)
         run = study.run(arguments.task, name) if name else None
@@ -64,10 +70,10 @@ def _run(arguments) -> None:
 
 
 def _tell(error: ConfigError) -> None:
-    """Print a user's error, once a machine: processes that train together have the same one.
+    """Print a user's error once per machine: processes that train together have the same error.
 
-    A process that is not its machine's first waits to be ended with the first, and tells what only
-    itself has met.
+    A machine's first process prints at once, and accelerate then ends the others. They wait before
+    they print, so they print only an error that the first process did not have.
     """
     if int(os.environ.get("LOCAL_RANK", 0)):
         time.sleep(TELLS_LATER)
@@ -131,7 +137,7 @@ def _likelihood(study: Study, arguments) -> None:
 
 
 def _train(study: Study, arguments) -> None:
-    run = _resolved(study, arguments)  # a wrong name is told before the slow import
+    run = _resolved(study, arguments)  # before the slow import, so that a wrong name fails fast
     if arguments.devices > 1:
         _launch_training(run, arguments)
         return
@@ -143,7 +149,7 @@ def _train(study: Study, arguments) -> None:
 def _launch_training(run: Run, arguments) -> None:
     from humanline.cli.launch import launch
 
-    run.batch_share(arguments.devices)  # told once, before as many processes start
+    run.batch_share(arguments.devices)  # fails here once, not in every process
     names = ("scale", "config", "results")
     options = [word for name in names for word in (f"--{name}", str(getattr(arguments, name)))]
     words = ["train", run.cell.task, run.name, *options]
@@ -264,7 +270,7 @@ def _list(study: None, arguments) -> None:
     text = json.dumps(found, indent=1, ensure_ascii=False) if arguments.json else describe(found)
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # a reader such as `head` has enough, and wants no traceback
+    except BrokenPipeError:  # a reader such as `head` has stopped; print no traceback
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -282,7 +288,7 @@ def _recipe(study: None, arguments) -> None:
 
 
 def _worker(study: None, arguments) -> None:
-    # What the commands would import, each for itself.
+    # The slow imports of the commands.
     import humanline.generation.offline
     import humanline.scoring.judge
     import humanline.scoring.score
@@ -295,18 +301,18 @@ def _worker(study: None, arguments) -> None:
     for row in OBJECTIVES.values():
         load(row.trainer)
     place = arguments.socket
-    if not place.parent.exists():  # the workflow has ended meanwhile, and took it away
+    if not place.parent.exists():  # the workflow has ended and removed its folder
         return
     try:
         serve(place, main)
-    finally:  # the workflow, which made the folder for it, may be killed
+    finally:  # a killed workflow does not remove its folder
         place.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             place.parent.rmdir()
 
 
 def _perceived(study: Study, arguments) -> ImpliedCapacity:
-    """Which models the figures are about."""
+    """Return the models of the figures, or raise a `ConfigError`."""
     if (found := study.experiments.implied_capacity) is None:
         raise ConfigError(
             f"{arguments.config / 'experiments.yaml'}: implied_capacity: missing, but the figures "
@@ -321,7 +327,7 @@ def _resolved(study: Study, arguments) -> Run:
 
 @contextlib.contextmanager
 def _logging_to(path: str | None):
-    """Redirect output, that of subprocesses and C libraries too, to a file."""
+    """Redirect output to a file, also that of subprocesses and C libraries."""
     if not path:
         yield None
         return

@@ -1,7 +1,7 @@
-"""The jobs that the workflow would have at a scale, and what each has a model do.
+"""The jobs of the workflow at a scale, and the tokens that each job's models process.
 
-From the configuration alone; what it leaves open is assumed in the scale's `plan`. A scale without
-one has the same jobs, of unknown work.
+Everything comes from the configuration. What it does not say, the scale's `plan` assumes. Without a
+`plan` the jobs are the same, but their work is unknown.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from humanline.study.tasks import find_task, score_rule
 from humanline.study.values import Stage
 from humanline.trainers.registry import find_objective
 
-WEIGHTS = 4  # bytes per parameter as models are trained and kept, in float32
+WEIGHTS = 4  # bytes per parameter: models are trained and kept in float32
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Work:
     """Tokens that a model trains on, samples or scores.
 
     Args:
-        kind: a field of `Rates`.
-        billions: of the model's parameters.
+        kind: ``train``, ``sample`` or ``score``, a field of `Rates`.
+        tokens: the number of tokens.
+        billions: the model's parameters, in billions.
     """
 
     kind: str
@@ -40,14 +41,14 @@ class Job:
     """One job of the workflow.
 
     Args:
-        rule: of the workflow.
-        name: what tells it from the rule's other jobs.
-        stage: whose resources it asks for.
-        work: what its GPUs do.
-        gigabytes: of weights that it leaves.
-        judged: pairs that a judge compares.
-        task: whose judge that is.
-        gpus: that it asks for.
+        rule: the name of its rule.
+        name: its name among the rule's jobs.
+        stage: the stage whose resources it requests.
+        work: the work of its GPUs.
+        gigabytes: size of the weights that it leaves, in gigabytes.
+        judged: number of pairs that a judge compares.
+        gpus: number of GPUs that it requests.
+        task: the task of the judge.
     """
 
     rule: str
@@ -64,7 +65,11 @@ class Job:
 
 
 def jobs(study: Study) -> dict[str, list[Job]]:
-    """The jobs of every target that those before it have not already."""
+    """List the jobs of every target, without those of earlier targets.
+
+    Returns:
+        Jobs by target, in the order of `TARGETS`.
+    """
     found: dict[str, list[Job]] = {}
     seen = set()
     for target in TARGETS:
@@ -77,7 +82,7 @@ def jobs(study: Study) -> dict[str, list[Job]]:
 
 
 def _jobs_of(study: Study, target: Target) -> Iterator[Job]:
-    """The jobs of a target, some of them repeatedly."""
+    """Yield the jobs of a target; some come several times."""
     scored, measured = study.evaluated(target), _measured(study, target)
     perceived = _perceived(study) if target == "all" else []
     for cell in scored + measured + perceived:
@@ -92,7 +97,7 @@ def _jobs_of(study: Study, target: Target) -> Iterator[Job]:
 
 
 def _measured(study: Study, target: Target) -> list[Cell]:
-    """The cells whose data a target looks at."""
+    """List the cells of a target whose offline data are measured."""
     if target == "tune":
         return []
     tables = study.tables(exploratory=target == "explore")
@@ -103,7 +108,7 @@ def _measured(study: Study, target: Target) -> list[Cell]:
 
 
 def _perceived(study: Study) -> list[Cell]:
-    """The cells of the figures."""
+    """List the cells of the figures."""
     if not study.experiments.implied_capacity:
         return []
     seeds = study.figure_seeds()
@@ -111,7 +116,7 @@ def _perceived(study: Study) -> list[Cell]:
 
 
 def _summaries(study: Study, target: Target) -> Iterator[Job]:
-    """Tables and what else looks at many runs."""
+    """Yield the jobs that read many runs: tables, claims, figures, map, tuning."""
     if target == "tune":
         yield Job("tune", "", "table")
         return
@@ -132,7 +137,7 @@ def _summaries(study: Study, target: Target) -> Iterator[Job]:
 
 
 def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
-    """All that makes a cell's model."""
+    """Yield the jobs that make a cell's model."""
     yield Job("data", cell.task, "data")
     yield _base_model(study, cell.base)
     if cell.data == "offline":
@@ -172,7 +177,7 @@ def _name(cell: Cell) -> str:
 
 
 def _work(found: Callable[..., Iterator[Work]], study: Study, of: Cell | int) -> tuple[Work, ...]:
-    """What one of the functions below finds; nothing where the scale has no assumptions."""
+    """Collect the work that one of the functions below yields; none without assumptions."""
     return tuple(found(study, of)) if study.scale.plan else ()
 
 
@@ -209,7 +214,7 @@ def _evaluated(study: Study, cell: Cell) -> Iterator[Work]:
 
 
 def _predictors(study: Study, cell: Cell) -> Iterator[Work]:
-    """The policy's own completions, scored by both models, and the data, by the first one twice."""
+    """Yield the work of predictors: sample the policy, and score its samples and the data."""
     prompts = min(PROMPTS, study.scale.assumptions.lengths[cell.task].train_prompts)
     group = _group_size(study, cell.data_base)
     yield _sample(study, cell, OWN * prompts)
@@ -218,7 +223,10 @@ def _predictors(study: Study, cell: Cell) -> Iterator[Work]:
 
 
 def _surprisal(study: Study, seed: int) -> Iterator[Work]:
-    """A completion of every source, and one more of the policy, scored by two models."""
+    """Yield the work of surprisals: both models score a completion of every source.
+
+    The policy writes two for each prompt.
+    """
     cells = list(study.experiments.perceived(seed).values())
     policy = cells[0]
     prompts = _prompts(study, policy)
@@ -242,7 +250,7 @@ def _sample_and_label(study: Study, cell: Cell, completions: float) -> Iterator[
 
 
 def _group_size(study: Study, base: Cell) -> int:
-    """Completions of each prompt in a base model's offline data; all, where none are left out."""
+    """Count the completions of each prompt in a base model's offline data."""
     run = study.resolve(base)
     if isinstance(run.data, HubData) and run.is_stored:
         return run.data.stored_group_size or run.training.group_size
@@ -250,14 +258,14 @@ def _group_size(study: Study, base: Cell) -> int:
 
 
 def _outputs(study: Study, cell: Cell) -> int:
-    """Completions that a cell is evaluated on, of all evaluated checkpoints; 0: not known."""
+    """Count the completions in a cell's evaluation, over all its checkpoints; 0: unknown."""
     if study.scale.plan is None:
         return 0
     return _prompts(study, cell) * study.resolve(cell).evaluations
 
 
 def _prompts(study: Study, cell: Cell) -> int:
-    """Prompts that a cell is evaluated on."""
+    """Count the prompts in a cell's evaluation."""
     run = study.resolve(cell)
     if run.paths.split == "validation":
         return run.data.validation
@@ -265,18 +273,26 @@ def _prompts(study: Study, cell: Cell) -> int:
 
 
 def _text_tokens(study: Study, task: str) -> int:
-    """Tokens of a prompt and a completion."""
+    """Count the tokens of a prompt and its completion."""
     lengths = study.scale.assumptions.lengths[task]
     return lengths.prompt_tokens + lengths.completion_tokens
 
 
 def billions_of(study: Study, cell: Cell) -> float:
-    """Of the parameters of a cell's model."""
+    """Look up the parameters of a cell's model, in billions.
+
+    Raises:
+        ConfigError: if the scale has no `plan`, or the model is generated.
+    """
     return study.scale.assumptions.parameters[model_of(study, cell).repo]
 
 
 def model_of(study: Study, cell: Cell) -> HubSource:
-    """The model that a cell starts from."""
+    """Find the model that a cell starts from.
+
+    Raises:
+        ConfigError: if the model is generated: a plan knows only models of the hub.
+    """
     model = study.resolve(cell).model
     if not isinstance(model, HubSource):
         where = f"scale {study.scale.scale}: plan"
@@ -285,7 +301,7 @@ def model_of(study: Study, cell: Cell) -> HubSource:
 
 
 def _kept_gigabytes(study: Study, cell: Cell) -> float:
-    """Of all models that are evaluated, or could be; 0: not known."""
+    """Compute the size of all models that a run keeps, in gigabytes; 0: unknown."""
     if study.scale.plan is None:
         return 0
     return WEIGHTS * billions_of(study, cell) * study.resolve(cell).training.evaluations

@@ -1,4 +1,4 @@
-"""One command on several devices: `accelerate launch` starts it once for each."""
+"""One command on several devices: `accelerate launch` starts one process for each."""
 
 import os
 import signal
@@ -13,17 +13,19 @@ CONFIGURATION = Path("recipes/accelerate/fsdp2.yaml")  # weights sharded by FSDP
 
 
 def launch(arguments: list[str], devices: int, *, bf16: bool) -> None:
-    """Run a humanline command in one process per device, and wait for all, or end them if ended.
+    """Run a humanline command in one process per device, and wait for all of them.
+
+    If this process is ended, it ends them first.
 
     Args:
-        arguments: of the command, its name first.
-        devices: how many of this machine's devices, in place of the configuration's number.
-        bf16: whether to compute in bfloat16, in place of the configuration's precision.
+        arguments: the command's name and its arguments.
+        devices: number of this machine's devices; it replaces the number in `CONFIGURATION`.
+        bf16: whether to compute in bfloat16; it replaces the precision in `CONFIGURATION`.
 
     Raises:
-        ConfigError: if a process fails; all are ended then.
+        ConfigError: if a process fails; accelerate ends the others.
     """
-    # Forked from a warm worker, the processes could not each have their device.
+    # Without the warm worker: processes forked from it could not each take their own device.
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
     words = command(arguments, devices, bf16=bf16)
     with subprocess.Popen(words, env=environment) as process:
@@ -33,7 +35,7 @@ def launch(arguments: list[str], devices: int, *, bf16: bool) -> None:
 
 
 def command(arguments: list[str], devices: int, *, bf16: bool) -> list[str]:
-    """What `launch` runs."""
+    """Build the command line that `launch` runs, with the same arguments."""
     options = {
         "config_file": CONFIGURATION,
         "num_processes": devices,

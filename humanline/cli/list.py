@@ -1,4 +1,4 @@
-"""What there is, as the rows of `humanline list`."""
+"""The rows of `humanline list`: scales, tables, cells, objectives, tasks and commands."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -17,15 +17,15 @@ OF_ALL_SCALES = ("experiments.yaml", "claims.yaml")  # in the folder of the scal
 
 
 def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dict]:
-    """The rows of a list, all with the same keys.
+    """Make the rows of a list, all with the same keys.
 
     Args:
-        kind: one of `LISTS`; None: which lists there are.
-        folder: with the configuration's files.
-        study: reads the study; called for tables and cells alone, so that the others need none.
+        kind: one of `LISTS`; None: the list of lists.
+        folder: the folder of the configuration's files.
+        study: reads the study; it is called for tables and cells only.
 
     Raises:
-        ConfigError: if the configuration is wrong.
+        ConfigError: if the configuration is wrong, or the kind is unknown.
     """
     if kind is None:
         return [{"name": name, "description": text} for name, text in LISTS.items()]
@@ -41,7 +41,7 @@ def rows(kind: str | None, folder: Path, study: Callable[[], Study]) -> list[dic
 
 
 def describe(found: list[dict]) -> str:
-    """Rows as text in columns, below their names."""
+    """Format rows as text in columns, with their names above."""
     return tabulate(found, headers="keys", tablefmt="plain", disable_numparse=True)
 
 

@@ -1,6 +1,6 @@
-"""The table of commands, and the parser and the help texts that follow from it.
+"""The table of commands, and the parser with its help texts, which is made from it.
 
-Only `main` imports this module, so that an edit of a help text reruns nothing.
+Only `main` imports this module, so an edit of a help text reruns nothing.
 """
 
 import argparse
@@ -14,16 +14,16 @@ from humanline.study.tasks import TASKS, find_task
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
 LISTS = {
-    "scales": "of the configuration folder, and what is wrong with them",
-    "tables": "of a scale, by the names of their targets",
-    "cells": "runs of a scale, and whether they are scored below --results",
-    "objectives": "what a cell can be trained by",
-    "tasks": "what a cell can be trained for",
-    "commands": "of humanline",
+    "scales": "scales of the configuration folder, with their errors",
+    "tables": "tables of a scale, with their cells, seeds and targets",
+    "cells": "runs of a scale; done: scored in the folder of --results",
+    "objectives": "losses that a cell can train with",
+    "tasks": "tasks that a cell can be trained for",
+    "commands": "commands of humanline",
 }
 VERSIONS = ("humanline", "trl", "transformers", "torch")
 
-Argument = tuple[str, dict]  # a name, and what argparse is told about it
+Argument = tuple[str, dict]  # a name, and its keyword arguments for argparse
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Command:
     """A row of the table.
 
     Args:
-        name: of the command; its rule in the workflow has the same one, and so has its function in
-            `humanline.cli.commands`, with an underscore before it.
+        name: the command's name. The rule in the workflow has the same name, and the function in
+            `humanline.cli.commands` has it after an underscore.
         text: the help text.
-        arguments: what it takes besides the options that many commands share.
-        reads: ``study``: it is handed the study that --scale, --config and --results describe;
-            ``options``: it has these options, and no study; ``nothing``: it has neither.
-        is_timed: whether it prints how many seconds it took.
+        arguments: its arguments, without the options that many commands share.
+        reads: ``study``: it gets the study of --scale, --config and --results; ``options``: it has
+            these options but gets no study; ``nothing``: it has neither.
+        is_timed: whether it prints its seconds.
     """
 
     name: str
@@ -48,19 +48,19 @@ class Command:
 
     @property
     def aliases(self) -> list[str]:
-        """Other spellings of the name: with dashes."""
+        """The name with dashes, if it has underscores."""
         return [self.name.replace("_", "-")] if "_" in self.name else []
 
 
 def _count(text: str) -> int:
-    """A number of replicates that has a standard deviation."""
+    """Read a number of replicates, at least 2, so that there is a standard deviation."""
     if not text.isdecimal() or int(text) < 2:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 up")
     return int(text)
 
 
 def _task(text: str) -> str:
-    """The name of a task that there is."""
+    """Check the name of a task."""
     try:
         find_task(text)
     except ConfigError as error:
@@ -71,7 +71,7 @@ def _task(text: str) -> str:
 _TASKS = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
 _TASK = ("task", {"metavar": "TASK", "type": _task, "help": _TASKS})
 _BASE = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
-_RUN = ("run_name", {"metavar": "RUN", "help": "as results/SCALE/runs/TASK names it"})
+_RUN = ("run_name", {"metavar": "RUN", "help": "a name in results/SCALE/runs/TASK"})
 _OF = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
 _DEVICES = (
     "--devices",
@@ -86,53 +86,53 @@ _TABLE = ("table", {"help": "a table of experiments.yaml"})
 _SEED = ("seed", {"type": int})
 _JSON = ("--json", {"action": "store_true", "help": "print JSON alone"})
 _ANNOTATED = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
-_REPLICATES = ("--replicates", {"type": _count, "default": 2000, "help": "of the bootstrap"})
-_KIND = ("kind", {"choices": LISTS, "nargs": "?", "help": "without one: what can be listed"})
+_REPLICATES = ("--replicates", {"type": _count, "default": 2000, "help": "bootstrap replicates"})
+_KIND = ("kind", {"choices": LISTS, "nargs": "?", "help": "without it: print the lists"})
 _SOCKET = ("socket", {"type": Path, "metavar": "SOCKET"})
 _FOLDER = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
 _RECIPE = ("file", {"type": Path, "metavar": "FILE.yaml"})
 _KEYS = (
     "overrides",
-    {"nargs": argparse.REMAINDER, "help": "--key value, over the file's; --help: all"},
+    {"nargs": argparse.REMAINDER, "help": "--key value replaces the file's; --help: all keys"},
 )
 
-# In the order of the workflow, then what needs none.
+# In the order of the workflow; then the commands that are no stage of it.
 COMMANDS = (
     Command("prefetch", "fetch the hub's data and models, print their fingerprints"),
     Command("data", "write the prompts of a task", (_TASK,)),
     Command("base_model", "make the model that training starts from", (_TASK, _BASE)),
     Command("offline", "sample and label a base model's completions", (_TASK, _BASE)),
-    Command("likelihood", "how likely a base model finds completions", (_TASK, _BASE, _OF)),
+    Command("likelihood", "measure how likely a base model finds completions", (_TASK, _BASE, _OF)),
     Command("train", "train a cell", (_TASK, _RUN, _DEVICES)),
     Command("generate", "sample a run's evaluation completions", (_TASK, _RUN)),
     Command("score", "judge or grade a run's completions", (_TASK, _RUN)),
-    Command("judge_cost", "what an endpoint's judgements would cost, and have cost"),
+    Command("judge_cost", "print what an endpoint's judgements will cost, and have cost"),
     Command("table", "write a table", (_TABLE,)),
     Command("claims", "write the verdicts on the paper's claims, and the comparisons behind them"),
     Command("tune", "choose learning rates from the tuning runs"),
-    Command("surprisal", "how the figures' policy perceives outputs", (_SEED,)),
+    Command("surprisal", "measure the figures' policy's log-ratios on outputs", (_SEED,)),
     Command("figures", "plot the figures of the theory"),
-    Command("predictors", "what may predict how well offline data train", (_TASK, _RUN)),
-    Command("map", "plot exploratory scores against their predictors"),
+    Command("predictors", "measure what may predict how well offline data train", (_TASK, _RUN)),
+    Command("map", "plot scores of exploratory runs against their predictors"),
     Command("plan", "print jobs, GPU hours, tokens, dollars and disk of a scale"),
     Command("check", "validate the configuration"),
     Command("list", "print what there is", (_KIND, _JSON), "options", is_timed=False),
     Command(
         "score_annotations",
-        "print what annotations in AlpacaEval's format say of a model",
+        "print win rates from annotations in AlpacaEval's format",
         (_ANNOTATED, _JSON, _REPLICATES),
         "nothing",
     ),
-    Command("worker", "run other commands without importing anew", (_SOCKET,), "nothing"),
+    Command("worker", "run commands without their slow imports", (_SOCKET,), "nothing"),
     Command("schema", "write the configuration's JSON schemas", (_FOLDER,), "nothing"),
-    Command("recipe", "train a model as a file says", (_RECIPE, _KEYS), "nothing"),
+    Command("recipe", "train a model by a recipe's file", (_RECIPE, _KEYS), "nothing"),
 )
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands. What it parses has the command's row as `command`."""
+    """Build the parser of all commands. Its result has the command's row as `command`."""
     whole = argparse.ArgumentParser(
-        prog="humanline", description="The stages of the workflow, and what a person can ask."
+        prog="humanline", description="The stages of the workflow, and commands for people."
     )
     whole.add_argument("--version", action=_Version, help="print the versions and exit")
     rows = whole.add_subparsers(required=True, metavar="COMMAND")
@@ -152,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Print the versions that results depend on. They are looked up only where they are asked."""
+    """Print the versions that results depend on; they are looked up only for this option."""
 
     def __init__(self, option_strings, dest, **options):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **options)

@@ -1,7 +1,6 @@
-"""What a scale would take, from its configuration alone: GPU hours, memory, tokens, dollars, disk.
+"""The plan of a scale from its configuration: GPU hours, memory, tokens, dollars and disk.
 
-Nothing is run. What the configuration leaves open is assumed in its `plan`, and printed with the
-result.
+Nothing is run. The scale's `plan` has the assumptions, which are printed with the result.
 """
 
 from collections.abc import Iterator
@@ -14,13 +13,13 @@ from humanline.study.experiments import Cell
 from humanline.study.scale.rewards import HubReward
 from humanline.study.study import TARGETS, Study
 
-# Bytes per parameter as AdamW trains, with its two moments, besides the weights.
+# Bytes per parameter in training besides the weights: gradients, and AdamW's two moments.
 _GRADIENTS, _MOMENTS = 4, 8
 _HALF = 2  # bytes per parameter of a reward model, in bfloat16
 
 
 def describe(study: Study) -> str:
-    """The plan of a scale in Markdown: of one that assumes nothing, its jobs alone."""
+    """Write the plan of a scale in Markdown; without assumptions, only its jobs."""
     planned = jobs(study)
     parts = [f"# Plan of scale {study.scale.scale}", study.scale.description]
     table = stages(study, planned)
@@ -38,7 +37,11 @@ def describe(study: Study) -> str:
 
 
 def hours(study: Study, job: Job) -> float:
-    """How long a job has a model compute, on the GPUs it asks for, or else on one."""
+    """Compute the hours of a job, on the GPUs that it requests, or else on one.
+
+    Raises:
+        ConfigError: if the job has work and the scale no `plan`.
+    """
     if not job.work:
         return 0
     plan = study.scale.assumptions
@@ -48,7 +51,7 @@ def hours(study: Study, job: Job) -> float:
 
 
 def stages(study: Study, planned: dict[str, list[Job]]) -> pd.DataFrame:
-    """Jobs by rule and target, and what they take; tables and the like are one row."""
+    """Count jobs by rule and target, with GPUs and hours; all jobs of stage `table` are one row."""
     by_row: dict[str, dict[str, list[Job]]] = {}
     for target, of_target in planned.items():
         for job in of_target:
@@ -74,7 +77,7 @@ def _stage(study: Study, by_target: dict[str, list[Job]]) -> dict:
 
 
 def totals(study: Study, planned: dict[str, list[Job]]) -> pd.DataFrame:
-    """Tokens, the judge's dollars and the disk, by target."""
+    """Sum tokens, the judge's dollars and disk space, by target."""
     columns = {target: _total(study, of_target) for target, of_target in planned.items()}
     table = pd.DataFrame(columns)
     return table.assign(total=table.sum(axis=1, min_count=len(TARGETS))).reset_index(names="")
@@ -102,7 +105,7 @@ def _total(study: Study, planned: list[Job]) -> dict:
 
 
 def _judge_prompt_tokens(study: Study, task: str) -> int:
-    """Of one pair: instructions, the prompt, and two completions."""
+    """Count the tokens that a judge reads for one pair: instructions, prompt, two completions."""
     lengths = study.scale.assumptions.lengths[task]
     return (
         study.scale.assumptions.judge_tokens + lengths.prompt_tokens + 2 * lengths.completion_tokens
@@ -112,21 +115,29 @@ def _judge_prompt_tokens(study: Study, task: str) -> int:
 def judge_dollars(
     study: Study, task: str, prompt_tokens: float, answer_tokens: float
 ) -> float | None:
-    """What judgements of a task cost; None where its judge has no price."""
+    """Compute the dollars for judgements of a task; None if its judge has no price.
+
+    Args:
+        study: the study.
+        task: the task's name.
+        prompt_tokens: tokens that the judge reads.
+        answer_tokens: tokens that the judge writes.
+    """
     price = getattr(study.scale.tasks[task].judge, "price", None)
     return price and price.dollars(prompt_tokens, answer_tokens)
 
 
 def _sum_of_known(values: list[float | None]) -> float | None:
-    """The sum of what is known; None where nothing is."""
+    """Sum the values that are not None; None if all are."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
 def memory(study: Study) -> pd.DataFrame:
-    """Gigabytes of a GPU's memory that training each model takes, activations not counted."""
+    """Compute the memory for training each model, in gigabytes of a GPU, without activations."""
     cells = [cell for cell in study.all_cells() if cell.objective != "base"]
-    cells.sort(key=lambda cell: cell.data == "online")  # which takes most: the last one counts
+    # Online cells come last, because the last cell of a model counts and they need most memory.
+    cells.sort(key=lambda cell: cell.data == "online")
     rows = {(cell.task, model_of(study, cell).repo): _memory(study, cell) for cell in cells}
     table = pd.DataFrame(
         [{"task": task, "model": repo} | row for (task, repo), row in rows.items()]
@@ -170,25 +181,25 @@ def _number(value: float | None) -> str:
 
 
 _FOOTNOTE = (
-    "`tune` and `explore`: what they add. Longest: the stage's longest job; limit: what it asks of"
-    " the scheduler at its first attempt."
+    "`tune` and `explore`: the jobs that they add. Longest: the stage's longest job. Limit: what a"
+    " job requests from the scheduler at its first attempt."
 )
 
 
 _UNKNOWN = (
-    "`tune` and `explore`: what they add. Limit: what a job asks of the scheduler at its first"
-    " attempt. Hours, tokens, dollars and disk are not told: this scale has no `plan`, which says"
-    " what to reckon with, as paper.yaml has."
+    "`tune` and `explore`: the jobs that they add. Limit: what a job requests from the scheduler at"
+    " its first attempt. Hours, tokens, dollars and disk are unknown: this scale has no `plan` with"
+    " assumptions, such as paper.yaml has."
 )
 
 
 def _memory_footnote(study: Study) -> str:
-    """What the table of memory leaves out, and which models do not fit."""
+    """Explain the table of memory, and name the models that do not fit."""
     available = study.scale.assumptions.device_gigabytes
     told = (
-        "Training: weights, gradients and moments, sharded; activations come on top. vLLM and the"
-        f" reward model: beside online training. A GPU has {available:.0f}. Main memory: of all"
-        " processes as they start, each with the whole model."
+        "Training: sharded weights, gradients and moments, without activations. vLLM and the reward"
+        f" model: beside online training. A GPU has {available:.0f}. Main memory: of all processes"
+        " at their start, each with the whole model."
     )
     table = memory(study)
     is_too_large = (table["together"] > available) | (table["main memory"] > table["of"])
@@ -198,7 +209,7 @@ def _memory_footnote(study: Study) -> str:
 
 
 def _warnings(table: pd.DataFrame) -> Iterator[str]:
-    """The stages that ask for too little."""
+    """Yield a warning for each stage whose resources are too small."""
     for row in table.to_dict("records"):
         if row["GPUs"] == "0" and row["longest, hours"] > 0:
             yield f"**{row['stage']}** has a model compute, but `resources` gives it no GPU."
@@ -212,7 +223,7 @@ def _assumptions(study: Study) -> str:
 
 
 def _described(model: BaseModel, prefix: str = "") -> Iterator[str]:
-    """A line for every value, with what its field means."""
+    """Yield a line for every value, with its field's description."""
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):

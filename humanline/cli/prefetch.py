@@ -1,4 +1,4 @@
-"""Fetching, ahead of time, all that a scale takes from the Hugging Face hub."""
+"""Fetching all that a scale needs from the Hugging Face hub, ahead of time."""
 
 from humanline.data import hub
 from humanline.data.downloads import files_fingerprint, model_files, model_folder, rows_fingerprint
@@ -8,9 +8,12 @@ from humanline.study.study import Study
 
 
 def prefetch(study: Study) -> None:
-    """Fill the hub's cache with a scale's data and models, check them, print their fingerprints.
+    """Fetch a scale's data and models into the hub's cache, check them, print their fingerprints.
 
-    Of what is not pinned it prints how to pin it.
+    A repository that is not pinned is not fetched; a line says how to pin it.
+
+    Raises:
+        ConfigError: if a repository cannot be fetched, or has another fingerprint.
     """
     for field, source in hub_sources(study.scale).items():
         print(f"{field}: {source.repo}: {_fetch(source)}", flush=True)

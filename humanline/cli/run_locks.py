@@ -1,8 +1,8 @@
-"""What a killed workflow leaves on this machine: Snakemake's locks, and jobs that have not ended.
+"""Handling what a killed workflow leaves on this machine: Snakemake's locks, and running jobs.
 
-A run that is killed cannot take its locks away, and Snakemake does not know whether who made them
-is still there. The kernel does: it gives up a process's own lock on a file when the process ends,
-however it ends. So each run holds one, and each of its jobs another.
+A killed run cannot remove its locks, and Snakemake cannot tell whether their owner is alive. The
+kernel can: it releases a process's lock on a file when the process ends, for any reason. So each
+run holds such a lock, and each of its jobs another.
 """
 
 import os
@@ -17,17 +17,20 @@ try:
 except ImportError:  # Windows, where a killed run's locks stay
     fcntl = None  # type: ignore[assignment]  # a module or None has no type to declare
 
-VARIABLE = "HUMANLINE_JOBS"  # names the file that jobs on this machine hold a lock on
-JOBS = "humanline-jobs"  # that file, in Snakemake's folder
+VARIABLE = "HUMANLINE_JOBS"  # environment variable: the file that this machine's jobs lock
+JOBS = "humanline-jobs"  # that file's name, in Snakemake's folder
 _RUNS = "humanline-runs"
-_held: list[IO] = []  # open files: a lock lasts as long as its file is open
+_held: list[IO] = []  # files stay open here, because a lock lasts as long as its file is open
 
 
 def take_over(folder: Path) -> None:
-    """Remove Snakemake's locks in `folder` if no run is left to need them, and hold our own.
+    """Remove the locks of a killed run, and hold a lock for this run.
 
-    Jobs of a killed run, which might write what this run is to write, are waited for. Nothing is
-    removed where another run of the workflow lives, or another machine's may have made the locks.
+    First it waits for jobs of the killed run, as they could write the same files. Locks stay if
+    another run is alive, or if another machine may have made them.
+
+    Args:
+        folder: Snakemake's folder, ``.snakemake``.
     """
     if fcntl is None:
         return
@@ -36,7 +39,7 @@ def take_over(folder: Path) -> None:
     try:
         fcntl.flock(runs, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        fcntl.flock(runs, fcntl.LOCK_SH)  # Snakemake says whether both may run
+        fcntl.flock(runs, fcntl.LOCK_SH)  # Snakemake decides whether both may run
         return
     except OSError:  # a file system without locks
         return
@@ -54,9 +57,12 @@ def take_over(folder: Path) -> None:
 
 
 def outlive(folder: Path) -> None:
-    """Tell that jobs of this run are on other machines, and live on if it is killed.
+    """Record that this run's jobs are on other machines, where they go on if the run is killed.
 
-    Then its locks stay, until a person has looked and takes them away.
+    Then its locks stay until a person removes them.
+
+    Args:
+        folder: Snakemake's folder, ``.snakemake``.
     """
     (folder / _RUNS).write_text("a cluster")
 
@@ -72,7 +78,7 @@ def _wait_for_jobs(path: Path) -> None:
 
 
 def hold_as_job() -> None:
-    """Tell that this process is a job, as long as it lives, where the environment asks for it."""
+    """Hold the lock of jobs until this process ends, if the environment names its file."""
     path = os.environ.get(VARIABLE)
     if path and fcntl:
         with suppress(OSError):  # a file system without locks

@@ -1,10 +1,10 @@
-"""A warm process that commands are forked from, so that they need not import for seconds.
+"""A warm process that forks a child for each command, so that commands start without slow imports.
 
-Importing TRL and transformers takes longer than many of the miniature's jobs. A workflow that runs
-on this machine starts one `humanline worker`, which imports them once. A command that finds its
-socket in the environment hands itself over and waits, and the worker forks a child that runs it
-with the command's arguments, environment, folder and streams. Without a worker that answers, the
-command runs itself.
+Importing TRL and transformers takes longer than many of the miniature's jobs. So a workflow on this
+machine starts one `humanline worker`, which imports them once. A command that finds the worker's
+socket in the environment sends its request there and waits. The worker forks a child, which runs
+the command with its arguments, environment, folder and streams. If no worker answers, the command
+runs itself.
 """
 
 import array
@@ -21,12 +21,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-VARIABLE = "HUMANLINE_WORKER"  # names the worker's socket
+VARIABLE = "HUMANLINE_WORKER"  # environment variable: the path of the worker's socket
 _STREAMS = (0, 1, 2)
 
 
 def delegate(argv: list[str]) -> int | None:
-    """Have the environment's worker run a command: its exit status, or None without a worker."""
+    """Send a command to the worker that the environment names, and wait for it.
+
+    Args:
+        argv: the command and its arguments.
+
+    Returns:
+        The exit status; None if no worker answers.
+    """
     path = os.environ.get(VARIABLE)
     if not path or not hasattr(socket, "AF_UNIX"):
         return None
@@ -45,19 +52,19 @@ def delegate(argv: list[str]) -> int | None:
 
 
 def can_serve() -> bool:
-    """Whether this system can fork a process that has imported torch.
+    """Say whether this system can fork a process that has imported torch.
 
-    On macOS system libraries that torch loads crash in such a child, and Windows has no fork.
+    On macOS the child crashes in system libraries that torch loads. Windows has no fork.
     """
     return sys.platform == "linux"
 
 
 def start() -> None:
-    """Start a worker that ends with this process, its standard input, and have commands use it.
+    """Start a worker for this process's commands; it ends with this process.
 
-    Where a system cannot fork it, each command runs itself.
+    On a system that cannot fork, nothing is started and each command runs itself.
     """
-    # Here, as a client that imports this module should start fast.
+    # Imported here, because every command imports this module and should start fast.
     import shutil
     import subprocess
     import tempfile
@@ -65,10 +72,10 @@ def start() -> None:
     if not can_serve():
         return
     folder = tempfile.mkdtemp(prefix="humanline-")
-    # The worker removes it as well, where this process is killed.
+    # The worker also removes it, in case this process is killed.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = str(Path(folder) / "socket")
-    # Its threads are set by the commands: a pool made before the fork would be lost.
+    # One thread: a thread pool would be lost in the fork, and each command sets its own number.
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     command = [sys.executable, "-m", "humanline", "worker", path]
     subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
@@ -76,19 +83,20 @@ def start() -> None:
 
 
 def serve(path: Path, run: Callable[[list[str]], int]) -> None:
-    """Listen at `path` and run commands in children until the standard input ends.
+    """Listen at `path` and run commands in children, until the standard input ends.
 
-    A child is ended when the command that waits for it is, as a killed job's, and all are at the
-    end: of a killed workflow, which is started anew, they would write what its jobs write.
+    A child is ended if its command is killed. All children are ended when the standard input ends:
+    if a killed workflow is started again, old children could write the files of its new jobs.
 
     Args:
-        run: from a command's arguments to its exit status.
+        path: the path of the socket.
+        run: (a command's arguments) -> its exit status.
 
     Raises:
-        ConfigError: if there can be no socket at `path`; commands then run themselves.
+        ConfigError: if no socket can be made at `path`; commands then run themselves.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the children
-    gc.freeze()  # a child's collector would touch, and so copy, all that was imported
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the children handle it
+    gc.freeze()  # a child's garbage collector would touch, and so copy, all imported objects
     with (
         socket.socket(socket.AF_UNIX) as listener,
         _signals_of_children() as signals,
@@ -112,7 +120,7 @@ def _bind(listener: socket.socket, path: Path) -> None:
     try:
         listener.bind(str(path))
     except OSError as error:
-        # Here, as a client that imports this module should start fast.
+        # Imported here, because every command imports this module and should start fast.
         from humanline.files.validation import ConfigError
 
         raise ConfigError(
@@ -123,12 +131,12 @@ def _bind(listener: socket.socket, path: Path) -> None:
 
 @contextlib.contextmanager
 def _signals_of_children() -> Iterator[socket.socket]:
-    """A socket that can be read once a child has ended: Python writes its signals there."""
+    """Make a socket that becomes readable when a child has ended: Python writes signals to it."""
     read, write = socket.socketpair()
     with read, write:
         read.setblocking(False)
         write.setblocking(False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # of a signal without handler it tells not
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler, Python writes nothing
         signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
         try:
             yield read
@@ -137,19 +145,19 @@ def _signals_of_children() -> Iterator[socket.socket]:
 
 
 class _Commands:
-    """The commands that run, each in a child, and the connections of those who wait for them."""
+    """The running commands, each in a child, and the connections that wait for their status."""
 
     def __init__(self, selector: selectors.BaseSelector, run: Callable[[list[str]], int]):
         self._selector, self._execute = selector, run
-        self._waiting: dict[int, socket.socket] = {}  # by the child's process
+        self._waiting: dict[int, socket.socket] = {}  # by the child's process id
 
     def accept(self, listener: socket.socket) -> None:
-        """Fork a child for the command at the door. A child does not return."""
+        """Accept one request and run it in a forked child, which does not return."""
         connection, _ = listener.accept()
         _, streams, *_ = socket.recv_fds(connection, 1, len(_STREAMS))
         with connection.makefile() as lines:
             line = lines.readline()
-        if not line.endswith("\n"):  # who asked was killed as it asked
+        if not line.endswith("\n"):  # the client was killed while it sent the request
             connection.close()
         elif child := os.fork():
             self._waiting[child] = connection
@@ -162,29 +170,29 @@ class _Commands:
             os.close(stream)
 
     def _become(self, request: dict, streams: list[int], connection: socket.socket) -> NoReturn:
-        """Run a command in this process, and end it."""
+        """Run a command in this child, and end the child."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # Or a command would not notice that its worker is gone.
+        # Close the worker's sockets: a client notices the worker's end only if no child holds them.
         for key in list(self._selector.get_map().values()):
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()
         connection.close()
         status = _run(request, streams, self._execute)
-        # As the interpreter does when it ends, but without taking down what it has imported.
+        # Run the exit functions as Python does, but skip the slow teardown of modules.
         atexit._run_exitfuncs()
         os._exit(status)
 
     def answer(self, signals: socket.socket) -> None:
-        """Tell whose children have ended."""
-        signals.recv(4096)  # several ends may be one signal
+        """Send the exit status of each child that has ended to its client."""
+        signals.recv(4096)  # one signal may stand for several children
         for child in list(self._waiting):
             ended, status = os.waitpid(child, os.WNOHANG)
             if not ended:
                 continue
             code = os.waitstatus_to_exitcode(status)
             with self._waiting.pop(child) as connection:
-                with contextlib.suppress(OSError):  # who asked may be gone
+                with contextlib.suppress(OSError):  # the client may be gone
                     connection.sendall(f"{code if code >= 0 else 128 - code}\n".encode())
                 with contextlib.suppress(KeyError):
                     self._selector.unregister(connection)
@@ -195,9 +203,9 @@ class _Commands:
             os.kill(child, signal.SIGTERM)
 
     def _end(self, child: int, connection: socket.socket) -> None:
-        """End a child that nobody waits for."""
+        """End a child whose client is gone."""
         self._selector.unregister(connection)
-        os.kill(child, signal.SIGTERM)  # it has not been waited for, so it has its number still
+        os.kill(child, signal.SIGTERM)  # its process id is still its own: nobody has waited for it
 
 
 def _run(request: dict, streams: list[int], run) -> int:
@@ -209,7 +217,7 @@ def _run(request: dict, streams: list[int], run) -> int:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    # Which was read when the worker imported torch.
+    # torch read this variable in the worker, before the command's environment was known.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     try:
         return run(request["argv"])

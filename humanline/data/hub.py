@@ -15,7 +15,7 @@ from humanline.data.downloads import check, dataset_files, rows_fingerprint
 from humanline.files.validation import ConfigError, Record, require_as_many, validate
 from humanline.study.scale.data import HubData, HubDataset
 from humanline.study.tasks import find_task
-from humanline.trainers.registry import OBJECTIVES
+from humanline.trainers.registry import takers_of_groups
 from humanline.trainers.rows.formats import Text
 
 
@@ -112,7 +112,7 @@ def _require_one_size(source: HubDataset, sizes: set[int], batch_size: int) -> N
     """Refuse groups that do not fill the batches of objectives that take whole groups."""
     if len(sizes) > 1 or 1 in sizes or batch_size % max(sizes):
         found = " or ".join(map(str, sorted(sizes)))
-        takers = " or ".join(row.label for row in OBJECTIVES.values() if row.view.takes_groups)
+        takers = " or ".join(takers_of_groups())
         raise ConfigError(
             f"dataset {source.repo}: prompts have {found} completions, but {takers} needs as many "
             f"of each, 2 or more, that divide its batch_size, {batch_size}; set stored_group_size"

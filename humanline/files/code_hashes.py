@@ -5,8 +5,10 @@ modules of the package that these import, and the data files that such modules n
 parsed, and imports within functions count, so nobody keeps a list. Comments, docstrings and blank
 lines do not count: an edit of prose reruns nothing. Snakefiles import this module, so it is cheap.
 
-No module imports a task: tasks are found by name. A command's hash has the functions of its tasks
-that the command calls. So a change of a task's grading does not remake the base models.
+No module imports a task: tasks are found by name. A command's hash has the functions and values of
+its tasks that the command reads. So a change of a task's grading does not remake the base models,
+and a change of its label trains nothing again. Trainers are found by name, too. The hash of a
+training has those of its own objective, so a new objective trains no other's runs again.
 """
 
 import ast
@@ -19,18 +21,22 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from humanline.files import user_code
-from humanline.files.code_text import code_of, statements_of, without_prose
+from humanline.files.source_code import Module, statements_of
 
 PACKAGE = Path(__file__).parents[1]
 _COMMANDS = "cli.commands"  # the module that has a function for every command
 _ASKS = "study.study"  # the module that tells the workflow and the commands what to do
+_FINDS = "study.tasks"  # the module that finds a task by its name
 _TASKS = "tasks"  # the folder that has a module for every task
-
-_IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
 def code_hash(
-    command: str, *, by_value: bool = False, tasks: Iterable[str] = (), package: Path = PACKAGE
+    command: str,
+    *,
+    by_value: bool = False,
+    tasks: Iterable[str] = (),
+    named: Iterable[str] | None = None,
+    package: Path = PACKAGE,
 ) -> str:
     """Hash the code that a command runs.
 
@@ -41,6 +47,8 @@ def code_hash(
             does not train everything again.
         tasks: names of the tasks that the command is about: tasks of `humanline.tasks`, or dotted
             paths of the user's own modules.
+        named: the modules that the command finds by name in a folder of the package, for example
+            an objective's trainer. None: all modules of such folders.
         package: the folder of the package.
 
     Returns:
@@ -49,7 +57,8 @@ def code_hash(
     Raises:
         ValueError: if the command or a task is unknown.
     """
-    return _hash_of(package, command, by_value, tuple(sorted(set(tasks))))
+    found = None if named is None else tuple(sorted(set(named)))
+    return _hash_of(package, command, by_value, tuple(sorted(set(tasks))), found)
 
 
 def modules_of(
@@ -67,26 +76,38 @@ def modules_of(
 
 
 def _code_of(
-    package: Path, command: str, by_value: bool, tasks: tuple[str, ...]
+    package: Path,
+    command: str,
+    by_value: bool,
+    tasks: tuple[str, ...],
+    named: tuple[str, ...] | None = None,
 ) -> tuple[list[str], set[str]]:
     """Find the texts of a command's functions and of its tasks' parts, and the modules to hash."""
     code = _package(package)
     own, roots = code.function(command)
     asked = code.closure({_ASKS})
-    names = code.closure(roots)
+    names = code.closure(roots) if named is None else code.closure({*roots, *named}, folders=False)
     words = "\n".join([own, *(code.modules[name].text for name in sorted(names - asked))])
+    readers = sorted(code.with_tasks(names | asked))
+    read = "\n".join([own, *(code.modules[name].text for name in readers)])
     texts = [own]
     for task in tasks:
-        text, imported = code.task(task, words)
+        text, imported = code.task(task, words, read)
         texts.append(f"{task}\n{text}")
         names |= code.closure(imported | {_TASKS})
     return texts, names - (asked if by_value else set())
 
 
 @cache
-def _hash_of(package: Path, command: str, by_value: bool, tasks: tuple[str, ...]) -> str:
+def _hash_of(
+    package: Path,
+    command: str,
+    by_value: bool,
+    tasks: tuple[str, ...],
+    named: tuple[str, ...] | None,
+) -> str:
     code = _package(package)
-    texts, names = _code_of(package, command, by_value, tasks)
+    texts, names = _code_of(package, command, by_value, tasks, named)
     parts = [*texts, *(f"{name}\n{code.modules[name].text}" for name in sorted(names))]
     digest = hashlib.sha256("\0".join(parts).encode())
     for path in code.files_of(names):
@@ -99,75 +120,7 @@ def _package(folder: Path) -> "_Package":
     return _Package(folder)
 
 
-class _Module:
-    """A module, its text without prose, and the modules of the package that it may import."""
-
-    def __init__(self, source: str, name: str, is_package: bool):
-        self.tree = ast.parse(source)
-        self._lines = source.encode().splitlines(keepends=True)
-        self.statements = statements_of(self.tree)
-        self.text = without_prose(self.statements, source)
-        self._name, self._is_package = name, is_package
-
-    def imports(self, statements: list[ast.AST], root: str) -> Iterator[str]:
-        """Yield the absolute names that statements import, in a package called `root`."""
-        for statement in statements:
-            if isinstance(statement, ast.Import):
-                yield from (alias.name for alias in statement.names)
-            elif isinstance(statement, ast.ImportFrom):
-                base = self._base(statement, root)
-                yield base
-                yield from (f"{base}.{alias.name}" for alias in statement.names)
-
-    def _base(self, statement: ast.ImportFrom, root: str) -> str:
-        """Return the absolute name of the module that a statement imports from."""
-        if statement.module and not statement.level:
-            return statement.module
-        parts = [root, *filter(None, self._name.split("."))]
-        parts = parts[: len(parts) - (statement.level - self._is_package)]
-        return ".".join([*parts, *filter(None, [statement.module])])
-
-    @cached_property
-    def functions(self) -> dict[str, ast.stmt]:
-        """Top-level functions and classes."""
-        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-        return {node.name: node for node in self.tree.body if isinstance(node, kinds)}
-
-    @property
-    def body(self) -> list[ast.stmt]:
-        """Top-level statements besides functions and classes."""
-        return [node for node in self.tree.body if node not in self.functions.values()]
-
-    def called(self, names: set[str]) -> list[ast.stmt]:
-        """Find the named functions and classes, those that they name in turn, and so on."""
-        found, new = set(), names & set(self.functions)
-        while new:
-            found |= new
-            texts = " ".join(self.source_of(self.functions[name]) for name in new)
-            new = set(_IDENTIFIER.findall(texts)) & set(self.functions) - found
-        return [self.functions[name] for name in sorted(found)]
-
-    def read_of_task(self, words: str) -> list[ast.stmt]:
-        """Find a task's statements, without functions of `Task` fields that `words` never reads."""
-        given = {
-            keyword.value.id: keyword.arg
-            for node in self.body
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
-            for keyword in node.value.keywords
-            if isinstance(keyword.value, ast.Name) and keyword.value.id in self.functions
-        }
-        unread = {name for name, arg in given.items() if not re.search(rf"\.{arg}\b", words)}
-        texts = " ".join(map(self.source_of, self.body))
-        return [*self.body, *self.called(set(_IDENTIFIER.findall(texts)) - unread)]
-
-    def source_of(self, node: ast.stmt) -> str:
-        """Return the text of a top-level statement, without prose."""
-        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
-        lines = self._lines[first - 1 : node.end_lineno]
-        return code_of(b"".join(lines).decode())
-
-
-_module = cache(_Module)
+_module = cache(Module)
 
 
 @dataclass(frozen=True)
@@ -177,7 +130,7 @@ class _Package:
     folder: Path
 
     @cached_property
-    def modules(self) -> dict[str, _Module]:
+    def modules(self) -> dict[str, Module]:
         """The modules by dotted name within the package; the package itself has the empty name."""
         found, collects = {}, gc.isenabled()
         gc.disable()  # scanning the many new nodes again and again would double the time
@@ -202,12 +155,13 @@ class _Package:
         imported = self._imported(module, statements)
         return "\n".join(map(module.source_of, nodes)), imported
 
-    def task(self, name: str, words: str) -> tuple[str, set[str]]:
+    def task(self, name: str, words: str, read: str) -> tuple[str, set[str]]:
         """Return the text of a task's part that a command calls, and the modules that it imports.
 
         Args:
             name: the task's name, or the dotted path of the user's module.
-            words: the command's code, which names the fields of `Task` that it reads.
+            words: the command's code, which names the functions of `Task` that it calls.
+            read: all code that has a task in hand, which names the fields that it reads.
 
         Raises:
             ValueError: if there is no such task.
@@ -217,20 +171,28 @@ class _Package:
             others = _own_modules(name)
             if (module := others.pop(name, None)) is None:
                 raise ValueError(f"humanline has no task {name!r}; mend its name")
-        nodes = module.read_of_task(words)
+        nodes, text = module.read_of_task(words, read)
         statements = [each for node in nodes for each in statements_of(node)]
         imported = self._imported(module, statements)
         for other in others.values():
             imported |= self._imported(other, other.statements)
-        texts = [*map(module.source_of, nodes), *(others[name].text for name in sorted(others))]
-        return "\n".join(texts), imported
+        return "\n".join([text, *(others[name].text for name in sorted(others))]), imported
 
-    def closure(self, names: set[str]) -> set[str]:
-        """Add to some modules all that they import, directly or not."""
+    def with_tasks(self, names: set[str]) -> set[str]:
+        """Find the modules that may hold a task: they import `Task`, or what finds it."""
+        return {name for name in names - {_FINDS} if _FINDS in self._imported_by[name]}
+
+    def closure(self, names: set[str], *, folders: bool = True) -> set[str]:
+        """Add to some modules all that they import, directly or not.
+
+        Args:
+            folders: also with all modules of the folders that they name.
+        """
         found, new = set(), set(names)
         while new:
             found |= new
-            new = {other for name in new for other in self._imported_by[name]} - found
+            links = [self._imported_by, self._below] if folders else [self._imported_by]
+            new = {other for by_name in links for name in new for other in by_name[name]} - found
         return found
 
     @cached_property
@@ -240,20 +202,27 @@ class _Package:
             for name, module in self.modules.items()
         }
 
-    def _imported(self, module: _Module, statements: list[ast.AST]) -> set[str]:
+    @cached_property
+    def _below(self) -> dict[str, set[str]]:
+        return {name: self._in_folders(module) for name, module in self.modules.items()}
+
+    def _imported(self, module: Module, statements: list[ast.AST]) -> set[str]:
         """Find the package's modules that statements import, and the packages around them."""
         dotted = module.imports(statements, self.folder.name)
         return {name for each in dotted for name in self._resolved(each)}
 
-    def _named(self, module: _Module) -> set[str]:
-        """Find the modules that strings name, for example for `import_module`.
+    def _named(self, module: Module) -> set[str]:
+        """Find the modules that strings name, for example for `import_module`."""
+        return {name for each in self._strings(module) for name in self._resolved(each)}
 
-        A folder's name stands for all modules below it: their own names may be relative to it.
-        """
-        names = re.findall(rf"[\"']({self.folder.name}(?:\.\w+)*)[\"':]", module.text)
-        below = [f"{each.partition('.')[2]}." for each in names if "." in each]
-        found = {name for each in names for name in self._resolved(each)}
-        return found | {name for name in self.modules if name.startswith(tuple(below))}
+    def _in_folders(self, module: Module) -> set[str]:
+        """Find the modules below folders that strings name, maybe relative to them."""
+        strings = self._strings(module)
+        below = tuple(f"{each.partition('.')[2]}." for each in strings if "." in each)
+        return {name for name in self.modules if name.startswith(below)}
+
+    def _strings(self, module: Module) -> list[str]:
+        return re.findall(rf"[\"']({self.folder.name}(?:\.\w+)*)[\"':]", module.text)
 
     def _resolved(self, dotted: str) -> Iterator[str]:
         """Yield the modules that an import of a dotted name runs: itself, and its packages."""
@@ -293,7 +262,7 @@ class _Package:
         return found
 
 
-def _own_modules(name: str) -> dict[str, _Module]:
+def _own_modules(name: str) -> dict[str, Module]:
     """Read a module of the user's, and the modules beside it that it imports, by dotted name."""
     return {
         each: _module(file.read_text(encoding="utf-8"), each, file.name == "__init__.py")

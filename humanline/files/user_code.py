@@ -19,7 +19,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from humanline.files.code_text import code_of
+from humanline.files.source_code import code_of
 from humanline.files.validation import TRACEBACK, ConfigError, first_line
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")

@@ -1,4 +1,4 @@
-"""Sampling completions: one interface, and two engines, transformers here and vLLM."""
+"""Sample completions: the interface of engines, and the engine that uses transformers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +14,15 @@ from humanline.trainers.rows.preferences import user_turn
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH = 1024  # sequences at once, at most; the miniature's caches then still fit a CPU's memory
+BATCH = 1024  # most sequences at once; the miniature's caches then fit a CPU's memory
 
 
 class Engine(Protocol):
-    """A model that completes prompts, and its tokenizer, which has a chat template.
+    """A model that completes prompts.
 
-    Its context holds so many tokens of a prompt and its completion; None: it does not say.
+    Attributes:
+        tokenizer: the model's tokenizer, with a chat template.
+        context: most tokens of a prompt and its completion; None if the model does not say.
     """
 
     tokenizer: Any
@@ -29,18 +31,26 @@ class Engine(Protocol):
     def complete(
         self, prompt_ids: list[list[int]], *, n: int, sampling: Sampling, seed: int
     ) -> list[dict]:
-        """For each prompt what `sample` returns, except the prompt itself.
+        """Sample `n` completions of each prompt of token ids.
 
-        An engine may have options besides, as `sample` describes them.
+        An engine may take more options; `sample` describes them.
+
+        Returns:
+            For each prompt the dict that `sample` returns, without ``prompt_ids``.
         """
 
 
 @contextmanager
 def open_engine(path: Path, config: Generation, gpus: int = 1) -> Iterator[Engine]:
-    """Load the model in a folder into the configured engine, and let go of it in the end.
+    """Load the model in a folder into the configured engine, and free it at the end of a block.
 
     Args:
-        gpus: how many GPUs share the model, where there are GPUs.
+        path: a Hugging Face folder with a model and its tokenizer.
+        config: which engine, and its options.
+        gpus: number of GPUs that share the model; ignored without GPUs.
+
+    Raises:
+        ConfigError: if vLLM is configured and cannot be imported.
     """
     if config.engine == "transformers":
         yield TransformersEngine(*load_model(path, config.dtype, gpus))
@@ -67,16 +77,19 @@ def sample(
     """Sample `n` completions for each conversational prompt.
 
     Args:
+        engine: the model.
         prompts: conversations that end with the user's turn.
+        n: completions per prompt.
+        sampling: temperature, top-p, most new tokens, and strings that end a completion.
         seed: the same seed, engine and machine give the same samples.
-        place: the file whose rows the prompts are, for errors.
-        options: `log_probabilities=True` scores the samples, too; `progress=True` shows a bar.
+        place: the file of the prompts, for errors.
+        options: `log_probabilities=True` also scores the samples; `progress=True` shows a bar.
 
     Returns:
-        For each prompt ``{"prompt_ids", "completion_ids"}``: its token ids, and `n` lists of the
-        sampled ids up to and including the end of sequence, or the token that completes a string
-        of `sampling.stop`. With `log_probabilities` also ``"log_probabilities"``, as many lists of
-        floats, in nats, under the model at temperature 1, whatever the samples were drawn with.
+        For each prompt ``{"prompt_ids", "completion_ids"}``: its token ids, and `n` lists of
+        sampled ids. A list ends with the end of sequence, or with the token that completes a string
+        of `sampling.stop`. With `log_probabilities` also ``"log_probabilities"``: as many lists of
+        floats, in nats, always under the model at temperature 1.
 
     Raises:
         ValueError: if several completions of a prompt are asked for at temperature 0.
@@ -93,7 +106,11 @@ def sample(
 def sample_text(
     engine: Engine, prompts: list[str], *, sampling: Sampling, **options
 ) -> list[list[str]]:
-    """`sample` for prompts of one user turn, with the completions as text, before any stop."""
+    """Sample completions as text for prompts of one user turn; see `sample`.
+
+    Returns:
+        For each prompt its completions, cut before the first string of `sampling.stop`.
+    """
     groups = sample(engine, [user_turn(p) for p in prompts], sampling=sampling, **options)
     decode = engine.tokenizer.batch_decode
     texts = [decode(group["completion_ids"], skip_special_tokens=True) for group in groups]
@@ -103,7 +120,16 @@ def sample_text(
 def load_model(
     path: Path, dtype: str = "float32", gpus: int = 1
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """Load a model and its tokenizer, onto a GPU, or as many as share it, where there are some."""
+    """Load a model and its tokenizer from a folder, onto GPUs if there are any.
+
+    Args:
+        path: a Hugging Face folder.
+        dtype: torch's name of the type of the weights.
+        gpus: number of GPUs that share the model.
+
+    Raises:
+        ConfigError: if weights are missing or damaged.
+    """
     import torch
 
     from humanline.files.weights import load_folder
@@ -111,17 +137,18 @@ def load_model(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     device_map = "balanced" if device == "cuda" and gpus > 1 else {"": device}
     model, tokenizer = load_folder(path, dtype=getattr(torch, dtype), device_map=device_map)
-    if tokenizer.pad_token is None:  # as Llama's
+    if tokenizer.pad_token is None:  # Llama's tokenizer has none
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
 
 
 class TransformersEngine:
-    """Samples with transformers.
+    """An engine that samples with transformers.
 
     Args:
-        batch_size: sequences at once, at most.
-        batch_tokens: tokens at once, at most, with padding.
+        model, tokenizer: a causal language model and its tokenizer.
+        batch_size: most sequences at once.
+        batch_tokens: most tokens at once, with padding.
     """
 
     def __init__(
@@ -141,7 +168,7 @@ class TransformersEngine:
         log_probabilities: bool = False,
         progress: bool = False,
     ) -> list[dict]:
-        """See `Engine`. The seed is that of torch's generator."""
+        """Sample completions; see `Engine`. The seed is set in torch's global generator."""
         import torch
         from tqdm import tqdm
 
@@ -161,7 +188,7 @@ class TransformersEngine:
         return groups
 
     def _complete_chunk(self, prompt_ids, n: int, sampling: Sampling) -> list[list[list[int]]]:
-        """`n` completions of each prompt, of one that is long a few at a time."""
+        """Sample `n` completions of each prompt, in parts if they are too long for one batch."""
         longest = max(map(len, prompt_ids)) + sampling.max_new_tokens
         most = max(1, self.batch_tokens // (len(prompt_ids) * longest))
         if n <= most:
@@ -192,7 +219,7 @@ class TransformersEngine:
         return list(_chunks(rows, n))
 
     def _options(self, sampling: Sampling) -> dict:
-        """Of `generate`; a model's own file may recommend a repetition penalty and top-k."""
+        """Return options of `generate` that override those of the model's generation config."""
         options: dict = {"do_sample": False, "repetition_penalty": 1.0}
         if sampling.temperature:
             options |= {"do_sample": True, "temperature": sampling.temperature}
@@ -200,9 +227,9 @@ class TransformersEngine:
         return options
 
     def _stopping(self, strings: tuple[str, ...], start: int) -> list:
-        """What ends a sequence of `generate` at one of the strings.
+        """Return criteria that end a sequence of `generate` at one of the strings.
 
-        Only those of a completion count, from `start` on; transformers' own look at prompts, too.
+        They read the completion alone, from `start` on. transformers' own also read the prompt.
         """
         import torch
 
@@ -214,13 +241,13 @@ class TransformersEngine:
         return [has_stopped] if strings else []
 
     def _ends(self) -> set[int]:
-        """The tokens that end a completion: a chat model can have more than its tokenizer says."""
+        """Return the tokens that end a completion: the model can have more than its tokenizer."""
         own = self.model.generation_config.eos_token_id
         own = [own] if isinstance(own, int) else own or []
         return {*own, self.tokenizer.eos_token_id}
 
     def _until_stop(self, ids: list[int], stop: tuple[str, ...]) -> list[int]:
-        """Without the padding of a sequence that a string has stopped before others ended."""
+        """Cut the padding after a string has stopped a sequence before the others ended."""
         decode = self.tokenizer.decode
         for length in range(1, len(ids) if stop else 0):
             text = decode(ids[:length], skip_special_tokens=True)
@@ -253,7 +280,7 @@ def _until_end(ids: list[int], ends: set[int]) -> list[int]:
 
 
 def _before(text: str, stop: tuple[str, ...]) -> str:
-    """A text up to the first of the strings."""
+    """Cut a text before the first of the strings."""
     for string in stop:
         text = text.partition(string)[0]
     return text

@@ -1,4 +1,4 @@
-"""How likely a model finds given completions."""
+"""Compute the log-probabilities of given completions under a model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from humanline.files.validation import ConfigError
 from humanline.trainers.rows.lengths import batches, context_of
 
 BATCH = 512  # sequences at once
-_LOGITS = 2**28  # at once; of a large vocabulary these are few sequences
+_LOGITS = 2**28  # most logits at once; with a large vocabulary they belong to few sequences
 
 
 def token_log_probabilities(
@@ -21,17 +21,17 @@ def token_log_probabilities(
     progress: bool = False,
     place: Path | str = "completions",
 ) -> list[np.ndarray]:
-    """Log-probabilities of completions, token by token, at temperature 1.
+    """Compute log-probabilities of completions, token by token, at temperature 1.
 
     Args:
         model, tokenizer: a causal language model and its tokenizer, which has a chat template.
         pairs: prompts of one user turn with a completion each.
-        batch_size: sequences scored at once, at most.
+        batch_size: most sequences scored at once.
         progress: show a bar.
-        place: the file that the pairs are of, for errors.
+        place: the file of the pairs, for errors.
 
     Returns:
-        For each pair an array (T,) in nats, over the tokens of the completion and of its end.
+        For each pair an array (T,) in nats, over the completion's tokens and its end of sequence.
 
     Raises:
         ConfigError: if a prompt with its completion is longer than the model's context.
@@ -55,7 +55,13 @@ def score_ids(
     batch_size: int = BATCH,
     progress: bool = False,
 ) -> list[np.ndarray]:
-    """`token_log_probabilities` of token ids: prompts with a completion each, as it is."""
+    """Compute log-probabilities of completions that are given as token ids.
+
+    Args:
+        pairs: token ids of a prompt and of its completion; no end of sequence is added.
+
+    Other arguments and the result are those of `token_log_probabilities`.
+    """
     import torch
     from tqdm import tqdm
 

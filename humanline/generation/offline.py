@@ -1,6 +1,7 @@
-"""Offline data: completions sampled once from the base model, scored by the training reward.
+"""Make offline data: the base model's completions, sampled once and scored by the training reward.
 
-And how likely another model finds them, which is what the paper says their worth depends on.
+A second function measures how likely another model finds them: in the paper, the data's worth
+depends on it.
 """
 
 import math
@@ -12,10 +13,16 @@ from humanline.study.scale.data import HubData
 
 
 def make(base: Run) -> None:
-    """Write the scored groups of a base model.
+    """Write the scored groups of completions of a base model.
 
-    Preferences from the hub already have the completions of the task's own model, with scores, and
-    those of the other models in `stored`: these are used.
+    If the data are preferences from the hub with stored, scored completions of this base model,
+    those are used. Otherwise the base model samples completions and the task's reward scores them.
+
+    Args:
+        base: the base model's run, with its data and paths.
+
+    Raises:
+        ConfigError: if the prompts or the stored data are damaged, or the reward fails.
     """
     if isinstance(base.data, HubData) and base.is_stored:
         groups = _stored(base, base.data)
@@ -29,7 +36,7 @@ def make(base: Run) -> None:
 def _stored(base: Run, data: HubData) -> list[dict]:
     from humanline.data.hub import groups
 
-    # A size divides all of these batches if it divides their greatest common divisor.
+    # A group size divides all of these batches if it divides their greatest common divisor.
     batch_size = math.gcd(*base.training.batches_of_groups.values())
     return groups(data, base.cell.base_model, batch_size or None)
 
@@ -62,13 +69,16 @@ def _sampled(base: Run) -> list[dict]:
 
 
 def measure_likelihood(source: Run, base: Run) -> None:
-    """Write the mean token log-probability of a base model's completions under another.
+    """Write the mean token log-probability of one base model's completions under another.
 
-    One row per group, ``{"prompt", "mean_token_log_probability": [nats, one per completion]}``.
+    A row per group: ``{"prompt", "mean_token_log_probability": [nats, one per completion]}``.
 
     Args:
-        source: the base model whose completions are scored.
-        base: the base model that scores them.
+        source: the run of the base model whose completions are scored.
+        base: the run of the base model that scores them.
+
+    Raises:
+        ConfigError: if a prompt with its completion is longer than the model's context.
     """
     from humanline.generation.engines import load_model
     from humanline.generation.likelihood import token_log_probabilities

@@ -1,6 +1,6 @@
-"""Evaluation's samples: the checkpoints of a run that are looked at, and what they write.
+"""Sample completions for evaluation from the checkpoints of a run.
 
-Apart from `evaluation`, so that a change of scoring samples nothing anew.
+This is apart from scoring, so a change of scoring does not repeat the sampling.
 """
 
 from pathlib import Path
@@ -10,14 +10,17 @@ from humanline.data.training_files import Trained
 from humanline.files.typed_files import read_record, read_rows, write_rows
 from humanline.study.runs.resolved import Run
 
-_SEED = 7  # of evaluation's sampling, the same for every run
+_SEED = 7  # the seed of evaluation's sampling, the same for every run
 
 
 def checkpoints(run: Run) -> dict[int, Path]:
-    """The models of a cell that are evaluated, by optimizer step.
+    """List the models of a run that are evaluated, as folders by optimizer step.
 
-    All kept ones of the runs whose learning curves are looked at, else the last. The base model
-    has step 0.
+    A run with a learning curve has all of its kept checkpoints, others the last alone. The base
+    model has step 0.
+
+    Raises:
+        ConfigError: if the record of the training is missing or damaged.
     """
     if not run.is_trained:
         return {0: run.paths.model}
@@ -32,9 +35,13 @@ def checkpoints(run: Run) -> dict[int, Path]:
 
 
 def generate(run: Run) -> None:
-    """Sample one completion per evaluation prompt from every evaluated checkpoint of a cell.
+    """Sample one completion per evaluation prompt from every evaluated checkpoint of a run.
 
-    Writes `samples.jsonl`: step, prompt_id, prompt, completion, and the row's answer or reference.
+    It writes `samples.jsonl`: step, prompt_id, prompt, completion, and the row's answer or
+    reference.
+
+    Raises:
+        ConfigError: if the prompts are damaged, or one leaves no room in the model's context.
     """
     from humanline.generation.engines import open_engine, sample_text
 

@@ -1,4 +1,4 @@
-"""vLLM: as an engine of its own, and as TRL's, which follows a policy through its training."""
+"""vLLM as an engine: on its own, or started by TRL with the weights of a policy in training."""
 
 import os
 import socket
@@ -12,13 +12,22 @@ from humanline.files.validation import ConfigError
 from humanline.study.scale.sampling import Generation, Sampling
 from humanline.trainers.rows.lengths import context_of
 
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # or it would look for a network
-# On a CPU the engines of jobs side by side would else all keep to the same cores.
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # usage statistics need a network
+# On a CPU the engines of parallel jobs would otherwise all bind to the same cores.
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 
 class VLLMEngine:
-    """A model in a folder, run by vLLM in processes of its own. See `engines.Engine`."""
+    """An engine (see `engines.Engine`) that runs a folder's model with vLLM in its own processes.
+
+    Args:
+        path: a Hugging Face folder.
+        config: vLLM's options.
+        gpus: number of GPUs that share the model.
+
+    Raises:
+        ConfigError: if vLLM cannot be imported, or weights are missing or damaged.
+    """
 
     def __init__(self, path: Path, config: Generation, gpus: int):
         from transformers import AutoConfig
@@ -26,7 +35,7 @@ class VLLMEngine:
         from humanline.files.weights import load_tokenizer, require_whole
 
         vllm = _import_vllm()
-        require_whole(path)  # vLLM itself takes what it finds
+        require_whole(path)  # vLLM would load a folder with missing weights
         self.tokenizer = load_tokenizer(path)
         known = context_of(AutoConfig.from_pretrained(path), self.tokenizer)
         self.context = config.max_model_length or known
@@ -50,7 +59,7 @@ class VLLMEngine:
         log_probabilities: bool = False,
         progress: bool = False,
     ) -> list[dict]:
-        """See `Engine`. Each prompt gets a seed of its own, drawn with `seed`."""
+        """Sample completions; see `Engine`. Each prompt has its own seed, drawn with `seed`."""
         import numpy as np
 
         shared = {
@@ -59,7 +68,7 @@ class VLLMEngine:
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_new_tokens,
             "stop": list(sampling.stop),
-            "logprobs": 0 if log_probabilities else None,  # 0: of the sampled token alone
+            "logprobs": 0 if log_probabilities else None,  # 0: only of the sampled token
         }
         seeds = np.random.SeedSequence(seed).generate_state(len(prompt_ids)).tolist()
         params = [_import_vllm().SamplingParams(seed=own, **shared) for own in seeds]
@@ -75,14 +84,22 @@ class VLLMEngine:
         return groups
 
     def close(self) -> None:
-        """End vLLM's processes, and so free their memory."""
+        """End vLLM's processes, which frees their memory."""
         self._llm.llm_engine.engine_core.shutdown()
 
 
 class PolicyEngine:
-    """TRL's vLLM, beside the training or served, with the weights that the policy has by now.
+    """An engine (see `engines.Engine`) on TRL's vLLM, colocated or served.
 
-    See `engines.Engine`.
+    Before it samples, it copies the policy's present weights to vLLM.
+
+    Args:
+        trainer: the trainer of the policy.
+        config: vLLM's options.
+        gpus: number of GPUs that share the model in vLLM.
+
+    Raises:
+        ConfigError: if vLLM cannot be imported.
     """
 
     def __init__(self, trainer, config: Generation, gpus: int):
@@ -106,9 +123,10 @@ class PolicyEngine:
     def complete(
         self, prompt_ids: list[list[int]], *, n: int, sampling: Sampling, seed: int
     ) -> list[dict]:
-        """See `Engine`. The seed is that of torch's generator, which a colocated vLLM uses.
+        """Sample completions; see `Engine`.
 
-        Of processes that share a model, which then has to draw alike in all, it is the first's.
+        The seed is set in torch's generator, which a colocated vLLM uses. Processes that share a
+        model must draw the same numbers, so they take the seed of the first.
         """
         import torch
 
@@ -126,7 +144,7 @@ class PolicyEngine:
 
 
 def trl_options(config: Generation, gpus: int) -> dict:
-    """The arguments of TRL's trainers that say where vLLM runs, `gpus` of them sharing a model."""
+    """Return TRL's trainer arguments for vLLM; `gpus` is the number of GPUs that share a model."""
     return {
         "vllm_mode": config.online,
         "vllm_server_base_url": config.server_url,
@@ -138,11 +156,14 @@ def trl_options(config: Generation, gpus: int) -> dict:
 
 @contextmanager
 def colocation(config: Generation) -> Iterator[None]:
-    """Where TRL starts a colocated vLLM: it then does what TRL has no option for.
+    """Change how TRL starts a colocated vLLM in a block, where TRL has no option.
 
-    It computes in `config.dtype`, where vLLM would take bfloat16 for a float32 model. On a CPU it
-    leaves the weights as they are: packed, as they are there, `load_weights` does not reach them,
-    with which TRL hands over the policy's.
+    vLLM computes in `config.dtype`; it would use bfloat16 for a float32 model. On a CPU, vLLM keeps
+    its weights unpacked: TRL copies the policy's weights with `load_weights`, which does not reach
+    packed weights.
+
+    Raises:
+        ConfigError: if vLLM cannot be imported.
     """
     _import_vllm()
     if "MASTER_PORT" not in os.environ:
@@ -159,27 +180,27 @@ def colocation(config: Generation) -> Iterator[None]:
 
 
 def _on_cpu() -> bool:
-    """Whether vLLM was built for CPUs, where to compile takes longer than the samples of a test."""
+    """Say whether vLLM was built for CPUs; there, compiling takes longer than sampling."""
     from vllm.platforms import current_platform
 
     return current_platform.is_cpu()
 
 
 def _free_port() -> int:
-    """A port of this machine. TRL tries the same one first in all jobs that start side by side."""
+    """Find a free port. Jobs that start in parallel would all try TRL's default port first."""
     with socket.create_server(("localhost", 0)) as server:
         return server.getsockname()[1]
 
 
 def _unpacked(layer, remove_weight: bool) -> None:
-    """In place of vLLM's choice of how a CPU multiplies: as torch does, by the weight itself."""
+    """Replace vLLM's choice of a matrix product on CPUs: multiply by the unpacked weight."""
     from torch.nn.functional import linear
 
     layer.cpu_linear = linear
 
 
 def _log_probabilities(sequence) -> list[float]:
-    """Of each token of one of vLLM's outputs, in nats, before temperature and top-p."""
+    """Return each token's log-probability in one output of vLLM: nats, at temperature 1."""
     tokens = zip(sequence.token_ids, sequence.logprobs, strict=True)
     return [found[token].logprob for token, found in tokens]
 

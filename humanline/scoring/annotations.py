@@ -1,4 +1,4 @@
-"""Annotations in AlpacaEval's format: read and checked.
+"""Read and check annotations in AlpacaEval's format.
 
 A fault is a `ConfigError` of one line: the file, the row (from 0), the field and the remedy.
 """
@@ -28,11 +28,15 @@ def read_annotations(path: Path, remedy: str = "mend that row") -> pd.DataFrame:
 
     Args:
         path: JSON, or JSON compressed by gzip.
-        remedy: the end of the message about a fault.
+        remedy: what the user should do about a fault; the error line ends with it.
+
+    Returns:
+        The file's columns; `preference` runs from 1 (the baseline's output is better) to 2 (the
+        model's is better).
 
     Raises:
-        ConfigError: if there is no row, a field is missing or of another type, a preference is no
-            number from 1 to 2, an instruction occurs twice, or generators are mixed.
+        ConfigError: if the file has no rows, a field is missing or has another type, a preference
+            is not a number from 1 to 2, an instruction occurs twice, or generators are mixed.
     """
     rows = _read(path)
     if not isinstance(rows, list):
@@ -51,7 +55,7 @@ def read_annotations(path: Path, remedy: str = "mend that row") -> pd.DataFrame:
 
 
 def _read(path: Path):
-    """The JSON of a file. Published ones have NaN where nobody looks, so that Python's is taken."""
+    """Read JSON with Python's parser: published files contain NaN, which stricter ones refuse."""
     open_text = gzip.open if path.suffix == ".gz" else open
     try:
         with open_text(path, "rt", encoding="utf-8-sig") as file:  # with a byte order mark or not
@@ -63,7 +67,7 @@ def _read(path: Path):
 
 
 def _fault(row, first) -> str | None:
-    """What is wrong with a row, whose generators are to be those of the first."""
+    """Say what is wrong with a row; its generators must equal those of the first row."""
     if not isinstance(row, dict):
         return "not an object"
     for field in (*_TEXTS, "preference"):
@@ -90,24 +94,36 @@ def _fault(row, first) -> str | None:
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # JSON can write half of a pair that means one character
+    except UnicodeEncodeError:  # JSON can hold one half of a surrogate pair
         return False
     return True
 
 
 def difficulty_of(annotations: pd.DataFrame) -> Difficulty | None:
-    """The difficulties of the instructions; None unless all are AlpacaEval's."""
+    """Find the difficulties of the instructions; None unless all are AlpacaEval's."""
     return find_difficulty(annotations["instruction"].to_list())
 
 
 def columns(annotations: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Preference for the model in [0, 1], and lengths of the baseline's and its outputs: (N,)."""
+    """Split annotations into three arrays (N,).
+
+    Returns:
+        Preferences for the model in [0, 1] (nan if not judged), lengths of the baseline's outputs
+        and lengths of the model's outputs, both in characters.
+    """
     baseline, model = (annotations[name].str.len().to_numpy() for name in ("output_1", "output_2"))
     return annotations["preference"].to_numpy(dtype=float) - 1, baseline, model
 
 
 def length_controlled(annotations: pd.DataFrame) -> tuple[float, str | None]:
-    """Length-controlled win rate in per cent, and why it may say more than the rows, if so."""
+    """Compute the length-controlled win rate.
+
+    Args:
+        annotations: N rows, as `read_annotations` returns them.
+
+    Returns:
+        The win rate in per cent, and the warning of `length_control_warning` or None.
+    """
     win_rate = length_controlled_win_rate(
         *columns(annotations), difficulty=difficulty_of(annotations)
     )

@@ -1,8 +1,8 @@
-"""AlpacaEval 2's judge behind an OpenAI-compatible endpoint, which costs money and fails at times.
+"""AlpacaEval 2's judge behind an OpenAI-compatible endpoint, which costs money and can fail.
 
-alpaca_eval makes the prompts, and reads preferences off the log-probabilities, as `judges/openai`
-says. Here its prompts are answered: several at a time, again after a failure, within a budget.
-Every answer is on disk the moment it arrives, so that an interrupted job pays for none twice.
+alpaca_eval makes the prompts and reads preferences from log-probabilities, as `judges/openai`
+configures it. This module gets the answers: several at a time, with retries, within a budget. Every
+answer is written to disk when it arrives, so an interrupted job pays for no answer twice.
 """
 
 import json
@@ -28,15 +28,15 @@ from humanline.study.scale.judges import OpenAIJudge
 
 KEY = "OPENAI_API_KEY"  # the environment variable
 
-_NAMES = {"m", "M"}  # what the prompt calls the two outputs
+_NAMES = {"m", "M"}  # the names of the two outputs in the prompt
 _REFUSAL, _NEITHER = "a refusal", "an answer that is neither m nor M"
 _FILTERED = "an answer that a filter has blocked"
-# Faults that are what the judge has to say: these count towards a pair's tries in every later job,
-# and a pair that has nothing else may be left out.
+# Faults that are the judge's own decision. They count as tries of a pair in every later job, and a
+# pair with no other answer may be left out.
 _VERDICTS = {_REFUSAL, _NEITHER, _FILTERED}
-# What an endpoint answers where it is this request that it will not take: a filter, or its length.
+# Errors that concern one request alone, such as its length or a filter.
 _UNWANTED = (openai.BadRequestError, openai.UnprocessableEntityError)
-# What alpaca_eval would take for its template or ChatML, and noncharacters that go in its place.
+# What alpaca_eval would read as its template or ChatML, and noncharacters that replace it there.
 _STAND_INS = {
     "{instruction}": "\ufdd0",
     "{output_1}": "\ufdd1",
@@ -56,9 +56,9 @@ _REMEDIES = {
 
 
 def estimated_tokens(characters: int) -> int:
-    """Tokens of so many characters, by OpenAI's rule of thumb for English, four to a token.
+    """Estimate tokens from characters by OpenAI's rule of thumb for English: four characters each.
 
-    The prompts of AlpacaEval's published annotations have 4.9; code and other languages have fewer.
+    AlpacaEval's published prompts have 4.9 characters a token; code and other languages have fewer.
     """
     return math.ceil(characters / 4)
 
@@ -68,8 +68,8 @@ def annotate(
 ) -> pd.DataFrame:
     """Compare a model's outputs with the baseline's; see `judge.annotate`.
 
-    The order in which the judge sees a pair is that of AlpacaEval's published annotations. The
-    preference of a pair that it has no verdict on is nan.
+    The judge sees the two outputs of a pair in the order of AlpacaEval's published annotations. A
+    pair without a verdict has the preference nan. Errors are those of `ApiJudge.complete`, too.
     """
     judge.expect(len(baseline))
     return annotate_as_configured(
@@ -83,11 +83,11 @@ def annotate(
 
 
 class ApiJudge:
-    """Answers the prompts that alpaca_eval makes of pairs.
+    """Gets the judge's answers to alpaca_eval's prompts, from the file or from the endpoint.
 
     Args:
-        config: the endpoint, how it is asked, and what that may cost.
-        path: the file of answers. What it has is not asked for again.
+        config: the endpoint, the options of requests, and the budget.
+        path: the file of answers. An answer in it is not asked for again.
 
     Raises:
         ConfigError: if the key is not in the environment, or the file is damaged.
@@ -112,20 +112,20 @@ class ApiJudge:
         )
 
     def expect(self, pairs: int) -> None:
-        """Begin with another checkpoint: of its pairs a share, `max_left_out`, may be left out."""
+        """Begin another checkpoint. Of its pairs, the share `max_left_out` may have no verdict."""
         self._pairs, self._may_leave_out = pairs, math.floor(self._config.max_left_out * pairs)
         self._left_out.clear()
 
     def complete(self, prompts: list[str], **options) -> dict[str, list[dict]]:
-        """Answer prompts, as alpaca_eval wants of its `fn_completions`.
+        """Get the likeliest first tokens (nats) for prompts, in the form of `fn_completions`.
 
         Args:
-            prompts: in ChatML.
-            options: of every request, alpaca_eval's `completions_kwargs`.
+            prompts: the prompts in ChatML.
+            options: options of every request, alpaca_eval's `completions_kwargs`.
 
         Raises:
-            ConfigError: if the endpoint fails once too often, has no verdict on more pairs than may
-                be left out, or the money is spent. The answers so far are kept.
+            ConfigError: if a request fails after all retries, more pairs have no verdict than may
+                be left out, or the budget is spent. The answers so far are kept.
         """
         requests = [
             {"model": self._config.model, "messages": _messages(prompt), **options}
@@ -135,7 +135,7 @@ class ApiJudge:
             answers = self._all_answers(requests)
         except _AskingError as error:
             raise ConfigError(self._told(*error.args)) from None
-        # alpaca_eval makes nan of no tokens.
+        # alpaca_eval turns an empty list of tokens into nan.
         tops = [
             answer.model_dump(include={"top_logprobs"}) if answer else {"top_logprobs": []}
             for answer in answers
@@ -144,7 +144,7 @@ class ApiJudge:
 
     def _all_answers(self, requests: list[dict]) -> list["Answer | None"]:
         self._ending.clear()
-        # On its way out the pool waits for the requests in flight: they are paid for.
+        # At its end the pool waits for the requests in flight: they are already paid for.
         with _sigterm_raises(), ThreadPoolExecutor(self._config.concurrency) as pool:
             try:
                 return list(pool.map(self._answer, requests))
@@ -153,13 +153,13 @@ class ApiJudge:
                 raise
 
     def _begin(self, _) -> None:
-        """Called before each request, a client's retries included."""
+        """Refuse to begin a request, or the client's retry of one, when the job is ending."""
         if self._ending.is_set():
-            raise openai.OpenAIError("the job is ending")  # which the client does not retry
+            raise openai.OpenAIError("the job is ending")  # the client does not retry this error
 
     def _answer(self, request: dict) -> "Answer | None":
-        """The useful answer to a request, kept or new; None if its pair is left out."""
-        # The endpoint counts, lest answers of a server that one has tried things with are taken.
+        """Return the useful answer to a request, kept or new; None if its pair is left out."""
+        # The key includes the endpoint, so answers of a test server are never used for another.
         key = content_hash([self._config.base_url, request])
         if key in self._answers.useful:
             return self._answers.useful[key]
@@ -193,7 +193,7 @@ class ApiJudge:
         raise _AskingError(f"{fault}, every time, for {_named(text)}", remedy)
 
     def _leave_out(self, key: str, text: str, reason: str, remedy: str) -> None:
-        """Count a pair that has no verdict, or raise if it is one too many."""
+        """Count a pair that has no verdict; raise if there are too many."""
         with self._lock:
             self._left_out.add(key)
             count = len(self._left_out)
@@ -205,7 +205,7 @@ class ApiJudge:
         print(f"left out: {self._without_key(reason)}", flush=True)
 
     def _request(self, request: dict, retries: int):
-        """Ask the endpoint. Before a retry the client waits, as long as Retry-After says."""
+        """Ask the endpoint. Before a retry the client waits as long as Retry-After says."""
         client = self._client.with_options(max_retries=retries)
         try:
             return client.chat.completions.with_raw_response.create(**request)
@@ -217,7 +217,7 @@ class ApiJudge:
             raise _AskingError(f"{error}{cause}", next(remedies, "mend that")) from None
 
     def _told(self, reason: str, remedy: str) -> str:
-        """One line of a failure."""
+        """Write the one line that tells the user about a failure."""
         return (
             f"judge {self._config.model} at {self._config.base_url}: {self._without_key(reason)};"
             f" {len(self._answers.useful)} answers are kept in {self._answers.path}; {remedy}, and"
@@ -225,26 +225,26 @@ class ApiJudge:
         )
 
     def _without_key(self, reason: str) -> str:
-        """A reason on one line. An endpoint that does not know a key may repeat it."""
+        """Put a reason on one line without the key: endpoints may repeat a key they refuse."""
         return " ".join(reason.replace(os.environ[KEY], f"${KEY}").split())[:400]
 
 
 def _named(text: str) -> str:
-    """Which instruction a request is about."""
+    """Name the instruction of a request by its first characters."""
     start = text.partition('"""')[2][:40]
     return f"the instruction that starts {start!r}"
 
 
 class _UnwantedError(Exception):
-    """The endpoint will not take a request, whatever the others are."""
+    """The endpoint refuses this request, but perhaps no other."""
 
 
 class _AskingError(Exception):
-    """Why a job cannot go on: reason and remedy."""
+    """The job cannot continue; the arguments are reason and remedy."""
 
 
 class Token(Strict):
-    """What the judge may have answered."""
+    """One of the likeliest first tokens of the judge's answer."""
 
     token: str = Field(description="its text")
     # Some endpoints round a probability of 1 to a little more.
@@ -252,7 +252,7 @@ class Token(Strict):
 
 
 class Answer(Strict):
-    """A row of the file of answers: something that was paid for."""
+    """A row of the file of answers: a reply that was paid for."""
 
     key: str = Field(description="hash of the endpoint and the whole request")
     retries: int = Field(description="failed requests before it")
@@ -263,7 +263,7 @@ class Answer(Strict):
 
 
 class Answers:
-    """The file of a run's answers, JSON Lines of `Answer`, and what they cost."""
+    """The file of a run's answers (JSON Lines of `Answer`), and their cost in dollars."""
 
     def __init__(self, config: OpenAIJudge, path: Path):
         self.path = path
@@ -279,7 +279,7 @@ class Answers:
             self._sort(row)
 
     def may_cost(self, dollars: float) -> bool:
-        """Whether so much money is left. If so, it is set aside."""
+        """Set money aside for a request, in dollars; False if the budget has not enough left."""
         with self._lock:
             if self._dollars + dollars > self._config.max_dollars:
                 return False
@@ -287,12 +287,12 @@ class Answers:
             return True
 
     def give_back(self, dollars: float) -> None:
-        """Put back what was set aside for a request that costs nothing."""
+        """Return dollars to the budget that were set aside for a request that cost nothing."""
         with self._lock:
             self._dollars -= dollars
 
     def add(self, answer: Answer, set_aside: float) -> None:
-        """Put an answer on disk, and its cost in the place of the dollars set aside for it."""
+        """Write an answer to disk, and count its cost instead of the dollars set aside for it."""
         line = answer.model_dump_json(exclude_defaults=True) + "\n"
         with self._lock:
             with self.path.open("a", encoding="utf-8") as file:
@@ -313,7 +313,7 @@ class Answers:
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """Read a file of answers, where there is one, but for a last row that is not whole.
+    """Read a file of answers, without a half-written last row; no answers if there is no file.
 
     Raises:
         ConfigError: if another row is damaged.
@@ -330,7 +330,7 @@ def read_answers(path: Path) -> list[Answer]:
 
 
 def _cut_off_half_a_row(path: Path) -> None:
-    """Remove what a job that was killed while it wrote has left."""
+    """Remove the incomplete last row that a killed job can leave."""
     content = path.read_bytes() if path.exists() else b""
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
@@ -338,7 +338,7 @@ def _cut_off_half_a_row(path: Path) -> None:
 
 
 def _read(reply: str) -> dict:
-    """What a reply tells of an `Answer`."""
+    """Read from a reply the fields of an `Answer` that it tells."""
     try:
         body = json.loads(reply)
         choice = body["choices"][0]
@@ -349,7 +349,7 @@ def _read(reply: str) -> dict:
     told = {
         name: usage[name]
         for name in ("prompt_tokens", "completion_tokens")
-        if type(usage.get(name)) is int and usage[name] >= 0  # less would add to the budget
+        if type(usage.get(name)) is int and usage[name] >= 0  # a negative number would add money
     }
     if refusal:
         return told | {"fault": _REFUSAL}
@@ -366,7 +366,7 @@ def _read(reply: str) -> dict:
 
 
 def _messages(prompt: str) -> list[dict[str, str]]:
-    """The chat messages of a prompt in ChatML, with the texts as they were."""
+    """Parse a prompt in ChatML into chat messages, and restore the original texts."""
     from alpaca_eval.utils import prompt_to_chatml
 
     return [
@@ -389,9 +389,9 @@ def _without_stand_ins(text: str) -> str:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM unwind the main thread, as SIGINT does, and not end the process at once."""
+    """Make SIGTERM raise in the main thread, as SIGINT does, so that the job ends in order."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # which alone may handle signals
+        yield  # only the main thread may handle signals
         return
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

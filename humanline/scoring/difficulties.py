@@ -1,6 +1,7 @@
-"""The difficulties of AlpacaEval's instructions that the package ships.
+"""The difficulties of AlpacaEval's instructions, from the file that the package ships.
 
-`benchmarks/difficulties.py` estimated them from public models' preferences, which the file names.
+`benchmarks/difficulties.py` estimated them from the judge's preferences on public models. The file
+names these models.
 """
 
 import hashlib
@@ -17,12 +18,12 @@ FILE = Path(__file__).parent / "judges" / "difficulties.json"
 
 
 def instruction_key(instruction: str) -> str:
-    """What stands for an instruction in the file: 16 digits of the SHA-256 of its text."""
+    """Return an instruction's key in the file: 16 hex digits of the SHA-256 of its text."""
     return hashlib.sha256(instruction.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def find_difficulty(instructions: Sequence[str]) -> Difficulty | None:
-    """The difficulties of instructions; None unless all are AlpacaEval's."""
+    """Look up the difficulties of N instructions; None unless all are AlpacaEval's."""
     shipped = _shipped()
     values = [shipped["difficulty"].get(instruction_key(text)) for text in instructions]
     if not values or None in values:

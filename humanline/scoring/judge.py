@@ -1,8 +1,9 @@
 """AlpacaEval through alpaca_eval's own machinery, with a judge that is a Python function.
 
-alpaca_eval pairs, swaps positions, collects and sums up; the judge only compares two outputs. What
-alpaca_eval would keep behind one's back is set here: the version of the protocol, the annotation
-cache, the folder of GLM weights, its download, log level and scikit-learn settings.
+alpaca_eval pairs outputs, swaps positions, collects and sums up; the judge only compares two
+outputs. alpaca_eval has hidden state, which this module sets or undoes: the version of the
+protocol, the annotation cache, the folder of GLM weights, its download, the log level and
+scikit-learn's settings.
 """
 
 import io
@@ -24,9 +25,9 @@ from humanline.files import user_code
 from humanline.files.json_files import write_json
 from humanline.files.validation import ConfigError
 
-# From (instruction, output_1, output_2) to the probability that output_2 is preferred.
+# Maps (instruction, output_1, output_2) to the probability that output_2 is preferred.
 Judge = Callable[[str, str, str], float]
-# The same of lists of equal length.
+# Does the same for lists of equal length.
 BatchJudge = Callable[[list[str], list[str], list[str]], list[float]]
 
 FIELDS = ("instruction", "output", "generator", "dataset")
@@ -38,19 +39,19 @@ _CHUNK = 256  # pairs between two updates of alpaca_eval's progress bar
 def sigmoid_judge(
     score: Callable[[str, str], float], *, temperature: float, length_bias: float
 ) -> Judge:
-    """Build a judge that sees scores through noise, and likes longer outputs.
+    """Build a judge that sees scores with noise and can favour longer outputs.
 
     It prefers y2 to y1 with probability
 
         sigmoid((score(x, y2) - score(x, y1) + length_bias * longer) / temperature),
 
     where longer = (|y2| - |y1|) / (|y1| + |y2|) in [-1, 1] compares their lengths in characters.
-    It has no taste for a position: swapping the outputs gives one minus the probability.
+    It favours no position: swapping the outputs gives one minus the probability.
 
     Args:
-        score: grades an output from (instruction, output).
+        score: scores an output; takes (instruction, output).
         temperature: difference in score that gives odds of e.
-        length_bias: score that a much longer output is worth; 0 for a judge indifferent to length.
+        length_bias: score added for a much longer output; 0 ignores length.
 
     Raises:
         ValueError: if the temperature is not positive.
@@ -67,15 +68,18 @@ def sigmoid_judge(
 
 
 def function_judge(path: str) -> BatchJudge:
-    """A user's function as a judge.
+    """Make a judge of a user's function.
 
-    It takes lists of equal length: instructions, first outputs and second outputs, all texts. It
-    returns for each the probability, from 0 to 1, that the second output is better; 0.5 is a tie.
-    Which of the two is the model's is drawn for each pair, so a taste for a position cancels out.
+    The function takes lists of equal length: instructions, first outputs and second outputs, all
+    texts. It returns for each pair the probability, from 0 to 1, that the second output is better;
+    0.5 is a tie. The model's place is drawn for each pair, so a preference for a place cancels out.
+
+    Args:
+        path: the function's dotted path.
 
     Raises:
-        ConfigError: if it cannot be imported or called so; as it is called, if it fails, or
-            returns anything but one probability for each pair.
+        ConfigError: if the function cannot be imported or does not take three lists. The judge
+            raises it if the function fails or does not return one probability per pair.
     """
     function = user_code.Called("judge", path, "instructions and two lists of outputs")
     function.require([], [], [])
@@ -102,14 +106,14 @@ def annotate(
 ) -> pd.DataFrame:
     """Compare a model's outputs with the baseline's, instruction by instruction.
 
-    Identical outputs are a tie; every other pair is shown to the judge once, in a random order.
+    Identical outputs are a tie. The judge sees every other pair once, in a random order.
 
     Args:
         outputs: the model's rows in AlpacaEval's format: `FIELDS`, all strings, one generator.
         baseline: the baseline's rows, with the same instructions in any order.
-        judge: gives the probability that its second output is preferred.
-        work_dir: folder for alpaca_eval's configuration, which it keeps its files beside.
-        seed: of the order in which the judge sees two outputs.
+        judge: returns the probability that its second output is preferred.
+        work_dir: folder for alpaca_eval's configuration and the files that alpaca_eval writes.
+        seed: seed of the order in which the judge sees the two outputs.
 
     Returns:
         One row per instruction in the order of the baseline: instruction, output_1, generator_1
@@ -135,7 +139,7 @@ def annotate_in_batches(
     work_dir: Path,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare outputs with a judge that is asked about many pairs at once; see `annotate`."""
+    """Compare outputs with a judge that takes many pairs at once; see `annotate`."""
 
     def complete(prompts: list[str]) -> dict[str, list[float]]:
         texts = zip(*map(json.loads, prompts), strict=True)
@@ -166,13 +170,13 @@ def annotate_as_configured(
     """Compare outputs with one of the annotators in `judges`; see `annotate`.
 
     Args:
-        configuration: the annotator's folder.
-        encode: keeps alpaca_eval from taking a part of a text for one of its template. It replaces
-            {output_1} also where an instruction happens to contain it.
-        functions: what the annotator's configuration leaves open, of alpaca_eval's `fn_completions`
-            and `fn_completion_parser`.
+        configuration: name of the annotator's folder in `judges`.
+        encode: protects a text from alpaca_eval's template, which also replaces an {output_1} that
+            stands in an instruction.
+        functions: alpaca_eval's `fn_completions` and `fn_completion_parser`, where the
+            configuration file does not set them.
     """
-    # alpaca_eval goes through its tables row by row, which Arrow's strings make twice as slow.
+    # alpaca_eval reads its tables row by row. Arrow's strings make this twice as slow.
     with pd.option_context("mode.string_storage", "python"):
         pairs = _pair(_by_instruction(baseline, "baseline"), _by_instruction(outputs, "outputs"))
         annotator = _annotator(configuration, work_dir, seed, functions)
@@ -185,7 +189,7 @@ def _annotate(pairs: pd.DataFrame, annotator, encode: Callable[[str], str]) -> p
         row["instruction"]: row for row in annotator.annotate_pairs(encoded, chunksize=_CHUNK)
     }
     rows = [annotated[instruction] for instruction in encoded["instruction"]]
-    preferences = [row["preference"] for row in rows]  # None where the judge has none
+    preferences = [row["preference"] for row in rows]  # None if the judge has no verdict
     return pairs.assign(
         annotator=[row["annotator"] for row in rows],
         preference=np.array(preferences, dtype=float),
@@ -198,16 +202,17 @@ def summarize(annotations: pd.DataFrame) -> dict[str, float]:
     Args:
         annotations: columns instruction, output_1, output_2, generator_1, generator_2 and
             preference, as `annotate` returns or AlpacaEval publishes them; at least 5 rows with a
-            preference. The other rows are left out.
+            preference. Rows without one are left out.
 
     Returns:
         win_rate, standard_error, discrete_win_rate, length_controlled_winrate and
-        lc_standard_error in per cent, the counts n_wins, n_wins_base, n_draws, n_total and
-        avg_length, the mean length of output_2 in whole characters. The GLM is
-        `length_controlled_minimal`; it predicts the same for every instruction, so that its
-        lc_standard_error is always 0: take the uncertainty from a bootstrap. Where differences in
-        length do not vary, the length-controlled win rate is the win rate. Where every preference
-        is exactly 1, alpaca_eval's fit fails and gives 50, with a warning.
+        lc_standard_error in per cent; the counts n_wins, n_wins_base, n_draws and n_total; and
+        avg_length, the mean length of output_2 in whole characters.
+
+        The GLM is `length_controlled_minimal`. It predicts the same for every instruction, so its
+        lc_standard_error is always 0: take the uncertainty from a bootstrap. If differences in
+        length do not vary, the length-controlled win rate is the win rate. If every preference is
+        exactly 1, alpaca_eval's fit fails and gives 50, with a warning.
     """
     alpaca_eval = _alpaca_eval()
     rows = annotations[[*_PAIR[1:], "generator_1", "generator_2", "preference"]]
@@ -220,7 +225,7 @@ def summarize(annotations: pd.DataFrame) -> dict[str, float]:
         figures = alpaca_eval.metrics.get_winrate(rows)
         figures |= {"length_controlled_winrate": figures["win_rate"], "lc_standard_error": 0.0}
     figures["avg_length"] = int(length.mean())
-    # NumPy's numbers are not JSON's.
+    # JSON cannot hold NumPy's numbers.
     return {
         name: value.item() if isinstance(value, np.generic) else value
         for name, value in figures.items()
@@ -283,7 +288,7 @@ def _pair(baseline: dict[str, dict], outputs: dict[str, dict]) -> pd.DataFrame:
         }
         for instruction, row in baseline.items()
     )
-    # alpaca_eval takes a name for a model: equal ones have a length-controlled win rate of 50.
+    # For alpaca_eval equal names are one model, whose length-controlled win rate is 50.
     if (pairs["generator_1"] == pairs["generator_2"]).any():
         raise ValueError(
             f"outputs: field generator: {pairs['generator_1'][0]!r} is the baseline's name as"
@@ -297,13 +302,13 @@ def _short(text: str) -> str:
 
 
 def _encode(text: str) -> str:
-    """JSON without braces, which the judge's side can take apart again."""
+    """Encode a text as JSON without braces; `annotate_in_batches` decodes it for the judge."""
     return json.dumps(text).replace("{", "\\u007b")
 
 
 def _annotator(configuration: str, work_dir: Path, seed: int, functions: dict[str, Callable]):
-    """alpaca_eval's annotator of that configuration."""
-    # A copy, because alpaca_eval keeps its files beside its configuration.
+    """Build alpaca_eval's annotator from one of our configurations."""
+    # A copy, because alpaca_eval writes its files beside its configuration.
     folder = shutil.copytree(
         CONFIGURATIONS / configuration,
         work_dir / configuration,
@@ -313,7 +318,7 @@ def _annotator(configuration: str, work_dir: Path, seed: int, functions: dict[st
     return _alpaca_eval().annotators.PairwiseAnnotator(
         annotators_config=folder.resolve() / "configs.yaml",
         seed=seed,
-        caching_path=None,  # a cache does not know when the judge has changed
+        caching_path=None,  # a cache would keep the answers of a judge that has changed since
         is_avoid_reannotations=False,
         **functions,
     )
@@ -331,7 +336,7 @@ def _ask(judge: Judge, instruction: str, output_1: str, output_2: str) -> float:
 
 def _alpaca_eval():
     """Import alpaca_eval late, without its side effects on the process."""
-    os.environ["IS_ALPACA_EVAL_2"] = "True"  # read on import; anything else is version 1
+    os.environ["IS_ALPACA_EVAL_2"] = "True"  # read on import; any other value means version 1
     root = logging.getLogger()
     level = root.level
     with warnings.catch_warnings():
@@ -343,11 +348,11 @@ def _alpaca_eval():
 
 
 def _length_controlled(alpaca_eval, rows: pd.DataFrame) -> dict:
-    """alpaca_eval's figures with its GLM, which reads nothing from the hub and writes nothing."""
+    """Compute alpaca_eval's figures with its GLM; it reads nothing from the hub, writes nothing."""
     import sklearn
 
     glm = alpaca_eval.metrics.glm_winrate
-    # The fit switches scikit-learn's metadata routing on, and uses what version 1.10 will drop.
+    # The fit turns on scikit-learn's metadata routing and uses features that 1.10 will remove.
     with sklearn.config_context(), warnings.catch_warnings(), _offline(glm, len(rows)):
         warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
         return glm.get_length_controlled_winrate(
@@ -360,11 +365,10 @@ def _length_controlled(alpaca_eval, rows: pd.DataFrame) -> dict:
 
 @contextmanager
 def _offline(glm, n_rows: int) -> Iterator[None]:
-    """Hand alpaca_eval the file it downloads on every fit.
+    """Give alpaca_eval zeros instead of the file that it downloads on every fit.
 
-    All it takes from df_gamed.csv is each instruction's difficulty, by row number, which the
-    minimal GLM then ignores; and of AlpacaEval's 805 instructions only. Zeros do as well, for any
-    instructions, and without a network.
+    From that file, df_gamed.csv, it takes only the difficulties of AlpacaEval's 805 instructions.
+    The minimal GLM then ignores them. Zeros work for any instructions and without a network.
     """
     difficulty = pd.DataFrame({"index": range(n_rows), "instruction_difficulty": 0.0, "model": ""})
     download = glm.hf_hub_download

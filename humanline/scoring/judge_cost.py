@@ -1,4 +1,4 @@
-"""What a scale's judgements would cost, told before money is spent, and what they have cost."""
+"""Estimate what a scale's judgements will cost, and add up what they have cost so far."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -17,12 +17,12 @@ _FREE = Price(input=0, output=0)
 
 
 def describe(scale: str, tasks: dict[str, TaskConfig], targets: dict[str, list[Run]]) -> str:
-    """Tokens and dollars of all that judges, for people.
+    """Describe the tokens and dollars of all judgements as a text for people.
 
     Args:
-        scale: its name.
-        tasks: those that are judged.
-        targets: their runs, by the target that wants them.
+        scale: the scale's name.
+        tasks: the tasks that are judged, by name.
+        targets: their runs, by the target that needs them.
     """
     if not tasks:
         return f"scale {scale}: no task of it is judged, which costs nothing"
@@ -57,15 +57,15 @@ max_new_tokens and the most. A run's job stops before it costs more than ${judge
 
 
 def estimate(targets: dict[str, list[Run]]) -> pd.DataFrame:
-    """Estimate the cost of every run that is judged, once, summed up by target.
+    """Estimate the cost of the runs that are judged, summed up by target.
 
     Args:
-        targets: runs by the target that wants them; a run counts for the first of these.
+        targets: runs by the target that needs them; each run counts once, for its first target.
 
     Returns:
-        Columns target (`all`, and what `tune` and `explore` judge besides), lengths (the file or
-        option that they are of), runs, pairs, prompt_tokens, answer_tokens, dollars (for all pairs)
-        and spent (so far, retries included); no rows where nothing is judged.
+        Columns target, lengths (the file or option that gave the outputs' lengths), runs, pairs,
+        prompt_tokens, answer_tokens, dollars (for all pairs) and spent (dollars so far, retries
+        included). The table is empty if nothing is judged.
     """
     rows = []
     for target, run in _once(targets):
@@ -92,7 +92,7 @@ def estimate(targets: dict[str, list[Run]]) -> pd.DataFrame:
 
 
 def _once(targets: dict[str, list[Run]]) -> Iterator[tuple[str, Run]]:
-    """Every run, with the first target that wants it."""
+    """Yield every run once, with the first target that needs it."""
     seen: set[tuple[str, str]] = set()
     for target, wanted in targets.items():
         for run in wanted:
@@ -102,18 +102,18 @@ def _once(targets: dict[str, list[Run]]) -> Iterator[tuple[str, Run]]:
 
 
 class _Judged(Instruction):
-    """What is judged of a sample, of whatever step."""
+    """The texts of a sample, without its step."""
 
     key = ()
     completion: str
 
 
 def _prompt_tokens(run: Run) -> tuple[list[int], str]:
-    """Estimated tokens of the prompts of a run's pairs, and what the outputs' lengths are of."""
+    """Estimate the prompt tokens of each pair of a run, and name the source of the lengths."""
     path = run.paths.samples
     if path.exists():
         samples = read_rows(path, _Judged)
-        # Identical outputs are a tie that no judge is asked about.
+        # Identical outputs are a tie: no judge is asked.
         pairs = [row for row in samples if row["completion"] != row["reference"]]
         return [_tokens(row) for row in pairs], path.name
     prompts = read_rows(run.paths.evaluation_prompts, Instruction)
@@ -122,7 +122,7 @@ def _prompt_tokens(run: Run) -> tuple[list[int], str]:
 
 
 def _tokens(row: dict) -> int:
-    """Estimated tokens of the judge's prompt with a row's texts."""
+    """Estimate the tokens of the judge's prompt with a row's texts."""
     texts = (row.get(name, "") for name in ("prompt", "completion", "reference"))
     return estimated_tokens(_template_length() + sum(map(len, texts)))
 

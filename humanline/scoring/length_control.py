@@ -1,19 +1,19 @@
-"""Length-controlled win rate: AlpacaEval 2's GLM, bootstrapped fast.
+"""Length-controlled win rate: AlpacaEval 2's GLM, with a fast bootstrap.
 
-The model is that of Dubois et al. (arXiv 2404.04475): the judge's preference is
-logistic(theta + phi tanh(d / std(d)) + psi gamma) with d the difference in length and gamma the
-difficulty of the instruction, and the length-controlled win rate is its mean prediction at no
-difference, logistic(theta + psi gamma).
+The model is that of Dubois et al. (arXiv 2404.04475). The judge's preference is
+logistic(theta + phi tanh(d / std(d)) + psi gamma), where d is the difference in length and gamma
+the difficulty of the instruction. The length-controlled win rate is the mean prediction at d = 0,
+logistic(theta + psi gamma).
 
-Where difficulties are known, phi and psi have a normal prior each. It does what alpaca_eval does
-with annotations of two gamed baselines, which we do not have: one run's rows tell little of phi and
-psi, and what all published models have in common tells more. `benchmarks/difficulties.py` made
-both, and docs/differences.md says how close the figures come to the published ones.
+With known difficulties, phi and psi have normal priors, since one run's rows tell little about
+them. alpaca_eval uses annotations of two gamed baselines for this, which we do not have. The priors
+come from all published models instead. `benchmarks/difficulties.py` made the difficulties and the
+priors; docs/differences.md says how close the results come to the published ones.
 
-Without difficulties it is the model that alpaca_eval calls `length_controlled_minimal`.
-alpaca_eval adds an L1 penalty to that, chosen by cross-validation, that draws both weights towards
-zero. Here the fit is the plain maximum likelihood. The two differ by less than 0.3 points on public
-models (805 rows), and with a few hundred rows, where cross-validation is noisy, by up to a point.
+Without difficulties the model is the one that alpaca_eval calls `length_controlled_minimal`. There
+alpaca_eval adds an L1 penalty, chosen by cross-validation, which pulls both weights towards zero.
+The fit here is plain maximum likelihood. The two differ by less than 0.3 points on public models
+(805 rows), and by up to one point on a few hundred rows, where cross-validation is noisy.
 """
 
 from dataclasses import dataclass
@@ -23,28 +23,34 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-# Added to the mean log loss as RIDGE / 2 (theta^2 + phi^2). It moves an ordinary win rate by less
-# than 1e-7, and settles the fit where the likelihood does not: when one side always wins, when
-# length alone separates wins from losses, and when the length feature is (almost) constant.
+# The mean log loss gets the penalty RIDGE / 2 (theta^2 + phi^2). It moves an ordinary win rate by
+# less than 1e-7. It makes the fit unique where the likelihood does not: when one side always wins,
+# when length alone separates wins from losses, and when the length feature is (almost) constant.
 RIDGE = 1e-9
-TOLERANCE = 1e-6  # of the last step in log-odds; Newton's error after it is about its square
+TOLERANCE = 1e-6  # largest last step in log-odds; Newton's error after it is about its square
 MAX_STEPS = 10_000  # a few suffice; only separable data with a narrow gap takes hundreds
-CHUNK = 2**18  # replicates times rows fitted at once: a few arrays of 2 MiB
-# When the fit may say more than its rows do. Of 41 public models five are more than FAR away, by up
-# to 11 points. One has rows of ALWAYS: it was made to game the judge. None has the other two.
-FAR = 0.10  # from the raw win rate
+CHUNK = 2**18  # replicates times rows that are fitted at once: a few arrays of 2 MiB
+# Limits beyond which the fit gets a warning. Of 41 public models, five exceed FAR; the farthest has
+# 11 points. One exceeds ALWAYS: it was made to game the judge. None exceeds the other two.
+FAR = 0.10  # distance from the raw win rate
 EMPTY = 0.05  # share of empty outputs
 FEW = 0.005  # share of outputs that are longer, or that are shorter
-ALWAYS = 0.99  # share of the longer outputs that win and of the shorter that lose, or the reverse
+ALWAYS = 0.99  # share of longer outputs that win and of shorter ones that lose, or the reverse
 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard instructions are for models that AlpacaEval 2 has judged."""
+    """How hard instructions are for the models that AlpacaEval 2 has judged, with priors.
 
-    values: np.ndarray  # gamma of each row, (N,)
-    phi: tuple[float, float]  # mean and variance of the length's weight over published models
-    psi: tuple[float, float]  # likewise of the difficulty's weight
+    Attributes:
+        values: gamma of each instruction, (N,), in log-odds.
+        phi: mean and variance of the length's weight over published models.
+        psi: mean and variance of the difficulty's weight over published models.
+    """
+
+    values: np.ndarray
+    phi: tuple[float, float]
+    psi: tuple[float, float]
 
 
 @overload
@@ -74,19 +80,19 @@ def length_controlled_win_rate(
     weights: np.ndarray | None = None,
     difficulty: Difficulty | None = None,
 ) -> float | np.ndarray:
-    """Win rate of the model over the baseline if their outputs were equally long.
+    """Estimate the model's win rate over the baseline if their outputs were equally long.
 
     Args:
         preference: probability that the judge prefers the model, (N,), in [0, 1]: alpaca_eval's
             preference minus 1. Rows where it is nan are left out.
         length_baseline: length of the baseline's outputs, (N,), in characters.
         length_model: length of the model's outputs, (N,), in characters.
-        weights: how often each row occurs in each of R bootstrap replicates, (R, N); every
-            replicate is the fit, and the standard deviation of lengths (ddof 1), of its rows.
-        difficulty: of the instructions; None fits without.
+        weights: how often each row occurs in each of R bootstrap replicates, (R, N). Each replicate
+            has its own fit and its own standard deviation of lengths (ddof 1).
+        difficulty: the instructions' difficulties; None fits without them.
 
     Returns:
-        The win rate in [0, 1], or with weights those of the replicates, (R,).
+        The win rate in [0, 1]; with weights, the win rates of the replicates, (R,).
 
     Raises:
         ValueError: if shapes differ, a value is out of range, or a replicate has a single row.
@@ -117,11 +123,11 @@ def length_control_warning(
     length_model: np.ndarray,
     length_controlled: float,
 ) -> str | None:
-    """Why a length-controlled win rate may say more than its rows do, on one line; None if nothing.
+    """Say on one line why a length-controlled win rate may mislead; None if nothing points to it.
 
     Args:
-        preference, length_baseline, length_model: as `length_controlled_win_rate` takes them.
-        length_controlled: what it gave, in [0, 1].
+        preference, length_baseline, length_model: the arguments of `length_controlled_win_rate`.
+        length_controlled: its result, in [0, 1].
     """
     preference, difference = _checked_rows(preference, length_baseline, length_model)
     judged = ~np.isnan(preference)
@@ -142,7 +148,7 @@ def length_control_warning(
 
 
 def _decides(preference: np.ndarray, side: np.ndarray, other: np.ndarray) -> bool:
-    """Whether outputs on one side of equal length win and those on the other lose."""
+    """Say whether outputs on one side of equal length win and those on the other side lose."""
     wins, losses = preference[side] > 0.5, preference[other] < 0.5
     return min(wins.mean(), losses.mean()) >= ALWAYS
 
@@ -150,7 +156,7 @@ def _decides(preference: np.ndarray, side: np.ndarray, other: np.ndarray) -> boo
 def _checked_rows(
     preference: ArrayLike, length_baseline: ArrayLike, length_model: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Preferences and differences in length as floats, (N,) each."""
+    """Return preferences and differences in length as floats, (N,) each."""
     columns = [np.asarray(c, dtype=float) for c in (preference, length_baseline, length_model)]
     if columns[0].ndim != 1 or len({column.shape for column in columns}) != 1:
         shapes = ", ".join(str(column.shape) for column in columns)
@@ -179,11 +185,11 @@ def _fit(
     counts: np.ndarray,
     prior: tuple[tuple[float, float], tuple[float, float]] | None,
 ) -> np.ndarray:
-    """Win rate at equal length of each replicate, (R,), by damped Newton steps.
+    """Compute the win rate at equal length of each replicate, (R,), by damped Newton steps.
 
-    A full step may overshoot where the loss is flat. The loss is generalised self-concordant, so
-    a step is safe when it is shortened by log(1 + r) / r, where r is the largest change of a row's
-    log-odds (Sun and Tran-Dinh, arXiv 1703.04599); close to the optimum that is a full step.
+    A full step may overshoot where the loss is flat. The loss is generalised self-concordant, so a
+    step is safe if it is shortened by log(1 + r) / r, where r is the largest change of a row's
+    log-odds (Sun and Tran-Dinh, arXiv 1703.04599). Close to the optimum this is a full step.
     """
     total = counts.sum(axis=1)
     share = counts / total[:, None]
@@ -203,13 +209,13 @@ def _fit(
         r = np.abs(step) @ largest
         theta += step * (np.log1p(r) / np.maximum(r, np.finfo(float).tiny))[:, None]
         if r.max() < TOLERANCE:
-            features[:, 1] = 0  # equally long
+            features[:, 1] = 0  # predict for outputs that are equally long
             return (share * expit((theta[:, None] @ features)[:, 0])).sum(axis=1)
     raise RuntimeError(f"the length-controlled fit did not converge in {MAX_STEPS} steps")
 
 
 def _penalty(prior, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the penalty draws the weights, (K,), and how strongly in the mean log loss, (R, K)."""
+    """Return the penalty's centre, (K,), and its strength in the mean log loss, (R, K)."""
     if prior is None:
         return np.zeros(2), np.full((len(total), 2), RIDGE)
     mean, variance = np.transpose([(0, np.inf), *prior])
@@ -217,14 +223,14 @@ def _penalty(prior, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _standardized(difference: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Differences in length over their standard deviation in each replicate, (R, N).
+    """Divide differences in length by their standard deviation in each replicate, (R, N).
 
-    Zero where a replicate's differences are all the same: length then explains nothing.
+    The result is 0 if a replicate's differences are all the same: length then explains nothing.
     """
     total = counts.sum(axis=1)
     mean = counts @ difference / total
     variance = (counts * (difference - mean[:, None]) ** 2).sum(axis=1) / (total - 1)
     scale = np.sqrt(variance)[:, None]
-    # Rounding of the mean leaves equal differences a scale of their last digit, not of zero.
+    # The mean is rounded, so the scale of equal differences can be a last digit instead of zero.
     varies = scale > 1e-9 * np.abs(difference).max()
     return np.divide(difference, scale, out=np.zeros_like(counts), where=varies)

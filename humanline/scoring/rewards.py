@@ -22,11 +22,19 @@ Score = Callable[[list[str], list[str], list[str | None]], list[float]]
 
 
 def load_reward(config: Reward, task: str | None = None) -> "CheckedReward":
-    """Return the scoring function of a configured reward, of a task by its name.
+    """Load the scoring function of a configured reward.
 
-    It takes lists of equal length: prompts (the user's text), completions and gold answers (None
-    where a task has none), and returns one finite float per row; higher is better. What is none
-    raises a `ConfigError` that names the prompt. Its `shares` are `GradedReward`'s, or empty.
+    Args:
+        config: the reward's options.
+        task: name of the task whose grading the reward `grade` uses; others ignore it.
+
+    Returns:
+        A function of three lists of equal length: prompts (the user's texts), completions and gold
+        answers (None if the task has none). It returns one finite float per row; higher is better.
+
+    Raises:
+        ConfigError: if the reward cannot be loaded. The function raises it for a score that is not
+            a finite number, and names the prompt.
     """
     score = _grade_reward(task) if config.kind == "grade" else _score_of(config)
     name = next(getattr(config, key) for key in ("repo", "path", "kind") if hasattr(config, key))
@@ -39,11 +47,12 @@ def _score_of(config: Reward) -> Score:
 
 @dataclass(frozen=True)
 class CheckedReward:
-    """A scoring function, refused where it does not give each completion a finite number.
+    """A scoring function whose results are checked: one finite number per completion.
 
     Attributes:
-        score, name: the function, and what errors call it.
-        shares: as those of `GradedReward`, or empty.
+        score: the function.
+        name: its name in errors.
+        shares: the `shares` of a `GradedReward`; empty for other functions.
     """
 
     score: Score
@@ -95,15 +104,15 @@ def _grade_reward(task: str | None) -> Score:
 
 
 class GradedReward:
-    """1 for a completion that a task's grading finds correct, else 0.
+    """A reward that is 1 for a completion that a task's grading finds correct, else 0.
 
     Args:
-        grade: the outcome of a completion with a gold answer.
-        outcomes: the first is success, the second failure; others are failures of their own kind.
+        grade: returns the outcome of (completion, gold answer).
+        outcomes: the first is success, the second plain failure, the others special failures.
 
     Attributes:
-        shares: of the last call's completions those with an outcome of its own kind, such as
-            ``grading/timed_out``, by the name of a metric.
+        shares: for each special failure, its share (0 to 1) among the last call's completions, by
+            the name of a metric such as ``grading/timed_out``.
     """
 
     def __init__(self, grade: Callable[[str, str], str], outcomes: tuple[str, ...]):
@@ -122,13 +131,14 @@ class GradedReward:
 
 
 def _function_reward(config: FunctionReward) -> Score:
-    """A user's function, called with those of its keywords that it takes.
+    """Wrap a user's function, which gets the keywords that it takes.
 
-    They are `prompts`, `completions` and `answers` (or `answer`, as a column of TRL's data), lists
-    of equal length: texts, and gold answers, None where the task has none.
+    The keywords are `prompts`, `completions` and `answers` (or `answer`, the name of TRL's column):
+    lists of equal length. A gold answer is None if the task has none.
 
     Raises:
-        ConfigError: if it cannot be imported or called so; as it is called, if it fails.
+        ConfigError: if the function cannot be imported or does not take these keywords. The reward
+            raises it if the function fails.
     """
     function = user_code.Called("reward", config.path, "prompts, completions, answers")
     names = ("prompts", "completions", "answers", "answer")
@@ -143,7 +153,18 @@ def _function_reward(config: FunctionReward) -> Score:
 
 
 def armorm(prompts: list, completions: list, **_) -> list[float]:
-    """The paper's reward model as a reward function of TRL's; whole conversations are scored."""
+    """Score with ArmoRM, the paper's reward model; the signature is that of TRL's reward functions.
+
+    Args:
+        prompts: N prompts, texts or conversations.
+        completions: N completions, texts or conversations; each is scored with its whole prompt.
+
+    Returns:
+        N scores; higher is better.
+
+    Raises:
+        ConfigError: if the model cannot be loaded, or a conversation exceeds its context.
+    """
     return _armorm()(prompts, completions, [None] * len(prompts))
 
 
@@ -154,7 +175,7 @@ def _armorm() -> Score:
 
 
 def _hub_reward(config: HubReward) -> Score:
-    """A sequence classifier on the hub, ArmoRM among them."""
+    """Load a sequence classifier from the hub, such as ArmoRM."""
     import torch
 
     from humanline.trainers.rows.conversations import encode_whole
@@ -192,7 +213,7 @@ def _hub_reward(config: HubReward) -> Score:
 
 
 def _load_classifier(config: HubReward):
-    """A reward model in bfloat16 and its tokenizer, or a one-line `ConfigError`."""
+    """Load a reward model in bfloat16 and its tokenizer, or raise a one-line `ConfigError`."""
     import torch
     from accelerate import PartialState
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -207,7 +228,7 @@ def _load_classifier(config: HubReward):
             AutoModelForSequenceClassification.from_pretrained,
             folder,
             dtype=torch.bfloat16,
-            device_map={"": PartialState().device},  # of this process, where there are several
+            device_map={"": PartialState().device},  # this process's own device
             use_safetensors=True,
             trust_remote_code=trust,
         )
@@ -220,7 +241,7 @@ def _load_classifier(config: HubReward):
     return model.eval(), tokenizer
 
 
-# What loads a reward of each kind, of its options.
+# By kind of reward, the function that loads it from its options.
 _LOADERS: dict[str, Callable[[Any], Score]] = {
     "proxy": _proxy_reward,
     "math_verify": _math_reward,

@@ -1,4 +1,4 @@
-"""Scores of a run: its completions are judged or graded, once they are sampled."""
+"""Score a run: judge or grade the completions that were sampled from it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,11 +17,11 @@ from humanline.study.runs.resolved import Run
 from humanline.study.scale.judges import FunctionJudge, LocalJudge, OpenAIJudge
 from humanline.study.tasks import find_task, needed
 
-_FEWEST = 5  # pairs that alpaca_eval's cross-validation takes
+_FEWEST = 5  # pairs; alpaca_eval's cross-validation needs as many
 
 
 def score(run: Run) -> None:
-    """Judge or grade a run's completions, as its task says."""
+    """Judge or grade a run's completions, whichever its task says."""
     scoring = find_task(run.cell.task).scoring
     pick("scoring", scoring, {"judge": judge, "grade": grade})(run)
 
@@ -29,10 +29,14 @@ def score(run: Run) -> None:
 def judge(run: Run) -> None:
     """Judge a run's completions against the references with AlpacaEval.
 
-    Writes, of the last step, `annotations.json`, and `metrics.json` with alpaca_eval's own summary,
-    our length-controlled win rate (`length_controlled_win_rate`, per cent), why that may mislead
-    (`length_control_warning`, or null), and how many pairs have no verdict (`n_left_out`); and of
-    every step `curve.csv` with the length-controlled win rate.
+    It writes three files. `annotations.json` has the last step's annotations. `metrics.json`
+    (`Summary`) has the last step's summary by alpaca_eval, our length-controlled win rate (per
+    cent), why this may mislead, and how many pairs have no verdict. `curve.csv` has the
+    length-controlled win rate of every evaluated step.
+
+    Raises:
+        ConfigError: if the samples are missing, damaged or not of the run's evaluation prompts,
+            the judge fails, or too few pairs have a verdict.
     """
     import pandas as pd
 
@@ -61,7 +65,7 @@ def judge(run: Run) -> None:
 
 
 def _samples(run: Run) -> dict[int, list[dict]]:
-    """A run's samples by step; a `ConfigError` if they are not of the run's evaluation prompts."""
+    """Read a run's samples by step; refuse samples of other prompts than the run's."""
     path, data = run.paths.samples, run.paths.evaluation_prompts
     samples = read_samples(path, samples_of(run.cell.task))
     if data.exists():  # samples may be scored elsewhere, without the prompts
@@ -87,7 +91,7 @@ def _require_verdicts(name: str, step: int, annotations) -> None:
 
 
 def _annotator(run: Run) -> Callable:
-    """What makes annotations of the model's and the baseline's rows."""
+    """Build the function that annotates the rows of the model and of the baseline."""
     config, answers = run.judge, run.paths.answers
     if config is None:
         raise ConfigError(f"task {run.cell.task}: judge: missing; add one")
@@ -115,7 +119,8 @@ def _function(config: FunctionJudge, answers: Path) -> Callable:
     return partial(judging.annotate_in_batches, compare=judging.function_judge(config.path))
 
 
-# What annotates with a judge of each kind, of its options and the file of an endpoint's answers.
+# By kind of judge, the function that builds its annotator. It takes the judge's options and the
+# file of an endpoint's answers.
 _JUDGES: dict[str, Callable[[Any, Path], Callable]] = {
     "gold": _gold,
     "openai": _endpoint,
@@ -124,7 +129,7 @@ _JUDGES: dict[str, Callable[[Any, Path], Callable]] = {
 
 
 def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:
-    """Rows in AlpacaEval's format of model outputs."""
+    """Write samples as rows in AlpacaEval's format of outputs."""
     return [
         {
             "instruction": sample["prompt"],
@@ -137,9 +142,12 @@ def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:
 
 
 def grade(run: Run) -> None:
-    """Grade a run's completions by its task's own grading: `grades.csv`.
+    """Grade a run's completions with its task's grading, and write `grades.csv`.
 
-    Its columns: step, problem_id, sample, correct (0 or 1) and outcome, one of the task's.
+    Its columns are step, problem_id, sample, correct (0 or 1) and outcome (one of the task's).
+
+    Raises:
+        ConfigError: if the samples are missing, damaged or not of the run's evaluation prompts.
     """
     import pandas as pd
     from tqdm import tqdm

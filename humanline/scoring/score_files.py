@@ -1,7 +1,7 @@
-"""What scoring leaves for the tables: a judged run's summary and curve, a graded run's grades.
+"""The files that scoring writes for the tables: a judged run's summary and curve, or grades.
 
-Each reader takes one of a file's parts, the models that it inherits from, so that files of before
-a field was invented are still read.
+A reader uses the smallest of these models that has its fields, so it still reads older files, which
+lack newer fields.
 """
 
 from functools import cache
@@ -20,13 +20,13 @@ JUDGE_AGAIN, GRADE_AGAIN = "judge that run again", "grade that run again"
 
 
 class Judgement(Record):
-    """Of `metrics.json`: a judged run's headline figure."""
+    """The part of `metrics.json` with a judged run's headline figure, in per cent."""
 
     length_controlled_win_rate: Percent
 
 
 class WinRates(Record):
-    """Of `metrics.json`: alpaca_eval's own figures, and the mean length in characters."""
+    """The part of `metrics.json` with alpaca_eval's figures: per cent, and characters an output."""
 
     win_rate: Percent
     length_controlled_winrate: Percent
@@ -34,14 +34,14 @@ class WinRates(Record):
 
 
 class Notices(Record):
-    """Of `metrics.json`: what a reader has to know. Files of before are silent."""
+    """The part of `metrics.json` that warns readers; older files lack it."""
 
     n_left_out: Count = 0  # pairs without a verdict
     length_control_warning: str | None = None
 
 
 class Summary(Judgement, WinRates, Notices):
-    """`metrics.json`: what the judge's verdicts on a run's last step come to."""
+    """`metrics.json`: the summary of the judge's verdicts on a run's last step."""
 
     step: Count
     standard_error: float
@@ -54,7 +54,7 @@ class Summary(Judgement, WinRates, Notices):
 
 
 class CurvePoint(Columns):
-    """`curve.csv`: a judged run's headline figure by evaluated optimizer step."""
+    """A row of `curve.csv`: a judged run's headline figure (per cent) at an optimizer step."""
 
     remedy: ClassVar[str] = JUDGE_AGAIN
     step: Count
@@ -62,7 +62,7 @@ class CurvePoint(Columns):
 
 
 class Correctness(Columns):
-    """Of `grades.csv`: whether a sample of a step is correct."""
+    """The part of a row of `grades.csv` that says whether a sample is correct."""
 
     remedy: ClassVar[str] = GRADE_AGAIN
     step: Count
@@ -70,7 +70,7 @@ class Correctness(Columns):
 
     @classmethod
     def fault(cls, frame: "pd.DataFrame") -> str | None:
-        """A value of `correct` that is neither 0 nor 1."""
+        """Name the first value of `correct` that is neither 0 nor 1."""
         good = frame["correct"].isin([0, 1])
         if good.all():
             return None
@@ -79,7 +79,7 @@ class Correctness(Columns):
 
 
 class Grade(Correctness):
-    """`grades.csv`: a graded sample. Files of before outcomes were written have none."""
+    """A row of `grades.csv`: a graded sample. Older files have no outcomes."""
 
     problem_id: int
     sample: Count = 0
@@ -88,7 +88,7 @@ class Grade(Correctness):
 
     @classmethod
     def fault(cls, frame: "pd.DataFrame") -> str | None:
-        """Also an outcome that is not known, or that is not one of the row's `correct`."""
+        """Name also an outcome that is unknown or contradicts the row's `correct`."""
         if (reason := super().fault(frame)) or "outcome" not in frame:
             return reason
         outcome, is_correct = frame["outcome"], frame["correct"] == 1
@@ -102,7 +102,7 @@ class Grade(Correctness):
 
 @cache
 def grades_of(task: str) -> type[Grade]:
-    """What a row of a task's `grades.csv` is: its outcomes are the task's."""
+    """Make the model of a row of a task's `grades.csv`, with the task's outcomes."""
 
     class TasksGrade(Grade):
         outcomes: ClassVar[tuple[str, ...]] = find_task(task).outcomes

@@ -166,6 +166,17 @@ class Objective:
         named = (self.trainer, self.config, self.view.rows)
         return [text for text in named if not text.startswith(".")]
 
+    @property
+    def modules(self) -> list[str] | None:
+        """The modules here with its classes and functions, by dotted names within the package.
+
+        None: your own ones, which may import any.
+        """
+        if self.own_names:
+            return None
+        named = (self.trainer, self.config, self.view.rows)
+        return [f"trainers{text.partition(':')[0]}" for text in named]
+
     def require_code(self) -> None:
         """Check your own code without running it: it is imported only when training starts.
 
@@ -186,7 +197,9 @@ class Objective:
 
         Hashes of runs contain them.
         """
-        found = {"trainer": self.trainer, "rows": self.view.rows, **self.arguments}
+        found: dict[str, Any] = {"trainer": self.trainer, "config": self.config}
+        found |= {"rows": self.view.rows, "examples_of_pair": self.view.examples_of_pair}
+        found |= self.arguments
         if self.name not in OBJECTIVES:
             own = {text.partition(":")[0] for text in self.own_names}
             found["code"] = user_code.source_hash(self.name, *own)
@@ -246,3 +259,8 @@ def option_names() -> list[str]:
     """List the hyperparameters of all objectives of this package, once each."""
     found = [name for row in OBJECTIVES.values() for name in row.options.model_fields]
     return list(dict.fromkeys(found))
+
+
+def takers_of_groups() -> list[str]:
+    """List the labels of this package's objectives that take whole groups."""
+    return [row.label for row in OBJECTIVES.values() if row.view.takes_groups]

@@ -1,4 +1,4 @@
-"""The base model: the hub's, or for the miniature a small one fine-tuned here."""
+"""Make a base model: copy one from the hub, or fine-tune a small one for the miniature."""
 
 import shutil
 from fnmatch import fnmatch
@@ -23,13 +23,18 @@ def make(
     """Write the base model of a task and seed to `directory` as a Hugging Face folder.
 
     Args:
+        task: the task's name.
+        config: a model on the hub, or the miniature's sizes and fine-tuning.
+        seed: seed of the miniature's weights, examples and fine-tuning.
+        directory: where to write; an existing folder is replaced.
         avoid: prompts that fine-tuning must not see.
-        lengths: those of the miniature world's wishes; None: all.
+        lengths: the lengths of the miniature world's wishes; None means all.
 
     Raises:
-        ConfigError: if the model cannot be had, or too few examples are left to learn from.
+        ConfigError: if the model cannot be downloaded, its weights are damaged, or too few examples
+            are left to learn from.
     """
-    if directory.exists():  # another model's files would be read with these, or written through
+    if directory.exists():  # old files could be read with the new ones; links would be followed
         shutil.rmtree(directory)
     match config:
         case HubSource() as source:
@@ -45,7 +50,7 @@ def _fetch(source: HubSource, directory: Path) -> None:
     """Copy a model's small files and link its weights, which stay where they are.
 
     Raises:
-        ConfigError: if weights are missing or not finite, before anything is made of them.
+        ConfigError: if weights are missing or not finite.
     """
     directory.mkdir(parents=True)
     for file in model_files(source, model_folder(source)):
@@ -58,7 +63,7 @@ def _fetch(source: HubSource, directory: Path) -> None:
 
 
 def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: Path) -> None:
-    """Supervised fine-tuning with TRL on completions only, cosine schedule."""
+    """Fine-tune a new small model with TRL, on completions alone, with a cosine schedule."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -99,7 +104,7 @@ def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: P
 
 
 def _tokenized(tokenizer, row: dict) -> dict:
-    """A row as the trainers of preferences would have it, for TRL's fine-tuning."""
+    """Encode a row for TRL's fine-tuning as the preference trainers encode theirs."""
     from humanline.trainers.rows.conversations import encode
 
     turns = user_turn(row["prompt"]), assistant_turn(row["completion"])

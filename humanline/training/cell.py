@@ -1,6 +1,6 @@
-"""Training of one cell: from a run's options to a TRL trainer, its model and its records.
+"""Train one cell: from a run's options to a TRL trainer, its model and its records.
 
-On several devices every process calls `train`; together they make one run (see `launch`).
+On several devices every process calls `train`; together they train one run (see `cli.launch`).
 """
 
 import os
@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from humanline.data.training_files import TRAIN_AGAIN, LogRow, TrainingRecord
-from humanline.files.code_hashes import code_hash
 from humanline.files.json_files import write_json
 from humanline.files.provenance import describe, peak_memory
 from humanline.files.typed_files import write_columns, write_record
 from humanline.files.validation import ConfigError
 from humanline.files.weights import load_folder, not_finite, require_whole
-from humanline.study.runs.hashes import content_hash
+from humanline.study.runs.hashes import code_of_run, content_hash
 from humanline.study.runs.resolved import Run
 from humanline.trainers.classes import load
 from humanline.trainers.registry import find_objective
@@ -29,13 +28,14 @@ from humanline.training.progress import Progress
 def train(run: Run) -> None:
     """Train a cell and write its model, `metrics.csv` and `train.json` to its directory.
 
-    An interrupted run goes on from its last complete checkpoint. Checkpoints are kept in a folder
-    named by the hash of the run's options, code and inputs, so a run never resumes what others have
-    begun; and a run that had ended starts anew.
+    An interrupted run continues from its last complete checkpoint. Checkpoints are in a folder that
+    is named by the hash of the run's options, code and inputs, so a run never resumes another's.
+    A run that had ended begins again.
 
     Raises:
-        ConfigError: before any work, if the batch does not divide among the devices, or if these
-            do not find each other; after it, if the prompts did not suffice.
+        ConfigError: before training, if the batch does not divide among the devices, or the
+            processes do not find each other; afterwards, if there were too few prompts, or the
+            weights are not finite.
     """
     run.batch_share(device_count())
     data = data_record(run)
@@ -53,8 +53,8 @@ def train(run: Run) -> None:
     trainer.accelerator.wait_for_everyone()
     progress.watch(trainer)
     checkpoint = progress.last_checkpoint
-    if checkpoint and not trainer.is_fsdp_enabled:  # which keeps a part of it for each process
-        require_whole(Path(checkpoint))  # the Trainer would keep the base model's weights instead
+    if checkpoint and not trainer.is_fsdp_enabled:  # FSDP's checkpoints have a part per process
+        require_whole(Path(checkpoint))  # the Trainer would silently keep the base model's weights
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step < trainer.args.max_steps:
         raise ConfigError(
@@ -75,12 +75,12 @@ def train(run: Run) -> None:
 
 
 def device_count() -> int:
-    """How many processes train together, each on a device of its own."""
+    """Return how many processes train together, each on its own device."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def _require_company(found: int) -> None:
-    """Refuse to train where each of several processes would train alone, on its part of a batch."""
+    """Refuse to train if each process would train alone, on its part of the batch."""
     if found != device_count():
         raise ConfigError(
             f"{device_count()} processes were started to train together, but see no GPU to share "
@@ -89,17 +89,18 @@ def _require_company(found: int) -> None:
 
 
 def _checkpoints(run: Run) -> Path:
-    """Where the run's checkpoints lie; those of other numbers of devices hold other parts.
+    """Return the folder of the run's checkpoints.
 
-    And those of other code are another run's: what it sampled and trained must not be mixed in.
+    Its name depends on the number of devices, since their checkpoints have different parts, and on
+    the code, since a run must not continue with samples and weights that other code made.
     """
-    code = code_hash("train", by_value=True, tasks=[run.cell.task])
+    code = code_of_run("train", run, by_value=True)
     identity = content_hash([run.hashes.manifest, _inputs(run), device_count(), code])
     return run.paths.checkpoints / identity
 
 
 def _ended(checkpoints: Path) -> Path:
-    """The file whose presence says that a run has ended."""
+    """Return the path of the file that exists once a run has ended."""
     return checkpoints / "ended"
 
 
@@ -126,13 +127,24 @@ def _write_records(run: Run, trainer, measured: dict) -> None:
 
 
 def _inputs(run: Run) -> list:
-    """What tells the run's input files from others of the same name."""
+    """Identify the base model's weight files by name, size and time of change."""
     base = sorted(run.paths.base_model.glob("*.safetensors"))
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in base]
 
 
 def build_trainer(run: Run, output: Path):
-    """Build the trainer of a cell, its model and its data."""
+    """Build the trainer of a run with its model and its data.
+
+    Args:
+        run: the resolved run.
+        output: folder of the trainer's checkpoints.
+
+    Returns:
+        The objective's trainer, from the registry.
+
+    Raises:
+        ConfigError: if data are missing or damaged, or a prompt is too long for the model.
+    """
     import torch
 
     model, tokenizer = load_folder(run.paths.base_model, dtype=torch.float32)
@@ -142,7 +154,7 @@ def build_trainer(run: Run, output: Path):
 
 
 def _options(run: Run, output: Path) -> dict:
-    """The arguments that every objective has."""
+    """Return the trainer arguments that every objective has."""
     cell, training = run.cell, run.training
     micro, accumulation = run.batch_share(device_count())
     humanline: dict[str, Any] = {"humanline": cell.humanline}
@@ -180,7 +192,7 @@ def _options(run: Run, output: Path) -> dict:
 
 
 def _on_groups(run: Run, model, tokenizer, output: Path):
-    """Of a trainer on whole groups: offline on stored ones, online it samples them itself."""
+    """Build a trainer on whole groups: stored ones offline; online the trainer samples them."""
     import numpy as np
     from datasets import Dataset
     from transformers import set_seed
@@ -212,28 +224,29 @@ def _on_groups(run: Run, model, tokenizer, output: Path):
             model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
         )
     if args.use_vllm:
-        # A colocated vLLM, as it starts, has put its seed in place of the run's. Processes that
-        # share a model draw alike, and others their own: a group's completions may be in both.
+        # A colocated vLLM replaced the run's seed when it started. Processes that share a model
+        # must draw the same numbers. Others must draw their own, since they may sample the same
+        # group.
         engine = trainer.accelerator.process_index // run.shards
         set_seed(int(np.random.SeedSequence([cell.seed, engine]).generate_state(1)[0]))
     return trainer
 
 
 def _engine_options(run: Run) -> dict:
-    """What samples online, where that is not transformers."""
+    """Return TRL's options of the engine that samples online; none for transformers."""
     generation = run.generation
     if run.cell.data != "online" or generation.engine == "transformers":
         return {}
     from humanline.generation.vllm_engine import trl_options
 
     options = {"use_vllm": True} | trl_options(generation, run.shards)
-    # TRL's correction takes all that the policy may say for what vLLM samples from.
+    # TRL's correction assumes that vLLM samples from all tokens, which a top-p below 1 does not.
     is_whole = run.training.sampling.top_p == 1
     return options | {"vllm_importance_sampling_correction": is_whole}
 
 
 def _engine_start(run: Run, args):
-    """What a trainer that samples is built in: it starts vLLM if it is to."""
+    """Return the context in which a trainer may start vLLM."""
     if not args.use_vllm:
         return nullcontext()
     from humanline.generation.vllm_engine import colocation
@@ -246,7 +259,7 @@ def _prompt_row(row: dict) -> dict:
 
 
 def _reward_function(score):
-    """TRL's form of a reward: conversations in, floats out."""
+    """Wrap a scoring function as TRL's reward function: conversations in, floats out."""
 
     def reward(prompts, completions, answer, log_metric=None, **_):
         scores = score(
@@ -262,7 +275,7 @@ def _reward_function(score):
 
 
 def _on_pairs(run: Run, model, tokenizer, output: Path):
-    """Of a trainer on pairs, or on their halves: offline on stored ones, online in rounds."""
+    """Build a trainer on pairs or their halves: offline from stored groups, online in rounds."""
     from datasets import Dataset
 
     cell, row = run.cell, find_objective(run.cell.objective)
@@ -288,7 +301,7 @@ def _rounds(run: Run, rows: list[dict], directory: Path):
     training, score = run.training, load_reward(run.reward, run.cell.task)
     answers = {row["prompt"]: row.get("answer") for row in rows}
 
-    @cache  # an engine lasts for all rounds
+    @cache  # all rounds use one engine
     def engine_of(trainer):
         if run.generation.engine == "transformers":
             return TransformersEngine(trainer.model, trainer.processing_class)

@@ -1,4 +1,4 @@
-"""What a run trains on: read, counted, and refused where nothing can be learned from it."""
+"""Read the data that a run trains on, and refuse data from which nothing can be learned."""
 
 import os
 
@@ -11,7 +11,11 @@ from humanline.trainers.rows import lengths, preferences
 
 
 def training_rows(run: Run) -> list[dict]:
-    """Rows to train on: a base model's scored groups offline, the task's prompts online."""
+    """Read a run's rows: a base model's scored groups offline, the task's prompts online.
+
+    Raises:
+        ConfigError: if the file is missing or damaged, or has fewer groups than the cell needs.
+    """
     cell = run.cell
     if cell.data == "offline":
         path = run.paths.offline_groups
@@ -29,10 +33,13 @@ def training_rows(run: Run) -> list[dict]:
 
 
 def data_record(run: Run) -> dict[str, int]:
-    """How many groups an offline run is given, and how many have nothing to learn from.
+    """Count an offline run's groups, and those whose scores do not differ enough.
+
+    Returns:
+        ``groups`` and ``groups_without_difference``; empty for an online run.
 
     Raises:
-        ConfigError: if none has.
+        ConfigError: if no group has scores that differ.
     """
     if run.cell.data != "offline":
         return {}
@@ -46,7 +53,7 @@ def data_record(run: Run) -> dict[str, int]:
             f" completions whose scores differ by more than {least:g}, so there is nothing to "
             "learn; give it other data"
         )
-    if alike and os.environ.get("RANK", "0") == "0":  # of several processes the first tells
+    if alike and os.environ.get("RANK", "0") == "0":  # only the first process prints
         print(
             f"{run.name}: {alike} of {len(groups)} groups have nothing to learn from: scores "
             f"that differ by at most {least:g}"
@@ -55,7 +62,11 @@ def data_record(run: Run) -> dict[str, int]:
 
 
 def require_room(run: Run, model, tokenizer) -> None:
-    """Refuse prompts that are too long before the first of them is sampled from or trained on."""
+    """Refuse prompts that are too long for the model, before sampling or training begins.
+
+    Raises:
+        ConfigError: naming the file and the prompt.
+    """
     from humanline.generation.engines import encode_prompt
 
     generation = run.generation

@@ -1,4 +1,4 @@
-"""How far a run has come: its last complete checkpoint, and its cost up to there."""
+"""A run's progress: its last complete checkpoint, and its cost up to that step."""
 
 import shutil
 import time
@@ -14,8 +14,8 @@ from humanline.files.typed_files import read_record, write_record
 if TYPE_CHECKING:
     from humanline.trainers.humanline_trainer import HumanlineTrainer
 
-# Of a checkpoint, by the names that the trainers give them: what training goes on from, and nothing
-# else needs. Moments alone are twice as large as a model.
+# Files of a checkpoint that only a resumed training needs, by the trainers' names for them. The
+# optimizer's moments alone are twice as large as the model.
 _TO_GO_ON = (
     "optimizer*",
     "pytorch_model_fsdp*",
@@ -29,21 +29,21 @@ _NOTHING = ProgressNote(
 
 
 class Progress(TrainerCallback):
-    """Notes every checkpoint once it is written, and adds up seconds over interruptions.
+    """Records every checkpoint after it is written, and adds up seconds over interruptions.
 
-    The note says which checkpoint a run goes on from, and what it had cost by then. Where several
-    processes train, the first keeps the note.
+    A note says from which checkpoint a run continues, and the cost up to it. If several processes
+    train, the first writes the note.
 
-    What a run can go on from is its last checkpoint alone; of those before, the models that are
-    evaluated are kept.
+    A run can continue from its last checkpoint alone. Of earlier checkpoints, only the models that
+    are evaluated are kept.
 
     Args:
         checkpoints: the folder of the run's checkpoints.
         keep_every: optimizer steps between models that are evaluated.
-        is_new: whether to begin at the beginning, whatever the folder holds.
+        is_new: begin at step 0, even if the folder has a note.
     """
 
-    _trainer: "HumanlineTrainer"  # that `watch` is given
+    _trainer: "HumanlineTrainer"  # set by `watch`
 
     def __init__(self, checkpoints: Path, keep_every: int, *, is_new: bool = False):
         self._checkpoints = checkpoints
@@ -56,22 +56,27 @@ class Progress(TrainerCallback):
 
     @property
     def last_checkpoint(self) -> str | None:
-        """The checkpoint to resume from, or None where a run begins."""
+        """The checkpoint to resume from; None at the beginning of a run."""
         step = self._before.step
         return str(self._checkpoints / f"checkpoint-{step}") if step else None
 
     def watch(self, trainer) -> None:
-        """Follow a trainer, which counts its own `sampling_seconds` and `sampled_tokens`."""
+        """Follow a trainer; it counts its own `sampling_seconds` and `sampled_tokens`."""
         self._trainer = trainer
         trainer.add_callback(self)
         trainer.also_write.append(self._write_whole_model)
 
     def end(self) -> None:
-        """The run is complete, and its model saved: its last checkpoint has no use any more."""
+        """Delete the last checkpoint: the run is complete and its model is saved."""
         shutil.rmtree(self._checkpoints / f"checkpoint-{self._trainer.state.global_step}")
 
     def record(self) -> dict:
-        """What the run has cost so far, for its record. Every process must ask for it."""
+        """Return the run's cost so far, for its record. Every process must call this.
+
+        Returns:
+            ``seconds`` (sample, train, total), ``timeline`` (total seconds by step) and
+            ``sampled_tokens``.
+        """
         return {
             "seconds": self._seconds(),
             "timeline": [point.model_dump() for point in self._before.timeline + self._new],
@@ -79,7 +84,7 @@ class Progress(TrainerCallback):
         }
 
     def _seconds(self) -> dict[str, float]:
-        """Seconds spent on sampling and labelling, on the rest, and in all."""
+        """Return the seconds of sampling and labelling, of the rest of training, and in all."""
         before = self._before.seconds
         sample = before.sample + self._trainer.sampling_seconds
         total = before.total + time.perf_counter() - self._started
@@ -87,11 +92,11 @@ class Progress(TrainerCallback):
         return {name: round(value, 2) for name, value in parts.items()}
 
     def _sampled_tokens(self) -> int:
-        """Tokens sampled from the policy by all processes, completions only."""
+        """Count the completion tokens that all processes have sampled from the policy."""
         return self._before.sampled_tokens + sum(gather_object([self._trainer.sampled_tokens]))
 
     def _write_whole_model(self, folder: Path) -> None:
-        """Beside each process's part, for evaluation."""
+        """Save the whole model for evaluation: a sharded checkpoint has a part per process."""
         step = self._trainer.state.global_step
         if self._trainer.is_fsdp_enabled and step % self._keep_every == 0:
             self._trainer.save_whole_model(folder)
@@ -104,7 +109,7 @@ class Progress(TrainerCallback):
             self._thin(state.global_step)
 
     def _thin(self, last: int) -> None:
-        """Leave of the checkpoints before the last what is evaluated."""
+        """Delete earlier checkpoints, except the models that are evaluated."""
         for folder in self._checkpoints.glob("checkpoint-*"):
             step = int(folder.name.removeprefix("checkpoint-"))
             if step >= last:

@@ -14,6 +14,7 @@ from humanline.cli import commands as cli
 from humanline.cli.parser import COMMANDS as TABLE
 from humanline.files.code_hashes import PACKAGE, code_hash, modules_of
 from humanline.study.tasks import TASKS
+from humanline.trainers.registry import OBJECTIVES
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
@@ -125,6 +126,51 @@ def test_of_a_task_those_functions_count_that_a_command_calls(function, changed,
     path.write_text(text.replace(start, f"def _edited():\n    pass\n\n\n@_edited\n{start}"))
     before, after = hashes(), hashes(package)
     assert {name for name in before if before[name] != after[name]} == changed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ('label="math"', 'label="maths"', {"table", "claims"}),
+        ("count as wrong", "count as false", {"table", "map", "claims", "predictors"}),
+        (
+            '"no_box"',
+            '"no_answer"',
+            {*COMMANDS} - {"data", "base_model", "generate", "figures", "surprisal"},
+        ),
+    ],
+)
+def test_of_a_task_those_values_count_that_a_command_reads(old, new, changed, package):
+    """What tables say of a task trains nothing anew."""
+    path = package / "tasks" / "math_reasoning.py"
+    assert path.read_text().count(old) == 1
+    path.write_text(path.read_text().replace(old, new))
+    before, after = hashes(), hashes(package)
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_of_a_run_its_own_objective_counts(package):
+    """A change of one trainer, or a new objective, trains no other's runs anew."""
+
+    def trained(package: Path) -> dict[str, str]:
+        return {
+            name: code_hash("train", by_value=True, named=row.modules, package=package)
+            for name, row in OBJECTIVES.items()
+        }
+
+    before = trained(PACKAGE)
+    for name in ("kto", "trl_losses"):
+        with open(package / "trainers" / f"{name}.py", "a") as module:
+            module.write("\n_EDITED = 1\n")
+        shutil.copytree(package, package.parent / name / "humanline")
+    (package.parent / "kto" / "humanline" / "trainers" / "new.py").write_text("X = 1\n")
+    after = trained(package.parent / "kto" / "humanline")
+    assert {name for name in before if before[name] != after[name]} == {"kto"}
+    assert trained(package)["dpo"] != before["dpo"]
+    with open(package / "trainers" / "checkpoints.py", "a") as module:
+        module.write("\n_EDITED = 1\n")
+    everything = trained(shutil.copytree(package, package.parent / "all" / "humanline"))
+    assert all(everything[name] != before[name] for name in before)
 
 
 def test_a_command_has_its_own_function_in_its_hash(package):

@@ -1,8 +1,8 @@
-# The study that the configuration describes, and where its files lie. No rules here.
+# The study that the configuration describes, and the paths of its files. No rules here.
 
 
 def refuse(fault):
-    # One line, not a traceback through Snakemake.
+    # Exit with one line instead of a traceback through Snakemake.
     sys.exit(f"humanline: error: {fault}")
 
 
@@ -48,11 +48,11 @@ wildcard_constraints:
 
 
 os.environ.update(
-    # Rules call this interpreter, whether or not its environment is activated. It travels in the
-    # environment, so that moving the installation reruns nothing.
+    # Rules call this interpreter, even if its environment is not activated. It is an environment
+    # variable, so that moving the installation reruns nothing.
     HUMANLINE_PYTHON=sys.executable,
-    # The miniature's tensors are many and short-lived, and glibc would hand their memory back to
-    # the system each time. A real model's tensors do not care.
+    # The miniature has many short-lived tensors. By default glibc returns their memory to the
+    # system each time, which is slow. It makes no difference for real models.
     MALLOC_MMAP_THRESHOLD_="4294967296",
     MALLOC_TRIM_THRESHOLD_="68719476736",
     MALLOC_TOP_PAD_="268435456",
@@ -67,26 +67,32 @@ envvars:
 
 
 def command(arguments, log="--log={log:q}"):
-    """The shell command of a rule: one `humanline` command for this scale, with its log.
+    """Build the shell command of a rule: one `humanline` command for this scale, with its log.
 
-    What `arguments` takes of a job is quoted by `:q`.
+    Quote the job's values in `arguments` by `:q`.
     """
     options = {"scale": SCALE, "config": CONFIG, "results": RESULTS_ROOT}
-    # With `=`, for a value may begin with a dash; and Snakemake has a use for single braces.
+    # With `=`, because a value may begin with a dash. Braces are doubled, because Snakemake
+    # replaces single ones.
     words = [shlex.quote(f"--{name}={value}") for name, value in options.items()]
     fixed = " ".join(words).replace("{", "{{").replace("}", "}}")
     return f'"$HUMANLINE_PYTHON" -m humanline {arguments} {fixed} {log}'
 
 
-def code_of(name, **options):
-    """The hash of a command's code, with that of the job's task and of no other."""
+def code_of(name, run=None, **options):
+    """The hash of a command's code; of the tasks, it has only the job's.
+
+    Of a `run`, found by the wildcards, it has only its objective's trainer.
+    """
+    if run:
+        return lambda wildcards: code_of_run(name, run(wildcards), **options)
     return lambda wildcards: code_hash(name, tasks=[wildcards.task], **options)
 
 
 def resources_of(stage, run=None):
-    """What a stage's jobs ask for; at a retry that much more memory and time.
+    """The resources of a stage's jobs; memory and time are multiplied by the attempt's number.
 
-    Of a `run`, found by the wildcards, as many GPUs as its model takes, and each as much memory.
+    With `run`, which finds a run by the wildcards, GPUs and memory are those for the run's model.
     """
     asked = STUDY.scale.asked(stage)
 
@@ -103,7 +109,7 @@ def resources_of(stage, run=None):
 
 
 def refuse_unpinned(jobs):
-    """Before any of these jobs runs: what others would read may be pinned later."""
+    """Refuse these jobs if one reads a repository without a commit; other jobs do not count."""
     try:
         for job in jobs:
             named = job.wildcards_dict
@@ -130,7 +136,7 @@ def base_of(wildcards):
 
 
 def hash_of(stage, run):
-    """What a stage's result of a run depends on besides its input files and its code."""
+    """The hash of the options that a stage of a run reads."""
     return lambda wildcards: getattr(run(wildcards).hashes, stage)
 
 
@@ -139,7 +145,7 @@ def perceived(wildcards):
 
 
 def files_of_tables(exploratory):
-    """Of all tables that report, or that explore; if there are none, a target has nothing to do."""
+    """The files of all reporting or exploratory tables; it is an error if there are none."""
 
     def files(wildcards):
         if not (tables := STUDY.tables(exploratory=exploratory)):

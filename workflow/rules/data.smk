@@ -1,12 +1,12 @@
-# Prompts, base models, and what is sampled from them once.
+# Prompts, base models, and the offline data that are sampled from them.
 
 
-# Without output, so that it looks again each time: a cache can be emptied.
+# It has no output, so it checks the cache each time: a cache can be emptied.
 rule prefetch:
     log:
         f"{RESULTS}/logs/prefetch.log",
     message:
-        "fetching from the hub; {log} has the fingerprints, and what is not pinned"
+        "fetching from the hub; {log} lists the fingerprints, and sources that are not pinned"
     shell:
         command("prefetch")
 

@@ -1,4 +1,4 @@
-# Evaluation: sample with each run's model, then judge or grade, by a rule of each task.
+# Evaluation: sample with each run's model, then judge or grade; each task has its own scoring rule.
 
 
 rule generate:
@@ -39,7 +39,7 @@ for task in STUDY.scale.tasks:
             "score"
         resources:
             **resources_of("score"),
-            # Of an endpoint at a time: `--resources requests=32` bounds them over all jobs.
+            # Requests at a time: `--resources requests=32` limits them over all jobs.
             requests=STUDY.scale.tasks[task].requests,
         params:
             task=task,
@@ -49,10 +49,10 @@ for task in STUDY.scale.tasks:
             command("score {params.task:q} {wildcards.run:q}")
 
 
-# Without output, as long as it may say something else each time.
+# It has no output, because it may print something else each time.
 rule judge_cost:
     input:
-        # Lengths are those of samples.jsonl where there is one, and of prompts elsewhere.
+        # Lengths come from samples.jsonl if it exists, else from the prompts.
         [
             STUDY.paths.prompts(task, split)
             for task in STUDY.scored_by("judge")

@@ -47,7 +47,7 @@ rule figures:
     resources:
         **resources_of("table"),
     params:
-        # Whose bounds the perceived weights are drawn for.
+        # The perceived weights are drawn for the bounds of the defaults.
         defaults=STUDY.experiments.model_dump_json(include={"defaults"}),
         code=code_hash("figures"),
     shell:

@@ -1,4 +1,4 @@
-# The map of exploratory runs on the tuning seeds, and what predicts how well they do.
+# The map: scores of exploratory runs on the tuning seeds, against predictors of these scores.
 
 MAP_FILES = [
     f"{RESULTS}/map/{name}" for name in ("map.csv", "correlations.csv", "map.svg")

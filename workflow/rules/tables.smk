@@ -19,7 +19,7 @@ for table in map(STUDY.table, STUDY.experiments.tables):
             **resources_of("table"),
         params:
             table=table.name,
-            # All that a table is asked to be: captions and views are part of it.
+            # It also contains captions and views.
             config=lambda wildcards, table=table: table.hash,
             code=code_hash("table", tasks=table.spec.tasks),
         shell:

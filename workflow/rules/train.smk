@@ -18,15 +18,15 @@ rule train:
     priority: 10
     resources:
         **resources_of("train", run_of),
-        # Of one machine, as the processes of `accelerate launch` are.
+        # `accelerate launch` starts all processes on one machine.
         nodes=1,
     params:
         manifest=hash_of("train", run_of),
-        code=code_of("train", by_value=True),
+        code=code_of("train", by_value=True, run=run_of),
     message:
         "training {wildcards.run} ({wildcards.task})"
     shell:
-        # As many processes as the job has GPUs, also where `--set-resources` says how many.
+        # One process for each GPU of the job, even if `--set-resources` changes their number.
         command(
             "train {wildcards.task:q} {wildcards.run:q} --devices {resources.gpu:q}"
         )

@@ -1,12 +1,12 @@
-r"""Whether two answers in LaTeX mean the same: their form here, their mathematics by math-verify.
+r"""Compare two answers in LaTeX: their form is read here, their mathematics by math-verify.
 
 An answer is a list, a tuple, an interval, a union, a matrix, an equation, a quantity with a unit, a
-word, or an expression. Forms are told apart by brackets and commas, which math-verify's own
-comparison takes for one another. Expressions are parsed by math-verify's parser and are equal when
-their values are, to 30 digits, at several values of their variables: nothing is rounded.
+word, or an expression. Brackets and commas tell the forms apart; math-verify's own comparison
+confuses some of them. math-verify's parser reads expressions. Two expressions are equal if their
+values agree to 30 digits at several values of their variables: nothing is rounded.
 
-Where a gold answer is silent the answer may say more, a unit, a per cent or a variable's name, but
-what both say must agree.
+The answer may have a unit, a per cent sign or a variable's name that the gold answer lacks. If both
+have one, the two must agree.
 """
 
 import re
@@ -18,7 +18,7 @@ from humanline.scoring.math.quantities import FLIPPED, NAME, same_value, sides_o
 LONGEST = 600  # characters of an answer
 DEEPEST = 12  # brackets within brackets
 
-_Sequence = tuple[str, list[str]]  # brackets, "{}" where a list has none, and items
+_Sequence = tuple[str, list[str]]  # brackets ("{}" if a list has none) and items
 
 _OPEN, _CLOSE = "([{", ")]}"
 _NAMED = re.compile(rf"({NAME})\s*(?:=|\\in(?![A-Za-z])|\\equiv(?![A-Za-z]))\s*(?!=)(.+)", re.S)
@@ -32,7 +32,7 @@ _MATRIX = re.compile(
 )
 
 
-# What would compute for long. The limit of time bounds the rest.
+# Texts that would take long to compute. The time limit stops all others.
 _LARGE = re.compile(
     r"\d{200}|\d{4}\s*!|!\s*\)*\s*!|\^[^()!]*\)\s*!|\\binom\s*\{[^{}]*\^"
     r"|\^\s*\{?\s*[-+]?\s*\d{5}|\^\s*\{\s*\d+\s*\^\s*\{\s*\d\d|\^\s*\{\s*\d{3,}\s*\}\s*\)+\s*\^"
@@ -41,14 +41,18 @@ _LARGE = re.compile(
 
 
 class TooLargeError(ValueError):
-    """An answer is longer, deeper or larger than what is read."""
+    """The answer is longer, deeper or larger than this module reads."""
 
 
 def equal(answer: str, gold: str) -> bool:
-    """Whether an answer means what the gold answer does.
+    """Say whether an answer means the same as the gold answer.
+
+    Args:
+        answer, gold: LaTeX without delimiters.
 
     Raises:
-        TooLargeError: if the answer is beyond what is read.
+        TooLargeError: if the answer has more than `LONGEST` characters, more than `DEEPEST` nested
+            brackets, or numbers that would take too long to compute.
     """
     if len(answer.strip()) > LONGEST and answer != gold:
         raise TooLargeError(f"{len(answer)} characters")
@@ -74,20 +78,20 @@ def _require_small(text: str) -> None:
 
 
 def _readings(text: str) -> list[str]:
-    """1,000 is a thousand, or a list of two."""
+    """List the readings of a text: 1,000 is a thousand, or a list of two items."""
     number = _COMMA_THOUSANDS.sub(_one_number, text)
     return [number] if number == text or re.search(r",0\d", text) else [number, text]
 
 
 def _one_number(match: re.Match) -> str:
-    """Digits without commas, but (12,102) is a pair."""
+    """Remove the commas between digits, but keep that of a pair such as (12,102)."""
     before, after = match.string[: match.start()].rstrip(), match.string[match.end() :].lstrip()
     pair = before.endswith(("(", "[", r"\{")) and after.startswith((")", "]", r"\}"))
     return match.group() if pair else match.group().replace(",", "")
 
 
 def _same(answer: str, gold: str) -> bool:
-    """Whether cleaned texts are equal."""
+    """Say whether two cleaned texts mean the same."""
     if squeezed(answer) == squeezed(gold) and answer:
         return True
     (name, inner), (gold_name, gold_inner) = _named(answer), _named(gold)
@@ -101,7 +105,7 @@ def _same(answer: str, gold: str) -> bool:
 
 
 def _named(text: str) -> tuple[str, str]:
-    """The name that an answer begins with, as in x = 5, and the rest."""
+    """Split an answer such as x = 5 into its name and the rest; the name is "" if it has none."""
     match = _NAMED.fullmatch(text)
     if match and match[1] not in _CONSTANTS and not sides_of(match[2])[1]:
         name, value = match.groups()
@@ -109,7 +113,7 @@ def _named(text: str) -> tuple[str, str]:
         value, name = match.groups()
     else:
         return "", text
-    # x = x says nothing.
+    # x = x gives x no value.
     return ("", text) if squeezed(name) == squeezed(value) else (squeezed(name), value.strip())
 
 
@@ -139,7 +143,7 @@ def _same_unnamed(answer: str, gold: str) -> bool:
 
 
 def _parts(text: str, *separators: str) -> list[str]:
-    """Split at separators that are outside of brackets."""
+    """Split a text at the separators outside of brackets."""
     parts, depth, start, i = [], 0, 0, 0
     while i < len(text):
         separator = next((s for s in separators if text.startswith(s, i)), None)
@@ -161,7 +165,7 @@ def _parts(text: str, *separators: str) -> list[str]:
 
 
 def _sequence(text: str) -> _Sequence | None:
-    """The brackets and items of a list, tuple or interval; None for anything else."""
+    """Read the brackets and items of a list, tuple or interval; None for anything else."""
     text = text.replace(r"\langle", "(").replace(r"\rangle", ")").strip()
     if text == r"\emptyset":
         return "{}", []
@@ -178,7 +182,7 @@ def _sequence(text: str) -> _Sequence | None:
 
 
 def _enclosed(text: str) -> tuple[str, str] | None:
-    """The brackets around a whole text, and what is within."""
+    """Split a text into the brackets around the whole of it and the text inside."""
     start, end = (2, -2) if text.startswith(r"\{") and text.endswith(r"\}") else (1, -1)
     brackets = (text[:start] + text[end:]).replace("\\", "")
     if len(text) < 2 or brackets not in ("()", "[]", "{}", "(]", "[)"):
@@ -192,7 +196,7 @@ def _enclosed(text: str) -> tuple[str, str] | None:
 
 
 def _bare(items: list[str]) -> _Sequence:
-    """A list without brackets: of one variable's values, or of one value of each variable."""
+    """Read a list without brackets: several values of one variable, or one value per variable."""
     named = [_named(item) for item in items]
     names = [name for name, _ in named]
     if all(names) and len(set(names)) == len(names):
@@ -203,7 +207,7 @@ def _bare(items: list[str]) -> _Sequence:
 
 
 def _expanded(items: list[str]) -> list[str]:
-    """With two items for one that has a plus or minus."""
+    """Replace each item that has a plus-minus by two items."""
     return [
         _signed(item, signs)
         for item in items
@@ -212,7 +216,7 @@ def _expanded(items: list[str]) -> list[str]:
 
 
 def _signed(item: str, signs: dict[str, str]) -> str:
-    """With one sign for each plus or minus, and no plus at the start."""
+    """Replace each plus-minus by one sign, and remove a plus at the start."""
     return re.sub(r"^\+\s*", "", _PLUS_MINUS.sub(lambda sign: signs[sign[1]], item))
 
 
@@ -222,7 +226,7 @@ def _same_sequence(answer: _Sequence, gold: _Sequence) -> bool:
         return False
     if brackets == gold_brackets == "{}":
         return _unordered(items, gold_items)
-    # x = 3, y = 4 is a bare list, too.
+    # A list without brackets may also be named: x = 3, y = 4.
     named = all(_named(item)[0] for item in items) and gold_brackets == "{}"
     gold_named = all(_named(item)[0] for item in gold_items) and brackets == "{}"
     if brackets != gold_brackets and not named and not gold_named:
@@ -233,7 +237,7 @@ def _same_sequence(answer: _Sequence, gold: _Sequence) -> bool:
 
 
 def _unordered(items: list[str], others: list[str]) -> bool:
-    """Whether every item has one of its own among the others."""
+    """Say whether items and others can be paired, each with an equal one, in any order."""
     if len(items) != len(others):
         return False
     left = list(others)
@@ -249,7 +253,7 @@ def _unordered(items: list[str], others: list[str]) -> bool:
 
 
 def _interval(text: str) -> _Sequence | None:
-    """The interval of one variable that x < 3 or 0 < x <= 1 says; None for anything else."""
+    """Read x < 3 or 0 < x <= 1 as the interval of one variable; None for anything else."""
     parts, operators = sides_of(text)
     if len(operators) == 1 and re.fullmatch(NAME, parts[1]):
         operators, parts = [FLIPPED[operators[0]]], parts[::-1]
@@ -271,7 +275,7 @@ def _interval(text: str) -> _Sequence | None:
 
 
 def _union(sequence: _Sequence | None) -> list[str] | None:
-    """The intervals of a list of inequalities, as texts."""
+    """Write a list of inequalities as intervals in text; None for any other list."""
     if sequence is None or sequence[0] != "{}":
         return None
     intervals = [found for item in sequence[1] if (found := _interval(item))]
@@ -284,7 +288,7 @@ def _union(sequence: _Sequence | None) -> list[str] | None:
 
 
 def _same_matrices(answer: str, gold: str) -> bool:
-    """Whether matrices of one shape have the same items, or values are the same."""
+    """Say whether two matrices have the same shape and items, or two values are the same."""
     matrices = [match for text in (answer, gold) if (match := _MATRIX.fullmatch(text))]
     if len(matrices) < 2:
         return not matrices and same_value(answer, gold)

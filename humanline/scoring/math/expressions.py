@@ -1,4 +1,4 @@
-"""Expressions in LaTeX by their values: parsed by math-verify's parser, computed by SymPy."""
+"""Compare expressions in LaTeX by their values: math-verify's parser reads, SymPy computes."""
 
 import re
 from functools import lru_cache
@@ -7,9 +7,9 @@ import sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 from math_verify.grader import should_treat_as_complex
 
-DIGITS = 30  # that equal values share
+DIGITS = 30  # significant digits in which equal values agree
 _CONFIG = ConversionConfig(lowercase_symbols=False)
-# What variables are tried at: of both signs, and of no simple relation to one another.
+# Values for variables: of both signs, and with no simple relation to one another.
 _PLACES = (
     sympy.Rational(137, 100),
     sympy.Rational(-71, 53),
@@ -21,28 +21,31 @@ _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])")
 
 
 def same_expression(one: str, other: str) -> bool:
-    """Whether two expressions have one value, wherever their variables are."""
+    """Say whether two expressions in LaTeX have the same value at all tried values of variables.
+
+    False if one of them cannot be parsed.
+    """
     found = [_parsed(text) for text in (one, other)]
     if any(expression is None for expression in found):
         return False
     if not all(isinstance(expression, sympy.Expr) for expression in found):
         return _equal(*found)
     if {expression.is_rational for expression in found} == {True, False}:
-        return False  # many digits of pi are not pi
+        return False  # pi is not equal to its first 30 digits
     values = list(_values(*found))
     return bool(values) and all(_close(*pair) for pair in values)
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is an expression with a value, without letters that could be variables."""
+    """Say whether a text is an expression with a value and without letters, except commands."""
     if re.search(r"[A-Za-z_]", re.sub(r"\\[A-Za-z]+", "", text)):
-        return False  # \frac{dy}{dx} has the value 0, of a y without x; 10_2 has a base
+        return False  # \frac{dy}{dx} would have the value 0; 10_2 has a base
     found = _parsed(text)
     return isinstance(found, sympy.Expr) and not _names(found) and _value(found, {}) is not None
 
 
 def ratio(one: str, other: str) -> sympy.Expr | None:
-    """The constant that the first is of the second, if it is; not 0."""
+    """Return the constant c, not 0, with one = c * other at all tried values; None without one."""
     found = [_parsed(text) for text in (one, other)]
     if not all(isinstance(expression, sympy.Expr) for expression in found):
         return None
@@ -56,7 +59,7 @@ def ratio(one: str, other: str) -> sympy.Expr | None:
 
 @lru_cache(maxsize=1000)
 def _parsed(text: str):
-    """An expression of the text; None if it is none. Decimals are exact fractions."""
+    """Parse a text; None if it is no expression. Decimals become exact fractions."""
     text = _DECIMAL.sub(_fraction, _REPEATING.sub(_repeating_fraction, text))
     try:
         is_real = not should_treat_as_complex(text)
@@ -64,7 +67,7 @@ def _parsed(text: str):
             text, is_real=is_real, normalization_config=None, conversion_config=_CONFIG
         )
         return found.doit() if isinstance(found, sympy.Basic) else found
-    except Exception:  # of many kinds: a parser generated from a grammar, and SymPy
+    except Exception:  # the generated parser and SymPy raise many kinds
         return None
 
 
@@ -84,7 +87,7 @@ def _names(expression: sympy.Expr) -> set[str]:
 
 
 def _values(one: sympy.Expr, other: sympy.Expr):
-    """Values of both at every place that both have one at."""
+    """Yield the values of both expressions at every place where both have one."""
     names = sorted(_names(one) | _names(other))
     for shift in range(len(_PLACES) if names else 1):
         places = {name: _PLACES[(i + shift) % len(_PLACES)] + i for i, name in enumerate(names)}
@@ -94,7 +97,7 @@ def _values(one: sympy.Expr, other: sympy.Expr):
 
 
 def _value(expression: sympy.Expr, places: dict[str, sympy.Rational]) -> sympy.Expr | None:
-    # The parser has a symbol for the imaginary unit.
+    # The parser reads the imaginary unit as a symbol.
     at = {s: sympy.I if s.name == "i" else places[s.name] for s in expression.free_symbols}
     value = expression.subs(at) if at else expression
     if value.is_Rational or value in (sympy.oo, -sympy.oo):
@@ -115,7 +118,7 @@ def _close(one: sympy.Expr, other: sympy.Expr) -> bool:
 
 
 def _equal(one, other) -> bool:
-    """Of sets and other things without a value."""
+    """Compare sets and other objects without a value."""
     try:
         return bool(one == other)
     except Exception:

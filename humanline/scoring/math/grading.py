@@ -1,7 +1,7 @@
-r"""Grading of math: does the last ``\boxed{}`` of a completion mean what the gold answer does?
+r"""Grade math: compare the last ``\boxed{}`` of a completion with the gold answer.
 
-What two answers mean is compared in a process of its own, under a limit of computing time and of
-memory: one answer cannot stall a training step, whatever SymPy makes of it, and threads may grade.
+A process of its own compares the answers, with limits of computing time and memory. So no answer
+can stall a training step, however long SymPy would take, and several threads may grade.
 """
 
 import atexit
@@ -19,8 +19,8 @@ from typing import Literal
 from humanline.scoring.math import grading_process
 from humanline.scoring.math.answers import LONGEST
 
-# What a grading ends in. timed_out: the answer took too long to compare, or is longer or larger
-# than what is read.
+# The outcomes of a grading. timed_out: the answer took too long to compare, or is longer or larger
+# than `answers` reads.
 Outcome = Literal["correct", "wrong", "no_box", "timed_out"]
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "no_box", "timed_out")
 
@@ -36,6 +36,12 @@ def grade(completion: str, answer: str) -> Outcome:
     Args:
         completion: the model's text.
         answer: the gold answer, LaTeX without delimiters.
+
+    Returns:
+        One of `OUTCOMES`.
+
+    Raises:
+        RuntimeError: if the grading process cannot run.
     """
     box = last_box(_after_thinking(completion))
     if box is None:
@@ -46,12 +52,12 @@ def grade(completion: str, answer: str) -> Outcome:
 
 
 def is_correct(completion: str, answer: str) -> bool:
-    """Whether a completion is graded as correct; see `grade`."""
+    """Say whether `grade` finds a completion correct."""
     return grade(completion, answer) == "correct"
 
 
 def last_box(text: str) -> str | None:
-    r"""What is in the last ``\boxed`` or ``\fbox``; None without one, or if it is cut off."""
+    r"""Return the content of the last ``\boxed`` or ``\fbox``; None if it is missing or cut off."""
     start = max(text.rfind(box) for box in _BOXES)
     if start < 0:
         return None
@@ -69,11 +75,11 @@ def last_box(text: str) -> str | None:
 
 
 def _after_thinking(text: str) -> str:
-    """A text without what is between <think> and </think>, of which either may be missing."""
+    """Remove the text between <think> and </think>; either tag may be missing."""
     kept: list[str] = []
     start, inside = 0, False
     for tag in _THINKING.finditer(text):
-        if tag[1]:  # without <think>, the template has opened it
+        if tag[1]:  # if <think> is missing, the chat template has written it
             kept = kept if inside else []
         elif not inside:
             kept.append(text[start : tag.start()])
@@ -83,25 +89,25 @@ def _after_thinking(text: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def _compare(box: str, answer: str) -> Outcome:
-    # Cached: training grades the same answers over and over, at a millisecond each.
+    # Cached, because training grades the same answers many times, at a millisecond each.
     return _PROCESS.compare(box, answer)
 
 
 class _Process:
-    """The process of `grading_process`, started when it is first needed, and after a fork."""
+    """The process of `grading_process`. It starts at the first use, and again after a fork."""
 
     def __init__(self):
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
     def compare(self, box: str, answer: str) -> Outcome:
-        """Ask the process, and another if it has died, as from want of memory."""
+        """Ask the process; if it has died, for example for lack of memory, ask a new one."""
         with self._lock:
             for _ in range(2):
                 try:
                     if (reply := self._ask(json.dumps([box, answer]))) in OUTCOMES:
                         return reply
-                except BaseException:  # as Ctrl-C: the reply must not pass for another's
+                except BaseException:  # such as Ctrl-C: the next request must not read this reply
                     self._end()
                     raise
                 self._end()
@@ -129,7 +135,7 @@ class _Process:
             text=True,
             encoding="utf-8",
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
-            start_new_session=True,  # Ctrl-C is for the one who asks
+            start_new_session=True,  # Ctrl-C must reach this process alone
         )
         return self._process
 
@@ -143,7 +149,7 @@ class _Process:
                     pipe.close()
 
     def forget(self) -> None:
-        """After a fork the process is the parent's, who may be using it at this moment."""
+        """Forget the process after a fork: it belongs to the parent, which may be using it."""
         self._lock, self._process = threading.Lock(), None
 
 

@@ -1,8 +1,9 @@
-"""The process that compares answers for `grading`: a line of JSON in, an outcome out.
+"""The process that compares answers for `grading`: it reads lines of JSON and writes outcomes.
 
-A child does the work. Before each answer it sets a timer whose signal it does not catch: the system
-ends it after `SECONDS` of computing, also within a power of huge numbers, where Python would not
-look at a signal. The parent then says timed_out, and forks another, which costs milliseconds.
+A child does the work. Before each answer it sets a timer and does not catch the timer's signal. So
+the system ends the child after `SECONDS` of computing, even within a power of huge numbers, where
+Python would not handle a signal. The parent then writes timed_out and forks a new child, which
+costs milliseconds.
 """
 
 import json
@@ -14,13 +15,13 @@ from pathlib import Path
 
 from humanline.scoring.math.answers import TooLargeError, equal
 
-SECONDS = 0.5  # of computing time for an answer
-MEMORY = 2**31  # bytes of address space that a child may take on top of what it begins with
+SECONDS = 0.5  # computing time for one answer
+MEMORY = 2**31  # bytes of address space that a child may add to what it has at its start
 
 
 def main() -> None:
     """Answer until the input ends, or nobody reads the output."""
-    equal("\\frac{1}{2}", "x + 1")  # imports, and builds the parser's tables
+    equal("\\frac{1}{2}", "x + 1")  # import the parser and build its tables before the first fork
     while True:
         child = os.fork()
         if child == 0:
@@ -37,10 +38,10 @@ def main() -> None:
 
 def _serve() -> None:
     _limit_memory()
-    # Whoever started this may have the signal ignored or blocked.
+    # The process that started this one may ignore or block the signal.
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
-    # Unbuffered, so that whoever comes after this child finds what it has not read.
+    # Unbuffered, so that the next child finds the requests that this one has not read.
     requests = os.fdopen(0, "rb", buffering=0, closefd=False)
     while line := requests.readline():
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
@@ -61,7 +62,7 @@ def _say(outcome: str) -> None:
 
 
 def _limit_memory() -> None:
-    if sys.platform == "linux":  # elsewhere the limit is not kept to
+    if sys.platform == "linux":  # other systems do not enforce the limit
         own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         soft = own + MEMORY

@@ -1,7 +1,7 @@
-r"""Answers as people and models write them, in one spelling of LaTeX: Unicode, Markdown, spacing.
+r"""Bring answers into one spelling of LaTeX: Unicode, Markdown and spacing are unified.
 
-Nothing here knows what an answer means. Every function is linear in the length of its text, but for
-the depth of braces.
+This module does not interpret answers. Each function takes time proportional to the length of its
+text, times the depth of its braces.
 """
 
 # ruff: noqa: RUF001
@@ -9,7 +9,7 @@ the depth of braces.
 import re
 import unicodedata
 
-DOLLAR = "\N{FULLWIDTH DOLLAR SIGN}"  # not one that encloses mathematics
+DOLLAR = "\N{FULLWIDTH DOLLAR SIGN}"  # a currency; "$" encloses mathematics
 _SYMBOLS = {
     **dict.fromkeys("−‐‑‒–﹣－", "-"),
     **dict.fromkeys("×✕⨯", r"\times "),
@@ -45,7 +45,7 @@ _SYMBOLS = {
 }
 _SCRIPTS = {"<super>": "^", "<sub>": "_"}
 _GREEK = re.compile(r"GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)$")
-# What says how an answer looks; of the first, what is within braces stays.
+# Commands that only style an answer. The first group's arguments in braces stay.
 _STYLE = re.compile(
     r"\\(?:underline|boldsymbol|bm|mathbf|mathit|mathsf|mathtt|mathnormal|emph|fbox|boxed)\s*(?=\{)"
     r"|\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|\\(?:left|right)\s*\."
@@ -62,7 +62,7 @@ _TEXTS = re.compile(
 )
 _MANY = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SYNONYMS = (
-    # A list says "and" for a comma, within words, too.
+    # In a list "and" means a comma, also within words.
     (
         re.compile(
             r"\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])(?![^{}]*\})"
@@ -70,7 +70,7 @@ _SYNONYMS = (
         ",",
     ),
     (re.compile(r"(\\text\{[^{}]*?)[\s,]+(?:and|or)\s+(?=[^{}]*\})"), r"\1},\\text{"),
-    # No words, or a number before words.
+    # A \text without words, or with a number before its words.
     (re.compile(r"\\text\s*\{([^{}A-Za-z]*)\}"), r"\1"),
     (re.compile(r"\\text\s*\{\s*(-?\d[\d,./]*)\s+([A-Za-z][^{}]*)\}"), r"\1\\text{ \2}"),
     *(
@@ -158,9 +158,9 @@ _WRAPPERS = (
 
 
 def clean(text: str) -> str:
-    """One spelling of an answer."""
+    """Return an answer, LaTeX without delimiters, in one spelling."""
     text = _SPACES.sub(" ", _without_unicode(text).replace("\\$", DOLLAR))
-    text = re.sub(r"\.\.\.+", r"\\ldots ", text)  # 0.333... ends in no full stop
+    text = re.sub(r"\.\.\.+", r"\\ldots ", text)  # the dots of 0.333... are not full stops
     text = _unwrapped(_STYLE.sub("", text))
     if text.startswith("$") and text.count("$") == 1:
         text = text.replace("$", DOLLAR)
@@ -173,12 +173,12 @@ def clean(text: str) -> str:
 
 
 def _joined(separator: re.Match) -> str:
-    """Nothing for what parts a number's digits; a comma may part a list, and stays."""
+    """Remove a separator of a number's digits; keep a comma, which may separate items of a list."""
     return separator.group() if separator.group() in (",", ", ") else ""
 
 
 def _unwrapped(text: str) -> str:
-    """Without a full stop, and what makes it bold or mathematics on both ends."""
+    """Remove a full stop, and the marks on both ends that make a text bold or mathematics."""
     before = None
     while before != text:
         before, text = text, _PUNCTUATION.sub("", _PREFIX.sub("", text.strip()))
@@ -192,7 +192,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _closes_last(text: str) -> bool:
-    """Whether the brace that a text begins with is closed by its last character; no list's."""
+    """Say whether a text's last character closes its first brace, and the braces hold no list."""
     depth = 0
     for brace in re.finditer(r"\\.|[{},]", text):
         depth += {"{": 1, "}": -1}.get(brace.group(), 0)
@@ -209,7 +209,7 @@ def _without_unicode(text: str) -> str:
 
 
 def _one_script(match: re.Match) -> str:
-    """Unicode has a superscript for every digit."""
+    """Join neighbouring scripts: Unicode has one superscript per digit."""
     return f"{match[0][0]}{{{re.sub(r'[{}^_]', '', match[0])}}}"
 
 
@@ -223,7 +223,7 @@ def _ascii(character: str) -> str:
         return character
     if character in _SYMBOLS:
         return _SYMBOLS[character]
-    if unicodedata.category(character) == "Cf":  # it has no width
+    if unicodedata.category(character) == "Cf":  # characters without width
         return ""
     kind, *_ = unicodedata.decomposition(character).split() or [""]
     if character.isdecimal():

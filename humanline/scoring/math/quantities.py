@@ -1,6 +1,6 @@
-r"""One value of an answer: a word, a number in a base, a ratio, a quantity with a unit, a relation.
+r"""Compare two values: words, numbers in a base, ratios, quantities with units, relations.
 
-Where the gold answer is silent the answer may say more, a unit or a per cent, but what both say
+The answer may have a unit or a per cent sign that the gold answer lacks. If both have one, the two
 must agree.
 """
 
@@ -21,14 +21,14 @@ _UNIT = re.compile(
     r"(?P<unit>(?:\\text\{[^{}]*\}(?:\s*\^\s*\{?\d\}?)?[\s/.]*(?:\\cdot\s*)?)+)",
     re.S,
 )
-# Words without \text: short ones could be variables, but for these.
+# Words without \text. Short words could be variables, except these units.
 _WORDS = re.compile(
     r"(?P<value>.*\d\}?)(?P<unit>\s+[A-Za-z]{4,}(?:\s+[A-Za-z]{2,})*"
     r"|\s*(?:cm|mm|km|kg|mg|ml|ft|lbs?|sec|min|hrs?|mph)(?:\s*\^\s*\{?\d\}?)?"
     r"|\s*[apAP]\.?[mM]\.?|\s+(?:in|m|g|s|h)(?:\s*\^\s*\{?\d\}?)?)"
 )
 _CURRENCIES = {DOLLAR: "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "¢": "cent"}
-# What stands behind a number and changes what is said.
+# Words after a number that are no unit: they change the value.
 _NO_UNITS = {
     "or", "and", "not", "if", "is", "to", "than", "when", "where", "for", "mod", "anything", "base",
     "but", "maybe", "wrong", "except", "dozen", "dozens", "factorial", "half", "halves", "thirds",
@@ -54,7 +54,7 @@ _REMAINDER = re.compile(r"(\d+)\s*\\bmod(?![A-Za-z])\s*\{?\s*([1-9]\d*)\s*\}?")
 
 
 def same_value(answer: str, gold: str) -> bool:
-    """Whether cleaned texts that are no lists say the same."""
+    """Say whether two texts, cleaned by `latex.clean` and not lists, have the same value."""
     words = _words(answer), _words(gold)
     if any(word is not None for word in words):
         return _same_words(answer, gold, *words)
@@ -67,12 +67,16 @@ def same_value(answer: str, gold: str) -> bool:
 
 
 def squeezed(text: str) -> str:
-    """Without spaces, but for those between digits: 1 2 is not 12."""
+    """Remove all spaces except those between digits: 1 2 is not 12."""
     return re.sub(r"(?<!\d) | (?!\d)", "", text)
 
 
 def sides_of(text: str) -> tuple[list[str], list[str]]:
-    """What stands on the sides of the comparisons outside of brackets, and these."""
+    """Split a text at its comparison operators outside of brackets.
+
+    Returns:
+        The n + 1 sides, and the n operators between them.
+    """
     sides, operators, depth, start = [], [], 0, 0
     for match in _OUTER.finditer(text):
         depth += bool(match["open"]) - bool(match["close"])
@@ -87,7 +91,7 @@ def sides_of(text: str) -> tuple[list[str], list[str]]:
 
 
 def _words(text: str) -> str | None:
-    """What a text says in words; None if it is mathematics."""
+    """Return the plain letters of a text in words; None if the text is mathematics."""
     bare = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).strip()
     letters = re.fullmatch(r"\(?[A-Za-z][A-Za-z .'/-]*\)?(?: \d+)?", bare)
     if bare != text.strip() and letters and re.match(r"\(?\\text|[A-Za-z (]", text):
@@ -101,7 +105,7 @@ def _plain(words: str) -> str:
 
 
 def _same_words(answer: str, gold: str, *words: str | None) -> bool:
-    """Words are equal by their letters. Letters alone are words if the other's are."""
+    """Compare words by their letters. Bare letters are words if the other text is in words."""
     own, other = (
         _plain(text) if word is None and re.fullmatch(r"\(?[A-Za-z ]+\)?", text) else word
         for word, text in zip(words, (answer, gold), strict=True)
@@ -113,7 +117,7 @@ def _same_words(answer: str, gold: str, *words: str | None) -> bool:
 
 
 def _digits_and_base(text: str) -> tuple[str, str] | None:
-    """Of a number that says its base."""
+    """Split a number with a written base into digits and base; None for anything else."""
     match = _BASED.fullmatch(text)
     if match is None or not (match[1][0].isdigit() or match[1].isupper()):
         return None
@@ -122,7 +126,10 @@ def _digits_and_base(text: str) -> tuple[str, str] | None:
 
 
 def _same_based(answer: str, gold: str, own, other) -> bool:
-    """An answer may leave the base out, but not add one to what is of base 10."""
+    """Compare numbers of which at least one has a base.
+
+    The answer may omit the gold answer's base. It may add a base only if that is 10.
+    """
     if other is None:
         return own[1] == "10" and _same_number(own[0], gold)
     if own is None:
@@ -131,7 +138,7 @@ def _same_based(answer: str, gold: str, own, other) -> bool:
 
 
 def _same_ratio(answer: list[str], gold: list[str]) -> bool:
-    """1 : 2 is 2 : 4, but 1:00 is a time."""
+    """Compare ratios: 1 : 2 equals 2 : 4, but 1:00 is a time."""
     if len(answer) != len(gold):
         return False
     if any(re.match(r"\s*0|.*[A-Za-z]", part) for part in answer[1:] + gold[1:]):
@@ -149,7 +156,7 @@ def _same_quantity(answer: str, gold: str) -> bool:
     (*steps, result), operators = sides_of(answer)
     if steps and set(operators) == {"="} and len(sides_of(gold)[0]) == 1:
         if len({squeezed(side) for side in (*steps, result)}) == 1:
-            return False  # 0 = 0 says nothing
+            return False  # 0 = 0 is no calculation
         return _same_quantity(result, gold) and not any(_denies(step, result) for step in steps)
     (value, unit), (gold_value, gold_unit) = _quantity(answer), _quantity(gold)
     if unit and gold_unit and unit != gold_unit and "%" not in (unit, gold_unit):
@@ -167,7 +174,7 @@ def _same_quantity(answer: str, gold: str) -> bool:
 
 
 def _denies(step: str, result: str) -> bool:
-    """Whether a step of a calculation is a number, and another one than the result: 3 = 7."""
+    """Say whether a step of a calculation is a number other than the result, as in 3 = 7."""
     from humanline.scoring.math.expressions import is_number
 
     return not _quantity(step)[1] and is_number(step) and not _same_quantity(step, result)
@@ -181,7 +188,7 @@ def _same_residue(answer: str, gold: str, modulus: str) -> bool:
 
 
 def _quantity(text: str) -> tuple[str, str]:
-    """A value and its unit, "" where it has none."""
+    """Split a text into its value and its unit; the unit is "" if there is none."""
     text = text.strip()
     if match := re.fullmatch(r"(.*?)\s*(?:\\?%|\\text\{\s*(?:%|percent)\s*\}|percent)", text):
         return match[1], "%"
@@ -199,7 +206,7 @@ def _quantity(text: str) -> tuple[str, str]:
 
 
 def _unit(text: str) -> str:
-    """A unit's words in one spelling; "" if it is none."""
+    """Return a unit's words in one spelling; "" if the text is no unit."""
     text = re.sub(r"\\text\{([^{}]*)\}|\\cdot", r" \1 ", text).replace(".", "")
     words = re.findall(r"[A-Za-z]+|\^\s*\{?\d|/|°", text.lower())
     if _NO_UNITS & set(words) or re.search(r"[^A-Za-z^{}\d/°.,\s()-]", text):
@@ -216,7 +223,7 @@ def _unit(text: str) -> str:
 
 
 def _same_number(answer: str, gold: str) -> bool:
-    """Whether texts without unit have one value."""
+    """Say whether two texts without units have the same value."""
     answer, gold = (text.split(r"\approx")[0].strip() for text in (answer, gold))
     if squeezed(answer) == squeezed(gold) and answer:
         return True
@@ -231,7 +238,7 @@ def _same_number(answer: str, gold: str) -> bool:
 
 
 def _same_relation(answer: str, gold: str) -> bool:
-    """Equations and inequalities whose sides differ by the same, up to a factor."""
+    """Compare two relations: left minus right must be the same in both, up to a factor."""
     from humanline.scoring.math.expressions import ratio
 
     sides, operators = zip(sides_of(answer), sides_of(gold), strict=True)

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from humanline.files.code_hashes import code_hash
 from humanline.study.scale.judges import ERRANDS
 from humanline.study.scale.sampling import Generation
 from humanline.trainers.registry import find_objective
@@ -29,6 +30,12 @@ def content_hash(content: Any) -> str:
     """
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def code_of_run(command: str, run: "Run", *, by_value: bool = False) -> str:
+    """Hash of the code that a command runs for a trained run: of its task and objective alone."""
+    named = find_objective(run.cell.objective).modules
+    return code_hash(command, by_value=by_value, tasks=[run.cell.task], named=named)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a recipe needs of the machine, told before a model is loaded: packages, files, folders."""
+"""Check a recipe's packages, files and folders on this machine, before a model is loaded."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from humanline.study.scale.hub import REMOTE_CODE
 from humanline.training.recipes.data import FILES, not_loaded
 from humanline.training.recipes.options import Recipe
 
-# What decides whose code runs is in one place.
+# Keys of model_init_kwargs that are set elsewhere: one place decides whose code runs.
 _KEPT = {
     "revision": "use model_revision",
     "trust_remote_code": "use the option trust_remote_code",
@@ -25,7 +25,7 @@ _KEPT = {
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse a recipe that cannot run here, as far as it is known without data and model.
+    """Refuse a recipe that cannot run here, as far as this is known without data and model.
 
     Raises:
         ConfigError: naming the field and the remedy.
@@ -41,7 +41,7 @@ def check(recipe: Recipe) -> None:
 
 
 def _check_given(recipe: Recipe, field: str, name: str | None) -> None:
-    """Refuse a missing name, and a local path, which starts with / or ., that leads nowhere."""
+    """Refuse a missing name, or a local path (it starts with / or .) that does not exist."""
     if not name:
         raise recipe.fault(field, "missing; add this key")
     is_local = name.startswith(("/", ".")) or Path(name).suffix in FILES
@@ -50,7 +50,7 @@ def _check_given(recipe: Recipe, field: str, name: str | None) -> None:
 
 
 def _check_options_together(recipe: Recipe) -> None:
-    """Refuse options that mean nothing beside the others."""
+    """Refuse options that contradict each other or have no effect together."""
     script, training, model = recipe.script, recipe.training, recipe.model
     if training.reference == "adapter" and not model.use_peft:
         reason = "adapter, which needs PEFT; set use_peft: true, or use cached or model"
@@ -111,7 +111,11 @@ def _check_reports(recipe: Recipe) -> None:
 
 
 def make_output(recipe: Recipe) -> None:
-    """Make the output folder, or refuse one that cannot be, before hours of work for it."""
+    """Make the output folder before training begins.
+
+    Raises:
+        ConfigError: if the folder cannot be made or is not writable.
+    """
     folder = Path(recipe.training.output_dir)
     existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
@@ -128,7 +132,7 @@ def make_output(recipe: Recipe) -> None:
 
 
 def _checkpoint(recipe: Recipe) -> str | None:
-    """The folder to resume from: the one given, or for true the last of the output folder."""
+    """Find the checkpoint to resume from; `true` means the last one in the output folder."""
     asked, output = recipe.training.resume_from_checkpoint, recipe.training.output_dir
     if asked is None or str(asked).lower() in ("false", "none", "no", ""):
         return None
@@ -151,7 +155,11 @@ def _checkpoint(recipe: Recipe) -> str | None:
 
 
 def reached_step(checkpoint: str | None) -> int:
-    """The step that a checkpoint is of; 0 where there is none."""
+    """Read the optimizer step of a checkpoint; 0 without a checkpoint.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: if its trainer_state.json cannot be read.
+    """
     if checkpoint is None:
         return 0
     state = Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8")
@@ -159,7 +167,14 @@ def reached_step(checkpoint: str | None) -> int:
 
 
 def check_model(recipe: Recipe):
-    """Refuse a model that is not there, by its small files; returns its tokenizer or processor."""
+    """Refuse a model that cannot be loaded, by its small files.
+
+    Returns:
+        The model's tokenizer or processor.
+
+    Raises:
+        ConfigError: naming the field and the remedy.
+    """
     name, revision = recipe.model_name, recipe.model.model_revision
     for key, remedy in _KEPT.items():
         if key in recipe.model_options:
@@ -173,7 +188,7 @@ def check_model(recipe: Recipe):
     options = {"revision": revision, "trust_remote_code": trust}
     try:
         AutoConfig.from_pretrained(name, **options)
-    except Exception as error:  # transformers raises many kinds at what it cannot read
+    except Exception as error:  # transformers raises many kinds for files that it cannot read
         raise recipe.fault("model_name_or_path", not_loaded(name, error, where)) from error
     _check_weights(recipe, Path(name))
     try:
@@ -184,7 +199,7 @@ def check_model(recipe: Recipe):
 
 
 def _check_weights(recipe: Recipe, folder: Path) -> None:
-    """Refuse a local folder without weights, or with a part of them."""
+    """Refuse a local folder whose weights are missing or damaged."""
     if not folder.is_dir():
         return
     from safetensors import SafetensorError, safe_open
@@ -203,7 +218,16 @@ def _check_weights(recipe: Recipe, folder: Path) -> None:
 
 
 def check_template(recipe: Recipe, processor, row: dict) -> None:
-    """Refuse conversations where the tokenizer has no chat template to write them with."""
+    """Refuse conversations if the tokenizer has no chat template.
+
+    Args:
+        recipe: the recipe, for errors.
+        processor: the model's tokenizer or processor.
+        row: the first row of the data.
+
+    Raises:
+        ConfigError: if the row has conversations and there is no template.
+    """
     has_conversations = any(
         isinstance(row.get(key), list) and row[key] and isinstance(row[key][0], dict)
         for key in ("prompt", "chosen", "completion")

@@ -1,4 +1,4 @@
-"""The data of a recipe: read, and every row checked before a model is loaded."""
+"""Read the data of a recipe, and check every row before a model is loaded."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _FORMATS = "write JSON Lines (.jsonl), a JSON list (.json) or Parquet (.parquet)
 
 @dataclass
 class _Rows:
-    """Rows of a split, each with its place, and the dataset that they are, if it exists."""
+    """The rows of a split, each with its place for errors, and their dataset if it exists."""
 
     place: str
     pairs: Iterable[tuple[str, dict]]
@@ -30,7 +30,14 @@ class _Rows:
 
 
 def load_splits(recipe) -> dict:
-    """All splits of the dataset: on the hub, in a local folder, or in a file of one split."""
+    """Find the splits of a recipe's dataset on the hub, in a local folder or in one file.
+
+    Returns:
+        By split, its dataset, or the path of a JSON file that `load_split` reads.
+
+    Raises:
+        ConfigError: if the dataset cannot be read.
+    """
     script = recipe.script
     name, path = script.dataset_name, Path(script.dataset_name)
     is_file = path.is_file()
@@ -55,7 +62,7 @@ def load_splits(recipe) -> dict:
 
 @contextmanager
 def _readable(recipe):
-    """Tell of data that cannot be read."""
+    """Turn any error about data that cannot be read into one line."""
     name = recipe.script.dataset_name
     try:
         yield
@@ -69,9 +76,10 @@ def _readable(recipe):
 
 
 def _load(options: dict):
-    """`load_dataset`, which without a network knows what it has made of files, not the hub's cache.
+    """Load a dataset; without a network, read it from the hub's cache.
 
-    What was fetched ahead, as for nodes without a network, is in that cache alone.
+    Offline, `load_dataset` finds only datasets that it has prepared itself. Files that were fetched
+    ahead, for nodes without a network, are in the hub's cache alone.
     """
     try:
         return load_dataset(**options)
@@ -80,7 +88,7 @@ def _load(options: dict):
             raise
         try:
             folder = snapshot_download(options["path"], repo_type="dataset", local_files_only=True)
-        except (OSError, ValueError):  # it is not there, or not all of it
+        except (OSError, ValueError):  # the cache lacks the dataset or a part of it
             folder = None
         if folder is None:
             raise
@@ -88,7 +96,7 @@ def _load(options: dict):
 
 
 def _tell_faulty_file(folder: Path) -> None:
-    """Raise what is wrong in the first faulty JSON file of a folder, which datasets do not tell."""
+    """Raise the fault of a folder's first faulty JSON file, which `datasets` does not name."""
     for path in sorted(folder.rglob("*.json*")):
         if path.suffix in _JSON:
             for _ in read_rows(path):
@@ -96,12 +104,27 @@ def _tell_faulty_file(folder: Path) -> None:
 
 
 def not_loaded(name: str, error: Exception, where: str = "name and the network") -> str:
-    """What an error says whose cause may be a name or a network."""
+    """Write the reason that a name cannot be loaded, with what to check.
+
+    Args:
+        name: the model's or dataset's name.
+        error: the library's error; its first line is quoted.
+        where: what the user should check.
+    """
     return f"{name} cannot be loaded ({first_line(error)}); check its {where}"
 
 
 def load_split(recipe, splits: dict, field: str) -> Dataset | IterableDataset:
-    """A split, with the columns that the objective needs, and rows as they should be."""
+    """Load a split with the objective's columns, its rows checked (a stream's as they come).
+
+    Args:
+        recipe: the recipe.
+        splits: the result of `load_splits`.
+        field: the option that names the split.
+
+    Raises:
+        ConfigError: if the split is missing or empty, lacks a column, or has a faulty row.
+    """
     name, dataset_name = getattr(recipe.script, field), recipe.script.dataset_name
     if name not in splits:
         known = ", ".join(map(str, splits))
@@ -134,7 +157,7 @@ def _rows(recipe, source, split: str) -> _Rows:
 
 
 class _File:
-    """The rows of a file, read each time that they are asked for."""
+    """The rows of a file, which is read again in each iteration."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -144,7 +167,7 @@ class _File:
 
 
 class _Places:
-    """The rows of a dataset, with their places."""
+    """The rows of a dataset, with their places for errors."""
 
     def __init__(self, rows: Iterable[dict], place: str):
         self._rows, self._place = rows, place
@@ -154,7 +177,7 @@ class _Places:
 
 
 def _without_feedback(recipe, rows: _Rows, first: dict, split: str) -> _Rows:
-    """TRL's rows of a HALOs feedback file: groups, pairs or labelled completions."""
+    """Turn the rows of a HALOs feedback file into TRL's: groups, pairs or labelled completions."""
     if not feedback.is_feedback(first):
         return rows
     view = feedback.groups if recipe.row.view.takes_groups else feedback.preferences
@@ -168,7 +191,7 @@ def _without_feedback(recipe, rows: _Rows, first: dict, split: str) -> _Rows:
 
 
 def _wanted_columns(recipe, columns: set[str]) -> frozenset[str]:
-    """The objective's columns; of two choices, an error names what the nearer one lacks."""
+    """Choose the objective's columns; an error names the columns that the nearest choice lacks."""
     script, remedy = recipe.script, "rename its columns or choose another dataset"
     is_online = getattr(script, "reward_funcs", None) or getattr(
         script, "reward_model_name_or_path", None
@@ -216,7 +239,7 @@ def _checked(rows: _Rows, model: type[formats.Row], group_size: int | None) -> D
 def _checked_stream(
     rows: _Rows, model: type[formats.Row], group_size: int | None
 ) -> IterableDataset:
-    """The dataset, its rows checked as they come."""
+    """Return a stream whose rows are checked as they come."""
     if rows.dataset is None:
         generate = partial(_generate, rows.pairs, model, group_size)
         return IterableDataset.from_generator(generate)
@@ -231,7 +254,7 @@ def _generate(pairs, model, group_size) -> Iterator[dict]:
 
 
 class _IndexedCheck:
-    """A check of a stream's row by its number; each reading begins anew."""
+    """Checks a stream's rows by number; each new iteration begins with a new check."""
 
     def __init__(self, place: str, model: type[formats.Row], group_size: int | None):
         self._place, self._model, self._group_size = place, model, group_size

@@ -1,4 +1,4 @@
-"""The keys of a recipe: parsed as TRL parses them, each of its type, or told on one line."""
+"""Parse the keys of a recipe as TRL does, and check their types; errors have one line."""
 
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -14,13 +14,19 @@ from humanline.trainers.classes import load
 from humanline.trainers.options.humanline import HumanlineOptions
 from humanline.trainers.registry import Objective, find_objective
 
-# A text where a mapping is meant, except of those that may name a file.
+# Options whose value is a mapping or the name of a file.
 _OR_A_FILE = {"deepspeed", "fsdp_config", "accelerator_config"}
 
 
 @dataclass
 class Recipe:
-    """The options of a valid recipe, and the file, which errors name."""
+    """The options of a valid recipe.
+
+    Attributes:
+        path: the recipe's file, which errors name.
+        objective: the objective's name.
+        script, training, model: TRL's script arguments, the objective's config, TRL's model config.
+    """
 
     path: Path
     objective: str
@@ -30,7 +36,7 @@ class Recipe:
 
     @property
     def row(self) -> Objective:
-        """What the registry says of the objective."""
+        """The objective's entry in the registry."""
         return find_objective(self.objective)
 
     @property
@@ -42,17 +48,17 @@ class Recipe:
 
     @property
     def model_options(self) -> dict[str, Any]:
-        """What the recipe hands to `from_pretrained`, from which TRL has read a mapping."""
+        """The recipe's `model_init_kwargs`, which go to `from_pretrained`; TRL has parsed them."""
         given = self.training.model_init_kwargs
         return given if isinstance(given, dict) else {}
 
     def fault(self, field: str, reason: str) -> ConfigError:
-        """The error that a field is wrong for a reason."""
+        """Make the one-line error of a field: the recipe's file, the field and the reason."""
         return ConfigError(f"{self.path}: {field}: {reason}")
 
 
 def library_error(path: Path, error: BaseException) -> ConfigError:
-    """The line for an error that a library raises on what a recipe asks for."""
+    """Make a one-line error of one that a library raised for a recipe's options."""
     reason = first_line(error)
     if not isinstance(error, TypeError | ValueError | ImportError | OSError):
         reason = f"{type(error).__name__}: {reason}"
@@ -60,7 +66,11 @@ def library_error(path: Path, error: BaseException) -> ConfigError:
 
 
 class Parser(TrlParser):
-    """TRL's parser of an objective's options, with errors of one line."""
+    """TRL's parser of an objective's options, with one-line errors.
+
+    Args:
+        objective: the objective's name; it decides which options are known.
+    """
 
     def __init__(self, objective: str):
         row = find_objective(objective)
@@ -69,12 +79,24 @@ class Parser(TrlParser):
         self._objective = objective
 
     def read(self, path: Path, content: dict, overrides: list[str]) -> tuple:
-        """The options of a file and of a command line, which takes precedence, as dataclasses."""
+        """Parse a file's options and a command line's, which takes precedence.
+
+        Args:
+            path: the recipe's file, for errors.
+            content: its keys and values.
+            overrides: arguments of the command line.
+
+        Returns:
+            TRL's script arguments, the objective's config and TRL's model config.
+
+        Raises:
+            ConfigError: if a key is unknown or a value is wrong.
+        """
         arguments = self._read_file(path, content) + overrides
         self.check("command line", arguments)
         try:
             options = self.parse_args_into_dataclasses(arguments, look_for_args_file=False)
-        except (TypeError, ValueError) as error:  # of the configs themselves, which name the field
+        except (TypeError, ValueError) as error:  # the configs raise these, and name the field
             raise ConfigError(f"{path}: {first_line(error)}") from error
         except Exception as error:
             raise library_error(path, error) from error
@@ -82,12 +104,12 @@ class Parser(TrlParser):
         return options
 
     def _read_file(self, path: Path, content: dict) -> list[str]:
-        """A file's keys as on a command line, so that types and choices are checked alike.
+        """Write a file's keys as arguments, so that types and choices are checked the same way.
 
-        What a command line cannot say (null, booleans, mappings) become defaults, as TRL does it.
+        Values that arguments cannot express (null, booleans, mappings) become defaults, as in TRL.
         """
         defaults = {k: v for k, v in content.items() if v is None or isinstance(v, bool | dict)}
-        if self._resumes(defaults):  # of a type that says less than the option may be
+        if self._resumes(defaults):  # its declared type forbids a boolean, which is valid
             defaults.pop("resume_from_checkpoint")
         lists = {key: value for key, value in content.items() if isinstance(value, list)}
         for key, value in (defaults | lists).items():
@@ -107,10 +129,10 @@ class Parser(TrlParser):
         return isinstance(defaults.get("resume_from_checkpoint"), bool)
 
     def _check_type(self, source: Path, key: str, value) -> None:
-        """Refuse what no command line says, null, a boolean, a mapping or a list, of a wrong type.
+        """Check the type of a value that arguments cannot express: null, boolean, mapping or list.
 
         Raises:
-            ConfigError: naming the key, if it is known.
+            ConfigError: naming the key.
         """
         adapter = _adapters(tuple(self.dataclass_types)).get(key)
         try:
@@ -126,7 +148,7 @@ class Parser(TrlParser):
             ) from None
 
     def _check_mappings(self, source: Path, options: tuple) -> None:
-        """Refuse a text that TRL has not read as a mapping."""
+        """Refuse a text where a mapping is needed and TRL could not parse one."""
         for config in options:
             hints = _hints(config.__class__)
             for field in fields(config):
@@ -138,7 +160,15 @@ class Parser(TrlParser):
                     )
 
     def check(self, source: Path | str, arguments: list[str]) -> None:
-        """Refuse arguments, given by `source`, that are unknown or of a wrong type."""
+        """Refuse arguments that are unknown or of a wrong type.
+
+        Args:
+            source: the file or command line that gave them, for errors.
+            arguments: such as ``--key=value``.
+
+        Raises:
+            ConfigError: naming the source and the key.
+        """
         self._source = source
         _, unknown = self.parse_known_args(arguments)
         if unknown:
@@ -162,7 +192,7 @@ def _hints(options: type) -> dict:
 
 @cache
 def _adapters(options: tuple[type, ...]) -> dict[str, TypeAdapter]:
-    """What tells of each key whether a value is of its type."""
+    """Make, for each option, what checks whether a value has its type."""
     config = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
     return {
         field.name: TypeAdapter(hints[field.name], config=config)

@@ -1,8 +1,7 @@
 """Recipes: one YAML file trains any model with a humanline trainer.
 
 A recipe has the key `objective` and any of TRL's script arguments, TRL's model options and the
-options of the objective's humanline config. What is wrong with it is told on one line, before a
-model is loaded.
+options of the objective's humanline config. A fault is a one-line error, before a model is loaded.
 """
 
 from argparse import ArgumentError, ArgumentParser
@@ -24,10 +23,18 @@ from humanline.training.recipes.options import Parser, Recipe, library_error
 
 
 def run(path: Path, overrides: list[str]) -> None:
-    """Train as a recipe says, and save the model to its `output_dir`."""
+    """Train as a recipe says, and save the model to its `output_dir`.
+
+    Args:
+        path: the recipe's YAML file.
+        overrides: arguments ``--key value`` that take precedence.
+
+    Raises:
+        ConfigError: if the recipe, its data or its model is wrong, or nothing is left to train.
+    """
     recipe = read(path, overrides)
     trainer = build_trainer(recipe)
-    # KeyError: of a metric_for_best_model, or a column that a reward function lacks.
+    # A KeyError comes from metric_for_best_model, or a column that a reward function lacks.
     with _told_as_one_line(recipe, TypeError, ValueError, ImportError, OSError, KeyError):
         checkpoint = recipe.training.resume_from_checkpoint
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -54,10 +61,10 @@ def read(path: Path, overrides: list[str]) -> Recipe:
 
 
 def build_trainer(recipe: Recipe):
-    """Load the data, check them, and load the model into its objective's trainer.
+    """Load and check a recipe's data, and load the model into its objective's trainer.
 
     Raises:
-        ConfigError: if the model, the data or what the trainer makes of the options is wrong.
+        ConfigError: if the model or the data are wrong, or the trainer refuses the options.
     """
     with _told_as_one_line(recipe, Exception):
         return _build_trainer(recipe)
@@ -91,11 +98,11 @@ def _build_trainer(recipe: Recipe):
 
 @contextmanager
 def _told_as_one_line(recipe: Recipe, *kinds: type[Exception]):
-    """Tell what libraries raise on a recipe's options and files as its fault."""
+    """Turn errors that libraries raise for a recipe's options and files into one line."""
     try:
         yield
     except ConfigError as error:
-        if "\n" in str(error):  # of a dataloader's worker, with its traceback before
+        if "\n" in str(error):  # a dataloader's worker puts its traceback first
             raise ConfigError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
         raise
     except kinds as error:
@@ -106,7 +113,7 @@ def _told_as_one_line(recipe: Recipe, *kinds: type[Exception]):
 
 
 def _objective(path: Path, content: dict, overrides: list[str]) -> tuple[str, list[str]]:
-    """The objective, taken out of the file's keys, and the overrides without it."""
+    """Take the objective out of the file's keys and the overrides; return it and the overrides."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--objective", default=content.pop("objective", None))
     try:
@@ -129,7 +136,7 @@ def _dataset(recipe: Recipe, splits: dict, field: str, processor):
     dataset = load_split(recipe, splits, field)
     checks.check_template(recipe, processor, next(iter(dataset)))
     if recipe.row.view.is_in_order:
-        # TRL trains in the order of the rows, and unpairs all chosen before all rejected.
+        # TRL trains in the order of the rows. Its own unpairing puts all chosen rows first.
         if set(columns_of(dataset)) >= PAIRED:
             dataset = unpaired(dataset, f"{recipe.script.dataset_name} data")
         dataset = dataset.shuffle(seed=recipe.training.seed)
@@ -140,8 +147,8 @@ def _dataset(recipe: Recipe, splits: dict, field: str, processor):
 
 
 def _reward_functions(recipe: Recipe) -> list | None:
-    """The rewards of online training: a model's name, functions by dotted path or TRL's name."""
-    # The class of a view's script is in the registry: that of groups has these two.
+    """Return online training's rewards: a model's name, and functions by path or TRL's name."""
+    # The registry's script class for groups has these two fields.
     script = cast(_WithRewards, recipe.script)
     model: list = [script.reward_model_name_or_path] if script.reward_model_name_or_path else []
     return model + [_import(recipe, name) for name in script.reward_funcs or ()] or None
