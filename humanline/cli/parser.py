@@ -14,12 +14,12 @@ from humanline.study.tasks import TASKS, find_task
 CONFIG_DIRECTORY = Path("workflow/config")
 SCHEMA_DIRECTORY = Path("workflow/schemas")
 LISTS = {
-    "scales": "of the configuration folder, and what is wrong with them",
-    "tables": "of a scale, by the names of their targets",
-    "cells": "runs of a scale, and whether they are scored below --results",
-    "objectives": "what a cell can be trained by",
-    "tasks": "what a cell can be trained for",
-    "commands": "of humanline",
+    "scales": "scales of the configuration folder, with their errors",
+    "tables": "tables of a scale, with their cells, seeds and targets",
+    "cells": "runs of a scale; done: scored in the folder of --results",
+    "objectives": "losses that a cell can train with",
+    "tasks": "tasks that a cell can be trained for",
+    "commands": "commands of humanline",
 }
 VERSIONS = ("humanline", "trl", "transformers", "torch")
 
@@ -71,7 +71,7 @@ def _task(text: str) -> str:
 _TASKS = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
 _TASK = ("task", {"metavar": "TASK", "type": _task, "help": _TASKS})
 _BASE = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
-_RUN = ("run_name", {"metavar": "RUN", "help": "as results/SCALE/runs/TASK names it"})
+_RUN = ("run_name", {"metavar": "RUN", "help": "a name in results/SCALE/runs/TASK"})
 _OF = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
 _DEVICES = (
     "--devices",
@@ -86,14 +86,14 @@ _TABLE = ("table", {"help": "a table of experiments.yaml"})
 _SEED = ("seed", {"type": int})
 _JSON = ("--json", {"action": "store_true", "help": "print JSON alone"})
 _ANNOTATED = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
-_REPLICATES = ("--replicates", {"type": _count, "default": 2000, "help": "of the bootstrap"})
-_KIND = ("kind", {"choices": LISTS, "nargs": "?", "help": "without one: what can be listed"})
+_REPLICATES = ("--replicates", {"type": _count, "default": 2000, "help": "bootstrap replicates"})
+_KIND = ("kind", {"choices": LISTS, "nargs": "?", "help": "without it: print the lists"})
 _SOCKET = ("socket", {"type": Path, "metavar": "SOCKET"})
 _FOLDER = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
 _RECIPE = ("file", {"type": Path, "metavar": "FILE.yaml"})
 _KEYS = (
     "overrides",
-    {"nargs": argparse.REMAINDER, "help": "--key value, over the file's; --help: all"},
+    {"nargs": argparse.REMAINDER, "help": "--key value replaces the file's; --help: all keys"},
 )
 
 # In the order of the workflow; then the commands that are no stage of it.
@@ -102,37 +102,37 @@ COMMANDS = (
     Command("data", "write the prompts of a task", (_TASK,)),
     Command("base_model", "make the model that training starts from", (_TASK, _BASE)),
     Command("offline", "sample and label a base model's completions", (_TASK, _BASE)),
-    Command("likelihood", "how likely a base model finds completions", (_TASK, _BASE, _OF)),
+    Command("likelihood", "measure how likely a base model finds completions", (_TASK, _BASE, _OF)),
     Command("train", "train a cell", (_TASK, _RUN, _DEVICES)),
     Command("generate", "sample a run's evaluation completions", (_TASK, _RUN)),
     Command("score", "judge or grade a run's completions", (_TASK, _RUN)),
-    Command("judge_cost", "what an endpoint's judgements would cost, and have cost"),
+    Command("judge_cost", "print what an endpoint's judgements will cost, and have cost"),
     Command("table", "write a table", (_TABLE,)),
     Command("claims", "write the verdicts on the paper's claims, and the comparisons behind them"),
     Command("tune", "choose learning rates from the tuning runs"),
-    Command("surprisal", "how the figures' policy perceives outputs", (_SEED,)),
+    Command("surprisal", "measure the figures' policy's log-ratios on outputs", (_SEED,)),
     Command("figures", "plot the figures of the theory"),
-    Command("predictors", "what may predict how well offline data train", (_TASK, _RUN)),
-    Command("map", "plot exploratory scores against their predictors"),
+    Command("predictors", "measure what may predict how well offline data train", (_TASK, _RUN)),
+    Command("map", "plot scores of exploratory runs against their predictors"),
     Command("plan", "print jobs, GPU hours, tokens, dollars and disk of a scale"),
     Command("check", "validate the configuration"),
     Command("list", "print what there is", (_KIND, _JSON), "options", is_timed=False),
     Command(
         "score_annotations",
-        "print what annotations in AlpacaEval's format say of a model",
+        "print win rates from annotations in AlpacaEval's format",
         (_ANNOTATED, _JSON, _REPLICATES),
         "nothing",
     ),
-    Command("worker", "run other commands without importing anew", (_SOCKET,), "nothing"),
+    Command("worker", "run commands without their slow imports", (_SOCKET,), "nothing"),
     Command("schema", "write the configuration's JSON schemas", (_FOLDER,), "nothing"),
-    Command("recipe", "train a model as a file says", (_RECIPE, _KEYS), "nothing"),
+    Command("recipe", "train a model by a recipe's file", (_RECIPE, _KEYS), "nothing"),
 )
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands. Its result has the command's row as `command`."""
     whole = argparse.ArgumentParser(
-        prog="humanline", description="The stages of the workflow, and what a person can ask."
+        prog="humanline", description="The stages of the workflow, and commands for people."
     )
     whole.add_argument("--version", action=_Version, help="print the versions and exit")
     rows = whole.add_subparsers(required=True, metavar="COMMAND")

@@ -181,15 +181,15 @@ def _number(value: float | None) -> str:
 
 
 _FOOTNOTE = (
-    "`tune` and `explore`: what they add. Longest: the stage's longest job; limit: what it asks of"
-    " the scheduler at its first attempt."
+    "`tune` and `explore`: the jobs that they add. Longest: the stage's longest job. Limit: what a"
+    " job requests from the scheduler at its first attempt."
 )
 
 
 _UNKNOWN = (
-    "`tune` and `explore`: what they add. Limit: what a job asks of the scheduler at its first"
-    " attempt. Hours, tokens, dollars and disk are not told: this scale has no `plan`, which says"
-    " what to reckon with, as paper.yaml has."
+    "`tune` and `explore`: the jobs that they add. Limit: what a job requests from the scheduler at"
+    " its first attempt. Hours, tokens, dollars and disk are unknown: this scale has no `plan` with"
+    " assumptions, such as paper.yaml has."
 )
 
 
@@ -197,9 +197,9 @@ def _memory_footnote(study: Study) -> str:
     """Explain the table of memory, and name the models that do not fit."""
     available = study.scale.assumptions.device_gigabytes
     told = (
-        "Training: weights, gradients and moments, sharded; activations come on top. vLLM and the"
-        f" reward model: beside online training. A GPU has {available:.0f}. Main memory: of all"
-        " processes as they start, each with the whole model."
+        "Training: sharded weights, gradients and moments, without activations. vLLM and the reward"
+        f" model: beside online training. A GPU has {available:.0f}. Main memory: of all processes"
+        " at their start, each with the whole model."
     )
     table = memory(study)
     is_too_large = (table["together"] > available) | (table["main memory"] > table["of"])

@@ -20,33 +20,33 @@ class Rule(Strict):
     """The rule that decides whether a claim is supported, contradicted or undecided."""
 
     alpha: float = Field(0.05, gt=0, lt=1, description="family-wise error of either verdict")
-    power: float = Field(0.8, gt=0, lt=1, description="of the sample size that would decide")
+    power: float = Field(0.8, gt=0, lt=1, description="power for the sample size that would decide")
 
 
 class Test(Strict):
     """Comparisons of cells, seed by seed."""
 
-    task: TaskName = Field(description="of both cells")
+    task: TaskName = Field(description="the task of both cells")
     each: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
         {}, description="fields of both cells; there is a comparison for every combination"
     )
-    cell: dict[str, Any] = Field(description="as a row of experiments.yaml; of a grid, every cell")
+    cell: dict[str, Any] = Field(description="a row as in experiments.yaml; a grid: all its cells")
     against: dict[str, Any] | Literal["base"] = Field(
         description="the cell to compare with, as `cell`; base: the model that training starts from"
     )
     measure: Literal["score", "training_seconds"] = Field(
-        "score", description="of runs: the headline score, per cent, or seconds of training"
+        "score", description="score: the headline score of runs, per cent; or seconds of training"
     )
     compare: Literal["ratio", "difference"] = Field(
-        "ratio", description="mean of cell over that of against, or cell minus against"
+        "ratio", description="ratio: mean of cell over mean of against; difference: cell - against"
     )
     expect: Literal["greater", "less", "equivalent"] = Field(description="what the claim says")
     to: float | None = Field(
         None,
-        description="what the comparison is greater or less than, or equivalent to; null: none",
+        description="the value to compare the ratio or difference with; null: 1 or 0",
     )
     margin: float | None = Field(
-        None, gt=0, description="of equivalence: a factor above 1 of a ratio, or a difference"
+        None, gt=0, description="margin of equivalence: a factor above 1, or a difference"
     )
 
     @model_validator(mode="after")
@@ -75,21 +75,21 @@ class Claim(Strict):
     """A claim of the paper."""
 
     id: str = Field(min_length=1, description="such as C1")
-    claim: str = Field(description="what is claimed, in one sentence")
+    claim: str = Field(description="the claim in one sentence")
     source: Literal["abstract", "notes", "ours"] = Field(
         description="the paper's abstract, a public summary that was not checked against it, or a "
         "question of this suite"
     )
-    paper_value: str | None = Field(None, description="the number that comes with it, if any")
-    untested: str | None = Field(None, description="what of the claim no test is about")
-    tests: list[Test] = Field(min_length=1, description="it is supported if all of them are")
+    paper_value: str | None = Field(None, description="the paper's number, if any")
+    untested: str | None = Field(None, description="the part of the claim that no test covers")
+    tests: list[Test] = Field(min_length=1, description="the claim is supported if all tests are")
 
 
 class Claims(Strict):
     """workflow/config/claims.yaml."""
 
-    rule: Rule = Field(description="how verdicts are reached; fixed before the runs")
-    claims: list[Claim] = Field(min_length=1, description="in order")
+    rule: Rule = Field(description="the rule for verdicts; fixed before the runs")
+    claims: list[Claim] = Field(min_length=1, description="the claims, in order")
 
     @model_validator(mode="after")
     def _ids_are_distinct(self) -> Self:

@@ -33,14 +33,14 @@ class Cell(Strict):
     """One training run, or for objective ``base`` the model that training starts from."""
 
     task: TaskName = Field(description="what it is trained for")
-    base_model: str | None = Field(None, description="of the scale's base_models; null: its own")
+    base_model: str | None = Field(None, description="a name in base_models; null: the task's own")
     objective: Objective | Literal["base"] = Field(description="the loss; base: not trained")
     data: Data | None = Field(None, description="sampled from the base model, or from the policy")
     data_from: str | None = Field(None, description="base model that offline data come from")
     quartile: int | None = Field(
-        None, ge=1, le=4, description="of offline data by likelihood under the initial model"
+        None, ge=1, le=4, description="quartile of offline data by likelihood; see `Row`"
     )
-    groups: int | None = Field(None, ge=1, description="of offline data, the first so many")
+    groups: int | None = Field(None, ge=1, description="number of prompts of offline data")
     sample_every: int | None = Field(None, ge=1, description="optimizer steps per sampling")
     humanline: bool = Field(False, description="clip and sync as humanline does")
     trust_region: bool = Field(False, description="no clipping, and sync after the update")
@@ -53,8 +53,8 @@ class Cell(Strict):
     )
     log_eps_p: float | None = Field(None, le=0, description="lower bound of the log-ratio, nats")
     log_eps_r: float | None = Field(None, ge=0, description="upper bound of the log-ratio, nats")
-    overrides: dict[str, float] = Field({}, description="training options unlike the scale's")
-    seed: int = Field(description="of the data's order and of sampling")
+    overrides: dict[str, float] = Field({}, description="training options in place of the scale's")
+    seed: int = Field(description="seed of the data's order and of sampling")
 
     @property
     def variant(self) -> str:
@@ -141,7 +141,7 @@ class Row(Strict):
         None, description="what it is trained for; null: the table's task"
     )
     base_model: Grid[str | Nothing] | None = Field(
-        None, description="of the scale's base_models; null or none: the task's own"
+        None, description="a name in the scale's base_models; null or none: the task's own"
     )
     objective: Grid[Objective] = Field(description="the loss")
     data: Grid[Data] = Field(description="sampled once from the base model, or from the policy")
@@ -150,11 +150,11 @@ class Row(Strict):
     )
     quartile: Grid[Quartile] | None = Field(
         None,
-        description="of the offline data, the prompts whose completions have the lowest (1) to the "
-        "highest (4) mean token log-probability under the initial model; null: all",
+        description="a quarter of the offline prompts, by the mean token log-probability of their "
+        "completions under the initial model: lowest (1) to highest (4); null: all prompts",
     )
     groups: Grid[PositiveInt] | None = Field(
-        None, description="of the offline data, the prompts to train on, the first ones; null: all"
+        None, description="number of offline prompts to train on, from the first; null: all"
     )
     sample_every: Grid[PositiveInt] | None = Field(
         None, description="optimizer steps per round of online sampling; null: the task's default"
@@ -180,7 +180,9 @@ class Row(Strict):
         None,
         description="upper bound of the log-ratio, nats; none: no bound; null: the task's default",
     )
-    overrides: dict[str, Grid[float]] = Field({}, description="training options unlike the scale's")
+    overrides: dict[str, Grid[float]] = Field(
+        {}, description="training options in place of the scale's"
+    )
 
     @model_validator(mode="after")
     def _known_overrides(self) -> Self:
@@ -246,31 +248,31 @@ class Table(Strict):
     """A table: its rows, its seeds, and its view."""
 
     task: TaskName | None = Field(
-        None, description="what its cells are trained for; null: rows say"
+        None, description="what its cells are trained for; null: each row has its own task"
     )
     view: Literal["headline", "sweep", "cost"] = Field(
         "sweep",
         description="headline: win rates or Pass@1 of one task; sweep: scores beside what varies; "
         "cost: time, tokens and memory",
     )
-    description: str = Field(description="its caption begins with it")
+    description: str = Field(description="the beginning of its caption")
     # No result depends on it, so no hash of the options has it.
     optional: bool = Field(
         False,
         exclude=True,
-        description="whether a scale that lacks one of its tasks does without it; false: that is "
-        "a fault of the scale",
+        description="true: a scale that lacks one of its tasks leaves the table out; false: that "
+        "is an error",
     )
     seeds: SeedList | None = Field(
-        None, description="its seeds; null: the scale's, for sweeps its sweep seeds"
+        None, description="its seeds; null: the scale's report seeds, or sweep seeds for a sweep"
     )
     exploratory: bool = Field(
         False, description="on the tuning seeds and validation prompts, made by `snakemake explore`"
     )
     tuned: bool = Field(
         False,
-        description="whether every variant gets a learning rate of its own; otherwise it takes "
-        "that of the tuned variant with the same objective, data and method",
+        description="true: the learning rate of every variant is tuned; false: a variant takes the "
+        "rate of the nearest tuned one with the same objective, data and method",
     )
     cells: list[Row] = Field(min_length=1, description="its rows, in order")
 
@@ -314,16 +316,16 @@ class ImpliedCapacity(Strict):
     """The figure of implied capacities: the models whose outputs it shows."""
 
     task: TaskName = Field(description="what the models are trained for")
-    policy: Row = Field(description="whose perception is asked; its reference is its base model")
+    policy: Row = Field(description="the policy; its reference is its base model")
     sources: dict[str, Row | Literal["base"]] = Field(
-        min_length=1, description="where other data come from, by the name in the figure"
+        min_length=1, description="other sources of data, by their names in the figure"
     )
 
 
 class Experiments(Strict):
     """workflow/config/experiments.yaml."""
 
-    defaults: dict[TaskName, HumanlineDefaults] = Field(description="for what rows leave open")
+    defaults: dict[TaskName, HumanlineDefaults] = Field(description="defaults of each task")
     collapse_below: float = Field(
         0.5,
         gt=0,
@@ -332,11 +334,11 @@ class Experiments(Strict):
         "score has collapsed; the rule is set before the runs",
     )
     tables: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Table] = Field(
-        min_length=1, description="the tables, by name: that of their files"
+        min_length=1, description="the tables, by the name of their files"
     )
 
     implied_capacity: ImpliedCapacity | None = Field(
-        None, description="what the figure of implied capacities shows; null: there is none"
+        None, description="the figure of implied capacities; null: no such figure"
     )
 
     @model_validator(mode="after")

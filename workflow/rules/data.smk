@@ -6,7 +6,7 @@ rule prefetch:
     log:
         f"{RESULTS}/logs/prefetch.log",
     message:
-        "fetching from the hub; {log} has the fingerprints, and what is not pinned"
+        "fetching from the hub; {log} lists the fingerprints, and sources that are not pinned"
     shell:
         command("prefetch")
 

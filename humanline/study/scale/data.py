@@ -14,7 +14,7 @@ class HubDataset(HubSource):
     repo_type: ClassVar[str] = "dataset"
     split: str = Field("train", description="the split")
     file: str | None = Field(
-        None, description="its JSON file, where the repository has several; null: all files"
+        None, description="its JSON file, if the repository has several; null: all files"
     )
 
 
@@ -28,8 +28,8 @@ class MiniatureData(Strict):
     lengths: str | None = Field(
         None,
         pattern="^[SML]+$",
-        description="how long lines are wished for, drawn from these letters, where the task has "
-        "wishes: 5, 9 or 13 letters; null: SML",
+        description="length wishes to draw from, if the task has any: S, M and L ask for 5, 9 and "
+        "13 letters; null: SML",
     )
 
 
@@ -41,9 +41,10 @@ class HubData(Strict):
     evaluation: HubDataset = Field(description="the dataset that the tables evaluate on")
     validation: int = Field(256, gt=0, description="train prompts set aside for tuning")
     stored: dict[str, HubDataset] = Field(
-        {}, description="completions, with scores, of other base models, by their names"
+        {}, description="datasets of other base models' scored completions, by model name"
     )
     stored_group_size: Annotated[int, Field(ge=2)] | None = Field(
         None,
-        description="stored completions kept of each prompt, from the best to the worst; null: all",
+        description="stored completions to keep of each prompt, evenly spaced from the best to the "
+        "worst; null: all",
     )

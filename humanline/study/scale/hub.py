@@ -20,7 +20,7 @@ class HubSource(Strict):
     repo: str = Field(description="owner/name on the hub, or a local path that starts with / or .")
     revision: str | None = Field(
         pattern=r"^[0-9a-f]{40}$",
-        description="commit hash, without which nothing is fetched; null for a local path",
+        description="commit hash; nothing is fetched without it; null for a local path",
     )
     # It is a check. No result depends on it, so no hash of the options has it.
     fingerprint: str | None = Field(

@@ -12,15 +12,15 @@ class LocalJudge(Strict):
     """A judge that knows the miniature's gold reward."""
 
     kind: Literal["gold"] = Field(description="for the miniature's data")
-    temperature: float = Field(gt=0, description="gold-reward difference that gives odds of e")
-    length_bias: float = Field(description="gold reward that a much longer output is worth to it")
+    temperature: float = Field(gt=0, description="difference in gold reward that gives odds of e")
+    length_bias: float = Field(description="gold reward that it adds to a much longer output")
 
 
 class Price(Strict):
     """An endpoint's price of a model, in US dollars per million tokens."""
 
-    input: float = Field(ge=0, description="of prompts")
-    output: float = Field(ge=0, description="of answers")
+    input: float = Field(ge=0, description="dollars per million tokens of prompts")
+    output: float = Field(ge=0, description="dollars per million tokens of answers")
 
     def dollars(self, prompt_tokens: float, completion_tokens: float) -> float:
         """Compute the price of some tokens, in US dollars."""
@@ -38,7 +38,7 @@ class OpenAIJudge(Strict):
     base_url: str = Field(
         "https://api.openai.com/v1", pattern="^https?://", description="the endpoint"
     )
-    concurrency: int = Field(8, gt=0, description="requests at a time, of each job")
+    concurrency: int = Field(8, gt=0, description="requests at a time in each job")
     timeout: float = Field(60, gt=0, description="seconds that an answer may take")
     retries: int = Field(
         8, ge=0, description="further requests for a pair, after failures and useless answers"
@@ -47,12 +47,12 @@ class OpenAIJudge(Strict):
         0.01,
         ge=0,
         lt=1,
-        description="share of a checkpoint's pairs that may be left out for want of a verdict",
+        description="share of a checkpoint's pairs that may lack a verdict and be left out",
     )
     max_dollars: float = Field(
-        ge=0, description="what one run's answers may cost; its job stops before it is more"
+        ge=0, description="limit for one run's answers; its job stops before they cost more"
     )
-    prices: dict[str, Price] = Field(description="of models by name; zero where nothing is asked")
+    prices: dict[str, Price] = Field(description="prices by model name; zero for a free model")
 
     @property
     def price(self) -> Price:

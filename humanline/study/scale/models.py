@@ -16,26 +16,26 @@ class HubModel(HubSource):
         None,
         gt=0,
         exclude=True,
-        description="that share it, in training as in vLLM; null: it fits one, and trains on those "
-        "of resources.train",
+        description="GPUs that share the model, in training and in vLLM; null: one is enough, and "
+        "training uses those of resources.train",
     )
 
 
 class MiniatureModel(Strict):
     """A small model that is fine-tuned on procedurally generated completions."""
 
-    kind: Literal["miniature"] = Field(description="a small model, made from nothing")
-    architecture: Literal["llama", "qwen3"] = Field("llama", description="transformers' name of it")
+    kind: Literal["miniature"] = Field(description="a small model, trained from scratch")
+    architecture: Literal["llama", "qwen3"] = Field("llama", description="its name in transformers")
     hidden_size: int = Field(gt=0, description="width of the residual stream")
     intermediate_size: int = Field(gt=0, description="width of the feed-forward layers")
     layers: int = Field(gt=0, description="transformer layers")
-    heads: int = Field(gt=0, description="attention heads; twice as many divide hidden_size")
+    heads: int = Field(gt=0, description="attention heads; twice this number divides hidden_size")
     examples: int = Field(gt=0, description="completions to fine-tune on")
     epochs: float = Field(gt=0, description="passes over the examples")
     batch_size: int = Field(gt=0, description="completions per optimizer step")
     learning_rate: float = Field(gt=0, description="peak learning rate of fine-tuning")
     carelessness: float = Field(
-        ge=0, le=1, description="chance that a fine-tuning completion ignores a wish or errs"
+        ge=0, le=1, description="chance that a fine-tuning completion ignores a wish or is wrong"
     )
 
     @model_validator(mode="after")

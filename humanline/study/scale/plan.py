@@ -27,9 +27,9 @@ class Rates(Strict):
     The rate is proportional to the number of GPUs, and inversely to the number of parameters.
     """
 
-    train: float = Field(gt=0, description="of a step, the reference's pass included")
-    sample: float = Field(gt=0, description="sampled, prompts not counted")
-    score: float = Field(gt=0, description="of prompts and completions in a forward pass")
+    train: float = Field(gt=0, description="tokens in a training step, with the reference's pass")
+    sample: float = Field(gt=0, description="sampled tokens, without prompts")
+    score: float = Field(gt=0, description="prompt and completion tokens in a forward pass")
 
 
 class Lengths(Strict):
@@ -37,21 +37,21 @@ class Lengths(Strict):
 
     train_prompts: PositiveInt = Field(description="prompts to train on")
     evaluation_prompts: PositiveInt = Field(description="prompts that the tables evaluate on")
-    prompt_tokens: PositiveInt = Field(description="of a prompt, on average")
-    completion_tokens: PositiveInt = Field(description="of a completion, on average")
+    prompt_tokens: PositiveInt = Field(description="mean tokens of a prompt")
+    completion_tokens: PositiveInt = Field(description="mean tokens of a completion")
 
 
 class Assumptions(Strict):
     """The assumptions of `snakemake plan` about all that is not configured. They are guesses."""
 
-    device: str = Field(min_length=1, description="the GPU that the rates are of")
-    device_gigabytes: float = Field(gt=0, description="of its memory")
+    device: str = Field(min_length=1, description="the GPU for which the rates hold")
+    device_gigabytes: float = Field(gt=0, description="the GPU's memory, gigabytes")
     tokens_per_second: Rates = Field(description="per GPU, for a billion parameters")
-    startup_minutes: float = Field(ge=0, description="of a GPU job until it computes")
+    startup_minutes: float = Field(ge=0, description="minutes until a GPU job computes")
     judge_tokens: PositiveInt = Field(
-        description="of a judge's instructions, besides the prompt and two completions"
+        description="tokens of the judge's instructions, without prompt and completions"
     )
     parameters: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        description="billions of parameters of every model, by repository"
+        description="each model's parameters in billions, by repository"
     )
     lengths: dict[TaskName, Lengths] = Field(description="prompts and tokens of every task")

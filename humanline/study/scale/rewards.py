@@ -21,8 +21,8 @@ class HubReward(HubSource):
 
     trust_remote_code: bool = Field(
         False,
-        description="run the repository's own code, where REMOTE_CODE allows it, or that of a "
-        "local path with a fingerprint",
+        description="run the repository's own code; it must be in REMOTE_CODE, or be a local path "
+        "with a fingerprint",
     )
 
     @model_validator(mode="after")

@@ -26,23 +26,23 @@ class Generation(Strict):
     """The engine that samples completions, and where it runs."""
 
     engine: Literal["transformers", "vllm"] = Field(
-        "transformers", description="vllm has to be installed: pip install 'humanline[vllm]'"
+        "transformers", description="what samples; vllm needs pip install 'humanline[vllm]'"
     )
     dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="what a trained or base model computes in when it samples"
+        "float32", description="number format of a model's weights when it samples"
     )
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="vLLM: share of a GPU's memory, or of the machine's on a CPU"
     )
     max_model_length: PositiveInt | None = Field(
-        None, description="vLLM: tokens of prompt and completion; null: as many as the model knows"
+        None, description="vLLM: tokens of prompt and completion; null: the model's own limit"
     )
     online: Literal["colocate", "server"] = Field(
-        "colocate", description="vLLM of online training: on the training's own GPUs, or served"
+        "colocate", description="vLLM in online training: on the training's GPUs, or on a server"
     )
     online_memory_utilization: float = Field(
         0.3, gt=0, le=1, description="colocated vLLM: its share of the memory"
     )
     server_url: str | None = Field(
-        None, description="where vLLM is served; null: this machine, port 8000"
+        None, description="URL of the vLLM server; null: this machine, port 8000"
     )

@@ -33,10 +33,10 @@ class TaskConfig(Strict):
     base_models: dict[
         Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")],
         Annotated[MiniatureModel | HubModel, Field(discriminator="kind")],
-    ] = Field({}, description="other models, by the name that rows of experiments.yaml know")
+    ] = Field({}, description="other models, by their names in rows of experiments.yaml")
     reward: Reward = Field(description="what scores completions for training")
     judge: Judge | None = Field(
-        None, description="what compares outputs with the references, where tables need it"
+        None, description="what compares outputs with references; null for a graded task"
     )
     training: Training = Field(description="what all runs share")
     evaluation: Sampling = Field(description="how the completions of the tables are drawn")
@@ -102,7 +102,7 @@ class Seeds(Strict):
 
     report: SeedList = Field(description="seeds that the headline tables report")
     sweep: SeedList | None = Field(
-        None, description="seeds of the wide tables, best some of report's; null: report's"
+        None, description="seeds of the sweep tables, preferably some of report; null: report"
     )
     tune: SeedList = Field(description="seeds that choose learning rates")
 
@@ -122,7 +122,7 @@ class Scale(Strict):
     """One file of workflow/config."""
 
     scale: str = Field(
-        pattern=r"^\w[\w.-]*$", description="its name: of this file, and of its folder of results"
+        pattern=r"^\w[\w.-]*$", description="its name, the same as that of this file"
     )
     description: str = Field(description="one line: what it is for")
     seeds: Seeds = Field(description="seeds of the runs")
@@ -131,8 +131,8 @@ class Scale(Strict):
         None, min_length=1, description="file of tuned learning rates, relative to this file"
     )
     generation: Generation = Field(Generation(), description="what draws the completions")
-    resources: dict[Stage, Resources] = Field({}, description="what each stage's jobs ask for")
-    plan: Assumptions | None = Field(None, description="what `snakemake plan` reckons with")
+    resources: dict[Stage, Resources] = Field({}, description="resources of each stage's jobs")
+    plan: Assumptions | None = Field(None, description="assumptions of `snakemake plan`")
     tasks: dict[TaskName, TaskConfig] = Field(min_length=1, description="the tasks, by name")
 
     @model_validator(mode="after")

@@ -58,19 +58,23 @@ class Training(Strict):
     evaluate_every: int = Field(gt=0, description="optimizer steps between kept checkpoints")
     group_size: int = Field(8, ge=2, description="completions per prompt")
     micro_batch_size: PositiveInt | None = Field(
-        None, description="per device and backward pass; null: the whole batch"
+        None, description="examples per device and backward pass; null: the whole batch"
     )
-    learning_rate: float = Field(gt=0, description="where tuning chose none")
-    tune_learning_rates: RateList = Field(description="what tuning tries")
+    learning_rate: float = Field(gt=0, description="learning rate of runs without a tuned one")
+    tune_learning_rates: RateList = Field(description="learning rates that tuning tries")
     warmup_steps: int = Field(ge=0, description="optimizer steps until the full learning rate")
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's, per unit of learning rate")
+    weight_decay: float = Field(
+        0.01, ge=0, description="AdamW's; it is multiplied by the learning rate"
+    )
     adam_epsilon: float = Field(1e-5, gt=0, description="added to AdamW's denominator")
     bf16: bool = Field(False, description="compute in bfloat16")
     gradient_checkpointing: bool = Field(False, description="recompute activations, save memory")
-    max_length: PositiveInt | None = Field(None, description="tokens of prompt and completion")
+    max_length: PositiveInt | None = Field(
+        None, description="limit in tokens of prompt and completion"
+    )
     min_score_difference: float = Field(
-        0.01, ge=0, description="of a pair's chosen over its rejected"
+        0.01, ge=0, description="least difference of scores between a pair's two completions"
     )
     sampling: Sampling = Field(description="how training's completions are drawn")
     objectives: OptionsByName = Field(
