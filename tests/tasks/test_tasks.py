@@ -358,6 +358,16 @@ def test_a_module_that_is_no_task_is_one_line(change, message, own, capfd):
     assert message in error and error.count("\n") == 1
 
 
+def test_rows_that_are_none_of_the_task_are_not_written(own, capfd):
+    """And not told by the next stage alone, that its input is to be made again."""
+    path = own / "my_project" / "spelling.py"
+    path.write_text(path.read_text().replace('"answer": LETTER * number', '"gold": LETTER'))
+    assert command("data", OWN) == 1
+    error = capfd.readouterr().err
+    assert error.endswith("train.jsonl: line 1: answer: missing; add this key\n")
+    assert not (own / "results").exists()
+
+
 def test_a_tasks_function_may_import_a_module_beside_it(own):
     """As the command that a person types, which has no working directory on Python's path."""
     path = own / "my_project" / "spelling.py"
