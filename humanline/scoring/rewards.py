@@ -97,7 +97,7 @@ def _math_reward(config: VerifiableReward) -> Score:
 
 def _grade_reward(task: str | None) -> Score:
     if task is None:
-        raise ConfigError("reward: grade is that of a task; name the task")
+        raise ConfigError("reward: kind grade needs a task's grading; name the task")
     found = find_task(task)
     grade = needed(task, "grade_completion", found.grade_completion)
     return GradedReward(grade, found.outcomes)

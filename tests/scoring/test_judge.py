@@ -160,8 +160,8 @@ MODEL, BASELINE = outputs("model", 1, n=3), outputs("baseline", 2, n=3)
     [
         ([], BASELINE, "outputs: no rows; generate"),
         (MODEL, [], "baseline: no rows"),
-        (MODEL[:2], BASELINE, "outputs: field instruction: none is 'say .*; generate that output"),
-        (MODEL, BASELINE[1:], "baseline: field instruction: none is '{output_1} 0'; remove it"),
+        (MODEL[:2], BASELINE, "outputs: field instruction: 'say .* is missing; generate that"),
+        (MODEL, BASELINE[1:], "baseline: field instruction: '{output_1} 0' is missing; remove it"),
         ([*MODEL, MODEL[1]], BASELINE, "outputs: row 3: field instruction: .* again; keep one"),
         (MODEL, [*BASELINE, BASELINE[0]], "baseline: row 3: field instruction: .* again"),
         ([without(row, "output") for row in MODEL], BASELINE, "outputs: row 0: field output"),
