@@ -138,8 +138,8 @@ def _require_weights(source: HubSource, folder: Path, names: set[str]) -> None:
             )
     elif not any(fnmatch(name, WEIGHTS) for name in names):
         raise ConfigError(
-            f"model {source.repo}: no weights in safetensors; convert them, for other formats can "
-            "hold code"
+            f"model {source.repo}: no weights in safetensors; convert them: other formats can "
+            "contain code"
         )
 
 

@@ -92,11 +92,11 @@ def groups(rows: Iterable[dict], place: str, split: str | None = None) -> list[d
     for row, found, where in _validated(rows, place, split):
         prompt, scores = scored.setdefault(found.prompt_id, (row["prompt"], {}))
         if prompt != row["prompt"]:
-            reason = f"{found.prompt_id!r} is of another prompt before; give each prompt its own"
+            reason = f"{found.prompt_id!r} also belongs to another prompt; give each its own"
             raise ConfigError(f"{where}: prompt_id: {reason}")
         for output, reward in found.scored:
             if len(output) > 1:
-                reason = f"{len(output)} turns, but a completion is one; put others in the prompt"
+                reason = f"{len(output)} turns, but a completion has one; move the others to prompt"
                 raise ConfigError(f"{where}: output: {reason}")
             scores.setdefault(output[0].content, reward)
     return [

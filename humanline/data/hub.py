@@ -114,8 +114,8 @@ def _require_one_size(source: HubDataset, sizes: set[int], batch_size: int) -> N
         found = " or ".join(map(str, sorted(sizes)))
         takers = " or ".join(takers_of_groups())
         raise ConfigError(
-            f"dataset {source.repo}: prompts have {found} completions, but {takers} needs as many "
-            f"of each, 2 or more, that divide its batch_size, {batch_size}; set stored_group_size"
+            f"dataset {source.repo}: prompts have {found} completions, but {takers} needs one number"
+            f" for all, 2 or more, that divides its batch_size, {batch_size}; set stored_group_size"
         )
 
 
@@ -144,8 +144,8 @@ def _of_one_turn(source: HubDataset, group: dict) -> dict:
     """Turn a group's prompt of one turn into text."""
     if len(group["prompt"]) != 1:
         raise ConfigError(
-            f"dataset {source.repo}: a prompt has {len(group['prompt'])} turns, and the tables' "
-            "tasks have prompts of one; remove it, or train with a recipe"
+            f"dataset {source.repo}: a prompt has {len(group['prompt'])} turns, but a table's "
+            "prompts have one; remove it, or train with a recipe"
         )
     return group | {"prompt": group["prompt"][0]["content"]}
 

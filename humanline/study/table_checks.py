@@ -48,11 +48,11 @@ def figure_fault(experiments: Experiments, scale: Scale, scale_file: Path) -> st
     if spec.task not in experiments.defaults:
         return f"task: there are no defaults for {spec.task}; add them"
     if taken := {"policy", "on-policy"} & set(spec.sources):
-        return f"sources.{min(taken)}: the figure calls the policy's own outputs so; rename it"
+        return f"sources.{min(taken)}: the figure has this name for the policy's own outputs; rename it"
     rows = {f"sources.{name}": row for name, row in spec.sources.items() if row != "base"}
     for place, row in ({"policy": spec.policy} | rows).items():
         if row.task:
-            return f"{place}.task: the figure has one for all; remove it"
+            return f"{place}.task: the figure has one task for all; remove it"
         first, *others = row.cells(spec.task, experiments.defaults[spec.task], seed=0)
         if others:
             return f"{place}: stands for {1 + len(others)} runs; give each key one value"
@@ -74,9 +74,9 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
             where = f"tasks.{cell.task}.base_models of {scale_file}"
             return f"{field}: {name!r} is not in {where}; add it there"
     if cell.humanline and cell.trust_region:
-        return "trust_region: true, as humanline, which syncs before the update; choose one"
+        return "trust_region: true, but humanline is true, too; choose one"
     if cell.humanline and cell.log_eps_p == cell.log_eps_r == 0:
-        return "log_eps_p: 0, as log_eps_r, leaves no interval; change either"
+        return "log_eps_p: 0, and log_eps_r is 0, too: no interval is left; change either"
     if {"learning_rate", "learning_rate_factor"} <= set(cell.overrides):
         return "overrides.learning_rate_factor: given beside learning_rate; remove one"
     options = training.objectives[cell.objective]

@@ -175,7 +175,7 @@ def test_a_step_that_lacks_samples_is_refused(path):
         ([LIKELIHOOD, LIKELIHOOD | {"prompt": "c"}], "row 2: of another prompt"),
         (
             [LIKELIHOOD, {"prompt": "b", "mean_token_log_probability": [-1.0]}],
-            "row 2: of another prompt, or of more or fewer completions",
+            "row 2: prompt or number of completions differs",
         ),
     ],
 )

@@ -129,7 +129,7 @@ MISTAKES = {
     ),
     "task of a cell": (
         lambda c: c["claims"][0]["tests"][0]["cell"].update(task="math_reasoning"),
-        r"claims\.0\.tests\.0\.cell\.task: the test has one for both cells; remove",
+        r"claims\.0\.tests\.0\.cell\.task: the test has one task for both cells; remove",
     ),
     "humanline and trust region": (
         lambda c: c["claims"][1]["tests"][0]["cell"].update(trust_region=True),

@@ -149,7 +149,7 @@ def files_of_tables(exploratory):
 
     def files(wildcards):
         if not (tables := STUDY.tables(exploratory=exploratory)):
-            kind = "exploratory" if exploratory else "but exploratory ones"
+            kind = "is exploratory" if exploratory else "reports"
             refuse(
                 f"{CONFIG}/experiments.yaml: tables: none {kind}; add one, or name another target"
             )

@@ -154,7 +154,7 @@ class Scale(Strict):
         for stage, resources in self.resources.items():
             if stage != "train" and resources.gpu > 1:
                 reason = (
-                    f"{resources.gpu}, but a model takes 1; say the gpus of one that takes more"
+                    f"{resources.gpu}, but this stage takes 1; set gpus of a model that needs more"
                 )
                 raise fault(f"resources.{stage}.gpu", reason)
         for name, task in self.tasks.items():
