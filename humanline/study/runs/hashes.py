@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from humanline.files.code_hashes import code_hash
-from humanline.study.scale.judges import ERRANDS
+from humanline.study.scale.judges import REQUEST_OPTIONS
 from humanline.study.scale.sampling import Generation
 from humanline.trainers.registry import find_objective
 
@@ -130,7 +130,7 @@ def data_hash(data) -> str:
 
 def score_hash(judge) -> str:
     """Hash a judge's verdicts, without the options of how requests are sent."""
-    return content_hash(judge and judge.model_dump(exclude=ERRANDS))
+    return content_hash(judge and judge.model_dump(exclude=REQUEST_OPTIONS))
 
 
 def sampling_hash(run: "Run", *asked: Any) -> str:
