@@ -114,8 +114,9 @@ def _require_one_size(source: HubDataset, sizes: set[int], batch_size: int) -> N
         found = " or ".join(map(str, sorted(sizes)))
         takers = " or ".join(takers_of_groups())
         raise ConfigError(
-            f"dataset {source.repo}: prompts have {found} completions, but {takers} needs one number"
-            f" for all, 2 or more, that divides its batch_size, {batch_size}; set stored_group_size"
+            f"dataset {source.repo}: prompts have {found} completions, but {takers} needs one "
+            f"number for all, 2 or more, that divides batch_size, {batch_size}; set "
+            "stored_group_size"
         )
 
 

@@ -136,7 +136,7 @@ def function(path: str, home: str = "") -> Callable:
     return found
 
 
-class Called:
+class UserFunction:
     """A user's function that returns a list of numbers; its failures become one-line errors.
 
     Args:

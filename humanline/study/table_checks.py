@@ -48,7 +48,7 @@ def figure_fault(experiments: Experiments, scale: Scale, scale_file: Path) -> st
     if spec.task not in experiments.defaults:
         return f"task: there are no defaults for {spec.task}; add them"
     if taken := {"policy", "on-policy"} & set(spec.sources):
-        return f"sources.{min(taken)}: the figure has this name for the policy's own outputs; rename it"
+        return f"sources.{min(taken)}: the name stands for the policy's own outputs; rename it"
     rows = {f"sources.{name}": row for name, row in spec.sources.items() if row != "base"}
     for place, row in ({"policy": spec.policy} | rows).items():
         if row.task:
