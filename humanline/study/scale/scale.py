@@ -182,7 +182,7 @@ class Scale(Strict):
     @property
     def devices(self) -> int:
         """The number of devices that train together."""
-        return max(1, self.asked("train").gpu)
+        return max(1, self.resources_for("train").gpu)
 
     @property
     def assumptions(self) -> Assumptions:
@@ -195,7 +195,7 @@ class Scale(Strict):
             raise ConfigError(f"scale {self.scale}: plan: missing; add it, as paper.yaml has it")
         return self.plan
 
-    def asked(self, stage: Stage) -> Resources:
+    def resources_for(self, stage: Stage) -> Resources:
         """Return the resources of a stage's jobs."""
         return self.resources.get(stage, Resources())
 
