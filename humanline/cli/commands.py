@@ -238,7 +238,7 @@ def _figures(study: Study, arguments) -> None:
 def _claims(study: Study, arguments) -> None:
     from humanline.report.claims import make_claims
 
-    request = study.compared()
+    request = study.claims_request()
     if request is None:
         raise ConfigError(f"{arguments.config / 'claims.yaml'}: cannot be read; write the claims")
     make_claims(request)

@@ -139,7 +139,7 @@ def test_a_table_has_its_runs_and_says_which_are_measured(paper):
 
 
 def test_the_claims_have_the_runs_of_their_comparisons(paper):
-    asked = paper.compared()
+    asked = paper.claims_request()
     assert [own for own, _ in asked.compared] == paper.comparisons()
     for comparison, pairs in asked.compared:
         assert asked.pairs(comparison) == pairs
