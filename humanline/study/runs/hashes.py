@@ -112,10 +112,10 @@ class Hashes:
 
     @property
     def _engine(self) -> dict:
-        return engine(self.run.generation)
+        return engine_options(self.run.generation)
 
 
-def engine(generation: Generation) -> dict:
+def engine_options(generation: Generation) -> dict:
     """Select the engine's options that change samples, unless they have their defaults.
 
     Defaults are left out because the first versions had no such options.
@@ -136,4 +136,4 @@ def score_hash(judge) -> str:
 def sampling_hash(run: "Run", *asked: Any) -> str:
     """Hash samples that are drawn with training's options, and further values."""
     sampling = run.training.sampling.model_dump()
-    return content_hash([VERSION, *asked, sampling, *engine(run.generation).items()])
+    return content_hash([VERSION, *asked, sampling, *engine_options(run.generation).items()])
