@@ -52,7 +52,7 @@ def is_feedback(row: dict) -> bool:
     return row.get("type") in (BINARY, PAIRWISE)
 
 
-def of_split(rows: Iterable[dict], split: str) -> list[dict]:
+def rows_of_split(rows: Iterable[dict], split: str) -> list[dict]:
     """Select the rows of a split; a row that names no split is in all of them."""
     return [row for row in rows if (row.get("split") or split) == split]
 
@@ -111,7 +111,7 @@ def _validated(
     """Yield each row of a split as given, its validated model, and its place for errors."""
     first = None
     for number, row in enumerate(rows):
-        if split and not of_split([row], split):
+        if split and not rows_of_split([row], split):
             continue
         kind, where = row.get("type"), f"{place}: row {number}"
         first = first or kind

@@ -60,7 +60,7 @@ def test_groups_have_each_output_once():
 def test_rows_without_a_split_are_in_every_split():
     rows = [pairwise("x", "y", 1, split=split) for split in ("train", "test", None)]
     rows.append(pairwise("x", "y", 1))
-    assert feedback.of_split(rows, "test") == rows[1:]
+    assert feedback.rows_of_split(rows, "test") == rows[1:]
 
 
 @pytest.mark.parametrize("label", [-1, 2, 0.5, None, "1", "true"])
