@@ -41,7 +41,7 @@ def model_folder(source: HubSource) -> Path:
     folder = _folder(source, _patterns(source))
     files = model_files(source, folder)
     _require_weights(source, folder, {file.name for file in files})
-    check(source, lambda: files_fingerprint(files))
+    check_fingerprint(source, lambda: files_fingerprint(files))
     return folder
 
 
@@ -77,7 +77,7 @@ def files_fingerprint(files: Iterable[Path]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def check(source: HubSource, fingerprint: Callable[[], str]) -> None:
+def check_fingerprint(source: HubSource, fingerprint: Callable[[], str]) -> None:
     """Check content against the configured fingerprint, if there is one.
 
     Args:

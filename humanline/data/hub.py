@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from humanline.data import feedback
-from humanline.data.downloads import check, dataset_files, rows_fingerprint
+from humanline.data.downloads import check_fingerprint, dataset_files, rows_fingerprint
 from humanline.files.validation import ConfigError, Record, require_as_many, validate
 from humanline.study.scale.data import HubData, HubDataset
 from humanline.study.tasks import find_task
@@ -42,7 +42,7 @@ def load(source: HubDataset) -> Any:
         raise ConfigError(
             f"dataset {source.repo}: cannot be read ({reason}); check split, file and revision"
         ) from None
-    check(source, lambda: rows_fingerprint(dataset))
+    check_fingerprint(source, lambda: rows_fingerprint(dataset))
     return dataset
 
 
