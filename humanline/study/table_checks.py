@@ -4,7 +4,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from humanline.study.experiments import OF_EVERY_RUN, Cell, Experiments, HumanlineDefaults, Table
+from humanline.study.experiments import (
+    COMMON_OVERRIDES,
+    Cell,
+    Experiments,
+    HumanlineDefaults,
+    Table,
+)
 from humanline.study.scale.data import MiniatureData
 from humanline.study.scale.scale import Scale, TaskConfig
 from humanline.trainers.registry import OBJECTIVES, find_objective, with_overrides
@@ -81,7 +87,7 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
         return "overrides.learning_rate_factor: given beside learning_rate; remove one"
     options = training.objectives[cell.objective]
     for key in cell.overrides:
-        if key not in (*OF_EVERY_RUN, *type(options).model_fields):
+        if key not in (*COMMON_OVERRIDES, *type(options).model_fields):
             readers = [name for name, row in OBJECTIVES.items() if key in row.options.model_fields]
             reason = f"only {' or '.join(readers)} reads it, not" if readers else "not read by"
             return f"overrides.{key}: {reason} {cell.objective}; remove it"
