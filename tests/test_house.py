@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,27 @@ def test_the_contract_is_short_and_names_every_folder():
     named = {name.strip() for layer in layers for name in layer.split("|")}
     assert named == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert len(contract.splitlines()) <= MAX_LINES_OF_THE_CONTRACT
+
+
+def imported(node: ast.AST):
+    """What a module imports, within functions too, but not for types alone."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.ImportFrom):
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+            yield str(child.module)
+        elif isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        yield from imported(child)
+
+
+def test_no_circle_of_imports():
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
+    known = set(names.values())
+    graph = {names[path]: known & set(imported(ast.parse(text))) for path, text in MODULES.items()}
+    assert sum(map(len, graph.values())) > 300
+    TopologicalSorter(graph).prepare()  # raises a CycleError, with the circle
 
 
 PATH = re.compile(r"`([\w.-]+/[\w./-]*|[\w-]+\.(?:py|yaml|smk|toml))`")

@@ -1,4 +1,4 @@
-"""The figures of the theory: their data frames and files."""
+"""The figures of the paper's theory (arXiv 2509.24207): their data frames and files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from humanline.method.prospect_theory import (
 from humanline.report.plots import plot_capacity, plot_implied_capacity, plot_perceived_weight
 
 _GRID = np.linspace(0, 1, 101)
-# Finer towards both ends, where the capacity function is steep.
+# The grid is finer towards both ends, where the capacity function is steep.
 _STEEP_GRID = np.sin(np.linspace(0, np.pi / 2, 101)) ** 2
 _GAMMAS = (0.4, GAMMA_GAINS, GAMMA_LOSSES, 0.85, 1.0)
 _CONCENTRATIONS = (1, 10, 100)
@@ -31,13 +31,16 @@ _HUMAN = {"gains": GAMMA_GAINS, "losses": GAMMA_LOSSES}
 def make_figures(
     surprisals: dict[int, Path], bounds: tuple[float, float], folder: Path, *, scale: str
 ) -> None:
-    """Write the figures of the theory, SVG with the CSV that they show.
+    """Write each figure of the theory as an SVG, with a CSV of its data.
 
     Args:
         surprisals: the files that `surprisal.make` wrote, by seed.
-        bounds: log_eps_p and log_eps_r that the perceived weights are drawn for, nats.
+        bounds: log_eps_p and log_eps_r of the perceived weights, in nats.
         folder: where to write.
-        scale: named in the titles.
+        scale: the scale's name, for the titles.
+
+    Raises:
+        ConfigError: if a file of surprisals is missing or damaged.
     """
     frames = {
         "capacity": capacity_frame(_GAMMAS),
@@ -58,7 +61,7 @@ def make_figures(
 
 
 def capacity_frame(gammas: Sequence[float]) -> pd.DataFrame:
-    """The human capacity function: columns gamma, a, capacity."""
+    """Tabulate the human capacity function: columns gamma, a (0 to 1), capacity (0 to 1)."""
     a = _STEEP_GRID
     return pd.concat(
         [pd.DataFrame({"gamma": g, "a": a, "capacity": capacity(a, g)}) for g in gammas],
@@ -69,11 +72,14 @@ def capacity_frame(gammas: Sequence[float]) -> pd.DataFrame:
 def perceived_weight_frame(
     bounds: tuple[float, float], concentrations: Sequence[float]
 ) -> pd.DataFrame:
-    """The chance that a token passes a gradient: columns perception, log_ratio, weight.
+    """Tabulate the chance that a token passes a gradient.
 
     Args:
-        bounds: log_eps_p and log_eps_r, nats.
+        bounds: log_eps_p and log_eps_r, in nats.
         concentrations: gammas of humanline sampling, the same on both sides.
+
+    Returns:
+        Columns perception, log_ratio (nats) and weight (0 to 1).
     """
     log_ratio = np.linspace(-4, 4, 401)
     weights = {f"sampling, gamma {g:g}": acceptance_probability(log_ratio, *bounds, g, g)
@@ -89,15 +95,15 @@ def perceived_weight_frame(
 
 
 def implied_capacity_frame(surprisals: dict[int, pd.DataFrame]) -> pd.DataFrame:
-    """The capacity functions that sources of data imply, and how far they are from the human one.
+    """Tabulate the capacity functions that sources of data imply, beside the human one.
 
     Args:
-        surprisals: by seed, columns source and surprisal; the source 'policy' is the policy.
+        surprisals: by seed, columns source and surprisal (nats); the source 'policy' is the policy.
 
     Returns:
-        Columns part (gains or losses), source, seed, a, implied, human, distance: the mean
-        distance between the source's curve of that seed and the human curve. Implied is nan beyond
-        the share of that seed's policy's outputs that are gains, or losses.
+        Columns part (gains or losses), source, seed, a, implied, human and distance. The distance
+        is the mean distance between the source's curve of that seed and the human curve. Implied is
+        nan for an `a` above the share of the seed's policy's outputs that are gains (or losses).
     """
     frames = []
     for seed, frame in surprisals.items():

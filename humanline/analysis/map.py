@@ -1,4 +1,4 @@
-"""The map: where offline training reaches online training, and what measured quantity tells."""
+"""The map: where offline training reaches online training, and which measures predict it."""
 
 import math
 from collections.abc import Callable
@@ -26,9 +26,12 @@ def make_map(pairs: list[tuple[Run, Run]], folder: Path, *, scale: str) -> None:
     """Write the map of all exploratory offline runs: map.csv, correlations.csv and map.svg.
 
     Args:
-        pairs: each offline run with the online run that it is compared with.
+        pairs: each offline run with the online run to compare it with.
         folder: where to write.
-        scale: named in the title.
+        scale: the scale's name, for the title.
+
+    Raises:
+        ConfigError: if a run's scores or predictors are missing or damaged.
     """
     paths = {(run.cell.task, run.name): run.paths for pair in pairs for run in pair}
 
@@ -50,10 +53,16 @@ def map_frame(
     score: Callable[[Cell], float],
     measured: Callable[[Cell], dict],
 ) -> pd.DataFrame:
-    """A row for every offline run beside the plain online one that it is compared with.
+    """Make a table with a row per offline run and the plain online run to compare it with.
 
-    Columns: task, variant, seed, objective, method, score, online (its score), share (score over
-    online's; NaN where that is 0), and what `predictors.measure` found.
+    Args:
+        pairs: cells of the offline and the online run.
+        score: returns a run's score in per cent.
+        measured: returns the quantities that `predictors.measure` wrote for a run.
+
+    Returns:
+        Columns task, variant, seed, objective, method, score, online (the online run's score),
+        share (score / online; NaN if online is 0), and the predictors.
     """
     rows = []
     for cell, online in pairs:
@@ -75,11 +84,17 @@ def map_frame(
 
 
 def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rank correlation of every predictor with the share of online training's score.
+    """Correlate every predictor with the share of online training's score (Spearman, by SciPy).
 
-    Over variants, each the mean of its seeds; of all methods and of each. The p-values are not
-    corrected, and variants that share a base model are not independent: they sort, not prove.
-    Columns: method, predictor, variants, rho, p.
+    The correlations are over variants, each the mean of its seeds, for all methods together and for
+    each method. The p-values are not corrected, and variants that share a base model are not
+    independent. So the p-values only order the predictors; they prove nothing.
+
+    Args:
+        frame: the result of `map_frame`.
+
+    Returns:
+        Columns method, predictor, variants (their number), rho and p.
     """
     from scipy.stats import spearmanr
 

@@ -1,9 +1,9 @@
-"""What may predict how well offline data train: measured for one run, after it.
+"""Measure, after a run, quantities that may predict how well its offline data train.
 
-- How likely the initial model finds the data: the paper's explanation of why some are worse.
-- How many tokens humanline's bounds left alone.
-- How far the capacity that the data imply for the trained policy is from the human one: the
-  paper's explanation of why online data are better.
+- The likelihood of the data under the initial model: it explains in the paper why some are worse.
+- The share of tokens that humanline's bounds did not clip.
+- The distance from the human capacity to the capacity that the data imply for the trained policy:
+  it explains in the paper why online data are better.
 """
 
 import numpy as np
@@ -13,18 +13,22 @@ from humanline.files.typed_files import write_record
 from humanline.study.runs.resolved import Run
 from humanline.tables.run_results import unclipped
 
-PROMPTS = 512  # of a run whose data are looked at, at most
-OWN = 2  # completions of the policy for each
+PROMPTS = 512  # most prompts of a run that are used
+OWN = 2  # completions of the policy per prompt
 _GRID = np.linspace(0, 1, 101)
 
 
 def measure(run: Run) -> None:
-    """Write a run's `predictors.json`.
+    """Measure an offline run's predictors and write its `predictors.json`.
 
-    Fields: ``mean_token_log_probability`` (nats) of the run's offline data under its initial model;
-    ``unclipped``, the share of tokens within the bounds, mean over training, null without them;
-    ``distance_gains`` and ``distance_losses``, of `capacity_distance` between the human curve and
-    what the data imply for the trained policy, null where there are no gains, or losses.
+    The fields are ``mean_token_log_probability`` (nats) of the run's offline data under its initial
+    model; ``unclipped``, the share of tokens within the bounds (0 to 1, mean over training, null
+    without bounds); and ``distance_gains`` and ``distance_losses``, the `capacity_distance` between
+    the human curve and the curve that the data imply for the trained policy (null if there are no
+    gains, or no losses).
+
+    Raises:
+        ConfigError: if the run's data or logs are missing or damaged.
     """
     from humanline.generation.engines import load_model, open_engine, sample_text
     from humanline.generation.likelihood import token_log_probabilities

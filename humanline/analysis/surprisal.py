@@ -1,7 +1,7 @@
-"""What a policy thinks of its own outputs and of others', in surprisals.
+"""Measure the surprisals of a policy's own outputs and of other sources' outputs.
 
 The surprisal of an output is z = log pi_theta(y|x) - log pi_ref(y|x), in nats: how much more likely
-the policy finds it than its reference, the model that it was trained from (arXiv 2509.24207).
+it is under the policy than under the reference, the policy's initial model (arXiv 2509.24207).
 """
 
 from pathlib import Path
@@ -12,10 +12,18 @@ from humanline.study.runs.resolved import Run
 
 
 def make(runs: dict[str, Run], seed: int, path: Path) -> None:
-    """Write the surprisals of fresh outputs of the figure's policy and of every source.
+    """Write the surprisals of new outputs of the figure's policy and of every other source.
 
-    Columns: source, prompt_id, surprisal. The policy is there twice, as 'policy' and, with other
-    draws, as 'on-policy', so that what sampling error looks like can be seen.
+    The columns are source, prompt_id and surprisal (nats). The policy occurs twice with different
+    samples, as 'policy' and as 'on-policy': their difference shows the sampling error.
+
+    Args:
+        runs: the sources by label; 'policy' is the figure's policy.
+        seed: the run's seed; the sampling seeds depend on it.
+        path: the CSV to write.
+
+    Raises:
+        ConfigError: if a model or the prompts are missing or damaged.
     """
     import pandas as pd
 

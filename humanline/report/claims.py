@@ -1,4 +1,4 @@
-"""The paper's claims at a scale: the verdicts, the comparisons behind them, a page of both."""
+"""Write the paper's claims at a scale: verdicts, their comparisons, and a page of both."""
 
 import numpy as np
 import pandas as pd
@@ -43,9 +43,16 @@ its nearest tuned kin. The rule was fixed before the runs on these seeds.
 
 
 def make_claims(asked: ClaimsRequest) -> None:
-    """Write a row per claim with its verdict, a row per comparison, a page of both, and provenance.
+    """Write the claims' verdicts, the comparisons behind them, a page of both, and provenance.
 
-    The files are `claims.csv`, `comparisons.csv`, `claims.md` and `claims.provenance.json`.
+    The files are `claims.csv` (a row per claim), `comparisons.csv` (a row per comparison),
+    `claims.md` and `claims.provenance.json`.
+
+    Args:
+        asked: the claims, their comparisons, the runs and the paths.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged.
     """
     found, folder = [comparison for comparison, _ in asked.compared], asked.paths.tables
     compared = comparison_table(asked.claims, found, lambda own: _values(own, asked.pairs(own)))
@@ -70,14 +77,14 @@ def make_claims(asked: ClaimsRequest) -> None:
 
 
 def _untested(claims: Claims) -> str:
-    """What of the claims no comparison is about."""
+    """Write a sentence about the parts of claims that no comparison tests."""
     found = [claim for claim in claims.claims if claim.untested]
     parts = "; ".join(f"of {claim.id} {claim.untested}" for claim in found)
     return f"Not tested is {parts}." if parts else ""
 
 
 def _values(comparison: Comparison, pairs: list[tuple[Run, Run]]) -> tuple[np.ndarray, np.ndarray]:
-    """The measure of both cells of a comparison, seed by seed: each (S,)."""
+    """Return the measures of a comparison's two cells by paired seeds, (S,) each."""
 
     def measure(run: Run) -> float:
         if comparison.test.measure == "training_seconds":

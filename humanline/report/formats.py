@@ -1,4 +1,4 @@
-"""Tables as files: CSV for machines, Markdown and LaTeX for people, and where they came from."""
+"""Write tables as files: CSV for machines, Markdown and LaTeX for people, and their provenance."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -83,7 +83,7 @@ _WORDS = {
     False: "no",
 }
 _MISSING = "\N{EN DASH}"
-# Symbols too: `<` is another character in LaTeX's default font encoding.
+# Also comparison signs: LaTeX's default font encoding prints `<` as another character.
 _LATEX = str.maketrans(
     {
         **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -110,11 +110,11 @@ def write_table(
 
     Args:
         frame: the table. Columns x_se, x_low and x_high are shown with x.
-        directory: made if it does not exist.
-        name: the stem of the files, and of the LaTeX label.
+        directory: the folder; it is made if it does not exist.
+        name: stem of the files' names and of the LaTeX label.
         caption: plain text.
-        provenance: what made the table, JSON-serialisable.
-        headers: of further columns of counts, for people.
+        provenance: how the table was made, JSON-serialisable.
+        headers: headers for people of further columns, which hold counts.
     """
     shown = human_readable(frame, headers)
     write_text(directory / f"{name}.csv", frame.to_csv(index=False))
@@ -124,9 +124,9 @@ def write_table(
 
 
 def human_readable(frame: pd.DataFrame, headers: dict[str, str] | None = None) -> pd.DataFrame:
-    """The table as people read it: strings such as "54.3 ± 2.1 [50.1, 58.2]", legible headers.
+    """Format a table for people: cells such as "54.3 ± 2.1 [50.1, 58.2]", and plain headers.
 
-    Columns without a header here, or in `headers`, are for machines, and left out.
+    Columns without a header, here or in `headers`, are for machines and left out.
     """
     known = _COLUMNS | {name: (header, "d") for name, header in (headers or {}).items()}
     if "objective" in frame:
@@ -140,18 +140,18 @@ def human_readable(frame: pd.DataFrame, headers: dict[str, str] | None = None) -
 
 
 def _columns_of_options(objectives: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Header and number format of the hyperparameters of a table's objectives."""
+    """Return header and number format of the hyperparameters of a table's objectives."""
     rows = [find_objective(name) for name in set(objectives) - {"base"}]
     return {option: (option, "g") for row in rows for option in row.options.model_fields}
 
 
 def _objective(name: str) -> str:
-    """What people call an objective; a base model has none."""
+    """Return an objective's label; a base model has no objective."""
     return name if name == "base" else find_objective(name).label
 
 
 def _cell(row: dict, column: str, spec: str) -> str:
-    """A value with what is known of its standard error and interval."""
+    """Format a value with its standard error and interval, if these are known."""
     value, error, low, high = (
         row.get(f"{column}{suffix}") for suffix in ("", "_se", "_low", "_high")
     )

@@ -1,4 +1,4 @@
-"""Plots of the tables' and figures' data."""
+"""Plot the data of tables and figures."""
 
 import itertools
 import os
@@ -11,24 +11,24 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; dashes and markers help too.
+# Okabe and Ito's colours: colour-blind readers can tell them apart. Dashes and markers help too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX"
 _DASHES = ("-", "--", "-.", ":")
-# What the other curves of a figure are compared with.
+# The style of the curve with which the other curves of a figure are compared.
 _AIM = {"color": "black", "linewidth": 2.5}
 _PARTS = {"gains": "gains, from the best down", "losses": "losses, from the worst up"}
 
 
 def plot_learning_curves(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
-    """Plot `tables.learning_curves`: every variant's mean over seeds and its 95 % interval.
+    """Plot the learning curves: every variant's mean over seeds and its 95 % interval.
 
     Args:
-        frame: columns variant, seed, step, mean, low, high.
+        frame: the result of `headline.learning_curves`, in per cent.
         path: where to write; its suffix is the format, such as svg or png.
-        scale: named in the title.
+        scale: the scale's name, for the title.
     """
-    # Without pyplot there is no display to look for and no global state.
+    # pyplot is avoided: it looks for a display and has global state.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
@@ -57,7 +57,7 @@ def plot_learning_curves(frame: pd.DataFrame, path: Path, *, scale: str) -> None
 
 
 def plot_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
-    """Plot `figures.capacity_frame`, the human capacity function, which knows no scale."""
+    """Plot `figures.capacity_frame`, the human capacity function; the scale is not used."""
     figure, (axes,) = _figure(1)
     for style, (gamma, rows) in zip(_styles(), frame.groupby("gamma"), strict=False):
         axes.plot(rows["a"], rows["capacity"], label=f"gamma {gamma:g}", **style)
@@ -70,10 +70,10 @@ def plot_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
 
 
 def plot_perceived_weight(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
-    """Plot `figures.perceived_weight_frame`; its bounds are the scale's."""
+    """Plot `figures.perceived_weight_frame`; log-ratios are in nats."""
     figure, (axes,) = _figure(1)
     groups = dict(iter(frame.groupby("perception", sort=False)))
-    # First and thick, so that the curves which come close to it stay in sight on top of it.
+    # The limit is drawn first and thick, so that curves close to it stay visible on top.
     limit = groups.pop("clipping", frame.iloc[:0])
     axes.plot(limit["log_ratio"], limit["weight"], label="clipping", **_AIM)
     for style, (name, rows) in zip(_styles(), groups.items(), strict=False):
@@ -86,9 +86,9 @@ def plot_perceived_weight(frame: pd.DataFrame, path: Path, *, scale: str) -> Non
 
 
 def plot_implied_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> None:
-    """Plot `figures.implied_capacity_frame`: means over seeds, and their range.
+    """Plot `figures.implied_capacity_frame`: means over seeds, and the range of seeds.
 
-    A curve goes as far as every seed has gains, or losses.
+    A curve ends where the first of the seeds has no more gains, or losses.
     """
     parts, seeds = list(frame["part"].unique()), frame["seed"].nunique()
     figure, panels = _figure(len(parts), height=7)
@@ -104,7 +104,7 @@ def plot_implied_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> Non
             axes.fill_between(mean.index, low, high, color=style["color"], alpha=0.15, linewidth=0)
         axes.set_title(_PARTS.get(part, part))
         axes.set_xlabel("cumulative probability a under the policy")
-        # Below the axes, as curves may run through every corner.
+        # The legend is below the axes, because curves may run through every corner.
         axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.12),
@@ -130,9 +130,9 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, path: Path, *, scale: str
 
     Args:
         frame: columns variant, objective, method, share and the predictors.
-        ranks: of `analysis.map.rank_correlations`; those of all methods are shown.
+        ranks: the result of `analysis.map.rank_correlations`; the plot shows those of all methods.
         path: where to write.
-        scale: named in the title.
+        scale: the scale's name, for the title.
     """
     keys = ["objective", "method", "variant"]
     means = frame.groupby(keys, as_index=False)[["share", *_PREDICTORS]].mean()
@@ -156,7 +156,7 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, path: Path, *, scale: str
 
 
 def _with_distance(name: str, rows: pd.DataFrame) -> str:
-    """A source's label, with the distances of its seeds."""
+    """Write a source's label with its distance: mean and range over seeds."""
     distances = rows.groupby("seed")["distance"].first().dropna()
     if distances.empty:
         return f"{name}: none"
@@ -173,7 +173,7 @@ def _figure(columns: int, height: float = 4.5, rows: int = 1) -> "tuple[Figure, 
 
 
 def _styles() -> Iterator[dict]:
-    """Colours and dashes, one after the other."""
+    """Yield colours and dashes in turn, without end."""
     for number in itertools.count():
         yield {
             "color": _COLOURS[number % len(_COLOURS)],
@@ -189,7 +189,7 @@ def _finish(figure: "Figure", path: Path) -> None:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    """Write a figure atomically, and an SVG of the same data with the same bytes."""
+    """Write a figure atomically; the same data give an SVG with the same bytes."""
     from matplotlib import rc_context
 
     path.parent.mkdir(parents=True, exist_ok=True)

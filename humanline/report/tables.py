@@ -1,4 +1,4 @@
-"""Tables: gather the runs, compute, write, and say where every number comes from."""
+"""Make a table: gather its runs, compute it, and write it with the provenance of its numbers."""
 
 import csv
 from pathlib import Path
@@ -25,7 +25,13 @@ _BOOTSTRAP_SEED = 0
 def make_table(table: TableRequest) -> None:
     """Write a table of experiments.yaml as CSV, Markdown and LaTeX, with its provenance.
 
-    The headline table of a graded task comes with its learning curves, as CSV and SVG.
+    The headline table of a graded task also gets its learning curves, as CSV and SVG.
+
+    Args:
+        table: the table's definition, its resolved runs and paths.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged.
     """
     runs = [(run.cell, run.paths.directory) for run in table.runs]
     options = {"replicates": table.replicates, "rng_seed": _BOOTSTRAP_SEED}
@@ -62,7 +68,7 @@ def _frame(table: TableRequest, runs: list[RunFolder], options: dict) -> pd.Data
 
 
 def _provenance(table: TableRequest) -> dict:
-    """Code, configuration, seeds, versions, machine, and what every stage took."""
+    """Collect code, configuration, seeds, versions, machine, and the seconds of every stage."""
     return {
         "table": table.name,
         "scale": table.scale,
@@ -88,12 +94,12 @@ def _run_record(path: Path) -> dict:
 
 
 def _differing(one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
-    """The versions of one process's packages that another process does not have."""
+    """Return the packages of `one` whose version in `other` is different or missing."""
     return {name: own for name, own in one.items() if other.get(name) != own}
 
 
 def _seconds(folder: Path, runs: list[Run]) -> float:
-    """Wall-clock seconds of a stage's jobs for these runs, from Snakemake's benchmark files."""
+    """Add up the wall-clock seconds of a stage's jobs, from Snakemake's benchmark files."""
     cells = [run.cell for run in runs]
     files = {folder / f"{cell.name}.tsv" for cell in cells}
     files |= {folder / cell.task / f"{cell.name}.tsv" for cell in cells}

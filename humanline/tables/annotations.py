@@ -1,4 +1,4 @@
-"""What annotations in AlpacaEval's format say of a model: the figures of `score_annotations`."""
+"""The figures of `score_annotations`: a model's rates from annotations in AlpacaEval's format."""
 
 import math
 from pathlib import Path
@@ -12,11 +12,19 @@ from humanline.tables.statistics import percentile_interval
 
 
 def describe(annotations: pd.DataFrame, *, replicates: int, rng_seed: int = 0) -> dict:
-    """What annotations say of the model: rates in per cent, counts, lengths in characters.
+    """Compute a model's figures: rates in per cent, counts, lengths in characters.
 
     Rows without a preference are left out. `standard_error` is the standard error of the mean, as
-    AlpacaEval's; the length-controlled win rate's, and its 95 % percentile interval, are from a
-    bootstrap over instructions. Figures that need two judged rows are None with fewer.
+    in AlpacaEval. The length-controlled win rate has its standard error and its 95 % percentile
+    interval from a bootstrap over instructions.
+
+    Args:
+        annotations: N rows, as `read_annotations` returns them.
+        replicates: number of bootstrap replicates.
+        rng_seed: seed of the bootstrap.
+
+    Returns:
+        The figures by name. Those that need two judged rows are None or missing with fewer.
     """
     preference, baseline_length, length = columns(annotations)
     judged = ~np.isnan(preference)
@@ -66,7 +74,12 @@ def _percent(share: float) -> float:
 
 
 def told(path: Path, figures: dict) -> str:
-    """`describe`'s figures for people, a line each."""
+    """Write the figures of `describe` for people, one per line.
+
+    Args:
+        path: the file of the annotations.
+        figures: the result of `describe`.
+    """
 
     def number(name: str) -> str:
         value = figures.get(name)

@@ -1,16 +1,17 @@
 """The claims of the paper, each tested on this scale's runs, with a verdict by a rule.
 
-Seeds are compared pairwise with Student's t. A difference is tested as it is; that a ratio is above
-b, as first - b * second being above 0, which bears scores of 0 and has the ratio of means, as the
-tables do. A comparison is *supported* if the claimed side is significant, *contradicted* if the
-opposite is, else *undecided*; equality is tested by two one-sided tests against a margin
-(Schuirmann 1987), and contradicted by a difference beyond it on either side.
+Student's t-test compares two cells over paired seeds. A difference is tested directly. A ratio
+above b is tested as first - b * second > 0: this works with scores of 0, and means the ratio of
+means, as in the tables. A comparison is *supported* if the claimed side is significant,
+*contradicted* if the opposite side is, else *undecided*. Equality is tested by two one-sided tests
+against a margin (Schuirmann 1987); a difference beyond the margin on either side contradicts it.
 
-A claim is supported if all of its comparisons are: the greatest of their p-values is its own
-(intersection-union test, Berger 1982). It is contradicted if any is: the least of those of the
-opposite, times their number. Holm's correction goes over all claims, and, for the
-verdicts on single comparisons, over all comparisons; once for support and once for contradiction,
-so that the chance of any false support, and that of any false contradiction, is at most alpha each.
+A claim is supported if all of its comparisons are: its p-value is the greatest of theirs
+(intersection-union test, Berger 1982). It is contradicted if any of them is: its opposite p-value
+is the least of theirs, times their number. Holm's correction covers all claims and, for the
+verdicts on single comparisons, all comparisons. It is made once for support and once for
+contradiction, so the chance of any false support is at most alpha, and so is the chance of any
+false contradiction.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,21 +28,25 @@ from humanline.tables.statistics import (
     t_interval,
 )
 
-# The measure of two cells, seed by seed, on the seeds that both have: each (S,).
+# Returns the measures of a comparison's two cells on the S seeds that both have: (S,) each.
 Values = Callable[[Comparison], tuple[np.ndarray, np.ndarray]]
 
 
 def comparison_table(claims: Claims, found: Sequence[Comparison], values: Values) -> pd.DataFrame:
-    """One row per comparison: estimate, interval, p-values, verdict, and seeds that would decide.
+    """Make a table with a row per comparison.
 
     Args:
-        claims: whose rule is used.
+        claims: the claims and their rule.
         found: the comparisons, in order.
-        values: of a comparison's cells.
+        values: returns the measures of a comparison's two cells.
+
+    Returns:
+        Columns: the claim and the comparison, estimate and its 95 % interval, seeds, p-values,
+        verdict, and seeds_to_decide.
     """
     rule = claims.rule
     frame = _judged(pd.DataFrame([_row(own, *values(own)) for own in found]), rule)
-    strict = rule.alpha / len(claims.claims)  # what Holm asks of the smallest p-value of a claim
+    strict = rule.alpha / len(claims.claims)  # Holm's limit for the smallest p-value of a claim
     frame["seeds_to_decide"] = [
         _seeds_to_decide(comparison, *values(comparison), alpha=strict, power=rule.power)
         for comparison in found
@@ -51,7 +56,12 @@ def comparison_table(claims: Claims, found: Sequence[Comparison], values: Values
 
 
 def claim_table(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim, from those of its comparisons, with a verdict of its own."""
+    """Make a table with a row per claim and its verdict.
+
+    Args:
+        claims: the claims and their rule.
+        frame: the result of `comparison_table`.
+    """
     rows = []
     for claim in claims.claims:
         group = frame[frame["claim"] == claim.id]
@@ -73,7 +83,7 @@ def claim_table(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _judged(frame: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """With Holm's correction of p and p_opposite over the rows, and verdicts."""
+    """Add Holm's correction of p and p_opposite over the rows, and verdicts."""
     corrected = {f"{side}_holm": holm(frame[side]) for side in ("p", "p_opposite")}
     frame = frame.assign(**corrected)
     return frame.assign(
@@ -111,12 +121,12 @@ def _row(comparison: Comparison, first: np.ndarray, second: np.ndarray) -> dict:
 def _contrast(
     comparison: Comparison, first: np.ndarray, second: np.ndarray, bound: float
 ) -> np.ndarray:
-    """By seed, what is positive in the mean where the comparison is above a bound."""
+    """Return a value per seed whose mean is positive if the comparison is above the bound."""
     return first - (bound * second if comparison.test.compare == "ratio" else second + bound)
 
 
 def _p_values(comparison: Comparison, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Of what the claim says, and of the opposite."""
+    """Return the p-values of the claimed side and of the opposite side."""
     low, high = (_contrast(comparison, first, second, bound) for bound in comparison.bounds)
     above, below = one_sided_p_value(low, "greater"), one_sided_p_value(high, "less")
     under, over = one_sided_p_value(low, "less"), one_sided_p_value(high, "greater")
@@ -126,7 +136,7 @@ def _p_values(comparison: Comparison, first: np.ndarray, second: np.ndarray) -> 
         case "less":
             return below, over
         case "equivalent":
-            # Either side would contradict, so that there are two chances to do so by accident.
+            # Two sides can contradict by accident, so the p-value is doubled.
             either = float(np.minimum(1.0, 2 * np.min([under, over])))
             return float(np.max([above, below])), either
 
@@ -137,7 +147,7 @@ def _seeds_to_decide(
     low, high = (_contrast(comparison, first, second, bound) for bound in comparison.bounds)
     if comparison.test.expect != "equivalent":
         return seeds_to_decide([low], alpha=alpha, power=power)
-    if low.mean() > 0 > high.mean():  # equality: both bounds must be passed, and both can fail
+    if low.mean() > 0 > high.mean():  # equality: both tests must succeed
         return seeds_to_decide([low, high], alpha=alpha, power=power)
     beyond = low if low.mean() <= 0 else high
     return seeds_to_decide([beyond], alpha=alpha / 2, power=power)

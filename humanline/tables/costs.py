@@ -1,4 +1,4 @@
-"""What training costs: time, tokens, memory, and how soon it reaches online training's score."""
+"""The cost of training: time, tokens, memory, and the time until online training's score."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,19 @@ from humanline.tables.statistics import t_interval
 
 
 def cost_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
-    """Cost of every trained variant, beside its last score in per cent."""
+    """Make a table of the cost of every trained variant, with its last score.
+
+    Args:
+        runs: cells with the folders of their runs, of one or more tasks.
+
+    Returns:
+        Columns task (if there are several), the cell's settings, seeds, score (per cent),
+        training_seconds, sampling_share (0 to 1), sampled_tokens, trained_tokens, peak_memory_mib,
+        ratio_of_seconds with a 95 % t interval, seconds_to_online, speed_up and variant.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged.
+    """
     rows = []
     for task in dict.fromkeys(cell.task for cell, _ in runs):
         variants = by_variant(
@@ -44,7 +56,7 @@ def _row(
         "seeds": len(seconds),
         "score": curves[name].iloc[-1],
         "training_seconds": seconds.mean(),
-        # Trainers on stored groups prepare them where they would sample.
+        # Trainers on stored groups prepare them in the code that would sample.
         "sampling_share": sum(c.sampling_seconds for c in costs[name]) / seconds.sum()
         if cell.data == "online"
         else 0.0,
@@ -63,12 +75,12 @@ def _row(
 
 
 def _mean_curve(group: list[RunFolder]) -> pd.Series:
-    """Mean score over seeds by optimizer step."""
+    """Return the mean score over seeds by optimizer step."""
     return pd.DataFrame([scores(cell, directory) for cell, directory in group]).mean()
 
 
 def _ratio(seconds: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Ratio of seconds, seed by seed, with a t interval of its logarithm."""
+    """Compare seconds by paired seeds: the ratio, with a t interval of its logarithm."""
     logs = np.log(seconds / reference)
     low, high = t_interval(logs)
     names = ("ratio_of_seconds", "ratio_of_seconds_low", "ratio_of_seconds_high")
@@ -76,7 +88,7 @@ def _ratio(seconds: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def _seconds_to(goal: float, curve: pd.Series, costs: list[Cost]) -> float | None:
-    """Mean seconds until the first evaluated step whose mean score is not below a goal."""
+    """Return the mean seconds until the first evaluated step whose mean score reaches a goal."""
     reached = curve.index[curve >= goal]
     if not len(reached):
         return None

@@ -32,10 +32,18 @@ from humanline.tables.statistics import (
 def score_estimates(
     variants: dict[str, list[RunFolder]], *, replicates: int, rng_seed: int
 ) -> dict[str, Estimate]:
-    """The score of every variant of one task, in per cent.
+    """Estimate the score of every variant of one task after the last step, in per cent.
 
-    The length-controlled win rate where a judge scores, and where completions are graded Pass@1
-    after the last step.
+    The score is the length-controlled win rate if a judge scores the task, and Pass@1 if its
+    completions are graded.
+
+    Args:
+        variants: runs by variant, as `by_variant` returns them.
+        replicates: number of bootstrap replicates.
+        rng_seed: seed of the bootstrap.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged.
     """
     cell, _ = next(iter(variants.values()))[0]
     if find_task(cell.task).scoring == "grade":
@@ -54,7 +62,11 @@ def score_estimates(
 def draw_weights(
     groups: Mapping[str, Sequence[Judged | Graded]], replicates: int, rng_seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`hierarchical_weights` for variants that share seeds and prompts."""
+    """Draw `hierarchical_weights` for variants that share S seeds and P prompts.
+
+    Returns:
+        Seed counts (replicates, S) and prompt counts (replicates, P).
+    """
     group = next(iter(groups.values()))
     rng = np.random.default_rng(rng_seed)
     return hierarchical_weights(len(group), group[0].n_prompts, replicates, rng)
@@ -63,7 +75,13 @@ def draw_weights(
 def win_rates(
     group: list[Judged], seed_counts: np.ndarray, prompt_counts: np.ndarray
 ) -> tuple[Estimate, Estimate]:
-    """Win rate and length-controlled win rate of a variant, per cent."""
+    """Estimate the win rate and the length-controlled win rate of a variant, in per cent.
+
+    Args:
+        group: the variant's S runs, each on P prompts.
+        seed_counts: (R, S), from `draw_weights`.
+        prompt_counts: (R, P), from `draw_weights`.
+    """
     raw = [100 * prompt_means(run.win, prompt_counts) for run in group]
     controlled = [100 * run.length_controlled_replicates(prompt_counts) for run in group]
     return (
@@ -77,7 +95,13 @@ def win_rates(
 def pass_at_1(
     correct: list[np.ndarray], seed_counts: np.ndarray, prompt_counts: np.ndarray
 ) -> Estimate:
-    """Pass@1 of a variant from the shares of correct samples by seed and problem, per cent."""
+    """Estimate the Pass@1 of a variant, in per cent.
+
+    Args:
+        correct: for each of S seeds the share of correct samples by problem, (P,).
+        seed_counts: (R, S), from `draw_weights`.
+        prompt_counts: (R, P), from `draw_weights`.
+    """
     per_cent = 100 * np.stack(correct)
     return Estimate.from_runs(
         per_cent.mean(axis=1), prompt_means(per_cent, prompt_counts), seed_counts
@@ -90,10 +114,18 @@ def plain(
     data: str | None,
     sample_every: int | None = None,
 ) -> str | None:
-    """The plain variant of the cell's objective and base model, to compare the cell with.
+    """Find the plain variant of the cell's objective and base model, to compare the cell with.
 
-    It is plain in all: no humanline, no trust region, all data of the run's own base model, no
-    option of its own. Where `sample_every` is left open it is the one that samples most often.
+    Plain means: no humanline, no trust region, all data of its own base model, no overrides.
+
+    Args:
+        variants: runs by variant.
+        cell: the cell to compare.
+        data: offline or online.
+        sample_every: steps between samplings; None takes the variant that samples most often.
+
+    Returns:
+        The variant's name; None if the table lacks it.
     """
     candidates = []
     for (other, _), *_ in variants.values():
@@ -112,6 +144,7 @@ def plain(
 
 
 def columns(name: str, estimate: Estimate, *, interval: bool = True) -> dict[str, float]:
+    """Write an estimate as columns: `name`, its standard error, and its interval on request."""
     row = {name: estimate.value, f"{name}_se": estimate.standard_error}
     if interval:
         row |= dict(zip((f"{name}_low", f"{name}_high"), estimate.interval, strict=True))
@@ -125,7 +158,15 @@ def comparison(
     name: str,
     other: str | None,
 ) -> dict[str, float]:
-    """A comparison of two variants with its interval. A variant has none with itself."""
+    """Compare two variants: a column and the bounds of its 95 % interval.
+
+    Args:
+        column: the column's name.
+        compare: such as `difference`; returns value, low and high.
+        estimates: the estimates by variant.
+        name, other: the two variants. All values are NaN without `other`; a variant compared with
+            itself has no interval.
+    """
     value, low, high = (math.nan,) * 3
     if other is not None:
         value, low, high = compare(estimates[name], estimates[other])
@@ -135,13 +176,14 @@ def comparison(
 
 
 def mean_seconds(group: list[RunFolder]) -> float:
-    """Wall-clock seconds of training, mean over a variant's seeds; NaN for a base model."""
+    """Average a variant's wall-clock seconds of training over seeds; NaN for a base model."""
     return float(np.mean([training_seconds(cell, directory) for cell, directory in group]))
 
 
 def p_value(
     estimates: dict[str, Estimate], name: str, other: str | None, alternative: Alternative
 ) -> float:
+    """Test two variants over paired seeds; NaN without another variant. See `paired_p_value`."""
     """The p-value of a variant against another on the same seeds; NaN without another."""
     if other in (None, name):
         return math.nan

@@ -1,8 +1,8 @@
 """The headline tables and the learning curves, as data frames made from run directories.
 
-Every function takes runs as pairs (cell, directory) and groups them by variant, in the order in
-which variants first appear, the base model first. All variants of a table need the same seeds and
-all runs the same prompts, or a `ConfigError` names the file. Win rates and Pass@1 are in per cent.
+Every function takes runs as pairs (cell, directory) and groups them by variant. The base model is
+first; the others keep their order. All variants of a table need the same seeds, and all runs the
+same prompts; otherwise a `ConfigError` names the file. Win rates and Pass@1 are in per cent.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ _JUDGED_NOTICES = (
     " alone. LC warnings: seeds whose LC win rate may say more than their rows, as metrics.json of"
     " the run explains."
 )
-_CAPTIONS = {  # of the headline tables by the way of scoring, and of the other views
+_CAPTIONS = {  # headline tables by way of scoring, then the other views
     "judge": (
         "Win rate and length-controlled (LC) win rate against the baseline, in per cent. Ratios are"
         " of LC win rates, to the same objective's plain offline and plain online run. LC win rates"
@@ -85,11 +85,11 @@ _CAPTIONS = {  # of the headline tables by the way of scoring, and of the other 
 
 
 def caption(table: Table, **values: object) -> str:
-    """The caption of a table: its contents, units, and how intervals and tests were made.
+    """Write a table's caption: its contents, its units, and how intervals and tests were made.
 
     Args:
-        table: whose description comes first.
-        values: scale, seeds (their number), replicates, collapse_below.
+        table: the table; its description comes first.
+        values: scale, seeds (their number), replicates and collapse_below (a share, 0 to 1).
     """
     kind = find_task(table.task).scoring if table.view == "headline" else table.view
     values |= {"scores": _scores(table.tasks), "notices": _notices(table.tasks)}
@@ -97,7 +97,7 @@ def caption(table: Table, **values: object) -> str:
 
 
 def _scores(tasks: list[str]) -> str:
-    """What the scores of some tasks are."""
+    """Name the scores of some tasks."""
     titles: dict[str, list[str]] = {}
     for task in tasks:
         titles.setdefault(scoring_of(task).score, []).append(title_of(task))
@@ -105,7 +105,7 @@ def _scores(tasks: list[str]) -> str:
 
 
 def _notices(tasks: list[str]) -> str:
-    """What the columns of notices mean, each sentence after a blank."""
+    """Explain the columns of notices; each sentence begins with a space."""
     found = [find_task(task) for task in tasks]
     sentences = [_JUDGED_NOTICES] * any(task.scoring == "judge" for task in found)
     sentences += [notice.text for task in found for notice in task.notices]
@@ -113,20 +113,25 @@ def _notices(tasks: list[str]) -> str:
 
 
 def headline_table(task: str, runs: Sequence[RunFolder], **options: int) -> pd.DataFrame:
-    """The headline table of a task, by its way of scoring.
+    """Make a task's headline table: win rates if a judge scores it, Pass@1 if it is graded.
 
     Args:
-        options: replicates and rng_seed, of the bootstrap.
+        task: the task's name.
+        runs: the table's cells with the folders of their runs.
+        options: the bootstrap's replicates and rng_seed.
+
+    Raises:
+        ConfigError: if a run's file is missing, damaged or of other prompts.
     """
     kinds = {"judge": win_rate_table, "grade": pass_at_1_table}
     return pick("scoring", find_task(task).scoring, kinds)(runs, **options)
 
 
 def win_rate_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int) -> pd.DataFrame:
-    """Win rates of every variant, compared with the same objective's plain offline and online ones.
+    """Make a table of every variant's win rates, compared with its objective's plain runs.
 
     The length-controlled win rate is fitted without alpaca_eval's penalty, which pulls it towards
-    50 per cent where prompts are few. alpaca_eval's own figure stands beside it.
+    50 per cent if there are few prompts. alpaca_eval's own figure has a column, too.
     """
     variants = by_variant(runs)
     judged = read_judged(variants)
@@ -164,9 +169,9 @@ def win_rate_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int)
 
 
 def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int) -> pd.DataFrame:
-    """Pass@1 of every variant after its last optimizer step, compared with plain online training.
+    """Make a table of every variant's Pass@1 after its last step, compared with plain online runs.
 
-    A humanline variant is also compared with the plain one that samples as often.
+    A humanline variant is also compared with the plain variant that samples equally often.
     """
     variants = by_variant(runs)
     graded = read_graded(variants, whole_curves=True)
@@ -209,16 +214,17 @@ def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int
 
 
 def _first_step(curve: pd.Series, goal: float | None) -> int | None:
-    """The first step of a curve that is not below a goal."""
+    """Return the first step at which a curve reaches a goal; None if it never does."""
     reached = curve.index[curve >= goal] if goal is not None else curve.index[:0]
     return int(reached[0]) if len(reached) else None
 
 
 def learning_curves(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int) -> pd.DataFrame:
-    """Pass@1 of every trained variant and seed at every evaluated optimizer step.
+    """Make the learning curves: Pass@1 by trained variant, seed and evaluated optimizer step.
 
-    Columns: variant, seed, step, pass_at_1, and, the same for all seeds of a variant and step,
-    mean, low and high: the mean over seeds and its 95 % interval. Step 0 is the seed's base model.
+    Returns:
+        Columns variant, seed, step, pass_at_1, and mean, low and high: the mean over seeds and its
+        95 % interval, the same in all rows of a variant and step. Step 0 is the seed's base model.
     """
     variants = by_variant(runs)
     graded = read_graded(variants, whole_curves=True)

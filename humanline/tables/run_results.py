@@ -1,4 +1,4 @@
-"""What the stages left in run directories, read and checked for the tables.
+"""Read and check, for the tables, the files that the stages wrote in run directories.
 
 A fault is a `ConfigError` of one line: the file, the field and the remedy.
 """
@@ -32,20 +32,20 @@ from humanline.scoring.score_files import (
 from humanline.study.experiments import Cell
 from humanline.study.tasks import find_task
 
-RunFolder = tuple[Cell, Path]  # of what the stages left of a cell
+RunFolder = tuple[Cell, Path]  # a cell and the folder of its run
 
 
 @dataclass(frozen=True)
 class Judged:
     """A judged run. Arrays are over prompts (P,), the same in all runs."""
 
-    win: np.ndarray  # the judge's preference for the run over the baseline, in [0, 1]; nan: none
-    length: np.ndarray  # characters
-    baseline_length: np.ndarray
-    win_rate: float  # per cent, as alpaca_eval sums it up
-    alpaca_eval_lc_win_rate: float
-    mean_length: float
-    difficulty: Difficulty | None = None  # of the prompts, where they are AlpacaEval's
+    win: np.ndarray  # the judge's preference for the run over the baseline, in [0, 1], or nan
+    length: np.ndarray  # characters of the run's outputs
+    baseline_length: np.ndarray  # characters of the baseline's outputs
+    win_rate: float  # per cent, by alpaca_eval
+    alpaca_eval_lc_win_rate: float  # per cent
+    mean_length: float  # characters
+    difficulty: Difficulty | None = None  # the prompts' difficulties if they are AlpacaEval's
 
     @property
     def n_prompts(self) -> int:
@@ -54,22 +54,22 @@ class Judged:
 
     @property
     def left_out(self) -> int:
-        """How many prompts the judge had no verdict on."""
+        """Number of prompts without a verdict of the judge."""
         return int(np.isnan(self.win).sum())
 
     @property
     def length_control_warning(self) -> str | None:
-        """Why the length-controlled win rate may say more than the rows do."""
+        """Why the length-controlled win rate may mislead; None if nothing points to it."""
         lengths = self.baseline_length, self.length
         return length_control_warning(self.win, *lengths, self.length_controlled_win_rate())
 
     def length_controlled_win_rate(self) -> float:
-        """The win rate at equal lengths, in [0, 1]."""
+        """Compute the win rate at equal lengths, in [0, 1]."""
         lengths = self.baseline_length, self.length
         return length_controlled_win_rate(self.win, *lengths, difficulty=self.difficulty)
 
     def length_controlled_replicates(self, weights: np.ndarray) -> np.ndarray:
-        """The win rate at equal lengths of each bootstrap replicate, (R,), in [0, 1].
+        """Compute the win rate at equal lengths of each bootstrap replicate, (R,), in [0, 1].
 
         Args:
             weights: how often each prompt occurs in a replicate, (R, P).
@@ -83,7 +83,7 @@ class Graded:
     """A graded run."""
 
     correct: pd.DataFrame  # share of correct samples, optimizer steps by problems
-    notices: dict[str, int]  # how often the outcomes that the task tells of, of all steps
+    notices: dict[str, int]  # counts, over all steps, of the outcomes that the task reports
 
     @property
     def final(self) -> np.ndarray:
@@ -97,9 +97,12 @@ class Graded:
 
 
 def by_variant(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
-    """Group runs by variant, in the order of first appearance but the base model first.
+    """Group runs by variant. The base model is first; the others keep their order.
 
-    Within a variant runs are in the order of their seeds, which all variants must share.
+    Within a variant, runs are in the order of their seeds.
+
+    Raises:
+        ConfigError: if there are no runs, or two variants have different seeds.
     """
     if not runs:
         raise ConfigError("no runs to compare; give the table cells in experiments.yaml")
@@ -121,7 +124,11 @@ def by_variant(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
 
 
 def read_judged(variants: dict[str, list[RunFolder]]) -> dict[str, list[Judged]]:
-    """Read `annotations.json` and `metrics.json` of judged runs."""
+    """Read `annotations.json` and `metrics.json` of judged runs.
+
+    Raises:
+        ConfigError: if a file is missing or damaged, or two runs have other prompts or baselines.
+    """
     tables = {
         directory: _annotations(directory) for group in variants.values() for _, directory in group
     }
@@ -156,7 +163,7 @@ def _judged(directory: Path, table: pd.DataFrame) -> Judged:
 
 
 def _annotations(directory: Path) -> pd.DataFrame:
-    """A run's annotations in an order that depends on its prompts alone."""
+    """Read a run's annotations, in an order that depends on its prompts alone."""
     path = directory / "annotations.json"
     table = annotations.read_annotations(path, JUDGE_AGAIN)
     generator = table["generator_2"].iloc[0] if "generator_2" in table else None
@@ -175,10 +182,14 @@ def _annotations(directory: Path) -> pd.DataFrame:
 def read_graded(
     variants: dict[str, list[RunFolder]], *, whole_curves: bool = False
 ) -> dict[str, list[Graded]]:
-    """Read `grades.csv` of graded runs of a task, which all end with the same step.
+    """Read `grades.csv` of graded runs of one task.
 
     Args:
-        whole_curves: ask for the same steps before the last, too, within a variant.
+        variants: runs by variant.
+        whole_curves: require the same evaluated steps in all runs of a variant.
+
+    Raises:
+        ConfigError: if a file is missing or damaged, or two runs have other problems or last steps.
     """
     runs = {
         name: [_graded(directory / "grades.csv", cell.task) for cell, directory in group]
@@ -201,20 +212,21 @@ def read_graded(
 
 
 def _graded(path: Path, task: str) -> Graded:
-    """A graded run's grades; steps and problems are sorted."""
+    """Read a graded run's grades, with steps and problems sorted."""
     table = read_columns(path, grades_of(task))
     correct = table.groupby(["step", "problem_id"])["correct"].mean().unstack()
     if correct.isna().any(axis=None):
         raise ConfigError(f"{path}: field problem_id: problems differ between steps; {GRADE_AGAIN}")
-    # Grades of before outcomes were written have none.
+    # Older files have no outcomes.
     outcome = table.get("outcome", pd.Series("", table.index))
     return Graded(correct, {name: int(outcome.eq(name).sum()) for name in notice_names(task)})
 
 
 def scores(cell: Cell, directory: Path) -> dict[int, float]:
-    """A run's score by evaluated optimizer step, in per cent, as one number a seed.
+    """Read a run's score by evaluated optimizer step, in per cent.
 
-    The length-controlled win rate where a judge scores, Pass@1 where completions are graded.
+    The score is the length-controlled win rate if a judge scores the task, and Pass@1 if its
+    completions are graded.
     """
     if find_task(cell.task).scoring == "grade":
         correct = _graded(directory / "grades.csv", cell.task).correct.mean(axis=1)
@@ -224,7 +236,7 @@ def scores(cell: Cell, directory: Path) -> dict[int, float]:
 
 
 def notice_names(task: str) -> list[str]:
-    """The columns of `notices` of a task's runs."""
+    """List the columns of a task's `notices`."""
     found = find_task(task)
     if found.scoring == "judge":
         return ["left_out", "length_control_warnings"]
@@ -232,7 +244,7 @@ def notice_names(task: str) -> list[str]:
 
 
 def notices(cell: Cell, directory: Path) -> dict[str, int]:
-    """What a reader of a run's score has to know: counts by the name of a table's column."""
+    """Read the counts that a reader of a run's score must know, by column of a table."""
     if find_task(cell.task).scoring == "grade":
         return _graded(directory / "grades.csv", cell.task).notices
     found = read_record(directory / "metrics.json", Notices, JUDGE_AGAIN)
@@ -244,25 +256,25 @@ def notices(cell: Cell, directory: Path) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run's training took."""
+    """The cost of a run's training."""
 
-    seconds: float  # wall-clock, sampling and labelling included
-    sampling_seconds: float
-    timeline: dict[int, float]  # seconds until an optimizer step
-    sampled_tokens: int
-    trained_tokens: int  # through the policy and back, prompts included
+    seconds: float  # wall-clock, with sampling and labelling
+    sampling_seconds: float  # sampling and labelling
+    timeline: dict[int, float]  # seconds from the start to an optimizer step
+    sampled_tokens: int  # completions
+    trained_tokens: int  # prompts and completions
     peak_memory_mib: float
 
 
 def training_seconds(cell: Cell, directory: Path) -> float:
-    """Wall-clock seconds of a run's training; NaN for a base model."""
+    """Read the wall-clock seconds of a run's training; NaN for a base model."""
     if cell.objective == "base":
         return math.nan
     return read_record(directory / "train.json", Timed, TRAIN_AGAIN).seconds.total
 
 
 def read_cost(directory: Path) -> Cost:
-    """Read what a trained run took from `train.json` and `metrics.csv`."""
+    """Read the cost of a trained run from `train.json` and `metrics.csv`."""
     record = read_record(directory / "train.json", RunCost, TRAIN_AGAIN)
     timeline = {point.step: point.seconds for point in record.timeline}
     return Cost(
@@ -270,19 +282,19 @@ def read_cost(directory: Path) -> Cost:
         sampling_seconds=record.seconds.sample,
         timeline=timeline | {record.steps: record.seconds.total},
         sampled_tokens=record.sampled_tokens,
-        # Some steps log none: a trainer that samples counts when it does.
+        # Some steps log no count: a trainer that samples counts only when it samples.
         trained_tokens=int(read_metrics(directory)["num_tokens"].max()),
         peak_memory_mib=record.peak_memory_mib,
     )
 
 
 def read_metrics(directory: Path) -> pd.DataFrame:
-    """What a run's trainer logged, a row for every few steps."""
+    """Read the metrics that a run's trainer logged every few steps."""
     return read_columns(directory / "metrics.csv", LogRow)
 
 
 def unclipped(directory: Path) -> float:
-    """Share of tokens within a humanline run's bounds, mean over training and completions."""
+    """Return the share (0 to 1) of tokens within humanline's bounds, averaged over training."""
     shares = read_metrics(directory).filter(regex=r"^humanline/unclipped")
     return float(cast(float, shares.mean(axis=None)))  # typed as any scalar, dates among them
 

@@ -1,15 +1,15 @@
 """Intervals and tests for runs that share prompts: a hierarchical bootstrap and paired t-tests.
 
-Two things vary when an experiment is repeated: the seed (which here varies the base model, its
-data and training) and the prompts that are looked at. The bootstrap resamples both. All cells of
-a table take part in the same draws, so that a ratio or a difference of two cells is paired: what
-makes a prompt hard, or a base model good, cancels out.
+Two things vary when an experiment is repeated: the seed (which varies the base model, its data and
+training) and the evaluation prompts. The bootstrap resamples both. All cells of a table use the
+same draws, so a ratio or a difference of two cells is paired: the difficulty of a prompt and the
+quality of a base model cancel out.
 
-With few seeds the bootstrap's intervals are too narrow, since n seeds resampled with replacement
-spread by (n - 1) / n of the variance of n new ones, and percentiles know no t distribution. Where
-seeds differ much more than prompts do, simulated 95 % intervals covered the truth in 72, 83 and
-91 of 100 cases with 3, 5 and 10 seeds; where they do not, in 92 to 95 with 3. So p-values come
-from t-tests over seeds, which pay for a spread estimated from few values.
+With few seeds the bootstrap's intervals are too narrow. Resampling n seeds gives (n - 1) / n of the
+variance of n new ones, and percentiles make no correction like that of the t distribution. If seeds
+differ much more than prompts do, simulated 95 % intervals covered the truth in 72, 83 and 91 of 100
+cases with 3, 5 and 10 seeds; otherwise in 92 to 95 with 3. So p-values come from t-tests over
+seeds, which allow for a variance that is estimated from few values.
 """
 
 import bisect
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-_MANY_SEEDS = 1024  # more are out of reach
+_MANY_SEEDS = 1024  # more seeds cannot be run
 
 Alternative = Literal["two-sided", "greater", "less"]
 
@@ -43,9 +43,14 @@ def hierarchical_weights(
 
 
 def prompt_means(values: np.ndarray, prompt_counts: np.ndarray) -> np.ndarray:
-    """Mean over prompts of values (..., P) in each replicate of counts (R, P): (..., R).
+    """Average values over prompts in each bootstrap replicate; nan values are left out.
 
-    Values that are nan are left out.
+    Args:
+        values: (..., P).
+        prompt_counts: how often each prompt occurs in each replicate, (R, P).
+
+    Returns:
+        (..., R).
     """
     known = ~np.isnan(values)
     total = np.where(known, values, 0.0) @ prompt_counts.T
@@ -68,7 +73,13 @@ class Estimate:
     def from_runs(
         cls, per_seed: ArrayLike, per_seed_replicates: ArrayLike, seed_counts: np.ndarray
     ) -> "Estimate":
-        """Average per-seed statistics (S, R) over the seeds (R, S) of each replicate."""
+        """Average per-seed statistics over the seeds of each bootstrap replicate.
+
+        Args:
+            per_seed: the statistic of each seed's run, (S,).
+            per_seed_replicates: the same in each replicate of prompts, (S, R).
+            seed_counts: how often each seed occurs in each replicate, (R, S).
+        """
         total = (seed_counts * np.transpose(per_seed_replicates)).sum(axis=1)
         return cls(np.asarray(per_seed, dtype=float), total / seed_counts.sum(axis=1))
 
@@ -89,13 +100,13 @@ class Estimate:
 
 
 def percentile_interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The central `level` of samples (R,); NaN if any sample is NaN."""
+    """Return the bounds of the central share `level` of samples (R,); NaN if any sample is NaN."""
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Student's t interval of the mean of values (S,); NaN for fewer than two."""
+    """Compute Student's t interval of the mean of values (S,); NaN for fewer than two."""
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return float("nan"), float("nan")
@@ -106,10 +117,11 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
 def fieller_interval(
     first: ArrayLike, second: ArrayLike, level: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of the ratio of the means of paired values, each (S,) (Fieller 1954).
+    """Compute Fieller's interval (1954) of the ratio of the means of paired values, (S,) each.
 
-    It holds every b for which a t-test does not tell the mean of first - b * second from 0.
-    Unbounded where the mean of `second` could be 0; NaN for fewer than two pairs.
+    The interval contains every b for which a t-test cannot distinguish the mean of
+    first - b * second from 0. It is unbounded if the mean of `second` may be 0, and NaN for fewer
+    than two pairs.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     n = len(first)
@@ -127,16 +139,17 @@ def fieller_interval(
 
 
 def ratio(first: Estimate, second: Estimate) -> tuple[float, float, float]:
-    """Ratio of two cells' means with its paired 95 % interval: value, low, high.
+    """Compute the ratio of two cells' means with its paired 95 % interval: value, low, high.
 
-    The interval is NaN if the denominator is 0 in any replicate, the value if it is 0 in fact.
+    The interval is NaN if the denominator is 0 in any replicate; the value is NaN if the
+    denominator itself is 0.
     """
     low, high = percentile_interval(_divide(first.replicates, second.replicates))
     return float(_divide(first.value, second.value)), low, high
 
 
 def difference(first: Estimate, second: Estimate) -> tuple[float, float, float]:
-    """Difference of two cells' means with its paired 95 % interval: value, low, high."""
+    """Compute the difference of two cells' means with a paired 95 % interval: value, low, high."""
     low, high = percentile_interval(first.replicates - second.replicates)
     return first.value - second.value, low, high
 
@@ -149,24 +162,24 @@ def _divide(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
 def paired_p_value(
     first: np.ndarray, second: np.ndarray, alternative: Alternative = "two-sided"
 ) -> float:
-    """p-value of a paired t-test over seeds.
+    """Compute the p-value of a paired t-test over seeds (SciPy's `ttest_rel`).
 
     Args:
         first: a cell's statistic by seed, (S,).
-        second: the other cell's, in the same order of seeds.
+        second: the other cell's statistic in the same order of seeds, (S,).
         alternative: ``greater`` asks whether `first` beats `second`, ``two-sided`` whether they
             differ.
 
     Returns:
-        The p-value. Where the differences do not vary there is no t-test: p is 1 (two-sided) or
-        0.5 (one-sided) if they are all 0. If they are all equal but not 0, or if there are fewer
-        than two seeds, the spread between seeds is unknown and p is NaN.
+        The p-value. If the differences do not vary, no t-test is possible: p is 1 (two-sided) or
+        0.5 (one-sided) if they are all 0, and NaN if they are equal but not 0. It is NaN, too, for
+        fewer than two seeds.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if len(first) < 2:
         return float("nan")
     differences = first - second
-    # Equal differences of unequal values are equal up to rounding only.
+    # Rounding can make equal differences look unequal.
     rounding = 1e-12 * np.abs([first, second]).max()
     if np.abs(differences).max() <= rounding:
         return 1.0 if alternative == "two-sided" else 0.5
@@ -176,9 +189,9 @@ def paired_p_value(
 
 
 def one_sided_p_value(differences: np.ndarray, alternative: Literal["greater", "less"]) -> float:
-    """p-value of Student's t-test that the mean of paired differences (S,) is not 0.
+    """Compute the one-sided p-value of Student's t-test of paired differences (S,) against 0.
 
-    NaN for fewer than two, and where they are all alike, as their spread is unknown then.
+    It is NaN for fewer than two differences, or if all are equal: their variance is then unknown.
     """
     differences = np.asarray(differences, dtype=float)
     if len(differences) < 2 or _are_alike(differences):
@@ -187,7 +200,10 @@ def one_sided_p_value(differences: np.ndarray, alternative: Literal["greater", "
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
-    """Holm's correction of p-values (N,). NaN stays NaN, and counts as a test in vain."""
+    """Correct p-values (N,) by Holm's method, with statsmodels.
+
+    NaN stays NaN but still counts in the number of tests.
+    """
     from statsmodels.stats.multitest import multipletests
 
     p_values = np.asarray(p_values, dtype=float)
@@ -197,15 +213,19 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
 
 def seeds_to_decide(contrasts: Sequence[np.ndarray], *, alpha: float, power: float) -> float:
-    """How many paired seeds one-sided t-tests need that must all pass, if the truth is as observed.
+    """Compute how many paired seeds one-sided t-tests need to be all significant.
+
+    The true effect is assumed to equal the observed one.
 
     Args:
-        contrasts: what each test asks the sign of, by seed, (S,). The chance that one of two
-            opposite tests fails is the sum of their chances.
-        alpha, power: of the tests.
+        contrasts: the values of each test by seed, (S,). Of two tests on opposite sides, the chance
+            that any fails is the sum of the chances of both.
+        alpha: level of each test.
+        power: chance that all tests are significant.
 
     Returns:
-        Rounded up, at least 2; infinity for more than 1024; NaN where the spread is unknown.
+        The number, rounded up, at least 2; infinity for more than 1024; NaN if the variance is
+        unknown.
     """
     from statsmodels.stats.power import TTestPower
 
@@ -227,5 +247,5 @@ def seeds_to_decide(contrasts: Sequence[np.ndarray], *, alpha: float, power: flo
 
 
 def _are_alike(differences: np.ndarray) -> bool:
-    """Whether they differ by rounding alone."""
+    """Say whether all differences are equal up to rounding."""
     return bool(np.ptp(differences) <= 1e-12 * max(np.abs(differences).max(), 1e-300))

@@ -1,4 +1,4 @@
-"""Sweeps: tables of what varies beside the score, over tasks, methods and options."""
+"""Sweeps: tables of scores with the settings that vary, over tasks, methods and options."""
 
 from collections.abc import Sequence
 
@@ -32,16 +32,21 @@ def sweep_table(
     rng_seed: int,
     compares_data: bool = False,
 ) -> pd.DataFrame:
-    """Scores of every variant of every task, beside those of its settings that vary in the table.
+    """Make a table of every variant's score, with the settings that vary in the table.
 
-    Compared with plain offline and plain online training of the same objective and base model,
-    where the table has them; online training samples as often as it does by default.
+    Each variant is compared with plain offline and plain online training of the same objective and
+    base model, if the table has them. This online training samples as often as the task's default.
 
     Args:
-        table: with the resolved runs, in whatever order.
-        runs: cells of the table, with the folders of their runs.
-        compares_data: show how likely the initial model finds offline data, which every offline
-            run's predictors.json says.
+        table: the request, with its resolved runs in any order.
+        runs: the table's cells with the folders of their runs.
+        replicates: number of bootstrap replicates.
+        rng_seed: seed of the bootstrap.
+        compares_data: add the log-probability of offline data under the initial model, from every
+            offline run's predictors.json.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged.
     """
     rows = []
     tasks = list(dict.fromkeys(cell.task for cell, _ in runs))
@@ -97,7 +102,7 @@ def _notices(group: list[RunFolder]) -> dict[str, int]:
 
 
 def _settings(cell: Cell) -> dict:
-    """What may vary in a sweep, as columns."""
+    """Return the settings of a cell that may vary in a sweep, by column."""
     return {
         "task": cell.task,
         "base_model": cell.base_model or "default",
@@ -117,7 +122,7 @@ def _settings(cell: Cell) -> dict:
 
 
 def _overridden(cell: Cell) -> list[str]:
-    """What the cell or another may override, but the learning rate, which is a column of all."""
+    """List the options that cells may override, except the learning rate, which has a column."""
     return [name for name in (*OVERRIDES, *cell.overrides) if name != "learning_rate"]
 
 
@@ -139,13 +144,13 @@ def _method(cell: Cell) -> str | None:
 
 
 def _collapsed(estimate: Estimate, base: Estimate, table: TableRequest) -> int:
-    """How many seeds have a score far below their base model's."""
+    """Count the seeds whose score is far below their base model's."""
     limit = table.collapse_below * base.per_seed
     return int((estimate.per_seed < limit).sum())
 
 
 def _data_log_probability(group: list[RunFolder]) -> float | None:
-    """Mean token log-probability of offline data under the initial model, nats."""
+    """Return the mean token log-probability of offline data under the initial model, in nats."""
     found = [
         read_record(directory / "predictors.json", Predictors).mean_token_log_probability
         for cell, directory in group

@@ -1,4 +1,4 @@
-"""Learning rates: chosen on tuning seeds, with the same candidates for every variant."""
+"""Choose learning rates on tuning seeds, with the same candidates for every variant."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,14 +28,17 @@ def choose_learning_rates(
 ) -> None:
     """Write `scores.csv`, one row per tuning run, and `learning_rates.yaml`.
 
-    The latter is what `learning_rates` of the scale's file points to, once somebody adopts it by
-    copying it there: a search never changes the configuration it was run with.
+    A search never changes the configuration it was run with: to use the rates, copy the second file
+    to the path that `learning_rates` in the scale's file names.
 
     Args:
         runs: the tuning runs, each at one of the candidate rates.
         folder: where to write.
         seeds: the tuning seeds.
-        scale: its name.
+        scale: the scale's name.
+
+    Raises:
+        ConfigError: if no table is tuned, or a run's score is missing or damaged.
     """
     scores = pd.DataFrame(
         [
@@ -57,13 +60,13 @@ def choose_learning_rates(
     write_text(folder / "scores.csv", scores.to_csv(index=False))
     path = folder / "learning_rates.yaml"
     content = {"seeds": seeds, "chosen": _choose(scores)}
-    validate(TunedRates, content, path)  # as who adopts it will
+    validate(TunedRates, content, path)  # the check that a scale makes when it reads the file
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
     write_text(path, _HEADER.format(scale=scale) + text)
 
 
 def _choose(scores: pd.DataFrame) -> dict:
-    """The best rate of each variant by mean score, beside the scores of all rates."""
+    """Choose the best rate of each variant by mean score, and list the scores of all rates."""
     chosen: dict = {}
     for (task, variant), rows in scores.groupby(["task", "variant"], sort=False):
         means = rows.groupby("learning_rate")["score"].mean()
@@ -81,7 +84,7 @@ def _without_rate(cell: Cell) -> Cell:
 
 
 def final_score(run: Run) -> float:
-    """A run's headline figure in per cent."""
+    """Read a run's headline figure in per cent, after its last step."""
     if find_task(run.cell.task).scoring == "judge":
         record = read_record(run.paths.summary, Judgement, JUDGE_AGAIN)
         return record.length_controlled_win_rate
