@@ -133,7 +133,7 @@ MISTAKES = {
     ),
     "humanline and trust region": (
         lambda c: c["claims"][1]["tests"][0]["cell"].update(trust_region=True),
-        r"claims\.1\.tests\.0\.cell\.trust_region: true, as humanline, .*; choose",
+        r"claims\.1\.tests\.0\.cell\.trust_region: true, but humanline is true, too; choose",
     ),
     "unknown option": (
         lambda c: c["claims"][0]["tests"][0]["cell"].update(overrides={"lr": 1}),
