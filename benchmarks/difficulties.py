@@ -1,11 +1,10 @@
-"""Estimate how hard AlpacaEval's instructions are, and how well that controls length.
+"""Estimate the difficulties of AlpacaEval's instructions, and test the length control with them.
 
 alpaca_eval's GLM gives every model m three weights: the judge prefers its output to instruction i
-with probability logistic(theta_m + phi_m tanh(d / std(d)) + psi_m gamma_i). The weights of many
-models are in alpaca_eval's repository, the difficulties gamma_i are not. Preferences and lengths of
-models whose weights are known give the likelihood of each gamma_i. Here gamma_i is its maximum
-under the prior N(0, tau^2), with tau^2 at its own maximum of the marginal likelihood (Laplace's
-approximation, by EM).
+with probability logistic(theta_m + phi_m tanh(d / std(d)) + psi_m gamma_i). The repository of
+alpaca_eval has the weights of many models, but not the difficulties gamma_i. The preferences and
+lengths of these models give the likelihood of each gamma_i. The estimate is its maximum under the
+prior N(0, tau^2), where tau^2 maximises the marginal likelihood (Laplace's approximation, by EM).
 
     python benchmarks/difficulties.py PREFERENCES WEIGHTS INSTRUCTIONS LEADERBOARD --write
 
@@ -16,9 +15,9 @@ baseline_gpt4_1106_preview.csv` (its package leaves it out). INSTRUCTIONS: any m
 annotations.json of all 805 rows in AlpacaEval's order. LEADERBOARD: CSV with win_rate and
 length_controlled_winrate by model.
 
-Prints the error of the length-controlled win rate on models that the difficulties and the prior of
-the weights were not estimated from, in FOLDS folds. `--write` puts what all models give into the
-package.
+It prints the error of the length-controlled win rate on held-out models, in FOLDS folds: neither
+the difficulties nor the prior of the weights use them. `--write` writes the estimate from all
+models into the package.
 """
 
 import argparse
@@ -37,12 +36,12 @@ from humanline.scoring.difficulties import FILE, instruction_key
 from humanline.scoring.length_control import Difficulty, length_controlled_win_rate
 
 FOLDS = 5
-# The baseline itself, whose weights are 0 by definition, and what the documentation calls a model.
+# Rows that are no models: the baseline, whose weights are 0 by definition, and an example.
 NO_MODELS = ["gpt4_1106_preview", "example"]
 
 
 def read_weights(path: Path) -> pd.DataFrame:
-    """theta, phi and psi by model; phi is of how much longer the model's output is."""
+    """Read theta, phi and psi by model; phi is positive if longer outputs of the model win."""
     table = pd.read_csv(path, index_col=0)
     table.columns = ["phi", "psi", "theta"]
     table["phi"] *= -1
@@ -50,7 +49,7 @@ def read_weights(path: Path) -> pd.DataFrame:
 
 
 class Annotations:
-    """Preferences in [0, 1] and lengths, models (M) by instructions (I); nan: there is none."""
+    """Preferences in [0, 1] and lengths in characters, (M, I): models by instructions, or nan."""
 
     def __init__(self, path: Path):
         table = pd.read_csv(path)
@@ -67,7 +66,11 @@ class Annotations:
 
 
 def estimate(annotations: Annotations, weights: pd.DataFrame) -> np.ndarray:
-    """Difficulties (I,) from the models that `weights` has."""
+    """Estimate the difficulties (I,) from the models in `weights`.
+
+    Raises:
+        RuntimeError: if the estimate does not converge.
+    """
     rows = [i for i, model in enumerate(annotations.models) if model in weights.index]
     known = weights.loc[[annotations.models[i] for i in rows]]
     theta, phi, psi = (known[name].to_numpy()[:, None] for name in ("theta", "phi", "psi"))
@@ -103,7 +106,7 @@ def controlled(annotations: Annotations, model: int, difficulty: Difficulty | No
 
 
 def held_out(annotations: Annotations, weights: pd.DataFrame, folds: int) -> np.ndarray:
-    """Length-controlled win rate of every model by what the models of other folds tell, (M,)."""
+    """Compute every model's length-controlled win rate from the models of other folds, (M,)."""
     order = np.random.default_rng(0).permutation(len(annotations.models))
     win_rates = np.empty(len(order))
     for fold in np.array_split(order, folds):
@@ -116,7 +119,7 @@ def held_out(annotations: Annotations, weights: pd.DataFrame, folds: int) -> np.
 
 
 def compare(annotations: Annotations, weights: pd.DataFrame, leaderboard: Path) -> pd.DataFrame:
-    """Raw, published and our win rates of every model, ours without difficulties and held out."""
+    """List every model's win rates in per cent: raw, published, ours without difficulties, ours."""
     published = pd.read_csv(leaderboard, index_col=0).loc[annotations.models]
     return pd.DataFrame(
         {
@@ -129,7 +132,7 @@ def compare(annotations: Annotations, weights: pd.DataFrame, leaderboard: Path) 
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Errors and rank correlations with the published figures."""
+    """Sum up the errors of win rates (points) and their rank correlations with published ones."""
     columns = ["win_rate", "without", "held_out"]
     error = table[columns].sub(table["published"], axis=0)
     rank = [spearmanr(table[name], table["published"]).statistic for name in columns]
@@ -139,7 +142,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def content(annotations: Annotations, weights: pd.DataFrame, rows: list, paths: list[Path]) -> dict:
-    """What the package ships."""
+    """Make the content of the file that the package ships."""
     gamma = estimate(annotations, weights)
     if any(
         len(row["output_1"]) != length

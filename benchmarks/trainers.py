@@ -1,4 +1,4 @@
-"""What a training step costs: TRL's trainers, ours, and what the authors' code does, side by side.
+"""Compare the cost of a training step: TRL's trainers, ours, and the method of the authors' code.
 
     python benchmarks/trainers.py                    # on this machine's GPU, else on its CPU
     python benchmarks/trainers.py --objectives dpo --k 4 --sizes small --steps 8 --repeats 1
@@ -8,14 +8,14 @@ Variants, on the same model of random weights, the same data and batches:
 - trl: TRL's own trainer with a frozen reference model. It has no k.
 - model: ours with a second model that is synced in place.
 - cached: ours, the default, without a second model.
-- authors: a second model, and at every step a copy of the full state dict in main memory, of which
-  every k-th is loaded into the second model.
+- authors: a second model. Every step copies the full state dict to main memory, and every k-th copy
+  is loaded into the second model.
 
-Each measurement is a process of its own, so that its peak memory is its own, and variants take
-turns, so that a drift of the machine hits all alike.
+Each measurement has its own process, and so its own peak memory. Variants take turns, so a drift of
+the machine affects all of them.
 
-Steps are counted in windows of k: each has one sync, and all the scoring ahead that belongs to it.
-A median over single steps would hide both wherever k > 1.
+Steps are counted in windows of k: a window has one sync, and all the scoring ahead that belongs to
+it. A median over single steps would hide both if k > 1.
 """
 
 import argparse
@@ -34,7 +34,7 @@ OBJECTIVES = ("dpo", "kto", "grpo")
 VARIANTS = ("trl", "model", "cached", "authors")
 PARTS = ("policy forward", "reference", "backward", "update", "sync", "rest")
 CELL = ["device", "parameters", "optimizer", "size", "objective", "k", "variant"]
-WARM_UP = 2  # steps that are not counted
+WARM_UP = 2  # first steps, which are not counted
 GROUP = 4  # completions per prompt of GRPO
 # width, intermediate width, layers, heads, vocabulary
 SIZES = {
@@ -81,7 +81,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--optimizer",
         default="adamw_torch",
-        help="by transformers' name; with adafactor, which keeps little, weights dominate memory",
+        help="transformers' name of it; adafactor's state is small, so weights dominate memory",
     )
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a plan, in a process of its own
@@ -92,7 +92,7 @@ def _options() -> argparse.Namespace:
 
 
 def _plans(options) -> list[dict]:
-    """All measurements, in order: variants innermost, so that they take turns."""
+    """List all measurements in order: variants are the innermost loop, so they take turns."""
     names = ("steps", "batch", "length", "optimizer")
     shared = {name: getattr(options, name) for name in names}
     return [
@@ -109,7 +109,7 @@ def _plans(options) -> list[dict]:
 
 def _in_a_process(plan: dict) -> list[dict]:
     command = [sys.executable, __file__, "--measure", json.dumps(plan)]
-    # As the workflow sets them: without, glibc hands memory back to the system at every step.
+    # The workflow's settings: otherwise glibc returns memory to the system at every step.
     memory = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "68719476736"}
     environment = os.environ | memory | {"TRL_EXPERIMENTAL_SILENCE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -125,7 +125,7 @@ def measure(
     repeat: int, size: str, objective: str, k: int, variant: str,
     steps: int, batch: int, length: int, optimizer: str,
 ) -> list[dict]:  # fmt: skip
-    """Train, and tell of each window: seconds per step and where they go, and peak memory (MiB)."""
+    """Train, and measure in each window seconds per step, their parts, and peak memory (MiB)."""
     import torch
 
     import humanline
@@ -136,7 +136,7 @@ def measure(
     model, tokenizer = _model(SIZES[device][size], length)
     parameters = sum(p.numel() for p in model.parameters())
     end = WARM_UP + -(-steps // k) * k
-    total = end + k  # as if training went on: the last sync has a whole window to score, too
+    total = end + k  # the plan is longer, so the last sync also scores a whole window ahead
     with tempfile.TemporaryDirectory() as folder:
         options = {
             "output_dir": folder, "max_steps": total, "optim": optimizer, "learning_rate": 1e-6,
@@ -187,13 +187,13 @@ def _model(size: tuple[int, ...], length: int):
 
 
 def _rows(objective: str, steps: int, batch: int, length: int) -> list[dict]:
-    """Random letters, each a token, half of the length as prompt; no prompt twice."""
+    """Make rows of random letters, one token each; half of the length is prompt, all different."""
     letters = random.Random(0)
 
     def text(tokens: int) -> str:
         return "".join(letters.choices("abcdefgh", k=tokens))
 
-    half = length // 2 - 1  # and one token each to begin and to end
+    half = length // 2 - 1  # one more token begins the prompt, and one ends the completion
     if objective == "dpo":
         keys = ("prompt", "chosen", "rejected")
         return [{key: text(half) for key in keys} for _ in range(steps * batch)]
@@ -235,7 +235,7 @@ def _trainer(objective, variant, k, model, tokenizer, rows, options):
 
 
 def _trl(objective, trainer, config, model, arguments, rows):
-    """TRL's trainer, its reference a copy of the policy; GRPO replays stored rollouts as ours."""
+    """Build TRL's trainer with a copy of the policy as reference; GRPO replays stored rollouts."""
     import copy
 
     from trl.trainer import grpo_trainer
@@ -255,7 +255,7 @@ def _trl(objective, trainer, config, model, arguments, rows):
     def reward(prompts, **_):
         return [float(i % GROUP) for i in range(len(prompts))]
 
-    # TRL would load the reference from the hub by the name of the policy.
+    # TRL would load the reference from the hub, by the policy's name.
     load = grpo_trainer.create_model_from_path
     grpo_trainer.create_model_from_path = lambda *_, **__: copy.deepcopy(model)
     try:
@@ -279,16 +279,16 @@ def _copy_every_step(trainer, k: int):
 
 
 class _Clock:
-    """Seconds of each step, and of its parts; of nested parts the outer one counts."""
+    """Measures the seconds of each step and of its parts; nested parts count for the outer one."""
 
     def __init__(self, trainer):
         self._steps: list[dict[str, float]] = []
-        self._parts: dict[str, float] = defaultdict(float)  # of the present step
+        self._parts: dict[str, float] = defaultdict(float)  # seconds of the present step
         self._is_inside = False
         self._time("policy forward", trainer.model, "forward")
         if trainer.ref_model is not None:
             self._time("reference", trainer.ref_model, "forward")
-        if hasattr(trainer, "_reference_scores"):  # ours, whichever model it asks
+        if hasattr(trainer, "_reference_scores"):  # our trainers
             self._time("reference", trainer, "_reference_scores")
         self._time("backward", trainer.accelerator, "backward")
         for handler in trainer.callback_handler.callbacks:
@@ -312,7 +312,7 @@ class _Clock:
         setattr(owner, name, timed)
 
     def callback(self, end: int):
-        """A callback that counts steps, and ends the training after `end` of them."""
+        """Make a callback that measures steps and ends the training after `end` of them."""
         from transformers import TrainerCallback
 
         clock = self
@@ -340,7 +340,7 @@ class _Clock:
         self._began, self._parts = now, defaultdict(float)
 
     def windows(self, first: int, k: int) -> list[tuple[float, dict[str, float]]]:
-        """Mean seconds per step, and per step of each part, of every k steps from step `first`."""
+        """Average seconds per step, in all and by part, over windows of k steps from `first` on."""
         means = [
             {part: sum(step[part] for step in self._steps[i : i + k]) / k for part in PARTS}
             for i in range(first, len(self._steps), k)
@@ -372,7 +372,7 @@ def _peak_mib() -> float:
 
 
 def _summary(windows, keys: list[str]):
-    """Medians over the windows that share `keys`, and quartiles of the seconds per step."""
+    """Compute medians over windows with the same `keys`, and quartiles of seconds per step."""
     groups = windows.groupby(keys, sort=False)
     quartiles = groups["seconds_per_step"].quantile([0.25, 0.75]).unstack()
     medians = groups[["seconds_per_step", "tokens_per_second", "peak_memory_mib", *PARTS]].median()
@@ -416,7 +416,7 @@ def _report(cells, measurements, options) -> str:
 
 
 def _table(cells):
-    """The cells as a person reads them."""
+    """Format the cells for people."""
     formats = {"tokens_per_second": "{:.0f}", "peak_memory_mib": "{:.0f}"}
     table = cells.drop(columns="device")
     table["parameters"] = (cells["parameters"] / 1e6).map("{:.1f} M".format)
@@ -426,7 +426,7 @@ def _table(cells):
 
 
 def _goals(measurements):
-    """The goals' ratios of every size, objective and k, compared within each repeat."""
+    """Compare the ratios with the goals, by size, objective and k; ratios are within repeats."""
     import pandas as pd
 
     rows = []

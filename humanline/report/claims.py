@@ -15,30 +15,33 @@ from humanline.tables.run_results import scores, training_seconds
 _PAGE = """\
 # The paper's claims at the scale {scale}
 
-A verdict here is a verdict about the models, data and judge of this scale. Claims marked *notes*
-come from a public summary and have not been seen in the paper itself; *ours* are questions of this
-suite.
+The verdicts hold for the models, data and judge of this scale. Claims marked *notes* come from a
+public summary, and were not checked against the paper itself; claims marked *ours* are questions of
+this suite.
 
 {claim_rows}
 
-A claim is supported if all of its comparisons are (its p is their greatest), contradicted if any
-is (the least p of the opposite, times their number), at {alpha:g} after Holm's correction over the
-{claims} claims; undecided otherwise. {untested}
+A claim is supported if all of its comparisons are: its p is the greatest of theirs. It is
+contradicted if any of them is: its p of the opposite is the least of theirs, times their number.
+Otherwise it is undecided. The level is {alpha:g} after Holm's correction over the {claims}
+claims. {untested}
 
 ## Comparisons
 
 {comparison_rows}
 
-Ratios and differences are of mean scores (length-controlled win rate, Pass@1; per cent) or seconds,
-with 95 % t intervals over paired seeds, Fieller's for ratios; p-values are of one-sided t-tests,
-two of them where equality is claimed, against the margin shown. The verdict on a single comparison
-is at {alpha:g} after Holm's correction over all {n}. Seeds to decide: how many would give a test a
-power of {power:.0%}, if the truth were the estimate, at the error that Holm asks of the smallest p
-of a claim; inf: more than 1024; a dash: decided, or, with one seed or identical runs, unknown.
+Ratios and differences compare mean scores (length-controlled win rate or Pass@1, per cent) or
+seconds. They have 95 % t intervals over paired seeds; those of ratios are Fieller's. The p-values
+come from one-sided t-tests; a claim of equality needs two, against the margin shown. The verdict on
+a single comparison is at {alpha:g} after Holm's correction over all {n}. Seeds to decide: the
+number of seeds with which a test would have a power of {power:.0%}, if the estimate were the truth,
+at the level that Holm's correction sets for the smallest p of a claim. inf: more than 1024. A dash:
+the comparison is decided, or the number is unknown (one seed, or identical runs).
 
-All seeds share their evaluation prompts. Seconds leave out the sampling of offline data, and are of
-jobs that ran side by side. Learning rates are those of the tables: what was not tuned takes that of
-its nearest tuned kin. The rule was fixed before the runs on these seeds.
+All seeds share their evaluation prompts. Seconds do not include the sampling of offline data; the
+jobs ran side by side, which affects their timings. Learning rates are those of the tables: a cell
+that was not tuned takes the rate of the nearest tuned cell. The rule was fixed before the runs on
+these seeds.
 """
 
 
@@ -79,8 +82,8 @@ def make_claims(asked: ClaimsRequest) -> None:
 def _untested(claims: Claims) -> str:
     """Write a sentence about the parts of claims that no comparison tests."""
     found = [claim for claim in claims.claims if claim.untested]
-    parts = "; ".join(f"of {claim.id} {claim.untested}" for claim in found)
-    return f"Not tested is {parts}." if parts else ""
+    parts = "; ".join(f"of {claim.id}, {claim.untested}" for claim in found)
+    return f"Not tested: {parts}." if parts else ""
 
 
 def _values(comparison: Comparison, pairs: list[tuple[Run, Run]]) -> tuple[np.ndarray, np.ndarray]:

@@ -113,6 +113,12 @@ class Task:
 
     def __post_init__(self) -> None:
         pick("scoring", self.scoring, SCORINGS)
+        if not self.label.strip():
+            raise ConfigError("label: empty, but tables show it; write one")
+        if isinstance(self.rewards, str):  # whose parts would count as names
+            raise ConfigError(f"rewards: {self.rewards!r} is one text; write ({self.rewards!r},)")
+        if len(self.outcomes) < 2:
+            raise ConfigError("outcomes: success and failure are two; name both, success first")
         if (self.scoring == "grade") != (self.grade_completion is not None):
             reason = "a graded task needs it, and a judged one has none"
             raise ConfigError(f"grade_completion: {reason}; add or remove it")

@@ -31,55 +31,56 @@ from humanline.tables.statistics import difference, ratio
 
 _HOW = (
     "Scale: {scale}. Seeds: {seeds}; every figure is a mean over them. ±: bootstrap standard error."
-    " Brackets: 95 % percentile intervals of {replicates} bootstrap replicates that resample seeds"
-    " and prompts, the same for all rows; where seeds differ more than prompts do they"
+    " Brackets: 95 % percentile intervals of {replicates} bootstrap replicates. They resample seeds"
+    " and prompts in the same way for all rows. If seeds differ more than prompts do, the intervals"
     " cover the truth in 58 % of cases with two seeds and 72 % with three, not in 95 %."
-    " p-values: paired t-tests over seeds, one-sided for 'beats', two-sided for 'differs', without"
-    " correction for their number; those of claims.md are corrected."
+    " p-values: paired t-tests over seeds, one-sided for 'beats', two-sided for 'differs', not"
+    " corrected for their number; those of claims.md are corrected."
 )
 _SECONDS = (
-    "Training: wall-clock seconds, with online sampling, but without that of offline data, which is"
-    " done once per seed."
+    "Training: wall-clock seconds. They include online sampling, but not the sampling of offline"
+    " data, which is done once per seed."
 )
 _JUDGED_NOTICES = (
-    "Left out: pairs without a verdict of the judge, over all seeds; they are left out of their run"
-    " alone. LC warnings: seeds whose LC win rate may say more than their rows, as metrics.json of"
-    " the run explains."
+    "Left out: pairs without a verdict of the judge, over all seeds; a pair is left out of its own"
+    " run alone. LC warnings: seeds whose LC win rate may mislead; the run's metrics.json says why."
 )
 _CAPTIONS = {  # headline tables by way of scoring, then the other views
     "judge": (
-        "Win rate and length-controlled (LC) win rate against the baseline, in per cent. Ratios are"
-        " of LC win rates, to the same objective's plain offline and plain online run. LC win rates"
-        " are AlpacaEval's formula: with the difficulties of the instructions where all are"
-        " AlpacaEval's, else without, and then without the penalty of its implementation, whose own"
-        f" figures the CSV has as well. {_HOW}{{notices}} Length: characters of an answer."
-        f" {_SECONDS}"
+        "Win rate and length-controlled (LC) win rate against the baseline, in per cent. Ratios"
+        " compare LC win rates with the same objective's plain offline and plain online run. LC win"
+        " rates follow AlpacaEval's formula. It uses the difficulties of the instructions if all"
+        " are AlpacaEval's; otherwise it is without them, and without the penalty of AlpacaEval's"
+        " implementation. The figures of that implementation are in the CSV."
+        f" {_HOW}{{notices}} Length: characters of an answer. {_SECONDS}"
     ),
     "grade": (
         "Pass@1 after the last optimizer step, in per cent, and its difference to plain online"
         " training, in percentage points. Plain: without humanline; 'beats plain' compares with the"
-        f" plain run that samples as often. {_HOW} Sampling: optimizer steps between samplings."
-        " Catches up: the first evaluated step after which the mean over seeds is not below that of"
-        f" plain online training at its end.{{notices}} {_SECONDS}"
+        f" plain run that samples equally often. {_HOW} Sampling: optimizer steps between"
+        " samplings. Catches up: the first evaluated step at which the mean over seeds reaches the"
+        f" final mean of plain online training.{{notices}} {_SECONDS}"
     ),
     "sweep": (
-        "Score: {scores}, in per cent; differences, in percentage points, to plain offline and"
-        " plain online training of the same objective and base model on all of its own data, online"
-        " with the task's usual sampling. Learning rates were tuned for the row, or taken from the"
-        " nearest tuned row, which is a handicap: rate_of of the CSV says which."
+        "Score: {scores}, in per cent. Differences, in percentage points, compare with plain"
+        " offline and plain online training of the same objective and base model on all of its own"
+        " data; this online training samples as often as is usual for the task. Learning rates were"
+        " tuned for the row or taken from the nearest tuned row, which is a handicap; the column"
+        " rate_of of the CSV names that row."
         " Unclipped: share of tokens within the bounds, mean over training. Collapsed: seeds whose"
-        " score is below {collapse_below} of their base model's, a rule set before the runs."
+        " score is below {collapse_below} times their base model's; this rule was set before the"
+        " runs."
         f" {_HOW}{{notices}} {_SECONDS}"
     ),
     "cost": (
-        "Seconds of training, with online sampling, but without that of offline data, which is done"
-        " once per seed, as are its tokens; ratio of them to plain online training of the same"
-        " objective; tokens sampled (completions) and trained on (with prompts); peak memory of the"
-        " process, on a GPU that of the GPU."
-        " Speed-up: plain online training's seconds over those until the first evaluated step"
-        " after which the mean score over seeds is not below plain online training's last."
-        " Intervals: 95 % t intervals over {seeds} seeds. Scale: {scale}. Timings are of jobs that"
-        " ran side by side."
+        "Seconds of training; ratio of these seconds to plain online training of the same"
+        " objective; tokens sampled (completions) and trained on (with prompts). Seconds and tokens"
+        " include online sampling, but not the sampling of offline data, which is done once per"
+        " seed. Peak memory: of the GPU, or of the process if there is no GPU."
+        " Speed-up: the seconds of plain online training, divided by the seconds until the first"
+        " evaluated step at which the mean score over seeds reaches the final mean of plain online"
+        " training. Intervals: 95 % t intervals over {seeds} seeds. Scale: {scale}. The jobs ran"
+        " side by side, which affects their timings."
     ),
 }
 

@@ -9,20 +9,20 @@ from trl.trainer.utils import add_fused_lm_head
 
 from humanline.method.losses import DPOLoss, dpo_loss, perceived_log_ratios
 from humanline.trainers.batches.rounds import RoundsTrainer
-from humanline.trainers.humanline_trainer import HumanlineTrainer, token_labels
-from humanline.trainers.metrics import (
+from humanline.trainers.options.dpo import HumanlineDPOConfig
+from humanline.trainers.rows.tokens import (
+    drop_too_long,
+    tokenized_pairs,
+)
+from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, token_labels
+from humanline.trainers.shared.metrics import (
     Scores,
     log_perception,
     log_preference_metrics,
     mean_over_processes,
     metrics_of,
 )
-from humanline.trainers.options.dpo import HumanlineDPOConfig
-from humanline.trainers.rows.tokens import (
-    drop_too_long,
-    tokenized_pairs,
-)
-from humanline.trainers.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
+from humanline.trainers.shared.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
 
 
 class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):

@@ -14,8 +14,6 @@ from humanline.method.perception import Perceive
 from humanline.trainers.batches.order import RolloutRows
 from humanline.trainers.batches.require_steps import require_full_batch
 from humanline.trainers.batches.rollouts import Rollouts, policy_token_mask
-from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy
-from humanline.trainers.metrics import log_perception, metrics_of
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
 from humanline.trainers.options.humanline import require_config
 from humanline.trainers.rows.lengths import batches, context_of, require_room_for
@@ -38,6 +36,8 @@ from humanline.trainers.rows.tokens import (
     require_prompts,
     require_rows,
 )
+from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, only_the_policy
+from humanline.trainers.shared.metrics import log_perception, metrics_of
 
 _SEQUENCES_AT_ONCE = 1024
 

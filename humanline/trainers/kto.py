@@ -18,13 +18,6 @@ from humanline.method.losses import (
     perceived_log_ratios,
 )
 from humanline.trainers.batches.rounds import RoundsTrainer
-from humanline.trainers.humanline_trainer import HumanlineTrainer, token_labels
-from humanline.trainers.metrics import (
-    Scores,
-    log_perception,
-    log_preference_metrics,
-    metrics_of,
-)
 from humanline.trainers.options.humanline import HumanlineOptions
 from humanline.trainers.rows.tokens import (
     columns_of,
@@ -33,7 +26,14 @@ from humanline.trainers.rows.tokens import (
     unpaired,
     with_mismatched,
 )
-from humanline.trainers.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
+from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, token_labels
+from humanline.trainers.shared.metrics import (
+    Scores,
+    log_perception,
+    log_preference_metrics,
+    metrics_of,
+)
+from humanline.trainers.shared.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
 
 _LOSSES = ["kto", "apo_zero_unpaired"]
 _log = logging.getLogger(__name__)

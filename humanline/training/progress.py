@@ -12,7 +12,7 @@ from humanline.data.training_files import Point, ProgressNote, Seconds
 from humanline.files.typed_files import read_record, write_record
 
 if TYPE_CHECKING:
-    from humanline.trainers.humanline_trainer import HumanlineTrainer
+    from humanline.trainers.shared.humanline_trainer import HumanlineTrainer
 
 # Files of a checkpoint that only a resumed training needs, by the trainers' names for them. The
 # optimizer's moments alone are twice as large as the model.

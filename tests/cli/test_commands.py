@@ -63,11 +63,12 @@ def test_data_of_the_hub_come_from_its_reader(tmp_path, monkeypatch):
     config.mkdir()
     (config / "smoke.yaml").write_text(yaml.safe_dump(scale))
     shutil.copy(WORKFLOW / "config/experiments.yaml", config)
-    monkeypatch.setattr(hub, "splits", lambda task, config: {"train": [{"prompt": task}]})
+    rows = lambda task, config: {"train": [{"prompt": task, "answer": "2"}]}  # noqa: E731
+    monkeypatch.setattr(hub, "splits", rows)
     options = ["--scale", "smoke", "--config", str(config), "--results", str(tmp_path)]
     assert main(["data", "math_reasoning", *options]) == 0
     path = tmp_path / "smoke/data/math_reasoning/train.jsonl"
-    assert read_jsonl(path) == [{"prompt": "math_reasoning"}]
+    assert read_jsonl(path) == [{"prompt": "math_reasoning", "answer": "2"}]
 
 
 def test_a_base_model_learns_from_no_held_out_prompt(run, tmp_path, monkeypatch):

@@ -159,15 +159,15 @@ def test_of_a_run_its_own_objective_counts(package):
         }
 
     before = trained(PACKAGE)
-    for name in ("kto", "trl_losses"):
+    for name in ("kto", "shared/trl_losses"):
         with open(package / "trainers" / f"{name}.py", "a") as module:
             module.write("\n_EDITED = 1\n")
-        shutil.copytree(package, package.parent / name / "humanline")
+        shutil.copytree(package, package.parent / Path(name).name / "humanline")
     (package.parent / "kto" / "humanline" / "trainers" / "new.py").write_text("X = 1\n")
     after = trained(package.parent / "kto" / "humanline")
     assert {name for name in before if before[name] != after[name]} == {"kto"}
     assert trained(package)["dpo"] != before["dpo"]
-    with open(package / "trainers" / "checkpoints.py", "a") as module:
+    with open(package / "trainers" / "shared" / "checkpoints.py", "a") as module:
         module.write("\n_EDITED = 1\n")
     everything = trained(shutil.copytree(package, package.parent / "all" / "humanline"))
     assert all(everything[name] != before[name] for name in before)

@@ -184,6 +184,9 @@ USUAL = find_task("shared_divisors")
             {"scoring": "judge", "grade_completion": None},
             "rewards: grade is for tasks that are graded; remove it",
         ),
+        ({"label": " "}, "label: empty, but tables show it; write one"),
+        ({"rewards": "grade"}, r"rewards: 'grade' is one text; write \('grade',\)"),
+        ({"outcomes": ("correct",)}, "outcomes: success and failure are two; name both"),
         ({"draw_prompts": None}, "write_completion: a generated world needs both"),
         ({"notices": (Notice("late", "Late", "Late."),)}, "notices: 'late' is not in outcomes"),
     ],
@@ -356,6 +359,16 @@ def test_a_module_that_is_no_task_is_one_line(change, message, own, capfd):
     error = capfd.readouterr().err
     assert error.startswith(f"humanline: error: smoke.yaml: tasks.{OWN}: ")
     assert message in error and error.count("\n") == 1
+
+
+def test_rows_that_are_none_of_the_task_are_not_written(own, capfd):
+    """And not told by the next stage alone, that its input is to be made again."""
+    path = own / "my_project" / "spelling.py"
+    path.write_text(path.read_text().replace('"answer": LETTER * number', '"gold": LETTER'))
+    assert command("data", OWN) == 1
+    error = capfd.readouterr().err
+    assert error.endswith("train.jsonl: line 1: answer: missing; add this key\n")
+    assert not (own / "results").exists()
 
 
 def test_a_tasks_function_may_import_a_module_beside_it(own):

@@ -12,10 +12,10 @@ from own_code import write
 from humanline.files.validation import ConfigError
 from humanline.trainers.batches.rounds import RoundsTrainer
 from humanline.trainers.classes import load
-from humanline.trainers.humanline_trainer import HumanlineTrainer
 from humanline.trainers.options.humanline import HumanlineOptions
 from humanline.trainers.registry import OBJECTIVES, Objective, Options, find_objective
 from humanline.trainers.rows import formats
+from humanline.trainers.shared.humanline_trainer import HumanlineTrainer
 
 ROOT = Path(__file__).parents[2]
 GROUP = {"prompt": "p", "completions": ["a", "b", "c", "d"], "scores": [0.0, 1.0, 2.0, 3.0]}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from transformers import TrainerCallback
 
 if TYPE_CHECKING:
-    from humanline.trainers.humanline_trainer import HumanlineTrainer
+    from humanline.trainers.shared.humanline_trainer import HumanlineTrainer
 
 
 class FollowPolicy(TrainerCallback):

@@ -17,8 +17,8 @@ from trl.trainer.utils import (
 )
 
 from humanline.trainers.batches.order import RepeatedRows, RolloutStream, RowsOnce, share_out
-from humanline.trainers.humanline_trainer import HumanlineTrainer, load_on
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
+from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, load_on
 
 
 class Rollouts(HumanlineTrainer, GRPOTrainer):

@@ -15,12 +15,12 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 
 from humanline.files.json_files import read_json, write_json
-from humanline.trainers.checkpoints import dataset_facts
-from humanline.trainers.humanline_trainer import HumanlineTrainer, only_the_policy
 from humanline.trainers.options.humanline import HumanlineOptions, require_config
 from humanline.trainers.rows.preferences import best_versus_worst
 from humanline.trainers.rows.scores import finite_numbers
 from humanline.trainers.rows.tokens import for_each_dataset, require_rows
+from humanline.trainers.shared.checkpoints import dataset_facts
+from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, only_the_policy
 
 
 @dataclass

@@ -3,9 +3,9 @@
 from datasets import Dataset
 
 from humanline.files.validation import ConfigError
-from humanline.trainers.metrics import metrics_of
 from humanline.trainers.rows.scores import check_group
 from humanline.trainers.rows.tokens import columns_of, encode_row, map_rows
+from humanline.trainers.shared.metrics import metrics_of
 
 _COLUMNS = {"completions", "scores"}
 # Columns that `tokenized_groups` makes and training reads.

@@ -34,8 +34,8 @@ from humanline.trainers.batches.follow_policy import FollowPolicy
 from humanline.trainers.batches.order import OwnOrder
 from humanline.trainers.batches.require_steps import RequireSteps, require_batches
 from humanline.trainers.batches.windows import SCORES, ReadsAhead
-from humanline.trainers.checkpoints import WholeCheckpoints, read_manifest
 from humanline.trainers.rows.tokens import refuse_media, require_rows
+from humanline.trainers.shared.checkpoints import WholeCheckpoints, read_manifest
 
 
 class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):

@@ -7,7 +7,7 @@ from unittest import mock
 
 from torch import Tensor
 
-from humanline.trainers.metrics import mean_over_processes, metrics_of
+from humanline.trainers.shared.metrics import mean_over_processes, metrics_of
 
 
 def loss_of_trl(

@@ -11,7 +11,7 @@ from combinations import Combination
 from tiny import OBJECTIVES, equal, make_trainer, rows, weights
 from transformers import AutoModelForCausalLM
 
-from humanline.trainers import humanline_trainer
+from humanline.trainers.shared import humanline_trainer
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "sync_interval": 3}
 
