@@ -81,7 +81,7 @@ def function_judge(path: str) -> BatchJudge:
         ConfigError: if the function cannot be imported or does not take three lists. The judge
             raises it if the function fails or does not return one probability per pair.
     """
-    function = user_code.Called("judge", path, "instructions and two lists of outputs")
+    function = user_code.UserFunction("judge", path, "instructions and two lists of outputs")
     function.require([], [], [])
 
     def compare(instructions, first, second):

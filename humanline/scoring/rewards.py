@@ -140,7 +140,7 @@ def _function_reward(config: FunctionReward) -> Score:
         ConfigError: if the function cannot be imported or does not take these keywords. The reward
             raises it if the function fails.
     """
-    function = user_code.Called("reward", config.path, "prompts, completions, answers")
+    function = user_code.UserFunction("reward", config.path, "prompts, completions, answers")
     names = ("prompts", "completions", "answers", "answer")
     taken = function.names(names)
     function.require(**dict.fromkeys(taken))
