@@ -77,7 +77,7 @@ onstart:
             # are hundreds of passes.
             workflow.scheduler.job_rate_limiter = None
         else:
-            run_locks.outlive(Path(".snakemake"))
+            run_locks.keep_locks(Path(".snakemake"))
 
 
 rule all:

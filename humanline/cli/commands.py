@@ -20,7 +20,7 @@ from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.study import TARGETS, Study, load_study, schemas
 
-TELLS_LATER = 15.0  # seconds that further processes of a machine wait before they print an error
+ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
 TAIL = 15  # number of a failed job's log lines to print
 
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
             _run(arguments)
             return 0
         except ConfigError as error:
-            _tell(error)
+            _print_error(error)
         except Exception:
             traceback.print_exc()
     if log:
@@ -69,14 +69,14 @@ def _run(arguments) -> None:
         print(f"{command.name}: {time.time() - started:.1f} s", flush=True)
 
 
-def _tell(error: ConfigError) -> None:
+def _print_error(error: ConfigError) -> None:
     """Print a user's error once per machine: processes that train together have the same error.
 
     A machine's first process prints at once, and accelerate then ends the others. They wait before
     they print, so they print only an error that the first process did not have.
     """
     if int(os.environ.get("LOCAL_RANK", 0)):
-        time.sleep(TELLS_LATER)
+        time.sleep(ERROR_DELAY)
     if os.environ.get(TRACEBACK) == "1":
         traceback.print_exc()
     print(f"humanline: error: {error}", file=sys.stderr, flush=True)
@@ -239,7 +239,7 @@ def _figures(study: Study, arguments) -> None:
 def _claims(study: Study, arguments) -> None:
     from humanline.report.claims import make_claims
 
-    request = study.compared()
+    request = study.claims_request()
     if request is None:
         raise ConfigError(f"{arguments.config / 'claims.yaml'}: cannot be read; write the claims")
     make_claims(request)

@@ -46,7 +46,7 @@ def describe(found: list[dict]) -> str:
 
 
 def _scales(folder: Path) -> list[dict]:
-    """The scales' files, also those that are wrong."""
+    """List the files of scales, also those with errors."""
     found = [path for path in sorted(folder.glob("*.yaml")) if path.name not in OF_ALL_SCALES]
     if not found:
         raise ConfigError(f"{folder}: no scale is here; name a folder that has some by --config")

@@ -65,7 +65,7 @@ def stages(study: Study, planned: dict[str, list[Job]]) -> pd.DataFrame:
 
 def _stage(study: Study, by_target: dict[str, list[Job]]) -> dict:
     together = [job for of_target in by_target.values() for job in of_target]
-    asked = study.scale.asked(together[0].stage)
+    asked = study.scale.resources_for(together[0].stage)
     each = [hours(study, job) for job in together]
     return {
         **{target: len(by_target.get(target, [])) for target in TARGETS},

@@ -56,7 +56,7 @@ def take_over(folder: Path) -> None:
     fcntl.flock(runs, fcntl.LOCK_SH)
 
 
-def outlive(folder: Path) -> None:
+def keep_locks(folder: Path) -> None:
     """Record that this run's jobs are on other machines, where they go on if the run is killed.
 
     Then its locks stay until a person removes them.

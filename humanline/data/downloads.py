@@ -41,7 +41,7 @@ def model_folder(source: HubSource) -> Path:
     folder = _folder(source, _patterns(source))
     files = model_files(source, folder)
     _require_weights(source, folder, {file.name for file in files})
-    check(source, lambda: files_fingerprint(files))
+    check_fingerprint(source, lambda: files_fingerprint(files))
     return folder
 
 
@@ -77,7 +77,7 @@ def files_fingerprint(files: Iterable[Path]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def check(source: HubSource, fingerprint: Callable[[], str]) -> None:
+def check_fingerprint(source: HubSource, fingerprint: Callable[[], str]) -> None:
     """Check content against the configured fingerprint, if there is one.
 
     Args:
@@ -138,8 +138,8 @@ def _require_weights(source: HubSource, folder: Path, names: set[str]) -> None:
             )
     elif not any(fnmatch(name, WEIGHTS) for name in names):
         raise ConfigError(
-            f"model {source.repo}: no weights in safetensors; convert them, for other formats can "
-            "hold code"
+            f"model {source.repo}: no weights in safetensors; convert them: other formats can "
+            "contain code"
         )
 
 

@@ -52,7 +52,7 @@ def is_feedback(row: dict) -> bool:
     return row.get("type") in (BINARY, PAIRWISE)
 
 
-def of_split(rows: Iterable[dict], split: str) -> list[dict]:
+def rows_of_split(rows: Iterable[dict], split: str) -> list[dict]:
     """Select the rows of a split; a row that names no split is in all of them."""
     return [row for row in rows if (row.get("split") or split) == split]
 
@@ -92,11 +92,11 @@ def groups(rows: Iterable[dict], place: str, split: str | None = None) -> list[d
     for row, found, where in _validated(rows, place, split):
         prompt, scores = scored.setdefault(found.prompt_id, (row["prompt"], {}))
         if prompt != row["prompt"]:
-            reason = f"{found.prompt_id!r} is of another prompt before; give each prompt its own"
+            reason = f"{found.prompt_id!r} also belongs to another prompt; give each its own"
             raise ConfigError(f"{where}: prompt_id: {reason}")
         for output, reward in found.scored:
             if len(output) > 1:
-                reason = f"{len(output)} turns, but a completion is one; put others in the prompt"
+                reason = f"{len(output)} turns, but a completion has one; move the others to prompt"
                 raise ConfigError(f"{where}: output: {reason}")
             scores.setdefault(output[0].content, reward)
     return [
@@ -111,7 +111,7 @@ def _validated(
     """Yield each row of a split as given, its validated model, and its place for errors."""
     first = None
     for number, row in enumerate(rows):
-        if split and not of_split([row], split):
+        if split and not rows_of_split([row], split):
             continue
         kind, where = row.get("type"), f"{place}: row {number}"
         first = first or kind

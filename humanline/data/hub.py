@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from humanline.data import feedback
-from humanline.data.downloads import check, dataset_files, rows_fingerprint
+from humanline.data.downloads import check_fingerprint, dataset_files, rows_fingerprint
 from humanline.files.validation import ConfigError, Record, require_as_many, validate
 from humanline.study.scale.data import HubData, HubDataset
 from humanline.study.tasks import find_task
@@ -42,7 +42,7 @@ def load(source: HubDataset) -> Any:
         raise ConfigError(
             f"dataset {source.repo}: cannot be read ({reason}); check split, file and revision"
         ) from None
-    check(source, lambda: rows_fingerprint(dataset))
+    check_fingerprint(source, lambda: rows_fingerprint(dataset))
     return dataset
 
 
@@ -114,8 +114,9 @@ def _require_one_size(source: HubDataset, sizes: set[int], batch_size: int) -> N
         found = " or ".join(map(str, sorted(sizes)))
         takers = " or ".join(takers_of_groups())
         raise ConfigError(
-            f"dataset {source.repo}: prompts have {found} completions, but {takers} needs as many "
-            f"of each, 2 or more, that divide its batch_size, {batch_size}; set stored_group_size"
+            f"dataset {source.repo}: prompts have {found} completions, but {takers} needs one "
+            f"number for all, 2 or more, that divides batch_size, {batch_size}; set "
+            "stored_group_size"
         )
 
 
@@ -144,8 +145,8 @@ def _of_one_turn(source: HubDataset, group: dict) -> dict:
     """Turn a group's prompt of one turn into text."""
     if len(group["prompt"]) != 1:
         raise ConfigError(
-            f"dataset {source.repo}: a prompt has {len(group['prompt'])} turns, and the tables' "
-            "tasks have prompts of one; remove it, or train with a recipe"
+            f"dataset {source.repo}: a prompt has {len(group['prompt'])} turns, but a table's "
+            "prompts have one; remove it, or train with a recipe"
         )
     return group | {"prompt": group["prompt"][0]["content"]}
 

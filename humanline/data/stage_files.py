@@ -152,7 +152,7 @@ def read_likelihoods(path: Path, groups: Sequence[dict]) -> list[dict]:
         same = row["prompt"] == group["prompt"]
         if not same or len(row["mean_token_log_probability"]) != len(group["completions"]):
             raise ConfigError(
-                f"{path}: row {number}: of another prompt, or of more or fewer completions than "
-                "that of the groups; make it again"
+                f"{path}: row {number}: prompt or number of completions differs from those of the "
+                "group; make it again"
             )
     return rows

@@ -114,12 +114,12 @@ def _name_in(node: ast.expr, names: Iterable[str]) -> bool:
 
 
 def _has_field(text: str, keyword: ast.keyword) -> bool:
-    """Whether a text reads the field that a keyword gives; of **mappings all are."""
+    """Say whether a text reads the field of a keyword argument; of `**` it reads all fields."""
     return keyword.arg is None or bool(re.search(rf"\.{keyword.arg}\b", text))
 
 
 def _makes_task(node: ast.Assign) -> bool:
-    """Whether a statement is TASK = Task(...)."""
+    """Say whether a statement is `TASK = Task(...)`."""
     is_task = isinstance(node.value, ast.Call) and _name_in(node.value.func, {"Task"})
     return is_task and any(_name_in(target, {"TASK"}) for target in node.targets)
 

@@ -92,14 +92,14 @@ def require(path: str) -> None:
     sources(module)
 
 
-def load(module: str, name: str, *, package: str | None = None, told: str | None = None) -> Any:
+def load(module: str, name: str, *, package: str | None = None, shown_as: str | None = None) -> Any:
     """Import a name of a module.
 
     Args:
         module: dotted name, relative to `package` if it begins with a dot.
         name: the name in the module.
         package: the package of a relative `module`.
-        told: how errors call it; None: module and name.
+        shown_as: how errors call it; None: module and name.
 
     Raises:
         ConfigError: if the module or the name is missing, or if the module raises.
@@ -111,7 +111,7 @@ def load(module: str, name: str, *, package: str | None = None, told: str | None
         known = isinstance(error, ImportError | AttributeError)
         reason = first_line(error) if known else f"{type(error).__name__}: {first_line(error)}"
         raise ConfigError(
-            f"{told or f'{module}.{name}'!r} cannot be imported ({reason})"
+            f"{shown_as or f'{module}.{name}'!r} cannot be imported ({reason})"
         ) from error
 
 
@@ -127,7 +127,7 @@ def function(path: str, home: str = "") -> Callable:
     """
     module, _, name = path.rpartition(".")
     try:
-        found = load(module or home, name, told=path)
+        found = load(module or home, name, shown_as=path)
     except ConfigError as error:
         raise ConfigError(f"{error}; give a function's dotted path") from error
     if not callable(found):
@@ -136,7 +136,7 @@ def function(path: str, home: str = "") -> Callable:
     return found
 
 
-class Called:
+class UserFunction:
     """A user's function that returns a list of numbers; its failures become one-line errors.
 
     Args:

@@ -49,7 +49,17 @@ def fault(field: str, reason: str) -> PydanticCustomError:
 
 
 def require_as_many(field: str, values: list, others: list, kind: str) -> None:
-    """Refuse a field that has not one value for each of others, for instance of completions."""
+    """Refuse a field if the number of its values differs from that of another list.
+
+    Args:
+        field: the field's name.
+        values: its values.
+        others: the other list, for example the completions.
+        kind: the word for the other list in the error.
+
+    Raises:
+        PydanticCustomError: the numbers and the remedy; for use in a validator.
+    """
     if len(values) != len(others):
         raise fault(field, f"{len(values)} of {len(others)} {kind}; mend the row")
 

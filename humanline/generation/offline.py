@@ -30,7 +30,7 @@ def make(base: Run) -> None:
         groups = _sampled(base)
     write_rows(base.paths.offline_groups, Group, groups)
     alike = sum(len(set(group["scores"])) == 1 for group in groups)
-    print(f"{len(groups)} groups, {alike} of them with completions that all score alike")
+    print(f"{len(groups)} groups; in {alike} of them all completions have the same score")
 
 
 def _stored(base: Run, data: HubData) -> list[dict]:

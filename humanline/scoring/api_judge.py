@@ -97,7 +97,7 @@ class ApiJudge:
         if not re.fullmatch("[!-~]+", os.environ.get(KEY, "")):
             raise ConfigError(
                 f"environment variable {KEY}: not set, or not a word of ASCII; export the key of"
-                f" {config.base_url}, or any word where that asks for none"
+                f" {config.base_url}, or any word if that needs no key"
             )
         self._config = config
         self._answers = Answers(config, path)

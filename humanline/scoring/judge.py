@@ -81,7 +81,7 @@ def function_judge(path: str) -> BatchJudge:
         ConfigError: if the function cannot be imported or does not take three lists. The judge
             raises it if the function fails or does not return one probability per pair.
     """
-    function = user_code.Called("judge", path, "instructions and two lists of outputs")
+    function = user_code.UserFunction("judge", path, "instructions and two lists of outputs")
     function.require([], [], [])
 
     def compare(instructions, first, second):
@@ -270,12 +270,13 @@ def _pair(baseline: dict[str, dict], outputs: dict[str, dict]) -> pd.DataFrame:
     for instruction in baseline:
         if instruction not in outputs:
             raise ValueError(
-                f"outputs: field instruction: none is {_short(instruction)}; generate that output"
+                f"outputs: field instruction: {_short(instruction)} is missing;"
+                " generate that output"
             )
     for instruction in outputs:
         if instruction not in baseline:
             raise ValueError(
-                f"baseline: field instruction: none is {_short(instruction)};"
+                f"baseline: field instruction: {_short(instruction)} is missing;"
                 " remove it from the outputs"
             )
     pairs = pd.DataFrame(

@@ -25,7 +25,7 @@ def describe(scale: str, tasks: dict[str, TaskConfig], targets: dict[str, list[R
         targets: their runs, by the target that needs them.
     """
     if not tasks:
-        return f"scale {scale}: no task of it is judged, which costs nothing"
+        return f"scale {scale}: no task of it is judged, so judging costs nothing"
     texts = {}
     for name, task in tasks.items():
         own = {
@@ -45,15 +45,16 @@ def _described(scale: str, task: TaskConfig, targets: dict[str, list[Run]]) -> s
         return f"scale {scale}: its judge, {kind}, costs nothing"
     table = estimate(targets)
     if table.empty:
-        return f"scale {scale}: no table has a run that is judged, which costs nothing"
+        return f"scale {scale}: no table has a judged run, so judging costs nothing"
     counts = {str(name): "{:,}".format for name in table.select_dtypes("int")}
     longest = task.evaluation.max_new_tokens
     return f"""\
 {judge.model} at {judge.base_url}, ${judge.price.input:g} per million tokens of prompts and
 ${judge.price.output:g} of answers. Tokens are estimates, at four characters each.
 {table.to_string(index=False, formatters=counts, float_format="{:,.2f}".format)}
-Outputs are as long as in samples.jsonl, or where a run has none yet, {longest:,} tokens, which is
-max_new_tokens and the most. A run's job stops before it costs more than ${judge.max_dollars:g}."""
+The lengths of outputs are those in samples.jsonl; a run without samples counts {longest:,} tokens
+an output, the most (max_new_tokens).
+A run's job stops before it costs more than ${judge.max_dollars:g}."""
 
 
 def estimate(targets: dict[str, list[Run]]) -> pd.DataFrame:

@@ -141,7 +141,7 @@ def length_control_warning(
         found.append(f"{100 * empty:.0f} % of the outputs are empty")
     for side, other, word in ((longer, shorter, "longer"), (shorter, longer, "shorter")):
         if other.mean() > 1 - FEW:
-            found.append(f"almost no output is {word} than the baseline's, or as long")
+            found.append(f"almost no output is as long as the baseline's, or {word}")
         if side.any() and other.any() and _decides(preference, side, other):
             found.append(f"the {word} output always wins")
     return "; ".join(found) or None

@@ -97,7 +97,7 @@ def _math_reward(config: VerifiableReward) -> Score:
 
 def _grade_reward(task: str | None) -> Score:
     if task is None:
-        raise ConfigError("reward: grade is that of a task; name the task")
+        raise ConfigError("reward: kind grade needs a task's grading; name the task")
     found = find_task(task)
     grade = needed(task, "grade_completion", found.grade_completion)
     return GradedReward(grade, found.outcomes)
@@ -140,7 +140,7 @@ def _function_reward(config: FunctionReward) -> Score:
         ConfigError: if the function cannot be imported or does not take these keywords. The reward
             raises it if the function fails.
     """
-    function = user_code.Called("reward", config.path, "prompts, completions, answers")
+    function = user_code.UserFunction("reward", config.path, "prompts, completions, answers")
     names = ("prompts", "completions", "answers", "answer")
     taken = function.names(names)
     function.require(**dict.fromkeys(taken))

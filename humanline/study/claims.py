@@ -65,7 +65,7 @@ class Test(Strict):
             if isinstance(given, dict) and (twice := set(given) & set(self.each)):
                 raise fault(f"{name}.{sorted(twice)[0]}", "given in each, too; remove one")
             if isinstance(given, dict) and "task" in given:
-                raise fault(f"{name}.task", "the test has one for both cells; remove it")
+                raise fault(f"{name}.task", "the test has one task for both cells; remove it")
         if self.against == "base" and self.measure == "training_seconds":
             raise fault("against", "a base model is not trained; name a cell, or measure score")
         return self
@@ -197,6 +197,6 @@ def _cells(place: str, row: dict, task: TaskName, defaults: HumanlineDefaults) -
     except ValidationError as error:
         raise ClaimError(f"{place}.{first_fault(error, row)}") from None
     if any(cell.humanline and cell.trust_region for cell in cells):
-        reason = "true, as humanline, which syncs before the update; choose one"
+        reason = "true, but humanline is true, too; choose one"
         raise ClaimError(f"{place}.trust_region: {reason}")
     return cells

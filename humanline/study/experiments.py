@@ -130,8 +130,8 @@ class HumanlineDefaults(Strict):
 
 
 # The options that every row may override, besides its objective's hyperparameters.
-OF_EVERY_RUN = ("learning_rate", "learning_rate_factor", "max_grad_norm")
-OVERRIDES = (*OF_EVERY_RUN, *option_names())
+COMMON_OVERRIDES = ("learning_rate", "learning_rate_factor", "max_grad_norm")
+OVERRIDES = (*COMMON_OVERRIDES, *option_names())
 
 
 class Row(Strict):
@@ -196,7 +196,7 @@ class Row(Strict):
             if key not in known:
                 raise fault(f"overrides.{key}", f"unknown key; use one of {', '.join(known)}")
             for value in _grid(grid):
-                if key in OF_EVERY_RUN and not value > 0:
+                if key in COMMON_OVERRIDES and not value > 0:
                     raise fault(f"overrides.{key}", f"{value:g} is not positive; change it")
         return self
 

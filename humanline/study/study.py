@@ -109,7 +109,7 @@ class Study:
             paths=self.paths,
         )
 
-    def compared(self) -> ClaimsRequest | None:
+    def claims_request(self) -> ClaimsRequest | None:
         """Resolve the claims and the runs that they compare; None if the study has no claims."""
         if self.claims is None:
             return None

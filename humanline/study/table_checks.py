@@ -4,7 +4,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from humanline.study.experiments import OF_EVERY_RUN, Cell, Experiments, HumanlineDefaults, Table
+from humanline.study.experiments import (
+    COMMON_OVERRIDES,
+    Cell,
+    Experiments,
+    HumanlineDefaults,
+    Table,
+)
 from humanline.study.scale.data import MiniatureData
 from humanline.study.scale.scale import Scale, TaskConfig
 from humanline.trainers.registry import OBJECTIVES, find_objective, with_overrides
@@ -48,11 +54,11 @@ def figure_fault(experiments: Experiments, scale: Scale, scale_file: Path) -> st
     if spec.task not in experiments.defaults:
         return f"task: there are no defaults for {spec.task}; add them"
     if taken := {"policy", "on-policy"} & set(spec.sources):
-        return f"sources.{min(taken)}: the figure calls the policy's own outputs so; rename it"
+        return f"sources.{min(taken)}: the name stands for the policy's own outputs; rename it"
     rows = {f"sources.{name}": row for name, row in spec.sources.items() if row != "base"}
     for place, row in ({"policy": spec.policy} | rows).items():
         if row.task:
-            return f"{place}.task: the figure has one for all; remove it"
+            return f"{place}.task: the figure has one task for all; remove it"
         first, *others = row.cells(spec.task, experiments.defaults[spec.task], seed=0)
         if others:
             return f"{place}: stands for {1 + len(others)} runs; give each key one value"
@@ -74,14 +80,14 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
             where = f"tasks.{cell.task}.base_models of {scale_file}"
             return f"{field}: {name!r} is not in {where}; add it there"
     if cell.humanline and cell.trust_region:
-        return "trust_region: true, as humanline, which syncs before the update; choose one"
+        return "trust_region: true, but humanline is true, too; choose one"
     if cell.humanline and cell.log_eps_p == cell.log_eps_r == 0:
-        return "log_eps_p: 0, as log_eps_r, leaves no interval; change either"
+        return "log_eps_p: 0, and log_eps_r is 0, too: no interval is left; change either"
     if {"learning_rate", "learning_rate_factor"} <= set(cell.overrides):
         return "overrides.learning_rate_factor: given beside learning_rate; remove one"
     options = training.objectives[cell.objective]
     for key in cell.overrides:
-        if key not in (*OF_EVERY_RUN, *type(options).model_fields):
+        if key not in (*COMMON_OVERRIDES, *type(options).model_fields):
             readers = [name for name, row in OBJECTIVES.items() if key in row.options.model_fields]
             reason = f"only {' or '.join(readers)} reads it, not" if readers else "not read by"
             return f"overrides.{key}: {reason} {cell.objective}; remove it"

@@ -17,9 +17,9 @@ from humanline.study.tasks import find_task
 
 _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.
-# Every variant was tried at the same rates on the same tuning seeds, which no table reports, and
-# on validation prompts. `score` is the mean over seeds, in per cent: length-controlled win rate
-# where a judge scores, else Pass@1 of the last step. The highest mean was chosen.
+# Every variant was tried at the same rates, on validation prompts and on the same tuning seeds. No
+# table reports these seeds. `score` is the mean over seeds, in per cent: the length-controlled win
+# rate if a judge scores the task, else Pass@1 after the last step. The highest mean was chosen.
 """
 
 

@@ -59,7 +59,7 @@ def train(run: Run) -> None:
     if trainer.state.global_step < trainer.args.max_steps:
         raise ConfigError(
             f"{directory}: trained {trainer.state.global_step} of {trainer.args.max_steps} steps,"
-            " as its prompts do not fill one sampling; give it more prompts or smaller batches"
+            " since its prompts do not fill one sampling; give it more prompts or smaller batches"
         )
     if broken := not_finite(trainer.model):
         raise ConfigError(

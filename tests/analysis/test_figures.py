@@ -14,7 +14,7 @@ from humanline.report.plots import plot_capacity, plot_implied_capacity, plot_pe
 
 
 def surprisals(better: float = 1.0) -> dict[int, pd.DataFrame]:
-    """Of a policy, of itself again, and of a model whose outputs it finds likelier."""
+    """Surprisals of a policy (twice), and of a model whose outputs the policy finds likelier."""
     frames = {}
     for seed in (1, 2):
         rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from humanline.cli.run_locks import JOBS, VARIABLE, outlive
+from humanline.cli.run_locks import JOBS, VARIABLE, keep_locks
 
 RUN = """
 import pathlib, sys, time
@@ -98,7 +98,7 @@ def test_locks_that_another_machine_may_have_made_stay(host, start, folder):
 
 def test_locks_of_a_run_with_jobs_elsewhere_stay_until_they_are_taken_away(start, folder):
     kill(start(RUN, folder, 60)[0])
-    outlive(folder)
+    keep_locks(folder)
     run, found = start(RUN, folder, 60)
     assert found == "0.output.lock"
     kill(run)

@@ -175,7 +175,7 @@ def test_allowed_code_runs_from_the_cache(own_code, hub_cache):
 
 def test_code_of_a_local_copy_runs_while_it_is_that_of_the_fingerprint(own_code):
     options = {"repo": str(own_code), "revision": None, "trust_remote_code": True}
-    with pytest.raises(ValueError, match="write what `humanline prefetch` prints"):
+    with pytest.raises(ValueError, match="write the fingerprint that `humanline prefetch` prints"):
         HubReward(kind="hub", **options)
     known = HubReward(kind="hub", fingerprint="0" * 64, **options)
     fingerprint = files_fingerprint(model_files(known, own_code))

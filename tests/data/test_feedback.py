@@ -60,7 +60,7 @@ def test_groups_have_each_output_once():
 def test_rows_without_a_split_are_in_every_split():
     rows = [pairwise("x", "y", 1, split=split) for split in ("train", "test", None)]
     rows.append(pairwise("x", "y", 1))
-    assert feedback.of_split(rows, "test") == rows[1:]
+    assert feedback.rows_of_split(rows, "test") == rows[1:]
 
 
 @pytest.mark.parametrize("label", [-1, 2, 0.5, None, "1", "true"])
@@ -83,7 +83,10 @@ def test_rows_keep_their_numbers():
     [
         (pairwise("x", "y", 1), "row 1: type: 'pairwise_feedback', but the rows before have"),
         (binary("y", 1, 0.5) | {"type": None}, "row 1: type: None, but the rows before have"),
-        (binary("y", 1, 0.5) | {"prompt": turn("z")}, "row 1: prompt_id: '0' is of another"),
+        (
+            binary("y", 1, 0.5) | {"prompt": turn("z")},
+            "row 1: prompt_id: '0' also belongs to another",
+        ),
         (binary("y", 1, 0.5) | {"output": turn("a") * 2}, "row 1: output: 2 turns, but"),
         (binary("y", 1, float("nan")), "row 1: reward: "),
     ],

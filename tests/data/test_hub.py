@@ -292,9 +292,9 @@ def test_groups_are_thinned_from_the_best_to_the_worst(size, kept, tmp_path):
     ("sizes", "stored_group_size", "reason"),
     [
         ([5, 5], 6, "no prompt is left that has 6 completions; lower stored_group_size"),
-        ([5, 4], None, "prompts have 4 or 5 completions, but GRPO needs as many of each"),
+        ([5, 4], None, "prompts have 4 or 5 completions, but GRPO needs one number for all"),
         ([1, 1], None, "prompts have 1 completions, but GRPO needs .* 2 or more"),
-        ([5, 5], None, "divide its batch_size, 8; set stored_group_size"),
+        ([5, 5], None, "divides batch_size, 8; set stored_group_size"),
         ([5, 4], 4, None),
     ],
 )

@@ -172,10 +172,13 @@ def test_a_step_that_lacks_samples_is_refused(path):
     ("rows", "reason"),
     [
         ([LIKELIHOOD], "1 rows for 2 groups"),
-        ([LIKELIHOOD, LIKELIHOOD | {"prompt": "c"}], "row 2: of another prompt"),
+        (
+            [LIKELIHOOD, LIKELIHOOD | {"prompt": "c"}],
+            "row 2: prompt or number of completions differs",
+        ),
         (
             [LIKELIHOOD, {"prompt": "b", "mean_token_log_probability": [-1.0]}],
-            "row 2: of another prompt, or of more or fewer completions",
+            "row 2: prompt or number of completions differs",
         ),
     ],
 )

@@ -164,8 +164,8 @@ def test_half_of_the_outputs_empty_and_a_judge_that_takes_the_longer_is_warned_o
 
 
 @pytest.mark.parametrize("model", published.MODELS[1:])
-def test_so_are_half_empty_outputs_for_alpaca_evals_instructions(model):
-    """Where difficulties and the prior bound the figure; the same model's own has no warning."""
+def test_half_empty_outputs_are_warned_of_for_alpaca_evals_instructions_too(model):
+    """Difficulties and the prior bound this figure. The unchanged model has no warning."""
     table = published.annotations(model)
     assert length_controlled(table)[1] is None
     output = table["output_2"].where(np.arange(len(table)) % 2 == 0, "")

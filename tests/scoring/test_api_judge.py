@@ -42,7 +42,7 @@ def prefers_good(message: str) -> dict[str, float]:
 
 
 def misbehaving(share: float, *faults: str):
-    """Faults of that share of requests, at random."""
+    """Make a random share of requests fail."""
     rng = random.Random(0)
     drawn = [rng.choice(faults) if rng.random() < share else None for _ in range(10_000)]
     return drawn.__getitem__
@@ -222,7 +222,7 @@ def test_all_annotations_arrive_though_three_in_ten_requests_fail(tmp_path):
         (404, "Error code: 404.*; check the judge's model and base_url"),
     ],
 )
-def test_what_lasts_stops_with_one_line_and_keeps_what_there_is(tmp_path, fault, message):
+def test_a_lasting_fault_stops_the_job_and_keeps_the_answers(tmp_path, fault, message):
     """After ten requests every one fails. The next job, when all is well, asks for the rest."""
     broken = Endpoint(prefers_good, lambda number: fault if number >= 10 else None, patience=2)
     with serving(broken) as endpoint:
@@ -255,8 +255,8 @@ def test_a_pair_is_asked_for_no_more_often_than_retries_allow(tmp_path):
     assert [row.retries for row in rows] == [1, 1, 0]
 
 
-def test_what_the_judge_will_not_judge_is_paid_for_by_one_job(tmp_path):
-    """The next ones stop with the same line, until more retries are allowed."""
+def test_a_pair_that_the_judge_refuses_is_paid_for_by_one_job_alone(tmp_path):
+    """Later jobs stop with the same line, until more retries are allowed."""
 
     def answer(message):
         return {"Sorry": -0.1} if "instruction 3" in message else prefers_good(message)
@@ -279,7 +279,7 @@ def test_what_the_judge_will_not_judge_is_paid_for_by_one_job(tmp_path):
 
 
 def stubborn(endpoint: Endpoint, fault, *numbers: int):
-    """That fault whenever one of these instructions is asked about."""
+    """Make requests about these instructions fail with one fault."""
 
     def of(number: int):
         message = endpoint.requests[number]["messages"][-1]["content"]
@@ -290,7 +290,7 @@ def stubborn(endpoint: Endpoint, fault, *numbers: int):
 
 @pytest.mark.parametrize("fault", ["refusal", "other words", "filtered", 400, 422])
 def test_one_pair_in_a_hundred_without_a_verdict_is_left_out(tmp_path, capsys, fault):
-    """Whatever else there is has the preference that it has without that pair's fault."""
+    """The other pairs have the preferences that they have without this pair's fault."""
     with serving(Endpoint(prefers_good)) as endpoint:
         stubborn(endpoint, fault, 3)
         annotations = judged(endpoint, tmp_path / "one", n=100, retries=1)
@@ -363,7 +363,7 @@ def test_usage_is_recorded_as_billed_or_else_as_estimated(tmp_path):
 
 
 def test_usage_below_zero_is_no_usage(tmp_path):
-    """It would add to the budget."""
+    """A negative usage would add money to the budget."""
     with serving(Endpoint(prefers_good, {0: "negative usage"}.get)) as endpoint:
         judged(endpoint, tmp_path, n=1)
     (row,) = read_answers(tmp_path / "answers.jsonl")
@@ -371,7 +371,7 @@ def test_usage_below_zero_is_no_usage(tmp_path):
 
 
 def test_the_cap_stops_the_job_before_it_is_passed(endpoint, tmp_path):
-    """An answer costs (2 * 300 + 8) / 1e6 dollars, and is thought to cost some more beforehand."""
+    """An answer costs (2 * 300 + 8) / 1e6 dollars; the estimate beforehand is a little higher."""
     with pytest.raises(ConfigError, match=r"more than max_dollars, 0\.01, allows.*; raise it"):
         judged(endpoint, tmp_path, concurrency=4, max_dollars=0.01)
     paid = len(endpoint.requests)
@@ -568,8 +568,8 @@ def test_an_interrupted_job_pays_for_no_answer_twice(command, tmp_path, sent):
 
 
 @pytest.mark.parametrize("fault", ["refusal", "server error"])
-def test_a_job_that_is_told_to_end_asks_no_more(command, fault):
-    """Though its pairs have tries left, of its own and of the client's."""
+def test_a_job_that_must_end_sends_no_more_requests(command, fault):
+    """The job's own retries and the client's retries are not used up."""
 
     def slowly(number):
         time.sleep(0.02)

@@ -54,7 +54,7 @@ def judged(tmp_path, judge=JUDGE, seed=0):
 
 
 @given(text, text, text, st.floats(-2, 2))
-def test_sigmoid_judge_has_no_taste_for_a_position(instruction, output_1, output_2, length_bias):
+def test_sigmoid_judge_favours_no_position(instruction, output_1, output_2, length_bias):
     judge = sigmoid_judge(score, temperature=0.5, length_bias=length_bias)
     probability = judge(instruction, output_1, output_2)
     assert 0 <= probability <= 1
@@ -160,8 +160,8 @@ MODEL, BASELINE = outputs("model", 1, n=3), outputs("baseline", 2, n=3)
     [
         ([], BASELINE, "outputs: no rows; generate"),
         (MODEL, [], "baseline: no rows"),
-        (MODEL[:2], BASELINE, "outputs: field instruction: none is 'say .*; generate that output"),
-        (MODEL, BASELINE[1:], "baseline: field instruction: none is '{output_1} 0'; remove it"),
+        (MODEL[:2], BASELINE, "outputs: field instruction: 'say .* is missing; generate that"),
+        (MODEL, BASELINE[1:], "baseline: field instruction: '{output_1} 0' is missing; remove it"),
         ([*MODEL, MODEL[1]], BASELINE, "outputs: row 3: field instruction: .* again; keep one"),
         (MODEL, [*BASELINE, BASELINE[0]], "baseline: row 3: field instruction: .* again"),
         ([without(row, "output") for row in MODEL], BASELINE, "outputs: row 0: field output"),
@@ -201,7 +201,7 @@ def test_published_figures_are_reproduced(model):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("model", published.MODELS)
 def test_length_controlled_win_rates_are_alpaca_evals_own(model, monkeypatch):
-    """Whatever the instructions' difficulties are that alpaca_eval downloads: it needs them not."""
+    """The result does not depend on the difficulties that alpaca_eval downloads."""
     import sklearn
     from alpaca_eval.metrics import glm_winrate
 
@@ -274,7 +274,7 @@ def snapshot(folder):
 
 @pytest.mark.filterwarnings("ignore:pkg_resources:UserWarning")
 def test_nothing_is_written_outside_the_work_dir(tmp_path, monkeypatch):
-    """Neither GLM weights nor results in alpaca_eval's package, nor anything where we stand."""
+    """No GLM weights or results are in alpaca_eval's package, and nothing in the current folder."""
     import alpaca_eval
 
     import humanline

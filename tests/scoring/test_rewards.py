@@ -86,7 +86,7 @@ def test_hub_scores_are_the_classifiers_own_logits(classifier):
     assert max(expected) - min(expected) > 0.2
 
 
-def test_hub_scores_do_not_depend_on_the_company(classifier):
+def test_hub_scores_do_not_depend_on_the_other_rows(classifier):
     score = hub_reward(classifier)
     together = score(PROMPTS, COMPLETIONS, [None] * 4)
     alone = [score([p], [c], [None])[0] for p, c in zip(PROMPTS, COMPLETIONS, strict=True)]
@@ -138,7 +138,7 @@ def test_a_folder_without_a_model_is_one_line_that_names_it(tmp_path, broken):
 
 
 def test_a_math_reward_says_what_share_had_no_box_and_ran_out_of_time(capsys):
-    """And TRL's log has it."""
+    """TRL's log has the shares, too."""
     from humanline.training.cell import _reward_function
 
     logged = {}
@@ -184,7 +184,7 @@ def test_a_classifier_of_weights_that_are_not_finite_is_refused(classifier, tmp_
 
 
 def test_a_classifier_of_several_labels_is_refused(classifier, monkeypatch):
-    """Which of them is the reward is not known."""
+    """Nothing says which of the labels is the reward."""
     from types import SimpleNamespace
 
     def forward(self, *args, **kwargs):

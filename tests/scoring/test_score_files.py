@@ -54,7 +54,7 @@ def test_a_summary_is_written_whole_and_read_in_parts(tmp_path):
     assert read_record(path, Notices).n_left_out == 0
 
 
-def test_a_summary_of_before_has_no_notices(tmp_path):
+def test_an_older_summary_has_no_notices(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text('{"win_rate": 60, "length_controlled_winrate": 58, "avg_length": 14}')
     assert read_record(path, Notices) == Notices(n_left_out=0, length_control_warning=None)
@@ -69,7 +69,7 @@ def test_a_summary_of_before_has_no_notices(tmp_path):
         ({"problem_id": [0, "x"]}, "row 1: field problem_id: 'x' is no finite number"),
     ],
 )
-def test_wrong_grades_are_refused_by_who_grades_and_who_reads(change, reason, tmp_path):
+def test_wrong_grades_are_refused_when_written_and_when_read(change, reason, tmp_path):
     path = tmp_path / "grades.csv"
     frame = GRADES.assign(**change)
     for refuse in (lambda: write_columns(path, GRADE, frame), lambda: read_columns(path, GRADE)):
@@ -79,7 +79,7 @@ def test_wrong_grades_are_refused_by_who_grades_and_who_reads(change, reason, tm
         frame.to_csv(path, index=False)
 
 
-def test_grades_of_before_have_no_outcome_and_a_search_needs_less(tmp_path):
+def test_older_grades_have_no_outcome_and_the_search_of_rates_needs_none(tmp_path):
     path = tmp_path / "grades.csv"
     GRADES.drop(columns="outcome").to_csv(path, index=False)
     assert len(read_columns(path, GRADE)) == 2

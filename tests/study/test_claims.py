@@ -129,11 +129,11 @@ MISTAKES = {
     ),
     "task of a cell": (
         lambda c: c["claims"][0]["tests"][0]["cell"].update(task="math_reasoning"),
-        r"claims\.0\.tests\.0\.cell\.task: the test has one for both cells; remove",
+        r"claims\.0\.tests\.0\.cell\.task: the test has one task for both cells; remove",
     ),
     "humanline and trust region": (
         lambda c: c["claims"][1]["tests"][0]["cell"].update(trust_region=True),
-        r"claims\.1\.tests\.0\.cell\.trust_region: true, as humanline, .*; choose",
+        r"claims\.1\.tests\.0\.cell\.trust_region: true, but humanline is true, too; choose",
     ),
     "unknown option": (
         lambda c: c["claims"][0]["tests"][0]["cell"].update(overrides={"lr": 1}),

@@ -280,7 +280,11 @@ class TestStudy:
         assert study.resolve(cell).paths.likelihoods_of(other).name == name
 
     def test_resources_default_to_little(self, study):
-        assert study.scale.asked("train").model_dump() == {"gpu": 0, "mem_mb": 3000, "runtime": 60}
+        assert study.scale.resources_for("train").model_dump() == {
+            "gpu": 0,
+            "mem_mb": 3000,
+            "runtime": 60,
+        }
 
 
 HASHES = ("data", "base", "offline", "run", "generate", "score", "config")

@@ -144,7 +144,7 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(values):
 
 
 @given(st.integers(0, 1000), st.integers(2, 6))
-def test_fiellers_interval_ends_where_a_t_test_turns(seed, n):
+def test_fiellers_interval_ends_where_the_t_test_becomes_significant(seed, n):
     rng = np.random.default_rng(seed)
     second = rng.normal(40, 2, size=n)
     first = 1.3 * second + rng.normal(0, 2, size=n)
@@ -175,7 +175,7 @@ def test_a_t_interval_is_scipys():
 
 
 @pytest.mark.parametrize("distance", [0.4, 1.0, 3.0])
-def test_so_many_seeds_have_the_power_and_one_less_has_not(distance):
+def test_the_number_of_seeds_has_the_power_and_one_seed_less_has_not(distance):
     spread = np.array([-1.0, 0.0, 1.0])  # standard deviation 1
     seeds = int(seeds_to_decide([distance + spread], alpha=0.05, power=0.8))
     rng = np.random.default_rng(0)
@@ -202,6 +202,6 @@ def test_so_many_seeds_have_the_power_to_find_equality(off):
     assert 0.78 < power < 0.86
 
 
-def test_no_distance_is_never_decided_and_no_spread_tells_nothing():
+def test_equal_means_need_infinitely_many_seeds_and_no_spread_gives_nan():
     assert seeds_to_decide([np.array([-1.0, 1.0])], alpha=0.05, power=0.8) == float("inf")
     assert np.isnan(seeds_to_decide([np.full(3, 1.0)], alpha=0.05, power=0.8))

@@ -147,7 +147,7 @@ def test_costs_are_compared_with_plain_online_training(study, runs):
     assert online["speed_up"] == pytest.approx(1) and online["seconds_to_online"] == 41.5
 
 
-def test_who_is_better_sooner_has_a_speed_up(study, runs):
+def test_a_run_that_reaches_the_score_sooner_has_a_speed_up(study, runs):
     own = [run for run in runs if run[0].variant in ("base", *SECONDS)]
     for cell, directory in own:
         if cell.variant == "grpo-offline":

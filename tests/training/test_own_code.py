@@ -170,7 +170,7 @@ def test_an_edit_reruns_what_depends_on_it(config, own):
             {"task__training__objectives": {"margin": {"batch_size": 4, "beta": 0}}},
             "smoke",
             "training.objectives.margin.beta",
-            "margin learns nothing at 0; make it more",
+            "margin learns nothing at 0; raise it",
         ),
         (
             {"row__objective": "my_reward"},

@@ -68,7 +68,7 @@ def test_a_target_without_tables_is_one_line_and_no_success(tmp_path):
     study = {"scale": "smoke", "config_directory": tmp_path / "config", "results": tmp_path / "r"}
     run = snakemake("explore", "-n", "--nolock", **study)
     assert run.returncode != 0
-    assert "tables: none exploratory; add one, or name another target" in run.stderr
+    assert "tables: none is exploratory; add one, or name another target" in run.stderr
     assert "Traceback" not in run.stderr
 
 

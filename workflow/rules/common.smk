@@ -94,7 +94,7 @@ def resources_of(stage, run=None):
 
     With `run`, which finds a run by the wildcards, GPUs and memory are those for the run's model.
     """
-    asked = STUDY.scale.asked(stage)
+    asked = STUDY.scale.resources_for(stage)
 
     def gpu(wildcards):
         return run(wildcards).gpus(stage) if run else asked.gpu
@@ -149,7 +149,7 @@ def files_of_tables(exploratory):
 
     def files(wildcards):
         if not (tables := STUDY.tables(exploratory=exploratory)):
-            kind = "exploratory" if exploratory else "but exploratory ones"
+            kind = "is exploratory" if exploratory else "reports"
             refuse(
                 f"{CONFIG}/experiments.yaml: tables: none {kind}; add one, or name another target"
             )

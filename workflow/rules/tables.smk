@@ -1,6 +1,6 @@
 # Tables: one target per table of experiments.yaml, named table_<name>.
 
-CLAIM_RUNS = STUDY.compared().runs if STUDY.claims else []
+CLAIM_RUNS = STUDY.claims_request().runs if STUDY.claims else []
 
 for table in map(STUDY.table, STUDY.experiments.tables):
 

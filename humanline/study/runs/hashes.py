@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from humanline.files.code_hashes import code_hash
-from humanline.study.scale.judges import ERRANDS
+from humanline.study.scale.judges import REQUEST_OPTIONS
 from humanline.study.scale.sampling import Generation
 from humanline.trainers.registry import find_objective
 
@@ -112,10 +112,10 @@ class Hashes:
 
     @property
     def _engine(self) -> dict:
-        return engine(self.run.generation)
+        return engine_options(self.run.generation)
 
 
-def engine(generation: Generation) -> dict:
+def engine_options(generation: Generation) -> dict:
     """Select the engine's options that change samples, unless they have their defaults.
 
     Defaults are left out because the first versions had no such options.
@@ -130,10 +130,10 @@ def data_hash(data) -> str:
 
 def score_hash(judge) -> str:
     """Hash a judge's verdicts, without the options of how requests are sent."""
-    return content_hash(judge and judge.model_dump(exclude=ERRANDS))
+    return content_hash(judge and judge.model_dump(exclude=REQUEST_OPTIONS))
 
 
 def sampling_hash(run: "Run", *asked: Any) -> str:
     """Hash samples that are drawn with training's options, and further values."""
     sampling = run.training.sampling.model_dump()
-    return content_hash([VERSION, *asked, sampling, *engine(run.generation).items()])
+    return content_hash([VERSION, *asked, sampling, *engine_options(run.generation).items()])

@@ -1,6 +1,6 @@
 """Resolved requests for stages that read many runs: a table, or the claims.
 
-`Study.table` and `Study.compared` make these objects. Stages take them and never ask the study.
+`Study.table` and `Study.claims_request` make these objects. Stages take them and never ask it.
 """
 
 from dataclasses import dataclass

@@ -126,17 +126,17 @@ class Run:
     def _gpus_of_model(self) -> int | None:
         return getattr(self.model, "gpus", None)
 
-    def asked(self, stage: Stage) -> Resources:
+    def resources_for(self, stage: Stage) -> Resources:
         """Return the resources of a stage's jobs, the same for all runs."""
         return self.resources.get(stage, Resources())
 
     def gpus(self, stage: Stage) -> int:
         """Count a job's GPUs for a stage: more for some models, none to read stored data."""
-        asked = self.asked(stage).gpu
+        asked = self.resources_for(stage).gpu
         if not asked or (stage == "offline" and self.is_stored):
             return 0
         return self._gpus_of_model or asked
 
     def memory(self, stage: Stage) -> int:
         """Compute the megabytes of main memory of a stage's job, in proportion to its GPUs."""
-        return self.asked(stage).memory(self.gpus(stage))
+        return self.resources_for(stage).memory(self.gpus(stage))

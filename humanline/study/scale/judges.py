@@ -73,4 +73,4 @@ class FunctionJudge(OwnFunction):
 Judge = Annotated[LocalJudge | OpenAIJudge | FunctionJudge, Field(discriminator="kind")]
 
 # Judge options that change how requests are sent, not what is answered.
-ERRANDS = frozenset({"concurrency", "timeout", "retries", "max_dollars", "prices"})
+REQUEST_OPTIONS = frozenset({"concurrency", "timeout", "retries", "max_dollars", "prices"})

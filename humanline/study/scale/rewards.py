@@ -34,8 +34,9 @@ class HubReward(HubSource):
             remedy = "humanline/study/scale/hub.py; read its code and add it there"
             raise fault("trust_remote_code", f"{reason} {remedy}")
         if not self.fingerprint:  # a path, unlike a commit, can change its code
-            reason = f"missing, but code of {self.repo} is to run; read it, and write what"
-            raise fault("fingerprint", f"{reason} `humanline prefetch` prints for the hub's copy")
+            reason = f"missing, but trust_remote_code runs the code of {self.repo}; read it, and"
+            remedy = "write the fingerprint that `humanline prefetch` prints for the hub's copy"
+            raise fault("fingerprint", f"{reason} {remedy}")
         return self
 
 

@@ -154,7 +154,7 @@ class Scale(Strict):
         for stage, resources in self.resources.items():
             if stage != "train" and resources.gpu > 1:
                 reason = (
-                    f"{resources.gpu}, but a model takes 1; say the gpus of one that takes more"
+                    f"{resources.gpu}, but this stage takes 1; set gpus of a model that needs more"
                 )
                 raise fault(f"resources.{stage}.gpu", reason)
         for name, task in self.tasks.items():
@@ -182,7 +182,7 @@ class Scale(Strict):
     @property
     def devices(self) -> int:
         """The number of devices that train together."""
-        return max(1, self.asked("train").gpu)
+        return max(1, self.resources_for("train").gpu)
 
     @property
     def assumptions(self) -> Assumptions:
@@ -195,7 +195,7 @@ class Scale(Strict):
             raise ConfigError(f"scale {self.scale}: plan: missing; add it, as paper.yaml has it")
         return self.plan
 
-    def asked(self, stage: Stage) -> Resources:
+    def resources_for(self, stage: Stage) -> Resources:
         """Return the resources of a stage's jobs."""
         return self.resources.get(stage, Resources())
 

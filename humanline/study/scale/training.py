@@ -104,7 +104,7 @@ class Training(Strict):
     @model_validator(mode="after")
     def _completions_differ(self) -> Self:
         if self.sampling.temperature == 0:
-            reason = "0 draws the same completion again and again; make it more"
+            reason = "0 draws the same completion again and again; raise it"
             raise fault("sampling.temperature", reason)
         if self.sampling.stop:
             reason = "training samples until the end token, as TRL does; remove it"
@@ -164,5 +164,5 @@ class Training(Strict):
             remedy = "change it, training.micro_batch_size or resources.train.gpu"
             return "batch_size", f"{reason}; {remedy}"
         if row.needs_beta and not options.beta:
-            return "beta", f"{name} learns nothing at 0; make it more"
+            return "beta", f"{name} learns nothing at 0; raise it"
         return None

@@ -40,7 +40,7 @@ def test_one_spelling(text, expected):
     ["9^{9^{9^{9}}}", "10^{10^{10}}", "99999!", "((9!)!)!", "2^{123456}",
      "7" * 700, "1+" * 400 + "1", "(" * 50 + "7" + ")" * 50, "((9^{999})^{999})^{999}"],
 )  # fmt: skip
-def test_what_would_compute_for_long_is_not_read(answer):
+def test_answers_that_would_compute_for_long_are_not_read(answer):
     with pytest.raises(TooLargeError):
         equal(answer, "7")
     assert equal("7", "7")

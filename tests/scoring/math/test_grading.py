@@ -229,7 +229,7 @@ def test_the_last_box_is_read(completion, box):
         (r"<THINKING>\boxed{7}", "no_box"),
     ],
 )
-def test_what_is_thought_is_no_answer(completion, outcome):
+def test_a_box_within_the_thinking_is_no_answer(completion, outcome):
     assert grade(completion, "7") == outcome
 
 

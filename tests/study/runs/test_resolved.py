@@ -118,13 +118,15 @@ def test_offline_data_of_another_model_have_its_hash(study):
 def test_a_job_asks_for_the_gpus_of_its_model(paper):
     run = next(run for run in map(paper.resolve, paper.all_cells()) if run.is_trained)
     more = run.model.model_copy(update={"gpus": 4})
-    asked = paper.scale.asked("train")
+    asked = paper.scale.resources_for("train")
     other = type(run)(**{**vars(run), "model": more})
     assert (other.gpus("train"), other.shards) == (4, 4)
     assert other.memory("train") == asked.mem_mb * 4 // asked.gpu
     base = paper.resolve(run.cell.base)
     assert base.is_stored == (run.cell.task == TASK)
-    assert base.gpus("offline") == (0 if base.is_stored else paper.scale.asked("offline").gpu)
+    assert base.gpus("offline") == (
+        0 if base.is_stored else paper.scale.resources_for("offline").gpu
+    )
 
 
 def test_a_table_has_its_runs_and_says_which_are_measured(paper):
@@ -137,7 +139,7 @@ def test_a_table_has_its_runs_and_says_which_are_measured(paper):
 
 
 def test_the_claims_have_the_runs_of_their_comparisons(paper):
-    asked = paper.compared()
+    asked = paper.claims_request()
     assert [own for own, _ in asked.compared] == paper.comparisons()
     for comparison, pairs in asked.compared:
         assert asked.pairs(comparison) == pairs

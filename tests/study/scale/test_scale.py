@@ -151,7 +151,7 @@ MISTAKES = {
     "DPO without a reference": (
         {f"{INSTRUCTIONS}.training.objectives.dpo.beta": 0},
         f"{INSTRUCTIONS}.training.objectives.dpo.beta",
-        "dpo learns nothing at 0; make it more",
+        "dpo learns nothing at 0; raise it",
     ),
     "shared seeds": ({"seeds.tune": [7, 1]}, "seeds.tune", r"shares \[1\].*use other seeds"),
     "seed listed twice": ({"seeds.report": [1, 2, 1]}, "seeds.report", "1 is listed twice; remove"),
@@ -198,7 +198,7 @@ MISTAKES = {
     "devices without use": (
         {"resources": {"generate": {"gpu": 2}}},
         "resources.generate.gpu",
-        "2, but a model takes 1; say the gpus of one that takes more",
+        "2, but this stage takes 1; set gpus of a model that needs more",
     ),
     "plan of models that have no size": (
         {"plan": PLAN},
@@ -256,7 +256,7 @@ MISTAKES = {
     "greedy training": (
         {f"{MATH}.training.sampling.temperature": 0},
         f"{MATH}.training.sampling.temperature",
-        "0 draws the same completion again and again; make it more",
+        "0 draws the same completion again and again; raise it",
     ),
     "negative temperature": (
         {f"{MATH}.evaluation.temperature": -1},
@@ -287,7 +287,7 @@ MISTAKES = {
     "code of a folder without a fingerprint": (
         {f"{INSTRUCTIONS}.reward": MODEL | {"repo": "/", "trust_remote_code": True}},
         f"{INSTRUCTIONS}.reward.fingerprint",
-        "missing, but code of / is to run; read it, and write",
+        "missing, but trust_remote_code runs the code of /; read it, and write",
     ),
     "stored completions of an unknown model": (
         {
@@ -410,7 +410,7 @@ MISTAKES_IN_EXPERIMENTS = {
     "bounds that leave nothing": (
         {f"{ROW}.humanline": [False, True], f"{ROW}.log_eps_p": 0, f"{ROW}.log_eps_r": [1, 0]},
         f"{ROW}.log_eps_p",
-        "0, as log_eps_r, leaves no interval; change",
+        "0, and log_eps_r is 0, too: no interval is left; change",
     ),
     "empty grid": ({f"{ROW}.data": []}, f"{ROW}.data", "change"),
     "no cells": ({"tables.math_reasoning.cells": []}, "tables.math_reasoning.cells", "at least 1"),
@@ -442,7 +442,7 @@ MISTAKES_IN_EXPERIMENTS = {
     "override that leaves nothing to learn": (
         {"tables.instruction_following.cells.0.overrides": {"beta": 0}},
         "tables.instruction_following.cells.0.overrides.beta",
-        "dpo learns nothing at 0; make it more",
+        "dpo learns nothing at 0; raise it",
     ),
     "negative learning rate": (
         {f"{ROW}.overrides": {"learning_rate": -1}},
@@ -468,7 +468,7 @@ MISTAKES_IN_EXPERIMENTS = {
     "humanline and trust region": (
         {f"{ROW}.humanline": True, f"{ROW}.trust_region": [False, True]},
         f"{ROW}.trust_region",
-        "true, as humanline, which syncs before the update; choose one",
+        "true, but humanline is true, too; choose one",
     ),
     "learning rate and its factor": (
         {f"{ROW}.overrides": {"learning_rate": 0.1, "learning_rate_factor": 2}},

@@ -421,5 +421,5 @@ def test_processes_that_train_together_tell_an_error_once(write, monkeypatch, ca
     for rank in ("0", "1"):
         monkeypatch.setenv("LOCAL_RANK", rank)
         assert train(path) == 1
-    assert waited == [cli.TELLS_LATER]  # the other is ended by then
+    assert waited == [cli.ERROR_DELAY]  # the other is ended by then
     assert capfd.readouterr().err.count("max_steps must be") == 2
