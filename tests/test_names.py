@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from humanline.cli import jobs
-from humanline.data import hub
+from humanline.data import hub_datasets
 from humanline.files.code_hashes import PACKAGE
 from humanline.files.validation import ConfigError
 from humanline.report import tables as reported
@@ -53,7 +53,7 @@ BRANCHES_ON_TASKS = {
     "registry": lambda study: find_task("poetry"),
     "miniature": lambda study: miniature.splits("poetry", DATA),
     "fine-tuning": lambda study: miniature.fine_tuning_rows("poetry", 4, 0.1, 1, set()),
-    "hub": lambda study: hub.splits("poetry", None),
+    "hub": lambda study: hub_datasets.splits("poetry", None),
     "score file": lambda study: RunPaths(study.paths, POEM, "evaluation").scored,
     "scores": lambda study: run_results.scores(POEM, Path("nowhere")),
     "estimates": lambda study: estimates.score_estimates(

@@ -97,14 +97,14 @@ def _prefetch(study: Study, arguments) -> None:
 
 
 def _data(study: Study, arguments) -> None:
-    from humanline.data import hub
+    from humanline.data import hub_datasets
     from humanline.data.stage_files import prompts_of
     from humanline.files.typed_files import write_rows
     from humanline.worlds import miniature
 
     task = arguments.task
     config = study.scale.tasks[task].data
-    source = hub if config.kind == "hub" else miniature
+    source = hub_datasets if config.kind == "hub" else miniature
     for split, rows in source.splits(task, config).items():
         write_rows(study.paths.prompts(task, split), prompts_of(task), rows)
 

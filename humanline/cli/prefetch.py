@@ -1,7 +1,7 @@
 """Fetching all that a scale needs from the Hugging Face hub, ahead of time."""
 
-from humanline.data import hub
-from humanline.data.downloads import files_fingerprint, model_files, model_folder, rows_fingerprint
+from humanline.data import hub_datasets
+from humanline.data.hub import files_fingerprint, model_files, model_folder, rows_fingerprint
 from humanline.study.scale.data import HubDataset
 from humanline.study.scale.hub import HubSource, hub_sources
 from humanline.study.study import Study
@@ -23,6 +23,6 @@ def _fetch(source: HubSource) -> str:
     if not source.is_pinned:
         return f"not fetched; {source.how_to_pin}"
     if isinstance(source, HubDataset):
-        rows = hub.load(source)
+        rows = hub_datasets.load(source)
         return f"{len(rows)} rows, fingerprint {rows_fingerprint(rows)}"
     return f"fingerprint {files_fingerprint(model_files(source, model_folder(source)))}"

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from humanline.data import feedback
-from humanline.data.downloads import check_fingerprint, dataset_files, rows_fingerprint
+from humanline.data.hub import check_fingerprint, dataset_files, rows_fingerprint
 from humanline.files.validation import ConfigError, Record, require_as_many, validate
 from humanline.study.scale.data import HubData, HubDataset
 from humanline.study.tasks import find_task

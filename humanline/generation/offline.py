@@ -34,7 +34,7 @@ def make(base: Run) -> None:
 
 
 def _stored(base: Run, data: HubData) -> list[dict]:
-    from humanline.data.hub import groups
+    from humanline.data.hub_datasets import groups
 
     # A group size divides all of these batches if it divides their greatest common divisor.
     batch_size = math.gcd(*base.training.batches_of_groups.values())

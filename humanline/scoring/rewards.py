@@ -218,7 +218,7 @@ def _load_classifier(config: HubReward):
     from accelerate import PartialState
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from humanline.data.downloads import model_folder
+    from humanline.data.hub import model_folder
     from humanline.files.weights import load_whole
 
     folder, trust = model_folder(config), config.trust_remote_code

@@ -4,7 +4,7 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
-from humanline.data.downloads import WEIGHTS, model_files, model_folder
+from humanline.data.hub import WEIGHTS, model_files, model_folder
 from humanline.files.weights import require_whole
 from humanline.study.scale.hub import HubSource
 from humanline.study.scale.models import MiniatureModel

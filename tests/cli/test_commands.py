@@ -13,7 +13,7 @@ import yaml
 from humanline.cli import commands as cli
 from humanline.cli.commands import TAIL, main
 from humanline.cli.parser import COMMANDS, LISTS, parser
-from humanline.data.downloads import rows_fingerprint
+from humanline.data.hub import rows_fingerprint
 from humanline.files.json_files import read_jsonl, write_jsonl
 from humanline.study.study import schemas
 
@@ -53,7 +53,7 @@ def test_a_command_writes_its_stages_files(run, tmp_path):
 
 
 def test_data_of_the_hub_come_from_its_reader(tmp_path, monkeypatch):
-    from humanline.data import hub
+    from humanline.data import hub_datasets
 
     model = {"kind": "hub", "repo": "owner/name", "revision": "a1" * 20}
     scale = yaml.safe_load((WORKFLOW / "config/smoke.yaml").read_text())
@@ -64,7 +64,7 @@ def test_data_of_the_hub_come_from_its_reader(tmp_path, monkeypatch):
     (config / "smoke.yaml").write_text(yaml.safe_dump(scale))
     shutil.copy(WORKFLOW / "config/experiments.yaml", config)
     rows = lambda task, config: {"train": [{"prompt": task, "answer": "2"}]}  # noqa: E731
-    monkeypatch.setattr(hub, "splits", rows)
+    monkeypatch.setattr(hub_datasets, "splits", rows)
     options = ["--scale", "smoke", "--config", str(config), "--results", str(tmp_path)]
     assert main(["data", "math_reasoning", *options]) == 0
     path = tmp_path / "smoke/data/math_reasoning/train.jsonl"

@@ -6,8 +6,8 @@ import re
 import pandas as pd
 import pytest
 
-from humanline.data import hub
-from humanline.data.downloads import rows_fingerprint
+from humanline.data import hub_datasets
+from humanline.data.hub import rows_fingerprint
 from humanline.files.validation import ConfigError
 from humanline.study.scale.data import HubData, HubDataset
 
@@ -101,7 +101,7 @@ def math(request, tmp_path) -> HubData:
 
 
 def test_instruction_following(instruction):
-    rows = hub.splits("instruction_following", instruction)
+    rows = hub_datasets.splits("instruction_following", instruction)
     assert {split: len(r) for split, r in rows.items()} == {
         "train": 8,
         "validation": 4,
@@ -116,7 +116,7 @@ def test_instruction_following(instruction):
 
 
 def test_math(math):
-    rows = hub.splits("math_reasoning", math)
+    rows = hub_datasets.splits("math_reasoning", math)
     assert [row["answer"] for row in rows["validation"]] == ["0.5", "1.5"]
     assert [row["answer"] for row in rows["train"]] == [f"{i}.5" for i in range(2, 9)]
     assert rows["evaluation"] == [
@@ -126,12 +126,12 @@ def test_math(math):
 
 def test_splits_are_json(instruction, math):
     for task, config in (("instruction_following", instruction), ("math_reasoning", math)):
-        rows = hub.splits(task, config)
+        rows = hub_datasets.splits(task, config)
         assert json.loads(json.dumps(rows)) == rows
 
 
 def test_groups_are_the_stored_completions_and_scores(instruction):
-    groups = list(hub.groups(instruction))
+    groups = list(hub_datasets.groups(instruction))
     assert groups[0].keys() == {"prompt", "completions", "scores"}
     by_prompt = {group["prompt"]: group for group in groups}
     for i in range(4, 12):
@@ -144,9 +144,10 @@ def test_groups_are_the_stored_completions_and_scores(instruction):
 def test_offline_training_does_not_see_validation_prompts(instruction):
     """Tuning is evaluated on `validation`, so those prompts must be in no training data."""
     held_out = {
-        row["prompt"] for row in hub.splits("instruction_following", instruction)["validation"]
+        row["prompt"]
+        for row in hub_datasets.splits("instruction_following", instruction)["validation"]
     }
-    assert not held_out & {group["prompt"] for group in hub.groups(instruction)}
+    assert not held_out & {group["prompt"] for group in hub_datasets.groups(instruction)}
 
 
 def test_an_empty_reference_leaves_validation(tmp_path):
@@ -154,7 +155,7 @@ def test_an_empty_reference_leaves_validation(tmp_path):
     rows[1]["chosen"][-1] = {"content": "", "role": "assistant"}
     train = source(write(tmp_path / "uf", "train.jsonl", rows))
     config = HubData(kind="hub", train=train, evaluation=train, validation=3)
-    validation = hub.splits("instruction_following", config)["validation"]
+    validation = hub_datasets.splits("instruction_following", config)["validation"]
     assert [row["prompt"] for row in validation] == ["prompt 0", "prompt 2"]
 
 
@@ -167,7 +168,7 @@ def fault(read) -> str:
 
 @pytest.mark.parametrize("repo", ["humanline-tests/there-is-no-such-data", "no-such-folder"])
 def test_a_missing_repository_is_one_line_that_says_what_to_prefetch(repo):
-    message = fault(lambda: hub.load(source(repo, revision=REVISION)))
+    message = fault(lambda: hub_datasets.load(source(repo, revision=REVISION)))
     assert repo in message and REVISION in message and "snakemake prefetch" in message
 
 
@@ -175,18 +176,20 @@ def test_a_repository_without_a_revision_is_not_asked_for(monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: pytest.fail("asked"))
-    message = fault(lambda: hub.load(source("owner/name")))
+    message = fault(lambda: hub_datasets.load(source("owner/name")))
     assert "git ls-remote https://huggingface.co/datasets/owner/name HEAD" in message
 
 
 def test_a_missing_split_is_one_line_that_names_the_repository(tmp_path):
     repo = write(tmp_path / "math", "train.jsonl", [math_row(0)])
-    assert repo in fault(lambda: hub.load(source(repo, "no_such_split")))
+    assert repo in fault(lambda: hub_datasets.load(source(repo, "no_such_split")))
 
 
 def test_a_missing_file_is_one_line_that_names_the_repository(tmp_path):
     repo = write(tmp_path / "alpaca_eval", "alpaca_eval.json", [alpaca_row(0)])
-    assert repo in fault(lambda: hub.load(source(repo, "eval", file="alpaca_eval_gpt5.json")))
+    assert repo in fault(
+        lambda: hub_datasets.load(source(repo, "eval", file="alpaca_eval_gpt5.json"))
+    )
 
 
 @pytest.mark.parametrize("file", ["c.json", None])
@@ -200,7 +203,7 @@ def test_the_hub_is_asked_for_the_revision(file, monkeypatch, tmp_path):
         return write(tmp_path, "c.json", [math_row(0)])
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    hub.load(source("a/b", revision=REVISION, file=file))
+    hub_datasets.load(source("a/b", revision=REVISION, file=file))
     ((repo, options),) = calls
     patterns = [file] if file else None
     expected = {"repo_type": "dataset", "revision": REVISION, "allow_patterns": patterns}
@@ -212,16 +215,16 @@ def test_offline_the_cache_is_read(name, hub_cache, tmp_path):
     rows = [preference_row(i) for i in range(3)]
     write(tmp_path / "uf", name, rows)
     hub_cache(tmp_path / "uf", "owner/name", REVISION, "dataset")
-    assert list(hub.load(source("owner/name", revision=REVISION))) == rows
+    assert list(hub_datasets.load(source("owner/name", revision=REVISION))) == rows
     other = REVISION.replace("a", "b")
-    assert other in fault(lambda: hub.load(source("owner/name", revision=other)))
+    assert other in fault(lambda: hub_datasets.load(source("owner/name", revision=other)))
 
 
 def test_a_file_that_the_cached_revision_lacks(hub_cache, tmp_path):
     write(tmp_path / "alpaca_eval", "alpaca_eval.json", [alpaca_row(0)])
     hub_cache(tmp_path / "alpaca_eval", "owner/name", REVISION, "dataset")
     asked = source("owner/name", "eval", revision=REVISION, file="alpaca_eval_gpt5.json")
-    assert "alpaca_eval_gpt5.json" in fault(lambda: hub.load(asked))
+    assert "alpaca_eval_gpt5.json" in fault(lambda: hub_datasets.load(asked))
 
 
 @pytest.mark.parametrize("name", ["train.jsonl", "train.parquet", "train.json"])
@@ -230,38 +233,38 @@ def test_a_fingerprint_is_of_the_rows_not_of_the_file(name, tmp_path):
     reordered = [dict(reversed(row.items())) for row in rows]
     fingerprint = rows_fingerprint(rows)
     repo = write(tmp_path / "uf", name, reordered)
-    assert len(hub.load(source(repo, fingerprint=fingerprint))) == 3
+    assert len(hub_datasets.load(source(repo, fingerprint=fingerprint))) == 3
     changed = write(tmp_path / "changed", name, [*reordered[:2], preference_row(7)])
-    message = fault(lambda: hub.load(source(changed, fingerprint=fingerprint)))
+    message = fault(lambda: hub_datasets.load(source(changed, fingerprint=fingerprint)))
     assert fingerprint in message and "fetch it anew" in message
 
 
 def test_an_empty_folder_is_one_line_that_names_it(tmp_path):
-    assert str(tmp_path) in fault(lambda: hub.load(source(str(tmp_path))))
+    assert str(tmp_path) in fault(lambda: hub_datasets.load(source(str(tmp_path))))
 
 
 def test_another_datasets_columns_are_one_line_that_names_repository_and_field(tmp_path):
     repo = write(tmp_path / "other", "train.jsonl", [{"question": "1+2", "answer": "3"}] * 3)
     config = HubData(kind="hub", train=source(repo), evaluation=source(repo), validation=1)
-    message = fault(lambda: hub.splits("math_reasoning", config))
+    message = fault(lambda: hub_datasets.splits("math_reasoning", config))
     assert repo in message and "problem" in message
 
 
 def test_setting_aside_every_prompt_is_refused(tmp_path):
     repo = write(tmp_path / "math", "train.jsonl", [math_row(i) for i in range(3)])
     config = HubData(kind="hub", train=source(repo), evaluation=source(repo), validation=3)
-    assert "validation" in fault(lambda: hub.splits("math_reasoning", config))
+    assert "validation" in fault(lambda: hub_datasets.splits("math_reasoning", config))
 
 
 def test_a_prompt_is_in_one_split_and_once(tmp_path):
     rows = [preference_row(i) for i in (0, 1, 2, 0, 3, 2)]
     train = source(write(tmp_path / "uf", "train.jsonl", rows))
     config = HubData(kind="hub", train=train, evaluation=train, validation=1)
-    found = hub.splits("instruction_following", config)
+    found = hub_datasets.splits("instruction_following", config)
     assert [row["prompt"] for row in found["validation"]] == ["prompt 0"]
     expected = ["prompt 1", "prompt 2", "prompt 3"]
     assert [row["prompt"] for row in found["train"]] == expected
-    assert [group["prompt"] for group in hub.groups(config)] == expected
+    assert [group["prompt"] for group in hub_datasets.groups(config)] == expected
 
 
 def test_completions_of_another_model(tmp_path):
@@ -270,7 +273,7 @@ def test_completions_of_another_model(tmp_path):
     theirs = [preference_row(i) | {"all_generated_responses": list("abcde")} for i in (7, 5, 1, 3)]
     stored = {"other": source(write(tmp_path / "gemma", "train.jsonl", theirs))}
     config = HubData(kind="hub", train=train, evaluation=train, validation=2, stored=stored)
-    found = list(hub.groups(config, "other"))
+    found = list(hub_datasets.groups(config, "other"))
     assert [group["prompt"] for group in found] == ["prompt 7", "prompt 5", "prompt 3"]
     assert all(group["completions"] == list("abcde") for group in found)
 
@@ -284,7 +287,7 @@ def test_groups_are_thinned_from_the_best_to_the_worst(size, kept, tmp_path):
     row = preference_row(0) | {"all_generated_responses": texts, "all_rm_scores": [3, 0, 2, 4, 1]}
     train = source(write(tmp_path / "uf", "train.jsonl", [preference_row(1), row]))
     config = {"train": train, "evaluation": train, "validation": 1, "stored_group_size": size}
-    found = [group["completions"] for group in hub.groups(HubData(kind="hub", **config))]
+    found = [group["completions"] for group in hub_datasets.groups(HubData(kind="hub", **config))]
     assert found == [kept or texts]
 
 
@@ -307,9 +310,9 @@ def test_groups_that_grpo_cannot_train_on(sizes, stored_group_size, reason, tmp_
     options = {"validation": 1, "stored_group_size": stored_group_size}
     config = HubData(kind="hub", train=source(repo), evaluation=source(repo), **options)
     if reason is None:
-        assert len(hub.groups(config, batch_size=8)) == 2
+        assert len(hub_datasets.groups(config, batch_size=8)) == 2
     else:
-        message = fault(lambda: hub.groups(config, batch_size=8))
+        message = fault(lambda: hub_datasets.groups(config, batch_size=8))
         assert repo in message and re.search(reason, message)
 
 
@@ -329,8 +332,8 @@ def test_a_field_of_another_kind_is_one_line_that_names_it(field, value, tmp_pat
     rows = [preference_row(i) | {field: value} for i in range(2)]
     train = source(write(tmp_path / "uf", "train.json", rows))
     config = HubData(kind="hub", train=train, evaluation=train, validation=1)
-    splits = lambda config: hub.splits("instruction_following", config)  # noqa: E731
-    read = hub.groups if field.startswith("all") else splits
+    splits = lambda config: hub_datasets.splits("instruction_following", config)  # noqa: E731
+    read = hub_datasets.groups if field.startswith("all") else splits
     message = fault(lambda: read(config))
     assert message.startswith(f"dataset {train.repo}: split train: row 0: {field}")
     assert "change it" in message or "mend the row" in message
@@ -350,7 +353,7 @@ def test_a_feedback_file(tmp_path):
     repo = write(tmp_path / "feedback", "feedback.json", rows)
     train = source(repo, file="feedback.json")
     config = HubData(kind="hub", train=train, evaluation=train, validation=2)
-    assert list(hub.groups(config)) == [
+    assert list(hub_datasets.groups(config)) == [
         {
             "prompt": f"prompt {i}",
             "completions": ["output 0", "output 1", "output 2"],
@@ -358,7 +361,7 @@ def test_a_feedback_file(tmp_path):
         }
         for i in (2, 3)
     ]
-    found = hub.splits("instruction_following", config)
+    found = hub_datasets.splits("instruction_following", config)
     assert found["validation"] == [
         {"prompt": f"prompt {i}", "reference": "output 2"} for i in range(2)
     ]
@@ -370,7 +373,7 @@ def test_a_feedback_file_with_a_field_of_another_kind(change, tmp_path):
     train = source(repo, file="feedback.json")
     config = HubData(kind="hub", train=train, evaluation=train, validation=2)
     (field,) = change
-    message = fault(lambda: hub.groups(config))
+    message = fault(lambda: hub_datasets.groups(config))
     assert message.startswith(f"dataset {repo}: split train: row 0: {field}: ")
 
 
@@ -378,7 +381,7 @@ def test_a_feedback_file_of_other_splits(tmp_path):
     repo = write(tmp_path / "feedback", "feedback.json", [binary_row(0, 0, split="test")])
     train = source(repo, file="feedback.json")
     config = HubData(kind="hub", train=train, evaluation=train, validation=2)
-    assert "split train: no rows; choose another" in fault(lambda: hub.groups(config))
+    assert "split train: no rows; choose another" in fault(lambda: hub_datasets.groups(config))
 
 
 def test_a_feedback_file_whose_prompts_have_several_turns(tmp_path):
@@ -386,7 +389,7 @@ def test_a_feedback_file_whose_prompts_have_several_turns(tmp_path):
     repo = write(tmp_path / "feedback", "feedback.json", [binary_row(0, 0, prompt=turns)])
     train = source(repo, file="feedback.json")
     config = HubData(kind="hub", train=train, evaluation=train, validation=2)
-    assert "3 turns" in fault(lambda: hub.splits("instruction_following", config))
+    assert "3 turns" in fault(lambda: hub_datasets.splits("instruction_following", config))
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf"), None])
@@ -396,7 +399,7 @@ def test_scores_that_are_no_numbers(name, score, tmp_path):
     rows[2]["all_rm_scores"] = [0.1, score, 0.2, 0.3, 0.4]
     train = source(write(tmp_path / "uf", name, rows))
     config = HubData(kind="hub", train=train, evaluation=train, validation=1)
-    message = fault(lambda: hub.groups(config))
+    message = fault(lambda: hub_datasets.groups(config))
     assert message.startswith(f"dataset {train.repo}: ")
     assert "row 2: all_rm_scores" in message or "cannot be read" in message  # NaN is not JSON
 
@@ -417,5 +420,5 @@ def test_an_empty_text(task, row, field, text, tmp_path):
     rows[3][field] = text
     train = source(write(tmp_path / "data", "train.jsonl", rows))
     config = HubData(kind="hub", train=train, evaluation=train, validation=1)
-    message = fault(lambda: hub.splits(task, config))
+    message = fault(lambda: hub_datasets.splits(task, config))
     assert message.startswith(f"dataset {train.repo}: split train: row 3: {field}: ")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import SHARED
 
-from humanline.data import hub
+from humanline.data import hub_datasets
 from humanline.files.json_files import write_jsonl
 from humanline.generation.engines import encode_prompt
 from humanline.scoring.math.grading import is_correct
@@ -35,7 +35,7 @@ def problems(tmp_path_factory) -> list[dict]:
     config = HubData(kind="hub", train=source, evaluation=source, validation=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        return hub.splits("math_reasoning", config)["evaluation"]
+        return hub_datasets.splits("math_reasoning", config)["evaluation"]
 
 
 @pytest.fixture(scope="module")

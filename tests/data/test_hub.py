@@ -7,7 +7,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
-from humanline.data.downloads import files_fingerprint, model_files, model_folder, rows_fingerprint
+from humanline.data.hub import files_fingerprint, model_files, model_folder, rows_fingerprint
 from humanline.files.validation import ConfigError
 from humanline.scoring.rewards import load_reward
 from humanline.study.scale.hub import ARMORM, HubSource
