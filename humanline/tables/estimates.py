@@ -184,7 +184,6 @@ def p_value(
     estimates: dict[str, Estimate], name: str, other: str | None, alternative: Alternative
 ) -> float:
     """Test two variants over paired seeds; NaN without another variant. See `paired_p_value`."""
-    """The p-value of a variant against another on the same seeds; NaN without another."""
     if other in (None, name):
         return math.nan
     return paired_p_value(estimates[name].per_seed, estimates[other].per_seed, alternative)

@@ -194,10 +194,10 @@ def test_two_processes_train_as_one(run, prepared, tmp_path):
         assert result.returncode == 0, result.stdout + result.stderr
     assert_same(weights(one, run), weights(two, run))
     assert_same(weights(one, run), weights(sharded, run))
-    directory = two.directory(two.find(TASK, run))
+    directory = two.run(TASK, run).paths.directory
     record = read_json(directory / "train.json")
     assert (record["devices"], record["steps"]) == (2, 8)
-    expected = (one.directory(one.find(TASK, run)) / "metrics.csv").read_text().splitlines()
+    expected = (one.run(TASK, run).paths.directory / "metrics.csv").read_text().splitlines()
     assert len((directory / "metrics.csv").read_text().splitlines()) == len(expected)
 
 

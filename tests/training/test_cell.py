@@ -11,7 +11,9 @@ from transformers import AutoModelForCausalLM
 from humanline.files.json_files import read_json, read_jsonl, write_jsonl
 from humanline.files.validation import ConfigError
 from humanline.generation import offline
+from humanline.study.runs import hashes
 from humanline.study.study import load_study
+from humanline.trainers.registry import OBJECTIVES
 from humanline.training import base_model
 from humanline.training import cell as training
 from humanline.worlds import miniature
@@ -125,10 +127,11 @@ def test_other_code_has_other_checkpoints(study, monkeypatch):
     assert training._checkpoints(study.resolve(cell)) == before
     asked = []
     monkeypatch.setattr(
-        training, "code_hash", lambda name, **options: asked.append((name, options)) or "other"
+        hashes, "code_hash", lambda name, **options: asked.append((name, options)) or "other"
     )
     assert training._checkpoints(study.resolve(cell)) != before
-    assert asked == [("train", {"by_value": True, "tasks": ["math_reasoning"]})]
+    named = OBJECTIVES["grpo"].modules
+    assert asked == [("train", {"by_value": True, "tasks": ["math_reasoning"], "named": named})]
 
 
 def test_another_base_model_has_other_checkpoints(study):
