@@ -94,55 +94,59 @@ def seeds_to_decide(
 ) -> tuple[float, float, float]:
     """Compute how many seeds would decide, if the true effect were the observed one.
 
-    With one bound, the mean is tested on the side where it lies. With two, equivalence is tested if
-    the mean lies between them, else whether it lies beyond the nearer one (at half the level, since
-    it could have been either).
-
-    The interval holds the numbers for all effects that the observed seeds do not exclude. An effect
-    is a distance in standard deviations: its interval is that of the noncentral t distribution's
-    parameter, so both the mean and the deviation count as uncertain. Equivalence depends also on
-    the width between the bounds in standard deviations, whose interval is that of the variance
-    (chi-square); both then have half the error. With shared prompts it is an approximation.
+    The interval holds the numbers for all effects that the observed seeds do not exclude: those in
+    the interval of the noncentral t distribution's parameter, in which both the mean and the
+    deviation are uncertain. Equivalence depends also on the bounds' width in deviations, with the
+    chi-square interval; both then have half the error. With shared prompts it is approximate.
 
     Args:
         contrast: numbers by seed.
-        bounds: the value to test against, or the two bounds of equivalence, the lower first.
+        bounds: the value to test against, on the side where the mean lies; or the two bounds of
+            equivalence, the lower first. A mean outside of them is tested against the nearer one,
+            at half the level, since it could have been either.
         alpha: level of each test.
         power: chance that all tests are significant.
         level: the chance that the interval covers the number for the true effect.
 
     Returns:
-        The number, and its bounds low and high. Each is at least 2, and infinite for more than
-        1024; NaN for fewer than two seeds or if the values do not vary.
+        The number and its bounds. Each is at least 2, and infinite for more than 1024. NaN for
+        fewer than two seeds or if the values do not vary.
     """
     found = variance(contrast.values, contrast.pseudo)
     if not found.seeds > 0:
         return math.nan, math.nan, math.nan
     n, mean = len(contrast.values), float(contrast.values.mean())
-    sd, error = math.sqrt(n * found.seeds), math.sqrt(found.total)
+    sd = math.sqrt(n * found.seeds)
     is_between = len(bounds) == 2 and bounds[0] < mean < bounds[1]
     if len(bounds) == 2 and not is_between:
         alpha = alpha / 2
+    share = (1 + level) / 2 if is_between else level
+    observed = min(abs(mean - bound) for bound in bounds)
+    # From here on all is in standard deviations of a seed.
+    unit = math.sqrt(found.total) / sd
+    low, high = (unit * shift for shift in _shifts(observed / sd / unit, n - 1, share))
+    effects = [(observed / sd, 0), (max(high, -low), 1), (max(low, 0), -1)]
+    widths = _widths((bounds[-1] - bounds[0]) / sd, n - 1, share) if is_between else None
 
-    def seeds(distances: Sequence[float]) -> float:
+    def seeds(distance: float, side: int) -> float:
+        distances = [distance] if widths is None else _both(distance, widths[side])
         prompts = float(found.prompts) / sd**2
         return seeds_needed(distances, 1.0, alpha=alpha, power=power, prompts=prompts)
 
-    observed = min(abs(mean - bound) for bound in bounds)
-    share = (1 + level) / 2 if is_between else level
-    low, high = (shift * error / sd for shift in _shifts(observed / error, n - 1, share))
-    if not is_between:
-        least = max(low, 0.0)  # the true effect may be none
-        return seeds([observed / sd]), seeds([max(high, -low)]), seeds([least])
+    return seeds(*effects[0]), seeds(*effects[1]), seeds(*effects[2])
 
-    def both(distance: float, width: float) -> float:
-        nearest = min(distance, width / 2)
-        return seeds([nearest, width - nearest])
 
-    width = (bounds[1] - bounds[0]) / sd
-    chances = stats.chi2.ppf([(1 - share) / 2, (1 + share) / 2], n - 1)
-    narrow, wide = width * np.sqrt(chances / (n - 1))
-    return both(observed / sd, width), both(high, wide), both(low, narrow)
+def _both(nearest: float, width: float) -> list[float]:
+    """Return the distances to both bounds of equivalence."""
+    nearest = min(nearest, width / 2)
+    return [nearest, width - nearest]
+
+
+def _widths(width: float, df: int, level: float) -> dict[int, float]:
+    """Return a width in standard deviations (0), its upper (1) and lower bound (-1)."""
+    chances = stats.chi2.ppf([(1 - level) / 2, (1 + level) / 2], df)
+    low, high = width * np.sqrt(chances / df)
+    return {0: width, 1: float(high), -1: float(low)}
 
 
 def _shifts(observed: float, df: int, level: float) -> tuple[float, float]:
