@@ -303,7 +303,11 @@ def read_metrics(directory: Path) -> pd.DataFrame:
 
 
 def unclipped(directory: Path) -> float:
-    """Return the share (0 to 1) of tokens within humanline's bounds, averaged over training."""
+    """Return the share (0 to 1) of tokens that pass a gradient, averaged over training.
+
+    Of clipping these are the tokens within the bounds; of sampling, each token counts by its chance
+    to pass.
+    """
     shares = read_metrics(directory).filter(regex=r"^humanline/unclipped")
     return float(cast(float, shares.mean(axis=None)))  # typed as any scalar, dates among them
 
