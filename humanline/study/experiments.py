@@ -386,11 +386,7 @@ class Experiments(Strict):
         return list({(cell.task, cell.name): cell for cell in cells}.values())
 
     def perceived(self, seed: int) -> dict[str, Cell]:
-        """Find the cells of the figure of implied capacities: policy and data sources, by name.
-
-        Raises:
-            ConfigError: if there is no such figure.
-        """
+        """Find the cells of `capacity_figure`: policy and data sources, by name."""
         spec = self.capacity_figure
         rows = {"policy": spec.policy, **spec.sources}
         defaults = self.defaults[spec.task]
