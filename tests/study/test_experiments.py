@@ -281,8 +281,8 @@ class TestStudy:
         assert study.resolve(cell).paths.directory == Path(
             "results/smoke/runs/math_reasoning/base-s3"
         )
-        assert study.paths.prompts(MATH, "train") == Path(
-            "results/smoke/data/math_reasoning/train.jsonl"
+        assert study.resolve(cell).paths.prompts == Path(
+            "results/smoke/data/math_reasoning/s3/train.jsonl"
         )
         assert study.resolve(cell).paths.offline_groups.name == "offline-base-s3.jsonl"
         other = cell.model_copy(update={"base_model": "weaker"})

@@ -334,6 +334,11 @@ def replace_prompt(rows):
     rows[0]["instruction"] = "another"
 
 
+def replace_all_prompts(rows):
+    for row in rows:
+        row["instruction"] += " of another seed"
+
+
 def replace_baseline(rows):
     rows[0]["output_1"] = "another"
 
@@ -354,6 +359,16 @@ def take_anothers(rows):
 def remove_output(rows):
     for annotation in rows:
         del annotation["output_2"]
+
+
+def test_each_seed_may_have_its_own_prompts(tmp_path):
+    """The fault below is for two runs of one seed."""
+    runs = judged_runs(tmp_path, ("dpo",), (1, 2))
+    before = win_rate_table(runs, **BOOTSTRAP)
+    for cell, directory in runs:
+        if cell.seed == 2:
+            edit_json(directory / "annotations.json", replace_all_prompts)
+    assert win_rate_table(runs, **BOOTSTRAP).equals(before)
 
 
 @pytest.mark.parametrize(
