@@ -42,7 +42,7 @@ def scores_of(runs: Sequence[Run], measure: Measure = "score") -> Scores:
         ConfigError: if a run's file is missing or damaged.
     """
     folders = [(run.cell, run.paths.directory) for run in runs]
-    shares_prompts = any(getattr(run, "shares_prompts", False) for run in runs)
+    shares_prompts = any(run.shares_prompts for run in runs)
     return read_scores(folders, measure, shares_prompts=shares_prompts)
 
 

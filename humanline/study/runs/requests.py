@@ -54,9 +54,7 @@ class TableRequest:
 
     def shares_prompts(self, task: str) -> bool:
         """Say whether all seeds have the same evaluation prompts of a task."""
-        return any(
-            getattr(run, "shares_prompts", False) for run in self.runs if run.cell.task == task
-        )
+        return any(run.shares_prompts for run in self.runs if run.cell.task == task)
 
     @property
     def config_hash(self) -> str:
