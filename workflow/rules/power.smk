@@ -1,0 +1,21 @@
+# Power: what the claims can decide with their seeds, by a pilot on seeds that no table reports.
+
+POWER_FILES = [
+    f"{RESULTS}/power/{name}" for name in ("power.md", "power.csv", "pilot.yaml")
+]
+
+
+rule power:
+    input:
+        scores=lambda wildcards: [run.paths.scored for run in pilot_runs()],
+        runs=lambda wildcards: [run.paths.made for run in pilot_runs()],
+    output:
+        POWER_FILES,
+    log:
+        f"{RESULTS}/logs/power.log",
+    params:
+        claims=STUDY.claims and STUDY.claims.model_dump_json(),
+        seeds=STUDY.scale.seeds.model_dump_json(),
+        code=code_hash("power", tasks=STUDY.scale.tasks),
+    shell:
+        command("power") + " && cat -- {output[0]:q}"
