@@ -51,10 +51,10 @@ HEADLINE = Table.model_construct(
 )
 BRANCHES_ON_TASKS = {
     "registry": lambda study: find_task("poetry"),
-    "miniature": lambda study: miniature.splits("poetry", DATA),
+    "miniature": lambda study: miniature.splits("poetry", DATA, 1),
     "fine-tuning": lambda study: miniature.fine_tuning_rows("poetry", 4, 0.1, 1, set()),
     "hub": lambda study: hub_datasets.splits("poetry", None),
-    "score file": lambda study: RunPaths(study.paths, POEM, "evaluation").scored,
+    "score file": lambda study: RunPaths(study.paths, POEM, "s1", "evaluation").scored,
     "scores": lambda study: run_results.scores(POEM, Path("nowhere")),
     "estimates": lambda study: estimates.score_estimates(
         {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0

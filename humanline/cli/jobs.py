@@ -138,7 +138,7 @@ def _summaries(study: Study, target: Target) -> Iterator[Job]:
 
 def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
     """Yield the jobs that make a cell's model."""
-    yield Job("data", cell.task, "data")
+    yield Job("data", f"{cell.task}/{study.resolve(cell).paths.draw}", "data")
     yield _base_model(study, cell.base)
     if cell.data == "offline":
         source = cell.data_base

@@ -15,7 +15,7 @@ from humanline.study.values import Objective, PositiveInt, SeedList
 from humanline.trainers.registry import find_objective, option_names
 
 Data = Literal["offline", "online"]
-Perception = Literal["clip", "sample"]
+Perception = Literal["clip", "sample", "authors"]
 # The word "none" in a row. It is needed because a key that is left out gets the task's default.
 Nothing = Literal["none"]
 LowerBound = Annotated[float, Field(le=0)]
@@ -76,7 +76,7 @@ class Cell(Strict):
         if self.sync_alpha:
             parts.append(f"alpha{_short(self.sync_alpha)}")
         if self.humanline:
-            parts.append(self._bounds())
+            parts += ["authors"] if self.perception == "authors" else [self._bounds()]
             parts += ["sample"] * (self.perception == "sample")
         parts += [f"{key}={_short(value)}" for key, value in sorted(self.overrides.items())]
         return "-".join(filter(None, parts))
@@ -164,7 +164,9 @@ class Row(Strict):
         False, description="a baseline: no clipping, and syncs after the update (arXiv 2404.09656)"
     )
     perception: Grid[Perception] = Field(
-        "clip", description="clip: humanline clipping; sample: humanline sampling"
+        "clip",
+        description="clip: humanline clipping; sample: humanline sampling around the bounds; "
+        "authors: humanline sampling as in the authors' code, without bounds of its own",
     )
     sync_interval: Grid[PositiveInt | Nothing] | None = Field(
         None, description="k: optimizer steps per sync; none: never; null: the task's default"
@@ -233,6 +235,8 @@ def _complete(point: dict, task: TaskName, defaults: HumanlineDefaults, seed: in
         cleared += ["data_from", "quartile", "groups"]
     if not point["humanline"]:
         cleared += ["log_eps_p", "log_eps_r", "perception"]
+    if point["perception"] == "authors":
+        cleared += ["log_eps_p", "log_eps_r"]
     if not point["trust_region"]:
         cleared += ["sync_alpha"]
     if not (point["humanline"] or point["trust_region"]):

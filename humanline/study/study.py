@@ -66,7 +66,9 @@ class Study:
         return Run(
             cell=cell,
             scale=self.scale.scale,
-            paths=RunPaths(self.paths, cell, self.scale.seeds.split(cell.seed)),
+            paths=RunPaths(
+                self.paths, cell, task.data.draw(cell.seed), self.scale.seeds.split(cell.seed)
+            ),
             has_curve=(cell.task, cell.name) in self._with_curves,
             learning_rate=self.rates.rate(cell),
             rate_source=self.rates.source(cell),
@@ -127,6 +129,19 @@ class Study:
         """
         cells = self.experiments.perceived(seed)
         return {name: self.resolve(cell) for name, cell in cells.items()}
+
+    def judged(self) -> dict[str, list[Run]]:
+        """Resolve the runs that a judge scores, by the target that evaluates them."""
+        tasks = self.scored_by("judge")
+        return {
+            target: [self.resolve(cell) for cell in self.evaluated(target) if cell.task in tasks]
+            for target in TARGETS
+        }
+
+    def draws(self, task: str) -> dict[str, int]:
+        """List the sets of a task's prompts, each with a seed whose runs have it."""
+        data = self.scale.tasks[task].data
+        return {data.draw(cell.seed): cell.seed for cell in self.all_cells() if cell.task == task}
 
     def scored_by(self, scoring: Literal["judge", "grade"]) -> list[str]:
         """List the tasks with this way of scoring."""

@@ -6,11 +6,14 @@ interval. `report.formats` writes such a group as one column.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
+from humanline.files.validation import pick
 from humanline.study.experiments import Cell
+from humanline.study.runs.resolved import Run
 from humanline.study.tasks import find_task
 from humanline.tables.run_results import (
     Graded,
@@ -18,6 +21,7 @@ from humanline.tables.run_results import (
     RunFolder,
     read_graded,
     read_judged,
+    scores,
     training_seconds,
 )
 from humanline.tables.statistics import (
@@ -27,6 +31,130 @@ from humanline.tables.statistics import (
     paired_p_value,
     prompt_means,
 )
+from humanline.tables.statistics.scores import GROUPS, Scores
+
+Measure = Literal["score", "curve_mean", "training_seconds"]
+
+
+def scores_of(runs: Sequence[Run], measure: Measure = "score") -> Scores:
+    """Read a measure of a cell's runs, one for each seed, in rising order of seeds.
+
+    Args:
+        runs: resolved runs that differ in their seed alone.
+        measure: ``score``: the length-controlled win rate or Pass@1 after the last step, per cent;
+            ``curve_mean``: its mean over the evaluated steps of the learning curve without step 0,
+            NaN for a run without a curve; ``training_seconds``: NaN for a base model.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged.
+    """
+    folders = [(run.cell, run.paths.directory) for run in runs]
+    shares_prompts = any(getattr(run, "shares_prompts", False) for run in runs)
+    return read_scores(folders, measure, shares_prompts=shares_prompts)
+
+
+def read_scores(
+    runs: Sequence[RunFolder], measure: Measure = "score", *, shares_prompts: bool
+) -> Scores:
+    """Read a measure of a cell's runs; see `scores_of`.
+
+    Args:
+        runs: the cell on each seed, with the folders of its runs.
+        measure: as in `scores_of`.
+        shares_prompts: whether all seeds have the same evaluation prompts.
+    """
+    measures = {"score": _final, "curve_mean": _means_of_curves, "training_seconds": _seconds}
+    group = sorted(runs, key=lambda run: run[0].seed)
+    return pick("measure", measure, measures)(group, shares_prompts)
+
+
+def _final(group: list[RunFolder], shares_prompts: bool) -> Scores:
+    cells = [cell for cell, _ in group]
+    if find_task(cells[0].task).scoring == "grade":
+        graded = read_graded({"": group})[""]
+        return scores_on(cells, graded, final_pass_at_1, shares_prompts=shares_prompts)
+    judged = read_judged({"": group})[""]
+    return scores_on(cells, judged, length_controlled, shares_prompts=shares_prompts)
+
+
+def _means_of_curves(group: list[RunFolder], shares_prompts: bool) -> Scores:
+    cells = [cell for cell, _ in group]
+    if find_task(cells[0].task).scoring == "grade":
+        graded = read_graded({"": group})[""]
+        return scores_on(cells, graded, mean_pass_at_1, shares_prompts=shares_prompts)
+    final = _final(group, False)
+    # A judged run keeps no verdicts of earlier steps: what shared prompts add there is unknown.
+    unknown = np.full((len(group), GROUPS), np.nan) if shares_prompts else None
+    is_trained = cells[0].objective != "base"
+    means = [curve_mean(scores(*run)) if is_trained else math.nan for run in group]
+    return Scores(final.seeds, np.array(means), unknown, final.floor)
+
+
+def _seconds(group: list[RunFolder], shares_prompts: bool) -> Scores:
+    """Read the seconds of training, which do not depend on the evaluation prompts."""
+    seconds = [training_seconds(*run) for run in group]
+    return Scores(tuple(cell.seed for cell, _ in group), np.array(seconds))
+
+
+def curve_mean(curve: Mapping[int, float]) -> float:
+    """Average a learning curve (score by step) without step 0; NaN for fewer than two steps."""
+    later = [score for step, score in curve.items() if step > 0]
+    return float(np.mean(later)) if len(later) > 1 else math.nan
+
+
+def scores_on(
+    cells: Sequence[Cell],
+    runs: Sequence[Judged | Graded],
+    statistic: Callable[..., np.ndarray],
+    *,
+    shares_prompts: bool,
+) -> Scores:
+    """Compute a statistic of runs that differ in their seed alone.
+
+    Args:
+        cells: the runs' cells, in rising order of seeds.
+        runs: what was read of the runs, each on P prompts in the same order.
+        statistic: returns a run's figure, in per cent, of each row of weights of prompts, (R, P).
+        shares_prompts: whether all seeds have the same evaluation prompts.
+    """
+    rows = np.stack([statistic(run, _weights(run.n_prompts, shares_prompts)) for run in runs])
+    left_out = rows[:, 1:] if shares_prompts else None
+    floor = 50 / min(run.n_prompts for run in runs)
+    return Scores(tuple(cell.seed for cell in cells), rows[:, 0], left_out, floor)
+
+
+def _weights(n_prompts: int, shares_prompts: bool) -> np.ndarray:
+    """Return a row of ones and, for shared prompts, a row of 0 and 1 per group to leave out."""
+    everything = np.ones((1, n_prompts))
+    if not shares_prompts:
+        return everything
+    groups = min(GROUPS, n_prompts)
+    # By chance, so that a group is no special kind of prompts; the same for all runs of P prompts.
+    group = np.random.default_rng(0).permutation(n_prompts) % groups
+    return np.vstack([everything, group != np.arange(groups)[:, None]])
+
+
+def raw_win_rate(run: Judged, weights: np.ndarray) -> np.ndarray:
+    """Compute the win rate, in per cent, of each row of weights (R, P)."""
+    return prompt_means(100 * run.win, weights)
+
+
+def length_controlled(run: Judged, weights: np.ndarray) -> np.ndarray:
+    """Compute the length-controlled win rate, in per cent, of each row of weights (R, P)."""
+    return 100 * run.length_controlled_replicates(weights)
+
+
+def final_pass_at_1(run: Graded, weights: np.ndarray) -> np.ndarray:
+    """Compute Pass@1 after the last step, in per cent, of each row of weights (R, P)."""
+    return prompt_means(100 * run.final, weights)
+
+
+def mean_pass_at_1(run: Graded, weights: np.ndarray) -> np.ndarray:
+    """Compute the mean of Pass@1 over the evaluated steps without step 0, as `final_pass_at_1`."""
+    later = run.correct[run.correct.index > 0]
+    if len(later) < 2:
+        return np.full(len(weights), np.nan)
+    return prompt_means(100 * later.mean().to_numpy(), weights)
 
 
 def score_estimates(

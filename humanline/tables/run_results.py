@@ -37,7 +37,7 @@ RunFolder = tuple[Cell, Path]  # a cell and the folder of its run
 
 @dataclass(frozen=True)
 class Judged:
-    """A judged run. Arrays are over prompts (P,), the same in all runs."""
+    """A judged run. Arrays are over prompts (P,), the same in all runs of a seed."""
 
     win: np.ndarray  # the judge's preference for the run over the baseline, in [0, 1], or nan
     length: np.ndarray  # characters of the run's outputs
@@ -80,7 +80,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Graded:
-    """A graded run."""
+    """A graded run. A problem_id names the same problem in all runs of a seed."""
 
     correct: pd.DataFrame  # share of correct samples, optimizer steps by problems
     notices: dict[str, int]  # counts, over all steps, of the outcomes that the task reports
@@ -127,25 +127,34 @@ def read_judged(variants: dict[str, list[RunFolder]]) -> dict[str, list[Judged]]
     """Read `annotations.json` and `metrics.json` of judged runs.
 
     Raises:
-        ConfigError: if a file is missing or damaged, or two runs have other prompts or baselines.
+        ConfigError: if a file is missing or damaged, or two runs of a seed have other prompts or
+            baselines. Whether the seeds share them is the scale's to say: `Run.shares_prompts`.
     """
     tables = {
         directory: _annotations(directory) for group in variants.values() for _, directory in group
     }
-    _check_same(
-        {
-            directory / "annotations.json": list(
-                zip(table.instruction, table.output_1, strict=True)
-            )
-            for directory, table in tables.items()
-        },
-        "instruction and output_1",
-        "judge both runs on the same prompts and baseline answers",
-    )
+    remedy = "judge both runs on the same prompts and baseline answers"
+    for folders in _by_seed(variants):
+        asked = {
+            directory / "annotations.json": [
+                *zip(tables[directory].instruction, tables[directory].output_1, strict=True)
+            ]
+            for directory in folders
+        }
+        _check_same(asked, "instruction and output_1", remedy)
     return {
         name: [_judged(directory, tables[directory]) for _, directory in group]
         for name, group in variants.items()
     }
+
+
+def _by_seed(variants: dict[str, list[RunFolder]]) -> list[list[Path]]:
+    """Group the folders of all runs by seed."""
+    folders: dict[int, list[Path]] = {}
+    for group in variants.values():
+        for cell, directory in group:
+            folders.setdefault(cell.seed, []).append(directory)
+    return list(folders.values())
 
 
 def _judged(directory: Path, table: pd.DataFrame) -> Judged:
@@ -294,7 +303,11 @@ def read_metrics(directory: Path) -> pd.DataFrame:
 
 
 def unclipped(directory: Path) -> float:
-    """Return the share (0 to 1) of tokens within humanline's bounds, averaged over training."""
+    """Return the share (0 to 1) of tokens that pass a gradient, averaged over training.
+
+    Of clipping these are the tokens within the bounds; of sampling, each token counts by its chance
+    to pass.
+    """
     shares = read_metrics(directory).filter(regex=r"^humanline/unclipped")
     return float(cast(float, shares.mean(axis=None)))  # typed as any scalar, dates among them
 

@@ -136,7 +136,9 @@ def _method(cell: Cell) -> str | None:
     parts = ["humanline"]
     if cell.sync_interval is None:
         parts.append("without syncing")
-    if cell.log_eps_p is None and cell.log_eps_r is None:
+    if cell.perception == "authors":
+        parts.append("authors' sampling")
+    elif cell.log_eps_p is None and cell.log_eps_r is None:
         parts.append("without clipping")
     if cell.perception == "sample":
         parts.append("sampling")

@@ -3,11 +3,13 @@
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from humanline.method.losses import DPOLoss, dpo_loss, perceived_log_ratios
+from humanline.method.perception import apart, passing
 from humanline.trainers.batches.rounds import RoundsTrainer
 from humanline.trainers.options.dpo import HumanlineDPOConfig
 from humanline.trainers.rows.tokens import (
@@ -68,11 +70,13 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
         if self.args.is_papers_loss:
             loss = self._papers_loss(outputs, inputs, scores, perceive)
         else:
-            perceived = perceived_log_ratios(*scores, perceive)
+            perceived = perceived_log_ratios(*scores, apart(perceive, _is_chosen(mask)))
             loss = loss_of_trl(self, super()._compute_loss, inputs, outputs, perceived)
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
-        for suffix, rows in zip(("_chosen", "_rejected"), _halves(scores), strict=True):
-            log_perception(self, *rows, suffix=suffix)
+        for suffix, half in zip(("_chosen", "_rejected"), _halves(scores), strict=True):
+            log_ratio, counted = half[0] - half[1], half[2]
+            chances = passing(log_ratio, counted, perceive)
+            log_perception(self, log_ratio, counted, chances, suffix)
         return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
 
     def _papers_loss(self, outputs, inputs, scores, perceive):
@@ -84,8 +88,7 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
         chosen, rejected = _halves(scores)
         result = self.loss_of_pairs(chosen, rejected, perceive)
         rewards = torch.cat([result.chosen_rewards, result.rejected_rewards])
-        is_chosen = torch.arange(len(rewards), device=rewards.device) < len(rewards) // 2
-        log_preference_metrics(self, outputs, inputs, is_chosen, rewards)
+        log_preference_metrics(self, outputs, inputs, _is_chosen(rewards), rewards)
         accuracy = (result.chosen_rewards > result.rejected_rewards).float()
         accuracies = mean_over_processes(self, accuracy.mean()[None])
         metrics_of(self)["rewards/accuracies"] += accuracies
@@ -120,6 +123,11 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
 
     def _add_head(self, model):
         add_fused_lm_head(model)
+
+
+def _is_chosen(rows: Tensor) -> Tensor:
+    """(2 B,) boolean: which of these rows are of chosen completions, the first half."""
+    return torch.arange(len(rows), device=rows.device) < len(rows) // 2
 
 
 def _halves(scores: Scores) -> list[Scores]:

@@ -94,6 +94,16 @@ class TestRows:
         (half,) = cells(objective="grpo", data="offline", humanline=True, log_eps_p="none")
         assert half.variant == "grpo-offline-humanline-k4-clipnone_1.5"
 
+    def test_the_authors_sampling_has_no_bounds(self):
+        options = {"perception": ["clip", "sample", "authors"], "log_eps_p": -1}
+        grid = cells(objective="kto", data="offline", humanline=True, **options)
+        assert [cell.variant.removeprefix("kto-offline-humanline-k4-") for cell in grid] == [
+            "clip-1_1.5",
+            "clip-1_1.5-sample",
+            "authors",
+        ]
+        assert grid[-1].log_eps_p is grid[-1].log_eps_r is None
+
     def test_a_trust_region_syncs_and_clips_nothing(self):
         options = {"sync_interval": [4, 16], "sync_alpha": 0.6, "perception": "sample"}
         grid = cells(objective="dpo", data="offline", trust_region=True, **options)
@@ -133,7 +143,7 @@ rows = st.fixed_dictionaries(
         "quartile": st.none() | st.integers(1, 4),
         "humanline": st.booleans(),
         "trust_region": st.booleans(),
-        "perception": st.sampled_from(["clip", "sample"]),
+        "perception": st.sampled_from(["clip", "sample", "authors"]),
         "sync_alpha": st.none() | st.floats(1e-3, 1),
         "sample_every": st.none() | st.integers(1, 300),
         "sync_interval": st.none() | st.just("none") | st.integers(1, 300),
@@ -271,8 +281,8 @@ class TestStudy:
         assert study.resolve(cell).paths.directory == Path(
             "results/smoke/runs/math_reasoning/base-s3"
         )
-        assert study.paths.prompts(MATH, "train") == Path(
-            "results/smoke/data/math_reasoning/train.jsonl"
+        assert study.resolve(cell).paths.prompts == Path(
+            "results/smoke/data/math_reasoning/s3/train.jsonl"
         )
         assert study.resolve(cell).paths.offline_groups.name == "offline-base-s3.jsonl"
         other = cell.model_copy(update={"base_model": "weaker"})

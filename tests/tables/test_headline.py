@@ -14,6 +14,7 @@ from humanline.files.validation import ConfigError
 from humanline.report.formats import human_readable
 from humanline.scoring.length_control import length_controlled_win_rate
 from humanline.study.experiments import Cell, Table
+from humanline.tables.estimates import read_scores
 from humanline.tables.headline import (
     caption,
     learning_curves,
@@ -21,6 +22,7 @@ from humanline.tables.headline import (
     win_rate_table,
 )
 from humanline.tables.run_results import scores
+from humanline.tables.statistics.inference import estimate
 
 SEEDS = (1, 2, 3)
 BOOTSTRAP = {"replicates": 200, "rng_seed": 0}
@@ -330,6 +332,11 @@ def replace_prompt(rows):
     rows[0]["instruction"] = "another"
 
 
+def replace_all_prompts(rows):
+    for row in rows:
+        row["instruction"] += " of another seed"
+
+
 def replace_baseline(rows):
     rows[0]["output_1"] = "another"
 
@@ -350,6 +357,16 @@ def take_anothers(rows):
 def remove_output(rows):
     for annotation in rows:
         del annotation["output_2"]
+
+
+def test_each_seed_may_have_its_own_prompts(tmp_path):
+    """The fault below is for two runs of one seed."""
+    runs = judged_runs(tmp_path, ("dpo",), (1, 2))
+    before = win_rate_table(runs, **BOOTSTRAP)
+    for cell, directory in runs:
+        if cell.seed == 2:
+            edit_json(directory / "annotations.json", replace_all_prompts)
+    assert win_rate_table(runs, **BOOTSTRAP).equals(before)
 
 
 @pytest.mark.parametrize(
@@ -526,3 +543,52 @@ def test_captions_say_scale_seeds_and_how_uncertainty_was_measured(task, view):
     for part in ("smoke", "Seeds: 3", "500 bootstrap replicates", "t-tests", "per cent"):
         assert part in text
     assert "{" not in text
+
+
+def of_cell(runs, **fields):
+    """The runs of the only cell with these fields."""
+    return [run for run in runs if all(getattr(run[0], k) == v for k, v in fields.items())]
+
+
+def test_scores_by_seed_are_in_order_and_are_the_runs_own(judged):
+    runs = of_cell(judged, objective="kto", data="online", humanline=False)
+    found = read_scores(runs[::-1], shares_prompts=False)
+    assert found.seeds == SEEDS and found.left_out is None
+    assert found.values == pytest.approx([refitted(folder) for _, folder in runs])
+    assert found.floor == pytest.approx(50 / 60)  # half a prompt of 60
+
+
+def test_scores_on_shared_prompts_have_the_jackknife_of_their_prompts(judged, graded):
+    """With as many groups as prompts, pseudo-values of a mean are the prompts' own values."""
+    runs = of_cell(judged, objective="kto", data="online", humanline=False)
+    assert read_scores(runs, shares_prompts=True).left_out.shape == (3, 60)
+    runs = of_cell(graded, sample_every=1)
+    pseudo = read_scores(runs, shares_prompts=True).itself.pseudo
+    assert pseudo.shape == (3, 64)  # 80 problems in 64 groups
+    grades = pd.read_csv(runs[0][1] / "grades.csv")
+    share = grades[grades["step"] == 32].groupby("problem_id")["correct"].mean()
+    assert pseudo[0].mean() == pytest.approx(100 * share.mean(), abs=0.5)
+
+
+def test_other_measures_are_the_curves_mean_and_the_seconds(graded):
+    runs = of_cell(graded, sample_every=1)
+    grades = [pd.read_csv(folder / "grades.csv").groupby("step")["correct"].mean()
+              for _, folder in runs]  # fmt: skip
+    found = read_scores(runs, "curve_mean", shares_prompts=True)
+    assert found.values == pytest.approx([100 * own[[16, 32]].mean() for own in grades])
+    assert found.left_out.shape == (3, 64)
+    assert list(read_scores(runs, "training_seconds", shares_prompts=True).values) == [11, 12, 13]
+    base = of_cell(graded, objective="base")
+    assert np.isnan(read_scores(base, "curve_mean", shares_prompts=False).values).all()
+    assert np.isnan(read_scores(base, "training_seconds", shares_prompts=False).values).all()
+
+
+def test_a_judged_runs_curve_has_a_mean_and_no_known_variance_of_shared_prompts(tmp_path):
+    runs = judged_runs(tmp_path, ("dpo",), (1, 2))
+    runs = of_cell(runs, data="online", humanline=False)
+    for (_, folder), last in zip(runs, (40, 60), strict=True):
+        rows = "step,length_controlled_win_rate\n0,10\n8,30\n16," + str(last)
+        (folder / "curve.csv").write_text(rows)
+    assert list(read_scores(runs, "curve_mean", shares_prompts=False).values) == [35, 45]
+    found = estimate(read_scores(runs, "curve_mean", shares_prompts=True).itself)
+    assert found.value == 40 and np.isnan(found.low)

@@ -114,7 +114,7 @@ class Scored:
     def score(self, cell: Cell, carelessness: float, steps: tuple[int, ...]) -> Path:
         task, rng = find_task(cell.task), random.Random(f"{cell.name} {carelessness}")
         rows = list({row["prompt"]: row for row in task.draw_prompts(12, 7)}.values())
-        write_rows(self.study.paths.prompts(cell.task, "evaluation"), prompts_of(cell.task), rows)
+        write_rows(self.study.resolve(cell).paths.evaluation_prompts, prompts_of(cell.task), rows)
         samples = [
             {"step": step, "prompt_id": i, **row}
             | {"completion": task.write_completion(row["prompt"], rng, carelessness)}
@@ -275,8 +275,8 @@ def command(*arguments) -> int:
 
 def test_a_module_of_ones_own_is_a_task_by_its_dotted_path(own, capfd):
     """Prompts, samples, grades, the table: no file of humanline is touched."""
-    assert command("data", OWN) == 0, capfd.readouterr().err
-    rows = read_jsonl(own / "results" / "smoke" / "data" / OWN / "evaluation.jsonl")
+    assert command("data", OWN, "s1") == 0, capfd.readouterr().err
+    rows = read_jsonl(own / "results" / "smoke" / "data" / OWN / "s1" / "evaluation.jsonl")
     assert len(rows) == 8 and all(row["answer"] == "a" * int(row["prompt"]) for row in rows)
     study = load_study(own / "smoke.yaml", own / "experiments.yaml", own / "results")
     base, paths = study.find(OWN, "base-s1"), study.run(OWN, "base-s1").paths
@@ -365,7 +365,7 @@ def test_rows_that_are_none_of_the_task_are_not_written(own, capfd):
     """And not told by the next stage alone, that its input is to be made again."""
     path = own / "my_project" / "spelling.py"
     path.write_text(path.read_text().replace('"answer": LETTER * number', '"gold": LETTER'))
-    assert command("data", OWN) == 1
+    assert command("data", OWN, "s1") == 1
     error = capfd.readouterr().err
     assert error.endswith("train.jsonl: line 1: answer: missing; add this key\n")
     assert not (own / "results").exists()
@@ -378,12 +378,12 @@ def test_a_tasks_function_may_import_a_module_beside_it(own):
     (own / "letters_of_mine.py").write_text('LETTER = "c"\n')
     late = "(count, seed):\n    global LETTER\n    from letters_of_mine import LETTER\n\n"
     path.write_text(text.replace("(count, seed):\n", late))
-    command = [Path(sys.executable).parent / "humanline", "data", OWN]
+    command = [Path(sys.executable).parent / "humanline", "data", OWN, "s1"]
     options = ["--scale=smoke", "--config=.", "--results=results"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run([*command, *options], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
-    rows = read_jsonl(own / "results" / "smoke" / "data" / OWN / "evaluation.jsonl")
+    rows = read_jsonl(own / "results" / "smoke" / "data" / OWN / "s1" / "evaluation.jsonl")
     assert set(rows[0]["answer"]) == {"c"}
 
 

@@ -343,6 +343,11 @@ def test_humanline_sampling_is_seeded_and_its_limit_is_near_clipping(
         torch.testing.assert_close(again[name], weight)
     other = run("other", perception="sample", gamma_p=2.0, gamma_r=2.0, seed=43)
     assert not equal(sampled, other)
+    authors = run("authors", perception="authors")
+    again = run("authors_again", perception="authors", reference="model")
+    for name, weight in authors.items():
+        torch.testing.assert_close(again[name], weight)
+    assert not equal(sampled, authors)
     if objective == "grpo":
         limit = run("limit", perception="sample", gamma_p=1e9, gamma_r=1e9, epsilon=0.9)
         for name, weight in run("clipped", epsilon=0.9).items():
@@ -409,6 +414,17 @@ def test_options_without_humanline_meaning_are_refused(objective, option, value,
     config(output_dir=str(tmp_path), bf16=False, humanline=False, **{option: value})
 
 
+def test_gammas_have_the_defaults_of_their_perception(tmp_path):
+    def gammas(**options):
+        args = humanline.HumanlineKTOConfig(output_dir=str(tmp_path), bf16=False, **options)
+        return args.gamma_p, args.gamma_r
+
+    assert gammas(perception="sample") == (10, 10)
+    assert gammas(perception="authors") == (0.5, 0.01)
+    assert gammas(perception="authors", gamma_p=0.75, gamma_r=0.25) == (0.75, 0.25)
+    assert gammas() == (None, None)
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
@@ -418,6 +434,8 @@ def test_options_without_humanline_meaning_are_refused(objective, option, value,
         ({"reference": "copy"}, "reference must be one of cached, model, adapter"),
         ({"perception": "nap"}, "perception must be one of clip, sample"),
         ({"perception": "sample", "gamma_p": 0.0}, "gamma_p"),
+        ({"perception": "authors", "gamma_r": -1.0}, "gamma_r must be above 0; got -1"),
+        ({"gamma_p": 5.0}, "gamma_p=5.0 has no meaning with perception='clip'; leave it out"),
         ({"sync_alpha": 0.0}, "sync_alpha"),
         ({"sync_alpha": 0.5}, "sync_alpha=0.5 .* reference='model'"),
     ],

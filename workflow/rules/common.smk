@@ -41,6 +41,7 @@ BASE = f"{RESULTS}/runs/{{task}}/{{base}}"
 
 
 wildcard_constraints:
+    draw=r"all|s\d+",
     task="|".join(map(re.escape, STUDY.scale.tasks)),
     base=r"base(-[a-z][a-z0-9_]*)?-s\d+",
     source=r"base(-[a-z][a-z0-9_]*)?-s\d+",

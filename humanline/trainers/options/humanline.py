@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
-from humanline.method.perception import Clipping, Rejection, identity
+from humanline.method.perception import (
+    Clipping,
+    ExtremesRejection,
+    Perceive,
+    Rejection,
+    Sampling,
+    identity,
+)
 from humanline.trainers.options.bounds import require_bounds
 
 if TYPE_CHECKING:
@@ -32,6 +39,10 @@ _NEEDED_BY_ALL = {
         "would differ from it untrained; TRL advises model_init_kwargs={'use_kernels': True}",
     ),
 }
+
+
+# The default gammas, P and R, of each perception that draws bounds at random.
+_GAMMAS = {"sample": (10.0, 10.0), "authors": (0.5, 0.01)}
 
 
 @dataclass
@@ -78,20 +89,27 @@ class HumanlineOptions(_Config):
         default="clip",
         metadata={
             "help": "clip: log-ratios are clipped to the bounds. sample: tokens beyond randomly "
-            "drawn bounds pass no gradient (the paper's humanline sampling)."
+            "drawn bounds pass no gradient (the paper's humanline sampling); the means of the "
+            "bounds are log_eps_p and log_eps_r. authors: the same as in the authors' code, where "
+            "the bounds depend on the most extreme tokens of the micro-batch, and not on "
+            "log_eps_p and log_eps_r.",
         },
     )
-    gamma_p: float = field(
-        default=10.0,
+    gamma_p: float | None = field(
+        default=None,
         metadata={
-            "help": "With perception='sample': the lower bound of the ratio is exp(log_eps_p) "
-            "times a draw of Beta(gamma_p, 1), divided by its mean. Large values come close to "
-            "clipping."
+            "help": "Of perception='sample' and 'authors': a token is rejected if its ratio is "
+            "below M_P times a draw of Beta(gamma_p, 1). sample: M_P makes exp(log_eps_p) the mean "
+            "of that bound; large values come close to clipping. authors: M_P is the largest ratio "
+            "of the micro-batch. None: 10 with sample, 0.5 with authors."
         },
     )
-    gamma_r: float = field(
-        default=10.0,
-        metadata={"help": "As gamma_p, for the inverse of the upper bound, exp(-log_eps_r)."},
+    gamma_r: float | None = field(
+        default=None,
+        metadata={
+            "help": "As gamma_p, for the inverse ratio and exp(-log_eps_r). None: 10 with sample, "
+            "0.01 with authors."
+        },
     )
     sync_after_update: bool = field(
         default=False,
@@ -115,7 +133,6 @@ class HumanlineOptions(_Config):
             self.bf16 = not self.fp16 and _has_bf16(self.use_cpu)
         super().__post_init__()
         require_bounds(self, self.positive)  # again: texts have become numbers
-        self.make_perceive()  # refuses impossible bounds
         k = self.sync_interval
         if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
             raise ValueError(f"sync_interval must be an integer of at least 1, or None; got {k!r}")
@@ -123,11 +140,13 @@ class HumanlineOptions(_Config):
             raise ValueError(f"sync_alpha must be above 0 and at most 1; got {self.sync_alpha}")
         for name, choices in (
             ("reference", ("cached", "model", "adapter")),
-            ("perception", ("clip", "sample")),
+            ("perception", ("clip", *_GAMMAS)),
         ):
             if getattr(self, name) not in choices:
                 given = getattr(self, name)
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {given!r}")
+        self._set_gammas()
+        self.make_perceive()  # refuses impossible bounds
         if self.sync_alpha != 1 and self.reference == "cached":
             raise ValueError(
                 f"sync_alpha={self.sync_alpha} mixes old weights with new ones, but "
@@ -136,13 +155,27 @@ class HumanlineOptions(_Config):
         if self.humanline:
             self._refuse_meaningless_options()
 
-    def make_perceive(self):
+    def _set_gammas(self) -> None:
+        """Give each gamma that was left out the default of the perception."""
+        gammas = _GAMMAS.get(self.perception, (None, None))
+        for name, default in zip(("gamma_p", "gamma_r"), gammas, strict=True):
+            given = getattr(self, name)
+            if default is None and given is not None:
+                raise ValueError(
+                    f"{name}={given} has no meaning with perception={self.perception!r}; leave it "
+                    f"out, or set perception to {' or '.join(_GAMMAS)}"
+                )
+            setattr(self, name, default if given is None else given)
+
+    def make_perceive(self) -> Perceive | Sampling:
         """Make the perception that the options ask for; see `method.perception`."""
         if not self.humanline:
             return identity
-        if self.perception == "sample":
-            return Rejection(self.log_eps_p, self.log_eps_r, self.gamma_p, self.gamma_r)
-        return Clipping(self.log_eps_p, self.log_eps_r)
+        if self.gamma_p is None or self.gamma_r is None:
+            return Clipping(self.log_eps_p, self.log_eps_r)
+        if self.perception == "authors":
+            return ExtremesRejection(self.gamma_p, self.gamma_r)
+        return Rejection(self.log_eps_p, self.log_eps_r, self.gamma_p, self.gamma_r)
 
     def refuse_other_losses(self, trainer: str) -> None:
         """Raise a ValueError if an option chooses another loss than the trainer's own."""

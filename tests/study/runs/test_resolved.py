@@ -62,7 +62,9 @@ def test_every_cell_is_resolved_with_the_options_of_its_task(study):
         assert (run.training, run.evaluation) == (task.training, task.evaluation)
         assert run.is_trained == (cell.objective != "base")
         expected = "validation" if cell.seed in study.scale.seeds.tune else "evaluation"
-        assert run.paths.evaluation_prompts == study.paths.prompts(cell.task, expected)
+        assert run.paths.evaluation_prompts == study.paths.prompts(
+            cell.task, f"s{cell.seed}", expected
+        )
 
 
 def test_an_option_of_its_own_goes_before_the_scales(study):
@@ -90,7 +92,7 @@ def test_a_run_knows_the_files_that_it_reads(study):
         update={"data": "online", "sample_every": 8, "quartile": None, "data_from": None}
     )
     paths = study.resolve(online).paths
-    assert paths.trained_on == [folder / "data" / TASK / "train.jsonl"] == [paths.prompts]
+    assert paths.trained_on == [folder / "data" / TASK / "s3" / "train.jsonl"] == [paths.prompts]
     base = study.resolve(cell.base).paths
     assert base.made == base.base_made == paths.base_made
 
