@@ -1,9 +1,10 @@
 """The power of one-sided t-tests over seeds, alone and together, and the seeds that give it.
 
-A test's statistic has a noncentral t distribution. Tests that must all be significant fail at most
-as often as the sum of their single failures: this holds for any correlation, and is near the truth
-where power is high. Snakemake's main process imports this module, so it uses SciPy's special
-functions alone.
+A test's statistic has a noncentral t distribution. Equivalence is two tests (Schuirmann 1987), and
+non-inferiority one. Tests that must all be significant fail at most as often as the sum of their
+single failures: this holds for any correlation, and is near the truth where power is high.
+
+Snakemake's main process imports this module, so it uses SciPy's special functions alone.
 """
 
 import bisect
@@ -23,7 +24,8 @@ class OneSidedTest:
     Args:
         sd: standard deviation of the contrast over seeds.
         distance: how far the true mean lies beyond the tested bound on the claimed side, in the
-            units of `sd`; negative: what is claimed is wrong.
+            units of `sd`; negative: what is claimed is wrong. It is effect - bound for ``greater``,
+            bound - effect for ``less``; equivalence has effect + margin and margin - effect.
         prompts: variance that shared prompts add to the mean, however many seeds there are.
     """
 
@@ -45,8 +47,11 @@ class OneSidedTest:
             return 0.0
         if not (error := self.error(seeds)) > 0:
             return math.nan
-        limit = stdtrit(seeds - 1, 1 - alpha)
-        return float(1 - nctdtr(seeds - 1, self.distance / error, limit))
+        shift, limit = self.distance / error, stdtrit(seeds - 1, 1 - alpha)
+        missed = nctdtr(seeds - 1, shift, limit)
+        if math.isnan(missed):  # SciPy's answer far from the limit, where it is 0 or 1
+            return float(shift > limit)
+        return float(1 - missed)
 
 
 def joint_power(tests: Sequence[OneSidedTest], seeds: int, alpha: float) -> float:
@@ -89,6 +94,8 @@ def seeds_for_power(tests: Sequence[OneSidedTest], *, alpha: float, power: float
     """
     if any(not test.error(2) > 0 for test in tests):
         return math.nan
+    if min(test.distance for test in tests) <= 0:
+        return math.inf
 
     def suffices(seeds: int) -> bool:
         return joint_power(tests, seeds, alpha) >= power

@@ -1,17 +1,11 @@
-"""Power: its mathematics beside statsmodels and simulations, designs, and what is refused."""
+"""Power and numbers of seeds: by hand, beside statsmodels, and in simulated studies."""
 
 import math
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from scipy import stats
 
-from humanline.files.validation import ConfigError
-from humanline.study.study import Study, load_study
-from humanline.tables.power import PlannedClaim, design, require_power
 from humanline.tables.statistics.power import (
     OneSidedTest,
     joint_power,
@@ -20,7 +14,6 @@ from humanline.tables.statistics.power import (
     upper_limit,
 )
 
-CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 ALPHA = 0.05 / 6
 STUDIES = 20_000
 
@@ -52,6 +45,7 @@ def test_the_seeds_needed_are_the_fewest():
     needed = int(seeds_for_power(tests, alpha=ALPHA, power=0.8))
     assert joint_power(tests, needed, ALPHA) >= 0.8 > joint_power(tests, needed - 1, ALPHA)
     assert seeds_for_power([OneSidedTest(1.0, 0.0)], alpha=ALPHA, power=0.8) == math.inf
+    assert seeds_for_power([OneSidedTest(1.0, 2.2)], alpha=0.05, power=0.8) == 4
     # No number of seeds makes up for the prompts that they share.
     assert seeds_for_power([OneSidedTest(1.0, 1.0, 1.0)], alpha=ALPHA, power=0.8) == math.inf
 

@@ -1,11 +1,11 @@
 """Looking at results several times, as seeds are added, without more false verdicts.
 
-Look k has its p-value from all seeds so far, and a weight w_k; the weights sum to 1. The sequential
-p-value is the least p_k / w_k. If the tested hypothesis is true, p_k / w_k is at most alpha with a
-chance of at most w_k alpha, so any of them is with a chance of at most alpha (the union bound). It
-holds for any dependence between the looks, and if the looks end early for any reason, as fewer looks
-give a larger minimum. Sequential p-values are thus p-values, and Holm's method corrects them over
-claims, even if other claims decide which get more seeds.
+Look k has the p-value p_k of all seeds so far, and a weight w_k; the weights sum to 1. The
+sequential p-value (Liu and Anderson 2008) is here the least p_k / w_k. If the tested hypothesis is
+true, p_k is below w_k alpha with a chance of w_k alpha, so any p_k / w_k is below alpha with a
+chance of at most alpha. This union bound holds however the looks depend on each other, and whenever
+they end: fewer looks can only have a larger minimum. So sequential p-values are p-values, and
+Holm's method corrects them over claims, even if the results decide which claims get more seeds.
 """
 
 import numpy as np
