@@ -57,8 +57,7 @@ def seeds_to_decide(
 
     def seeds(distance: float, side: int) -> float:
         distances = [distance] if widths is None else _both(distance, widths[side])
-        prompts = float(found.prompts) / sd**2
-        tests = [OneSidedTest(1.0, each, prompts) for each in distances]
+        tests = [OneSidedTest(1.0, each, float(found.prompts) / sd**2) for each in distances]
         return seeds_for_power(tests, alpha=alpha, power=power)
 
     return seeds(*effects[0]), seeds(*effects[1]), seeds(*effects[2])
