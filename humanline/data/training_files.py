@@ -130,3 +130,8 @@ class Predictors(Record):
     unclipped: Annotated[float, Field(ge=0, le=1)] | None
     distance_gains: float | None
     distance_losses: float | None
+    # Of the best (chosen) and the worst (rejected) completion of every group.
+    unclipped_chosen: Annotated[float, Field(ge=0, le=1)] | None
+    unclipped_rejected: Annotated[float, Field(ge=0, le=1)] | None
+    log_ratio_chosen: float | None
+    log_ratio_rejected: float | None

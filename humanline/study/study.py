@@ -232,11 +232,8 @@ class Study:
             for cell in self.report_cells(table)
         }.values()
         kind = lambda cell: (cell.task, cell.base_model, cell.objective, cell.seed)  # noqa: E731
-        online = {
-            kind(cell): cell
-            for cell in cells
-            if cell.data == "online" and not cell.humanline and not cell.overrides
-        }
+        changed = lambda cell: cell.humanline or cell.overrides or cell.last_sampling  # noqa: E731
+        online = {kind(cell): cell for cell in cells if cell.data == "online" and not changed(cell)}
         offline = [cell for cell in cells if cell.data == "offline" and kind(cell) in online]
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]
 

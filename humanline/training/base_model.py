@@ -67,7 +67,7 @@ def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: P
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from humanline.worlds.tiny_model import build_model, build_tokenizer
+    from humanline.worlds.tiny_model import build_model, build_tokenizer, divide_logits
 
     tokenizer = build_tokenizer()
     dataset = Dataset.from_list([_tokenized(tokenizer, row) for row in rows])
@@ -100,6 +100,7 @@ def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: P
         processing_class=tokenizer,
     )
     trainer.train()
+    divide_logits(trainer.model, config.temperature)
     trainer.save_model(str(directory))
 
 

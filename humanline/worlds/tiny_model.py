@@ -42,6 +42,17 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
     )
 
 
+def divide_logits(model: "PreTrainedModel", temperature: float) -> None:
+    """Divide the logits of a model of `build_model` by a temperature, in place.
+
+    The weights of the last norm are divided: the head shares its own with the embeddings.
+    """
+    import torch
+
+    with torch.no_grad():
+        model.base_model.norm.weight /= temperature
+
+
 def build_model(
     *,
     hidden_size: int,
