@@ -190,8 +190,8 @@ class Table(Strict):
     optional: bool = Field(
         False,
         exclude=True,
-        description="true: a scale that lacks one of its tasks leaves the table out; false: that "
-        "is an error",
+        description="true: a scale that lacks one of its tasks or base models leaves the table "
+        "out; false: that is an error",
     )
     seeds: SeedList | None = Field(
         None, description="its seeds; null: the scale's report seeds, or sweep seeds for a sweep"
@@ -234,6 +234,16 @@ class Table(Strict):
     def tasks(self) -> list[TaskName]:
         """The tasks of its rows, in order of appearance."""
         return list(dict.fromkeys(map(self.task_of, self.cells)))
+
+    @property
+    def base_models(self) -> set[tuple[TaskName, str]]:
+        """The base models that its rows name, each with its task."""
+        return {
+            (self.task_of(row), name)
+            for row in self.cells
+            for name in (*_grid(row.base_model), *_grid(row.data_from))
+            if name and name != "none"
+        }
 
     def task_of(self, row: Row) -> TaskName:
         """Return the task of a row: its own, or the table's."""

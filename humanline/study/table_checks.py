@@ -81,7 +81,7 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
             return f"{field}: {name!r} is not in {where}; add it there"
     if cell.humanline and cell.trust_region:
         return "trust_region: true, but humanline is true, too; choose one"
-    if cell.last_sampling and (reason := _last_sampling_fault(cell, training.steps)):
+    if cell.last_sampling and (reason := _last_sampling_fault(cell)):
         return f"last_sampling: {cell.last_sampling}, but {reason}"
     if cell.humanline and cell.log_eps_p == cell.log_eps_r == 0:
         return "log_eps_p: 0, and log_eps_r is 0, too: no interval is left; change either"
@@ -110,15 +110,13 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
     return _prompts_fault(cell, task, options.batch_size, scale_file)
 
 
-def _last_sampling_fault(cell: Cell, steps: int) -> str | None:
+def _last_sampling_fault(cell: Cell) -> str | None:
     """Find out why the last sampling cannot be at the cell's step."""
-    row, last, every = find_objective(cell.objective), cell.last_sampling or 0, cell.sample_every
+    row, every = find_objective(cell.objective), cell.sample_every
     if row.view.takes_groups:
         return f"{row.label} samples by TRL's own schedule to the end; remove it"
-    if last % (every or steps):
+    if every and cell.last_sampling and cell.last_sampling % every:
         return f"sampling is every {every} steps; make it a multiple"
-    if last >= steps:
-        return f"a run has {steps} steps; make it less"
     return None
 
 

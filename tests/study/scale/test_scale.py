@@ -476,11 +476,6 @@ MISTAKES_IN_EXPERIMENTS = {
         f"{DPO}.last_sampling",
         "3, but sampling is every 2 steps; make it a multiple",
     ),
-    "last sampling after the end": (
-        {f"{DPO}.data": "online", f"{DPO}.sample_every": 4, f"{DPO}.last_sampling": 8},
-        f"{DPO}.last_sampling",
-        "8, but a run has 8 steps; make it less",
-    ),
     "anchor of a plain run": (
         {f"{DPO}.humanline": [True, False], f"{DPO}.overrides": {"sft_weight": 0.1}},
         f"{DPO}.overrides.sft_weight",
