@@ -200,11 +200,13 @@ class TransformersEngine:
     def _complete_together(self, prompt_ids, n: int, sampling: Sampling) -> list[list[list[int]]]:
         import torch
 
+        from humanline.trainers.shared.sampling import lean_generate
+
         inputs = self.tokenizer.pad(
             {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
         ).to(self.model.device)
         ends, start = self._ends(), inputs["input_ids"].size(1)
-        with torch.no_grad():
+        with torch.no_grad(), lean_generate(self.model):
             output = self.model.generate(
                 **inputs,
                 **self._options(sampling),

@@ -38,6 +38,7 @@ from humanline.trainers.rows.tokens import (
 )
 from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, only_the_policy
 from humanline.trainers.shared.metrics import log_perception, metrics_of
+from humanline.trainers.shared.sampling import lean_generate
 
 _SEQUENCES_AT_ONCE = 1024
 
@@ -189,7 +190,8 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         return rewards
 
     def _generate_single_turn(self, *args, **kwargs):
-        completion_ids, *rest = self._generate_in_chunks(*args, **kwargs)
+        with nullcontext() if self.use_vllm else lean_generate(self.model):
+            completion_ids, *rest = self._generate_in_chunks(*args, **kwargs)
         self.sampled_tokens += sum(map(len, completion_ids))
         return completion_ids, *rest
 
