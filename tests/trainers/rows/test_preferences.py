@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from humanline.files.validation import ConfigError
 from humanline.trainers.rows.preferences import (
-    best_quarter,
     assistant_turn,
+    best_quarter,
     best_versus_worst,
     labelled,
     pairs,
