@@ -24,14 +24,7 @@ _GRID = np.linspace(0, 1, 101)
 def measure(run: Run) -> None:
     """Measure an offline run's predictors and write its `predictors.json`.
 
-    The fields are ``mean_token_log_probability`` (nats) of the run's offline data under its initial
-    model; ``unclipped``, the share of tokens within the bounds (0 to 1, mean over training, null
-    without bounds); ``distance_gains`` and ``distance_losses``, the `capacity_distance` between
-    the human curve and the curve that the data imply for the trained policy (null if there are no
-    gains, or no losses); ``unclipped_chosen`` and ``unclipped_rejected``, as ``unclipped``; and
-    ``log_ratio_chosen`` and ``log_ratio_rejected``, the mean log-ratio of a token under the trained
-    policy and the initial model (nats), in the best and the worst completion of each group (null if
-    no group's scores differ).
+    `Predictors` describes the fields.
 
     Raises:
         ConfigError: if the run's data or logs are missing or damaged.
