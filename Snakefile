@@ -1,6 +1,7 @@
 # One directed acyclic graph that makes the paper's tables from nothing.
 #
-#   snakemake --cores all                                  every table, at laptop scale
+#   snakemake --cores all                                  claims and their tables, laptop scale
+#   snakemake --cores all all_tables                       tables that no claim needs, too
 #   snakemake --cores all table_math_reasoning             one table
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
 #   snakemake --cores all tune                             search the learning rates again
@@ -54,6 +55,7 @@ if workflow.is_main_process:  # jobs read this file too, and must not do this
 
 localrules:
     all,
+    all_tables,
     explore,
     judge_cost,
     plan,
@@ -83,14 +85,20 @@ onstart:
 rule all:
     default_target: True
     input:
-        files_of_tables(exploratory=False),
+        files_of_tables("all"),
         CLAIM_FILES if STUDY.claims else [],
         FIGURES if STUDY.experiments.implied_capacity else [],
 
 
+rule all_tables:
+    input:
+        rules.all.input,
+        files_of_tables("all_tables"),
+
+
 rule explore:
     input:
-        files_of_tables(exploratory=True),
+        files_of_tables("explore"),
         MAP_FILES if STUDY.mapped() else [],
 
 

@@ -98,10 +98,8 @@ def _jobs_of(study: Study, target: Target) -> Iterator[Job]:
 
 def _measured(study: Study, target: Target) -> list[Cell]:
     """List the cells of a target whose offline data are measured."""
-    if target == "tune":
-        return []
-    tables = study.tables(exploratory=target == "explore")
-    comparing = [table for table in tables if study.experiments.tables[table].compares_data]
+    tables = study.experiments.tables
+    comparing = [table for table in study.tables_of(target) if tables[table].compares_data]
     cells = [cell for table in comparing for cell in study.report_cells(table)]
     mapped = [run.cell for run, _ in study.mapped()] if target == "explore" else []
     return [cell for cell in cells if cell.data == "offline"] + mapped
@@ -120,7 +118,7 @@ def _summaries(study: Study, target: Target) -> Iterator[Job]:
     if target == "tune":
         yield Job("tune", "", "table")
         return
-    for table in study.tables(exploratory=target == "explore"):
+    for table in study.tables_of(target):
         yield Job(f"table_{table}", "", "table")
     if target == "explore":
         if study.mapped():

@@ -181,15 +181,15 @@ def _number(value: float | None) -> str:
 
 
 _FOOTNOTE = (
-    "`tune` and `explore`: the jobs that they add. Longest: the stage's longest job. Limit: what a"
-    " job requests from the scheduler at its first attempt."
+    "`tune`, `explore`, `all_tables`: the jobs that they add. Longest: the stage's longest job."
+    " Limit: what a job requests from the scheduler at its first attempt."
 )
 
 
 _UNKNOWN = (
-    "`tune` and `explore`: the jobs that they add. Limit: what a job requests from the scheduler at"
-    " its first attempt. Hours, tokens, dollars and disk are unknown: this scale has no `plan` with"
-    " assumptions, such as paper.yaml has."
+    "`tune`, `explore`, `all_tables`: the jobs that they add. Limit: what a job requests from the"
+    " scheduler at its first attempt. Hours, tokens, dollars and disk are unknown: this scale has"
+    " no `plan` with assumptions, such as paper.yaml has."
 )
 
 

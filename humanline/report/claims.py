@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from scipy.stats import gmean
 
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
@@ -86,16 +87,24 @@ def _untested(claims: Claims) -> str:
     return f"Not tested: {parts}." if parts else ""
 
 
-def _values(comparison: Comparison, pairs: list[tuple[Run, Run]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the measures of a comparison's two cells by paired seeds, (S,) each."""
+def _values(
+    comparison: Comparison, pairs: list[tuple[list[Run], list[Run]]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the measures of a comparison's two cells by paired seeds, (S,) each.
+
+    Those of a mean are averaged over its pairs, geometrically if it is of ratios.
+    """
 
     def measure(run: Run) -> float:
         if comparison.test.measure == "training_seconds":
             return training_seconds(run.cell, run.paths.directory)
-        return list(scores(run.cell, run.paths.directory).values())[-1]
+        found = list(scores(run.cell, run.paths.directory).values())
+        return float(np.mean(found)) if comparison.test.measure == "curve_mean" else found[-1]
 
-    first, second = zip(*pairs, strict=True)
-    return np.array([measure(run) for run in first]), np.array([measure(run) for run in second])
+    values = np.array([[[measure(run) for run in side] for side in pair] for pair in pairs])
+    average = gmean if comparison.test.compare == "ratio" and len(pairs) > 1 else np.mean
+    first, second = average(values, axis=0)
+    return first, second
 
 
 def _markdown(frame: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ so two tables with the same cell share its run. Snakefiles import this module, s
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
@@ -268,7 +269,12 @@ class Table(Strict):
         "is an error",
     )
     seeds: SeedList | None = Field(
-        None, description="its seeds; null: the scale's report seeds, or sweep seeds for a sweep"
+        None,
+        description="its seeds; null: the scale's report seeds for cells that a primary claim "
+        "compares, sweep seeds for others and for tables of cost",
+    )
+    extra: bool = Field(
+        False, exclude=True, description="true: no claim needs it; `snakemake all_tables` makes it"
     )
     exploratory: bool = Field(
         False, description="on the tuning seeds and validation prompts, made by `snakemake explore`"
@@ -288,6 +294,8 @@ class Table(Strict):
                 raise fault(f"cells.{index}.task", f"given {where}; give it once")
         if self.exploratory and self.seeds:
             raise fault("seeds", "an exploratory table has the tuning seeds; remove them")
+        if self.exploratory and self.extra:
+            raise fault("extra", "`snakemake explore` makes exploratory tables; remove it")
         if self.view == "headline" and not self.task:
             raise fault("task", "missing; a headline table is about one task: add it")
         return self
@@ -364,24 +372,21 @@ class Experiments(Strict):
             raise ConfigError("experiments.yaml: implied_capacity: missing; add it for that figure")
         return self.implied_capacity
 
-    def cells(self, table: str, seeds: list[int]) -> list[Cell]:
-        """List the cells of a table for some seeds, base models first, each cell once."""
+    def cells(self, table: str, seeds: Callable[[Cell], list[int]]) -> list[Cell]:
+        """List a table's cells on the seeds of each, base models first, each cell once."""
         spec = self.tables[table]
         cells = [
-            cell
-            for row, seed in itertools.product(spec.cells, seeds)
+            cell.model_copy(update={"seed": seed})
+            for row in spec.cells
             for task in [spec.task_of(row)]
-            for cell in row.cells(task, self.defaults[task], seed)
+            for cell in row.cells(task, self.defaults[task], seed=0)
+            for seed in seeds(cell)
         ]
         cells = [cell.base for cell in cells] + cells
         return list({(cell.task, cell.name): cell for cell in cells}.values())
 
     def perceived(self, seed: int) -> dict[str, Cell]:
-        """Find the cells of the figure of implied capacities: policy and data sources, by name.
-
-        Raises:
-            ConfigError: if there is no such figure.
-        """
+        """Find the cells of `capacity_figure`: policy and data sources, by name."""
         spec = self.capacity_figure
         rows = {"policy": spec.policy, **spec.sources}
         defaults = self.defaults[spec.task]

@@ -3,6 +3,7 @@
 Snakefiles import this module, so it is cheap.
 """
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,7 +21,7 @@ from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.table_checks import figure_fault, table_fault
 from humanline.study.tasks import find_task
 
-Target = Literal["all", "tune", "explore"]
+Target = Literal["all", "tune", "explore", "all_tables"]
 TARGETS: tuple[Target, ...] = get_args(Target)  # of the workflow: those that evaluate cells
 
 
@@ -115,11 +116,15 @@ class Study:
         """Resolve the claims and the runs that they compare; None if the study has no claims."""
         if self.claims is None:
             return None
-        found = [
-            (comparison, [(self.resolve(a), self.resolve(b)) for a, b in self.pairs(comparison)])
-            for comparison in self.comparisons()
-        ]
+        found = []
+        for comparison in self.comparisons():
+            seeds = self.common_seeds(comparison.cells)
+            sides = [[self._runs_of(cell, seeds) for cell in pair] for pair in comparison.pairs]
+            found.append((comparison, [(first, second) for first, second in sides]))
         return ClaimsRequest(self.claims, found, self.scale.scale, self.paths)
+
+    def _runs_of(self, cell: Cell, seeds: list[int]) -> list[Run]:
+        return [self.resolve(self._reported[cell.task, cell.variant][seed]) for seed in seeds]
 
     def perceived(self, seed: int) -> dict[str, Run]:
         """Resolve the runs of the figure of implied capacities: policy and data sources, by name.
@@ -154,35 +159,65 @@ class Study:
 
     # Which cells exist.
 
-    def tables(self, *, exploratory: bool = False) -> list[str]:
-        """List the names of the reporting tables, or of the exploratory ones."""
-        tables = self.experiments.tables.items()
-        return [name for name, spec in tables if spec.exploratory == exploratory]
+    def tables(self, *, exploratory: bool = False, extra: bool = False) -> list[str]:
+        """List the names of the reporting tables, with `extra` all of them, or the exploratory."""
+        return [
+            name
+            for name, spec in self.experiments.tables.items()
+            if spec.exploratory == exploratory and (extra or not spec.extra)
+        ]
+
+    def tables_of(self, target: Target) -> list[str]:
+        """List the names of the tables that a target of the workflow makes."""
+        if target == "tune":
+            return []
+        return self.tables(exploratory=target == "explore", extra=target == "all_tables")
 
     def report_cells(self, table: str) -> list[Cell]:
-        """List the cells of a table on its seeds."""
-        return self.experiments.cells(table, self.report_seeds(table))
+        """List the cells of a table, each on its seeds.
 
-    def report_seeds(self, table: str) -> list[int]:
-        """List a table's seeds: its own, else the scale's sweep seeds or reporting seeds.
-
-        Exploratory tables have the tuning seeds: no claim is tested on those.
+        A table's own seeds are those of all its cells. Exploratory tables have the tuning seeds: no
+        claim is tested on those. Tables of cost have the sweep seeds, because they evaluate every
+        checkpoint. In all other tables a cell has its `seeds`.
         """
         spec, seeds = self.experiments.tables[table], self.scale.seeds
-        if spec.exploratory:
-            return seeds.tune
-        return spec.seeds or (seeds.sweep if spec.view == "sweep" else None) or seeds.report
+        fixed = seeds.tune if spec.exploratory else spec.seeds
+        if spec.view == "cost" and not fixed:
+            fixed = self._few_seeds
+        return self.experiments.cells(table, lambda cell: fixed or self.seeds(cell))
+
+    def report_seeds(self, table: str) -> list[int]:
+        """List all seeds that a table has cells on."""
+        return sorted({cell.seed for cell in self.report_cells(table)})
+
+    def seeds(self, cell: Cell) -> list[int]:
+        """List the seeds of a cell in the tables: more if a primary claim compares it."""
+        is_primary = (cell.task, cell.variant) in self._primary
+        return self.scale.seeds.report if is_primary else self._few_seeds
+
+    @property
+    def _few_seeds(self) -> list[int]:
+        return self.scale.seeds.sweep or self.scale.seeds.report
+
+    @cached_property
+    def _primary(self) -> set[tuple[str, str]]:
+        """The cells that primary claims compare, by task and variant."""
+        return {
+            (cell.task, cell.variant)
+            for comparison in self.comparisons()
+            if comparison.claim.primary
+            for cell in comparison.cells
+        }
 
     def figure_seeds(self) -> list[int]:
         """List the seeds of the figures: the scale's sweep seeds, else its reporting seeds."""
-        return self.scale.seeds.sweep or self.scale.seeds.report
+        return self._few_seeds
 
     def evaluated(self, target: Target) -> list[Cell]:
         """List the cells that a target of the workflow evaluates."""
         if target == "tune":
             return [cell for task in self.scale.tasks for cell in self.rates.tune_cells(task)]
-        tables = self.tables(exploratory=target == "explore")
-        return [cell for table in tables for cell in self.report_cells(table)]
+        return [cell for table in self.tables_of(target) for cell in self.report_cells(table)]
 
     def find(self, task: str, name: str) -> Cell:
         """Find a cell by its run's name, among all cells of the study.
@@ -213,13 +248,17 @@ class Study:
 
     @cached_property
     def _with_curves(self) -> set[tuple[str, str]]:
-        """The cells with learning curves, by task and name."""
-        return {
-            (cell.task, cell.name)
+        """The trained cells whose learning curve a table or a claim reads, by task and name."""
+        cells = [
+            cell
             for table, spec in self.experiments.tables.items()
-            if spec.view != "sweep"
+            if spec.has_curves or spec.view == "cost"
             for cell in self.report_cells(table)
-        }
+        ]
+        for comparison in self.comparisons():
+            if comparison.test.measure == "curve_mean":
+                cells += [cell for pair in self.pairs(comparison) for cell in pair]
+        return {(cell.task, cell.name) for cell in cells if cell.objective != "base"}
 
     def mapped(self) -> list[tuple[Run, Run]]:
         """List every exploratory offline run, with the plain online run to compare it with.
@@ -242,18 +281,32 @@ class Study:
 
     def comparisons(self) -> list[Comparison]:
         """List the comparisons of all claims."""
+        return self._comparisons
+
+    @cached_property
+    def _comparisons(self) -> list[Comparison]:
         found = comparisons(self.claims, self.experiments.defaults) if self.claims else []
         return [comparison for _, comparison in found]
 
+    def common_seeds(self, cells: Iterable[Cell]) -> list[int]:
+        """List the seeds for which the tables that `all` makes have all of some cells."""
+        found = [set(self._reported.get((cell.task, cell.variant), {})) for cell in cells]
+        return sorted(set.intersection(*found))
+
     def pairs(self, comparison: Comparison) -> list[tuple[Cell, Cell]]:
-        """List the two cells of a comparison on each seed for which tables have both."""
-        first = self._reported.get((comparison.cell.task, comparison.cell.variant), {})
-        second = self._reported.get((comparison.against.task, comparison.against.variant), {})
-        return [(first[seed], second[seed]) for seed in sorted(set(first) & set(second))]
+        """List a comparison's pairs of cells on each seed for which tables have all of them."""
+        return [
+            (
+                self._reported[cell.task, cell.variant][seed],
+                self._reported[against.task, against.variant][seed],
+            )
+            for cell, against in comparison.pairs
+            for seed in self.common_seeds(comparison.cells)
+        ]
 
     @cached_property
     def _reported(self) -> dict[tuple[str, str], dict[int, Cell]]:
-        """The cells of the reporting tables: by task and variant, then by seed."""
+        """The cells of the tables that `all` makes: by task and variant, then by seed."""
         found: dict[tuple[str, str], dict[int, Cell]] = {}
         for table in self.tables():
             for cell in self.report_cells(table):
@@ -324,9 +377,12 @@ def _claims_fault(claims: Claims, study: Study) -> str | None:
         return str(error)
     for place, comparison in found:
         if not study.pairs(comparison):
-            cells = f"{comparison.cell.variant} and {comparison.against.variant}"
+            apart = [pair for pair in comparison.pairs if not study.common_seeds(pair)]
+            cell, against = [*apart, *comparison.pairs][0]
+            both = f"{cell.variant} and {against.variant} ({cell.task})"
             where = "tables of experiments.yaml have no seed with both"
-            return f"{place}: {where} {cells} ({comparison.cell.task}); add them, or remove this"
+            remedy = "add them, or remove this; tables that are extra do not count"
+            return f"{place}: {where} {both}; {remedy}"
     return None
 
 

@@ -30,7 +30,7 @@ def table_fault(
     Returns:
         The first fault: field, reason and remedy. None: there is no fault.
     """
-    if shared := set(table.seeds or []) & set(scale.seeds.tune):
+    if shared := set(table.seeds or []) & set(scale.seeds.validating):
         return f"seeds: {sorted(shared)} are tuning seeds of {scale_file}; use others"
     for index, row in enumerate(table.cells):
         task = table.task_of(row)

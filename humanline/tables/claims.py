@@ -131,7 +131,7 @@ def _p_values(comparison: Comparison, first: np.ndarray, second: np.ndarray) -> 
     above, below = one_sided_p_value(low, "greater"), one_sided_p_value(high, "less")
     under, over = one_sided_p_value(low, "less"), one_sided_p_value(high, "greater")
     match comparison.test.expect:
-        case "greater":
+        case "greater" | "not_less":
             return above, under
         case "less":
             return below, over

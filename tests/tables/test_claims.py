@@ -31,6 +31,8 @@ def claimed(**tests) -> Claims:
                 "id": name,
                 "claim": f"Claim {name}.",
                 "source": "notes",
+                "primary": True,
+                "registered": {"date": "2026-11-26", "reason": "a test"},
                 "tests": [
                     {
                         "task": "instruction_following",

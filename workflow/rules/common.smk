@@ -145,12 +145,12 @@ def perceived(wildcards):
     return STUDY.perceived(int(wildcards.seed))
 
 
-def files_of_tables(exploratory):
-    """The files of all reporting or exploratory tables; it is an error if there are none."""
+def files_of_tables(target):
+    """The files of all tables of a target; it is an error if there are none."""
 
     def files(wildcards):
-        if not (tables := STUDY.tables(exploratory=exploratory)):
-            kind = "is exploratory" if exploratory else "reports"
+        if not (tables := STUDY.tables_of(target)):
+            kind = "is exploratory" if target == "explore" else "reports"
             refuse(
                 f"{CONFIG}/experiments.yaml: tables: none {kind}; add one, or name another target"
             )

@@ -76,22 +76,24 @@ class ClaimsRequest:
 
     Args:
         claims: the claims, and the rule for their verdicts.
-        compared: every comparison, with the runs of its two cells on each seed that has both.
+        compared: every comparison, with the runs of both cells of each of its pairs, in the order
+            of the seeds that all of these cells have.
         scale: the name of the scale.
         paths: the paths of the scale's files.
     """
 
     claims: Claims
-    compared: list[tuple[Comparison, list[tuple[Run, Run]]]]
+    compared: list[tuple[Comparison, list[tuple[list[Run], list[Run]]]]]
     scale: str
     paths: Paths
 
-    def pairs(self, comparison: Comparison) -> list[tuple[Run, Run]]:
-        """List the two runs of a comparison, seed by seed."""
+    def pairs(self, comparison: Comparison) -> list[tuple[list[Run], list[Run]]]:
+        """List the runs of both cells of each pair of a comparison."""
         return next(pairs for own, pairs in self.compared if own is comparison)
 
     @property
     def runs(self) -> list[Run]:
         """All runs, each once."""
-        found = [run for _, pairs in self.compared for pair in pairs for run in pair]
+        sides = [side for _, pairs in self.compared for pair in pairs for side in pair]
+        found = [run for side in sides for run in side]
         return list({(run.cell.task, run.name): run for run in found}.values())

@@ -4,6 +4,7 @@
 field and the remedy. Snakefiles import this module, so it is cheap.
 """
 
+import itertools
 from inspect import signature
 from os.path import normpath, relpath
 from pathlib import Path
@@ -98,23 +99,31 @@ def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
 
 
 class Seeds(Strict):
-    """The seeds: `report` and `sweep` fill the tables; `tune` only chooses learning rates."""
+    """The seeds: `report` and `sweep` fill the tables; `tune` and `pilot` only prepare them."""
 
-    report: SeedList = Field(description="seeds that the headline tables report")
+    report: SeedList = Field(description="seeds of the cells that a primary claim compares")
     sweep: SeedList | None = Field(
-        None, description="seeds of the sweep tables, preferably some of report; null: report"
+        None, description="seeds of all other cells, preferably some of report; null: report"
     )
     tune: SeedList = Field(description="seeds that choose learning rates")
+    pilot: SeedList | None = Field(
+        None, description="seeds that power is computed from, and that no table reports; null: tune"
+    )
+
+    @property
+    def validating(self) -> list[int]:
+        """The seeds that are evaluated on validation prompts, and that no table reports."""
+        return list(dict.fromkeys([*self.tune, *(self.pilot or [])]))
 
     def split(self, seed: int) -> str:
-        """Name the split for a seed's evaluation: validation for tuning seeds, else evaluation."""
-        return "validation" if seed in self.tune else "evaluation"
+        """Name the split for a seed's evaluation: validation if no table reports the seed."""
+        return "validation" if seed in self.validating else "evaluation"
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
-        for name in ("report", "sweep"):
-            if both := set(getattr(self, name) or []) & set(self.tune):
-                raise fault("tune", f"shares {sorted(both)} with seeds.{name}; use other seeds")
+        for own, name in itertools.product(("tune", "pilot"), ("report", "sweep")):
+            if both := set(getattr(self, name) or []) & set(getattr(self, own) or []):
+                raise fault(own, f"shares {sorted(both)} with seeds.{name}; use other seeds")
         return self
 
 

@@ -145,10 +145,10 @@ def test_the_claims_have_the_runs_of_their_comparisons(paper):
     assert [own for own, _ in asked.compared] == paper.comparisons()
     for comparison, pairs in asked.compared:
         assert asked.pairs(comparison) == pairs
-        assert {(a.cell.variant, b.cell.variant) for a, b in pairs} == {
-            (comparison.cell.variant, comparison.against.variant)
-        }
-        assert all(a.cell.seed == b.cell.seed for a, b in pairs)
+        for (cell, against), (first, second) in zip(comparison.pairs, pairs, strict=True):
+            assert {run.cell.variant for run in first} == {cell.variant}
+            assert {run.cell.variant for run in second} == {against.variant}
+            assert [run.cell.seed for run in first] == [run.cell.seed for run in second] == [1]
 
 
 @pytest.mark.parametrize(
