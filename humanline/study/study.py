@@ -270,10 +270,12 @@ class Study:
             for cell in self.report_cells(table)
         }.values()
         kind = lambda cell: (cell.task, cell.base_model, cell.objective, cell.seed)  # noqa: E731
+        defaults = self.experiments.defaults
         online = {
             kind(cell): cell
             for cell in cells
-            if cell.data == "online" and not cell.humanline and not cell.overrides
+            if cell.data == "online" and cell.sample_every == defaults[cell.task].sample_every
+            if not (cell.humanline or cell.overrides or cell.last_sampling)
         }
         offline = [cell for cell in cells if cell.data == "offline" and kind(cell) in online]
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]
@@ -343,11 +345,13 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
 
 
 def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:
-    """Drop the optional tables whose tasks a scale lacks."""
+    """Drop the optional tables whose tasks or base models a scale lacks."""
+    models = {(task, name) for task, part in scale.tasks.items() for name in part.base_models}
     tables = {
         name: table
         for name, table in experiments.tables.items()
-        if not table.optional or set(table.tasks) <= set(scale.tasks)
+        if not table.optional
+        or (set(table.tasks) <= set(scale.tasks) and table.base_models <= models)
     }
     return experiments.model_copy(update={"tables": tables})
 
