@@ -122,6 +122,9 @@ def refuse_unpinned(jobs):
         refuse(error)
 
 
+SCORE_FILES = [
+    f"{RESULTS}/tables/{name}" for name in ("scores.csv", "scores.provenance.json")
+]
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
     for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")
