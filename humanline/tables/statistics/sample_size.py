@@ -1,13 +1,5 @@
-"""Power of one-sided t-tests over seeds, and the number of seeds that decides.
+"""The number of seeds that would decide a comparison, with its own interval."""
 
-A test asks whether a mean is above or below a bound. Its *distance* is how far the true mean lies
-on the claimed side of that bound: effect - bound for ``greater`` and for non-inferiority (whose
-bound is minus the margin), bound - effect for ``less``. Equivalence is two tests (Schuirmann 1987),
-with the distances effect + margin and margin - effect. All tests of a list must be significant, and
-the chance that any fails is at most the sum of their chances.
-"""
-
-import bisect
 import math
 from collections.abc import Sequence
 
@@ -15,73 +7,8 @@ import numpy as np
 from scipy import optimize, stats
 
 from humanline.tables.statistics.inference import variance
+from humanline.tables.statistics.power import OneSidedTest, seeds_for_power
 from humanline.tables.statistics.scores import Contrast
-
-_MANY_SEEDS = 1024  # more seeds cannot be run
-
-
-def power_of(
-    distances: Sequence[float], sd: float, seeds: int, *, alpha: float, prompts: float = 0.0
-) -> float:
-    """Compute the chance that one-sided t-tests over seeds are all significant.
-
-    Args:
-        distances: how far the true mean lies on the claimed side of each test's bound.
-        sd: the standard deviation of the contrast over seeds, in the unit of the distances.
-        seeds: the number of seeds, at least 2.
-        alpha: level of each test.
-        prompts: variance that shared prompts add to the mean, however many seeds there are.
-
-    Returns:
-        The chance by the noncentral t distribution; of several tests its lower bound, at least 0.
-    """
-    df, error = seeds - 1, math.sqrt(sd**2 / seeds + prompts)
-    limit = stats.t.isf(alpha, df)
-    fails = [_noncentral_cdf(limit, df, distance / error) for distance in distances]
-    return max(0.0, 1.0 - sum(fails))
-
-
-def smallest_effect(
-    sd: float, seeds: int, *, alpha: float, power: float, prompts: float = 0.0
-) -> float:
-    """Compute the distance at which one test of `power_of` has this power.
-
-    Args:
-        sd, seeds, alpha, prompts: as in `power_of`.
-        power: the chance that the test is significant.
-    """
-    df, error = seeds - 1, math.sqrt(sd**2 / seeds + prompts)
-    limit = stats.t.isf(alpha, df)
-    missing = lambda shift: 1 - power - _noncentral_cdf(limit, df, shift)  # noqa: E731
-    return error * optimize.brentq(missing, 0.0, 10 * limit + 10)
-
-
-def seeds_needed(
-    distances: Sequence[float], sd: float, *, alpha: float, power: float, prompts: float = 0.0
-) -> float:
-    """Compute how many seeds give one-sided t-tests this power together.
-
-    Args:
-        distances, sd, alpha, prompts: as in `power_of`.
-        power: the chance that all tests are significant.
-
-    Returns:
-        The number, rounded up, at least 2; infinity for more than 1024; NaN without a deviation.
-    """
-    if not sd > 0 or not np.isfinite(distances).all():
-        return math.nan
-    if min(distances) <= 0:
-        return math.inf
-
-    def has_power(seeds: int) -> bool:
-        return power_of(distances, sd, seeds, alpha=alpha, prompts=prompts) >= power
-
-    most = 2
-    while not has_power(most):
-        if most >= _MANY_SEEDS:
-            return math.inf
-        most *= 2
-    return float(bisect.bisect_left(range(2, most + 1), True, key=has_power) + 2)
 
 
 def seeds_to_decide(
@@ -130,8 +57,8 @@ def seeds_to_decide(
 
     def seeds(distance: float, side: int) -> float:
         distances = [distance] if widths is None else _both(distance, widths[side])
-        prompts = float(found.prompts) / sd**2
-        return seeds_needed(distances, 1.0, alpha=alpha, power=power, prompts=prompts)
+        tests = [OneSidedTest(1.0, each, float(found.prompts) / sd**2) for each in distances]
+        return seeds_for_power(tests, alpha=alpha, power=power)
 
     return seeds(*effects[0]), seeds(*effects[1]), seeds(*effects[2])
 
