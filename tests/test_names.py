@@ -56,13 +56,13 @@ BRANCHES_ON_TASKS = {
     "hub": lambda study: hub_datasets.splits("poetry", None),
     "score file": lambda study: RunPaths(study.paths, POEM, "s1", "evaluation").scored,
     "scores": lambda study: run_results.scores(POEM, Path("nowhere")),
-    "estimates": lambda study: estimates.score_estimates(
-        {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0
+    "estimates": lambda study: estimates.final_scores(
+        {"poem": [(POEM, Path("nowhere"))]}, shares_prompts=False
     ),
     "tune": lambda study: tune.final_score(SimpleNamespace(cell=POEM)),
     "plan": lambda study: jobs._score(study, POEM),
     "curves": lambda study: HEADLINE.has_curves,
-    "table": lambda study: reported._frame(SimpleNamespace(spec=HEADLINE), [], {}),
+    "table": lambda study: reported._frame(SimpleNamespace(spec=HEADLINE, shares_prompts=bool), []),
 }
 
 

@@ -297,6 +297,8 @@ def _recipe(study: None, arguments) -> None:
 
 def _worker(study: None, arguments) -> None:
     # The slow imports of the commands.
+    import reasoning_gym  # noqa: F401
+
     import humanline.generation.offline
     import humanline.scoring.judge
     import humanline.scoring.score

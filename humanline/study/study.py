@@ -112,7 +112,6 @@ class Study:
             tune_seeds=self.scale.seeds.tune,
             defaults=self.experiments.defaults,
             collapse_below=self.experiments.collapse_below,
-            replicates=self.scale.bootstrap_replicates,
             paths=self.paths,
         )
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from humanline.files.validation import pick
 from humanline.study.experiments import Cell
@@ -24,14 +23,8 @@ from humanline.tables.run_results import (
     scores,
     training_seconds,
 )
-from humanline.tables.statistics import (
-    Alternative,
-    Estimate,
-    hierarchical_weights,
-    paired_p_value,
-    prompt_means,
-)
-from humanline.tables.statistics.scores import GROUPS, Scores
+from humanline.tables.statistics.inference import Alternative, estimate, p_value
+from humanline.tables.statistics.scores import GROUPS, Contrast, Scores, log_ratio
 
 Measure = Literal["score", "curve_mean", "training_seconds"]
 
@@ -49,7 +42,7 @@ def scores_of(runs: Sequence[Run], measure: Measure = "score") -> Scores:
         ConfigError: if a run's file is missing or damaged.
     """
     folders = [(run.cell, run.paths.directory) for run in runs]
-    shares_prompts = any(getattr(run, "shares_prompts", False) for run in runs)
+    shares_prompts = any(run.shares_prompts for run in runs)
     return read_scores(folders, measure, shares_prompts=shares_prompts)
 
 
@@ -69,16 +62,11 @@ def read_scores(
 
 
 def _final(group: list[RunFolder], shares_prompts: bool) -> Scores:
-    cells = [cell for cell, _ in group]
-    if find_task(cells[0].task).scoring == "grade":
-        graded = read_graded({"": group})[""]
-        return scores_on(cells, graded, final_pass_at_1, shares_prompts=shares_prompts)
-    judged = read_judged({"": group})[""]
-    return scores_on(cells, judged, length_controlled, shares_prompts=shares_prompts)
+    return final_scores({"": group}, shares_prompts=shares_prompts)[""]
 
 
 def _means_of_curves(group: list[RunFolder], shares_prompts: bool) -> Scores:
-    cells = [cell for cell, _ in group]
+    cells = cells_of(group)
     if find_task(cells[0].task).scoring == "grade":
         graded = read_graded({"": group})[""]
         return scores_on(cells, graded, mean_pass_at_1, shares_prompts=shares_prompts)
@@ -134,9 +122,15 @@ def _weights(n_prompts: int, shares_prompts: bool) -> np.ndarray:
     return np.vstack([everything, group != np.arange(groups)[:, None]])
 
 
+def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average values (P,) with each row of weights (R, P); nan values are left out."""
+    known = ~np.isnan(values)
+    return weights[:, known] @ values[known] / weights[:, known].sum(axis=1)
+
+
 def raw_win_rate(run: Judged, weights: np.ndarray) -> np.ndarray:
     """Compute the win rate, in per cent, of each row of weights (R, P)."""
-    return prompt_means(100 * run.win, weights)
+    return _means(100 * run.win, weights)
 
 
 def length_controlled(run: Judged, weights: np.ndarray) -> np.ndarray:
@@ -146,7 +140,7 @@ def length_controlled(run: Judged, weights: np.ndarray) -> np.ndarray:
 
 def final_pass_at_1(run: Graded, weights: np.ndarray) -> np.ndarray:
     """Compute Pass@1 after the last step, in per cent, of each row of weights (R, P)."""
-    return prompt_means(100 * run.final, weights)
+    return _means(100 * run.final, weights)
 
 
 def mean_pass_at_1(run: Graded, weights: np.ndarray) -> np.ndarray:
@@ -154,86 +148,35 @@ def mean_pass_at_1(run: Graded, weights: np.ndarray) -> np.ndarray:
     later = run.correct[run.correct.index > 0]
     if len(later) < 2:
         return np.full(len(weights), np.nan)
-    return prompt_means(100 * later.mean().to_numpy(), weights)
+    return _means(100 * later.mean().to_numpy(), weights)
 
 
-def score_estimates(
-    variants: dict[str, list[RunFolder]], *, replicates: int, rng_seed: int
-) -> dict[str, Estimate]:
-    """Estimate the score of every variant of one task after the last step, in per cent.
-
-    The score is the length-controlled win rate if a judge scores the task, and Pass@1 if its
-    completions are graded.
+def final_scores(
+    variants: dict[str, list[RunFolder]], *, shares_prompts: bool
+) -> dict[str, Scores]:
+    """Read the score of every variant of one task after the last step, in per cent.
 
     Args:
         variants: runs by variant, as `by_variant` returns them.
-        replicates: number of bootstrap replicates.
-        rng_seed: seed of the bootstrap.
+        shares_prompts: whether all seeds have the same evaluation prompts.
 
     Raises:
-        ConfigError: if a run's file is missing or damaged.
+        ConfigError: if a run's file is missing or damaged, or runs of a seed have other prompts.
     """
     cell, _ = next(iter(variants.values()))[0]
-    if find_task(cell.task).scoring == "grade":
-        graded = read_graded(variants)
-        weights = draw_weights(graded, replicates, rng_seed)
-        return {
-            name: pass_at_1([run.final for run in group], *weights)
-            for name, group in graded.items()
-        }
-    judged = read_judged(variants)
-    weights = draw_weights(judged, replicates, rng_seed)
-    progress = tqdm(judged.items(), desc="bootstrap", unit="cell")
-    return {name: win_rates(group, *weights)[1] for name, group in progress}
+    is_graded = find_task(cell.task).scoring == "grade"
+    statistic = final_pass_at_1 if is_graded else length_controlled
+    read: Mapping[str, Sequence[Judged | Graded]]
+    read = read_graded(variants) if is_graded else read_judged(variants)
+    return {
+        name: scores_on(cells_of(variants[name]), group, statistic, shares_prompts=shares_prompts)
+        for name, group in read.items()
+    }
 
 
-def draw_weights(
-    groups: Mapping[str, Sequence[Judged | Graded]], replicates: int, rng_seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `hierarchical_weights` for variants that share S seeds and P prompts.
-
-    Returns:
-        Seed counts (replicates, S) and prompt counts (replicates, P).
-    """
-    group = next(iter(groups.values()))
-    rng = np.random.default_rng(rng_seed)
-    return hierarchical_weights(len(group), group[0].n_prompts, replicates, rng)
-
-
-def win_rates(
-    group: list[Judged], seed_counts: np.ndarray, prompt_counts: np.ndarray
-) -> tuple[Estimate, Estimate]:
-    """Estimate the win rate and the length-controlled win rate of a variant, in per cent.
-
-    Args:
-        group: the variant's S runs, each on P prompts.
-        seed_counts: (R, S), from `draw_weights`.
-        prompt_counts: (R, P), from `draw_weights`.
-    """
-    raw = [100 * prompt_means(run.win, prompt_counts) for run in group]
-    controlled = [100 * run.length_controlled_replicates(prompt_counts) for run in group]
-    return (
-        Estimate.from_runs([run.win_rate for run in group], raw, seed_counts),
-        Estimate.from_runs(
-            [100 * run.length_controlled_win_rate() for run in group], controlled, seed_counts
-        ),
-    )
-
-
-def pass_at_1(
-    correct: list[np.ndarray], seed_counts: np.ndarray, prompt_counts: np.ndarray
-) -> Estimate:
-    """Estimate the Pass@1 of a variant, in per cent.
-
-    Args:
-        correct: for each of S seeds the share of correct samples by problem, (P,).
-        seed_counts: (R, S), from `draw_weights`.
-        prompt_counts: (R, P), from `draw_weights`.
-    """
-    per_cent = 100 * np.stack(correct)
-    return Estimate.from_runs(
-        per_cent.mean(axis=1), prompt_means(per_cent, prompt_counts), seed_counts
-    )
+def cells_of(group: list[RunFolder]) -> list[Cell]:
+    """Return the cells of runs."""
+    return [cell for cell, _ in group]
 
 
 def plain(
@@ -271,47 +214,53 @@ def plain(
     return chosen.variant if chosen else None
 
 
-def columns(name: str, estimate: Estimate, *, interval: bool = True) -> dict[str, float]:
-    """Write an estimate as columns: `name`, its standard error, and its interval on request."""
-    row = {name: estimate.value, f"{name}_se": estimate.standard_error}
+def columns(name: str, scores: Scores, *, interval: bool = True) -> dict[str, float]:
+    """Write a mean over seeds as columns: `name`, its standard error, and on request its bounds."""
+    found = estimate(scores.itself)
+    row = {name: found.value, f"{name}_se": found.standard_error}
     if interval:
-        row |= dict(zip((f"{name}_low", f"{name}_high"), estimate.interval, strict=True))
+        row |= {f"{name}_low": found.low, f"{name}_high": found.high}
     return row
 
 
+Compare = Callable[[Scores, Scores], Contrast]  # `difference` or `log_ratio`
+
+
 def comparison(
-    column: str,
-    compare: Callable[[Estimate, Estimate], tuple[float, float, float]],
-    estimates: dict[str, Estimate],
-    name: str,
-    other: str | None,
+    column: str, compare: Compare, scores: dict[str, Scores], name: str, other: str | None
 ) -> dict[str, float]:
-    """Compare two variants: a column and the bounds of its 95 % interval.
+    """Compare two variants on the seeds that both have: a column and its 95 % interval.
 
     Args:
         column: the column's name.
-        compare: such as `difference`; returns value, low and high.
-        estimates: the estimates by variant.
+        compare: `difference`, or `log_ratio`: the column is then the ratio of geometric means.
+        scores: the scores by variant.
         name, other: the two variants. All values are NaN without `other`; a variant compared with
             itself has no interval.
     """
     value, low, high = (math.nan,) * 3
     if other is not None:
-        value, low, high = compare(estimates[name], estimates[other])
+        found = estimate(compare(scores[name], scores[other]))
+        is_ratio = compare is log_ratio
+        value, low, high = found.exponential if is_ratio else (found.value, found.low, found.high)
     if other == name:
         low, high = math.nan, math.nan
     return {column: value, f"{column}_low": low, f"{column}_high": high}
 
 
+def compared_p_value(
+    compare: Compare,
+    scores: dict[str, Scores],
+    name: str,
+    other: str | None,
+    alternative: Alternative,
+) -> float:
+    """Test the comparison of two variants against no difference; NaN without another variant."""
+    if other in (None, name):
+        return math.nan
+    return p_value(compare(scores[name], scores[other]), alternative=alternative)
+
+
 def mean_seconds(group: list[RunFolder]) -> float:
     """Average a variant's wall-clock seconds of training over seeds; NaN for a base model."""
     return float(np.mean([training_seconds(cell, directory) for cell, directory in group]))
-
-
-def p_value(
-    estimates: dict[str, Estimate], name: str, other: str | None, alternative: Alternative
-) -> float:
-    """Test two variants over paired seeds; NaN without another variant. See `paired_p_value`."""
-    if other in (None, name):
-        return math.nan
-    return paired_p_value(estimates[name].per_seed, estimates[other].per_seed, alternative)

@@ -140,9 +140,9 @@ def test_a_run_is_scored_and_read_back(name, tmp_path, capsys):
     assert list(notices(base, directory)) == notice_names(name)
     spec = scored.study.experiments.tables[name]
     assert spec.has_curves == scoring.has_curves
-    frame = headline_table(name, [(base, directory)], replicates=2, rng_seed=0)
+    frame = headline_table(name, [(base, directory)], shares_prompts=False)
     assert list(frame["variant"]) == ["base"] and set(notice_names(name)) <= set(frame)
-    text = caption(spec, scale="smoke", seeds=1, replicates=2, collapse_below=0.5)
+    text = caption(spec, scale="smoke", seeds=1, shares_prompts=False, collapse_below=0.5)
     assert "{" not in text
     for notice in find_task(name).notices:
         assert notice.text in text
@@ -151,7 +151,7 @@ def test_a_run_is_scored_and_read_back(name, tmp_path, capsys):
 def test_captions_tell_of_the_tables_own_tasks_alone():
     study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", Path("results"))
     tables = study.experiments.tables
-    values = {"scale": "smoke", "seeds": 1, "replicates": 2, "collapse_below": 0.5}
+    values = {"scale": "smoke", "seeds": 1, "shares_prompts": False, "collapse_below": 0.5}
     both, one = (caption(tables[name], **values) for name in ("sync_interval", "data_quality"))
     told = "Score: length-controlled win rate of instruction following"
     assert f"{told}, Pass@1 of math reasoning, in per cent" in both and "Timed out" in both
@@ -289,7 +289,7 @@ def test_a_module_of_ones_own_is_a_task_by_its_dotted_path(own, capfd):
     grades = pd.read_csv(paths.scored)
     assert list(grades["outcome"]) == ["silent"] * 2 + ["right"] * 6
     assert scores(base, paths.directory) == {0: 75}
-    frame = headline_table(OWN, [(base, paths.directory)], replicates=2, rng_seed=0)
+    frame = headline_table(OWN, [(base, paths.directory)], shares_prompts=False)
     assert list(frame["silent"]) == [2]
     assert (score_rule(OWN), title_of(OWN)) == ("score_my_project_spelling", "spelling")
 

@@ -26,7 +26,6 @@ class TableRequest:
         tune_seeds: the seeds on which learning rates were chosen.
         defaults: humanline's defaults by task.
         collapse_below: a run has collapsed if its score is below this share of its base model's.
-        replicates: the number of bootstrap replicates.
         paths: the paths of the scale's files.
     """
 
@@ -38,7 +37,6 @@ class TableRequest:
     tune_seeds: list[int]
     defaults: dict[str, HumanlineDefaults]
     collapse_below: float
-    replicates: int
     paths: Paths
 
     @property
@@ -54,12 +52,16 @@ class TableRequest:
         """Find the resolved run of one of the table's cells."""
         return self._by_name[cell.task, cell.name]
 
+    def shares_prompts(self, task: str) -> bool:
+        """Say whether all seeds have the same evaluation prompts of a task."""
+        return any(run.shares_prompts for run in self.runs if run.cell.task == task)
+
     @property
     def config_hash(self) -> str:
         """The hash of all options that the table's numbers depend on."""
         runs = [[run.hashes.train, run.hashes.generate] for run in self.runs]
         judges = {run.cell.task: run.hashes.score for run in self.runs}
-        return content_hash([runs, [judges[task] for task in self.spec.tasks], self.replicates])
+        return content_hash([runs, [judges[task] for task in self.spec.tasks]])
 
     @property
     def hash(self) -> str:

@@ -8,7 +8,7 @@ import itertools
 from inspect import signature
 from os.path import normpath, relpath
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -140,7 +140,6 @@ class Scale(Strict):
     )
     description: str = Field(description="one line: what it is for")
     seeds: Seeds = Field(description="seeds of the runs")
-    bootstrap_replicates: int = Field(2000, gt=0, description="resamples behind each interval")
     learning_rates: str | None = Field(
         None, min_length=1, description="file of tuned learning rates, relative to this file"
     )
@@ -154,6 +153,14 @@ class Scale(Strict):
     resources: dict[Stage, Resources] = Field({}, description="resources of each stage's jobs")
     plan: Assumptions | None = Field(None, description="assumptions of `snakemake plan`")
     tasks: dict[TaskName, TaskConfig] = Field(min_length=1, description="the tasks, by name")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_bootstrap(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "bootstrap_replicates" in content:
+            reason = "not used any more: intervals are t intervals over seeds; remove it"
+            raise fault("bootstrap_replicates", reason)
+        return content
 
     @model_validator(mode="after")
     def _fits_the_tasks(self) -> Self:

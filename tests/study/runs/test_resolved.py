@@ -97,6 +97,28 @@ def test_a_run_knows_the_files_that_it_reads(study):
     assert base.made == base.base_made == paths.base_made
 
 
+def test_a_seed_of_a_generated_world_has_its_own_prompts_and_the_hubs_are_shared(study, paper):
+    for own, expected in ((study, False), (paper, True)):
+        cells = [Cell(task=TASK, objective="base", seed=seed) for seed in (1, 2)]
+        one, other = map(own.resolve, cells)
+        assert one.shares_prompts is other.shares_prompts is expected
+        for asked in (
+            lambda run: run.paths.prompts,
+            lambda run: run.paths.evaluation_prompts,
+            lambda run: run.hashes.data,
+            lambda run: run.hashes.base_model,
+        ):
+            assert (asked(one) == asked(other)) is expected
+    assert (
+        {path.parent.name for path in one.paths.held_out_prompts} == {"all"} == {*paper.draws(TASK)}
+    )
+
+
+def test_the_sets_of_prompts_are_those_of_the_seeds_of_a_study(study):
+    seeds = study.scale.seeds
+    assert study.draws(TASK) == {f"s{seed}": seed for seed in [*seeds.report, *seeds.tune]}
+
+
 def study_with_models(study: Study) -> Study:
     """With another base model, named weaker."""
     task = study.scale.tasks[TASK]

@@ -591,8 +591,12 @@ def test_a_folder_or_an_absent_file(tmp_path):
 
 
 def test_the_first_fault_is_told_and_the_others_counted(fault):
-    message = fault({"sceed": 1, "bootstrap_replicates": 0, f"{MATH}.training.steps": 0})
+    message = fault({"sceed": 1, "learning_rates": 0, f"{MATH}.training.steps": 0})
     assert message.endswith("(and 2 more)")
+
+
+def test_a_bootstrap_is_refused(fault):
+    assert fault({"bootstrap_replicates": 100}).endswith("t intervals over seeds; remove it")
 
 
 def test_a_long_value_is_shortened(fault):
