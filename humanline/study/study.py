@@ -278,6 +278,8 @@ class Study:
 
     @property
     def _pilot_cells(self) -> list[Cell]:
+        if len(self.scale.seeds.piloting) < 2:  # which `power_request` refuses
+            return []
         return pilot_cells(self.comparisons(), self.scale.seeds.piloting)
 
     @cached_property
