@@ -308,10 +308,12 @@ class Study:
             for cell in self.report_cells(table)
         }.values()
         kind = lambda cell: (cell.task, cell.base_model, cell.objective, cell.seed)  # noqa: E731
+        defaults = self.experiments.defaults
         online = {
             kind(cell): cell
             for cell in cells
-            if cell.data == "online" and not cell.humanline and not cell.overrides
+            if cell.data == "online" and cell.sample_every == defaults[cell.task].sample_every
+            if not (cell.humanline or cell.overrides or cell.last_sampling)
         }
         offline = [cell for cell in cells if cell.data == "offline" and kind(cell) in online]
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]

@@ -84,6 +84,8 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
             return f"{field}: {name!r} is not in {where}; add it there"
     if cell.humanline and cell.trust_region:
         return "trust_region: true, but humanline is true, too; choose one"
+    if cell.last_sampling and (reason := _last_sampling_fault(cell)):
+        return f"last_sampling: {cell.last_sampling}, but {reason}"
     if cell.humanline and cell.log_eps_p == cell.log_eps_r == 0:
         return "log_eps_p: 0, and log_eps_r is 0, too: no interval is left; change either"
     if {"learning_rate", "learning_rate_factor"} <= set(cell.overrides):
@@ -94,6 +96,9 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
             readers = [name for name, row in OBJECTIVES.items() if key in row.options.model_fields]
             reason = f"only {' or '.join(readers)} reads it, not" if readers else "not read by"
             return f"overrides.{key}: {reason} {cell.objective}; remove it"
+    if not (cell.humanline or cell.trust_region):
+        for key in find_objective(cell.objective).humanline_only & set(cell.overrides):
+            return f"overrides.{key}: only humanline reads it; set humanline: true, or remove it"
     model = task.base_models[cell.base_model] if cell.base_model else task.base_model
     devices = getattr(model, "gpus", None) or scale.devices
     try:
@@ -106,6 +111,16 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
         field, reason = found
         return f"overrides.{field}: {reason}"
     return _prompts_fault(cell, task, options.batch_size, scale_file)
+
+
+def _last_sampling_fault(cell: Cell) -> str | None:
+    """Find out why the last sampling cannot be at the cell's step."""
+    row, every = find_objective(cell.objective), cell.sample_every
+    if row.view.takes_groups:
+        return f"{row.label} samples by TRL's own schedule to the end; remove it"
+    if every and cell.last_sampling and cell.last_sampling % every:
+        return f"sampling is every {every} steps; make it a multiple"
+    return None
 
 
 def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Path) -> str | None:
@@ -123,11 +138,13 @@ def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Pa
 
 
 def possible_at(scale: Scale, experiments: Experiments) -> Experiments:
-    """Drop the optional tables whose tasks a scale lacks."""
+    """Drop the optional tables whose tasks or base models a scale lacks."""
+    models = {(task, name) for task, part in scale.tasks.items() for name in part.base_models}
     tables = {
         name: table
         for name, table in experiments.tables.items()
-        if not table.optional or set(table.tasks) <= set(scale.tasks)
+        if not table.optional
+        or (set(table.tasks) <= set(scale.tasks) and table.base_models <= models)
     }
     return experiments.model_copy(update={"tables": tables})
 
