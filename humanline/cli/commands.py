@@ -254,6 +254,12 @@ def _tune(study: Study, arguments) -> None:
     choose_learning_rates(runs, study.paths.tune, seeds=seeds, scale=study.scale.scale)
 
 
+def _power(study: Study, arguments) -> None:
+    from humanline.report.power import make_power
+
+    make_power(study.power_request())
+
+
 def _plan(study: Study, arguments) -> None:
     from humanline.cli import plan
 

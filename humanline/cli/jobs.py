@@ -115,8 +115,9 @@ def _perceived(study: Study) -> list[Cell]:
 
 def _summaries(study: Study, target: Target) -> Iterator[Job]:
     """Yield the jobs that read many runs: tables, claims, figures, map, tuning."""
-    if target == "tune":
-        yield Job("tune", "", "table")
+    if target in ("tune", "power"):
+        if study.evaluated(target):
+            yield Job(target, "", "table")
         return
     for table in study.tables_of(target):
         yield Job(f"table_{table}", "", "table")

@@ -181,13 +181,13 @@ def _number(value: float | None) -> str:
 
 
 _FOOTNOTE = (
-    "`tune`, `explore`, `all_tables`: the jobs that they add. Longest: the stage's longest job."
+    "`tune` to `power`: the jobs that they add. Longest: the stage's longest job."
     " Limit: what a job requests from the scheduler at its first attempt."
 )
 
 
 _UNKNOWN = (
-    "`tune`, `explore`, `all_tables`: the jobs that they add. Limit: what a job requests from the"
+    "`tune` to `power`: the jobs that they add. Limit: what a job requests from the"
     " scheduler at its first attempt. Hours, tokens, dollars and disk are unknown: this scale has"
     " no `plan` with assumptions, such as paper.yaml has."
 )

@@ -20,6 +20,8 @@ _COLUMNS = {
     "quartile": ("Quartile", "d"),
     "groups": ("Prompts", "d"),
     "sample_every": ("Sampling", "d"),
+    "last_sampling": ("Last sampling", "d"),
+    "select": ("Best quarter by", ""),
     "humanline": ("Humanline", ""),
     "method": ("Method", ""),
     "k": ("k", "d"),

@@ -11,17 +11,18 @@ from typing import Literal, get_args
 from pydantic import BaseModel
 
 from humanline.files.validation import ConfigError, load_yaml, pick, validate
-from humanline.study.claims import ClaimError, Claims, Comparison, comparisons
+from humanline.study.claims import Claims, Comparison, comparisons
 from humanline.study.experiments import Cell, Experiments
+from humanline.study.pilot import Pilot, on_seed, pilot_cells
 from humanline.study.runs.paths import Paths, RunPaths
 from humanline.study.runs.rates import Rates, TunedRates
-from humanline.study.runs.requests import ClaimsRequest, TableRequest
+from humanline.study.runs.requests import ClaimsRequest, ComparedRuns, PowerRequest, TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.scale import Scale, load_scale
-from humanline.study.table_checks import figure_fault, table_fault
+from humanline.study.table_checks import claims_fault, possible_at, require_tables
 from humanline.study.tasks import find_task
 
-Target = Literal["all", "tune", "explore", "all_tables"]
+Target = Literal["all", "tune", "explore", "all_tables", "power"]
 TARGETS: tuple[Target, ...] = get_args(Target)  # of the workflow: those that evaluate cells
 
 
@@ -34,6 +35,7 @@ class Study:
         learning_rates: the tuned rates by task and variant, as in `TunedRates.chosen`.
         root: the folder of results; files of this scale are in its subfolder.
         claims: the paper's claims; None: there are none.
+        pilot: the adopted pilot; None: there is none, and no claim is refused for lack of power.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Study:
         learning_rates: dict,
         root: Path,
         claims: Claims | None = None,
+        pilot: Pilot | None = None,
     ):
         self.scale = scale
         self.experiments = experiments
         self.learning_rates = learning_rates
         self.root = root
         self.claims = claims
+        self.pilot = pilot
         self.paths = Paths(root / scale.scale)
         self.rates = Rates(scale, experiments, learning_rates)
         self._runs: dict[tuple[str, str], Run] = {}
@@ -115,15 +119,36 @@ class Study:
         """Resolve the claims and the runs that they compare; None if the study has no claims."""
         if self.claims is None:
             return None
-        found = []
-        for comparison in self.comparisons():
-            seeds = self.common_seeds(comparison.cells)
-            sides = [[self._runs_of(cell, seeds) for cell in pair] for pair in comparison.pairs]
-            found.append((comparison, [(first, second) for first, second in sides]))
+        found = [self._on(own, self.common_seeds(own.cells)) for own in self.comparisons()]
         return ClaimsRequest(self.claims, found, self.scale.scale, self.paths)
 
-    def _runs_of(self, cell: Cell, seeds: list[int]) -> list[Run]:
-        return [self.resolve(self._reported[cell.task, cell.variant][seed]) for seed in seeds]
+    def power_request(self) -> PowerRequest:
+        """Resolve the pilot: the primary claims' comparisons, and others of the same cells.
+
+        Raises:
+            ConfigError: if no claim is primary, or the pilot has a single seed.
+        """
+        seeds, name = self.scale.seeds.piloting, self.scale.scale
+        if self.claims is None or not self._primary:
+            raise ConfigError("claims.yaml: claims: none is primary; write primary: true into one")
+        if len(seeds) < 2:
+            raise ConfigError(f"scale {name}: seeds.pilot: {seeds} has no spread; add seeds")
+        found = [(own, n) for own, n in self.planned() if self._is_primary(own.cells)]
+        compared = [self._on(own, seeds) for own, _ in found]
+        measured = ClaimsRequest(self.claims, compared, name, self.paths)
+        return PowerRequest(measured, [n for _, n in found], seeds)
+
+    def _on(self, comparison: Comparison, seeds: list[int]) -> ComparedRuns:
+        """Resolve both cells of each of a comparison's pairs on some seeds."""
+        runs = [
+            [[self.resolve(on_seed(cell, seed)) for seed in seeds] for cell in pair]
+            for pair in comparison.pairs
+        ]
+        return comparison, [(first, second) for first, second in runs]
+
+    def planned(self) -> list[tuple[Comparison, int]]:
+        """List the comparisons of all claims, and how many seeds their cells have in the tables."""
+        return [(own, len(self.common_seeds(own.cells))) for own in self.comparisons()]
 
     def perceived(self, seed: int) -> dict[str, Run]:
         """Resolve the runs of the figure of implied capacities: policy and data sources, by name.
@@ -168,7 +193,7 @@ class Study:
 
     def tables_of(self, target: Target) -> list[str]:
         """List the names of the tables that a target of the workflow makes."""
-        if target == "tune":
+        if target in ("tune", "power"):
             return []
         return self.tables(exploratory=target == "explore", extra=target == "all_tables")
 
@@ -191,12 +216,15 @@ class Study:
 
     def seeds(self, cell: Cell) -> list[int]:
         """List the seeds of a cell in the tables: more if a primary claim compares it."""
-        is_primary = (cell.task, cell.variant) in self._primary
-        return self.scale.seeds.report if is_primary else self._few_seeds
+        return self.scale.seeds.report if self._is_primary([cell]) else self._few_seeds
 
     @property
     def _few_seeds(self) -> list[int]:
         return self.scale.seeds.sweep or self.scale.seeds.report
+
+    def _is_primary(self, cells: Iterable[Cell]) -> bool:
+        """Say whether primary claims compare all of some cells."""
+        return all((cell.task, cell.variant) in self._primary for cell in cells)
 
     @cached_property
     def _primary(self) -> set[tuple[str, str]]:
@@ -216,6 +244,8 @@ class Study:
         """List the cells that a target of the workflow evaluates."""
         if target == "tune":
             return [cell for task in self.scale.tasks for cell in self.rates.tune_cells(task)]
+        if target == "power":
+            return self._pilot_cells
         return [cell for table in self.tables_of(target) for cell in self.report_cells(table)]
 
     def find(self, task: str, name: str) -> Cell:
@@ -242,8 +272,15 @@ class Study:
                 cells += self.experiments.perceived(seed).values()
         for task in self.scale.tasks:
             cells += self.rates.tune_cells(task)
+        cells += self._pilot_cells
         cells += [cell.base for cell in cells] + [cell.data_base for cell in cells]
         return {(cell.task, cell.name): cell for cell in cells}
+
+    @property
+    def _pilot_cells(self) -> list[Cell]:
+        if len(self.scale.seeds.piloting) < 2:  # which `power_request` refuses
+            return []
+        return pilot_cells(self.comparisons(), self.scale.seeds.piloting)
 
     @cached_property
     def _with_curves(self) -> set[tuple[str, str]]:
@@ -257,6 +294,7 @@ class Study:
         for comparison in self.comparisons():
             if comparison.test.measure == "curve_mean":
                 cells += [cell for pair in self.pairs(comparison) for cell in pair]
+                cells += pilot_cells([comparison], self.scale.seeds.piloting)
         return {(cell.task, cell.name) for cell in cells if cell.objective != "base"}
 
     def mapped(self) -> list[tuple[Run, Run]]:
@@ -270,10 +308,12 @@ class Study:
             for cell in self.report_cells(table)
         }.values()
         kind = lambda cell: (cell.task, cell.base_model, cell.objective, cell.seed)  # noqa: E731
+        defaults = self.experiments.defaults
         online = {
             kind(cell): cell
             for cell in cells
-            if cell.data == "online" and not cell.humanline and not cell.overrides
+            if cell.data == "online" and cell.sample_every == defaults[cell.task].sample_every
+            if not (cell.humanline or cell.overrides or cell.last_sampling)
         }
         offline = [cell for cell in cells if cell.data == "offline" and kind(cell) in online]
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]
@@ -294,13 +334,11 @@ class Study:
 
     def pairs(self, comparison: Comparison) -> list[tuple[Cell, Cell]]:
         """List a comparison's pairs of cells on each seed for which tables have all of them."""
+        seeds = self.common_seeds(comparison.cells)
         return [
-            (
-                self._reported[cell.task, cell.variant][seed],
-                self._reported[against.task, against.variant][seed],
-            )
+            (on_seed(cell, seed), on_seed(against, seed))
             for cell, against in comparison.pairs
-            for seed in self.common_seeds(comparison.cells)
+            for seed in seeds
         ]
 
     @cached_property
@@ -326,8 +364,8 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     """
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
-    experiments = _of_scale(experiments, scale)
-    _require_tables(scale, experiments, scale_file, experiments_file)
+    experiments = possible_at(scale, experiments)
+    require_tables(scale, experiments, scale_file, experiments_file)
     rates = {}
     if scale.learning_rates:
         file = scale_file.parent / scale.learning_rates
@@ -336,53 +374,15 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     if not claims_file.exists():
         return Study(scale, experiments, rates, root)
     claims = validate(Claims, load_yaml(claims_file), claims_file)
-    study = Study(scale, experiments, rates, root, claims)
-    if reason := _claims_fault(claims, study):
+    pilot = None
+    if scale.pilot:
+        file = scale_file.parent / scale.pilot
+        pilot = validate(Pilot, load_yaml(file), file)
+        pilot.require_scale(scale.scale, file)
+    study = Study(scale, experiments, rates, root, claims, pilot)
+    if reason := claims_fault(claims, experiments.defaults, study.common_seeds):
         raise ConfigError(f"{claims_file}: {reason}")
     return study
-
-
-def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:
-    """Drop the optional tables whose tasks a scale lacks."""
-    tables = {
-        name: table
-        for name, table in experiments.tables.items()
-        if not table.optional or set(table.tasks) <= set(scale.tasks)
-    }
-    return experiments.model_copy(update={"tables": tables})
-
-
-def _require_tables(
-    scale: Scale, experiments: Experiments, scale_file: Path, experiments_file: Path
-) -> None:
-    """Refuse tables and figures that cannot run at this scale."""
-    for name, table in experiments.tables.items():
-        for task in table.tasks:
-            if task not in scale.tasks:
-                raise ConfigError(
-                    f"{scale_file}: tasks.{task}: missing, but table {name} needs it; add it"
-                )
-        if reason := table_fault(table, experiments.defaults, scale, scale_file):
-            raise ConfigError(f"{experiments_file}: tables.{name}.{reason}")
-    if reason := figure_fault(experiments, scale, scale_file):
-        raise ConfigError(f"{experiments_file}: implied_capacity.{reason}")
-
-
-def _claims_fault(claims: Claims, study: Study) -> str | None:
-    """Find the first claim whose cells are in no table."""
-    try:
-        found = comparisons(claims, study.experiments.defaults)
-    except ClaimError as error:
-        return str(error)
-    for place, comparison in found:
-        if not study.pairs(comparison):
-            apart = [pair for pair in comparison.pairs if not study.common_seeds(pair)]
-            cell, against = [*apart, *comparison.pairs][0]
-            both = f"{cell.variant} and {against.variant} ({cell.task})"
-            where = "tables of experiments.yaml have no seed with both"
-            remedy = "add them, or remove this; tables that are extra do not count"
-            return f"{place}: {where} {both}; {remedy}"
-    return None
 
 
 def schemas() -> dict[str, dict]:

@@ -29,9 +29,9 @@ from humanline.trainers.rows.stored_groups import (
 )
 from humanline.trainers.rows.tokens import (
     OPTIONS,
+    all_prompt_ids,
     columns_of,
     for_each_dataset,
-    prompt_ids_of,
     refuse_media,
     require_prompts,
     require_rows,
@@ -174,8 +174,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         options = dict(self.chat_template_kwargs)
         if self.tools:
             options |= {"tools": self.tools, "chat_template": self.chat_template}
-        rows = zip(prompts, self._rows_of_rollout, strict=True)
-        return [prompt_ids_of(self._tokenizer, *row, options) for row in rows], None, {}
+        return all_prompt_ids(self._tokenizer, prompts, self._rows_of_rollout, options), None, {}
 
     def _calculate_rewards(self, inputs, prompts, *args):
         """Calculate rewards as TRL does, and check them.

@@ -56,6 +56,20 @@ def encode_prompt(processing_class, prompt: str | list[dict], **options) -> list
     return _message_ids(processing_class, prompt, add_generation_prompt=True, **options)
 
 
+def encode_prompts(processing_class, prompts: list) -> list[list[int]]:
+    """Do what `encode_prompt` does for many prompts, in half the time for a tokenizer."""
+    is_one_kind = all(isinstance(prompt, list) for prompt in prompts)
+    if not (prompts and is_one_kind and processing_class is _tokenizer(processing_class)):
+        return [encode_prompt(processing_class, prompt) for prompt in prompts]
+    options = {"tools": None, "add_generation_prompt": True}
+    return processing_class.apply_chat_template(
+        [_cleaned(processing_class, prompt, options) for prompt in prompts],
+        tokenize=True,
+        return_dict=True,
+        **options,
+    )["input_ids"]
+
+
 def encode_whole(processing_class, prompt, completion, **options) -> list[int]:
     """Tokenize prompt and completion together, with an end of sequence."""
     if isinstance(prompt, str):
@@ -94,8 +108,12 @@ def _message_ids(processing_class, messages: list[dict], *, tools=None, **option
     from trl.data_utils import _tokenize
 
     options |= {"tools": tools or None}
-    messages = _ended_once(processing_class, _without_filling(messages), options)
+    messages = _cleaned(processing_class, messages, options)
     return _tokenize(processing_class, messages, **options)["input_ids"]
+
+
+def _cleaned(processing_class, messages: list[dict], options: dict) -> list[dict]:
+    return _ended_once(processing_class, _without_filling(messages), options)
 
 
 def _text_ids(processing_class, text: str) -> list[int]:
