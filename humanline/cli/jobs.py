@@ -13,7 +13,8 @@ from humanline.study.experiments import Cell
 from humanline.study.scale.data import HubData
 from humanline.study.scale.hub import HubSource
 from humanline.study.scale.rewards import HubReward
-from humanline.study.study import TARGETS, Study, Target
+from humanline.study.study import Study
+from humanline.study.study_cells import TARGETS, Target
 from humanline.study.tasks import find_task, score_rule
 from humanline.study.values import Stage
 from humanline.trainers.registry import find_objective

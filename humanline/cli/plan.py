@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from humanline.cli.jobs import WEIGHTS, Job, billions_of, jobs, model_of
 from humanline.study.experiments import Cell
 from humanline.study.scale.rewards import HubReward
-from humanline.study.study import TARGETS, Study
+from humanline.study.study import Study
+from humanline.study.study_cells import TARGETS
 
 # Bytes per parameter in training besides the weights: gradients, and AdamW's two moments.
 _GRADIENTS, _MOMENTS = 4, 8
