@@ -244,6 +244,10 @@ def _claims(study: Study, arguments) -> None:
     if request is None:
         raise ConfigError(f"{arguments.config / 'claims.yaml'}: cannot be read; write the claims")
     make_claims(request)
+    if study.pilot:
+        from humanline.report.power import write_power
+
+        write_power(request.claims, study.planned(), study.pilot, study.paths.tables)
 
 
 def _tune(study: Study, arguments) -> None:

@@ -62,12 +62,17 @@ the jobs ran side by side, which affects their timings.
   would have changed. A generated world has its own prompts for every seed.
 - Learning rates are those of the tables: a cell that was not tuned takes the rate of the nearest
   tuned cell.
-
+{power_note}
 ## Registration
 
 Each claim got its present form on the day given, before the runs on this scale's reporting seeds.
 
 {registered}
+"""
+
+_POWER_NOTE = """\
+- What these claims could decide with their seeds was computed before the runs, from other seeds:
+  [power.md](power.md).
 """
 
 
@@ -90,7 +95,10 @@ def make_claims(asked: ClaimsRequest) -> None:
     claims = claim_table(asked.claims, compared)
     write_text(folder / "claims.csv", claims.assign(scale=asked.scale).to_csv(index=False))
     write_text(folder / "comparisons.csv", compared.assign(scale=asked.scale).to_csv(index=False))
-    write_text(folder / "claims.md", page(asked.claims, claims, compared, asked.scale))
+    write_text(
+        folder / "claims.md",
+        page(asked.claims, claims, compared, asked.scale, has_power=asked.has_pilot),
+    )
     runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
     write_json(folder / "claims.provenance.json", {"runs": runs, **describe()})
 
@@ -116,7 +124,14 @@ def values_of(pairs: Callable[[Comparison], list[tuple[list[Run], list[Run]]]]) 
     return values
 
 
-def page(claims: Claims, verdicts: pd.DataFrame, compared: pd.DataFrame, scale: str) -> str:
+def page(
+    claims: Claims,
+    verdicts: pd.DataFrame,
+    compared: pd.DataFrame,
+    scale: str,
+    *,
+    has_power: bool = False,
+) -> str:
     """Write the page of all claims, in Markdown.
 
     Args:
@@ -124,6 +139,7 @@ def page(claims: Claims, verdicts: pd.DataFrame, compared: pd.DataFrame, scale: 
         verdicts: the result of `claim_table`.
         compared: the result of `comparison_table`, with the seeds that would decide.
         scale: the name of the scale.
+        has_power: whether the page of their power lies beside it.
     """
     primary = verdicts[verdicts["primary"]]
     primary = primary.assign(estimates=[_estimates(compared, claim) for claim in primary["claim"]])
@@ -149,6 +165,7 @@ def page(claims: Claims, verdicts: pd.DataFrame, compared: pd.DataFrame, scale: 
             f"- {claim.id}, {claim.registered.date}: {claim.registered.reason}."
             for claim in claims.claims
         ),
+        power_note=_POWER_NOTE * has_power,
         alpha=alpha,
         power=claims.rule.power,
         primary=len(primary),

@@ -11,12 +11,13 @@ import yaml
 from humanline.files.json_files import write_text
 from humanline.files.provenance import git_state
 from humanline.files.validation import validate
+from humanline.report.claims import values_of
+from humanline.study.claims import Claims, Comparison
 from humanline.study.pilot import Pilot
-from humanline.study.runs.requests import ComparedRuns, PowerRequest
-from humanline.tables.estimates import scores_of
+from humanline.study.runs.requests import PowerRequest
+from humanline.tables.claims import contrast_of, point_label
 from humanline.tables.power import Planned, PlannedClaim, design
 from humanline.tables.statistics.inference import variance
-from humanline.tables.statistics.scores import Contrast, difference, log_ratio, mean_of
 
 _HEADER = """\
 # The pilot of the {scale} scale, by `snakemake power --config scale={scale}`: how much each
@@ -70,17 +71,20 @@ def make_power(asked: PowerRequest) -> None:
     Raises:
         ConfigError: if a run's file is missing or damaged.
     """
-    folder = asked.measured.paths.power
-    pilot = _pilot(asked, folder / "pilot.yaml")
-    write_power(asked, pilot, folder)
+    measured = asked.measured
+    pilot = _pilot(asked, measured.paths.pilot)
+    found = [comparison for comparison, _ in measured.compared]
+    compared = list(zip(found, asked.planned, strict=True))
+    write_power(measured.claims, compared, pilot, measured.paths.power)
 
 
 def _pilot(asked: PowerRequest, path: Path) -> Pilot:
     """Measure every contrast, and write the pilot's file."""
     measured = asked.measured
+    values = values_of(measured.pairs)
     contrasts: dict[str, dict[str, dict]] = {}
-    for comparison, runs in measured.compared:
-        own = _contrast((comparison, runs))
+    for comparison, _ in measured.compared:
+        own = contrast_of(comparison, values)
         found = variance(own.values, own.pseudo)
         seeds = len(own.seeds)
         contrasts.setdefault(comparison.test.task, {})[comparison.contrast] = {
@@ -101,36 +105,29 @@ def _pilot(asked: PowerRequest, path: Path) -> Pilot:
     return pilot
 
 
-def _contrast(compared: ComparedRuns) -> Contrast:
-    """Read the numbers by seed whose mean is tested."""
-    comparison, pairs = compared
-    compare = log_ratio if comparison.test.compare == "ratio" else difference
-    measures = [[scores_of(runs, comparison.test.measure) for runs in pair] for pair in pairs]
-    return mean_of([compare(first, second) for first, second in measures])
-
-
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def write_power(asked: PowerRequest, pilot: Pilot, folder: Path) -> None:
+def write_power(
+    claims: Claims, compared: Sequence[tuple[Comparison, int]], pilot: Pilot, folder: Path
+) -> None:
     """Write `power.csv` and `power.md` by a pilot's measurements.
 
     Args:
-        asked: the claims, and the comparisons with their number of seeds in the tables.
-        pilot: the pilot.
+        claims: the claims and their rule.
+        compared: comparisons, in order, and the number of their seeds in the tables.
+        pilot: the pilot; comparisons that it lacks are left out.
         folder: where to write.
     """
-    claims = asked.measured.claims
-    compared = [comparison for comparison, _ in asked.measured.compared]
-    found = design(claims, list(zip(compared, asked.planned, strict=True)), pilot)
+    found = design(claims, compared, pilot)
     primary = [own for own in found if own.claim.primary]
     others = [row for own in found if not own.claim.primary for row in own.planned]
     rows = [row for own in found for row in own.planned]
     write_text(folder / "power.csv", pd.DataFrame(map(_numbers, rows)).to_csv(index=False))
     rule = claims.rule
     text = _PAGE.format(
-        scale=asked.measured.scale,
+        scale=pilot.scale,
         seeds=len(pilot.seeds),
         date=pilot.date,
         alpha=rule.alpha,
@@ -203,9 +200,9 @@ def _words(row: Planned) -> str:
     comparison = row.comparison
     if comparison.test.says is None:
         return comparison.words
-    point = ["mean"] if comparison.role == "mean" else map(str, comparison.point.values())
+    point = "mean" if comparison.role == "mean" else point_label(comparison.point)
     then = "then " * (comparison.role == "point")
-    return then + ", ".join([comparison.test.says, *point])
+    return then + (f"{point}: " if point else "") + comparison.test.says
 
 
 def _spread(row: Planned, sd: float) -> str:

@@ -111,7 +111,8 @@ class Study(StudyCells):
         if self.claims is None:
             return None
         found = [self._on(own, self.common_seeds(own.cells)) for own in self.comparisons()]
-        return ClaimsRequest(self.claims, found, self.scale.scale, self.paths)
+        name = self.scale.scale
+        return ClaimsRequest(self.claims, found, name, self.paths, self.pilot is not None)
 
     def power_request(self) -> PowerRequest:
         """Resolve the pilot: the primary claims' comparisons, and others of the same cells.

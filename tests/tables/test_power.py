@@ -3,6 +3,8 @@
 import copy
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +33,7 @@ RATIO = {"task": "instruction_following", "each": {"objective": ["dpo", "grpo"]}
          "cell": {"data": "online"}, "against": {"data": "offline"}, "expect": "greater",
          "paper_effect": {"value": {"dpo": 1.4, "grpo": 1.6}, "source": "notes"}}  # fmt: skip
 SECONDARY = {**MATH, "cell": SPARSE, "against": ONLINE, "expect": "equivalent", "margin": 3}
+SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 PILOT = [101, 102, 103, 104]
 
 
@@ -195,6 +198,16 @@ def test_the_command_measures_and_its_pilot_can_be_adopted(own_config, capfd):
     assert "| sparse" in page and "Other claims" in page and "nan" not in page
     shutil.copy(study.paths.pilot, own_config / "pilot.yaml")
     edit(own_config / "smoke.yaml", lambda scale: scale.update(pilot="pilot.yaml"))
+    settings = ["scale=smoke", f"config_directory={own_config}", f"results={study.root}"]
+    run = subprocess.run(
+        [SNAKEMAKE, "--cores", "1", "--nolock", "claims", "--config", *settings],
+        cwd=CONFIG.parents[1],
+        capture_output=True,
+        text=True,
+    )
+    (line,) = [line for line in run.stderr.splitlines() if "humanline: error:" in line]
+    assert run.returncode and "sparse has" in line and "Traceback" not in run.stderr
+    assert not study.paths.prompts("math_reasoning", "train", "s1").exists()
     with pytest.raises(ConfigError, match="too few for a power of 80%"):  # a margin of 2 points
         require_power(study_of(own_config))
 

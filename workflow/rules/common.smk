@@ -136,6 +136,7 @@ def refuse_weak(jobs):
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
     for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")
+    + ("power.csv", "power.md") * bool(STUDY.pilot)
 ]
 
 

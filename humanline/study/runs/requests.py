@@ -86,12 +86,14 @@ class ClaimsRequest:
             of the seeds that all of these cells have.
         scale: the name of the scale.
         paths: the paths of the scale's files.
+        has_pilot: whether the scale has a pilot, and so a page of the claims' power.
     """
 
     claims: Claims
     compared: list[ComparedRuns]
     scale: str
     paths: Paths
+    has_pilot: bool = False
 
     def pairs(self, comparison: Comparison) -> list[tuple[list[Run], list[Run]]]:
         """List the runs of both cells of each pair of a comparison."""
