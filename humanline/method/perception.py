@@ -116,6 +116,41 @@ class Clipping:
         return ((log_ratio >= low) & (log_ratio <= high)).to(log_ratio.dtype)
 
 
+@dataclass(frozen=True)
+class SecondMoment:
+    """Perceive as a second-moment trust region does; a rival of humanline (arXiv 2510.01161).
+
+    The tokens with the largest squared log-ratios pass no gradient: so many that the mean square of
+    the others is at most `limit`. Tokens with equal ratios have equal rights. Zeros, padding among
+    them, do not count.
+
+    Args:
+        limit: in nats squared.
+
+    Raises:
+        ValueError: if the limit is not positive.
+    """
+
+    limit: float
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0:
+            raise ValueError(f"limit must be positive; got {self.limit}")
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        return torch.where(self.passing(log_ratio).bool(), log_ratio, log_ratio.detach())
+
+    def passing(self, log_ratio: Tensor) -> Tensor:
+        """Say which tokens pass a gradient: 1 or 0, in the same shape."""
+        squares = log_ratio.detach().square()
+        moved = squares[squares > 0].sort().values
+        means = moved.cumsum(0) / torch.arange(1, len(moved) + 1, device=moved.device)
+        too_many = moved[means > self.limit]  # the means rise with the number of tokens
+        if not len(too_many):
+            return torch.ones_like(log_ratio)
+        return (squares < too_many[0]).to(log_ratio.dtype)
+
+
 class Sampling(ABC):
     """Humanline sampling: each token has random bounds (arXiv 2509.24207, section 4).
 

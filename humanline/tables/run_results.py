@@ -293,13 +293,17 @@ def read_metrics(directory: Path) -> pd.DataFrame:
     return read_columns(directory / "metrics.csv", LogRow)
 
 
-def unclipped(directory: Path) -> float:
+def unclipped(directory: Path, side: str = "") -> float:
     """Return the share (0 to 1) of tokens that pass a gradient, averaged over training.
 
     Of clipping these are the tokens within the bounds; of sampling, each token counts by its chance
     to pass.
+
+    Args:
+        directory: the run's folder.
+        side: "_chosen" or "_rejected" (in GRPO by the sign of the advantage); empty: their mean.
     """
-    shares = read_metrics(directory).filter(regex=r"^humanline/unclipped")
+    shares = read_metrics(directory).filter(regex=rf"^humanline/unclipped{side}")
     return float(cast(float, shares.mean(axis=None)))  # typed as any scalar, dates among them
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 
 from humanline.data.training_files import Predictors
 from humanline.files.typed_files import read_record
-from humanline.study.experiments import OVERRIDES, Cell
+from humanline.study.cells import WITHOUT_BOUNDS, Cell
+from humanline.study.experiments import OVERRIDES
 from humanline.study.runs.requests import TableRequest
 from humanline.tables.estimates import (
     columns,
@@ -21,7 +22,7 @@ from humanline.tables.run_results import RunFolder, by_variant, notice_names, no
 from humanline.tables.statistics.scores import Scores, difference
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
-_COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size")
+_COUNTS = ("quartile", "groups", "sample_every", "last_sampling", "k", "batch_size")
 
 
 def sweep_table(
@@ -110,8 +111,10 @@ def _settings(cell: Cell) -> dict:
         "data": cell.data,
         "data_from": cell.data_from,
         "quartile": cell.quartile,
+        "select": cell.select,
         "groups": cell.groups,
         "sample_every": cell.sample_every,
+        "last_sampling": cell.last_sampling,
         "method": _method(cell),
         "k": cell.sync_interval,
         "sync_alpha": cell.sync_alpha,
@@ -136,8 +139,8 @@ def _method(cell: Cell) -> str | None:
     parts = ["humanline"]
     if cell.sync_interval is None:
         parts.append("without syncing")
-    if cell.perception == "authors":
-        parts.append("authors' sampling")
+    if cell.perception in WITHOUT_BOUNDS:
+        parts.append({"authors": "authors' sampling"}.get(cell.perception, "second moment"))
     elif cell.log_eps_p is None and cell.log_eps_r is None:
         parts.append("without clipping")
     if cell.perception == "sample":

@@ -24,7 +24,12 @@ from humanline.trainers.shared.metrics import (
     mean_over_processes,
     metrics_of,
 )
-from humanline.trainers.shared.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
+from humanline.trainers.shared.trl_losses import (
+    loss_of_trl,
+    router_options,
+    with_anchor,
+    with_auxiliary_loss,
+)
 
 
 class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
@@ -72,6 +77,7 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
         else:
             perceived = perceived_log_ratios(*scores, apart(perceive, _is_chosen(mask)))
             loss = loss_of_trl(self, super()._compute_loss, inputs, outputs, perceived)
+        loss = with_anchor(self, loss, policy.chunk(2)[0], mask.chunk(2)[0])
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         for suffix, half in zip(("_chosen", "_rejected"), _halves(scores), strict=True):
             log_ratio, counted = half[0] - half[1], half[2]

@@ -34,7 +34,12 @@ from humanline.trainers.shared.metrics import (
     log_preference_metrics,
     metrics_of,
 )
-from humanline.trainers.shared.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
+from humanline.trainers.shared.trl_losses import (
+    loss_of_trl,
+    router_options,
+    with_anchor,
+    with_auxiliary_loss,
+)
 
 _LOSSES = ["kto", "apo_zero_unpaired"]
 _log = logging.getLogger(__name__)
@@ -60,6 +65,15 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
             "tokens, summed over a completion. kto: its KL term gets them, too. apo_zero_unpaired: "
             "it has no KL term.",
             "choices": _LOSSES,
+        },
+    )
+
+    sft_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Of humanline: add this times the mean negative log-probability of the tokens "
+            "of desirable completions: an anchor, since a reference that follows the policy "
+            "is none."
         },
     )
 
@@ -153,6 +167,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         else:
             perceived = perceived_log_ratios(*scores, of_label)
             loss = loss_of_trl(self, super()._compute_loss, inputs, outputs, perceived)
+        loss = with_anchor(self, loss, policy[desirable], mask[desirable])
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         for suffix, rows in (("_chosen", desirable), ("_rejected", ~desirable)):
             log_ratio, counted = (policy - reference["completion"])[rows], mask[rows]

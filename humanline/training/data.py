@@ -23,6 +23,8 @@ def training_rows(run: Run) -> list[dict]:
         if cell.quartile:
             likelihoods = read_likelihoods(run.paths.likelihoods, groups)
             groups = preferences.quartile(groups, likelihoods, cell.quartile)
+        if cell.select:
+            groups = preferences.best_quarter(groups, cell.select)
         if cell.groups and len(groups) < cell.groups:
             raise ConfigError(
                 f"{path}: {len(groups)} groups, but {cell.name} is to train on {cell.groups}; make "

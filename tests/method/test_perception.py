@@ -10,6 +10,7 @@ from humanline.method.perception import (
     Clipping,
     ExtremesRejection,
     Rejection,
+    SecondMoment,
     apart,
     clip,
     identity,
@@ -261,3 +262,30 @@ class TestTheAuthorsSampling:
     def test_gammas_must_be_positive(self):
         with pytest.raises(ValueError, match="gamma_p must be positive; got -1"):
             ExtremesRejection(-1.0, 0.01)
+
+
+class TestTheSecondMoment:
+    def test_by_hand(self):
+        """Squares 0.01, 0.04, 0.09 and 1; their running means are 0.01, 0.025, 0.047 and 0.285."""
+        log_ratio = tensor([[0.2, -1.0, 0.0], [-0.1, 0.3, 0.0]])
+        passed = SecondMoment(0.04).passing(log_ratio)
+        assert passed.tolist() == [[1, 0, 1], [1, 0, 1]]
+        assert torch.equal(passes(SecondMoment(0.04), log_ratio), passed)
+        assert torch.equal(SecondMoment(0.04)(log_ratio), log_ratio)
+
+    @settings(deadline=None)
+    @given(log_ratios, st.floats(1e-3, 10))
+    def test_the_rest_is_within_the_limit_and_largest_where_it_can_be(self, log_ratio, limit):
+        passed = SecondMoment(limit).passing(log_ratio).bool()
+        moved = log_ratio[passed & (log_ratio.square() > 0)].square()
+        assert not len(moved) or moved.mean() <= limit * (1 + 1e-9)
+        if not passed.all():
+            largest_kept = moved.max() if len(moved) else 0
+            smallest_rejected = log_ratio[~passed].square().min()
+            equals = log_ratio.square() == smallest_rejected
+            assert smallest_rejected > largest_kept
+            assert torch.cat([moved, log_ratio[equals].square()]).mean() > limit
+
+    def test_a_limit_must_be_positive(self):
+        with pytest.raises(ValueError, match="limit must be positive; got 0"):
+            SecondMoment(0.0)

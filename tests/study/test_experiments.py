@@ -95,12 +95,14 @@ class TestRows:
         assert half.variant == "grpo-offline-humanline-k4-clipnone_1.5"
 
     def test_the_authors_sampling_has_no_bounds(self):
-        options = {"perception": ["clip", "sample", "authors"], "log_eps_p": -1}
+        perceptions = ["clip", "sample", "authors", "second_moment"]
+        options = {"perception": perceptions, "log_eps_p": -1}
         grid = cells(objective="kto", data="offline", humanline=True, **options)
         assert [cell.variant.removeprefix("kto-offline-humanline-k4-") for cell in grid] == [
             "clip-1_1.5",
             "clip-1_1.5-sample",
             "authors",
+            "second-moment",
         ]
         assert grid[-1].log_eps_p is grid[-1].log_eps_r is None
 
@@ -119,6 +121,18 @@ class TestRows:
         assert offline.variant == "dpo-offline-from-weaker-quartile1"
         assert offline.data_base.name == "base-weaker-s1" and offline.base.name == "base-s1"
         assert online.data_from is online.quartile is None
+
+    def test_a_selection_is_of_offline_data_and_a_last_sampling_of_online_training(self):
+        options = {"select": "spread", "last_sampling": 32, "data": ["offline", "online"]}
+        offline, online = cells(objective="dpo", **options)
+        assert offline.variant == "dpo-offline-best-spread"
+        assert online.variant == "dpo-online-every8-until32"
+
+    def test_humanline_may_sync_softly(self):
+        options = {"humanline": True, "sync_alpha": 0.1, "sync_interval": [4, "none"]}
+        soft, never = cells(objective="kto", data="offline", **options)
+        assert soft.variant == "kto-offline-humanline-k4-alpha0.1-clip-1.5_1.5"
+        assert never.sync_alpha is None
 
     def test_overrides_can_be_grids(self):
         overrides = {"max_grad_norm": [0.1, 4], "learning_rate_factor": 2}
@@ -143,7 +157,9 @@ rows = st.fixed_dictionaries(
         "quartile": st.none() | st.integers(1, 4),
         "humanline": st.booleans(),
         "trust_region": st.booleans(),
-        "perception": st.sampled_from(["clip", "sample", "authors"]),
+        "perception": st.sampled_from(["clip", "sample", "authors", "second_moment"]),
+        "select": st.none() | st.sampled_from(["spread", "score", "none"]),
+        "last_sampling": st.none() | st.integers(1, 300),
         "sync_alpha": st.none() | st.floats(1e-3, 1),
         "sample_every": st.none() | st.integers(1, 300),
         "sync_interval": st.none() | st.just("none") | st.integers(1, 300),

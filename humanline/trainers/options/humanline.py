@@ -11,6 +11,7 @@ from humanline.method.perception import (
     Perceive,
     Rejection,
     Sampling,
+    SecondMoment,
     identity,
 )
 from humanline.trainers.options.bounds import require_bounds
@@ -41,8 +42,13 @@ _NEEDED_BY_ALL = {
 }
 
 
-# The default gammas, P and R, of each perception that draws bounds at random.
-_GAMMAS = {"sample": (10.0, 10.0), "authors": (0.5, 0.01)}
+# The options that a perception has of its own, with their defaults.
+_OF_PERCEPTION: dict[str, dict[str, float]] = {
+    "clip": {},
+    "sample": {"gamma_p": 10.0, "gamma_r": 10.0},
+    "authors": {"gamma_p": 0.5, "gamma_r": 0.01},
+    "second_moment": {"second_moment": 0.04},
+}
 
 
 @dataclass
@@ -92,7 +98,7 @@ class HumanlineOptions(_Config):
             "drawn bounds pass no gradient (the paper's humanline sampling); the means of the "
             "bounds are log_eps_p and log_eps_r. authors: the same as in the authors' code, where "
             "the bounds depend on the most extreme tokens of the micro-batch, and not on "
-            "log_eps_p and log_eps_r.",
+            "log_eps_p and log_eps_r. second_moment: a rival, not humanline's; see second_moment.",
         },
     )
     gamma_p: float | None = field(
@@ -109,6 +115,14 @@ class HumanlineOptions(_Config):
         metadata={
             "help": "As gamma_p, for the inverse ratio and exp(-log_eps_r). None: 10 with sample, "
             "0.01 with authors."
+        },
+    )
+    second_moment: float | None = field(
+        default=None,
+        metadata={
+            "help": "Of perception='second_moment': the tokens with the largest squared log-ratios "
+            "pass no gradient, until the mean square of the others is at most this, in nats "
+            "squared (arXiv 2510.01161). None: 0.04."
         },
     )
     sync_after_update: bool = field(
@@ -140,12 +154,12 @@ class HumanlineOptions(_Config):
             raise ValueError(f"sync_alpha must be above 0 and at most 1; got {self.sync_alpha}")
         for name, choices in (
             ("reference", ("cached", "model", "adapter")),
-            ("perception", ("clip", *_GAMMAS)),
+            ("perception", tuple(_OF_PERCEPTION)),
         ):
             if getattr(self, name) not in choices:
                 given = getattr(self, name)
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {given!r}")
-        self._set_gammas()
+        self._set_options_of_perception()
         self.make_perceive()  # refuses impossible bounds
         if self.sync_alpha != 1 and self.reference == "cached":
             raise ValueError(
@@ -154,28 +168,40 @@ class HumanlineOptions(_Config):
             )
         if self.humanline:
             self._refuse_meaningless_options()
+        elif weight := getattr(self, "sft_weight", 0):
+            raise ValueError(
+                f"sft_weight={weight} has no meaning with humanline=False: it is added to "
+                "humanline's loss; set it to 0, or humanline=True"
+            )
 
-    def _set_gammas(self) -> None:
-        """Give each gamma that was left out the default of the perception."""
-        gammas = _GAMMAS.get(self.perception, (None, None))
-        for name, default in zip(("gamma_p", "gamma_r"), gammas, strict=True):
+    def _set_options_of_perception(self) -> None:
+        """Give each option that was left out the default of the perception."""
+        own = _OF_PERCEPTION[self.perception]
+        for name in ("gamma_p", "gamma_r", "second_moment"):
             given = getattr(self, name)
-            if default is None and given is not None:
+            if name not in own and given is not None:
+                readers = [kind for kind, options in _OF_PERCEPTION.items() if name in options]
                 raise ValueError(
                     f"{name}={given} has no meaning with perception={self.perception!r}; leave it "
-                    f"out, or set perception to {' or '.join(_GAMMAS)}"
+                    f"out, or set perception to {' or '.join(readers)}"
                 )
-            setattr(self, name, default if given is None else given)
+            setattr(self, name, own.get(name) if given is None else given)
 
     def make_perceive(self) -> Perceive | Sampling:
         """Make the perception that the options ask for; see `method.perception`."""
         if not self.humanline:
             return identity
-        if self.gamma_p is None or self.gamma_r is None:
-            return Clipping(self.log_eps_p, self.log_eps_r)
-        if self.perception == "authors":
-            return ExtremesRejection(self.gamma_p, self.gamma_r)
-        return Rejection(self.log_eps_p, self.log_eps_r, self.gamma_p, self.gamma_r)
+        match self.perception:
+            case "sample":
+                return Rejection(self.log_eps_p, self.log_eps_r, *self._own_options())
+            case "authors":
+                return ExtremesRejection(*self._own_options())
+            case "second_moment":
+                return SecondMoment(*self._own_options())
+        return Clipping(self.log_eps_p, self.log_eps_r)
+
+    def _own_options(self) -> list[float]:
+        return [getattr(self, name) for name in _OF_PERCEPTION[self.perception]]
 
     def refuse_other_losses(self, trainer: str) -> None:
         """Raise a ValueError if an option chooses another loss than the trainer's own."""
