@@ -111,6 +111,7 @@ COMMANDS = (
     Command("table", "write a table", (_TABLE,)),
     Command("claims", "write the verdicts on the paper's claims, and the comparisons behind them"),
     Command("tune", "choose learning rates from the tuning runs"),
+    Command("power", "measure the pilot, and write what the claims can decide with their seeds"),
     Command("surprisal", "measure the figures' policy's log-ratios on outputs", (_SEED,)),
     Command("figures", "plot the figures of the theory"),
     Command("predictors", "measure what may predict how well offline data train", (_TASK, _RUN)),

@@ -275,6 +275,11 @@ class Comparison:
     @property
     def words(self) -> str:
         """The claim in short: two variants and a relation, such as ``A / B > 1``."""
+        return f"{self.contrast} {self.claimed}"
+
+    @property
+    def contrast(self) -> str:
+        """What is compared, without what is claimed of it, such as ``A / B``."""
         names = {
             "training_seconds": "seconds of ",
             "curve_mean": "mean of the curve of ",
@@ -283,7 +288,7 @@ class Comparison:
         operator = "/" if self.test.compare == "ratio" else "-"
         pairs = [f"{cell.variant} {operator} {against.variant}" for cell, against in self.pairs]
         compared = f"mean of {', '.join(pairs)}" if self.role == "mean" else pairs[0]
-        return f"{names[self.test.measure]}{compared} {self.claimed}"
+        return names[self.test.measure] + compared
 
 
 class ClaimError(ValueError):
