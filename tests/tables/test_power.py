@@ -228,3 +228,10 @@ def test_a_pilot_of_one_seed_has_no_spread(study):
     one.scale = one.scale.model_copy(update={"seeds": seeds})
     with pytest.raises(ConfigError, match=r"seeds\.pilot: \[101\] has no spread; add seeds"):
         one.power_request()
+
+
+def test_the_check_is_cheap():
+    """Snakemake's main process makes it: no library that is slow to import is loaded for it."""
+    code = "import sys, humanline.tables.power; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"scipy.stats", "pandas", "statsmodels", "torch"} & set(run.stdout.split())
