@@ -175,7 +175,7 @@ def page(
 
 
 def _estimates(compared: pd.DataFrame, claim: str) -> str:
-    """Write a primary claim's estimates by what is asked: ``beats offline: DPO 1.02, KTO 1.31``."""
+    """Write a primary claim's estimates by what is asked: ``beats offline: 1.02, 1.31``."""
     group = compared[(compared["claim"] == claim) & (compared["role"] != "point")]
     said: dict[str, list[str]] = {}
     for row in group.to_dict("records"):
