@@ -5,6 +5,7 @@
 #   snakemake --cores all table_math_reasoning             one table
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
 #   snakemake --cores all tune                             search the learning rates again
+#   snakemake --cores all power                            what the claims can decide, by a pilot
 #   snakemake --cores all explore                          exploratory tables, on the tuning seeds
 #   snakemake --cores 1 prefetch --config scale=paper      fetch data and models ahead of time
 #   snakemake --cores 1 judge_cost --config scale=paper    the cost of an endpoint's judgements
@@ -43,6 +44,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/power.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/map.smk"
 
@@ -59,6 +61,7 @@ localrules:
     explore,
     judge_cost,
     plan,
+    power,
     prefetch,
 
 
@@ -67,6 +70,7 @@ onstart:
 
     jobs = list(workflow.dag.needrun_jobs())
     refuse_unpinned(jobs)
+    refuse_weak(jobs)
     if {job.rule.name for job in jobs} != {"plan"}:  # `plan` needs no worker
         # Only for local jobs: a job on another machine or in another cgroup cannot be a child of
         # this process.

@@ -244,6 +244,10 @@ def _claims(study: Study, arguments) -> None:
     if request is None:
         raise ConfigError(f"{arguments.config / 'claims.yaml'}: cannot be read; write the claims")
     make_claims(request)
+    if study.pilot:
+        from humanline.report.power import write_power
+
+        write_power(request.claims, study.planned(), study.pilot, study.paths.tables)
 
 
 def _scores(study: Study, arguments) -> None:
@@ -258,6 +262,12 @@ def _tune(study: Study, arguments) -> None:
     runs = [study.resolve(cell) for cell in study.evaluated("tune")]
     seeds = study.scale.seeds.tune
     choose_learning_rates(runs, study.paths.tune, seeds=seeds, scale=study.scale.scale)
+
+
+def _power(study: Study, arguments) -> None:
+    from humanline.report.power import make_power
+
+    make_power(study.power_request())
 
 
 def _plan(study: Study, arguments) -> None:

@@ -13,7 +13,8 @@ from humanline.study.experiments import Cell
 from humanline.study.scale.data import HubData
 from humanline.study.scale.hub import HubSource
 from humanline.study.scale.rewards import HubReward
-from humanline.study.study import TARGETS, Study, Target
+from humanline.study.study import Study
+from humanline.study.study_cells import TARGETS, Target
 from humanline.study.tasks import find_task, score_rule
 from humanline.study.values import Stage
 from humanline.trainers.registry import find_objective
@@ -115,8 +116,9 @@ def _perceived(study: Study) -> list[Cell]:
 
 def _summaries(study: Study, target: Target) -> Iterator[Job]:
     """Yield the jobs that read many runs: tables, scores, claims, figures, map, tuning."""
-    if target == "tune":
-        yield Job("tune", "", "table")
+    if target in ("tune", "power"):
+        if study.evaluated(target):
+            yield Job(target, "", "table")
         return
     for table in study.tables_of(target):
         yield Job(f"table_{table}", "", "table")

@@ -112,6 +112,7 @@ COMMANDS = (
     Command("claims", "write the verdicts on the paper's claims, and the comparisons behind them"),
     Command("scores", "write the score of every run that a table or a claim shows"),
     Command("tune", "choose learning rates from the tuning runs"),
+    Command("power", "measure the pilot, and write what the claims can decide with their seeds"),
     Command("surprisal", "measure the figures' policy's log-ratios on outputs", (_SEED,)),
     Command("figures", "plot the figures of the theory"),
     Command("predictors", "measure what may predict how well offline data train", (_TASK, _RUN)),

@@ -3,29 +3,26 @@
 Snakefiles import this module, so it is cheap.
 """
 
-from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import BaseModel
 
 from humanline.files.validation import ConfigError, load_yaml, pick, validate
-from humanline.study.claims import ClaimError, Claims, Comparison, comparisons
+from humanline.study.claims import Claims, Comparison
 from humanline.study.experiments import Cell, Experiments
+from humanline.study.pilot import Pilot, on_seed
 from humanline.study.runs.paths import Paths, RunPaths
 from humanline.study.runs.rates import Rates, TunedRates
-from humanline.study.runs.requests import ClaimsRequest, TableRequest
+from humanline.study.runs.requests import ClaimsRequest, ComparedRuns, PowerRequest, TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.scale import Scale, load_scale
-from humanline.study.table_checks import figure_fault, table_fault
+from humanline.study.study_cells import TARGETS, StudyCells
+from humanline.study.table_checks import claims_fault, possible_at, require_tables
 from humanline.study.tasks import find_task
 
-Target = Literal["all", "tune", "explore", "all_tables"]
-TARGETS: tuple[Target, ...] = get_args(Target)  # of the workflow: those that evaluate cells
 
-
-class Study:
+class Study(StudyCells):
     """A scale and its experiments; it gives the workflow and the commands their cells and runs.
 
     Args:
@@ -34,6 +31,7 @@ class Study:
         learning_rates: the tuned rates by task and variant, as in `TunedRates.chosen`.
         root: the folder of results; files of this scale are in its subfolder.
         claims: the paper's claims; None: there are none.
+        pilot: the adopted pilot; None: there is none, and no claim is refused for lack of power.
     """
 
     def __init__(
@@ -43,17 +41,14 @@ class Study:
         learning_rates: dict,
         root: Path,
         claims: Claims | None = None,
+        pilot: Pilot | None = None,
     ):
-        self.scale = scale
-        self.experiments = experiments
+        super().__init__(scale, experiments, Rates(scale, experiments, learning_rates), claims)
         self.learning_rates = learning_rates
         self.root = root
-        self.claims = claims
+        self.pilot = pilot
         self.paths = Paths(root / scale.scale)
-        self.rates = Rates(scale, experiments, learning_rates)
         self._runs: dict[tuple[str, str], Run] = {}
-
-    # Runs, resolved.
 
     def resolve(self, cell: Cell) -> Run:
         """Resolve a cell: collect its options, files and hashes in one object for the stages."""
@@ -70,7 +65,7 @@ class Study:
             paths=RunPaths(
                 self.paths, cell, task.data.draw(cell.seed), self.scale.seeds.split(cell.seed)
             ),
-            has_curve=(cell.task, cell.name) in self._with_curves,
+            has_curve=(cell.task, cell.name) in self.with_curves,
             learning_rate=self.rates.rate(cell),
             rate_source=self.rates.source(cell),
             data=task.data,
@@ -115,15 +110,37 @@ class Study:
         """Resolve the claims and the runs that they compare; None if the study has no claims."""
         if self.claims is None:
             return None
-        found = []
-        for comparison in self.comparisons():
-            seeds = self.common_seeds(comparison.cells)
-            sides = [[self._runs_of(cell, seeds) for cell in pair] for pair in comparison.pairs]
-            found.append((comparison, [(first, second) for first, second in sides]))
-        return ClaimsRequest(self.claims, found, self.scale.scale, self.paths)
+        found = [self._on(own, self.common_seeds(own.cells)) for own in self.comparisons()]
+        name = self.scale.scale
+        return ClaimsRequest(self.claims, found, name, self.paths, self.pilot is not None)
 
-    def _runs_of(self, cell: Cell, seeds: list[int]) -> list[Run]:
-        return [self.resolve(self._reported[cell.task, cell.variant][seed]) for seed in seeds]
+    def power_request(self) -> PowerRequest:
+        """Resolve the pilot: the primary claims' comparisons, and others of the same cells.
+
+        Raises:
+            ConfigError: if no claim is primary, or the pilot has a single seed.
+        """
+        seeds, name = self.scale.seeds.piloting, self.scale.scale
+        if self.claims is None or not self._primary:
+            raise ConfigError("claims.yaml: claims: none is primary; write primary: true into one")
+        if len(seeds) < 2:
+            raise ConfigError(f"scale {name}: seeds.pilot: {seeds} has no spread; add seeds")
+        found = [(own, n) for own, n in self.planned() if self._is_primary(own.cells)]
+        compared = [self._on(own, seeds) for own, _ in found]
+        measured = ClaimsRequest(self.claims, compared, name, self.paths)
+        return PowerRequest(measured, [n for _, n in found], seeds)
+
+    def _on(self, comparison: Comparison, seeds: list[int]) -> ComparedRuns:
+        """Resolve both cells of each of a comparison's pairs on some seeds."""
+        runs = [
+            [[self.resolve(on_seed(cell, seed)) for seed in seeds] for cell in pair]
+            for pair in comparison.pairs
+        ]
+        return comparison, [(first, second) for first, second in runs]
+
+    def planned(self) -> list[tuple[Comparison, int]]:
+        """List the comparisons of all claims, and how many seeds their cells have in the tables."""
+        return [(own, len(self.common_seeds(own.cells))) for own in self.comparisons()]
 
     def perceived(self, seed: int) -> dict[str, Run]:
         """Resolve the runs of the figure of implied capacities: policy and data sources, by name.
@@ -156,109 +173,6 @@ class Study:
         spec = self.experiments.implied_capacity
         return [spec.task] if spec else []
 
-    # Which cells exist.
-
-    def tables(self, *, exploratory: bool = False, extra: bool = False) -> list[str]:
-        """List the names of the reporting tables, with `extra` all of them, or the exploratory."""
-        return [
-            name
-            for name, spec in self.experiments.tables.items()
-            if spec.exploratory == exploratory and (extra or not spec.extra)
-        ]
-
-    def tables_of(self, target: Target) -> list[str]:
-        """List the names of the tables that a target of the workflow makes."""
-        if target == "tune":
-            return []
-        return self.tables(exploratory=target == "explore", extra=target == "all_tables")
-
-    def report_cells(self, table: str) -> list[Cell]:
-        """List the cells of a table, each on its seeds.
-
-        A table's own seeds are those of all its cells. Exploratory tables have the tuning seeds: no
-        claim is tested on those. Tables of cost have the sweep seeds, because they evaluate every
-        checkpoint. In all other tables a cell has its `seeds`.
-        """
-        spec, seeds = self.experiments.tables[table], self.scale.seeds
-        fixed = seeds.tune if spec.exploratory else spec.seeds
-        if spec.view == "cost" and not fixed:
-            fixed = self._few_seeds
-        return self.experiments.cells(table, lambda cell: fixed or self.seeds(cell))
-
-    def report_seeds(self, table: str) -> list[int]:
-        """List all seeds that a table has cells on."""
-        return sorted({cell.seed for cell in self.report_cells(table)})
-
-    def seeds(self, cell: Cell) -> list[int]:
-        """List the seeds of a cell in the tables: more if a primary claim compares it."""
-        is_primary = (cell.task, cell.variant) in self._primary
-        return self.scale.seeds.report if is_primary else self._few_seeds
-
-    @property
-    def _few_seeds(self) -> list[int]:
-        return self.scale.seeds.sweep or self.scale.seeds.report
-
-    @cached_property
-    def _primary(self) -> set[tuple[str, str]]:
-        """The cells that primary claims compare, by task and variant."""
-        return {
-            (cell.task, cell.variant)
-            for comparison in self.comparisons()
-            if comparison.claim.primary
-            for cell in comparison.cells
-        }
-
-    def figure_seeds(self) -> list[int]:
-        """List the seeds of the figures: the scale's sweep seeds, else its reporting seeds."""
-        return self._few_seeds
-
-    def evaluated(self, target: Target) -> list[Cell]:
-        """List the cells that a target of the workflow evaluates."""
-        if target == "tune":
-            return [cell for task in self.scale.tasks for cell in self.rates.tune_cells(task)]
-        return [cell for table in self.tables_of(target) for cell in self.report_cells(table)]
-
-    def find(self, task: str, name: str) -> Cell:
-        """Find a cell by its run's name, among all cells of the study.
-
-        Raises:
-            ConfigError: if no cell of the task has that name.
-        """
-        if cell := self._cells.get((task, name)):
-            return cell
-        raise ConfigError(
-            f"no cell of {task} is named {name!r}; add it to a table of experiments.yaml"
-        )
-
-    def all_cells(self) -> list[Cell]:
-        """List every cell of every table, of the figures and of tuning, with their base models."""
-        return list(self._cells.values())
-
-    @cached_property
-    def _cells(self) -> dict[tuple[str, str], Cell]:
-        cells = [cell for table in self.experiments.tables for cell in self.report_cells(table)]
-        if self.experiments.implied_capacity:
-            for seed in self.figure_seeds():
-                cells += self.experiments.perceived(seed).values()
-        for task in self.scale.tasks:
-            cells += self.rates.tune_cells(task)
-        cells += [cell.base for cell in cells] + [cell.data_base for cell in cells]
-        return {(cell.task, cell.name): cell for cell in cells}
-
-    @cached_property
-    def _with_curves(self) -> set[tuple[str, str]]:
-        """The trained cells whose learning curve a table or a claim reads, by task and name."""
-        cells = [
-            cell
-            for table, spec in self.experiments.tables.items()
-            if spec.has_curves or spec.view == "cost"
-            for cell in self.report_cells(table)
-        ]
-        for comparison in self.comparisons():
-            if comparison.test.measure == "curve_mean":
-                cells += [cell for pair in self.pairs(comparison) for cell in pair]
-        return {(cell.task, cell.name) for cell in cells if cell.objective != "base"}
-
     def mapped(self) -> list[tuple[Run, Run]]:
         """List every exploratory offline run, with the plain online run to compare it with.
 
@@ -280,40 +194,6 @@ class Study:
         offline = [cell for cell in cells if cell.data == "offline" and kind(cell) in online]
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]
 
-    def comparisons(self) -> list[Comparison]:
-        """List the comparisons of all claims."""
-        return self._comparisons
-
-    @cached_property
-    def _comparisons(self) -> list[Comparison]:
-        found = comparisons(self.claims, self.experiments.defaults) if self.claims else []
-        return [comparison for _, comparison in found]
-
-    def common_seeds(self, cells: Iterable[Cell]) -> list[int]:
-        """List the seeds for which the tables that `all` makes have all of some cells."""
-        found = [set(self._reported.get((cell.task, cell.variant), {})) for cell in cells]
-        return sorted(set.intersection(*found))
-
-    def pairs(self, comparison: Comparison) -> list[tuple[Cell, Cell]]:
-        """List a comparison's pairs of cells on each seed for which tables have all of them."""
-        return [
-            (
-                self._reported[cell.task, cell.variant][seed],
-                self._reported[against.task, against.variant][seed],
-            )
-            for cell, against in comparison.pairs
-            for seed in self.common_seeds(comparison.cells)
-        ]
-
-    @cached_property
-    def _reported(self) -> dict[tuple[str, str], dict[int, Cell]]:
-        """The cells of the tables that `all` makes: by task and variant, then by seed."""
-        found: dict[tuple[str, str], dict[int, Cell]] = {}
-        for table in self.tables():
-            for cell in self.report_cells(table):
-                found.setdefault((cell.task, cell.variant), {})[cell.seed] = cell
-        return found
-
 
 def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     """Read and validate the whole configuration.
@@ -328,8 +208,8 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     """
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
-    experiments = _of_scale(experiments, scale)
-    _require_tables(scale, experiments, scale_file, experiments_file)
+    experiments = possible_at(scale, experiments)
+    require_tables(scale, experiments, scale_file, experiments_file)
     rates = {}
     if scale.learning_rates:
         file = scale_file.parent / scale.learning_rates
@@ -338,55 +218,15 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     if not claims_file.exists():
         return Study(scale, experiments, rates, root)
     claims = validate(Claims, load_yaml(claims_file), claims_file)
-    study = Study(scale, experiments, rates, root, claims)
-    if reason := _claims_fault(claims, study):
+    pilot = None
+    if scale.pilot:
+        file = scale_file.parent / scale.pilot
+        pilot = validate(Pilot, load_yaml(file), file)
+        pilot.require_scale(scale.scale, file)
+    study = Study(scale, experiments, rates, root, claims, pilot)
+    if reason := claims_fault(claims, experiments.defaults, study.common_seeds):
         raise ConfigError(f"{claims_file}: {reason}")
     return study
-
-
-def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:
-    """Drop the optional tables whose tasks or base models a scale lacks."""
-    models = {(task, name) for task, part in scale.tasks.items() for name in part.base_models}
-    tables = {
-        name: table
-        for name, table in experiments.tables.items()
-        if not table.optional
-        or (set(table.tasks) <= set(scale.tasks) and table.base_models <= models)
-    }
-    return experiments.model_copy(update={"tables": tables})
-
-
-def _require_tables(
-    scale: Scale, experiments: Experiments, scale_file: Path, experiments_file: Path
-) -> None:
-    """Refuse tables and figures that cannot run at this scale."""
-    for name, table in experiments.tables.items():
-        for task in table.tasks:
-            if task not in scale.tasks:
-                raise ConfigError(
-                    f"{scale_file}: tasks.{task}: missing, but table {name} needs it; add it"
-                )
-        if reason := table_fault(table, experiments.defaults, scale, scale_file):
-            raise ConfigError(f"{experiments_file}: tables.{name}.{reason}")
-    if reason := figure_fault(experiments, scale, scale_file):
-        raise ConfigError(f"{experiments_file}: implied_capacity.{reason}")
-
-
-def _claims_fault(claims: Claims, study: Study) -> str | None:
-    """Find the first claim whose cells are in no table."""
-    try:
-        found = comparisons(claims, study.experiments.defaults)
-    except ClaimError as error:
-        return str(error)
-    for place, comparison in found:
-        if not study.pairs(comparison):
-            apart = [pair for pair in comparison.pairs if not study.common_seeds(pair)]
-            cell, against = [*apart, *comparison.pairs][0]
-            both = f"{cell.variant} and {against.variant} ({cell.task})"
-            where = "tables of experiments.yaml have no seed with both"
-            remedy = "add them, or remove this; tables that are extra do not count"
-            return f"{place}: {where} {both}; {remedy}"
-    return None
 
 
 def schemas() -> dict[str, dict]:

@@ -145,6 +145,14 @@ MISTAKES = {
         lambda c: c["claims"][1]["tests"][1].update(margin=0.9),
         r"claims\.1\.tests\.1\.margin: 0\.9 is no factor above 1; change",
     ),
+    "two margins": (
+        lambda c: c["claims"][1]["tests"][1].update(negligible=1.1),
+        r"claims\.1\.tests\.1\.negligible: not_less has a margin instead; remove",
+    ),
+    "no effect at all": (
+        lambda c: c["claims"][0]["tests"][0].update(negligible=1),
+        r"claims\.0\.tests\.0\.negligible: 1 is no factor above 1; change",
+    ),
     "negative ratio": (
         lambda c: c["claims"][0]["tests"][0].update(to=-1),
         r"claims\.0\.tests\.0\.to: -1 is not positive",
@@ -311,7 +319,9 @@ def test_only_what_is_shown_or_tested_has_a_curve(tmp_path):
     experiments = study.experiments.model_copy(update={"tables": tables})
     asked = Study(study.scale, experiments, {}, tmp_path, claims)
     cells = [run.cell for run in map(asked.resolve, asked.all_cells()) if run.has_curve]
-    assert len(cells) == 6 * 10 and all(cell.humanline for cell in cells)
+    assert len(cells) == 6 * (
+        10 + 8
+    )  # on the pilot's seeds, too and all(cell.humanline for cell in cells)
 
 
 def test_extra_tables_are_no_part_of_all(tmp_path):

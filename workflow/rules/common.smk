@@ -122,12 +122,24 @@ def refuse_unpinned(jobs):
         refuse(error)
 
 
+def refuse_weak(jobs):
+    """Refuse the claims' job if the scale's pilot gives a primary claim too little power."""
+    if STUDY.pilot and any(job.rule.name == "claims" for job in jobs):
+        from humanline.tables.power import require_power
+
+        try:
+            require_power(STUDY.claims, STUDY.planned(), STUDY.pilot, STUDY.paths.pilot)
+        except ConfigError as error:
+            refuse(error)
+
+
 SCORE_FILES = [
     f"{RESULTS}/tables/{name}" for name in ("scores.csv", "scores.provenance.json")
 ]
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
     for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")
+    + ("power.csv", "power.md") * bool(STUDY.pilot)
 ]
 
 
@@ -142,6 +154,14 @@ def base_of(wildcards):
 def hash_of(stage, run):
     """The hash of the options that a stage of a run reads."""
     return lambda wildcards: getattr(run(wildcards).hashes, stage)
+
+
+def pilot_runs():
+    """The runs that `power` measures; it is an error if there are none."""
+    try:
+        return STUDY.power_request().measured.runs
+    except ConfigError as error:
+        refuse(error)
 
 
 def perceived(wildcards):

@@ -52,6 +52,16 @@ class Paths:
         return self.results / "tune"
 
     @property
+    def power(self) -> Path:
+        """The folder of the claims' power, and of the pilot that it comes from."""
+        return self.results / "power"
+
+    @property
+    def pilot(self) -> Path:
+        """The pilot that `snakemake power` measures, YAML."""
+        return self.power / "pilot.yaml"
+
+    @property
     def benchmarks(self) -> Path:
         """The folder of Snakemake's measurements of each job: seconds and memory."""
         return self.results / "benchmarks"

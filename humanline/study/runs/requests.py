@@ -1,6 +1,6 @@
-"""Resolved requests for stages that read many runs: a table, or the claims.
+"""Resolved requests for stages that read many runs: a table, the claims, or their power.
 
-`Study.table` and `Study.claims_request` make these objects. Stages take them and never ask it.
+`Study` makes these objects. Stages take them and never ask it.
 """
 
 from dataclasses import dataclass
@@ -72,6 +72,10 @@ class TableRequest:
         return content_hash([self.config_hash, *asked])
 
 
+# A comparison, and the runs of both cells of each of its pairs, seed by seed.
+ComparedRuns = tuple[Comparison, list[tuple[list[Run], list[Run]]]]
+
+
 @dataclass(frozen=True)
 class ClaimsRequest:
     """The claims, and the runs to test them on.
@@ -82,12 +86,14 @@ class ClaimsRequest:
             of the seeds that all of these cells have.
         scale: the name of the scale.
         paths: the paths of the scale's files.
+        has_pilot: whether the scale has a pilot, and so a page of the claims' power.
     """
 
     claims: Claims
-    compared: list[tuple[Comparison, list[tuple[list[Run], list[Run]]]]]
+    compared: list[ComparedRuns]
     scale: str
     paths: Paths
+    has_pilot: bool = False
 
     def pairs(self, comparison: Comparison) -> list[tuple[list[Run], list[Run]]]:
         """List the runs of both cells of each pair of a comparison."""
@@ -99,3 +105,18 @@ class ClaimsRequest:
         sides = [side for _, pairs in self.compared for pair in pairs for side in pair]
         found = [run for side in sides for run in side]
         return list({(run.cell.task, run.name): run for run in found}.values())
+
+
+@dataclass(frozen=True)
+class PowerRequest:
+    """The claims' comparisons on the seeds of the pilot.
+
+    Args:
+        measured: the claims, and their comparisons with the runs on the pilot's seeds.
+        planned: the number of seeds of each of these comparisons in the tables.
+        seeds: the pilot's seeds.
+    """
+
+    measured: ClaimsRequest
+    planned: list[int]
+    seeds: list[int]

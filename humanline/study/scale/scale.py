@@ -111,6 +111,11 @@ class Seeds(Strict):
     )
 
     @property
+    def piloting(self) -> list[int]:
+        """The seeds of the pilot."""
+        return self.pilot or self.tune
+
+    @property
     def validating(self) -> list[int]:
         """The seeds that are evaluated on validation prompts, and that no table reports."""
         return list(dict.fromkeys([*self.tune, *(self.pilot or [])]))
@@ -137,6 +142,12 @@ class Scale(Strict):
     seeds: Seeds = Field(description="seeds of the runs")
     learning_rates: str | None = Field(
         None, min_length=1, description="file of tuned learning rates, relative to this file"
+    )
+    pilot: str | None = Field(
+        None,
+        min_length=1,
+        description="file of the pilot by `snakemake power`, relative to this file: claims with "
+        "too little power are refused; a scale that extends this one does not inherit it",
     )
     generation: Generation = Field(Generation(), description="what draws the completions")
     resources: dict[Stage, Resources] = Field({}, description="resources of each stage's jobs")
@@ -241,6 +252,7 @@ def _extended(path: Path, *above: Path) -> dict:
     if below.resolve() in {file.resolve() for file in (path, *above)}:
         raise ConfigError(f"{path}: extends: {name!r} is not another file; name one")
     extended = _extended(below, path, *above)
+    extended.pop("pilot", None)  # it measured the runs of the scale below
     rates = extended.get("learning_rates")
     if isinstance(rates, str) and below.parent != path.parent:  # relative to the file below
         extended["learning_rates"] = relpath(below.parent / rates, path.parent)
