@@ -178,7 +178,7 @@ def page(
 
 
 def _estimates(compared: pd.DataFrame, claim: str) -> str:
-    """Write a primary claim's estimates and results: ``beats offline: DPO 1.02 open, KTO ...``."""
+    """Write a primary claim's estimates and results: ``beats offline: 1.02 open, 1.31 yes``."""
     said: dict[str, list[str]] = {}
     for row in compared[compared["claim"] == claim].to_dict("records"):
         text = f"{row['point']} {row['estimate']:.2f} {row['result']}".strip()

@@ -136,7 +136,7 @@ def claim_table(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def one_by_one(group: pd.DataFrame) -> str:
-    """Say the results of a claim's comparisons: ``DPO: beats offline yes, matches online no; ...``.
+    """Say the results of a claim's comparisons: each grid point with its yes or no.
 
     Args:
         group: the claim's rows of `comparison_table`.
@@ -205,7 +205,7 @@ def _row(comparison: Comparison, contrast: Contrast) -> dict:
 
 
 def point_label(point: dict[str, Scalar]) -> str:
-    """Write a combination of `each` for people, such as ``DPO`` or ``sync_interval 12``."""
+    """Write a combination of `each` for people, such as ``sync_interval 12``."""
     return ", ".join(_label(field, value) for field, value in point.items())
 
 
