@@ -25,9 +25,10 @@ nothing of larger models.
 A claim is supported if all of its comparisons are: its p is the greatest of theirs. It is
 contradicted if any of them is: its p of the opposite is the least of theirs, times their number.
 Else it is undecided. Where a claimed difference names a size below which it does not count, a
-difference that is shown to be smaller contradicts the claim. A claim about a mean over objectives has that mean as its one comparison. The
-level is {alpha:g} after Holm's correction over the {primary} primary claims. Estimates are ratios
-of length-controlled win rates, or differences of Pass@1 in points.
+difference that is shown to be smaller contradicts the claim. A claim about a mean over objectives
+has that mean as its one comparison. The level is {alpha:g} after Holm's correction over the
+{primary} primary claims. Estimates are ratios of length-controlled win rates, or differences of
+Pass@1 in points.
 
 ## Each comparison by itself
 
