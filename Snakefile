@@ -1,9 +1,11 @@
 # One directed acyclic graph that makes the paper's tables from nothing.
 #
-#   snakemake --cores all                                  every table, at laptop scale
+#   snakemake --cores all                                  claims and their tables, laptop scale
+#   snakemake --cores all all_tables                       tables that no claim needs, too
 #   snakemake --cores all table_math_reasoning             one table
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
 #   snakemake --cores all tune                             search the learning rates again
+#   snakemake --cores all power                            what the claims can decide, by a pilot
 #   snakemake --cores all explore                          exploratory tables, on the tuning seeds
 #   snakemake --cores 1 prefetch --config scale=paper      fetch data and models ahead of time
 #   snakemake --cores 1 judge_cost --config scale=paper    the cost of an endpoint's judgements
@@ -42,6 +44,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/power.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/map.smk"
 
@@ -54,9 +57,11 @@ if workflow.is_main_process:  # jobs read this file too, and must not do this
 
 localrules:
     all,
+    all_tables,
     explore,
     judge_cost,
     plan,
+    power,
     prefetch,
 
 
@@ -65,6 +70,7 @@ onstart:
 
     jobs = list(workflow.dag.needrun_jobs())
     refuse_unpinned(jobs)
+    refuse_weak(jobs)
     if {job.rule.name for job in jobs} != {"plan"}:  # `plan` needs no worker
         # Only for local jobs: a job on another machine or in another cgroup cannot be a child of
         # this process.
@@ -83,14 +89,20 @@ onstart:
 rule all:
     default_target: True
     input:
-        files_of_tables(exploratory=False),
+        files_of_tables("all"),
         CLAIM_FILES if STUDY.claims else [],
         FIGURES if STUDY.experiments.implied_capacity else [],
 
 
+rule all_tables:
+    input:
+        rules.all.input,
+        files_of_tables("all_tables"),
+
+
 rule explore:
     input:
-        files_of_tables(exploratory=True),
+        files_of_tables("explore"),
         MAP_FILES if STUDY.mapped() else [],
 
 

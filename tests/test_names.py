@@ -51,18 +51,18 @@ HEADLINE = Table.model_construct(
 )
 BRANCHES_ON_TASKS = {
     "registry": lambda study: find_task("poetry"),
-    "miniature": lambda study: miniature.splits("poetry", DATA),
+    "miniature": lambda study: miniature.splits("poetry", DATA, 1),
     "fine-tuning": lambda study: miniature.fine_tuning_rows("poetry", 4, 0.1, 1, set()),
     "hub": lambda study: hub_datasets.splits("poetry", None),
-    "score file": lambda study: RunPaths(study.paths, POEM, "evaluation").scored,
+    "score file": lambda study: RunPaths(study.paths, POEM, "s1", "evaluation").scored,
     "scores": lambda study: run_results.scores(POEM, Path("nowhere")),
-    "estimates": lambda study: estimates.score_estimates(
-        {"poem": [(POEM, Path("nowhere"))]}, replicates=2, rng_seed=0
+    "estimates": lambda study: estimates.final_scores(
+        {"poem": [(POEM, Path("nowhere"))]}, shares_prompts=False
     ),
     "tune": lambda study: tune.final_score(SimpleNamespace(cell=POEM)),
     "plan": lambda study: jobs._score(study, POEM),
     "curves": lambda study: HEADLINE.has_curves,
-    "table": lambda study: reported._frame(SimpleNamespace(spec=HEADLINE), [], {}),
+    "table": lambda study: reported._frame(SimpleNamespace(spec=HEADLINE, shares_prompts=bool), []),
 }
 
 

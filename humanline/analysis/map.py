@@ -19,6 +19,10 @@ PREDICTORS = (
     "unclipped",
     "distance_gains",
     "distance_losses",
+    "unclipped_chosen",
+    "unclipped_rejected",
+    "log_ratio_chosen",
+    "log_ratio_rejected",
 )
 
 

@@ -18,7 +18,8 @@ from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.experiments import ImpliedCapacity
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
-from humanline.study.study import TARGETS, Study, load_study, schemas
+from humanline.study.scale.data import HubData, MiniatureData
+from humanline.study.study import Study, load_study, schemas
 
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
 TAIL = 15  # number of a failed job's log lines to print
@@ -102,11 +103,15 @@ def _data(study: Study, arguments) -> None:
     from humanline.files.typed_files import write_rows
     from humanline.worlds import miniature
 
-    task = arguments.task
-    config = study.scale.tasks[task].data
-    source = hub_datasets if config.kind == "hub" else miniature
-    for split, rows in source.splits(task, config).items():
-        write_rows(study.paths.prompts(task, split), prompts_of(task), rows)
+    task, draw = arguments.task, arguments.draw
+    seed = pick(f"draw of {task}", draw, study.draws(task))
+    match study.scale.tasks[task].data:
+        case HubData() as config:
+            splits = hub_datasets.splits(task, config)
+        case MiniatureData() as config:
+            splits = miniature.splits(task, config, seed)
+    for split, rows in splits.items():
+        write_rows(study.paths.prompts(task, draw, split), prompts_of(task), rows)
 
 
 def _base_model(study: Study, arguments) -> None:
@@ -117,8 +122,8 @@ def _base_model(study: Study, arguments) -> None:
     run, task = _resolved(study, arguments), arguments.task
     held_out = {
         row["prompt"]
-        for split in ("validation", "evaluation")
-        for row in read_rows(study.paths.prompts(task, split), prompts_of(task))
+        for path in run.paths.held_out_prompts
+        for row in read_rows(path, prompts_of(task))
     }
     lengths = getattr(run.data, "lengths", None)
     base_model.make(task, run.model, run.cell.seed, run.paths.model, held_out, lengths)
@@ -187,12 +192,8 @@ def _score_annotations(study: None, arguments) -> None:
 def _judge_cost(study: Study, arguments) -> None:
     from humanline.scoring import judge_cost
 
-    judged = {task: study.scale.tasks[task] for task in study.scored_by("judge")}
-    targets: dict[str, list[Run]] = {
-        target: [study.resolve(cell) for cell in study.evaluated(target) if cell.task in judged]
-        for target in TARGETS
-    }
-    print(judge_cost.describe(study.scale.scale, judged, targets))
+    tasks = {task: study.scale.tasks[task] for task in study.scored_by("judge")}
+    print(judge_cost.describe(study.scale.scale, tasks, study.judged()))
 
 
 def _table(study: Study, arguments) -> None:
@@ -243,6 +244,10 @@ def _claims(study: Study, arguments) -> None:
     if request is None:
         raise ConfigError(f"{arguments.config / 'claims.yaml'}: cannot be read; write the claims")
     make_claims(request)
+    if study.pilot:
+        from humanline.report.power import write_power
+
+        write_power(request.claims, study.planned(), study.pilot, study.paths.tables)
 
 
 def _tune(study: Study, arguments) -> None:
@@ -251,6 +256,12 @@ def _tune(study: Study, arguments) -> None:
     runs = [study.resolve(cell) for cell in study.evaluated("tune")]
     seeds = study.scale.seeds.tune
     choose_learning_rates(runs, study.paths.tune, seeds=seeds, scale=study.scale.scale)
+
+
+def _power(study: Study, arguments) -> None:
+    from humanline.report.power import make_power
+
+    make_power(study.power_request())
 
 
 def _plan(study: Study, arguments) -> None:
@@ -290,6 +301,8 @@ def _recipe(study: None, arguments) -> None:
 
 def _worker(study: None, arguments) -> None:
     # The slow imports of the commands.
+    import reasoning_gym  # noqa: F401
+
     import humanline.generation.offline
     import humanline.scoring.judge
     import humanline.scoring.score

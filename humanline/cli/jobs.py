@@ -13,7 +13,8 @@ from humanline.study.experiments import Cell
 from humanline.study.scale.data import HubData
 from humanline.study.scale.hub import HubSource
 from humanline.study.scale.rewards import HubReward
-from humanline.study.study import TARGETS, Study, Target
+from humanline.study.study import Study
+from humanline.study.study_cells import TARGETS, Target
 from humanline.study.tasks import find_task, score_rule
 from humanline.study.values import Stage
 from humanline.trainers.registry import find_objective
@@ -98,10 +99,8 @@ def _jobs_of(study: Study, target: Target) -> Iterator[Job]:
 
 def _measured(study: Study, target: Target) -> list[Cell]:
     """List the cells of a target whose offline data are measured."""
-    if target == "tune":
-        return []
-    tables = study.tables(exploratory=target == "explore")
-    comparing = [table for table in tables if study.experiments.tables[table].compares_data]
+    tables = study.experiments.tables
+    comparing = [table for table in study.tables_of(target) if tables[table].compares_data]
     cells = [cell for table in comparing for cell in study.report_cells(table)]
     mapped = [run.cell for run, _ in study.mapped()] if target == "explore" else []
     return [cell for cell in cells if cell.data == "offline"] + mapped
@@ -117,10 +116,11 @@ def _perceived(study: Study) -> list[Cell]:
 
 def _summaries(study: Study, target: Target) -> Iterator[Job]:
     """Yield the jobs that read many runs: tables, claims, figures, map, tuning."""
-    if target == "tune":
-        yield Job("tune", "", "table")
+    if target in ("tune", "power"):
+        if study.evaluated(target):
+            yield Job(target, "", "table")
         return
-    for table in study.tables(exploratory=target == "explore"):
+    for table in study.tables_of(target):
         yield Job(f"table_{table}", "", "table")
     if target == "explore":
         if study.mapped():
@@ -138,7 +138,7 @@ def _summaries(study: Study, target: Target) -> Iterator[Job]:
 
 def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
     """Yield the jobs that make a cell's model."""
-    yield Job("data", cell.task, "data")
+    yield Job("data", f"{cell.task}/{study.resolve(cell).paths.draw}", "data")
     yield _base_model(study, cell.base)
     if cell.data == "offline":
         source = cell.data_base

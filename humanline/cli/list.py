@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from humanline.cli.parser import COMMANDS, LISTS
 from humanline.files.validation import ConfigError, load_yaml, pick
+from humanline.study.experiments import Table
 from humanline.study.scale.scale import load_scale
 from humanline.study.study import Study
 from humanline.study.tasks import TASKS, find_task
@@ -94,11 +95,17 @@ def _tables(study: Study) -> list[dict]:
             "view": table.view,
             "cells": len(study.report_cells(name)),
             "seeds": " ".join(map(str, study.report_seeds(name))),
-            "target": "explore" if table.exploratory else "all",
+            "target": _target(table),
             "description": table.description,
         }
         for name, table in study.experiments.tables.items()
     ]
+
+
+def _target(table: Table) -> str:
+    if table.exploratory:
+        return "explore"
+    return "all_tables" if table.extra else "all"
 
 
 def _cells(study: Study) -> list[dict]:

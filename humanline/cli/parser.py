@@ -70,6 +70,7 @@ def _task(text: str) -> str:
 
 _TASKS = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
 _TASK = ("task", {"metavar": "TASK", "type": _task, "help": _TASKS})
+_DRAW = ("draw", {"metavar": "DRAW", "help": "a set of prompts: s1 is that of seed 1; hub: all"})
 _BASE = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
 _RUN = ("run_name", {"metavar": "RUN", "help": "a name in results/SCALE/runs/TASK"})
 _OF = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
@@ -99,7 +100,7 @@ _KEYS = (
 # In the order of the workflow; then the commands that are no stage of it.
 COMMANDS = (
     Command("prefetch", "fetch the hub's data and models, print their fingerprints"),
-    Command("data", "write the prompts of a task", (_TASK,)),
+    Command("data", "write a set of a task's prompts", (_TASK, _DRAW)),
     Command("base_model", "make the model that training starts from", (_TASK, _BASE)),
     Command("offline", "sample and label a base model's completions", (_TASK, _BASE)),
     Command("likelihood", "measure how likely a base model finds completions", (_TASK, _BASE, _OF)),
@@ -110,6 +111,7 @@ COMMANDS = (
     Command("table", "write a table", (_TABLE,)),
     Command("claims", "write the verdicts on the paper's claims, and the comparisons behind them"),
     Command("tune", "choose learning rates from the tuning runs"),
+    Command("power", "measure the pilot, and write what the claims can decide with their seeds"),
     Command("surprisal", "measure the figures' policy's log-ratios on outputs", (_SEED,)),
     Command("figures", "plot the figures of the theory"),
     Command("predictors", "measure what may predict how well offline data train", (_TASK, _RUN)),

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from humanline.cli.jobs import WEIGHTS, Job, billions_of, jobs, model_of
 from humanline.study.experiments import Cell
 from humanline.study.scale.rewards import HubReward
-from humanline.study.study import TARGETS, Study
+from humanline.study.study import Study
+from humanline.study.study_cells import TARGETS
 
 # Bytes per parameter in training besides the weights: gradients, and AdamW's two moments.
 _GRADIENTS, _MOMENTS = 4, 8
@@ -181,15 +182,15 @@ def _number(value: float | None) -> str:
 
 
 _FOOTNOTE = (
-    "`tune` and `explore`: the jobs that they add. Longest: the stage's longest job. Limit: what a"
-    " job requests from the scheduler at its first attempt."
+    "`tune` to `power`: the jobs that they add. Longest: the stage's longest job."
+    " Limit: what a job requests from the scheduler at its first attempt."
 )
 
 
 _UNKNOWN = (
-    "`tune` and `explore`: the jobs that they add. Limit: what a job requests from the scheduler at"
-    " its first attempt. Hours, tokens, dollars and disk are unknown: this scale has no `plan` with"
-    " assumptions, such as paper.yaml has."
+    "`tune` to `power`: the jobs that they add. Limit: what a job requests from the"
+    " scheduler at its first attempt. Hours, tokens, dollars and disk are unknown: this scale has"
+    " no `plan` with assumptions, such as paper.yaml has."
 )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TRAIN_AGAIN = "train that run again"
 Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Total(Record):
@@ -126,7 +127,17 @@ class LogRow(Columns):
 class Predictors(Record):
     """`predictors.json`: what may predict how well offline data train; see `predictors.measure`."""
 
+    # Of the offline data under the run's initial model, in nats.
     mean_token_log_probability: LogProbability
-    unclipped: Annotated[float, Field(ge=0, le=1)] | None
+    # The share of tokens that pass a gradient, a mean over training; null without bounds.
+    unclipped: Share | None
+    unclipped_chosen: Share | None
+    unclipped_rejected: Share | None
+    # The `capacity_distance` between the human curve and the curve that the data imply for the
+    # trained policy; null if there are no gains, or no losses.
     distance_gains: float | None
     distance_losses: float | None
+    # The mean log-ratio of a token under the trained policy and the initial model, in nats, in the
+    # best and the worst completion of each group; null if no group's scores differ.
+    log_ratio_chosen: float | None
+    log_ratio_rejected: float | None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from humanline.study.scale.sampling import Generation, Sampling
-from humanline.trainers.rows.conversations import encode_prompt
+from humanline.trainers.rows.conversations import encode_prompts
 from humanline.trainers.rows.lengths import TOKENS_AT_ONCE, batches, context_of, require_room
 from humanline.trainers.rows.preferences import user_turn
 
@@ -97,7 +97,7 @@ def sample(
     """
     if sampling.temperature == 0 and n > 1:
         raise ValueError(f"at temperature 0 all completions are alike; ask for 1, not {n}")
-    prompt_ids = [encode_prompt(engine.tokenizer, prompt) for prompt in prompts]
+    prompt_ids = encode_prompts(engine.tokenizer, prompts)
     require_room(prompt_ids, engine.context, sampling.max_new_tokens, place)
     groups = engine.complete(prompt_ids, n=n, sampling=sampling, seed=seed, **options)
     return [{"prompt_ids": ids, **group} for ids, group in zip(prompt_ids, groups, strict=True)]
@@ -200,11 +200,13 @@ class TransformersEngine:
     def _complete_together(self, prompt_ids, n: int, sampling: Sampling) -> list[list[list[int]]]:
         import torch
 
+        from humanline.trainers.shared.sampling import lean_generate
+
         inputs = self.tokenizer.pad(
             {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
         ).to(self.model.device)
         ends, start = self._ends(), inputs["input_ids"].size(1)
-        with torch.no_grad():
+        with torch.no_grad(), lean_generate(self.model):
             output = self.model.generate(
                 **inputs,
                 **self._options(sampling),

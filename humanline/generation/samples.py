@@ -10,7 +10,7 @@ from humanline.data.training_files import Trained
 from humanline.files.typed_files import read_record, read_rows, write_rows
 from humanline.study.runs.resolved import Run
 
-_SEED = 7  # the seed of evaluation's sampling, the same for every run
+_STREAM = 7  # evaluation's stream of random numbers, the same for all runs of a seed
 
 
 def checkpoints(run: Run) -> dict[int, Path]:
@@ -55,7 +55,7 @@ def generate(run: Run) -> None:
                 [row["prompt"] for row in rows],
                 n=1,
                 sampling=run.evaluation,
-                seed=_SEED,
+                seed=1000 * run.cell.seed + _STREAM,
                 place=data,
                 progress=True,
             )

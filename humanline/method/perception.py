@@ -7,14 +7,16 @@ still counts towards the loss, but passes no gradient.
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-# Maps log-ratios to perceived log-ratios of the same shape, element by element. It must map zero to
-# zero: objectives set padding to zero.
+# Maps log-ratios to perceived log-ratios of the same shape. It must map zero to zero: objectives
+# set padding to zero. It may look at the whole tensor, the tokens of a micro-batch; DPO and KTO
+# perceive chosen and rejected completions apart.
 Perceive = Callable[[Tensor], Tensor]
 
 
@@ -39,22 +41,41 @@ def clip(log_ratio: Tensor, log_eps_p: float | None, log_eps_r: float | None) ->
     return torch.clamp(log_ratio, low, high)
 
 
-def unclipped_fraction(
-    log_ratio: Tensor, mask: Tensor, log_eps_p: float | None, log_eps_r: float | None
-) -> Tensor:
-    """Compute the share of the masked tokens that `clip` leaves as they are.
+def passing(log_ratio: Tensor, mask: Tensor, perceive: Perceive) -> Tensor:
+    """Compute for each token the chance that it passes a gradient.
 
     Args:
-        log_ratio: any shape, in nats; values outside the mask are ignored, nan included.
-        mask: same shape, non-zero on the tokens to count.
-        log_eps_p, log_eps_r: the bounds of `clip`.
+        log_ratio: (B, T), in nats; values outside the mask are ignored, nan included.
+        mask: (B, T), non-zero on the tokens to count.
+        perceive: what the objective perceives by. Without a method `passing`, as `identity`, it
+            lets all tokens pass.
 
     Returns:
-        A scalar in [0, 1], or nan if the mask is empty.
+        (B, T), from 0 to 1, and 0 off the mask. Without chance it is 1 or 0.
     """
-    low, high = _interval(log_eps_p, log_eps_r)
     counted = mask.bool()
-    return (counted & (log_ratio >= low) & (log_ratio <= high)).sum() / counted.sum()
+    chance_of = getattr(perceive, "passing", torch.ones_like)
+    chances = chance_of(torch.where(counted, log_ratio.detach(), 0.0))
+    return torch.where(counted, chances, 0.0)
+
+
+def apart(perceive: Perceive, first: Tensor) -> Perceive:
+    """Perceive two parts of a batch apart: for a perception that looks at the whole tensor.
+
+    Args:
+        perceive: perceives each part.
+        first: (B,) boolean, true for the rows of the first part.
+
+    Returns:
+        A perception of (B, T) log-ratios.
+    """
+    parts = [rows.nonzero().squeeze(1) for rows in (first, ~first)]
+    order = torch.cat(parts).argsort()
+
+    def perceive_parts(log_ratio: Tensor) -> Tensor:
+        return torch.cat([perceive(log_ratio[rows]) for rows in parts])[order]
+
+    return perceive_parts
 
 
 @dataclass(frozen=True)
@@ -89,16 +110,114 @@ class Clipping:
     def __call__(self, log_ratio: Tensor) -> Tensor:
         return clip(log_ratio, self.log_eps_p, self.log_eps_r)
 
+    def passing(self, log_ratio: Tensor) -> Tensor:
+        """Say which tokens pass a gradient: 1 within the bounds, else 0; in the same shape."""
+        low, high = _interval(self.log_eps_p, self.log_eps_r)
+        return ((log_ratio >= low) & (log_ratio <= high)).to(log_ratio.dtype)
+
 
 @dataclass(frozen=True)
-class Rejection:
-    """Perceive by humanline sampling: each token has random bounds (arXiv 2509.24207, section 4).
+class SecondMoment:
+    """Perceive as a second-moment trust region does; a rival of humanline (arXiv 2510.01161).
+
+    The tokens with the largest squared log-ratios pass no gradient: so many that the mean square of
+    the others is at most `limit`. Tokens with equal ratios have equal rights. Zeros, padding among
+    them, do not count.
+
+    Args:
+        limit: in nats squared.
+
+    Raises:
+        ValueError: if the limit is not positive.
+    """
+
+    limit: float
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0:
+            raise ValueError(f"limit must be positive; got {self.limit}")
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        return torch.where(self.passing(log_ratio).bool(), log_ratio, log_ratio.detach())
+
+    def passing(self, log_ratio: Tensor) -> Tensor:
+        """Say which tokens pass a gradient: 1 or 0, in the same shape."""
+        squares = log_ratio.detach().square()
+        moved = squares[squares > 0].sort().values
+        means = moved.cumsum(0) / torch.arange(1, len(moved) + 1, device=moved.device)
+        too_many = moved[means > self.limit]  # the means rise with the number of tokens
+        if not len(too_many):
+            return torch.ones_like(log_ratio)
+        return (squares < too_many[0]).to(log_ratio.dtype)
+
+
+class Sampling(ABC):
+    """Humanline sampling: each token has random bounds (arXiv 2509.24207, section 4).
 
     A token is rejected if its ratio pi_theta / pi_ref is below M_P B_P, or the inverse ratio below
     M_R B_R, where B_P ~ Beta(gamma_p, 1) and B_R ~ Beta(gamma_r, 1). A rejected token keeps its
-    value and passes no gradient. M_P and M_R are set so that the mean bounds are log_eps_p and
-    log_eps_r. As the gammas grow, the draws approach their means, and the tokens that pass a
-    gradient become those of `clip` (theorem 4.3).
+    value and passes no gradient. Subclasses say what M_P and M_R are.
+    """
+
+    gamma_p: float
+    gamma_r: float
+
+    @abstractmethod
+    def log_maxima(self, log_ratio: Tensor) -> tuple[float | Tensor, float | Tensor]:
+        """Give log M_P and log M_R, in nats, for log-ratios of any shape."""
+
+    def drawn(self, seed: Sequence[int], device: torch.device | str = "cpu") -> "Drawn":
+        """Make a perception that draws its bounds from its own random generator.
+
+        Args:
+            seed: any integers; equal seeds draw equal bounds.
+            device: the device of the log-ratios.
+        """
+        digest = hashlib.sha256(repr(tuple(seed)).encode()).digest()
+        generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+        return Drawn(self, generator)
+
+    def passing(self, log_ratio: Tensor) -> Tensor:
+        """Compute the chance of each token to pass a gradient, in the shape of log_ratio.
+
+        P(B < b) = b^gamma, so the chance is min(1, ratio / M_P)^gamma_p times
+        min(1, (1 / ratio) / M_R)^gamma_r.
+        """
+        log_m_p, log_m_r = self.log_maxima(log_ratio)
+        below, above = (log_ratio - log_m_p).clamp(max=0), (-log_ratio - log_m_r).clamp(max=0)
+        return torch.exp(self.gamma_p * below + self.gamma_r * above)
+
+    def _require_gammas(self) -> None:
+        for name in ("gamma_p", "gamma_r"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A humanline sampling with its random generator: a perception. Every call draws anew."""
+
+    sampling: Sampling
+    generator: torch.Generator
+
+    def __call__(self, log_ratio: Tensor) -> Tensor:
+        values, sampling = log_ratio.detach(), self.sampling
+        log_m_p, log_m_r = sampling.log_maxima(values)
+        below = values < log_m_p + _log_beta(values, sampling.gamma_p, self.generator)
+        above = -values < log_m_r + _log_beta(values, sampling.gamma_r, self.generator)
+        return torch.where(below | above, values, log_ratio)
+
+    def passing(self, log_ratio: Tensor) -> Tensor:
+        """Compute the chance of each token to pass a gradient; see `Sampling.passing`."""
+        return self.sampling.passing(log_ratio)
+
+
+@dataclass(frozen=True)
+class Rejection(Sampling):
+    """Humanline sampling whose mean bounds are log_eps_p and log_eps_r.
+
+    As the gammas grow, the draws approach their means, and the tokens that pass a gradient become
+    those of `clip` (theorem 4.3).
 
     Args:
         log_eps_p, log_eps_r: mean bounds in nats; None leaves that side unbounded.
@@ -115,35 +234,48 @@ class Rejection:
 
     def __post_init__(self) -> None:
         Clipping(self.log_eps_p, self.log_eps_r)
-        for name in ("gamma_p", "gamma_r"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
+        self._require_gammas()
 
-    def drawn(self, seed: Sequence[int], device: torch.device | str = "cpu") -> Perceive:
-        """Make a perception that draws its bounds from its own random generator.
-
-        Args:
-            seed: any integers; equal seeds draw equal bounds.
-            device: the device of the log-ratios.
-        """
-        digest = hashlib.sha256(repr(tuple(seed)).encode()).digest()
-        generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+    def log_maxima(self, log_ratio: Tensor) -> tuple[float, float]:
+        """Give log M_P and log M_R: the mean of Beta(gamma, 1) is gamma / (gamma + 1)."""
         low, high = _interval(self.log_eps_p, self.log_eps_r)
+        return low + math.log1p(1 / self.gamma_p), -high + math.log1p(1 / self.gamma_r)
 
-        def perceive(log_ratio: Tensor) -> Tensor:
-            below = log_ratio < low + _log_beta(log_ratio, self.gamma_p, generator)
-            above = log_ratio > high - _log_beta(log_ratio, self.gamma_r, generator)
-            return torch.where(below | above, log_ratio.detach(), log_ratio)
 
-        return perceive
+@dataclass(frozen=True)
+class ExtremesRejection(Sampling):
+    """Humanline sampling as in the authors' code: M_P and M_R are the micro-batch's extremes.
+
+    M_P is the largest ratio of the micro-batch, M_R the largest inverse ratio. Both are at least 1:
+    the authors' maxima are over prompt and padding, too, where the ratio is 1. So the bounds move
+    with the most extreme token, and a token that policy and reference find equally likely is
+    rejected often if another token's ratio is large.
+
+    Args:
+        gamma_p, gamma_r: the authors' are 0.50 and 0.01.
+
+    Raises:
+        ValueError: if a gamma is not positive.
+    """
+
+    gamma_p: float
+    gamma_r: float
+
+    def __post_init__(self) -> None:
+        self._require_gammas()
+
+    def log_maxima(self, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        """Give log M_P and log M_R of these log-ratios, scalars; 0 if there are none."""
+        flat = log_ratio.detach().flatten()
+        with_one = torch.cat([flat, flat.new_zeros(1)])
+        return with_one.max(), (-with_one).max()
 
 
 def _log_beta(like: Tensor, gamma: float, generator: torch.Generator) -> Tensor:
-    """Draw from Beta(gamma, 1), divide by its mean, take logarithms; in the shape of `like`."""
-    # u^(1 / gamma) has that distribution, with the mean gamma / (gamma + 1).
-    # Apple's GPUs have single precision alone.
+    """Draw from Beta(gamma, 1) in the shape of `like`; return logarithms: u^100 would underflow."""
+    # u^(1 / gamma) has that distribution. Apple's GPUs have single precision alone.
     u = torch.rand(like.shape, generator=generator, device=like.device, dtype=torch.float32)
-    return (torch.log1p(-u) / gamma + math.log1p(1 / gamma)).to(like.dtype)
+    return (torch.log1p(-u) / gamma).to(like.dtype)
 
 
 def _interval(log_eps_p: float | None, log_eps_r: float | None) -> tuple[float, float]:

@@ -1,47 +1,78 @@
-"""Write the paper's claims at a scale: verdicts, their comparisons, and a page of both."""
+"""Write the paper's claims at a scale: verdicts, comparisons, and a page of both."""
 
-import numpy as np
+from collections.abc import Callable
+
 import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
 from humanline.report.formats import human_readable
-from humanline.study.claims import Claims, Comparison
+from humanline.study.claims import Claim, Claims, Comparison
 from humanline.study.runs.requests import ClaimsRequest
 from humanline.study.runs.resolved import Run
-from humanline.tables.claims import claim_table, comparison_table
-from humanline.tables.run_results import scores, training_seconds
+from humanline.tables.claims import Values, claim_table, comparison_table, with_seeds_to_decide
+from humanline.tables.estimates import Measure, scores_of
+from humanline.tables.statistics.scores import Scores
 
 _PAGE = """\
 # The paper's claims at the scale {scale}
 
-The verdicts hold for the models, data and judge of this scale. Claims marked *notes* come from a
-public summary, and were not checked against the paper itself; claims marked *ours* are questions of
-this suite.
+A verdict is about this scale's worlds, models, data and judge, on average over seeds; it says
+nothing of larger models.
 
 {claim_rows}
 
 A claim is supported if all of its comparisons are: its p is the greatest of theirs. It is
 contradicted if any of them is: its p of the opposite is the least of theirs, times their number.
-Otherwise it is undecided. The level is {alpha:g} after Holm's correction over the {claims}
-claims. {untested}
+Else it is undecided. A claim about a mean over objectives has that mean as its one comparison. The
+level is {alpha:g} after Holm's correction over the {primary} primary claims. Estimates are ratios
+of length-controlled win rates, or differences of Pass@1 in points.
 
-## Comparisons
+## Each comparison by itself
+
+{one_by_one}
 
 {comparison_rows}
 
-Ratios and differences compare mean scores (length-controlled win rate or Pass@1, per cent) or
-seconds. They have 95 % t intervals over paired seeds; those of ratios are Fieller's. The p-values
-come from one-sided t-tests; a claim of equality needs two, against the margin shown. The verdict on
-a single comparison is at {alpha:g} after Holm's correction over all {n}. Seeds to decide: the
-number of seeds with which a test would have a power of {power:.0%}, if the estimate were the truth,
-at the level that Holm's correction sets for the smallest p of a claim. inf: more than 1024. A dash:
-the comparison is decided, or the number is unknown (one seed, or identical runs).
+One comparison that fails must not hide others that hold, so each has a result of its own: yes, no
+or open, at the level {alpha:g}. Its p is not corrected: of many such results some are wrong by
+chance. After a mean, the objectives are tested in the order of the table, each only if the mean and
+all objectives before it are significant; a result that comes later is not reached. Brackets: 95 %
+t intervals over seeds. Seeds to decide: the number of seeds with which the comparison would have a
+power of {power:.0%} at the level {strictest:.2g}, the strictest of Holm's, if the estimate were the
+truth, with its own 95 % interval. inf: more than 1024. A dash: it is decided or not known.
 
-All seeds share their evaluation prompts. Seconds do not include the sampling of offline data; the
-jobs ran side by side, which affects their timings. Learning rates are those of the tables: a cell
-that was not tuned takes the rate of the nearest tuned cell. The rule was fixed before the runs on
-these seeds.
+## Secondary claims: exploratory
+
+{secondary_rows}
+
+These claims have no verdict and no p, and their intervals are not corrected for their number. What
+follows a relation sign is what the claim says. Seconds do not include the sampling of offline data;
+the jobs ran side by side, which affects their timings.
+
+## Notes
+
+- Figures and claims marked *notes* come from a public summary, and were not checked against the
+  paper itself. Those marked *ours* are questions of this suite. By claim: {sources}.
+- Derived figures of the paper: {derived}.
+- {untested}
+- A ratio is the geometric mean over seeds of first / second. {floored} scores of 0, or so low that
+  half a prompt is more, count as half a prompt in ratios.
+- If all seeds have the same evaluation prompts, intervals and tests include what other prompts
+  would have changed. A generated world has its own prompts for every seed.
+- Learning rates are those of the tables: a cell that was not tuned takes the rate of the nearest
+  tuned cell.
+{power_note}
+## Registration
+
+Each claim got its present form on the day given, before the runs on this scale's reporting seeds.
+
+{registered}
+"""
+
+_POWER_NOTE = """\
+- What these claims could decide with their seeds was computed before the runs, from other seeds:
+  [power.md](power.md).
 """
 
 
@@ -58,44 +89,126 @@ def make_claims(asked: ClaimsRequest) -> None:
         ConfigError: if a run's file is missing or damaged.
     """
     found, folder = [comparison for comparison, _ in asked.compared], asked.paths.tables
-    compared = comparison_table(asked.claims, found, lambda own: _values(own, asked.pairs(own)))
-    compared["scale"] = asked.scale
-    claims = claim_table(asked.claims, compared).assign(scale=asked.scale)
-    write_text(folder / "claims.csv", claims.to_csv(index=False))
-    write_text(folder / "comparisons.csv", compared.to_csv(index=False))
-    hidden = ["text", "paper_value", "task", "p_opposite"]
-    text = _PAGE.format(
-        scale=asked.scale,
-        claim_rows=_markdown(claims.drop(columns=["untested", "p", "p_opposite"])),
-        untested=_untested(asked.claims),
-        comparison_rows=_markdown(compared.drop(columns=hidden)),
-        alpha=asked.claims.rule.alpha,
-        power=asked.claims.rule.power,
-        n=len(compared),
-        claims=len(claims),
+    values = values_of(asked.pairs)
+    compared = comparison_table(asked.claims, found, values)
+    compared = with_seeds_to_decide(compared, asked.claims, found, values)
+    claims = claim_table(asked.claims, compared)
+    write_text(folder / "claims.csv", claims.assign(scale=asked.scale).to_csv(index=False))
+    write_text(folder / "comparisons.csv", compared.assign(scale=asked.scale).to_csv(index=False))
+    write_text(
+        folder / "claims.md",
+        page(asked.claims, claims, compared, asked.scale, has_power=asked.has_pilot),
     )
-    write_text(folder / "claims.md", text)
     runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
     write_json(folder / "claims.provenance.json", {"runs": runs, **describe()})
+
+
+def values_of(pairs: Callable[[Comparison], list[tuple[list[Run], list[Run]]]]) -> Values:
+    """Make the function that reads a comparison's measures; every run is read once.
+
+    Args:
+        pairs: returns the runs of both cells of each pair of a comparison.
+    """
+    read: dict[tuple, Scores] = {}
+
+    def scores(runs: list[Run], measure: Measure) -> Scores:
+        key = (measure, runs[0].cell.task, *(run.name for run in runs))
+        if key not in read:
+            read[key] = scores_of(runs, measure)
+        return read[key]
+
+    def values(comparison: Comparison) -> list[tuple[Scores, Scores]]:
+        measure = comparison.test.measure
+        return [(scores(a, measure), scores(b, measure)) for a, b in pairs(comparison)]
+
+    return values
+
+
+def page(
+    claims: Claims,
+    verdicts: pd.DataFrame,
+    compared: pd.DataFrame,
+    scale: str,
+    *,
+    has_power: bool = False,
+) -> str:
+    """Write the page of all claims, in Markdown.
+
+    Args:
+        claims: the claims and their rule.
+        verdicts: the result of `claim_table`.
+        compared: the result of `comparison_table`, with the seeds that would decide.
+        scale: the name of the scale.
+        has_power: whether the page of their power lies beside it.
+    """
+    primary = verdicts[verdicts["primary"]]
+    primary = primary.assign(estimates=[_estimates(compared, claim) for claim in primary["claim"]])
+    columns = ["claim", "text", "estimates", "p_holm", "p_opposite_holm", "verdict"]
+    by_itself = compared[compared["primary"]]
+    asked = (by_itself["point"] + ": ").where(by_itself["point"] != "", "") + by_itself["asked"]
+    shown = ["claim", "asked", "claimed", "estimate", "estimate_low", "estimate_high", "paper"]
+    shown += ["p_uncorrected", "result", "seeds", "seeds_to_decide"]
+    shown += ["seeds_to_decide_low", "seeds_to_decide_high"]
+    explored = ["claim", "comparison", "estimate", "estimate_low", "estimate_high", "seeds"]
+    alpha = claims.rule.alpha
+    return _PAGE.format(
+        scale=scale,
+        claim_rows=_markdown(primary[columns]),
+        one_by_one="\n".join(f"- {row.claim}: {row.one_by_one}." for row in primary.itertuples()),
+        comparison_rows=_markdown(by_itself.assign(asked=asked, paper=_paper(by_itself))[shown]),
+        secondary_rows=_markdown(compared.loc[~compared["primary"], explored]),
+        sources="; ".join(_told(claim) for claim in claims.claims),
+        derived=_derived(claims) or "none",
+        untested=_untested(claims),
+        floored=compared["floored"].sum(),
+        registered="\n".join(
+            f"- {claim.id}, {claim.registered.date}: {claim.registered.reason}."
+            for claim in claims.claims
+        ),
+        power_note=_POWER_NOTE * has_power,
+        alpha=alpha,
+        power=claims.rule.power,
+        primary=len(primary),
+        strictest=alpha / max(1, len(primary)),
+    )
+
+
+def _estimates(compared: pd.DataFrame, claim: str) -> str:
+    """Write a primary claim's estimates by what is asked: ``beats offline: DPO 1.02, KTO 1.31``."""
+    group = compared[(compared["claim"] == claim) & (compared["role"] != "point")]
+    said: dict[str, list[str]] = {}
+    for row in group.to_dict("records"):
+        said.setdefault(row["asked"], []).append(f"{row['point']} {row['estimate']:.2f}".strip())
+    return "; ".join(f"{asked}: {', '.join(found)}" for asked, found in said.items())
+
+
+def _paper(compared: pd.DataFrame) -> pd.Series:
+    """Write the paper's figures with the mark of their source."""
+    marked = compared["paper_effect"].map("{:.3g}".format) + " (" + compared["paper_source"] + ")"
+    return marked.where(compared["paper_effect"].notna())
+
+
+def _told(claim: Claim) -> str:
+    """Say where a claim comes from, with the paper's number."""
+    return f"{claim.id} {claim.source}" + (f" ({claim.paper_value})" if claim.paper_value else "")
+
+
+def _derived(claims: Claims) -> str:
+    """List how the paper's figures were derived, each once."""
+    effects = [
+        (claim.id, test.paper_effect.derived)
+        for claim in claims.claims
+        for test in claim.tests
+        if test.paper_effect and test.paper_effect.derived
+    ]
+    return "; ".join(f"of {claim}, {how}" for claim, how in dict.fromkeys(effects))
 
 
 def _untested(claims: Claims) -> str:
     """Write a sentence about the parts of claims that no comparison tests."""
     found = [claim for claim in claims.claims if claim.untested]
     parts = "; ".join(f"of {claim.id}, {claim.untested}" for claim in found)
-    return f"Not tested: {parts}." if parts else ""
-
-
-def _values(comparison: Comparison, pairs: list[tuple[Run, Run]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the measures of a comparison's two cells by paired seeds, (S,) each."""
-
-    def measure(run: Run) -> float:
-        if comparison.test.measure == "training_seconds":
-            return training_seconds(run.cell, run.paths.directory)
-        return list(scores(run.cell, run.paths.directory).values())[-1]
-
-    first, second = zip(*pairs, strict=True)
-    return np.array([measure(run) for run in first]), np.array([measure(run) for run in second])
+    return f"Not tested: {parts}." if parts else "Every part of every claim is tested."
 
 
 def _markdown(frame: pd.DataFrame) -> str:

@@ -122,6 +122,10 @@ _PREDICTORS = {
     "unclipped": "share of tokens within the bounds",
     "distance_gains": "distance of the implied capacity\nfrom the human one, gains",
     "distance_losses": "distance of the implied capacity\nfrom the human one, losses",
+    "unclipped_chosen": "share of chosen tokens within the bounds",
+    "unclipped_rejected": "share of rejected tokens within the bounds",
+    "log_ratio_chosen": "movement of chosen tokens:\nmean log-ratio to the initial model, nats",
+    "log_ratio_rejected": "movement of rejected tokens:\nmean log-ratio to the initial model, nats",
 }
 
 
@@ -137,7 +141,7 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, path: Path, *, scale: str
     keys = ["objective", "method", "variant"]
     means = frame.groupby(keys, as_index=False)[["share", *_PREDICTORS]].mean()
     rho = ranks[ranks["method"] == "all"].set_index("predictor")["rho"]
-    figure, panels = _figure(2, 9, rows=2)
+    figure, panels = _figure(2, 18, rows=4)
     for axes, (predictor, words) in zip(panels, _PREDICTORS.items(), strict=True):
         for number, (name, own) in enumerate(means.groupby(["objective", "method"])):
             label = f"{str(name[0]).upper()}, {name[1]}"

@@ -19,8 +19,6 @@ from humanline.tables.costs import cost_table
 from humanline.tables.run_results import RunFolder
 from humanline.tables.sweeps import sweep_table
 
-_BOOTSTRAP_SEED = 0
-
 
 def make_table(table: TableRequest) -> None:
     """Write a table of experiments.yaml as CSV, Markdown and LaTeX, with its provenance.
@@ -34,37 +32,39 @@ def make_table(table: TableRequest) -> None:
         ConfigError: if a run's file is missing or damaged.
     """
     runs = [(run.cell, run.paths.directory) for run in table.runs]
-    options = {"replicates": table.replicates, "rng_seed": _BOOTSTRAP_SEED}
+    shares_prompts = any(map(table.shares_prompts, table.spec.tasks))
     write_table(
-        _frame(table, runs, options),
+        _frame(table, runs),
         table.paths.tables,
         table.name,
         caption=headline.caption(
             table.spec,
             scale=table.scale,
             seeds=len(table.seeds),
-            replicates=table.replicates,
+            shares_prompts=shares_prompts,
             collapse_below=table.collapse_below,
         ),
         provenance=_provenance(table),
         headers={n.outcome: n.header for task in table.spec.tasks for n in find_task(task).notices},
     )
     if table.spec.has_curves:
-        curves = headline.learning_curves(runs, **options)
+        curves = headline.learning_curves(runs, shares_prompts=shares_prompts)
         path = table.paths.tables / f"{table.name}_curves.csv"
         write_text(path, curves.to_csv(index=False))
         plot_learning_curves(curves, path.with_suffix(".svg"), scale=table.scale)
 
 
-def _frame(table: TableRequest, runs: list[RunFolder], options: dict) -> pd.DataFrame:
+def _frame(table: TableRequest, runs: list[RunFolder]) -> pd.DataFrame:
     spec = table.spec
     match spec.view:
         case "cost":
             return cost_table(runs)
         case "sweep":
-            return sweep_table(table, runs, compares_data=spec.compares_data, **options)
+            return sweep_table(table, runs, compares_data=spec.compares_data)
         case "headline":
-            return headline.headline_table(spec.tasks[0], runs, **options)
+            task = spec.tasks[0]
+            shares_prompts = table.shares_prompts(task)
+            return headline.headline_table(task, runs, shares_prompts=shares_prompts)
 
 
 def _provenance(table: TableRequest) -> dict:

@@ -1,21 +1,27 @@
-"""Cells, the unit of every experiment, and the tables that show them.
+"""The tables of experiments, and the rows that describe their cells.
 
-`Experiments` is workflow/config/experiments.yaml. A run's name contains every option of its cell,
-so two tables with the same cell share its run. Snakefiles import this module, so it is cheap.
+`Experiments` is workflow/config/experiments.yaml. Snakefiles import this module, so it is cheap.
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 
 from humanline.files.validation import ConfigError, Strict, fault
+from humanline.study.cells import (
+    WITHOUT_BOUNDS,
+    Cell,
+    Data,
+    Perception,
+    Selection,
+    base_cell,
+)
 from humanline.study.tasks import TaskName, scoring_of
 from humanline.study.values import Objective, PositiveInt, SeedList
 from humanline.trainers.registry import find_objective, option_names
 
-Data = Literal["offline", "online"]
-Perception = Literal["clip", "sample"]
 # The word "none" in a row. It is needed because a key that is left out gets the task's default.
 Nothing = Literal["none"]
 LowerBound = Annotated[float, Field(le=0)]
@@ -27,97 +33,6 @@ Grid: TypeAlias = Value | Annotated[list[Value], Field(min_length=1)]
 
 # The prompts of a task: training reads `train`, tuning `validation`, and the tables `evaluation`.
 SPLITS = ("train", "validation", "evaluation")
-
-
-class Cell(Strict):
-    """One training run, or for objective ``base`` the model that training starts from."""
-
-    task: TaskName = Field(description="what it is trained for")
-    base_model: str | None = Field(None, description="a name in base_models; null: the task's own")
-    objective: Objective | Literal["base"] = Field(description="the loss; base: not trained")
-    data: Data | None = Field(None, description="sampled from the base model, or from the policy")
-    data_from: str | None = Field(None, description="base model that offline data come from")
-    quartile: int | None = Field(
-        None, ge=1, le=4, description="quartile of offline data by likelihood; see `Row`"
-    )
-    groups: int | None = Field(None, ge=1, description="number of prompts of offline data")
-    sample_every: int | None = Field(None, ge=1, description="optimizer steps per sampling")
-    humanline: bool = Field(False, description="clip and sync as humanline does")
-    trust_region: bool = Field(False, description="no clipping, and sync after the update")
-    perception: Perception | None = Field(None, description="how bounds are applied")
-    sync_interval: int | None = Field(
-        None, ge=1, description="k: optimizer steps per sync; null: never"
-    )
-    sync_alpha: float | None = Field(
-        None, gt=0, le=1, description="share of the policy in a soft sync; null: a copy"
-    )
-    log_eps_p: float | None = Field(None, le=0, description="lower bound of the log-ratio, nats")
-    log_eps_r: float | None = Field(None, ge=0, description="upper bound of the log-ratio, nats")
-    overrides: dict[str, float] = Field({}, description="training options in place of the scale's")
-    seed: int = Field(description="seed of the data's order and of sampling")
-
-    @property
-    def variant(self) -> str:
-        """The readable name without the seed, such as OBJECTIVE-offline-humanline-k4."""
-        if self.objective == "base":
-            return "-".join(filter(None, ("base", self.base_model)))
-        parts = [self.base_model, self.objective, self.data]
-        if self.data == "online":
-            parts.append(f"every{self.sample_every}")
-        if self.data_from:
-            parts.append(f"from-{self.data_from}")
-        if self.quartile:
-            parts.append(f"quartile{self.quartile}")
-        if self.groups:
-            parts.append(f"groups{self.groups}")
-        if self.humanline or self.trust_region:
-            parts.append("humanline" if self.humanline else "trust-region")
-            parts.append(f"k{self.sync_interval}" if self.sync_interval else "never-synced")
-        if self.sync_alpha:
-            parts.append(f"alpha{_short(self.sync_alpha)}")
-        if self.humanline:
-            parts.append(self._bounds())
-            parts += ["sample"] * (self.perception == "sample")
-        parts += [f"{key}={_short(value)}" for key, value in sorted(self.overrides.items())]
-        return "-".join(filter(None, parts))
-
-    def _bounds(self) -> str:
-        bounds = [self.log_eps_p, self.log_eps_r]
-        if bounds == [None, None]:
-            return "unclipped"
-        return "clip" + "_".join("none" if b is None else _short(b) for b in bounds)
-
-    @property
-    def name(self) -> str:
-        """The run's name: variant and seed."""
-        return f"{self.variant}-s{self.seed}"
-
-    @property
-    def base(self) -> "Cell":
-        """The cell of the model that this run starts from."""
-        return base_cell(self.task, self.seed, self.base_model)
-
-    @property
-    def data_base(self) -> "Cell":
-        """The cell of the model that this run's offline data are sampled from."""
-        return base_cell(self.task, self.seed, self.data_from or self.base_model)
-
-
-def base_cell(task: TaskName, seed: int, base_model: str | None = None) -> Cell:
-    """Make the cell of a base model.
-
-    Args:
-        task: the task's name.
-        seed: the seed.
-        base_model: a name in the scale's `base_models`; None: the task's own model.
-    """
-    return Cell(task=task, objective="base", seed=seed, base_model=base_model)
-
-
-def _short(value: float) -> str:
-    """Write a number in the shortest form that reads back as the same number."""
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
 
 
 class HumanlineDefaults(Strict):
@@ -153,24 +68,38 @@ class Row(Strict):
         description="a quarter of the offline prompts, by the mean token log-probability of their "
         "completions under the initial model: lowest (1) to highest (4); null: all prompts",
     )
+    select: Grid[Selection | Nothing] | None = Field(
+        None,
+        description="a quarter of the offline prompts. spread: those whose best and worst "
+        "completions differ most in score; score: those whose best completion scores highest; null "
+        "or none: all prompts",
+    )
     groups: Grid[PositiveInt] | None = Field(
         None, description="number of offline prompts to train on, from the first; null: all"
     )
     sample_every: Grid[PositiveInt] | None = Field(
         None, description="optimizer steps per round of online sampling; null: the task's default"
     )
+    last_sampling: Grid[PositiveInt] | None = Field(
+        None,
+        description="online training that goes on offline: at this optimizer step the policy "
+        "samples for the last time, for all steps that are left; null: it samples to the end",
+    )
     humanline: Grid[bool] = Field(False, description="clip and sync as humanline does")
     trust_region: Grid[bool] = Field(
         False, description="a baseline: no clipping, and syncs after the update (arXiv 2404.09656)"
     )
     perception: Grid[Perception] = Field(
-        "clip", description="clip: humanline clipping; sample: humanline sampling"
+        "clip",
+        description="clip: humanline clipping; sample: humanline sampling around the bounds; "
+        "authors: humanline sampling as in the authors' code, without these bounds; second_moment: "
+        "not humanline's: the tokens that moved most pass no gradient (arXiv 2510.01161)",
     )
     sync_interval: Grid[PositiveInt | Nothing] | None = Field(
         None, description="k: optimizer steps per sync; none: never; null: the task's default"
     )
     sync_alpha: Grid[Alpha] | None = Field(
-        None, description="share of the policy in a trust region's soft sync; null: a copy"
+        None, description="share of the policy in a soft sync; null: a copy"
     )
     log_eps_p: Grid[LowerBound | Nothing] | None = Field(
         None,
@@ -228,16 +157,18 @@ def _complete(point: dict, task: TaskName, defaults: HumanlineDefaults, seed: in
     point = {k: getattr(defaults, k, None) if v is None else v for k, v in point.items()}
     cleared = [k for k, v in point.items() if v == "none"]
     if point["data"] == "offline":
-        cleared.append("sample_every")
+        cleared += ["sample_every", "last_sampling"]
     else:
-        cleared += ["data_from", "quartile", "groups"]
+        cleared += ["data_from", "quartile", "select", "groups"]
     if not point["humanline"]:
         cleared += ["log_eps_p", "log_eps_r", "perception"]
-    if not point["trust_region"]:
-        cleared += ["sync_alpha"]
+    if point["perception"] in WITHOUT_BOUNDS:
+        cleared += ["log_eps_p", "log_eps_r"]
     if not (point["humanline"] or point["trust_region"]):
-        cleared += ["sync_interval"]
+        cleared += ["sync_interval", "sync_alpha"]
     point |= dict.fromkeys(cleared)
+    if point["sync_interval"] is None:
+        point["sync_alpha"] = None
     if point["perception"] == "clip":  # the default, so it is not in the cell's name
         point["perception"] = None
     overrides = {key.removeprefix("overrides."): value for key, value in overrides.items()}
@@ -260,11 +191,16 @@ class Table(Strict):
     optional: bool = Field(
         False,
         exclude=True,
-        description="true: a scale that lacks one of its tasks leaves the table out; false: that "
-        "is an error",
+        description="true: a scale that lacks one of its tasks or base models leaves the table "
+        "out; false: that is an error",
     )
     seeds: SeedList | None = Field(
-        None, description="its seeds; null: the scale's report seeds, or sweep seeds for a sweep"
+        None,
+        description="its seeds; null: the scale's report seeds for cells that a primary claim "
+        "compares, sweep seeds for others and for tables of cost",
+    )
+    extra: bool = Field(
+        False, exclude=True, description="true: no claim needs it; `snakemake all_tables` makes it"
     )
     exploratory: bool = Field(
         False, description="on the tuning seeds and validation prompts, made by `snakemake explore`"
@@ -284,6 +220,8 @@ class Table(Strict):
                 raise fault(f"cells.{index}.task", f"given {where}; give it once")
         if self.exploratory and self.seeds:
             raise fault("seeds", "an exploratory table has the tuning seeds; remove them")
+        if self.exploratory and self.extra:
+            raise fault("extra", "`snakemake explore` makes exploratory tables; remove it")
         if self.view == "headline" and not self.task:
             raise fault("task", "missing; a headline table is about one task: add it")
         return self
@@ -304,6 +242,16 @@ class Table(Strict):
     def tasks(self) -> list[TaskName]:
         """The tasks of its rows, in order of appearance."""
         return list(dict.fromkeys(map(self.task_of, self.cells)))
+
+    @property
+    def base_models(self) -> set[tuple[TaskName, str]]:
+        """The base models that its rows name, each with its task."""
+        return {
+            (self.task_of(row), name)
+            for row in self.cells
+            for name in (*_grid(row.base_model), *_grid(row.data_from))
+            if name and name != "none"
+        }
 
     def task_of(self, row: Row) -> TaskName:
         """Return the task of a row: its own, or the table's."""
@@ -360,24 +308,21 @@ class Experiments(Strict):
             raise ConfigError("experiments.yaml: implied_capacity: missing; add it for that figure")
         return self.implied_capacity
 
-    def cells(self, table: str, seeds: list[int]) -> list[Cell]:
-        """List the cells of a table for some seeds, base models first, each cell once."""
+    def cells(self, table: str, seeds: Callable[[Cell], list[int]]) -> list[Cell]:
+        """List a table's cells on the seeds of each, base models first, each cell once."""
         spec = self.tables[table]
         cells = [
-            cell
-            for row, seed in itertools.product(spec.cells, seeds)
+            cell.model_copy(update={"seed": seed})
+            for row in spec.cells
             for task in [spec.task_of(row)]
-            for cell in row.cells(task, self.defaults[task], seed)
+            for cell in row.cells(task, self.defaults[task], seed=0)
+            for seed in seeds(cell)
         ]
         cells = [cell.base for cell in cells] + cells
         return list({(cell.task, cell.name): cell for cell in cells}.values())
 
     def perceived(self, seed: int) -> dict[str, Cell]:
-        """Find the cells of the figure of implied capacities: policy and data sources, by name.
-
-        Raises:
-            ConfigError: if there is no such figure.
-        """
+        """Find the cells of `capacity_figure`: policy and data sources, by name."""
         spec = self.capacity_figure
         rows = {"policy": spec.policy, **spec.sources}
         defaults = self.defaults[spec.task]

@@ -3,28 +3,26 @@
 Snakefiles import this module, so it is cheap.
 """
 
-from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import BaseModel
 
 from humanline.files.validation import ConfigError, load_yaml, pick, validate
-from humanline.study.claims import ClaimError, Claims, Comparison, comparisons
+from humanline.study.claims import Claims, Comparison
 from humanline.study.experiments import Cell, Experiments
+from humanline.study.pilot import Pilot, on_seed
 from humanline.study.runs.paths import Paths, RunPaths
 from humanline.study.runs.rates import Rates, TunedRates
-from humanline.study.runs.requests import ClaimsRequest, TableRequest
+from humanline.study.runs.requests import ClaimsRequest, ComparedRuns, PowerRequest, TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.scale import Scale, load_scale
-from humanline.study.table_checks import figure_fault, table_fault
+from humanline.study.study_cells import TARGETS, StudyCells
+from humanline.study.table_checks import claims_fault, possible_at, require_tables
 from humanline.study.tasks import find_task
 
-Target = Literal["all", "tune", "explore"]
-TARGETS: tuple[Target, ...] = get_args(Target)  # of the workflow: those that evaluate cells
 
-
-class Study:
+class Study(StudyCells):
     """A scale and its experiments; it gives the workflow and the commands their cells and runs.
 
     Args:
@@ -33,6 +31,7 @@ class Study:
         learning_rates: the tuned rates by task and variant, as in `TunedRates.chosen`.
         root: the folder of results; files of this scale are in its subfolder.
         claims: the paper's claims; None: there are none.
+        pilot: the adopted pilot; None: there is none, and no claim is refused for lack of power.
     """
 
     def __init__(
@@ -42,17 +41,14 @@ class Study:
         learning_rates: dict,
         root: Path,
         claims: Claims | None = None,
+        pilot: Pilot | None = None,
     ):
-        self.scale = scale
-        self.experiments = experiments
+        super().__init__(scale, experiments, Rates(scale, experiments, learning_rates), claims)
         self.learning_rates = learning_rates
         self.root = root
-        self.claims = claims
+        self.pilot = pilot
         self.paths = Paths(root / scale.scale)
-        self.rates = Rates(scale, experiments, learning_rates)
         self._runs: dict[tuple[str, str], Run] = {}
-
-    # Runs, resolved.
 
     def resolve(self, cell: Cell) -> Run:
         """Resolve a cell: collect its options, files and hashes in one object for the stages."""
@@ -66,8 +62,10 @@ class Study:
         return Run(
             cell=cell,
             scale=self.scale.scale,
-            paths=RunPaths(self.paths, cell, self.scale.seeds.split(cell.seed)),
-            has_curve=(cell.task, cell.name) in self._with_curves,
+            paths=RunPaths(
+                self.paths, cell, task.data.draw(cell.seed), self.scale.seeds.split(cell.seed)
+            ),
+            has_curve=(cell.task, cell.name) in self.with_curves,
             learning_rate=self.rates.rate(cell),
             rate_source=self.rates.source(cell),
             data=task.data,
@@ -105,7 +103,6 @@ class Study:
             tune_seeds=self.scale.seeds.tune,
             defaults=self.experiments.defaults,
             collapse_below=self.experiments.collapse_below,
-            replicates=self.scale.bootstrap_replicates,
             paths=self.paths,
         )
 
@@ -113,11 +110,37 @@ class Study:
         """Resolve the claims and the runs that they compare; None if the study has no claims."""
         if self.claims is None:
             return None
-        found = [
-            (comparison, [(self.resolve(a), self.resolve(b)) for a, b in self.pairs(comparison)])
-            for comparison in self.comparisons()
+        found = [self._on(own, self.common_seeds(own.cells)) for own in self.comparisons()]
+        name = self.scale.scale
+        return ClaimsRequest(self.claims, found, name, self.paths, self.pilot is not None)
+
+    def power_request(self) -> PowerRequest:
+        """Resolve the pilot: the primary claims' comparisons, and others of the same cells.
+
+        Raises:
+            ConfigError: if no claim is primary, or the pilot has a single seed.
+        """
+        seeds, name = self.scale.seeds.piloting, self.scale.scale
+        if self.claims is None or not self._primary:
+            raise ConfigError("claims.yaml: claims: none is primary; write primary: true into one")
+        if len(seeds) < 2:
+            raise ConfigError(f"scale {name}: seeds.pilot: {seeds} has no spread; add seeds")
+        found = [(own, n) for own, n in self.planned() if self._is_primary(own.cells)]
+        compared = [self._on(own, seeds) for own, _ in found]
+        measured = ClaimsRequest(self.claims, compared, name, self.paths)
+        return PowerRequest(measured, [n for _, n in found], seeds)
+
+    def _on(self, comparison: Comparison, seeds: list[int]) -> ComparedRuns:
+        """Resolve both cells of each of a comparison's pairs on some seeds."""
+        runs = [
+            [[self.resolve(on_seed(cell, seed)) for seed in seeds] for cell in pair]
+            for pair in comparison.pairs
         ]
-        return ClaimsRequest(self.claims, found, self.scale.scale, self.paths)
+        return comparison, [(first, second) for first, second in runs]
+
+    def planned(self) -> list[tuple[Comparison, int]]:
+        """List the comparisons of all claims, and how many seeds their cells have in the tables."""
+        return [(own, len(self.common_seeds(own.cells))) for own in self.comparisons()]
 
     def perceived(self, seed: int) -> dict[str, Run]:
         """Resolve the runs of the figure of implied capacities: policy and data sources, by name.
@@ -128,6 +151,19 @@ class Study:
         cells = self.experiments.perceived(seed)
         return {name: self.resolve(cell) for name, cell in cells.items()}
 
+    def judged(self) -> dict[str, list[Run]]:
+        """Resolve the runs that a judge scores, by the target that evaluates them."""
+        tasks = self.scored_by("judge")
+        return {
+            target: [self.resolve(cell) for cell in self.evaluated(target) if cell.task in tasks]
+            for target in TARGETS
+        }
+
+    def draws(self, task: str) -> dict[str, int]:
+        """List the sets of a task's prompts, each with a seed whose runs have it."""
+        data = self.scale.tasks[task].data
+        return {data.draw(cell.seed): cell.seed for cell in self.all_cells() if cell.task == task}
+
     def scored_by(self, scoring: Literal["judge", "grade"]) -> list[str]:
         """List the tasks with this way of scoring."""
         return [task for task in self.scale.tasks if find_task(task).scoring == scoring]
@@ -136,75 +172,6 @@ class Study:
         """List the task of the figure of implied capacities; empty without that figure."""
         spec = self.experiments.implied_capacity
         return [spec.task] if spec else []
-
-    # Which cells exist.
-
-    def tables(self, *, exploratory: bool = False) -> list[str]:
-        """List the names of the reporting tables, or of the exploratory ones."""
-        tables = self.experiments.tables.items()
-        return [name for name, spec in tables if spec.exploratory == exploratory]
-
-    def report_cells(self, table: str) -> list[Cell]:
-        """List the cells of a table on its seeds."""
-        return self.experiments.cells(table, self.report_seeds(table))
-
-    def report_seeds(self, table: str) -> list[int]:
-        """List a table's seeds: its own, else the scale's sweep seeds or reporting seeds.
-
-        Exploratory tables have the tuning seeds: no claim is tested on those.
-        """
-        spec, seeds = self.experiments.tables[table], self.scale.seeds
-        if spec.exploratory:
-            return seeds.tune
-        return spec.seeds or (seeds.sweep if spec.view == "sweep" else None) or seeds.report
-
-    def figure_seeds(self) -> list[int]:
-        """List the seeds of the figures: the scale's sweep seeds, else its reporting seeds."""
-        return self.scale.seeds.sweep or self.scale.seeds.report
-
-    def evaluated(self, target: Target) -> list[Cell]:
-        """List the cells that a target of the workflow evaluates."""
-        if target == "tune":
-            return [cell for task in self.scale.tasks for cell in self.rates.tune_cells(task)]
-        tables = self.tables(exploratory=target == "explore")
-        return [cell for table in tables for cell in self.report_cells(table)]
-
-    def find(self, task: str, name: str) -> Cell:
-        """Find a cell by its run's name, among all cells of the study.
-
-        Raises:
-            ConfigError: if no cell of the task has that name.
-        """
-        if cell := self._cells.get((task, name)):
-            return cell
-        raise ConfigError(
-            f"no cell of {task} is named {name!r}; add it to a table of experiments.yaml"
-        )
-
-    def all_cells(self) -> list[Cell]:
-        """List every cell of every table, of the figures and of tuning, with their base models."""
-        return list(self._cells.values())
-
-    @cached_property
-    def _cells(self) -> dict[tuple[str, str], Cell]:
-        cells = [cell for table in self.experiments.tables for cell in self.report_cells(table)]
-        if self.experiments.implied_capacity:
-            for seed in self.figure_seeds():
-                cells += self.experiments.perceived(seed).values()
-        for task in self.scale.tasks:
-            cells += self.rates.tune_cells(task)
-        cells += [cell.base for cell in cells] + [cell.data_base for cell in cells]
-        return {(cell.task, cell.name): cell for cell in cells}
-
-    @cached_property
-    def _with_curves(self) -> set[tuple[str, str]]:
-        """The cells with learning curves, by task and name."""
-        return {
-            (cell.task, cell.name)
-            for table, spec in self.experiments.tables.items()
-            if spec.view != "sweep"
-            for cell in self.report_cells(table)
-        }
 
     def mapped(self) -> list[tuple[Run, Run]]:
         """List every exploratory offline run, with the plain online run to compare it with.
@@ -217,33 +184,15 @@ class Study:
             for cell in self.report_cells(table)
         }.values()
         kind = lambda cell: (cell.task, cell.base_model, cell.objective, cell.seed)  # noqa: E731
+        defaults = self.experiments.defaults
         online = {
             kind(cell): cell
             for cell in cells
-            if cell.data == "online" and not cell.humanline and not cell.overrides
+            if cell.data == "online" and cell.sample_every == defaults[cell.task].sample_every
+            if not (cell.humanline or cell.overrides or cell.last_sampling)
         }
         offline = [cell for cell in cells if cell.data == "offline" and kind(cell) in online]
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]
-
-    def comparisons(self) -> list[Comparison]:
-        """List the comparisons of all claims."""
-        found = comparisons(self.claims, self.experiments.defaults) if self.claims else []
-        return [comparison for _, comparison in found]
-
-    def pairs(self, comparison: Comparison) -> list[tuple[Cell, Cell]]:
-        """List the two cells of a comparison on each seed for which tables have both."""
-        first = self._reported.get((comparison.cell.task, comparison.cell.variant), {})
-        second = self._reported.get((comparison.against.task, comparison.against.variant), {})
-        return [(first[seed], second[seed]) for seed in sorted(set(first) & set(second))]
-
-    @cached_property
-    def _reported(self) -> dict[tuple[str, str], dict[int, Cell]]:
-        """The cells of the reporting tables: by task and variant, then by seed."""
-        found: dict[tuple[str, str], dict[int, Cell]] = {}
-        for table in self.tables():
-            for cell in self.report_cells(table):
-                found.setdefault((cell.task, cell.variant), {})[cell.seed] = cell
-        return found
 
 
 def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
@@ -259,8 +208,8 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     """
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
-    experiments = _of_scale(experiments, scale)
-    _require_tables(scale, experiments, scale_file, experiments_file)
+    experiments = possible_at(scale, experiments)
+    require_tables(scale, experiments, scale_file, experiments_file)
     rates = {}
     if scale.learning_rates:
         file = scale_file.parent / scale.learning_rates
@@ -269,50 +218,15 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     if not claims_file.exists():
         return Study(scale, experiments, rates, root)
     claims = validate(Claims, load_yaml(claims_file), claims_file)
-    study = Study(scale, experiments, rates, root, claims)
-    if reason := _claims_fault(claims, study):
+    pilot = None
+    if scale.pilot:
+        file = scale_file.parent / scale.pilot
+        pilot = validate(Pilot, load_yaml(file), file)
+        pilot.require_scale(scale.scale, file)
+    study = Study(scale, experiments, rates, root, claims, pilot)
+    if reason := claims_fault(claims, experiments.defaults, study.common_seeds):
         raise ConfigError(f"{claims_file}: {reason}")
     return study
-
-
-def _of_scale(experiments: Experiments, scale: Scale) -> Experiments:
-    """Drop the optional tables whose tasks a scale lacks."""
-    tables = {
-        name: table
-        for name, table in experiments.tables.items()
-        if not table.optional or set(table.tasks) <= set(scale.tasks)
-    }
-    return experiments.model_copy(update={"tables": tables})
-
-
-def _require_tables(
-    scale: Scale, experiments: Experiments, scale_file: Path, experiments_file: Path
-) -> None:
-    """Refuse tables and figures that cannot run at this scale."""
-    for name, table in experiments.tables.items():
-        for task in table.tasks:
-            if task not in scale.tasks:
-                raise ConfigError(
-                    f"{scale_file}: tasks.{task}: missing, but table {name} needs it; add it"
-                )
-        if reason := table_fault(table, experiments.defaults, scale, scale_file):
-            raise ConfigError(f"{experiments_file}: tables.{name}.{reason}")
-    if reason := figure_fault(experiments, scale, scale_file):
-        raise ConfigError(f"{experiments_file}: implied_capacity.{reason}")
-
-
-def _claims_fault(claims: Claims, study: Study) -> str | None:
-    """Find the first claim whose cells are in no table."""
-    try:
-        found = comparisons(claims, study.experiments.defaults)
-    except ClaimError as error:
-        return str(error)
-    for place, comparison in found:
-        if not study.pairs(comparison):
-            cells = f"{comparison.cell.variant} and {comparison.against.variant}"
-            where = "tables of experiments.yaml have no seed with both"
-            return f"{place}: {where} {cells} ({comparison.cell.task}); add them, or remove this"
-    return None
 
 
 def schemas() -> dict[str, dict]:

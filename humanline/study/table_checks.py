@@ -1,9 +1,12 @@
-"""Check that every table and figure can run at a scale, before any job runs."""
+"""Check that every table, figure and claim can run at a scale, before any job runs."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from humanline.files.validation import ConfigError
+from humanline.study.claims import ClaimError, Claims, comparisons
 from humanline.study.experiments import (
     COMMON_OVERRIDES,
     Cell,
@@ -30,7 +33,7 @@ def table_fault(
     Returns:
         The first fault: field, reason and remedy. None: there is no fault.
     """
-    if shared := set(table.seeds or []) & set(scale.seeds.tune):
+    if shared := set(table.seeds or []) & set(scale.seeds.validating):
         return f"seeds: {sorted(shared)} are tuning seeds of {scale_file}; use others"
     for index, row in enumerate(table.cells):
         task = table.task_of(row)
@@ -81,6 +84,8 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
             return f"{field}: {name!r} is not in {where}; add it there"
     if cell.humanline and cell.trust_region:
         return "trust_region: true, but humanline is true, too; choose one"
+    if cell.last_sampling and (reason := _last_sampling_fault(cell)):
+        return f"last_sampling: {cell.last_sampling}, but {reason}"
     if cell.humanline and cell.log_eps_p == cell.log_eps_r == 0:
         return "log_eps_p: 0, and log_eps_r is 0, too: no interval is left; change either"
     if {"learning_rate", "learning_rate_factor"} <= set(cell.overrides):
@@ -91,6 +96,9 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
             readers = [name for name, row in OBJECTIVES.items() if key in row.options.model_fields]
             reason = f"only {' or '.join(readers)} reads it, not" if readers else "not read by"
             return f"overrides.{key}: {reason} {cell.objective}; remove it"
+    if not (cell.humanline or cell.trust_region):
+        for key in find_objective(cell.objective).humanline_only & set(cell.overrides):
+            return f"overrides.{key}: only humanline reads it; set humanline: true, or remove it"
     model = task.base_models[cell.base_model] if cell.base_model else task.base_model
     devices = getattr(model, "gpus", None) or scale.devices
     try:
@@ -105,6 +113,16 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
     return _prompts_fault(cell, task, options.batch_size, scale_file)
 
 
+def _last_sampling_fault(cell: Cell) -> str | None:
+    """Find out why the last sampling cannot be at the cell's step."""
+    row, every = find_objective(cell.objective), cell.sample_every
+    if row.view.takes_groups:
+        return f"{row.label} samples by TRL's own schedule to the end; remove it"
+    if every and cell.last_sampling and cell.last_sampling % every:
+        return f"sampling is every {every} steps; make it a multiple"
+    return None
+
+
 def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Path) -> str | None:
     """Find out whether the prompts are too few for one sampling: the trainer would take no step."""
     takes_groups = find_objective(cell.objective).view.takes_groups
@@ -117,3 +135,70 @@ def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Pa
     prompts = f"tasks.{cell.task}.data.train of {scale_file}, {task.data.train}"
     taken = f"{cell.objective} takes {needed} prompts at once"
     return f"objective: {taken}, more than {prompts}; raise that"
+
+
+def possible_at(scale: Scale, experiments: Experiments) -> Experiments:
+    """Drop the optional tables whose tasks or base models a scale lacks."""
+    models = {(task, name) for task, part in scale.tasks.items() for name in part.base_models}
+    tables = {
+        name: table
+        for name, table in experiments.tables.items()
+        if not table.optional
+        or (set(table.tasks) <= set(scale.tasks) and table.base_models <= models)
+    }
+    return experiments.model_copy(update={"tables": tables})
+
+
+def require_tables(
+    scale: Scale, experiments: Experiments, scale_file: Path, experiments_file: Path
+) -> None:
+    """Refuse tables and figures that cannot run at this scale.
+
+    Args:
+        scale: the scale.
+        experiments: the tables and figures.
+        scale_file, experiments_file: where they come from, for the error.
+
+    Raises:
+        ConfigError: at the first of them.
+    """
+    for name, table in experiments.tables.items():
+        for task in table.tasks:
+            if task not in scale.tasks:
+                raise ConfigError(
+                    f"{scale_file}: tasks.{task}: missing, but table {name} needs it; add it"
+                )
+        if reason := table_fault(table, experiments.defaults, scale, scale_file):
+            raise ConfigError(f"{experiments_file}: tables.{name}.{reason}")
+    if reason := figure_fault(experiments, scale, scale_file):
+        raise ConfigError(f"{experiments_file}: implied_capacity.{reason}")
+
+
+def claims_fault(
+    claims: Claims,
+    defaults: dict[str, HumanlineDefaults],
+    common_seeds: Callable[[Iterable[Cell]], list[int]],
+) -> str | None:
+    """Find the first claim whose cells are wrong, or in no table.
+
+    Args:
+        claims: the claims.
+        defaults: humanline's defaults by task.
+        common_seeds: returns the seeds for which tables have all of some cells.
+
+    Returns:
+        The first fault: field, reason and remedy. None: there is no fault.
+    """
+    try:
+        found = comparisons(claims, defaults)
+    except ClaimError as error:
+        return str(error)
+    for place, comparison in found:
+        if not common_seeds(comparison.cells):
+            apart = [pair for pair in comparison.pairs if not common_seeds(pair)]
+            cell, against = [*apart, *comparison.pairs][0]
+            both = f"{cell.variant} and {against.variant} ({cell.task})"
+            where = "tables of experiments.yaml have no seed with both"
+            remedy = "add them, or remove this; tables that are extra do not count"
+            return f"{place}: {where} {both}; {remedy}"
+    return None

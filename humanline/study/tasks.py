@@ -86,8 +86,9 @@ class Task:
         rewards: the kinds of reward that fit this task, besides those that fit every task.
         read_row: (row of the hub's data, its place for errors) -> row of the task; raises a
             `ConfigError` if the row is wrong.
-        draw_prompts: (number of rows, seed) -> rows of the generated world. It may also take
-            `lengths` of `MiniatureData`. None: the task has no generated world.
+        draw_prompts: (number of rows, seed) -> rows of the generated world; rows of other seeds are
+            independent. It may also take `lengths` of `MiniatureData`. None: the task has no
+            generated world.
         write_completion: (prompt, source of randomness, probability of a mistake) -> completion by
             the generated world's expert. None: the task has no generated world.
         grade_completion: (completion, answer) -> outcome. None: the task is judged.

@@ -8,7 +8,6 @@ import pandas as pd
 
 from humanline.scoring.annotations import columns, difficulty_of, length_controlled
 from humanline.scoring.length_control import length_controlled_win_rate
-from humanline.tables.statistics import percentile_interval
 
 
 def describe(annotations: pd.DataFrame, *, replicates: int, rng_seed: int = 0) -> dict:
@@ -59,12 +58,12 @@ def _controlled_figures(annotations: pd.DataFrame, replicates: int, rng_seed: in
     draws = 100 * length_controlled_win_rate(
         *columns(annotations), weights, difficulty=difficulty_of(annotations)
     )
-    low, high = percentile_interval(draws)
+    low, high = np.quantile(draws, [0.025, 0.975])
     return {
         "length_controlled_win_rate": value,
         "length_controlled_standard_error": float(draws.std(ddof=1)),
-        "length_controlled_win_rate_low": low,
-        "length_controlled_win_rate_high": high,
+        "length_controlled_win_rate_low": float(low),
+        "length_controlled_win_rate_high": float(high),
         "length_control_warning": warning,
     }
 

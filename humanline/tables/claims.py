@@ -1,35 +1,63 @@
-"""The claims of the paper, each tested on this scale's runs, with a verdict by a rule.
+"""The paper's claims on this scale's runs: a verdict by a rule for primary ones, estimates for all.
 
-Student's t-test compares two cells over paired seeds. A difference is tested directly. A ratio
-above b is tested as first - b * second > 0: this works with scores of 0, and means the ratio of
-means, as in the tables. A comparison is *supported* if the claimed side is significant,
-*contradicted* if the opposite side is, else *undecided*. Equality is tested by two one-sided tests
-against a margin (Schuirmann 1987); a difference beyond the margin on either side contradicts it.
+A comparison is a contrast of two cells by seed: a difference, or the logarithm of a ratio. Its mean
+is tested with Student's t over seeds (`statistics.inference`). The claimed side and the opposite
+side have a p-value each. Equality is two one-sided tests against a margin (Schuirmann 1987); not
+being less is one, against the lower margin.
 
-A claim is supported if all of its comparisons are: its p-value is the greatest of theirs
-(intersection-union test, Berger 1982). It is contradicted if any of them is: its opposite p-value
-is the least of theirs, times their number. Holm's correction covers all claims and, for the
-verdicts on single comparisons, all comparisons. It is made once for support and once for
-contradiction, so the chance of any false support is at most alpha, and so is the chance of any
-false contradiction.
+A primary claim is *supported* if all of its comparisons are: its p-value is the greatest of theirs
+(intersection-union test, Berger 1982). It is *contradicted* if any of them is: its opposite p-value
+is the least of theirs, times their number. A claim about a mean over objectives has that mean as
+its one comparison. Holm's correction covers the primary claims, once for support and once for
+contradiction, so the chance of any false support is at most alpha, and so is that of any false
+contradiction.
+
+Below the claims, every comparison has a result of its own. The points of a mean are tested after
+it, in their order, each only if all before it are significant (a fixed sequence). The other results
+are at level alpha, not corrected. Secondary claims have estimates alone.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from humanline.study.claims import Claims, Comparison, Rule
-from humanline.tables.statistics import (
-    fieller_interval,
-    holm,
-    one_sided_p_value,
-    seeds_to_decide,
-    t_interval,
-)
+from humanline.study.claims import Claims, Comparison, PaperEffect, Rule, Scalar, Side
+from humanline.tables.statistics.inference import estimate, p_value
+from humanline.tables.statistics.multiplicity import holm
+from humanline.tables.statistics.sample_size import seeds_to_decide
+from humanline.tables.statistics.scores import Contrast, Scores, difference, log_ratio, mean_of
+from humanline.trainers.registry import find_objective
 
-# Returns the measures of a comparison's two cells on the S seeds that both have: (S,) each.
-Values = Callable[[Comparison], tuple[np.ndarray, np.ndarray]]
+# Returns the measures of both cells of each pair of a comparison.
+Values = Callable[[Comparison], list[tuple[Scores, Scores]]]
+
+EXPLORATORY = "exploratory"  # in place of a verdict
+_OPPOSITE: dict[Side, Side] = {"greater": "less", "less": "greater"}
+
+
+def contrast_of(comparison: Comparison, values: Values) -> Contrast:
+    """Return what a comparison tests: log ratios or differences by seed, the mean of its pairs."""
+    contrast = log_ratio if comparison.test.compare == "ratio" else difference
+    return mean_of([contrast(first, second) for first, second in values(comparison)])
+
+
+def strictest_level(claims: Claims) -> float:
+    """Return Holm's level for the smallest p-value of the primary claims."""
+    return claims.rule.alpha / max(1, sum(claim.primary for claim in claims.claims))
+
+
+def p_values(comparison: Comparison, contrast: Contrast) -> tuple[float, float]:
+    """Return the p-values of the claimed side and of the opposite side.
+
+    NaN for fewer than two seeds, or if the contrast does not vary.
+    """
+    tests = comparison.hypotheses
+    claimed = [p_value(contrast, bound, side) for bound, side in tests]
+    opposite = [p_value(contrast, bound, _OPPOSITE[side]) for bound, side in tests]
+    # Each side of an equality can contradict it by accident.
+    return float(np.max(claimed)), float(np.minimum(1.0, len(tests) * np.min(opposite)))
 
 
 def comparison_table(claims: Claims, found: Sequence[Comparison], values: Values) -> pd.DataFrame:
@@ -38,25 +66,50 @@ def comparison_table(claims: Claims, found: Sequence[Comparison], values: Values
     Args:
         claims: the claims and their rule.
         found: the comparisons, in order.
-        values: returns the measures of a comparison's two cells.
+        values: returns the measures of a comparison's cells.
 
     Returns:
-        Columns: the claim and the comparison, estimate and its 95 % interval, seeds, p-values,
-        verdict, and seeds_to_decide.
+        Columns: the claim, what is asked and of what; estimate with its 95 % interval; seeds; the
+        number of scores below the floor of logarithms; and for primary claims the p-values of both
+        sides, not corrected, those of sequences, and the result: ``yes``, ``no``, ``open`` or
+        ``not reached``.
     """
-    rule = claims.rule
-    frame = _judged(pd.DataFrame([_row(own, *values(own)) for own in found]), rule)
-    strict = rule.alpha / len(claims.claims)  # Holm's limit for the smallest p-value of a claim
-    frame["seeds_to_decide"] = [
-        _seeds_to_decide(comparison, *values(comparison), alpha=strict, power=rule.power)
+    rows = [
+        _row(comparison, contrast_of(comparison, values))
+        | {"floored": _floored(comparison, values)}
         for comparison in found
     ]
-    frame.loc[frame["verdict"] != "undecided", "seeds_to_decide"] = np.nan
-    return frame
+    return _with_results(pd.DataFrame(rows), claims)
+
+
+def with_seeds_to_decide(
+    frame: pd.DataFrame, claims: Claims, found: Sequence[Comparison], values: Values
+) -> pd.DataFrame:
+    """Add how many seeds would decide what is open of primary claims, with its interval.
+
+    Args:
+        frame: the result of `comparison_table`.
+        claims: the claims and their rule.
+        found, values: as in `comparison_table`.
+
+    Returns:
+        The table with columns seeds_to_decide, seeds_to_decide_low and seeds_to_decide_high.
+    """
+    is_point = frame["role"].eq("point")
+    is_open = frame["claim"].map(_judged(claims, frame)["verdict"]).eq("undecided") & ~is_point
+    is_open |= is_point & frame["result"].isin(["open", "not reached"])
+    decide = [
+        _seeds_to_decide(comparison, contrast_of(comparison, values), claims)
+        if asked
+        else (math.nan,) * 3
+        for comparison, asked in zip(found, is_open, strict=True)
+    ]
+    names = ["seeds_to_decide", "seeds_to_decide_low", "seeds_to_decide_high"]
+    return frame.assign(**dict(zip(names, zip(*decide, strict=True), strict=True)))
 
 
 def claim_table(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
-    """Make a table with a row per claim and its verdict.
+    """Make a table with a row per claim, and its verdict if it is primary.
 
     Args:
         claims: the claims and their rule.
@@ -65,89 +118,149 @@ def claim_table(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for claim in claims.claims:
         group = frame[frame["claim"] == claim.id]
-        counts = group["verdict"].value_counts()
         rows.append(
             {
                 "claim": claim.id,
                 "text": claim.claim,
+                "primary": claim.primary,
                 "source": claim.source,
                 "paper_value": claim.paper_value,
                 "untested": claim.untested,
+                "registered": claim.registered.date.isoformat(),
                 "comparisons": len(group),
-                **{word: int(counts.get(word, 0)) for word in ("supported", "contradicted")},
-                "p": group["p"].max(skipna=False),
-                "p_opposite": np.minimum(1.0, len(group) * group["p_opposite"].min()),
+                **{word: int((group["result"] == word).sum()) for word in ("yes", "no")},
+                "one_by_one": one_by_one(group) if claim.primary else None,
             }
         )
-    return _judged(pd.DataFrame(rows), claims.rule)
+    return pd.DataFrame(rows).join(_judged(claims, frame), on="claim")
 
 
-def _judged(frame: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """Add Holm's correction of p and p_opposite over the rows, and verdicts."""
-    corrected = {f"{side}_holm": holm(frame[side]) for side in ("p", "p_opposite")}
-    frame = frame.assign(**corrected)
-    return frame.assign(
-        verdict=np.select(
-            [frame["p_holm"] < rule.alpha, frame["p_opposite_holm"] < rule.alpha],
-            ["supported", "contradicted"],
-            "undecided",
-        )
+def one_by_one(group: pd.DataFrame) -> str:
+    """Say the results of a claim's comparisons: ``DPO: beats offline yes, matches online no; ...``.
+
+    Args:
+        group: the claim's rows of `comparison_table`.
+    """
+    said: dict[str, list[str]] = {}
+    for row in group.to_dict("records"):
+        said.setdefault(row["point"], []).append(f"{row['asked']} {row['result']}")
+    texts = {point: ", ".join(results) for point, results in said.items()}
+    return "; ".join(f"{point}: {text}" if point else text for point, text in texts.items())
+
+
+def _judged(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return p-values, Holm's corrections and verdicts, with a row per claim by its name."""
+    counted = frame[frame["role"] != "point"]
+    rows = []
+    for claim in claims.claims:
+        group = counted[counted["claim"] == claim.id]
+        p = group["p_uncorrected"].max(skipna=False)
+        p_opposite = group["p_opposite_uncorrected"].min(skipna=False)
+        rows.append({"p": p, "p_opposite": np.minimum(1.0, len(group) * p_opposite)})
+    names = pd.Index([claim.id for claim in claims.claims])
+    judged = pd.DataFrame(rows, index=names)
+    is_primary = np.array([claim.primary for claim in claims.claims])
+    for side in ("p", "p_opposite"):
+        judged[f"{side}_holm"] = math.nan
+        if is_primary.any():
+            judged.loc[is_primary, f"{side}_holm"] = holm(judged.loc[is_primary, side])
+    verdicts = np.select(
+        [
+            ~is_primary,
+            judged["p_holm"] < claims.rule.alpha,
+            judged["p_opposite_holm"] < claims.rule.alpha,
+        ],
+        [EXPLORATORY, "supported", "contradicted"],
+        "undecided",
     )
+    return judged.assign(verdict=verdicts)
 
 
-def _row(comparison: Comparison, first: np.ndarray, second: np.ndarray) -> dict:
+def _row(comparison: Comparison, contrast: Contrast) -> dict:
     claim, test = comparison.claim, comparison.test
+    found = estimate(contrast)
+    value = (found.value, found.low, found.high)
     if test.compare == "ratio":
-        estimate, interval = first.mean() / second.mean(), fieller_interval(first, second)
-    else:
-        estimate, interval = (first - second).mean(), t_interval(first - second)
-    p, p_opposite = _p_values(comparison, first, second)
+        value = found.exponential
+    p, p_opposite = p_values(comparison, contrast) if claim.primary else (math.nan, math.nan)
     return {
         "claim": claim.id,
-        "text": claim.claim,
+        "primary": claim.primary,
         "source": claim.source,
-        "paper_value": claim.paper_value,
+        "point": "mean" if comparison.role == "mean" else point_label(comparison.point),
+        "asked": test.says or comparison.claimed,
+        "claimed": comparison.claimed,
         "comparison": comparison.words,
         "task": test.task,
-        "estimate": estimate,
-        "estimate_low": interval[0],
-        "estimate_high": interval[1],
-        "seeds": len(first),
-        "p": p,
-        "p_opposite": p_opposite,
+        "measure": test.measure,
+        "compare": test.compare,
+        "role": comparison.role,
+        **dict(zip(("estimate", "estimate_low", "estimate_high"), value, strict=True)),
+        "paper_effect": comparison.paper_effect,
+        "paper_source": _source(test.paper_effect),
+        "seeds": len(contrast.seeds),
+        "p_uncorrected": p,
+        "p_opposite_uncorrected": p_opposite,
     }
 
 
-def _contrast(
-    comparison: Comparison, first: np.ndarray, second: np.ndarray, bound: float
-) -> np.ndarray:
-    """Return a value per seed whose mean is positive if the comparison is above the bound."""
-    return first - (bound * second if comparison.test.compare == "ratio" else second + bound)
+def point_label(point: dict[str, Scalar]) -> str:
+    """Write a combination of `each` for people, such as ``DPO`` or ``sync_interval 12``."""
+    return ", ".join(_label(field, value) for field, value in point.items())
 
 
-def _p_values(comparison: Comparison, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Return the p-values of the claimed side and of the opposite side."""
-    low, high = (_contrast(comparison, first, second, bound) for bound in comparison.bounds)
-    above, below = one_sided_p_value(low, "greater"), one_sided_p_value(high, "less")
-    under, over = one_sided_p_value(low, "less"), one_sided_p_value(high, "greater")
-    match comparison.test.expect:
-        case "greater":
-            return above, under
-        case "less":
-            return below, over
-        case "equivalent":
-            # Two sides can contradict by accident, so the p-value is doubled.
-            either = float(np.minimum(1.0, 2 * np.min([under, over])))
-            return float(np.max([above, below])), either
+def _label(field: str, value: Scalar) -> str:
+    if field == "objective":
+        return find_objective(str(value)).label
+    if isinstance(value, bool):
+        return field if value else f"no {field}"
+    return value if isinstance(value, str) else f"{field} {value:g}"
+
+
+def _source(effect: PaperEffect | None) -> str | None:
+    """Say where a figure of the paper comes from; the report shows it beside the figure."""
+    if effect is None:
+        return None
+    return f"{effect.source}, derived" if effect.derived else effect.source
+
+
+def _floored(comparison: Comparison, values: Values) -> int:
+    """Count the scores that are too low for a logarithm."""
+    if comparison.test.compare != "ratio":
+        return 0
+    return sum(scores.floored for pair in values(comparison) for scores in pair)
+
+
+def _with_results(frame: pd.DataFrame, claims: Claims) -> pd.DataFrame:
+    """Add the result of every comparison of a primary claim, and the p-values of sequences."""
+    judged = _judged(claims, frame)
+    frame = frame.assign(p_sequence=math.nan, p_opposite_sequence=math.nan)
+    for claim in claims.claims:
+        for side in ("p", "p_opposite"):
+            points = frame[(frame["claim"] == claim.id) & (frame["role"] == "point")]
+            in_order = [judged[f"{side}_holm"][claim.id], *points[f"{side}_uncorrected"]]
+            # NaN stays: what comes after a test that is not possible is not reached.
+            frame.loc[points.index, f"{side}_sequence"] = np.maximum.accumulate(in_order)[1:]
+    results = [
+        _result(row, claims.rule) if row["primary"] else EXPLORATORY
+        for row in frame.to_dict("records")
+    ]
+    return frame.assign(result=results)
+
+
+def _result(row: dict, rule: Rule) -> str:
+    kind = "sequence" if row["role"] == "point" else "uncorrected"
+    if row[f"p_{kind}"] < rule.alpha:
+        return "yes"
+    if row[f"p_opposite_{kind}"] < rule.alpha:
+        return "no"
+    is_found = min(row["p_uncorrected"], row["p_opposite_uncorrected"]) < rule.alpha
+    return "not reached" if kind == "sequence" and is_found else "open"
 
 
 def _seeds_to_decide(
-    comparison: Comparison, first: np.ndarray, second: np.ndarray, *, alpha: float, power: float
-) -> float:
-    low, high = (_contrast(comparison, first, second, bound) for bound in comparison.bounds)
-    if comparison.test.expect != "equivalent":
-        return seeds_to_decide([low], alpha=alpha, power=power)
-    if low.mean() > 0 > high.mean():  # equality: both tests must succeed
-        return seeds_to_decide([low, high], alpha=alpha, power=power)
-    beyond = low if low.mean() <= 0 else high
-    return seeds_to_decide([beyond], alpha=alpha / 2, power=power)
+    comparison: Comparison, contrast: Contrast, claims: Claims
+) -> tuple[float, float, float]:
+    bounds = [bound for bound, _ in comparison.hypotheses]
+    level = strictest_level(claims)
+    return seeds_to_decide(contrast, bounds, alpha=level, power=claims.rule.power)

@@ -1,13 +1,29 @@
 """The cost of training: time, tokens, memory, and the time until online training's score."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from humanline.tables.estimates import plain
+from humanline.study.experiments import Cell
+from humanline.tables.estimates import comparison, plain, read_scores
 from humanline.tables.run_results import Cost, RunFolder, by_variant, read_cost, scores
-from humanline.tables.statistics import t_interval
+from humanline.tables.statistics.scores import Scores, log_ratio
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The costs of a variant's runs, and their learning curves, by seed."""
+
+    cell: Cell  # one of them
+    costs: dict[int, Cost]
+    curves: pd.DataFrame  # seeds by optimizer steps
+    seconds: Scores
+
+    def mean_curve(self, seeds: Sequence[int]) -> pd.Series:
+        """Return the mean score over seeds by optimizer step."""
+        return self.curves.loc[list(seeds)].mean()
 
 
 def cost_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
@@ -29,23 +45,27 @@ def cost_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
         variants = by_variant(
             [run for run in runs if run[0].task == task and run[0].objective != "base"]
         )
-        costs = {name: [read_cost(d) for _, d in group] for name, group in variants.items()}
-        curves = {name: _mean_curve(group) for name, group in variants.items()}
-        for name in variants:
-            rows.append(_row(variants, costs, curves, name))
+        read = {name: _read(group) for name, group in variants.items()}
+        rows += [_row(variants, read, name) for name in variants]
     frame = pd.DataFrame(rows).astype({"sample_every": "Int64", "k": "Int64"})
     return frame if frame["task"].nunique() > 1 else frame.drop(columns="task")
 
 
-def _row(
-    variants: dict[str, list[RunFolder]],
-    costs: dict[str, list[Cost]],
-    curves: dict[str, pd.Series],
-    name: str,
-) -> dict:
-    cell = variants[name][0][0]
+def _read(group: list[RunFolder]) -> _Runs:
+    curves = {cell.seed: scores(cell, directory) for cell, directory in group}
+    return _Runs(
+        cell=group[0][0],
+        costs={cell.seed: read_cost(directory) for cell, directory in group},
+        curves=pd.DataFrame.from_dict(curves, orient="index"),
+        seconds=read_scores(group, "training_seconds", shares_prompts=False),
+    )
+
+
+def _row(variants: dict[str, list[RunFolder]], read: dict[str, _Runs], name: str) -> dict:
+    own = read[name]
+    cell, costs = own.cell, list(own.costs.values())
     online = plain(variants, cell, "online")
-    seconds = np.array([cost.seconds for cost in costs[name]])
+    seconds = sum(cost.seconds for cost in costs)
     row = {
         "task": cell.task,
         "objective": cell.objective,
@@ -53,43 +73,33 @@ def _row(
         "sample_every": cell.sample_every,
         "humanline": cell.humanline,
         "k": cell.sync_interval,
-        "seeds": len(seconds),
-        "score": curves[name].iloc[-1],
-        "training_seconds": seconds.mean(),
+        "seeds": len(costs),
+        "score": own.mean_curve(own.seconds.seeds).iloc[-1],
+        "training_seconds": seconds / len(costs),
         # Trainers on stored groups prepare them in the code that would sample.
-        "sampling_share": sum(c.sampling_seconds for c in costs[name]) / seconds.sum()
+        "sampling_share": sum(cost.sampling_seconds for cost in costs) / seconds
         if cell.data == "online"
         else 0.0,
-        "sampled_tokens": np.mean([cost.sampled_tokens for cost in costs[name]]),
-        "trained_tokens": np.mean([cost.trained_tokens for cost in costs[name]]),
-        "peak_memory_mib": np.mean([cost.peak_memory_mib for cost in costs[name]]),
+        "sampled_tokens": np.mean([cost.sampled_tokens for cost in costs]),
+        "trained_tokens": np.mean([cost.trained_tokens for cost in costs]),
+        "peak_memory_mib": np.mean([cost.peak_memory_mib for cost in costs]),
         "seconds_to_online": None,
         "speed_up": None,
     }
     if online:
-        reference = np.array([cost.seconds for cost in costs[online]])
-        row |= _ratio(seconds, reference)
-        reached = _seconds_to(curves[online].iloc[-1], curves[name], costs[name])
-        row |= {"seconds_to_online": reached, "speed_up": reached and reference.mean() / reached}
+        both = {other: runs.seconds for other, runs in read.items()}
+        row |= comparison("ratio_of_seconds", log_ratio, both, name, online)
+        row |= _speed_up(own, read[online])
     return row | {"variant": name}
 
 
-def _mean_curve(group: list[RunFolder]) -> pd.Series:
-    """Return the mean score over seeds by optimizer step."""
-    return pd.DataFrame([scores(cell, directory) for cell, directory in group]).mean()
-
-
-def _ratio(seconds: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Compare seconds by paired seeds: the ratio, with a t interval of its logarithm."""
-    logs = np.log(seconds / reference)
-    low, high = t_interval(logs)
-    names = ("ratio_of_seconds", "ratio_of_seconds_low", "ratio_of_seconds_high")
-    return dict(zip(names, np.exp([logs.mean(), low, high]), strict=True))
-
-
-def _seconds_to(goal: float, curve: pd.Series, costs: list[Cost]) -> float | None:
-    """Return the mean seconds until the first evaluated step whose mean score reaches a goal."""
+def _speed_up(own: _Runs, online: _Runs) -> dict[str, float | None]:
+    """Compare the time until online training's final score, on the seeds that both have."""
+    seeds = sorted(set(own.costs) & set(online.costs))
+    goal, curve = online.mean_curve(seeds).iloc[-1], own.mean_curve(seeds)
     reached = curve.index[curve >= goal]
     if not len(reached):
-        return None
-    return float(np.mean([cost.timeline[reached[0]] for cost in costs]))
+        return {"seconds_to_online": None, "speed_up": None}
+    seconds = float(np.mean([own.costs[seed].timeline[reached[0]] for seed in seeds]))
+    whole = float(np.mean([online.costs[seed].seconds for seed in seeds]))
+    return {"seconds_to_online": seconds, "speed_up": whole / seconds}

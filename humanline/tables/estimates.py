@@ -6,11 +6,13 @@ interval. `report.formats` writes such a group as one column.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
+from humanline.files.validation import pick
 from humanline.study.experiments import Cell
+from humanline.study.runs.resolved import Run
 from humanline.study.tasks import find_task
 from humanline.tables.run_results import (
     Graded,
@@ -18,94 +20,163 @@ from humanline.tables.run_results import (
     RunFolder,
     read_graded,
     read_judged,
+    scores,
     training_seconds,
 )
-from humanline.tables.statistics import (
-    Alternative,
-    Estimate,
-    hierarchical_weights,
-    paired_p_value,
-    prompt_means,
-)
+from humanline.tables.statistics.inference import Alternative, estimate, p_value
+from humanline.tables.statistics.scores import GROUPS, Contrast, Scores, log_ratio
+
+Measure = Literal["score", "curve_mean", "training_seconds"]
 
 
-def score_estimates(
-    variants: dict[str, list[RunFolder]], *, replicates: int, rng_seed: int
-) -> dict[str, Estimate]:
-    """Estimate the score of every variant of one task after the last step, in per cent.
-
-    The score is the length-controlled win rate if a judge scores the task, and Pass@1 if its
-    completions are graded.
+def scores_of(runs: Sequence[Run], measure: Measure = "score") -> Scores:
+    """Read a measure of a cell's runs, one for each seed, in rising order of seeds.
 
     Args:
-        variants: runs by variant, as `by_variant` returns them.
-        replicates: number of bootstrap replicates.
-        rng_seed: seed of the bootstrap.
+        runs: resolved runs that differ in their seed alone.
+        measure: ``score``: the length-controlled win rate or Pass@1 after the last step, per cent;
+            ``curve_mean``: its mean over the evaluated steps of the learning curve without step 0,
+            NaN for a run without a curve; ``training_seconds``: NaN for a base model.
 
     Raises:
         ConfigError: if a run's file is missing or damaged.
     """
+    folders = [(run.cell, run.paths.directory) for run in runs]
+    shares_prompts = any(run.shares_prompts for run in runs)
+    return read_scores(folders, measure, shares_prompts=shares_prompts)
+
+
+def read_scores(
+    runs: Sequence[RunFolder], measure: Measure = "score", *, shares_prompts: bool
+) -> Scores:
+    """Read a measure of a cell's runs; see `scores_of`.
+
+    Args:
+        runs: the cell on each seed, with the folders of its runs.
+        measure: as in `scores_of`.
+        shares_prompts: whether all seeds have the same evaluation prompts.
+    """
+    measures = {"score": _final, "curve_mean": _means_of_curves, "training_seconds": _seconds}
+    group = sorted(runs, key=lambda run: run[0].seed)
+    return pick("measure", measure, measures)(group, shares_prompts)
+
+
+def _final(group: list[RunFolder], shares_prompts: bool) -> Scores:
+    return final_scores({"": group}, shares_prompts=shares_prompts)[""]
+
+
+def _means_of_curves(group: list[RunFolder], shares_prompts: bool) -> Scores:
+    cells = cells_of(group)
+    if find_task(cells[0].task).scoring == "grade":
+        graded = read_graded({"": group})[""]
+        return scores_on(cells, graded, mean_pass_at_1, shares_prompts=shares_prompts)
+    final = _final(group, False)
+    # A judged run keeps no verdicts of earlier steps: what shared prompts add there is unknown.
+    unknown = np.full((len(group), GROUPS), np.nan) if shares_prompts else None
+    is_trained = cells[0].objective != "base"
+    means = [curve_mean(scores(*run)) if is_trained else math.nan for run in group]
+    return Scores(final.seeds, np.array(means), unknown, final.floor)
+
+
+def _seconds(group: list[RunFolder], shares_prompts: bool) -> Scores:
+    """Read the seconds of training, which do not depend on the evaluation prompts."""
+    seconds = [training_seconds(*run) for run in group]
+    return Scores(tuple(cell.seed for cell, _ in group), np.array(seconds))
+
+
+def curve_mean(curve: Mapping[int, float]) -> float:
+    """Average a learning curve (score by step) without step 0; NaN for fewer than two steps."""
+    later = [score for step, score in curve.items() if step > 0]
+    return float(np.mean(later)) if len(later) > 1 else math.nan
+
+
+def scores_on(
+    cells: Sequence[Cell],
+    runs: Sequence[Judged | Graded],
+    statistic: Callable[..., np.ndarray],
+    *,
+    shares_prompts: bool,
+) -> Scores:
+    """Compute a statistic of runs that differ in their seed alone.
+
+    Args:
+        cells: the runs' cells, in rising order of seeds.
+        runs: what was read of the runs, each on P prompts in the same order.
+        statistic: returns a run's figure, in per cent, of each row of weights of prompts, (R, P).
+        shares_prompts: whether all seeds have the same evaluation prompts.
+    """
+    rows = np.stack([statistic(run, _weights(run.n_prompts, shares_prompts)) for run in runs])
+    left_out = rows[:, 1:] if shares_prompts else None
+    floor = 50 / min(run.n_prompts for run in runs)
+    return Scores(tuple(cell.seed for cell in cells), rows[:, 0], left_out, floor)
+
+
+def _weights(n_prompts: int, shares_prompts: bool) -> np.ndarray:
+    """Return a row of ones and, for shared prompts, a row of 0 and 1 per group to leave out."""
+    everything = np.ones((1, n_prompts))
+    if not shares_prompts:
+        return everything
+    groups = min(GROUPS, n_prompts)
+    # By chance, so that a group is no special kind of prompts; the same for all runs of P prompts.
+    group = np.random.default_rng(0).permutation(n_prompts) % groups
+    return np.vstack([everything, group != np.arange(groups)[:, None]])
+
+
+def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average values (P,) with each row of weights (R, P); nan values are left out."""
+    known = ~np.isnan(values)
+    return weights[:, known] @ values[known] / weights[:, known].sum(axis=1)
+
+
+def raw_win_rate(run: Judged, weights: np.ndarray) -> np.ndarray:
+    """Compute the win rate, in per cent, of each row of weights (R, P)."""
+    return _means(100 * run.win, weights)
+
+
+def length_controlled(run: Judged, weights: np.ndarray) -> np.ndarray:
+    """Compute the length-controlled win rate, in per cent, of each row of weights (R, P)."""
+    return 100 * run.length_controlled_replicates(weights)
+
+
+def final_pass_at_1(run: Graded, weights: np.ndarray) -> np.ndarray:
+    """Compute Pass@1 after the last step, in per cent, of each row of weights (R, P)."""
+    return _means(100 * run.final, weights)
+
+
+def mean_pass_at_1(run: Graded, weights: np.ndarray) -> np.ndarray:
+    """Compute the mean of Pass@1 over the evaluated steps without step 0, as `final_pass_at_1`."""
+    later = run.correct[run.correct.index > 0]
+    if len(later) < 2:
+        return np.full(len(weights), np.nan)
+    return _means(100 * later.mean().to_numpy(), weights)
+
+
+def final_scores(
+    variants: dict[str, list[RunFolder]], *, shares_prompts: bool
+) -> dict[str, Scores]:
+    """Read the score of every variant of one task after the last step, in per cent.
+
+    Args:
+        variants: runs by variant, as `by_variant` returns them.
+        shares_prompts: whether all seeds have the same evaluation prompts.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged, or runs of a seed have other prompts.
+    """
     cell, _ = next(iter(variants.values()))[0]
-    if find_task(cell.task).scoring == "grade":
-        graded = read_graded(variants)
-        weights = draw_weights(graded, replicates, rng_seed)
-        return {
-            name: pass_at_1([run.final for run in group], *weights)
-            for name, group in graded.items()
-        }
-    judged = read_judged(variants)
-    weights = draw_weights(judged, replicates, rng_seed)
-    progress = tqdm(judged.items(), desc="bootstrap", unit="cell")
-    return {name: win_rates(group, *weights)[1] for name, group in progress}
+    is_graded = find_task(cell.task).scoring == "grade"
+    statistic = final_pass_at_1 if is_graded else length_controlled
+    read: Mapping[str, Sequence[Judged | Graded]]
+    read = read_graded(variants) if is_graded else read_judged(variants)
+    return {
+        name: scores_on(cells_of(variants[name]), group, statistic, shares_prompts=shares_prompts)
+        for name, group in read.items()
+    }
 
 
-def draw_weights(
-    groups: Mapping[str, Sequence[Judged | Graded]], replicates: int, rng_seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `hierarchical_weights` for variants that share S seeds and P prompts.
-
-    Returns:
-        Seed counts (replicates, S) and prompt counts (replicates, P).
-    """
-    group = next(iter(groups.values()))
-    rng = np.random.default_rng(rng_seed)
-    return hierarchical_weights(len(group), group[0].n_prompts, replicates, rng)
-
-
-def win_rates(
-    group: list[Judged], seed_counts: np.ndarray, prompt_counts: np.ndarray
-) -> tuple[Estimate, Estimate]:
-    """Estimate the win rate and the length-controlled win rate of a variant, in per cent.
-
-    Args:
-        group: the variant's S runs, each on P prompts.
-        seed_counts: (R, S), from `draw_weights`.
-        prompt_counts: (R, P), from `draw_weights`.
-    """
-    raw = [100 * prompt_means(run.win, prompt_counts) for run in group]
-    controlled = [100 * run.length_controlled_replicates(prompt_counts) for run in group]
-    return (
-        Estimate.from_runs([run.win_rate for run in group], raw, seed_counts),
-        Estimate.from_runs(
-            [100 * run.length_controlled_win_rate() for run in group], controlled, seed_counts
-        ),
-    )
-
-
-def pass_at_1(
-    correct: list[np.ndarray], seed_counts: np.ndarray, prompt_counts: np.ndarray
-) -> Estimate:
-    """Estimate the Pass@1 of a variant, in per cent.
-
-    Args:
-        correct: for each of S seeds the share of correct samples by problem, (P,).
-        seed_counts: (R, S), from `draw_weights`.
-        prompt_counts: (R, P), from `draw_weights`.
-    """
-    per_cent = 100 * np.stack(correct)
-    return Estimate.from_runs(
-        per_cent.mean(axis=1), prompt_means(per_cent, prompt_counts), seed_counts
-    )
+def cells_of(group: list[RunFolder]) -> list[Cell]:
+    """Return the cells of runs."""
+    return [cell for cell, _ in group]
 
 
 def plain(
@@ -143,47 +214,53 @@ def plain(
     return chosen.variant if chosen else None
 
 
-def columns(name: str, estimate: Estimate, *, interval: bool = True) -> dict[str, float]:
-    """Write an estimate as columns: `name`, its standard error, and its interval on request."""
-    row = {name: estimate.value, f"{name}_se": estimate.standard_error}
+def columns(name: str, scores: Scores, *, interval: bool = True) -> dict[str, float]:
+    """Write a mean over seeds as columns: `name`, its standard error, and on request its bounds."""
+    found = estimate(scores.itself)
+    row = {name: found.value, f"{name}_se": found.standard_error}
     if interval:
-        row |= dict(zip((f"{name}_low", f"{name}_high"), estimate.interval, strict=True))
+        row |= {f"{name}_low": found.low, f"{name}_high": found.high}
     return row
 
 
+Compare = Callable[[Scores, Scores], Contrast]  # `difference` or `log_ratio`
+
+
 def comparison(
-    column: str,
-    compare: Callable[[Estimate, Estimate], tuple[float, float, float]],
-    estimates: dict[str, Estimate],
-    name: str,
-    other: str | None,
+    column: str, compare: Compare, scores: dict[str, Scores], name: str, other: str | None
 ) -> dict[str, float]:
-    """Compare two variants: a column and the bounds of its 95 % interval.
+    """Compare two variants on the seeds that both have: a column and its 95 % interval.
 
     Args:
         column: the column's name.
-        compare: such as `difference`; returns value, low and high.
-        estimates: the estimates by variant.
+        compare: `difference`, or `log_ratio`: the column is then the ratio of geometric means.
+        scores: the scores by variant.
         name, other: the two variants. All values are NaN without `other`; a variant compared with
             itself has no interval.
     """
     value, low, high = (math.nan,) * 3
     if other is not None:
-        value, low, high = compare(estimates[name], estimates[other])
+        found = estimate(compare(scores[name], scores[other]))
+        is_ratio = compare is log_ratio
+        value, low, high = found.exponential if is_ratio else (found.value, found.low, found.high)
     if other == name:
         low, high = math.nan, math.nan
     return {column: value, f"{column}_low": low, f"{column}_high": high}
 
 
+def compared_p_value(
+    compare: Compare,
+    scores: dict[str, Scores],
+    name: str,
+    other: str | None,
+    alternative: Alternative,
+) -> float:
+    """Test the comparison of two variants against no difference; NaN without another variant."""
+    if other in (None, name):
+        return math.nan
+    return p_value(compare(scores[name], scores[other]), alternative=alternative)
+
+
 def mean_seconds(group: list[RunFolder]) -> float:
     """Average a variant's wall-clock seconds of training over seeds; NaN for a base model."""
     return float(np.mean([training_seconds(cell, directory) for cell, directory in group]))
-
-
-def p_value(
-    estimates: dict[str, Estimate], name: str, other: str | None, alternative: Alternative
-) -> float:
-    """Test two variants over paired seeds; NaN without another variant. See `paired_p_value`."""
-    if other in (None, name):
-        return math.nan
-    return paired_p_value(estimates[name].per_seed, estimates[other].per_seed, alternative)

@@ -1,42 +1,45 @@
 """The headline tables and the learning curves, as data frames made from run directories.
 
 Every function takes runs as pairs (cell, directory) and groups them by variant. The base model is
-first; the others keep their order. All variants of a table need the same seeds, and all runs the
-same prompts; otherwise a `ConfigError` names the file. Win rates and Pass@1 are in per cent.
+first; the others keep their order. Variants may have different seeds: each figure is a mean over a
+variant's own, and two variants are compared on the seeds that both have. All runs of a seed need
+the same prompts; otherwise a `ConfigError` names the file. Win rates and Pass@1 are in per cent.
 """
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import add
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from humanline.files.validation import pick
 from humanline.study.experiments import Table
 from humanline.study.tasks import find_task, scoring_of, title_of
 from humanline.tables.estimates import (
+    cells_of,
     columns,
+    compared_p_value,
     comparison,
-    draw_weights,
+    final_pass_at_1,
+    length_controlled,
     mean_seconds,
-    p_value,
-    pass_at_1,
     plain,
-    win_rates,
+    raw_win_rate,
+    scores_on,
 )
-from humanline.tables.run_results import RunFolder, by_variant, read_graded, read_judged
-from humanline.tables.statistics import difference, ratio
+from humanline.tables.run_results import Graded, RunFolder, by_variant, read_graded, read_judged
+from humanline.tables.statistics.inference import Alternative, estimate
+from humanline.tables.statistics.scores import difference, log_ratio
 
 _HOW = (
-    "Scale: {scale}. Seeds: {seeds}; every figure is a mean over them. ±: bootstrap standard error."
-    " Brackets: 95 % percentile intervals of {replicates} bootstrap replicates. They resample seeds"
-    " and prompts in the same way for all rows. If seeds differ more than prompts do, the intervals"
-    " cover the truth in 58 % of cases with two seeds and 72 % with three, not in 95 %."
-    " p-values: paired t-tests over seeds, one-sided for 'beats', two-sided for 'differs', not"
-    " corrected for their number; those of claims.md are corrected."
+    "Scale: {scale}. Seeds: {seeds}; a figure is the mean over its row's seeds, and a comparison is"
+    " over the seeds that both rows have. ±: standard error. Brackets: 95 % t intervals over seeds;"
+    " {prompts} p-values: t-tests of the same comparisons, one-sided for 'beats', two-sided for"
+    " 'differs', not corrected for their number; those of claims.md are corrected."
 )
+_PROMPTS = {
+    False: "each seed has evaluation prompts of its own.",
+    True: "all seeds share their evaluation prompts, whose variance is added.",
+}
 _SECONDS = (
     "Training: wall-clock seconds. They include online sampling, but not the sampling of offline"
     " data, which is done once per seed."
@@ -47,8 +50,9 @@ _JUDGED_NOTICES = (
 )
 _CAPTIONS = {  # headline tables by way of scoring, then the other views
     "judge": (
-        "Win rate and length-controlled (LC) win rate against the baseline, in per cent. Ratios"
-        " compare LC win rates with the same objective's plain offline and plain online run. LC win"
+        "Win rate and length-controlled (LC) win rate against the baseline, in per cent. Ratios are"
+        " geometric means over seeds: they compare LC win rates with the same objective's plain"
+        " offline and plain online run; a rate below half a prompt counts as half a prompt. LC win"
         " rates follow AlpacaEval's formula. It uses the difficulties of the instructions if all"
         " are AlpacaEval's; otherwise it is without them, and without the penalty of AlpacaEval's"
         " implementation. The figures of that implementation are in the CSV."
@@ -79,8 +83,9 @@ _CAPTIONS = {  # headline tables by way of scoring, then the other views
         " seed. Peak memory: of the GPU, or of the process if there is no GPU."
         " Speed-up: the seconds of plain online training, divided by the seconds until the first"
         " evaluated step at which the mean score over seeds reaches the final mean of plain online"
-        " training. Intervals: 95 % t intervals over {seeds} seeds. Scale: {scale}. The jobs ran"
-        " side by side, which affects their timings."
+        " training. Comparisons are over the seeds that both rows have; ratios are geometric means,"
+        " with 95 % t intervals. Seeds: {seeds}. Scale: {scale}. The jobs ran side by side, which"
+        " affects their timings."
     ),
 }
 
@@ -90,10 +95,12 @@ def caption(table: Table, **values: object) -> str:
 
     Args:
         table: the table; its description comes first.
-        values: scale, seeds (their number), replicates and collapse_below (a share, 0 to 1).
+        values: scale, seeds (their number), shares_prompts (whether all seeds have the same
+            prompts) and collapse_below (a share, 0 to 1).
     """
     kind = find_task(table.task).scoring if table.view == "headline" else table.view
     values |= {"scores": _scores(table.tasks), "notices": _notices(table.tasks)}
+    values["prompts"] = _PROMPTS[bool(values.pop("shares_prompts"))]
     return f"{table.description} {pick('table', kind, _CAPTIONS).format(**values)}"
 
 
@@ -113,22 +120,22 @@ def _notices(tasks: list[str]) -> str:
     return "".join(f" {sentence}" for sentence in dict.fromkeys(sentences))
 
 
-def headline_table(task: str, runs: Sequence[RunFolder], **options: int) -> pd.DataFrame:
+def headline_table(task: str, runs: Sequence[RunFolder], *, shares_prompts: bool) -> pd.DataFrame:
     """Make a task's headline table: win rates if a judge scores it, Pass@1 if it is graded.
 
     Args:
         task: the task's name.
         runs: the table's cells with the folders of their runs.
-        options: the bootstrap's replicates and rng_seed.
+        shares_prompts: whether all seeds have the same evaluation prompts.
 
     Raises:
         ConfigError: if a run's file is missing, damaged or of other prompts.
     """
     kinds = {"judge": win_rate_table, "grade": pass_at_1_table}
-    return pick("scoring", find_task(task).scoring, kinds)(runs, **options)
+    return pick("scoring", find_task(task).scoring, kinds)(runs, shares_prompts=shares_prompts)
 
 
-def win_rate_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int) -> pd.DataFrame:
+def win_rate_table(runs: Sequence[RunFolder], *, shares_prompts: bool) -> pd.DataFrame:
     """Make a table of every variant's win rates, compared with its objective's plain runs.
 
     The length-controlled win rate is fitted without alpaca_eval's penalty, which pulls it towards
@@ -136,10 +143,16 @@ def win_rate_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int)
     """
     variants = by_variant(runs)
     judged = read_judged(variants)
-    weights = draw_weights(judged, replicates, rng_seed)
-    raw, controlled = {}, {}
-    for name, group in tqdm(judged.items(), desc="bootstrap", unit="cell"):
-        raw[name], controlled[name] = win_rates(group, *weights)
+    raw, controlled = (
+        {
+            name: scores_on(cells_of(variants[name]), group, rate, shares_prompts=shares_prompts)
+            for name, group in judged.items()
+        }
+        for rate in (raw_win_rate, length_controlled)
+    )
+
+    def p_value(name: str, other: str | None, alternative: Alternative) -> float:
+        return compared_p_value(log_ratio, controlled, name, other, alternative)
 
     rows = []
     for name, group in judged.items():
@@ -154,10 +167,10 @@ def win_rate_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int)
                 "seeds": len(group),
                 **columns("win_rate", raw[name], interval=False),
                 **columns("length_controlled_win_rate", controlled[name]),
-                **comparison("ratio_to_offline", ratio, controlled, name, offline),
-                **comparison("ratio_to_online", ratio, controlled, name, online),
-                "p_beats_offline": p_value(controlled, name, offline, "greater"),
-                "p_differs_from_online": p_value(controlled, name, online, "two-sided"),
+                **comparison("ratio_to_offline", log_ratio, controlled, name, offline),
+                **comparison("ratio_to_online", log_ratio, controlled, name, online),
+                "p_beats_offline": p_value(name, offline, "greater"),
+                "p_differs_from_online": p_value(name, online, "two-sided"),
                 "left_out": sum(run.left_out for run in group),
                 "length_control_warnings": sum(bool(run.length_control_warning) for run in group),
                 "mean_length": np.mean([run.mean_length for run in group]),
@@ -169,19 +182,18 @@ def win_rate_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int)
     return pd.DataFrame(rows).astype({"k": "Int64"})
 
 
-def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int) -> pd.DataFrame:
+def pass_at_1_table(runs: Sequence[RunFolder], *, shares_prompts: bool) -> pd.DataFrame:
     """Make a table of every variant's Pass@1 after its last step, compared with plain online runs.
 
     A humanline variant is also compared with the plain variant that samples equally often.
     """
     variants = by_variant(runs)
     graded = read_graded(variants, whole_curves=True)
-    weights = draw_weights(graded, replicates, rng_seed)
-    estimates = {
-        name: pass_at_1([run.final for run in group], *weights) for name, group in graded.items()
-    }
-    curves = {
-        name: reduce(add, [run.correct.mean(axis=1) for run in group]) / len(group)
+    curves = {name: _curves(variants[name], group) for name, group in graded.items()}
+    scores = {
+        name: scores_on(
+            cells_of(variants[name]), group, final_pass_at_1, shares_prompts=shares_prompts
+        )
         for name, group in graded.items()
     }
 
@@ -189,7 +201,6 @@ def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int
     for name, group in graded.items():
         cell = variants[name][0][0]
         online = plain(variants, cell, "online")
-        goal = curves[online].iloc[-1] if online else None
         same = plain(variants, cell, cell.data, cell.sample_every)
         rows.append(
             {
@@ -200,12 +211,14 @@ def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int
                 "k": cell.sync_interval,
                 "seeds": len(group),
                 "steps": group[0].correct.index[-1],
-                **columns("pass_at_1", estimates[name]),
+                **columns("pass_at_1", scores[name]),
                 **{name: sum(r.notices[name] for r in group) for name in group[0].notices},
-                **comparison("difference_to_online", difference, estimates, name, online),
-                "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
-                "p_beats_plain": p_value(estimates, name, same, "greater"),
-                "steps_to_online": _first_step(curves[name], goal),
+                **comparison("difference_to_online", difference, scores, name, online),
+                "p_differs_from_online": compared_p_value(
+                    difference, scores, name, online, "two-sided"
+                ),
+                "p_beats_plain": compared_p_value(difference, scores, name, same, "greater"),
+                "steps_to_online": _first_step(curves[name], curves[online]) if online else None,
                 "training_seconds": mean_seconds(variants[name]),
                 "variant": name,
             }
@@ -214,13 +227,23 @@ def pass_at_1_table(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int
     return pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64"))
 
 
-def _first_step(curve: pd.Series, goal: float | None) -> int | None:
-    """Return the first step at which a curve reaches a goal; None if it never does."""
-    reached = curve.index[curve >= goal] if goal is not None else curve.index[:0]
+def _curves(runs: list[RunFolder], graded: list[Graded]) -> pd.DataFrame:
+    """Return Pass@1 (0 to 1) of a variant's runs: seeds by optimizer steps."""
+    found = {
+        cell.seed: run.correct.mean(axis=1) for (cell, _), run in zip(runs, graded, strict=True)
+    }
+    return pd.DataFrame.from_dict(found, orient="index")
+
+
+def _first_step(own: pd.DataFrame, online: pd.DataFrame) -> int | None:
+    """Return the first step whose mean reaches online training's final mean; None if none does."""
+    seeds = own.index.intersection(online.index)
+    curve, goal = own.loc[seeds].mean(), online.loc[seeds].mean().iloc[-1]
+    reached = curve.index[curve >= goal]
     return int(reached[0]) if len(reached) else None
 
 
-def learning_curves(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int) -> pd.DataFrame:
+def learning_curves(runs: Sequence[RunFolder], *, shares_prompts: bool) -> pd.DataFrame:
     """Make the learning curves: Pass@1 by trained variant, seed and evaluated optimizer step.
 
     Returns:
@@ -229,14 +252,21 @@ def learning_curves(runs: Sequence[RunFolder], *, replicates: int, rng_seed: int
     """
     variants = by_variant(runs)
     graded = read_graded(variants, whole_curves=True)
-    weights = draw_weights(graded, replicates, rng_seed)
-    base = graded.pop("base")
+    base = {
+        cell.seed: run for (cell, _), run in zip(variants["base"], graded.pop("base"), strict=True)
+    }
     rows = []
     for name, group in graded.items():
-        curves = [pd.concat([s.correct, r.correct]) for s, r in zip(base, group, strict=True)]
+        cells = cells_of(variants[name])
+        curves = [
+            pd.concat([base[cell.seed].correct, run.correct])
+            for cell, run in zip(cells, group, strict=True)
+        ]
         for step in curves[0].index:
-            estimate = pass_at_1([curve.loc[step].to_numpy() for curve in curves], *weights)
-            for (cell, _), value in zip(variants[name], estimate.per_seed, strict=True):
-                rows.append((name, cell.seed, step, value, estimate.value, *estimate.interval))
+            at_step = [Graded(curve.loc[[step]], {}) for curve in curves]
+            scores = scores_on(cells, at_step, final_pass_at_1, shares_prompts=shares_prompts)
+            found = estimate(scores.itself)
+            for seed, value in zip(scores.seeds, scores.values, strict=True):
+                rows.append((name, seed, step, value, found.value, found.low, found.high))
     names = ["variant", "seed", "step", "pass_at_1", "mean", "low", "high"]
     return pd.DataFrame(rows, columns=names)

@@ -37,7 +37,7 @@ RunFolder = tuple[Cell, Path]  # a cell and the folder of its run
 
 @dataclass(frozen=True)
 class Judged:
-    """A judged run. Arrays are over prompts (P,), the same in all runs."""
+    """A judged run. Arrays are over prompts (P,), the same in all runs of a seed."""
 
     win: np.ndarray  # the judge's preference for the run over the baseline, in [0, 1], or nan
     length: np.ndarray  # characters of the run's outputs
@@ -80,7 +80,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Graded:
-    """A graded run."""
+    """A graded run. A problem_id names the same problem in all runs of a seed."""
 
     correct: pd.DataFrame  # share of correct samples, optimizer steps by problems
     notices: dict[str, int]  # counts, over all steps, of the outcomes that the task reports
@@ -99,10 +99,10 @@ class Graded:
 def by_variant(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
     """Group runs by variant. The base model is first; the others keep their order.
 
-    Within a variant, runs are in the order of their seeds.
+    Within a variant, runs are in the order of their seeds. Variants may have different seeds.
 
     Raises:
-        ConfigError: if there are no runs, or two variants have different seeds.
+        ConfigError: if there are no runs.
     """
     if not runs:
         raise ConfigError("no runs to compare; give the table cells in experiments.yaml")
@@ -111,15 +111,6 @@ def by_variant(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
         variants.setdefault(cell.variant, []).append((cell, directory))
     for group in variants.values():
         group.sort(key=lambda run: run[0].seed)
-    seeds = {name: [cell.seed for cell, _ in group] for name, group in variants.items()}
-    first = next(iter(seeds))
-    for name, own in seeds.items():
-        if own != seeds[first]:
-            folder = variants[name][0][1].parent
-            raise ConfigError(
-                f"{folder}: {name} has seeds {own}, but {first} has {seeds[first]};"
-                " make the runs that are missing"
-            )
     return variants
 
 
@@ -127,25 +118,34 @@ def read_judged(variants: dict[str, list[RunFolder]]) -> dict[str, list[Judged]]
     """Read `annotations.json` and `metrics.json` of judged runs.
 
     Raises:
-        ConfigError: if a file is missing or damaged, or two runs have other prompts or baselines.
+        ConfigError: if a file is missing or damaged, or two runs of a seed have other prompts or
+            baselines. Whether the seeds share them is the scale's to say: `Run.shares_prompts`.
     """
     tables = {
         directory: _annotations(directory) for group in variants.values() for _, directory in group
     }
-    _check_same(
-        {
-            directory / "annotations.json": list(
-                zip(table.instruction, table.output_1, strict=True)
-            )
-            for directory, table in tables.items()
-        },
-        "instruction and output_1",
-        "judge both runs on the same prompts and baseline answers",
-    )
+    remedy = "judge both runs on the same prompts and baseline answers"
+    for folders in _by_seed(variants):
+        asked = {
+            directory / "annotations.json": [
+                *zip(tables[directory].instruction, tables[directory].output_1, strict=True)
+            ]
+            for directory in folders
+        }
+        _check_same(asked, "instruction and output_1", remedy)
     return {
         name: [_judged(directory, tables[directory]) for _, directory in group]
         for name, group in variants.items()
     }
+
+
+def _by_seed(variants: dict[str, list[RunFolder]]) -> list[list[Path]]:
+    """Group the folders of all runs by seed."""
+    folders: dict[int, list[Path]] = {}
+    for group in variants.values():
+        for cell, directory in group:
+            folders.setdefault(cell.seed, []).append(directory)
+    return list(folders.values())
 
 
 def _judged(directory: Path, table: pd.DataFrame) -> Judged:
@@ -293,9 +293,17 @@ def read_metrics(directory: Path) -> pd.DataFrame:
     return read_columns(directory / "metrics.csv", LogRow)
 
 
-def unclipped(directory: Path) -> float:
-    """Return the share (0 to 1) of tokens within humanline's bounds, averaged over training."""
-    shares = read_metrics(directory).filter(regex=r"^humanline/unclipped")
+def unclipped(directory: Path, side: str = "") -> float:
+    """Return the share (0 to 1) of tokens that pass a gradient, averaged over training.
+
+    Of clipping these are the tokens within the bounds; of sampling, each token counts by its chance
+    to pass.
+
+    Args:
+        directory: the run's folder.
+        side: "_chosen" or "_rejected" (in GRPO by the sign of the advantage); empty: their mean.
+    """
+    shares = read_metrics(directory).filter(regex=rf"^humanline/unclipped{side}")
     return float(cast(float, shares.mean(axis=None)))  # typed as any scalar, dates among them
 
 

@@ -7,29 +7,28 @@ import pandas as pd
 
 from humanline.data.training_files import Predictors
 from humanline.files.typed_files import read_record
-from humanline.study.experiments import OVERRIDES, Cell
+from humanline.study.cells import WITHOUT_BOUNDS, Cell
+from humanline.study.experiments import OVERRIDES
 from humanline.study.runs.requests import TableRequest
 from humanline.tables.estimates import (
     columns,
+    compared_p_value,
     comparison,
+    final_scores,
     mean_seconds,
-    p_value,
     plain,
-    score_estimates,
 )
 from humanline.tables.run_results import RunFolder, by_variant, notice_names, notices, unclipped
-from humanline.tables.statistics import Estimate, difference
+from humanline.tables.statistics.scores import Scores, difference
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
-_COUNTS = ("quartile", "groups", "sample_every", "k", "batch_size")
+_COUNTS = ("quartile", "groups", "sample_every", "last_sampling", "k", "batch_size")
 
 
 def sweep_table(
     table: TableRequest,
     runs: Sequence[RunFolder],
     *,
-    replicates: int,
-    rng_seed: int,
     compares_data: bool = False,
 ) -> pd.DataFrame:
     """Make a table of every variant's score, with the settings that vary in the table.
@@ -40,8 +39,6 @@ def sweep_table(
     Args:
         table: the request, with its resolved runs in any order.
         runs: the table's cells with the folders of their runs.
-        replicates: number of bootstrap replicates.
-        rng_seed: seed of the bootstrap.
         compares_data: add the log-probability of offline data under the initial model, from every
             offline run's predictors.json.
 
@@ -52,9 +49,9 @@ def sweep_table(
     tasks = list(dict.fromkeys(cell.task for cell, _ in runs))
     for task in tasks:
         variants = by_variant([run for run in runs if run[0].task == task])
-        estimates = score_estimates(variants, replicates=replicates, rng_seed=rng_seed)
+        scores = final_scores(variants, shares_prompts=table.shares_prompts(task))
         for name in variants:
-            row = _row(table, variants, estimates, name)
+            row = _row(table, variants, scores, name)
             if compares_data:
                 row["data_log_probability"] = _data_log_probability(variants[name])
             rows.append(row)
@@ -71,25 +68,29 @@ def sweep_table(
 def _row(
     table: TableRequest,
     variants: dict[str, list[RunFolder]],
-    estimates: dict[str, Estimate],
+    scores: dict[str, Scores],
     name: str,
 ) -> dict:
     group = variants[name]
     cell = group[0][0]
     run, usual = table.run(cell), table.defaults[cell.task].sample_every
     offline, online = plain(variants, cell, "offline"), plain(variants, cell, "online", usual)
+    differs = [
+        compared_p_value(difference, scores, name, other, "two-sided")
+        for other in (offline, online)
+    ]
     return {
         **_settings(cell),
         "learning_rate": run.learning_rate if run.is_trained else None,
         "rate_of": run.rate_source if run.is_trained else None,
         "seeds": len(group),
-        **columns("score", estimates[name]),
+        **columns("score", scores[name]),
         **_notices(group),
-        **comparison("difference_to_offline", difference, estimates, name, offline),
-        **comparison("difference_to_online", difference, estimates, name, online),
-        "p_differs_from_offline": p_value(estimates, name, offline, "two-sided"),
-        "p_differs_from_online": p_value(estimates, name, online, "two-sided"),
-        "collapsed": _collapsed(estimates[name], estimates[cell.base.variant], table),
+        **comparison("difference_to_offline", difference, scores, name, offline),
+        **comparison("difference_to_online", difference, scores, name, online),
+        "p_differs_from_offline": differs[0],
+        "p_differs_from_online": differs[1],
+        "collapsed": _collapsed(scores[name], scores[cell.base.variant], table),
         "unclipped": np.mean([unclipped(d) for _, d in group]) if cell.humanline else None,
         "training_seconds": mean_seconds(group),
         "variant": name,
@@ -110,8 +111,10 @@ def _settings(cell: Cell) -> dict:
         "data": cell.data,
         "data_from": cell.data_from,
         "quartile": cell.quartile,
+        "select": cell.select,
         "groups": cell.groups,
         "sample_every": cell.sample_every,
+        "last_sampling": cell.last_sampling,
         "method": _method(cell),
         "k": cell.sync_interval,
         "sync_alpha": cell.sync_alpha,
@@ -136,17 +139,19 @@ def _method(cell: Cell) -> str | None:
     parts = ["humanline"]
     if cell.sync_interval is None:
         parts.append("without syncing")
-    if cell.log_eps_p is None and cell.log_eps_r is None:
+    if cell.perception in WITHOUT_BOUNDS:
+        parts.append({"authors": "authors' sampling"}.get(cell.perception, "second moment"))
+    elif cell.log_eps_p is None and cell.log_eps_r is None:
         parts.append("without clipping")
     if cell.perception == "sample":
         parts.append("sampling")
     return " ".join(parts)
 
 
-def _collapsed(estimate: Estimate, base: Estimate, table: TableRequest) -> int:
+def _collapsed(own: Scores, base: Scores, table: TableRequest) -> int:
     """Count the seeds whose score is far below their base model's."""
-    limit = table.collapse_below * base.per_seed
-    return int((estimate.per_seed < limit).sum())
+    limit = table.collapse_below * base.on(own.seeds).values
+    return int((own.values < limit).sum())
 
 
 def _data_log_probability(group: list[RunFolder]) -> float | None:

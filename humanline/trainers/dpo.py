@@ -3,11 +3,13 @@
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from humanline.method.losses import DPOLoss, dpo_loss, perceived_log_ratios
+from humanline.method.perception import apart, passing
 from humanline.trainers.batches.rounds import RoundsTrainer
 from humanline.trainers.options.dpo import HumanlineDPOConfig
 from humanline.trainers.rows.tokens import (
@@ -22,7 +24,12 @@ from humanline.trainers.shared.metrics import (
     mean_over_processes,
     metrics_of,
 )
-from humanline.trainers.shared.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
+from humanline.trainers.shared.trl_losses import (
+    loss_of_trl,
+    router_options,
+    with_anchor,
+    with_auxiliary_loss,
+)
 
 
 class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
@@ -68,11 +75,14 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
         if self.args.is_papers_loss:
             loss = self._papers_loss(outputs, inputs, scores, perceive)
         else:
-            perceived = perceived_log_ratios(*scores, perceive)
+            perceived = perceived_log_ratios(*scores, apart(perceive, _is_chosen(mask)))
             loss = loss_of_trl(self, super()._compute_loss, inputs, outputs, perceived)
+        loss = with_anchor(self, loss, policy.chunk(2)[0], mask.chunk(2)[0])
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
-        for suffix, rows in zip(("_chosen", "_rejected"), _halves(scores), strict=True):
-            log_perception(self, *rows, suffix=suffix)
+        for suffix, half in zip(("_chosen", "_rejected"), _halves(scores), strict=True):
+            log_ratio, counted = half[0] - half[1], half[2]
+            chances = passing(log_ratio, counted, perceive)
+            log_perception(self, log_ratio, counted, chances, suffix)
         return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
 
     def _papers_loss(self, outputs, inputs, scores, perceive):
@@ -84,8 +94,7 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
         chosen, rejected = _halves(scores)
         result = self.loss_of_pairs(chosen, rejected, perceive)
         rewards = torch.cat([result.chosen_rewards, result.rejected_rewards])
-        is_chosen = torch.arange(len(rewards), device=rewards.device) < len(rewards) // 2
-        log_preference_metrics(self, outputs, inputs, is_chosen, rewards)
+        log_preference_metrics(self, outputs, inputs, _is_chosen(rewards), rewards)
         accuracy = (result.chosen_rewards > result.rejected_rewards).float()
         accuracies = mean_over_processes(self, accuracy.mean()[None])
         metrics_of(self)["rewards/accuracies"] += accuracies
@@ -120,6 +129,11 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
 
     def _add_head(self, model):
         add_fused_lm_head(model)
+
+
+def _is_chosen(rows: Tensor) -> Tensor:
+    """(2 B,) boolean: which of these rows are of chosen completions, the first half."""
+    return torch.arange(len(rows), device=rows.device) < len(rows) // 2
 
 
 def _halves(scores: Scores) -> list[Scores]:

@@ -10,7 +10,7 @@ from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
-from humanline.method.perception import Perceive
+from humanline.method.perception import Perceive, passing
 from humanline.trainers.batches.order import RolloutRows
 from humanline.trainers.batches.require_steps import require_full_batch
 from humanline.trainers.batches.rollouts import Rollouts, policy_token_mask
@@ -29,15 +29,16 @@ from humanline.trainers.rows.stored_groups import (
 )
 from humanline.trainers.rows.tokens import (
     OPTIONS,
+    all_prompt_ids,
     columns_of,
     for_each_dataset,
-    prompt_ids_of,
     refuse_media,
     require_prompts,
     require_rows,
 )
 from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, only_the_policy
 from humanline.trainers.shared.metrics import log_perception, metrics_of
+from humanline.trainers.shared.sampling import lean_generate
 
 _SEQUENCES_AT_ONCE = 1024
 
@@ -173,8 +174,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         options = dict(self.chat_template_kwargs)
         if self.tools:
             options |= {"tools": self.tools, "chat_template": self.chat_template}
-        rows = zip(prompts, self._rows_of_rollout, strict=True)
-        return [prompt_ids_of(self._tokenizer, *row, options) for row in rows], None, {}
+        return all_prompt_ids(self._tokenizer, prompts, self._rows_of_rollout, options), None, {}
 
     def _calculate_rewards(self, inputs, prompts, *args):
         """Calculate rewards as TRL does, and check them.
@@ -189,7 +189,8 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         return rewards
 
     def _generate_single_turn(self, *args, **kwargs):
-        completion_ids, *rest = self._generate_in_chunks(*args, **kwargs)
+        with nullcontext() if self.use_vllm else lean_generate(self.model):
+            completion_ids, *rest = self._generate_in_chunks(*args, **kwargs)
         self.sampled_tokens += sum(map(len, completion_ids))
         return completion_ids, *rest
 
@@ -248,12 +249,12 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             return super()._compute_loss(model, inputs)
         options = {"compute_entropy": True, "compute_aux_loss": self.aux_loss_enabled}
         policy, *others = self._token_scores(model, inputs, **options)
-        reference = self._reference_scores(inputs)["completion"]
+        reference, mask = self._reference_scores(inputs)["completion"], policy_token_mask(inputs)
+        perceive = self._perception_of_batch()
         if self.args.humanline:
-            mask = policy_token_mask(inputs)
             self._require_numbers(policy, reference, mask)
-            self._log_perception(policy, reference, mask, inputs["advantages"])
-        policy, stand_ins = perceived(policy, reference, self._perception_of_batch())
+            self._log_perception(policy - reference, mask, perceive, inputs["advantages"])
+        policy, stand_ins = perceived(policy, reference, perceive, mask)
         with self._with_scores(policy, *others):
             return super()._compute_loss(model, inputs | stand_ins | self._tokens_of_step(inputs))
 
@@ -280,14 +281,17 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             **options,
         )
 
-    def _log_perception(self, policy, reference, mask, advantages) -> None:
+    def _log_perception(self, log_ratio, mask, perceive, advantages) -> None:
         """Log completions with a positive advantage as chosen, the others as rejected."""
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
+        chances = passing(log_ratio, mask, perceive)
         for suffix, rows in (("_chosen", advantages > 0), ("_rejected", advantages <= 0)):
-            log_perception(self, policy[rows], reference[rows], mask[rows], suffix)
+            log_perception(self, log_ratio[rows], mask[rows], chances[rows], suffix)
 
 
-def perceived(policy: Tensor, reference: Tensor, perceive: Perceive) -> tuple[Tensor, dict]:
+def perceived(
+    policy: Tensor, reference: Tensor, perceive: Perceive, mask: Tensor | None = None
+) -> tuple[Tensor, dict]:
     """Compute log-probabilities from which TRL's loss gets the perceived log-ratio.
 
     TRL computes the ratio from policy - old policy; we give it an old policy that makes the
@@ -298,13 +302,15 @@ def perceived(policy: Tensor, reference: Tensor, perceive: Perceive) -> tuple[Te
     Args:
         policy, reference: (B, T), in nats.
         perceive: maps log-ratios to perceived ones.
+        mask: (B, T), non-zero on the tokens that count; None: all. The others are not perceived.
 
     Returns:
         The policy's values (B, T) with the gradient of the perceived log-ratio, and the old
         policy and the reference (B, T) by TRL's names.
     """
     log_ratio = policy - reference
-    seen = perceive(log_ratio)
+    counted = torch.ones_like(log_ratio, dtype=torch.bool) if mask is None else mask.bool()
+    seen = torch.where(counted, perceive(torch.where(counted, log_ratio, 0.0)), log_ratio)
     stand_in = policy.detach() + (seen - seen.detach())
     is_as_it_was = seen.detach() == log_ratio.detach()
     old = torch.where(is_as_it_was, reference, policy.detach() - seen.detach())

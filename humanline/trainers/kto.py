@@ -17,6 +17,7 @@ from humanline.method.losses import (
     kto_loss,
     perceived_log_ratios,
 )
+from humanline.method.perception import apart, passing
 from humanline.trainers.batches.rounds import RoundsTrainer
 from humanline.trainers.options.humanline import HumanlineOptions
 from humanline.trainers.rows.tokens import (
@@ -33,7 +34,12 @@ from humanline.trainers.shared.metrics import (
     log_preference_metrics,
     metrics_of,
 )
-from humanline.trainers.shared.trl_losses import loss_of_trl, router_options, with_auxiliary_loss
+from humanline.trainers.shared.trl_losses import (
+    loss_of_trl,
+    router_options,
+    with_anchor,
+    with_auxiliary_loss,
+)
 
 _LOSSES = ["kto", "apo_zero_unpaired"]
 _log = logging.getLogger(__name__)
@@ -59,6 +65,15 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
             "tokens, summed over a completion. kto: its KL term gets them, too. apo_zero_unpaired: "
             "it has no KL term.",
             "choices": _LOSSES,
+        },
+    )
+
+    sft_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Of humanline: add this times the mean negative log-probability of the tokens "
+            "of desirable completions: an anchor, since a reference that follows the policy "
+            "is none."
         },
     )
 
@@ -144,17 +159,20 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         scores, perceive = (policy, reference["completion"], mask), self._perception_of_batch()
         self._require_numbers(*scores)
         desirable = torch.as_tensor(inputs["label"], dtype=torch.bool, device=policy.device)
+        of_label = apart(perceive, desirable)
         if kl_policy is not None:
             kl_scores = kl_policy, reference["KL"], inputs["KL_completion_mask"][:, 1:]
             kl = self._kl(kl_scores, perceive)
-            loss = self._papers_loss(outputs, inputs, scores, desirable, kl, perceive)
+            loss = self._papers_loss(outputs, inputs, scores, desirable, kl, of_label)
         else:
-            perceived = perceived_log_ratios(*scores, perceive)
+            perceived = perceived_log_ratios(*scores, of_label)
             loss = loss_of_trl(self, super()._compute_loss, inputs, outputs, perceived)
+        loss = with_anchor(self, loss, policy[desirable], mask[desirable])
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         for suffix, rows in (("_chosen", desirable), ("_rejected", ~desirable)):
-            of_rows = policy[rows], reference["completion"][rows], mask[rows]
-            log_perception(self, *of_rows, suffix=suffix)
+            log_ratio, counted = (policy - reference["completion"])[rows], mask[rows]
+            chances = passing(log_ratio, counted, perceive)
+            log_perception(self, log_ratio, counted, chances, suffix)
         return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
 
     @torch.no_grad()

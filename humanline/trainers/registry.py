@@ -114,10 +114,21 @@ def with_overrides(options: Options, overrides: Mapping[str, float]) -> Options:
     return type(options).model_validate(options.model_dump() | own)
 
 
-class WeightedOptions(Options):
+class AnchoredOptions(Options):
+    """The hyperparameters of an objective that has a reference for an anchor."""
+
+    sft_weight: float = Field(
+        0.0,
+        ge=0,
+        description="of humanline: weight of the chosen completions' plain likelihood, an anchor",
+    )
+
+
+class WeightedOptions(AnchoredOptions):
     """The hyperparameters of an objective on labelled completions."""
 
     desirable_weight: float = Field(1.0, gt=0, description="weight of desirable examples")
+    undesirable_weight: float = Field(1.0, ge=0, description="weight of undesirable examples")
 
 
 class ClippedOptions(Options):
@@ -137,6 +148,7 @@ class Objective:
         config: "module:Class"; a TRL config with the mixin `HumanlineOptions` before it.
         options: the hyperparameters that a study may set, with defaults.
         arguments: options of the config that every run of a study has.
+        humanline_only: the hyperparameters without a meaning where humanline is off.
         needs_beta: whether the loss has no gradient if beta is 0.
         scored_besides: completions of an example that are scored without a gradient, for the plan.
         name: its key in the registry. The registry sets it.
@@ -148,6 +160,7 @@ class Objective:
     config: str
     options: type[Options] = Options
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    humanline_only: frozenset[str] = frozenset()
     needs_beta: bool = True
     scored_besides: int = 0
     name: str = ""
@@ -212,6 +225,8 @@ _ROWS = {
         view=PAIRS,
         trainer=".dpo:HumanlineDPOTrainer",
         config=".dpo:HumanlineDPOConfig",
+        options=AnchoredOptions,
+        humanline_only=frozenset({"sft_weight"}),
     ),
     "kto": Objective(
         label="KTO",
@@ -219,6 +234,7 @@ _ROWS = {
         trainer=".kto:HumanlineKTOTrainer",
         config=".kto:HumanlineKTOConfig",
         options=WeightedOptions,
+        humanline_only=frozenset({"sft_weight"}),
         scored_besides=1,  # the mismatched completion of its KL term
     ),
     "grpo": Objective(

@@ -3,6 +3,7 @@
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import cast
 
 from humanline.data.hub import WEIGHTS, model_files, model_folder
 from humanline.files.weights import require_whole
@@ -64,9 +65,10 @@ def _fetch(source: HubSource, directory: Path) -> None:
 
 def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: Path) -> None:
     """Fine-tune a new small model with TRL, on completions alone, with a cosine schedule."""
+    from torch.nn import Module
     from trl import SFTConfig, SFTTrainer
 
-    from humanline.worlds.tiny_model import build_model, build_tokenizer
+    from humanline.worlds.tiny_model import build_model, build_tokenizer, divide_logits
 
     tokenizer = build_tokenizer()
     trainer = SFTTrainer(
@@ -101,6 +103,7 @@ def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: P
         processing_class=tokenizer,
     )
     trainer.train()
+    divide_logits(cast(Module, trainer.model), config.temperature)  # typed as possibly None
     trainer.save_model(str(directory))
 
 

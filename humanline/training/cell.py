@@ -318,11 +318,14 @@ def _rounds(run: Run, rows: list[dict], directory: Path):
         texts = [prompt[-1]["content"] for prompt in prompts]
         return score(texts, completions, [answers[text] for text in texts])
 
+    steps = min(run.cell.sample_every or training.steps, training.steps)
+    last = run.cell.last_sampling
     return Rounds(
         prompts=[preferences.user_turn(row["prompt"]) for row in rows],
         sample=sample_round,
         score=score_flat,
-        steps=min(run.cell.sample_every or training.steps, training.steps),
+        steps=steps,
         directory=directory,
         min_score_difference=training.min_score_difference,
+        last=last and last // steps,
     )

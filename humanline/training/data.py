@@ -23,6 +23,8 @@ def training_rows(run: Run) -> list[dict]:
         if cell.quartile:
             likelihoods = read_likelihoods(run.paths.likelihoods, groups)
             groups = preferences.quartile(groups, likelihoods, cell.quartile)
+        if cell.select:
+            groups = preferences.best_quarter(groups, cell.select)
         if cell.groups and len(groups) < cell.groups:
             raise ConfigError(
                 f"{path}: {len(groups)} groups, but {cell.name} is to train on {cell.groups}; make "
@@ -67,7 +69,7 @@ def require_room(run: Run, model, tokenizer) -> None:
     Raises:
         ConfigError: naming the file and the prompt.
     """
-    from humanline.generation.engines import encode_prompt
+    from humanline.trainers.rows.conversations import encode_prompts
 
     generation = run.generation
     context = lengths.context_of(model.config, tokenizer)
@@ -78,5 +80,4 @@ def require_room(run: Run, model, tokenizer) -> None:
         if generation.engine == "vllm":
             context = generation.max_model_length or context
     prompts = [preferences.user_turn(row["prompt"]) for row in training_rows(run)]
-    prompt_ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
-    lengths.require_room(prompt_ids, context, new_tokens, path)
+    lengths.require_room(encode_prompts(tokenizer, prompts), context, new_tokens, path)

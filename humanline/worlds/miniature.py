@@ -7,15 +7,17 @@ from humanline.study.experiments import SPLITS
 from humanline.study.scale.data import MiniatureData
 from humanline.study.tasks import find_task, needed
 
-_PROMPT_SEED = 20250924  # all runs of a scale have the same prompts, whatever their seed
+# What a seed draws. Each has a stream of random numbers of its own: see `_stream`.
+_PROMPTS, _EXAMPLES = 0, 1
 
 
-def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
+def splits(task: str, config: MiniatureData, seed: int) -> dict[str, list[dict]]:
     """Draw the rows of every split of a task: no prompt twice, and no wishes in two splits.
 
     Args:
         task: the task's name.
         config: the sizes of the splits, and the length wishes.
+        seed: the seed of the prompts, and of the split that each set of wishes is in.
 
     Returns:
         Rows by split: ``{"prompt", "reference"}`` for a judged task, ``{"prompt", "answer"}`` for a
@@ -26,8 +28,9 @@ def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
     """
     sizes = {split: getattr(config, split) for split in SPLITS}
     rows: dict[str, dict[str, dict]] = {split: {} for split in SPLITS}
-    for row in _draw(task, 4 * sum(sizes.values()), _PROMPT_SEED, config.lengths):
-        split = _split_of(row["prompt"], sizes)
+    drawn = _draw(task, 4 * sum(sizes.values()), _stream(seed, _PROMPTS), config.lengths)
+    for row in drawn:
+        split = _split_of(row["prompt"], sizes, seed)
         if len(rows[split]) < sizes[split]:
             rows[split].setdefault(row["prompt"], row)
     for split, found in rows.items():
@@ -37,9 +40,19 @@ def splits(task: str, config: MiniatureData) -> dict[str, list[dict]]:
     return {split: list(found.values()) for split, found in rows.items()}
 
 
-def _split_of(prompt: str, sizes: dict[str, int]) -> str:
+def _stream(seed: int, what: int) -> int:
+    """Number a seed's stream of random numbers.
+
+    No two pairs of seed and `what` have the same number, so prompts and fine-tuning data of any
+    seeds are never drawn from one stream. The number is the seed of a task's `draw_prompts`, which
+    may multiply it: reasoning-gym draws problem i with its seed + i, so `sums` spaces its seeds.
+    """
+    return 2 * seed + what
+
+
+def _split_of(prompt: str, sizes: dict[str, int], seed: int) -> str:
     """Assign a prompt's wishes to a split, at random in proportion to the splits' sizes."""
-    chance = random.Random(_wishes(prompt))
+    chance = random.Random(f"split {seed} {_wishes(prompt)}")
     return chance.choices(list(sizes), list(sizes.values()))[0]
 
 
@@ -80,7 +93,7 @@ def fine_tuning_rows(
     """
     rng = random.Random(f"completions {seed}")  # independent of the draws of prompts
     held_out = {_wishes(prompt) for prompt in avoid}
-    drawn = _draw(task, 2 * count, seed, lengths)
+    drawn = _draw(task, 2 * count, _stream(seed, _EXAMPLES), lengths)
     rows = [row for row in drawn if _wishes(row["prompt"]) not in held_out]
     if len(rows) < count:
         reason = (

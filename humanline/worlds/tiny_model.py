@@ -7,6 +7,7 @@ so later stages treat it like that of a large model.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 PAD, EOS, USER, ASSISTANT = "<pad>", "<|end|>", "<|user|>", "<|assistant|>"
@@ -40,6 +41,17 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
+
+
+def divide_logits(model: "Module", temperature: float) -> None:
+    """Divide the logits of a model of `build_model` by a temperature, in place.
+
+    The weights of the last norm are divided: the head shares its own with the embeddings.
+    """
+    import torch
+
+    with torch.no_grad():
+        model.get_parameter("model.norm.weight").div_(temperature)
 
 
 def build_model(

@@ -46,10 +46,18 @@ def test_check_counts_cells(run):
 
 
 def test_a_command_writes_its_stages_files(run, tmp_path):
-    status, _, _ = run("data", "math_reasoning")
+    status, _, _ = run("data", "math_reasoning", "s1")
     assert status == 0
-    names = {path.name for path in (tmp_path / "smoke/data/math_reasoning").iterdir()}
+    names = {path.name for path in (tmp_path / "smoke/data/math_reasoning/s1").iterdir()}
     assert names == {"train.jsonl", "validation.jsonl", "evaluation.jsonl"}
+
+
+@pytest.mark.parametrize("draw", ["all", "s999", "1", "../s1"])
+def test_a_set_of_prompts_that_no_run_has_is_one_line(run, draw, tmp_path):
+    status, _, err = run("data", "math_reasoning", draw)
+    assert status == 1 and err.count("\n") == 1
+    assert f"draw of math_reasoning: {draw!r}" in err and "s1" in err
+    assert not (tmp_path / "smoke").exists()
 
 
 def test_data_of_the_hub_come_from_its_reader(tmp_path, monkeypatch):
@@ -66,8 +74,8 @@ def test_data_of_the_hub_come_from_its_reader(tmp_path, monkeypatch):
     rows = lambda task, config: {"train": [{"prompt": task, "answer": "2"}]}  # noqa: E731
     monkeypatch.setattr(hub_datasets, "splits", rows)
     options = ["--scale", "smoke", "--config", str(config), "--results", str(tmp_path)]
-    assert main(["data", "math_reasoning", *options]) == 0
-    path = tmp_path / "smoke/data/math_reasoning/train.jsonl"
+    assert main(["data", "math_reasoning", "all", *options]) == 0
+    path = tmp_path / "smoke/data/math_reasoning/all/train.jsonl"
     assert read_jsonl(path) == [{"prompt": "math_reasoning", "answer": "2"}]
 
 
@@ -76,13 +84,13 @@ def test_a_base_model_learns_from_no_held_out_prompt(run, tmp_path, monkeypatch)
 
     calls = []
     monkeypatch.setattr(base_model, "make", lambda *arguments: calls.append(arguments))
-    run("data", "math_reasoning")
+    run("data", "math_reasoning", "s1")
     status, _, _ = run("base-model", "math_reasoning", "base-s1")
     assert status == 0
     ((task, _, seed, directory, held_out, _),) = calls
     assert (task, seed) == ("math_reasoning", 1)
     assert directory == tmp_path / "smoke/runs/math_reasoning/base-s1/model"
-    folder = tmp_path / "smoke/data/math_reasoning"
+    folder = tmp_path / "smoke/data/math_reasoning/s1"
     rows = [read_jsonl(folder / f"{split}.jsonl") for split in ("validation", "evaluation")]
     assert held_out == {row["prompt"] for row in rows[0] + rows[1]}
 
@@ -99,7 +107,7 @@ def test_math_is_scored_by_grading(run, tmp_path):
 @pytest.mark.parametrize(
     ("command", "field"),
     [
-        (("data", "math_reasoning"), "tasks.math_reasoning.data.train"),
+        (("data", "math_reasoning", "all"), "tasks.math_reasoning.data.train"),
         (("offline", "instruction_following", "base-stronger-s1"), "data.stored.stronger"),
     ],
 )
@@ -113,7 +121,7 @@ def test_what_is_not_pinned_is_not_read(run, command, field):
 @pytest.mark.parametrize(
     "command",
     [
-        ("data", "instruction_following"),
+        ("data", "instruction_following", "all"),
         ("offline", "instruction_following", "base-s1"),
         ("base-model", "math_reasoning", "base-s1"),
     ],

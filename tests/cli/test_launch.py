@@ -61,8 +61,8 @@ def prepared(tmp_path_factory) -> Path:
     (folder / "config" / "smoke.yaml").write_text(yaml.safe_dump(scale))
     study = load(folder)
     config = study.scale.tasks[TASK]
-    for split, rows in miniature.splits(TASK, config.data).items():
-        write_jsonl(study.paths.prompts(TASK, split), rows)
+    for split, rows in miniature.splits(TASK, config.data, 1).items():
+        write_jsonl(study.paths.prompts(TASK, "s1", split), rows)
     base = study.find(TASK, "base-s1")
     base_model.make(TASK, config.base_model, 1, study.resolve(base).paths.model, set())
     offline.make(study.resolve(base))

@@ -9,12 +9,12 @@ from conftest import SHARED
 
 from humanline.data import hub_datasets
 from humanline.files.json_files import write_jsonl
-from humanline.generation.engines import encode_prompt
 from humanline.scoring.math.grading import is_correct
 from humanline.scoring.score import grade
 from humanline.study.experiments import Cell
 from humanline.study.scale.data import HubData, HubDataset
 from humanline.study.study import load_study
+from humanline.trainers.rows.conversations import encode_prompt
 from humanline.trainers.rows.preferences import user_turn
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"

@@ -194,6 +194,10 @@ PREDICTORS = {
     "mean_token_log_probability": -0.5,
     "unclipped": None,
     "distance_gains": 0.1,
+    "unclipped_chosen": None,
+    "unclipped_rejected": None,
+    "log_ratio_chosen": None,
+    "log_ratio_rejected": -0.5,
     "distance_losses": None,
 }
 

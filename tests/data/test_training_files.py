@@ -132,5 +132,7 @@ def test_a_log_that_tells_nothing_is_refused_by_training_and_tables(change, reas
 def test_predictors_of_a_run_that_has_none_are_null(path):
     found = {"mean_token_log_probability": -1.0, "unclipped": None}
     found |= {"distance_gains": None, "distance_losses": 0.5}
+    found |= {"unclipped_chosen": None, "unclipped_rejected": None}
+    found |= {"log_ratio_chosen": 0.1, "log_ratio_rejected": -0.1}
     write_record(path, Predictors, found)
     assert read_record(path, Predictors).model_dump() == json.loads(path.read_text()) == found

@@ -162,7 +162,7 @@ def humanline(*arguments, config: Path, results: Path) -> None:
 )
 def test_online_training_and_evaluation(task, name, tmp_path):
     where = {"config": CONFIG, "results": tmp_path}
-    humanline("data", task, **where)
+    humanline("data", task, "s1", **where)
     humanline("base-model", task, "base-s1", **where)
     humanline("train", task, name, **where)
     humanline("generate", task, name, **where)

@@ -315,7 +315,7 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
     row = {"objective": "grpo", "data": "offline", "quartile": 1}
     experiments["tables"]["instruction_following"]["cells"].append(row)
     (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(experiments))
-    commands = [["data", task] for task in scale["tasks"]]
+    commands = [["data", task, "s1"] for task in scale["tasks"]]
     commands += [["base_model", task, BASE] for task in scale["tasks"]]
     commands += [["offline", "instruction_following", BASE]]
     commands += [["likelihood", "instruction_following", BASE, "--of", BASE]]

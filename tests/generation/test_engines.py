@@ -87,6 +87,13 @@ def test_no_two_prompts_completions_are_swapped(model, tokenizer, batch_size, mo
     assert texts == [[prompt[-1]] * 3 for prompt in PROMPTS]
 
 
+def test_a_prompt_is_computed_once_for_its_completions(model, tokenizer):
+    rows = []
+    model.model.embed_tokens.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    draw(model, tokenizer, n=3)
+    assert rows[0] == len(PROMPTS)
+
+
 def test_padding_does_not_reach_prompt_ids(model, tokenizer):
     for group in draw(model, tokenizer):
         assert tokenizer.pad_token_id not in group["prompt_ids"]

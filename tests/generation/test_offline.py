@@ -28,8 +28,8 @@ def study(tmp_path, model, tokenizer) -> Study:
     """A smoke-scale study with a few prompts, and an untrained base model for seed 1."""
     study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path)
     for task, rows in PROMPTS.items():
-        write_jsonl(study.paths.prompts(task, "train"), rows)
         for seed in (1, 101):
+            write_jsonl(study.paths.prompts(task, f"s{seed}", "train"), rows)
             folder = study.resolve(Cell(task=task, objective="base", seed=seed)).paths.model
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
@@ -92,7 +92,7 @@ def test_sampling_is_that_of_training(study, monkeypatch):
 
 
 def test_missing_prompts_are_one_line_that_names_the_file(study):
-    path = study.paths.prompts("math_reasoning", "train")
+    path = study.paths.prompts("math_reasoning", "s1", "train")
     path.unlink()
     with pytest.raises(ConfigError) as caught:
         make(study.resolve(base("math_reasoning")))

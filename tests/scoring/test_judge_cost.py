@@ -33,8 +33,9 @@ def study(tmp_path) -> Study:
     }
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(scale))
     study = load_study(tmp_path / "smoke.yaml", CONFIG / "experiments.yaml", tmp_path / "results")
-    for split in ("validation", "evaluation"):
-        write_jsonl(study.paths.prompts(TASK, split), PROMPTS)
+    for runs in study.judged().values():
+        for run in runs:
+            write_jsonl(run.paths.evaluation_prompts, PROMPTS)
     return study
 
 
@@ -129,6 +130,6 @@ def test_a_judge_without_endpoint_costs_nothing(tmp_path):
 
 
 def test_without_prompts_the_file_is_named(study):
-    study.paths.prompts(TASK, "evaluation").unlink()
+    study.paths.prompts(TASK, "s1", "evaluation").unlink()
     with pytest.raises(ConfigError, match=r"evaluation\.jsonl: cannot be read"):
         estimate(study, TASK)

@@ -105,7 +105,7 @@ def test_samples_of_other_prompts_are_not_graded(study, answers):
         for i, answer in enumerate(answers)
     ]
     write_jsonl(directory / "samples.jsonl", samples)
-    data = study.paths.prompts("math_reasoning", "evaluation")
+    data = study.paths.prompts("math_reasoning", "s1", "evaluation")
     write_jsonl(data, [{"prompt": f"1+{answer}", "answer": answer} for answer in ("3", "4")])
     with pytest.raises(ConfigError, match=r"samples\.jsonl: its prompts are not those of"):
         grade(study.resolve(MATH))
@@ -134,7 +134,7 @@ def test_generate_samples_every_prompt_at_every_step(study, model, tokenizer):
     trained(study, MATH, steps=8)
     make_models(study, MATH, model, tokenizer)
     rows = [{"prompt": f"{i}+1", "answer": str(i + 1)} for i in range(5)]
-    write_jsonl(study.paths.prompts("math_reasoning", "evaluation"), rows)
+    write_jsonl(study.paths.prompts("math_reasoning", "s1", "evaluation"), rows)
     generate(study.resolve(MATH))
     samples = read_jsonl(study.resolve(MATH).paths.samples)
     assert [(s["step"], s["prompt_id"]) for s in samples] == [
@@ -156,7 +156,7 @@ def test_tuning_seeds_are_evaluated_on_validation_prompts(study, model, tokenize
     for split in ("validation", "evaluation"):
         prompt = {"validation": "a+ ~ L", "evaluation": "b+ ~ S"}[split]
         rows = [{"prompt": prompt, "reference": "ab"}]
-        write_jsonl(study.paths.prompts("instruction_following", split), rows)
+        write_jsonl(study.paths.prompts("instruction_following", "s101", split), rows)
     generate(study.resolve(cell))
     samples = read_jsonl(study.resolve(cell).paths.samples)
     assert [s["prompt"] for s in samples] == ["a+ ~ L"]

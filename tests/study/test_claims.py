@@ -1,5 +1,6 @@
 """Claims: what their file may say, which cells they compare, and where faults are told."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 from humanline.files.validation import ConfigError
 from humanline.study.claims import Claims, comparisons
 from humanline.study.experiments import HumanlineDefaults
-from humanline.study.study import load_study
+from humanline.study.study import Study, load_study
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 DEFAULTS = {
@@ -26,7 +27,9 @@ TEST = {
 
 def found(**changes):
     test = {key: value for key, value in (TEST | changes).items() if value is not None}
-    claim = {"id": "C1", "claim": "A.", "source": "notes", "tests": [test]}
+    registered = {"date": "2026-11-26", "reason": "a test"}
+    claim = {"id": "C1", "claim": "A.", "source": "notes", "registered": registered}
+    claim["tests"] = [test]
     claims = Claims(rule={}, claims=[claim])
     return [comparison for _, comparison in comparisons(claims, DEFAULTS)]
 
@@ -68,6 +71,37 @@ def test_what_is_claimed_lies_between_bounds():
     assert own.bounds == (0, 0)
 
 
+def test_not_less_is_above_the_lower_bound():
+    (ratio,) = found(expect="not_less", margin=1.25)
+    assert ratio.bounds == (0.8, 0.8) and ratio.hypotheses == [(math.log(0.8), "greater")]
+    (points,) = found(compare="difference", expect="not_less", margin=2)
+    assert points.hypotheses == [(-2, "greater")]
+    assert points.words == "dpo-online-every8 - dpo-offline > -2"
+
+
+def test_a_mean_comes_before_its_points_in_their_order():
+    effects = {"dpo": 1, "kto": 2, "grpo": 4}
+    mean, *points = found(
+        each={"objective": ["grpo", "dpo", "kto"]},
+        over="mean",
+        cell={"data": "online"},
+        against={"data": "offline"},
+        paper_effect={"value": effects, "source": "notes"},
+    )
+    assert (mean.role, [cell.objective for cell, _ in mean.pairs]) == (
+        "mean",
+        ["grpo", "dpo", "kto"],
+    )
+    assert [(own.role, own.point["objective"]) for own in points] == [
+        ("point", "grpo"),
+        ("point", "dpo"),
+        ("point", "kto"),
+    ]
+    assert mean.paper_effect == pytest.approx(2)
+    assert [own.paper_effect for own in points] == [4, 1, 2]
+    assert mean.words.startswith("mean of grpo-online-every8 / grpo-offline, dpo-online")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -101,11 +135,11 @@ MISTAKES = {
     ),
     "no margin": (
         lambda c: c["claims"][1]["tests"][1].pop("margin"),
-        r"claims\.1\.tests\.1\.margin: missing, but equivalent needs it; add",
+        r"claims\.1\.tests\.1\.margin: missing, but not_less needs it; add",
     ),
     "margin of an inequality": (
         lambda c: c["claims"][0]["tests"][0].update(margin=2),
-        r"claims\.0\.tests\.0\.margin: only equivalent has one, not greater; remove",
+        r"claims\.0\.tests\.0\.margin: only equivalent and not_less have one, not greater; remove",
     ),
     "margin of nothing": (
         lambda c: c["claims"][1]["tests"][1].update(margin=0.9),
@@ -114,6 +148,30 @@ MISTAKES = {
     "negative ratio": (
         lambda c: c["claims"][0]["tests"][0].update(to=-1),
         r"claims\.0\.tests\.0\.to: -1 is not positive",
+    ),
+    "no registration": (
+        lambda c: c["claims"][0].pop("registered"),
+        r"claims\.0\.registered: missing; add",
+    ),
+    "a mean over nothing": (
+        lambda c: c["claims"][5]["tests"][0].update(over="mean"),
+        r"claims\.5\.tests\.0\.over: mean, but each is empty; give",
+    ),
+    "a mean over a grid": (
+        lambda c: c["claims"][0]["tests"][0]["cell"].update(sample_every=[8, 16]),
+        r"claims\.0\.tests\.0\.cell: with over, each combination of each has one pair .*; give",
+    ),
+    "an effect of what is not there": (
+        lambda c: c["claims"][0]["tests"][0]["paper_effect"]["value"].pop("kto"),
+        r"claims\.0\.tests\.0\.paper_effect\.value: has dpo, grpo; name all values",
+    ),
+    "an effect that is no ratio": (
+        lambda c: c["claims"][0]["tests"][0].update(paper_effect={"value": 0, "source": "notes"}),
+        r"claims\.0\.tests\.0\.paper_effect\.value: 0 is not positive",
+    ),
+    "seconds that decide": (
+        lambda c: c["claims"][4].update(primary=True),
+        r"claims\.4\.tests\.0\.measure: training_seconds depend on .*; measure score, or remove",
     ),
     "each of nothing": (
         lambda c: c["claims"][0]["tests"][0]["each"].update(objective=[]),
@@ -144,8 +202,8 @@ MISTAKES = {
         r"claims\.0\.tests\.0\.against: dpo-offline would be compared with itself; change",
     ),
     "seconds of a base model": (
-        lambda c: c["claims"][0]["tests"][0].update(against="base", measure="training_seconds"),
-        r"claims\.0\.tests\.0\.against: a base model is not trained; name",
+        lambda c: c["claims"][4]["tests"][0].update(against="base"),
+        r"claims\.4\.tests\.0\.against: a base model is not trained; name",
     ),
     "field given twice": (
         lambda c: c["claims"][0]["tests"][0]["cell"].update(objective="dpo"),
@@ -196,3 +254,75 @@ def test_every_claim_of_the_paper_is_compared_at_every_scale(scale, tmp_path):
         pairs = study.pairs(comparison)
         assert pairs and all(first.seed == second.seed for first, second in pairs)
         assert not {cell.seed for pair in pairs for cell in pair} & set(study.scale.seeds.tune)
+
+
+def test_more_seeds_are_for_what_a_primary_claim_compares(tmp_path):
+    study = load_study(CONFIG / "laptop.yaml", CONFIG / "experiments.yaml", tmp_path)
+    many, few = list(range(21, 31)), [21, 22, 23]
+    variants = {}
+    for table in study.tables(extra=True):
+        for cell in study.report_cells(table):
+            if study.experiments.tables[table].view != "cost" and cell.objective != "base":
+                variants.setdefault((cell.task, cell.variant), set()).add(cell.seed)
+    primary = {
+        (cell.task, cell.variant)
+        for comparison in study.comparisons()
+        if comparison.claim.primary
+        for cell in comparison.cells
+    }
+    assert len(primary) == 28 < len(variants)
+    for variant, seeds in variants.items():
+        assert sorted(seeds) == (many if variant in primary else few)
+    assert study.report_seeds("math_reasoning") == many and study.report_seeds("cost") == few
+    for comparison in study.comparisons():
+        assert not comparison.claim.primary or study.common_seeds(comparison.cells) == many
+
+
+def test_only_what_is_shown_or_tested_has_a_curve(tmp_path):
+    study = load_study(CONFIG / "laptop.yaml", CONFIG / "experiments.yaml", tmp_path)
+    with_curve = {
+        (run.cell.task, run.cell.variant, run.cell.seed)
+        for run in map(study.resolve, study.all_cells())
+        if run.has_curve
+    }
+    math = {("math_reasoning", f"grpo-online-every{often}", seed) for often in (1, 64)
+            for seed in range(21, 31)}  # fmt: skip
+    assert math < with_curve
+    judged = {row for row in with_curve if row[0] == "instruction_following"}
+    assert len({variant for _, variant, _ in judged}) == 12  # of the table of cost
+    assert {seed for *_, seed in judged} == {21, 22, 23}
+    claims = study.claims.model_copy(
+        update={
+            "claims": [
+                claim.model_copy(
+                    update={
+                        "tests": [
+                            test.model_copy(update={"measure": "curve_mean"})
+                            for test in claim.tests
+                        ]
+                    }
+                )
+                for claim in study.claims.claims
+                if claim.id == "C8"
+            ]
+        }
+    )
+    tables = {"ablation": study.experiments.tables["ablation"]}
+    experiments = study.experiments.model_copy(update={"tables": tables})
+    asked = Study(study.scale, experiments, {}, tmp_path, claims)
+    cells = [run.cell for run in map(asked.resolve, asked.all_cells()) if run.has_curve]
+    assert len(cells) == 6 * (
+        10 + 8
+    )  # on the pilot's seeds, too and all(cell.humanline for cell in cells)
+
+
+def test_extra_tables_are_no_part_of_all(tmp_path):
+    study = load_study(CONFIG / "laptop.yaml", CONFIG / "experiments.yaml", tmp_path)
+    assert "staleness" not in study.tables_of("all") and "staleness" in study.tables_of(
+        "all_tables"
+    )
+    assert set(study.tables_of("all")) < set(study.tables_of("all_tables"))
+    assert study.tables_of("tune") == []
+    compared = {(cell.task, cell.variant) for c in study.comparisons() for cell in c.cells}
+    made = {(cell.task, cell.variant) for cell in study.evaluated("all")}
+    assert compared <= made

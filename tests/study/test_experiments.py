@@ -94,6 +94,18 @@ class TestRows:
         (half,) = cells(objective="grpo", data="offline", humanline=True, log_eps_p="none")
         assert half.variant == "grpo-offline-humanline-k4-clipnone_1.5"
 
+    def test_the_authors_sampling_has_no_bounds(self):
+        perceptions = ["clip", "sample", "authors", "second_moment"]
+        options = {"perception": perceptions, "log_eps_p": -1}
+        grid = cells(objective="kto", data="offline", humanline=True, **options)
+        assert [cell.variant.removeprefix("kto-offline-humanline-k4-") for cell in grid] == [
+            "clip-1_1.5",
+            "clip-1_1.5-sample",
+            "authors",
+            "second-moment",
+        ]
+        assert grid[-1].log_eps_p is grid[-1].log_eps_r is None
+
     def test_a_trust_region_syncs_and_clips_nothing(self):
         options = {"sync_interval": [4, 16], "sync_alpha": 0.6, "perception": "sample"}
         grid = cells(objective="dpo", data="offline", trust_region=True, **options)
@@ -109,6 +121,18 @@ class TestRows:
         assert offline.variant == "dpo-offline-from-weaker-quartile1"
         assert offline.data_base.name == "base-weaker-s1" and offline.base.name == "base-s1"
         assert online.data_from is online.quartile is None
+
+    def test_a_selection_is_of_offline_data_and_a_last_sampling_of_online_training(self):
+        options = {"select": "spread", "last_sampling": 32, "data": ["offline", "online"]}
+        offline, online = cells(objective="dpo", **options)
+        assert offline.variant == "dpo-offline-best-spread"
+        assert online.variant == "dpo-online-every8-until32"
+
+    def test_humanline_may_sync_softly(self):
+        options = {"humanline": True, "sync_alpha": 0.1, "sync_interval": [4, "none"]}
+        soft, never = cells(objective="kto", data="offline", **options)
+        assert soft.variant == "kto-offline-humanline-k4-alpha0.1-clip-1.5_1.5"
+        assert never.sync_alpha is None
 
     def test_overrides_can_be_grids(self):
         overrides = {"max_grad_norm": [0.1, 4], "learning_rate_factor": 2}
@@ -133,7 +157,9 @@ rows = st.fixed_dictionaries(
         "quartile": st.none() | st.integers(1, 4),
         "humanline": st.booleans(),
         "trust_region": st.booleans(),
-        "perception": st.sampled_from(["clip", "sample"]),
+        "perception": st.sampled_from(["clip", "sample", "authors", "second_moment"]),
+        "select": st.none() | st.sampled_from(["spread", "score", "none"]),
+        "last_sampling": st.none() | st.integers(1, 300),
         "sync_alpha": st.none() | st.floats(1e-3, 1),
         "sample_every": st.none() | st.integers(1, 300),
         "sync_interval": st.none() | st.just("none") | st.integers(1, 300),
@@ -271,8 +297,8 @@ class TestStudy:
         assert study.resolve(cell).paths.directory == Path(
             "results/smoke/runs/math_reasoning/base-s3"
         )
-        assert study.paths.prompts(MATH, "train") == Path(
-            "results/smoke/data/math_reasoning/train.jsonl"
+        assert study.resolve(cell).paths.prompts == Path(
+            "results/smoke/data/math_reasoning/s3/train.jsonl"
         )
         assert study.resolve(cell).paths.offline_groups.name == "offline-base-s3.jsonl"
         other = cell.model_copy(update={"base_model": "weaker"})
@@ -369,15 +395,13 @@ class TestHashes:
         scale = study.scale.model_copy(update=update)
         assert hashes(Study(scale, study.experiments, {}, Path("x"))) == hashes(study)
 
-    def test_a_tables_hash_depends_on_its_seeds_and_resamples(self, study):
+    def test_a_tables_hash_depends_on_its_seeds(self, study):
         table = study.experiments.tables[MATH]
         other = table.model_copy(update={"seeds": [2]})
         tables = study.experiments.tables | {MATH: other}
         experiments = study.experiments.model_copy(update={"tables": tables})
         reseeded = Study(study.scale, experiments, {}, study.root)
-        scale = study.scale.model_copy(update={"bootstrap_replicates": 7})
-        resampled = Study(scale, study.experiments, {}, study.root)
-        assert len({s.table(MATH).config_hash for s in (study, reseeded, resampled)}) == 3
+        assert len({s.table(MATH).config_hash for s in (study, reseeded)}) == 2
 
     def test_every_cell_of_a_study_has_its_own_run_hash(self, study):
         runs = [study.resolve(c).hashes.train for c in study.all_cells() if c.objective != "base"]

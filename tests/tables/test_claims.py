@@ -1,4 +1,6 @@
-"""Claims: verdicts by the rule, corrected over all comparisons, honest about their number."""
+"""Claims: verdicts by the rule on primary claims, and the results of their comparisons."""
+
+import math
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,13 @@ from scipy import stats
 
 from humanline.study.claims import Claims, comparisons
 from humanline.study.experiments import HumanlineDefaults
-from humanline.tables.claims import claim_table, comparison_table
+from humanline.tables.claims import (
+    claim_table,
+    comparison_table,
+    p_values,
+    with_seeds_to_decide,
+)
+from humanline.tables.statistics.scores import Contrast, Scores
 
 pytestmark = pytest.mark.usefixtures("frozen_heap")
 
@@ -22,7 +30,7 @@ OBJECTIVES = ["dpo", "kto", "grpo"]
 NOISE = np.array([-0.3, 0.1, 0.2])
 
 
-def claimed(**tests) -> Claims:
+def claimed(primary=True, **tests) -> Claims:
     """A claim per test, each on three objectives."""
     return Claims(
         rule={"alpha": 0.05, "power": 0.8},
@@ -31,8 +39,11 @@ def claimed(**tests) -> Claims:
                 "id": name,
                 "claim": f"Claim {name}.",
                 "source": "notes",
+                "primary": primary,
+                "registered": {"date": "2026-11-26", "reason": "a test"},
                 "tests": [
                     {
+                        "says": "beats",
                         "task": "instruction_following",
                         "each": {"objective": OBJECTIVES},
                         "cell": {"data": "online"},
@@ -46,52 +57,85 @@ def claimed(**tests) -> Claims:
     )
 
 
-def made(values, **tests):
+def pairs_of(values):
+    """Give every pair of cells the two arrays that `values` returns for the first of them."""
+
+    def found(comparison):
+        arrays = [map(np.asarray, values(cell)) for cell, _ in comparison.pairs]
+        return [
+            (Scores(tuple(range(len(a))), a * 1.0), Scores(tuple(range(len(b))), b * 1.0))
+            for a, b in arrays
+        ]
+
+    return found
+
+
+def made(values, claims=None, **tests):
     """The comparisons of `claimed` with these values."""
-    claims = claimed(**tests)
+    claims = claims or claimed(**tests)
     found = [comparison for _, comparison in comparisons(claims, DEFAULTS)]
-    return comparison_table(claims, found, values)
+    return comparison_table(claims, found, pairs_of(values))
+
+
+def planned(values, claims):
+    """The comparisons with the seeds that would decide them."""
+    found = [comparison for _, comparison in comparisons(claims, DEFAULTS)]
+    return with_seeds_to_decide(made(values, claims), claims, found, pairs_of(values))
+
+
+def verdicts(values, claims=None, **tests):
+    claims = claims or claimed(**tests)
+    return claim_table(claims, made(values, claims)).set_index("claim")
 
 
 def shifted(by: float, scale: float = 1.0):
     """Values whose difference is `by` in the mean."""
-    return lambda comparison: (50 + by + scale * NOISE, np.full(3, 50.0))
+    return lambda cell: (50 + by + scale * NOISE, np.full(3, 50.0))
+
+
+def by_objective(by: dict, scale: float = 1.0):
+    return lambda cell: shifted(by[cell.objective], scale)(cell)
 
 
 GREATER = {"compare": "difference", "expect": "greater"}
 LESS = {"compare": "difference", "expect": "less"}
 EQUAL = {"compare": "difference", "expect": "equivalent", "margin": 2}
+NOT_LESS = {"compare": "difference", "expect": "not_less", "margin": 2}
 
 
 def test_estimates_and_p_values_are_those_of_a_paired_t_test():
-    frame = made(shifted(1.0), A=GREATER)
-    row = frame.iloc[0]
+    row = made(shifted(1.0), A=GREATER).iloc[0]
     expected = stats.ttest_1samp(1 + NOISE, 0, alternative="greater")
     low, high = stats.ttest_1samp(1 + NOISE, 0).confidence_interval()
     assert row["estimate"] == pytest.approx(1)
     assert (row["estimate_low"], row["estimate_high"]) == pytest.approx((low, high))
-    assert row["p"] == pytest.approx(expected.pvalue)
-    assert row["p_holm"] == pytest.approx(3 * expected.pvalue)  # of three that are alike
-    assert row["p"] + row["p_opposite"] == pytest.approx(1)
+    assert row["p_uncorrected"] == pytest.approx(expected.pvalue)
+    assert row["p_uncorrected"] + row["p_opposite_uncorrected"] == pytest.approx(1)
     assert row["seeds"] == 3
+    assert verdicts(shifted(1.0), A=GREATER).loc["A", "p"] == pytest.approx(expected.pvalue)
 
 
-def test_a_ratio_is_tested_against_a_multiple_of_the_other():
+def test_a_ratio_is_tested_on_the_log_scale():
     first, second = np.array([60.0, 45.0, 80.0]), np.array([40.0, 31.0, 52.0])
     row = made(lambda _: (first, second), A={"expect": "greater", "to": 1.2}).iloc[0]
-    assert row["estimate"] == pytest.approx(first.mean() / second.mean())
-    expected = stats.ttest_1samp(first - 1.2 * second, 0, alternative="greater").pvalue
-    assert row["p"] == pytest.approx(expected)
-    assert row["estimate_low"] < row["estimate"] < row["estimate_high"]
+    logs = np.log(first / second)
+    assert row["estimate"] == pytest.approx(stats.gmean(first / second))
+    interval = np.exp(stats.ttest_1samp(logs, 0).confidence_interval())
+    assert (row["estimate_low"], row["estimate_high"]) == pytest.approx(tuple(interval))
+    expected = stats.ttest_1samp(logs, math.log(1.2), alternative="greater").pvalue
+    assert row["p_uncorrected"] == pytest.approx(expected)
 
 
-def test_equality_is_two_one_sided_tests():
+def test_equality_is_two_one_sided_tests_and_not_less_is_the_lower_one():
     first, second = np.array([40.5, 29.8, 50.4, 45.1]), np.array([40.0, 30.0, 50.0, 45.0])
-    test = {"expect": "equivalent", "margin": 1.1}
-    row = made(lambda _: (first, second), A=test).iloc[0]
-    below = stats.ttest_1samp(first - 1.1 * second, 0, alternative="less").pvalue
-    above = stats.ttest_1samp(first - second / 1.1, 0, alternative="greater").pvalue
-    assert row["p"] == pytest.approx(max(below, above))
+    logs = np.log(first / second)
+    below = stats.ttest_1samp(logs, math.log(1.1), alternative="less").pvalue
+    above = stats.ttest_1samp(logs, -math.log(1.1), alternative="greater").pvalue
+    row = made(lambda _: (first, second), A={"expect": "equivalent", "margin": 1.1}).iloc[0]
+    assert row["p_uncorrected"] == pytest.approx(max(below, above))
+    row = made(lambda _: (first, second), A={"expect": "not_less", "margin": 1.1}).iloc[0]
+    assert row["p_uncorrected"] == pytest.approx(above)
+    assert row["claimed"] == "> 0.909"
 
 
 @pytest.mark.parametrize(
@@ -106,89 +150,147 @@ def test_equality_is_two_one_sided_tests():
         (9.0, EQUAL, "contradicted"),
         (-9.0, EQUAL, "contradicted"),
         (2.0, EQUAL, "undecided"),
+        (9.0, NOT_LESS, "supported"),
+        (-9.0, NOT_LESS, "contradicted"),
+        (-2.0, NOT_LESS, "undecided"),
     ],
 )
 def test_a_verdict_is_of_the_side_that_is_significant(by, test, verdict):
-    frame = made(shifted(by), A=test)
-    assert list(frame["verdict"]) == [verdict] * 3
+    frame = planned(shifted(by), claimed(A=test))
+    result = {"supported": "yes", "contradicted": "no", "undecided": "open"}[verdict]
+    assert list(frame["result"]) == [result] * 3
     assert claim_table(claimed(A=test), frame)["verdict"].item() == verdict
     assert frame["seeds_to_decide"].isna().all() == (verdict != "undecided")
 
 
 def test_no_difference_is_not_equality():
     """What is found not to differ may be just noise."""
-    frame = made(shifted(0.0, scale=20.0), A=EQUAL, B=GREATER)
-    assert set(frame["verdict"]) == {"undecided"}
+    assert set(verdicts(shifted(0.0, scale=20.0), A=EQUAL, B=GREATER)["verdict"]) == {"undecided"}
 
 
 def test_a_difference_beyond_the_margin_has_two_chances_to_be_found():
     """At the margin, a false contradiction is as rare as the rule says."""
     rng = np.random.default_rng(0)
-    found = 0
-    for _ in range(400):
-        second = rng.normal(40, 1, size=3)
-        first = second + 2 + 50 * rng.normal(size=3)  # at the margin of EQUAL's kind below
-        frame = made(lambda _, a=first, b=second: (a, b), A={**EQUAL, "compare": "difference",
-                                                             "margin": 2})  # fmt: skip
-        found += frame["p_opposite"].iloc[0] < 0.05
+    (_, own), *_ = comparisons(claimed(A=EQUAL), DEFAULTS)
+    contrasts = [Contrast((1, 2, 3), 2 + 50 * rng.normal(size=3)) for _ in range(400)]
+    found = sum(p_values(own, contrast)[1] < 0.05 for contrast in contrasts)
     assert found / 400 < 0.085  # without doubling it is nearly 0.1
 
 
 def test_a_claim_is_supported_if_all_of_its_comparisons_are():
     by = {"dpo": 9.0, "kto": 9.0, "grpo": 0.0}
-    mixed = made(lambda c: shifted(by[c.cell.objective])(c), A=GREATER)
-    assert list(mixed["verdict"]) == ["supported", "supported", "undecided"]
+    mixed = made(by_objective(by), A=GREATER)
+    assert list(mixed["result"]) == ["yes", "yes", "open"]
     summary = claim_table(claimed(A=GREATER), mixed).iloc[0]
     assert summary["verdict"] == "undecided"
-    assert (summary["comparisons"], summary["supported"], summary["contradicted"]) == (3, 2, 0)
+    assert (summary["comparisons"], summary["yes"], summary["no"]) == (3, 2, 0)
+    assert summary["one_by_one"] == "DPO: beats yes; KTO: beats yes; GRPO: beats open"
     by["grpo"] = -9.0
-    mixed = made(lambda c: shifted(by[c.cell.objective])(c), A=GREATER)
+    mixed = made(by_objective(by), A=GREATER)
     against = claim_table(claimed(A=GREATER), mixed).iloc[0]
     assert against["verdict"] == "contradicted"
-    assert against["p"] == mixed["p"].max()
-    assert against["p_opposite"] == pytest.approx(3 * mixed["p_opposite"].min())
+    assert against["p"] == mixed["p_uncorrected"].max()
+    assert against["p_opposite"] == pytest.approx(3 * mixed["p_opposite_uncorrected"].min())
+
+
+def test_the_correction_is_over_primary_claims_alone():
+    tests = {"A": GREATER, "B": GREATER, "C": GREATER}
+    alone = verdicts(shifted(1.0), A=GREATER)
+    assert alone.loc["A", "p_holm"] == alone.loc["A", "p"]
+    claims = claimed(**tests)
+    secondary = claims.claims[2].model_copy(update={"primary": False})
+    claims = claims.model_copy(update={"claims": [*claims.claims[:2], secondary]})
+    table = verdicts(shifted(1.0), claims)
+    assert table.loc["A", "p_holm"] == pytest.approx(2 * table.loc["A", "p"])
+    assert table.loc["C", "verdict"] == "exploratory"
+    assert table.loc["C", ["p", "p_holm", "p_opposite", "p_opposite_holm"]].isna().all()
+    frame = planned(shifted(1.0), claims).set_index("claim").loc["C"]
+    assert set(frame["result"]) == {"exploratory"} and frame["estimate"].notna().all()
+    assert frame[["p_uncorrected", "p_sequence", "seeds_to_decide"]].isna().all(axis=None)
+
+
+MEAN = GREATER | {"over": "mean"}
+
+
+def test_a_mean_over_objectives_decides_and_points_follow_in_order():
+    by = {"dpo": 9.0, "kto": 0.0, "grpo": 9.0}
+    frame = made(by_objective(by), A=MEAN).set_index("point")
+    assert list(frame.index) == ["mean", "DPO", "KTO", "GRPO"]
+    assert frame.loc["mean", "estimate"] == pytest.approx(6)
+    # The third holds by itself, but the one before it stops the sequence.
+    assert list(frame["result"]) == ["yes", "yes", "open", "not reached"]
+    sequence = frame.loc[["DPO", "KTO", "GRPO"], "p_sequence"]
+    assert sequence.is_monotonic_increasing
+    assert verdicts(by_objective(by), A=MEAN).loc["A", "verdict"] == "supported"
+    by = {"dpo": -9.0, "kto": -9.0, "grpo": 0.0}
+    assert list(made(by_objective(by), A=MEAN)["result"]) == ["no", "no", "no", "open"]
+    by = {"dpo": 9.0, "kto": -9.0, "grpo": 0.0}
+    assert list(made(by_objective(by), A=MEAN)["result"]) == [
+        "open",
+        "not reached",
+        "not reached",
+        "open",
+    ]
+
+
+def test_the_mean_of_ratios_is_of_logarithms():
+    first = {"dpo": 80.0, "kto": 40.0, "grpo": 20.0}
+    noise = np.array([1.0, 1.1, 0.9])
+    values = lambda cell: (first[cell.objective] * noise, np.full(3, 40.0))  # noqa: E731
+    row = made(values, A={"expect": "greater", "over": "mean"}).iloc[0]
+    assert row["estimate"] == pytest.approx(stats.gmean(noise))
 
 
 def test_without_two_seeds_nothing_is_decided():
-    frame = made(lambda _: (np.array([90.0]), np.array([10.0])), A=GREATER, B=EQUAL)
-    assert set(frame["verdict"]) == {"undecided"}
-    assert frame[["p", "p_holm", "seeds_to_decide"]].isna().all(axis=None)
-    summary = claim_table(claimed(A=GREATER, B=EQUAL), frame)
+    one = lambda _: ([90.0], [10.0])  # noqa: E731
+    frame = planned(one, claimed(A=GREATER, B=EQUAL, C=MEAN))
+    assert set(frame["result"]) == {"open"}
+    unknown = ["p_uncorrected", "p_sequence", "seeds_to_decide"]
+    assert frame[unknown].isna().all(axis=None)
+    summary = verdicts(one, A=GREATER, B=EQUAL, C=MEAN)
     assert set(summary["verdict"]) == {"undecided"} and summary["p_holm"].isna().all()
 
 
-def test_a_ratio_can_be_tested_when_scores_are_zero():
-    frame = made(lambda _: (np.zeros(3), np.array([40.0, 41.0, 42.0])), A={"expect": "less"})
-    assert np.isfinite(frame["estimate"]).all() and set(frame["verdict"]) == {"supported"}
+def test_a_score_of_zero_counts_as_half_a_prompt():
+    def values(comparison):
+        zeros = Scores((1, 2, 3), np.array([0.0, 0.0, 2.0]), floor=0.5)
+        return [(zeros, Scores((1, 2, 3), np.array([40.0, 41.0, 42.0]), floor=0.5))]
+
+    claims = claimed(A={"expect": "less"})
+    found = [comparison for _, comparison in comparisons(claims, DEFAULTS)]
+    frame = comparison_table(claims, found, values)
+    assert np.isfinite(frame["estimate"]).all() and set(frame["result"]) == {"yes"}
+    assert set(frame["floored"]) == {2}
 
 
 @settings(deadline=None, max_examples=15)
 @given(st.floats(-9, 9), st.floats(0.1, 9))
 def test_claims_that_exclude_each_other_are_not_both_supported(by, scale):
-    frame = made(shifted(by, scale), A=GREATER, B=LESS, C={**GREATER, "to": 2}, D=EQUAL)
-    supported = {
-        name: (group["verdict"] == "supported").all() for name, group in frame.groupby("claim")
-    }
+    tests = {"A": GREATER, "B": LESS, "C": {**GREATER, "to": 2}, "D": EQUAL}
+    table = verdicts(shifted(by, scale), **tests)
+    supported = table["verdict"] == "supported"
     assert not (supported["A"] and supported["B"])
     assert not (supported["C"] and supported["D"])
-    assert (frame["p_holm"] >= frame["p"] - 1e-12).all()
+    assert (table["p_holm"] >= table["p"] - 1e-12).all()
 
 
 def test_the_chance_of_any_false_support_is_at_most_alpha():
+    """Three true nulls, each the mean over objectives; the points after it add no false one."""
     rng = np.random.default_rng(3)
-    wrong = 0
-    for _ in range(100):
-        draws = rng.normal(size=(3, 5))
-        by = dict(zip(OBJECTIVES, draws, strict=True))
-        frame = made(lambda c, by=by: (50 + by[c.cell.objective], np.full(5, 50.0)), A=GREATER)
-        wrong += bool((frame["verdict"] == "supported").any())
-    assert wrong / 100 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
+    wrong = {"claims": 0, "points": 0}
+    claims = claimed(A=MEAN, B=MEAN, C=MEAN)
+    for _ in range(60):
+        draws = iter(rng.normal(size=(36, 5)))
+        frame = made(lambda cell, d=draws: (50 + next(d), np.full(5, 50.0)), claims)
+        wrong["claims"] += (claim_table(claims, frame)["verdict"] == "supported").any()
+        wrong["points"] += (frame.query("role == 'point'")["result"] == "yes").any()
+    assert max(wrong.values()) / 60 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
 
 
 def test_every_row_is_legible():
     from humanline.report.formats import human_readable
 
-    frame = made(shifted(1.0), A=GREATER, B=EQUAL)
-    for shown in (frame, claim_table(claimed(A=GREATER, B=EQUAL), frame)):
+    frame = planned(shifted(1.0), claimed(A=GREATER, B=EQUAL, C=MEAN))
+    for shown in (frame, claim_table(claimed(A=GREATER, B=EQUAL, C=MEAN), frame)):
         assert not human_readable(shown).isin(["nan", "None"]).any(axis=None)
     assert isinstance(frame, pd.DataFrame) and (frame["source"] == "notes").all()

@@ -14,6 +14,7 @@ from humanline.files.validation import ConfigError
 from humanline.report.formats import human_readable
 from humanline.scoring.length_control import length_controlled_win_rate
 from humanline.study.experiments import Cell, Table
+from humanline.tables.estimates import read_scores
 from humanline.tables.headline import (
     caption,
     learning_curves,
@@ -21,9 +22,10 @@ from humanline.tables.headline import (
     win_rate_table,
 )
 from humanline.tables.run_results import scores
+from humanline.tables.statistics.inference import estimate
 
 SEEDS = (1, 2, 3)
-BOOTSTRAP = {"replicates": 200, "rng_seed": 0}
+OPTIONS = {"shares_prompts": True}
 QUALITY = {
     ("offline", False): 0.0,
     ("offline", True): 0.6,
@@ -150,12 +152,12 @@ def graded(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def instruction(judged):
-    return win_rate_table(judged, **BOOTSTRAP)
+    return win_rate_table(judged, **OPTIONS)
 
 
 @pytest.fixture(scope="module")
 def math(graded):
-    return pass_at_1_table(graded, **BOOTSTRAP)
+    return pass_at_1_table(graded, **OPTIONS)
 
 
 def row(frame, **values):
@@ -204,14 +206,10 @@ def test_win_rates_are_means_over_runs_with_intervals_around_them(judged, instru
     assert (instruction["win_rate_se"] > 0).all()
 
 
-def test_comparisons_are_with_the_same_objectives_plain_cells(judged, instruction):
+def test_comparisons_are_with_the_same_objectives_plain_cells(judged):
+    frame = win_rate_table(judged, shares_prompts=False)
     kto = {"objective": "kto", "humanline": False}
-    offline, online = (row(instruction, data=data, **kto) for data in ("offline", "online"))
-    name = "length_controlled_win_rate"
-    ratio = online[name] / offline[name]
-    assert online["ratio_to_offline"] == pytest.approx(ratio)
-    assert online["ratio_to_offline_low"] < ratio < online["ratio_to_offline_high"]
-    assert offline["ratio_to_online"] == pytest.approx(1 / ratio)
+    offline, online = (row(frame, data=data, **kto) for data in ("offline", "online"))
     values = {
         data: [
             refitted(folder)
@@ -220,9 +218,15 @@ def test_comparisons_are_with_the_same_objectives_plain_cells(judged, instructio
         ]
         for data in ("offline", "online")
     }
-    expected = stats.ttest_rel(values["online"], values["offline"], alternative="greater").pvalue
+    logs = np.log(values["online"]) - np.log(values["offline"])
+    assert online["ratio_to_offline"] == pytest.approx(np.exp(logs.mean()))
+    assert offline["ratio_to_online"] == pytest.approx(np.exp(-logs.mean()))
+    expected = stats.ttest_1samp(logs, 0).confidence_interval()
+    bounds = online[["ratio_to_offline_low", "ratio_to_offline_high"]]
+    assert list(np.log(bounds.astype(float))) == pytest.approx(list(expected))
+    expected = stats.ttest_1samp(logs, 0, alternative="greater").pvalue
     assert online["p_beats_offline"] == pytest.approx(expected)
-    expected = stats.ttest_rel(values["offline"], values["online"]).pvalue
+    expected = stats.ttest_1samp(logs, 0).pvalue
     assert offline["p_differs_from_online"] == pytest.approx(expected)
 
 
@@ -235,7 +239,7 @@ def test_a_cell_has_ratio_one_to_itself_and_nothing_where_there_is_no_cell(judge
     base = row(instruction, variant="base")
     assert base[["ratio_to_offline", "ratio_to_online", "training_seconds"]].isna().all()
     without = [run for run in judged if run[0].data != "online" or run[0].humanline]
-    frame = win_rate_table(without, **BOOTSTRAP)
+    frame = win_rate_table(without, **OPTIONS)
     assert (
         frame[["ratio_to_online", "ratio_to_online_low", "p_differs_from_online"]]
         .isna()
@@ -253,16 +257,16 @@ def test_training_seconds_are_means_over_seeds(instruction, math):
 @given(seed=st.integers(0, 1000))
 def test_tables_do_not_depend_on_the_order_of_runs(graded, math, seed):
     shuffled = random.Random(seed).sample(graded, len(graded))
-    frame = pass_at_1_table(shuffled, **BOOTSTRAP)
+    frame = pass_at_1_table(shuffled, **OPTIONS)
     assert frame["variant"][0] == "base"
     frame = frame.set_index("variant").loc[math["variant"]].reset_index()
     pd.testing.assert_frame_equal(frame[math.columns], math)
 
 
-def test_one_seed_has_intervals_but_no_p_values(tmp_path):
-    frame = win_rate_table(judged_runs(tmp_path, ("dpo",), (1,)), **BOOTSTRAP)
-    assert frame["length_controlled_win_rate_low"].notna().all()
-    assert frame["ratio_to_online_low"].notna().sum() == 3
+def test_one_seed_has_no_intervals_and_no_p_values(tmp_path):
+    frame = win_rate_table(judged_runs(tmp_path, ("dpo",), (1,)), **OPTIONS)
+    assert frame["length_controlled_win_rate"].notna().all()
+    assert frame[["length_controlled_win_rate_low", "ratio_to_online_low"]].isna().all(axis=None)
     assert frame[["p_beats_offline", "p_differs_from_online"]].isna().all(axis=None)
 
 
@@ -274,7 +278,7 @@ def test_two_identical_variants_have_ratio_one_and_p_one(tmp_path):
         (cell, folders["online", False, cell.seed] if cell.data == "offline" else folder)
         for cell, folder in runs
     ]
-    own = row(win_rate_table(runs, **BOOTSTRAP), data="offline", humanline=False)
+    own = row(win_rate_table(runs, **OPTIONS), data="offline", humanline=False)
     columns = ["ratio_to_online", "ratio_to_online_low", "ratio_to_online_high"]
     assert list(own[columns]) == [1, 1, 1]
     assert own["p_differs_from_online"] == 1
@@ -307,7 +311,7 @@ def test_math_humanline_is_compared_with_online_and_with_the_plain_run_as_sparse
 
 
 def test_learning_curves_start_at_the_base_model_and_end_at_the_table(graded, math):
-    curves = learning_curves(graded, **BOOTSTRAP)
+    curves = learning_curves(graded, **OPTIONS)
     assert list(curves.columns) == ["variant", "seed", "step", "pass_at_1", "mean", "low", "high"]
     assert len(curves) == 3 * 3 * 3
     start = curves[curves["step"] == 0].groupby("seed")["pass_at_1"]
@@ -328,6 +332,11 @@ def edit_json(path, change):
 
 def replace_prompt(rows):
     rows[0]["instruction"] = "another"
+
+
+def replace_all_prompts(rows):
+    for row in rows:
+        row["instruction"] += " of another seed"
 
 
 def replace_baseline(rows):
@@ -352,6 +361,16 @@ def remove_output(rows):
         del annotation["output_2"]
 
 
+def test_each_seed_may_have_its_own_prompts(tmp_path):
+    """The fault below is for two runs of one seed."""
+    runs = judged_runs(tmp_path, ("dpo",), (1, 2))
+    before = win_rate_table(runs, shares_prompts=False)
+    for cell, directory in runs:
+        if cell.seed == 2:
+            edit_json(directory / "annotations.json", replace_all_prompts)
+    assert win_rate_table(runs, shares_prompts=False).equals(before)
+
+
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
@@ -371,7 +390,7 @@ def test_a_fault_of_a_judged_run_is_one_line(tmp_path, file, change, message):
     path = runs[-1][1] / file
     edit_json(path, change)
     with pytest.raises(ConfigError) as error:
-        win_rate_table(runs, **BOOTSTRAP)
+        win_rate_table(runs, **OPTIONS)
     assert str(error.value).startswith(f"{path}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -405,7 +424,7 @@ def test_a_fault_of_a_graded_run_is_one_line(tmp_path, change, message):
     text = change(pd.read_csv(path)).to_csv(index=False)
     path.write_text(text.strip())
     with pytest.raises(ConfigError) as error:
-        pass_at_1_table(runs, **BOOTSTRAP)
+        pass_at_1_table(runs, **OPTIONS)
     assert str(error.value).startswith(f"{path}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -413,14 +432,14 @@ def test_a_fault_of_a_graded_run_is_one_line(tmp_path, change, message):
 
 def test_gradings_that_ran_out_of_time_are_counted(tmp_path):
     runs = graded_runs(tmp_path)
-    assert not pass_at_1_table(runs, **BOOTSTRAP)["timed_out"].any()  # no outcomes, as before
+    assert not pass_at_1_table(runs, **OPTIONS)["timed_out"].any()  # no outcomes, as before
     cell, directory = runs[-1]
     grades = pd.read_csv(directory / "grades.csv")
     grades["outcome"] = np.where(grades["correct"] == 1, "correct", "wrong")
     late = grades.index[grades["correct"] == 0][:3]
     grades.loc[late, "outcome"] = "timed_out"
     grades.to_csv(directory / "grades.csv", index=False)
-    table = pass_at_1_table(runs, **BOOTSTRAP)
+    table = pass_at_1_table(runs, **OPTIONS)
     assert row(table, variant=cell.variant)["timed_out"] == 3
     assert table["timed_out"].sum() == 3
 
@@ -439,10 +458,10 @@ def leave_out(directory, number):
 
 def test_pairs_without_a_verdict_are_left_out_of_their_run_alone_and_counted(tmp_path):
     runs = judged_runs(tmp_path, ("dpo",), (1, 2))
-    whole = win_rate_table(runs, **BOOTSTRAP)
+    whole = win_rate_table(runs, **OPTIONS)
     changed = runs[-1]
     leave_out(changed[1], 3), leave_out(changed[1], 7)
-    table = win_rate_table(runs, **BOOTSTRAP)
+    table = win_rate_table(runs, **OPTIONS)
     others = table["variant"] != changed[0].variant
     figures = ["win_rate", "length_controlled_win_rate", "length_controlled_win_rate_se"]
     pd.testing.assert_frame_equal(table.loc[others, figures], whole.loc[others, figures])
@@ -468,7 +487,7 @@ def test_numbers_of_a_judged_run_are_finite_and_in_range(tmp_path, file, change,
     runs = judged_runs(tmp_path, ("dpo",), (1,))
     edit_json(runs[-1][1] / file, lambda content: content.update(change))
     with pytest.raises(ConfigError, match=message):
-        win_rate_table(runs, **BOOTSTRAP)
+        win_rate_table(runs, **OPTIONS)
 
 
 @pytest.mark.parametrize("text", ["0,nan", "0,101.5", "0,inf", "x,50", "-1,50"])
@@ -488,18 +507,24 @@ def test_a_missing_file_is_named(tmp_path, file):
     path = runs[-1][1] / file
     path.unlink()
     with pytest.raises(ConfigError, match=f"{path}: cannot be read"):
-        win_rate_table(runs, **BOOTSTRAP)
+        win_rate_table(runs, **OPTIONS)
 
 
 @pytest.mark.parametrize("table", [win_rate_table, pass_at_1_table])
 def test_a_table_of_no_runs_is_refused(table):
     with pytest.raises(ConfigError, match="no runs to compare"):
-        table([], **BOOTSTRAP)
+        table([], **OPTIONS)
 
 
-def test_a_missing_seed_is_named(judged):
-    with pytest.raises(ConfigError, match=r"grpo-online-every8-hum.* has seeds \[1, 2\]"):
-        win_rate_table(judged[:-1], **BOOTSTRAP)
+def test_rows_of_different_seeds_are_compared_on_those_that_both_have(judged, instruction):
+    """The last row lacks a seed: only its own figures change, and plain runs keep all of theirs."""
+    frame = win_rate_table(judged[:-1], **OPTIONS)
+    assert list(frame["seeds"]) == [3] * 12 + [2]
+    pd.testing.assert_frame_equal(frame[:-1], instruction[:-1])
+    runs = of_cell(judged, objective="grpo", humanline=False, data="offline")
+    own = [refitted(folder) for _, folder in judged[-3:-1]]
+    logs = np.log(own) - np.log([refitted(folder) for _, folder in runs[:2]])
+    assert frame["ratio_to_offline"].iloc[-1] == pytest.approx(np.exp(logs.mean()))
 
 
 def test_every_column_of_both_tables_has_a_legible_header(instruction, math):
@@ -521,8 +546,61 @@ def test_every_column_of_both_tables_has_a_legible_header(instruction, math):
 def test_captions_say_scale_seeds_and_how_uncertainty_was_measured(task, view):
     row = {"objective": "grpo", "data": "online"}
     spec = Table(task=task, view=view, description="What it shows.", cells=[row])
-    text = caption(spec, scale="smoke", seeds=3, replicates=500, collapse_below=0.5)
+    values = {"scale": "smoke", "seeds": 3, "collapse_below": 0.5}
+    text = caption(spec, shares_prompts=False, **values)
     assert text.startswith("What it shows. ")
-    for part in ("smoke", "Seeds: 3", "500 bootstrap replicates", "t-tests", "per cent"):
+    for part in ("smoke", "Seeds: 3", "t intervals", "t-tests", "per cent", "prompts of its own"):
         assert part in text
     assert "{" not in text
+    assert "all seeds share their evaluation prompts" in caption(
+        spec, shares_prompts=True, **values
+    )
+
+
+def of_cell(runs, **fields):
+    """The runs of the only cell with these fields."""
+    return [run for run in runs if all(getattr(run[0], k) == v for k, v in fields.items())]
+
+
+def test_scores_by_seed_are_in_order_and_are_the_runs_own(judged):
+    runs = of_cell(judged, objective="kto", data="online", humanline=False)
+    found = read_scores(runs[::-1], shares_prompts=False)
+    assert found.seeds == SEEDS and found.left_out is None
+    assert found.values == pytest.approx([refitted(folder) for _, folder in runs])
+    assert found.floor == pytest.approx(50 / 60)  # half a prompt of 60
+
+
+def test_scores_on_shared_prompts_have_the_jackknife_of_their_prompts(judged, graded):
+    """With as many groups as prompts, pseudo-values of a mean are the prompts' own values."""
+    runs = of_cell(judged, objective="kto", data="online", humanline=False)
+    assert read_scores(runs, shares_prompts=True).left_out.shape == (3, 60)
+    runs = of_cell(graded, sample_every=1)
+    pseudo = read_scores(runs, shares_prompts=True).itself.pseudo
+    assert pseudo.shape == (3, 64)  # 80 problems in 64 groups
+    grades = pd.read_csv(runs[0][1] / "grades.csv")
+    share = grades[grades["step"] == 32].groupby("problem_id")["correct"].mean()
+    assert pseudo[0].mean() == pytest.approx(100 * share.mean(), abs=0.5)
+
+
+def test_other_measures_are_the_curves_mean_and_the_seconds(graded):
+    runs = of_cell(graded, sample_every=1)
+    grades = [pd.read_csv(folder / "grades.csv").groupby("step")["correct"].mean()
+              for _, folder in runs]  # fmt: skip
+    found = read_scores(runs, "curve_mean", shares_prompts=True)
+    assert found.values == pytest.approx([100 * own[[16, 32]].mean() for own in grades])
+    assert found.left_out.shape == (3, 64)
+    assert list(read_scores(runs, "training_seconds", shares_prompts=True).values) == [11, 12, 13]
+    base = of_cell(graded, objective="base")
+    assert np.isnan(read_scores(base, "curve_mean", shares_prompts=False).values).all()
+    assert np.isnan(read_scores(base, "training_seconds", shares_prompts=False).values).all()
+
+
+def test_a_judged_runs_curve_has_a_mean_and_no_known_variance_of_shared_prompts(tmp_path):
+    runs = judged_runs(tmp_path, ("dpo",), (1, 2))
+    runs = of_cell(runs, data="online", humanline=False)
+    for (_, folder), last in zip(runs, (40, 60), strict=True):
+        rows = "step,length_controlled_win_rate\n0,10\n8,30\n16," + str(last)
+        (folder / "curve.csv").write_text(rows)
+    assert list(read_scores(runs, "curve_mean", shares_prompts=False).values) == [35, 45]
+    found = estimate(read_scores(runs, "curve_mean", shares_prompts=True).itself)
+    assert found.value == 40 and np.isnan(found.low)

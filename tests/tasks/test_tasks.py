@@ -114,7 +114,7 @@ class Scored:
     def score(self, cell: Cell, carelessness: float, steps: tuple[int, ...]) -> Path:
         task, rng = find_task(cell.task), random.Random(f"{cell.name} {carelessness}")
         rows = list({row["prompt"]: row for row in task.draw_prompts(12, 7)}.values())
-        write_rows(self.study.paths.prompts(cell.task, "evaluation"), prompts_of(cell.task), rows)
+        write_rows(self.study.resolve(cell).paths.evaluation_prompts, prompts_of(cell.task), rows)
         samples = [
             {"step": step, "prompt_id": i, **row}
             | {"completion": task.write_completion(row["prompt"], rng, carelessness)}
@@ -140,9 +140,9 @@ def test_a_run_is_scored_and_read_back(name, tmp_path, capsys):
     assert list(notices(base, directory)) == notice_names(name)
     spec = scored.study.experiments.tables[name]
     assert spec.has_curves == scoring.has_curves
-    frame = headline_table(name, [(base, directory)], replicates=2, rng_seed=0)
+    frame = headline_table(name, [(base, directory)], shares_prompts=False)
     assert list(frame["variant"]) == ["base"] and set(notice_names(name)) <= set(frame)
-    text = caption(spec, scale="smoke", seeds=1, replicates=2, collapse_below=0.5)
+    text = caption(spec, scale="smoke", seeds=1, shares_prompts=False, collapse_below=0.5)
     assert "{" not in text
     for notice in find_task(name).notices:
         assert notice.text in text
@@ -151,7 +151,7 @@ def test_a_run_is_scored_and_read_back(name, tmp_path, capsys):
 def test_captions_tell_of_the_tables_own_tasks_alone():
     study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", Path("results"))
     tables = study.experiments.tables
-    values = {"scale": "smoke", "seeds": 1, "replicates": 2, "collapse_below": 0.5}
+    values = {"scale": "smoke", "seeds": 1, "shares_prompts": False, "collapse_below": 0.5}
     both, one = (caption(tables[name], **values) for name in ("sync_interval", "data_quality"))
     told = "Score: length-controlled win rate of instruction following"
     assert f"{told}, Pass@1 of math reasoning, in per cent" in both and "Timed out" in both
@@ -275,8 +275,8 @@ def command(*arguments) -> int:
 
 def test_a_module_of_ones_own_is_a_task_by_its_dotted_path(own, capfd):
     """Prompts, samples, grades, the table: no file of humanline is touched."""
-    assert command("data", OWN) == 0, capfd.readouterr().err
-    rows = read_jsonl(own / "results" / "smoke" / "data" / OWN / "evaluation.jsonl")
+    assert command("data", OWN, "s1") == 0, capfd.readouterr().err
+    rows = read_jsonl(own / "results" / "smoke" / "data" / OWN / "s1" / "evaluation.jsonl")
     assert len(rows) == 8 and all(row["answer"] == "a" * int(row["prompt"]) for row in rows)
     study = load_study(own / "smoke.yaml", own / "experiments.yaml", own / "results")
     base, paths = study.find(OWN, "base-s1"), study.run(OWN, "base-s1").paths
@@ -289,7 +289,7 @@ def test_a_module_of_ones_own_is_a_task_by_its_dotted_path(own, capfd):
     grades = pd.read_csv(paths.scored)
     assert list(grades["outcome"]) == ["silent"] * 2 + ["right"] * 6
     assert scores(base, paths.directory) == {0: 75}
-    frame = headline_table(OWN, [(base, paths.directory)], replicates=2, rng_seed=0)
+    frame = headline_table(OWN, [(base, paths.directory)], shares_prompts=False)
     assert list(frame["silent"]) == [2]
     assert (score_rule(OWN), title_of(OWN)) == ("score_my_project_spelling", "spelling")
 
@@ -365,7 +365,7 @@ def test_rows_that_are_none_of_the_task_are_not_written(own, capfd):
     """And not told by the next stage alone, that its input is to be made again."""
     path = own / "my_project" / "spelling.py"
     path.write_text(path.read_text().replace('"answer": LETTER * number', '"gold": LETTER'))
-    assert command("data", OWN) == 1
+    assert command("data", OWN, "s1") == 1
     error = capfd.readouterr().err
     assert error.endswith("train.jsonl: line 1: answer: missing; add this key\n")
     assert not (own / "results").exists()
@@ -378,12 +378,12 @@ def test_a_tasks_function_may_import_a_module_beside_it(own):
     (own / "letters_of_mine.py").write_text('LETTER = "c"\n')
     late = "(count, seed):\n    global LETTER\n    from letters_of_mine import LETTER\n\n"
     path.write_text(text.replace("(count, seed):\n", late))
-    command = [Path(sys.executable).parent / "humanline", "data", OWN]
+    command = [Path(sys.executable).parent / "humanline", "data", OWN, "s1"]
     options = ["--scale=smoke", "--config=.", "--results=results"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run([*command, *options], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
-    rows = read_jsonl(own / "results" / "smoke" / "data" / OWN / "evaluation.jsonl")
+    rows = read_jsonl(own / "results" / "smoke" / "data" / OWN / "s1" / "evaluation.jsonl")
     assert set(rows[0]["answer"]) == {"c"}
 
 

@@ -200,7 +200,7 @@ class Doubles(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("perception", ["clip", "sample"])
+@pytest.mark.parametrize("perception", ["clip", "sample", "authors"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_nothing_is_in_double_precision(objective, perception, model, tokenizer, groups, tmp_path):
     """Apple's GPUs have none."""

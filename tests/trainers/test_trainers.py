@@ -1,6 +1,7 @@
 """The trainers on a tiny model: what a sync leaves, what the loss is, what TRL's users get."""
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -343,6 +344,11 @@ def test_humanline_sampling_is_seeded_and_its_limit_is_near_clipping(
         torch.testing.assert_close(again[name], weight)
     other = run("other", perception="sample", gamma_p=2.0, gamma_r=2.0, seed=43)
     assert not equal(sampled, other)
+    authors = run("authors", perception="authors")
+    again = run("authors_again", perception="authors", reference="model")
+    for name, weight in authors.items():
+        torch.testing.assert_close(again[name], weight)
+    assert not equal(sampled, authors)
     if objective == "grpo":
         limit = run("limit", perception="sample", gamma_p=1e9, gamma_r=1e9, epsilon=0.9)
         for name, weight in run("clipped", epsilon=0.9).items():
@@ -409,6 +415,19 @@ def test_options_without_humanline_meaning_are_refused(objective, option, value,
     config(output_dir=str(tmp_path), bf16=False, humanline=False, **{option: value})
 
 
+def test_gammas_have_the_defaults_of_their_perception(tmp_path):
+    def gammas(**options):
+        args = humanline.HumanlineKTOConfig(output_dir=str(tmp_path), bf16=False, **options)
+        return args.gamma_p, args.gamma_r
+
+    assert gammas(perception="sample") == (10, 10)
+    assert gammas(perception="authors") == (0.5, 0.01)
+    assert gammas(perception="authors", gamma_p=0.75, gamma_r=0.25) == (0.75, 0.25)
+    assert gammas() == (None, None)
+    options = {"output_dir": str(tmp_path), "bf16": False, "perception": "second_moment"}
+    assert humanline.HumanlineGRPOConfig(**options).second_moment == 0.04
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
@@ -418,6 +437,12 @@ def test_options_without_humanline_meaning_are_refused(objective, option, value,
         ({"reference": "copy"}, "reference must be one of cached, model, adapter"),
         ({"perception": "nap"}, "perception must be one of clip, sample"),
         ({"perception": "sample", "gamma_p": 0.0}, "gamma_p"),
+        ({"perception": "authors", "gamma_r": -1.0}, "gamma_r must be above 0; got -1"),
+        ({"second_moment": 0.1}, "second_moment=0.1 has no meaning .* perception to second_moment"),
+        ({"perception": "second_moment", "second_moment": 0.0}, "second_moment must be above 0"),
+        ({"sft_weight": -1.0}, "sft_weight must be at least 0; got -1"),
+        ({"sft_weight": 0.5, "humanline": False}, "sft_weight=0.5 has no meaning with humanline="),
+        ({"gamma_p": 5.0}, "gamma_p=5.0 has no meaning with perception='clip'; leave it out"),
         ({"sync_alpha": 0.0}, "sync_alpha"),
         ({"sync_alpha": 0.5}, "sync_alpha=0.5 .* reference='model'"),
     ],
@@ -609,6 +634,22 @@ class TestRounds:
         for name, weight in final["model"].items():
             torch.testing.assert_close(final["cached"][name], weight, atol=2e-5, rtol=1e-4)
             torch.testing.assert_close(final["resumed"][name], weight, atol=2e-5, rtol=1e-4)
+
+    def test_the_last_round_lasts_to_the_end(self, model_folder, tokenizer, tmp_path):
+        """Round 0 has 3 steps; round 1 is the last, samples for 5, and can be resumed."""
+        from transformers import AutoModelForCausalLM
+
+        ends = []
+        for checkpoint in (None, str(tmp_path / "run" / "checkpoint-4")):
+            model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+            trainer = self.trainer("dpo", model, tokenizer, tmp_path / "run", steps=8)
+            trainer.rounds = dataclasses.replace(trainer.rounds, last=1)
+            trainer.train(resume_from_checkpoint=checkpoint)
+            ends.append(weights(trainer.model))
+            assert [number for number, _ in self.sampled_by] == ([] if checkpoint else [0, 1])
+        assert equal(*ends)
+        examples = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("round-*"))]
+        assert [len(rows) for rows in examples] == [8 * 3, 8 * 5]
 
     def test_kto_pairs_a_prompt_with_another_prompts_completion(self, model, tokenizer, tmp_path):
         trainer = self.trainer("kto", model, tokenizer, tmp_path)

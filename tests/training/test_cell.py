@@ -29,8 +29,8 @@ def study(tmp_path_factory):
     study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", root)
     task = "instruction_following"
     config = study.scale.tasks[task]
-    for split, rows in miniature.splits(task, config.data).items():
-        write_jsonl(study.paths.prompts(task, split), rows)
+    for split, rows in miniature.splits(task, config.data, 1).items():
+        write_jsonl(study.paths.prompts(task, "s1", split), rows)
     cell = study.find(task, RUN)
     base_model.make(task, config.base_model, 1, study.resolve(cell.base).paths.model, set())
     offline.make(study.resolve(cell.base))

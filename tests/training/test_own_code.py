@@ -248,7 +248,7 @@ def test_they_go_through_the_stages(config, own):
     def command(*words) -> None:
         assert main([*words, *options]) == 0
 
-    command("data", TASK)
+    command("data", TASK, "s1")
     command("base-model", TASK, "base-s1")
     command("offline", TASK, "base-s1")
     groups = (own / "results" / "smoke" / "data" / TASK / "offline-base-s1.jsonl").read_text()

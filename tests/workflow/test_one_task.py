@@ -88,7 +88,7 @@ def test_it_is_told_what_it_would_take_and_cost(task, tmp_path, capfd):
     assert study.scored_by("judge") == [task] * (task == TASKS[0])
 
 
-@pytest.mark.parametrize("command", [["data"], ["score", "base-s1"], ["train", "base-s1"]])
+@pytest.mark.parametrize("command", [["data", "s1"], ["score", "base-s1"], ["train", "base-s1"]])
 def test_a_task_that_the_scale_lacks_is_one_line(command, tmp_path, capfd):
     from humanline.cli.commands import main
 

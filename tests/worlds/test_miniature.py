@@ -1,6 +1,8 @@
 import itertools
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from humanline.files.validation import ConfigError
 from humanline.scoring.math.grading import is_correct
@@ -11,8 +13,8 @@ TASKS = ("instruction_following", "math_reasoning")
 SIZES = {"train": 200, "validation": 30, "evaluation": 50}
 
 
-def splits(task: str, **sizes) -> dict[str, list[dict]]:
-    return miniature.splits(task, MiniatureData(kind="miniature", **SIZES | sizes))
+def splits(task: str, seed: int = 1, **sizes) -> dict[str, list[dict]]:
+    return miniature.splits(task, MiniatureData(kind="miniature", **SIZES | sizes), seed)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -24,6 +26,11 @@ def test_splits_have_the_asked_sizes(task):
 def test_no_prompt_occurs_twice(task):
     prompts = [row["prompt"] for rows in splits(task).values() for row in rows]
     assert len(prompts) == len(set(prompts))
+
+
+def drawn_for_examples(task: str, count: int) -> list[dict]:
+    """The rows that seed 1's fine-tuning data are made from."""
+    return miniature._draw(task, count, miniature._stream(1, miniature._EXAMPLES))
 
 
 def wished(prompt: str) -> frozenset[str]:
@@ -72,11 +79,45 @@ def test_what_base_models_of_several_seeds_learn_from_is_shared_by_chance_alone(
 
 
 def test_prompts_and_base_models_have_few_problems_in_common():
-    """Whatever the seed: the prompts' own seed is far from all of theirs."""
-    prompts = {row["prompt"] for rows in splits(TASKS[1]).values() for row in rows}
-    for seed in (miniature._PROMPT_SEED - 1, miniature._PROMPT_SEED + 1):
+    """Whatever the seeds: what any two of them draw comes from streams that are far apart."""
+    seeds = (0, 1, 2, 3, 21, 42)
+    drawn = {("prompts", seed): {row["prompt"] for row in everything(seed)} for seed in seeds}
+    for seed in seeds:
         rows = miniature.fine_tuning_rows(TASKS[1], 300, 0.4, seed, set())
-        assert len(prompts & {row["prompt"] for row in rows}) < 15
+        drawn["examples", seed] = {row["prompt"] for row in rows}
+    for one, other in itertools.combinations(drawn, 2):
+        assert len(drawn[one] & drawn[other]) < 15, (one, other)
+
+
+def everything(seed: int) -> list[dict]:
+    return [row for rows in splits(TASKS[1], seed).values() for row in rows]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_seed_has_its_own_prompts_in_its_own_splits(task):
+    """Wishes that one seed holds out are trained on by another."""
+    first, second = splits(task, 1), splits(task, 2)
+    for split, size in SIZES.items():
+        both = {row["prompt"] for row in first[split]} & {row["prompt"] for row in second[split]}
+        assert len(both) < size / 4, split
+    sizes, prompts = {"train": 1, "validation": 1}, [row["prompt"] for row in first["train"]]
+    held_out = [
+        [miniature._split_of(prompt, sizes, seed) == "validation" for prompt in prompts]
+        for seed in (1, 2)
+    ]
+    same = sum(one == other for one, other in zip(*held_out, strict=True)) / len(prompts)
+    assert 0.3 < same < 0.7
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.sampled_from(TASKS), st.integers(0, 2**32 - 1))
+def test_whatever_the_seed_its_splits_are_whole_and_apart(task, seed):
+    sizes = {"train": 20, "validation": 8, "evaluation": 8}
+    rows = splits(task, seed, **sizes)
+    assert {split: len(own) for split, own in rows.items()} == sizes
+    by_split = [{wished(row["prompt"]) for row in own} for own in rows.values()]
+    assert all(not one & other for one, other in itertools.combinations(by_split, 2))
+    assert rows == splits(task, seed, **sizes)
 
 
 def test_lines_of_one_length_can_be_wished_for():
@@ -109,7 +150,7 @@ def test_fine_tuning_avoids_the_held_out_prompts(task):
 @pytest.mark.parametrize("task", TASKS)
 def test_too_many_held_out_prompts_are_told(task):
     """There would be fewer examples than were asked for."""
-    avoid = {row["prompt"] for row in miniature._draw(task, 200, 1)[:150]}
+    avoid = {row["prompt"] for row in drawn_for_examples(task, 200)[:150]}
     with pytest.raises(
         ConfigError, match=r"of 200 prompts are not held out, fewer than 100 exampl"
     ):
@@ -125,7 +166,7 @@ def test_fine_tuning_rows_are_as_many_as_asked(task, count):
 
 
 def test_carelessness_is_the_rate_of_wrong_sums():
-    answers = {row["prompt"]: row["answer"] for row in miniature._draw("math_reasoning", 800, 1)}
+    answers = {row["prompt"]: row["answer"] for row in drawn_for_examples("math_reasoning", 800)}
     for carelessness in (0.0, 0.4, 1.0):
         rows = miniature.fine_tuning_rows("math_reasoning", 400, carelessness, 1, set())
         wrong = [not is_correct(row["completion"], answers[row["prompt"]]) for row in rows]

@@ -1,13 +1,20 @@
 import random
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.exceptions import TemplateError
 
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 from humanline.worlds import letters, miniature, sums, tiny_model
-from humanline.worlds.tiny_model import BOXED, CHARACTERS, build_model, build_tokenizer
+from humanline.worlds.tiny_model import (
+    BOXED,
+    CHARACTERS,
+    build_model,
+    build_tokenizer,
+    divide_logits,
+)
 
 TOKENIZER = build_tokenizer()
 text = st.lists(st.sampled_from([*CHARACTERS, BOXED]), max_size=30).map("".join)
@@ -27,6 +34,17 @@ def world() -> list[str]:
     for row in sums.problems(300, 4):
         texts += [row["answer"], sums.worked_solution(row["prompt"], rng, 1.0)]
     return texts + [letters.sample_prompt(rng) for _ in range(300)]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_a_temperature_divides_the_logits_and_leaves_the_likeliest(architecture):
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "layers": 1, "heads": 2, "seed": 3}
+    model = build_model(**sizes, architecture=architecture).eval()
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        before = model(tokens).logits
+        divide_logits(model, 1.25)
+        torch.testing.assert_close(model(tokens).logits, before / 1.25)
 
 
 @given(text)

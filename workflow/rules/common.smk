@@ -41,6 +41,7 @@ BASE = f"{RESULTS}/runs/{{task}}/{{base}}"
 
 
 wildcard_constraints:
+    draw=r"all|s\d+",
     task="|".join(map(re.escape, STUDY.scale.tasks)),
     base=r"base(-[a-z][a-z0-9_]*)?-s\d+",
     source=r"base(-[a-z][a-z0-9_]*)?-s\d+",
@@ -121,9 +122,21 @@ def refuse_unpinned(jobs):
         refuse(error)
 
 
+def refuse_weak(jobs):
+    """Refuse the claims' job if the scale's pilot gives a primary claim too little power."""
+    if STUDY.pilot and any(job.rule.name == "claims" for job in jobs):
+        from humanline.tables.power import require_power
+
+        try:
+            require_power(STUDY.claims, STUDY.planned(), STUDY.pilot, STUDY.paths.pilot)
+        except ConfigError as error:
+            refuse(error)
+
+
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
     for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")
+    + ("power.csv", "power.md") * bool(STUDY.pilot)
 ]
 
 
@@ -140,16 +153,24 @@ def hash_of(stage, run):
     return lambda wildcards: getattr(run(wildcards).hashes, stage)
 
 
+def pilot_runs():
+    """The runs that `power` measures; it is an error if there are none."""
+    try:
+        return STUDY.power_request().measured.runs
+    except ConfigError as error:
+        refuse(error)
+
+
 def perceived(wildcards):
     return STUDY.perceived(int(wildcards.seed))
 
 
-def files_of_tables(exploratory):
-    """The files of all reporting or exploratory tables; it is an error if there are none."""
+def files_of_tables(target):
+    """The files of all tables of a target; it is an error if there are none."""
 
     def files(wildcards):
-        if not (tables := STUDY.tables(exploratory=exploratory)):
-            kind = "is exploratory" if exploratory else "reports"
+        if not (tables := STUDY.tables_of(target)):
+            kind = "is exploratory" if target == "explore" else "reports"
             refuse(
                 f"{CONFIG}/experiments.yaml: tables: none {kind}; add one, or name another target"
             )

@@ -13,21 +13,27 @@ rule prefetch:
 
 rule data:
     output:
-        expand("{folder}/data/{{task}}/{split}.jsonl", folder=RESULTS, split=SPLITS),
+        expand(
+            "{folder}/data/{{task}}/{{draw}}/{split}.jsonl",
+            folder=RESULTS,
+            split=SPLITS,
+        ),
     log:
-        f"{RESULTS}/logs/data/{{task}}.log",
+        f"{RESULTS}/logs/data/{{task}}-{{draw}}.log",
     resources:
         **resources_of("data"),
     params:
-        config=lambda wildcards: data_hash(STUDY.scale.tasks[wildcards.task].data),
+        config=lambda wildcards: data_hash(
+            STUDY.scale.tasks[wildcards.task].data, wildcards.draw
+        ),
         code=code_of("data", by_value=True),
     shell:
-        command("data {wildcards.task:q}")
+        command("data {wildcards.task:q} {wildcards.draw:q}")
 
 
 rule base_model:
     input:
-        expand("{folder}/data/{{task}}/{split}.jsonl", folder=RESULTS, split=SPLITS),
+        lambda wildcards: base_of(wildcards).paths.held_out_prompts,
     output:
         f"{BASE}/model/config.json",
     log:
@@ -48,7 +54,7 @@ rule base_model:
 
 rule offline:
     input:
-        prompts=f"{RESULTS}/data/{{task}}/train.jsonl",
+        prompts=lambda wildcards: base_of(wildcards).paths.prompts,
         model=f"{BASE}/model/config.json",
     output:
         f"{RESULTS}/data/{{task}}/offline-{{base}}.jsonl",

@@ -52,12 +52,14 @@ for task in STUDY.scale.tasks:
 # It has no output, because it may print something else each time.
 rule judge_cost:
     input:
-        # Lengths come from samples.jsonl if it exists, else from the prompts.
-        [
-            STUDY.paths.prompts(task, split)
-            for task in STUDY.scored_by("judge")
-            for split in SPLITS
-        ],
+        # Lengths come from samples.jsonl if it exists, else from the prompts of the run's seed. A
+        # judge without a price needs neither.
+        lambda wildcards: {
+            run.paths.evaluation_prompts
+            for runs in STUDY.judged().values()
+            for run in runs
+            if hasattr(run.judge, "price")
+        },
     log:
         f"{RESULTS}/logs/judge_cost.log",
     shell:

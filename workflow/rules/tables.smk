@@ -38,6 +38,7 @@ rule claims:
         **resources_of("table"),
     params:
         claims=STUDY.claims and STUDY.claims.model_dump_json(),
+        pilot=STUDY.pilot and STUDY.pilot.model_dump_json(),
         code=code_hash("claims", tasks={run.cell.task for run in CLAIM_RUNS}),
     shell:
         command("claims")

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # Raise it to make everything again. That is needed if the meaning of data, training or sampling
 # changes outside the hashed code: in an option, or in a pinned library.
 # 3: base models of neighbouring seeds had learned from the same sums, except one.
-VERSION = 3
+# 4: every seed of a generated world has its own prompts.
+VERSION = 4
 
 
 def content_hash(content: Any) -> str:
@@ -46,8 +47,8 @@ class Hashes:
 
     @property
     def data(self) -> str:
-        """The hash of the task's prompts."""
-        return data_hash(self.run.data)
+        """The hash of the prompts of the run's seed."""
+        return data_hash(self.run.data, self.run.paths.draw)
 
     @property
     def base_model(self) -> str:
@@ -123,9 +124,9 @@ def engine_options(generation: Generation) -> dict:
     return generation.model_dump(include={"engine", "dtype"}, exclude_defaults=True)
 
 
-def data_hash(data) -> str:
-    """Hash a task's prompts, by the `data` of its configuration."""
-    return content_hash([VERSION, data.model_dump(exclude_none=True)])
+def data_hash(data, draw: str) -> str:
+    """Hash a draw of a task's prompts, by the `data` of its configuration."""
+    return content_hash([VERSION, data.model_dump(exclude_none=True), draw])
 
 
 def score_hash(judge) -> str:

@@ -17,9 +17,15 @@ class Paths:
 
     results: Path
 
-    def prompts(self, task: str, split: str) -> Path:
-        """Locate the prompts of a split, JSON Lines."""
-        return self.results / "data" / task / f"{split}.jsonl"
+    def prompts(self, task: str, draw: str, split: str) -> Path:
+        """Locate the prompts of a split, JSON Lines.
+
+        Args:
+            task: the task's name.
+            draw: the name of a set of prompts; see `study.scale.data`.
+            split: a name in `SPLITS`.
+        """
+        return self.results / "data" / task / draw / f"{split}.jsonl"
 
     def surprisals(self, seed: int) -> Path:
         """Locate the log-ratios of the figure's policy on the outputs of every source, CSV."""
@@ -46,6 +52,16 @@ class Paths:
         return self.results / "tune"
 
     @property
+    def power(self) -> Path:
+        """The folder of the claims' power, and of the pilot that it comes from."""
+        return self.results / "power"
+
+    @property
+    def pilot(self) -> Path:
+        """The pilot that `snakemake power` measures, YAML."""
+        return self.power / "pilot.yaml"
+
+    @property
     def benchmarks(self) -> Path:
         """The folder of Snakemake's measurements of each job: seconds and memory."""
         return self.results / "benchmarks"
@@ -58,11 +74,13 @@ class RunPaths:
     Args:
         paths: the files of its scale.
         cell: the run's cell.
+        draw: the name of the set of prompts of its seed.
         split: the split of the prompts for its evaluation.
     """
 
     paths: Paths
     cell: Cell
+    draw: str
     split: str
 
     @property
@@ -97,13 +115,21 @@ class RunPaths:
 
     @property
     def prompts(self) -> Path:
-        """The training prompts of the task, JSON Lines."""
-        return self.paths.prompts(self.cell.task, "train")
+        """The training prompts of the run's seed, JSON Lines."""
+        return self._prompts("train")
 
     @property
     def evaluation_prompts(self) -> Path:
         """The prompts for the run's evaluation, JSON Lines."""
-        return self.paths.prompts(self.cell.task, self.split)
+        return self._prompts(self.split)
+
+    @property
+    def held_out_prompts(self) -> list[Path]:
+        """The prompts that the run's base model must not learn from, JSON Lines."""
+        return [self._prompts("validation"), self._prompts("evaluation")]
+
+    def _prompts(self, split: str) -> Path:
+        return self.paths.prompts(self.cell.task, self.draw, split)
 
     @property
     def offline_groups(self) -> Path:

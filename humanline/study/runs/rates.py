@@ -57,7 +57,9 @@ class Rates:
         """The cells of each task whose learning rate is tuned, on the tuning seeds."""
         tuned: dict[str, dict[str, Cell]] = {task: {} for task in self.scale.tasks}
         for table, spec in self.experiments.tables.items():
-            for cell in self.experiments.cells(table, self.scale.seeds.tune) * spec.tuned:
+            if not spec.tuned:
+                continue
+            for cell in self.experiments.cells(table, lambda _: self.scale.seeds.tune):
                 fixed = {"learning_rate", "learning_rate_factor"} & set(cell.overrides)
                 if cell.objective != "base" and not fixed:
                     tuned.setdefault(cell.task, {})[cell.name] = cell
@@ -77,7 +79,7 @@ class Rates:
         """Find where a cell's learning rate comes from.
 
         An untuned cell takes the rate of a tuned cell with the same objective, data and method:
-        the nearest one in how often it samples and syncs.
+        the nearest one in its base model and in how often it samples and syncs.
 
         Returns:
             The name of a tuned variant, ``own`` or ``default``.
@@ -101,7 +103,11 @@ def _unlike(one: Cell, other: Cell) -> tuple:
     """Compute the distance of two similar cells; the most important difference comes first."""
     intervals = [math.log(cell.sync_interval or math.inf) for cell in (one, other)]
     return (
+        # The cell's own base model is nearest, then the task's own.
+        one.base_model != other.base_model,
+        one.base_model is not None,
         one.sample_every != other.sample_every,
         one.sync_alpha != other.sync_alpha,
         0.0 if one.sync_interval == other.sync_interval else abs(intervals[0] - intervals[1]),
+        one.perception != other.perception,
     )

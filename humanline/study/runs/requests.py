@@ -1,6 +1,6 @@
-"""Resolved requests for stages that read many runs: a table, or the claims.
+"""Resolved requests for stages that read many runs: a table, the claims, or their power.
 
-`Study.table` and `Study.claims_request` make these objects. Stages take them and never ask it.
+`Study` makes these objects. Stages take them and never ask it.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,6 @@ class TableRequest:
         tune_seeds: the seeds on which learning rates were chosen.
         defaults: humanline's defaults by task.
         collapse_below: a run has collapsed if its score is below this share of its base model's.
-        replicates: the number of bootstrap replicates.
         paths: the paths of the scale's files.
     """
 
@@ -38,7 +37,6 @@ class TableRequest:
     tune_seeds: list[int]
     defaults: dict[str, HumanlineDefaults]
     collapse_below: float
-    replicates: int
     paths: Paths
 
     @property
@@ -54,12 +52,16 @@ class TableRequest:
         """Find the resolved run of one of the table's cells."""
         return self._by_name[cell.task, cell.name]
 
+    def shares_prompts(self, task: str) -> bool:
+        """Say whether all seeds have the same evaluation prompts of a task."""
+        return any(run.shares_prompts for run in self.runs if run.cell.task == task)
+
     @property
     def config_hash(self) -> str:
         """The hash of all options that the table's numbers depend on."""
         runs = [[run.hashes.train, run.hashes.generate] for run in self.runs]
         judges = {run.cell.task: run.hashes.score for run in self.runs}
-        return content_hash([runs, [judges[task] for task in self.spec.tasks], self.replicates])
+        return content_hash([runs, [judges[task] for task in self.spec.tasks]])
 
     @property
     def hash(self) -> str:
@@ -70,28 +72,51 @@ class TableRequest:
         return content_hash([self.config_hash, *asked])
 
 
+# A comparison, and the runs of both cells of each of its pairs, seed by seed.
+ComparedRuns = tuple[Comparison, list[tuple[list[Run], list[Run]]]]
+
+
 @dataclass(frozen=True)
 class ClaimsRequest:
     """The claims, and the runs to test them on.
 
     Args:
         claims: the claims, and the rule for their verdicts.
-        compared: every comparison, with the runs of its two cells on each seed that has both.
+        compared: every comparison, with the runs of both cells of each of its pairs, in the order
+            of the seeds that all of these cells have.
         scale: the name of the scale.
         paths: the paths of the scale's files.
+        has_pilot: whether the scale has a pilot, and so a page of the claims' power.
     """
 
     claims: Claims
-    compared: list[tuple[Comparison, list[tuple[Run, Run]]]]
+    compared: list[ComparedRuns]
     scale: str
     paths: Paths
+    has_pilot: bool = False
 
-    def pairs(self, comparison: Comparison) -> list[tuple[Run, Run]]:
-        """List the two runs of a comparison, seed by seed."""
+    def pairs(self, comparison: Comparison) -> list[tuple[list[Run], list[Run]]]:
+        """List the runs of both cells of each pair of a comparison."""
         return next(pairs for own, pairs in self.compared if own is comparison)
 
     @property
     def runs(self) -> list[Run]:
         """All runs, each once."""
-        found = [run for _, pairs in self.compared for pair in pairs for run in pair]
+        sides = [side for _, pairs in self.compared for pair in pairs for side in pair]
+        found = [run for side in sides for run in side]
         return list({(run.cell.task, run.name): run for run in found}.values())
+
+
+@dataclass(frozen=True)
+class PowerRequest:
+    """The claims' comparisons on the seeds of the pilot.
+
+    Args:
+        measured: the claims, and their comparisons with the runs on the pilot's seeds.
+        planned: the number of seeds of each of these comparisons in the tables.
+        seeds: the pilot's seeds.
+    """
+
+    measured: ClaimsRequest
+    planned: list[int]
+    seeds: list[int]

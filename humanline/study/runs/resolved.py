@@ -71,6 +71,11 @@ class Run:
         return self.cell.objective != "base"
 
     @property
+    def shares_prompts(self) -> bool:
+        """Whether all seeds have the same prompts; in a generated world each has its own."""
+        return self.data.shares_prompts
+
+    @property
     def is_stored(self) -> bool:
         """Whether `data` already contains the scored completions of `data_model`."""
         if self.data.kind != "hub" or not find_task(self.cell.task).has_stored_scores:

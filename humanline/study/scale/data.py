@@ -1,4 +1,9 @@
-"""The options of a task's data: generated, or from the hub."""
+"""The options of a task's data: generated, or from the hub.
+
+A *draw* is one set of a task's prompts: training, validation and evaluation. In a generated world
+each seed has its own draw, so that its runs repeat the whole experiment. The hub's data are one
+draw for all seeds.
+"""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -31,6 +36,11 @@ class MiniatureData(Strict):
         description="length wishes to draw from, if the task has any: S, M and L ask for 5, 9 and "
         "13 letters; null: SML",
     )
+    shares_prompts: ClassVar[bool] = False
+
+    def draw(self, seed: int) -> str:
+        """Name the draw of a seed's prompts."""
+        return f"s{seed}"
 
 
 class HubData(Strict):
@@ -48,3 +58,8 @@ class HubData(Strict):
         description="stored completions to keep of each prompt, evenly spaced from the best to the "
         "worst; null: all",
     )
+    shares_prompts: ClassVar[bool] = True
+
+    def draw(self, seed: int) -> str:
+        """Name the draw of a seed's prompts: there is one for all."""
+        return "all"

@@ -37,6 +37,12 @@ class MiniatureModel(Strict):
     carelessness: float = Field(
         ge=0, le=1, description="chance that a fine-tuning completion ignores a wish or is wrong"
     )
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="the model's logits are divided by it after fine-tuning: above 1, its outputs "
+        "have more entropy, and the likeliest one stays the same",
+    )
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:

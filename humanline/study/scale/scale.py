@@ -4,10 +4,11 @@
 field and the remedy. Snakefiles import this module, so it is cheap.
 """
 
+import itertools
 from inspect import signature
 from os.path import normpath, relpath
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -98,23 +99,36 @@ def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
 
 
 class Seeds(Strict):
-    """The seeds: `report` and `sweep` fill the tables; `tune` only chooses learning rates."""
+    """The seeds: `report` and `sweep` fill the tables; `tune` and `pilot` only prepare them."""
 
-    report: SeedList = Field(description="seeds that the headline tables report")
+    report: SeedList = Field(description="seeds of the cells that a primary claim compares")
     sweep: SeedList | None = Field(
-        None, description="seeds of the sweep tables, preferably some of report; null: report"
+        None, description="seeds of all other cells, preferably some of report; null: report"
     )
     tune: SeedList = Field(description="seeds that choose learning rates")
+    pilot: SeedList | None = Field(
+        None, description="seeds that power is computed from, and that no table reports; null: tune"
+    )
+
+    @property
+    def piloting(self) -> list[int]:
+        """The seeds of the pilot."""
+        return self.pilot or self.tune
+
+    @property
+    def validating(self) -> list[int]:
+        """The seeds that are evaluated on validation prompts, and that no table reports."""
+        return list(dict.fromkeys([*self.tune, *(self.pilot or [])]))
 
     def split(self, seed: int) -> str:
-        """Name the split for a seed's evaluation: validation for tuning seeds, else evaluation."""
-        return "validation" if seed in self.tune else "evaluation"
+        """Name the split for a seed's evaluation: validation if no table reports the seed."""
+        return "validation" if seed in self.validating else "evaluation"
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
-        for name in ("report", "sweep"):
-            if both := set(getattr(self, name) or []) & set(self.tune):
-                raise fault("tune", f"shares {sorted(both)} with seeds.{name}; use other seeds")
+        for own, name in itertools.product(("tune", "pilot"), ("report", "sweep")):
+            if both := set(getattr(self, name) or []) & set(getattr(self, own) or []):
+                raise fault(own, f"shares {sorted(both)} with seeds.{name}; use other seeds")
         return self
 
 
@@ -126,14 +140,27 @@ class Scale(Strict):
     )
     description: str = Field(description="one line: what it is for")
     seeds: Seeds = Field(description="seeds of the runs")
-    bootstrap_replicates: int = Field(2000, gt=0, description="resamples behind each interval")
     learning_rates: str | None = Field(
         None, min_length=1, description="file of tuned learning rates, relative to this file"
+    )
+    pilot: str | None = Field(
+        None,
+        min_length=1,
+        description="file of the pilot by `snakemake power`, relative to this file: claims with "
+        "too little power are refused; a scale that extends this one does not inherit it",
     )
     generation: Generation = Field(Generation(), description="what draws the completions")
     resources: dict[Stage, Resources] = Field({}, description="resources of each stage's jobs")
     plan: Assumptions | None = Field(None, description="assumptions of `snakemake plan`")
     tasks: dict[TaskName, TaskConfig] = Field(min_length=1, description="the tasks, by name")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_bootstrap(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "bootstrap_replicates" in content:
+            reason = "not used any more: intervals are t intervals over seeds; remove it"
+            raise fault("bootstrap_replicates", reason)
+        return content
 
     @model_validator(mode="after")
     def _fits_the_tasks(self) -> Self:
@@ -225,6 +252,7 @@ def _extended(path: Path, *above: Path) -> dict:
     if below.resolve() in {file.resolve() for file in (path, *above)}:
         raise ConfigError(f"{path}: extends: {name!r} is not another file; name one")
     extended = _extended(below, path, *above)
+    extended.pop("pilot", None)  # it measured the runs of the scale below
     rates = extended.get("learning_rates")
     if isinstance(rates, str) and below.parent != path.parent:  # relative to the file below
         extended["learning_rates"] = relpath(below.parent / rates, path.parent)

@@ -36,6 +36,8 @@ class Rounds:
         steps: optimizer steps per round.
         directory: the folder of the rounds' files; a resumed run reads what it had sampled.
         min_score_difference: least difference of scores between a pair's two completions.
+        last: the number of the last round, which lasts to the end of training. None: all rounds
+            are of equal length.
     """
 
     prompts: list
@@ -44,6 +46,7 @@ class Rounds:
     steps: int
     directory: Path
     min_score_difference: float
+    last: int | None = None
 
 
 def refuse_other_references(rounds: Rounds | None, args) -> None:
@@ -131,7 +134,16 @@ class RoundsTrainer(HumanlineTrainer):
     def _next_place(self, rounds: Rounds) -> tuple[int, int]:
         """Compute the round of the next batch, and the batch's place in it."""
         batches = rounds.steps * self.args.gradient_accumulation_steps
-        return divmod(self._prepared_batches, batches)
+        number = self._prepared_batches // batches
+        if rounds.last is not None:
+            number = min(number, rounds.last)
+        return number, self._prepared_batches - number * batches
+
+    def _steps_of(self, rounds: Rounds, number: int) -> int:
+        """Count the optimizer steps of a round; the last one has all that are left."""
+        if number != rounds.last:
+            return rounds.steps
+        return self.args.max_steps - number * rounds.steps
 
     def forget_what_is_ahead(self):
         super().forget_what_is_ahead()
@@ -155,6 +167,7 @@ class RoundsTrainer(HumanlineTrainer):
         facts = {
             "steps of a round": rounds.steps,
             "min_score_difference": rounds.min_score_difference,
+            "last round": rounds.last,
         }
         return facts | dataset_facts(Dataset.from_list([{"prompt": p} for p in rounds.prompts]))
 
@@ -190,10 +203,12 @@ class RoundsTrainer(HumanlineTrainer):
         return f"-{args.process_index + 1}of{args.world_size}" if args.world_size > 1 else ""
 
     def _sample_round(self, rounds: Rounds, number: int) -> list[dict]:
-        needed = self._train_batch_size * self.args.gradient_accumulation_steps * rounds.steps
-        pairs_needed = needed // self.examples_per_pair
-        draw = number * self.args.world_size + self.args.process_index
-        first = draw * pairs_needed
+        batch = self._train_batch_size * self.args.gradient_accumulation_steps
+        of_steps = lambda steps: batch * steps // self.examples_per_pair  # noqa: E731
+        pairs_needed = of_steps(self._steps_of(rounds, number))
+        processes, process = self.args.world_size, self.args.process_index
+        draw = number * processes + process
+        first = number * processes * of_steps(rounds.steps) + process * pairs_needed
         prompts = [rounds.prompts[(first + i) % len(rounds.prompts)] for i in range(pairs_needed)]
         groups = rounds.sample(self, prompts, draw)
         flat = [ids for group in groups for ids in group["completion_ids"]]
@@ -219,7 +234,8 @@ class RoundsTrainer(HumanlineTrainer):
             raise RuntimeError(f"round {number}: no prompt has completions of different scores")
         size, processes = self._train_batch_size, self.args.world_size
         batch = size * processes
-        count = batch * self.args.gradient_accumulation_steps * rounds.steps
+        steps = self._steps_of(rounds, number)
+        count = batch * self.args.gradient_accumulation_steps * steps
         pairs = [pairs[i % len(pairs)] for i in range(count // self.examples_per_pair)]
         examples = self.round_examples(pairs, batch)
         first = self.args.process_index * size

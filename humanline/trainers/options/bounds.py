@@ -25,6 +25,7 @@ _POSITIVE = {
     "pad_to_multiple_of",
     "gamma_p",
     "gamma_r",
+    "second_moment",
     "discopop_tau",
 }
 _NOT_NEGATIVE = {
@@ -38,6 +39,7 @@ _NOT_NEGATIVE = {
     "adam_beta2",
     "adam_epsilon",
     "desirable_weight",
+    "sft_weight",
     "undesirable_weight",
     "epsilon",
     "epsilon_high",

@@ -48,6 +48,15 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
         },
     )
 
+    sft_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Of humanline: add this times the mean negative log-probability of the tokens "
+            "of chosen completions: an anchor, since a reference that follows the policy "
+            "is none."
+        },
+    )
+
     def __post_init__(self):
         self.loss_type = _as_list("loss_type", self.loss_type, str, "names")
         if self.loss_weights is not None:

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
-from humanline.method.perception import Clipping, Rejection, identity
+from humanline.method.perception import (
+    Clipping,
+    ExtremesRejection,
+    Perceive,
+    Rejection,
+    Sampling,
+    SecondMoment,
+    identity,
+)
 from humanline.trainers.options.bounds import require_bounds
 
 if TYPE_CHECKING:
@@ -31,6 +39,15 @@ _NEEDED_BY_ALL = {
         "the Trainer gives Liger's layers to the policy alone, and a second model as the reference "
         "would differ from it untrained; TRL advises model_init_kwargs={'use_kernels': True}",
     ),
+}
+
+
+# The options that a perception has of its own, with their defaults.
+_OF_PERCEPTION: dict[str, dict[str, float]] = {
+    "clip": {},
+    "sample": {"gamma_p": 10.0, "gamma_r": 10.0},
+    "authors": {"gamma_p": 0.5, "gamma_r": 0.01},
+    "second_moment": {"second_moment": 0.04},
 }
 
 
@@ -78,20 +95,35 @@ class HumanlineOptions(_Config):
         default="clip",
         metadata={
             "help": "clip: log-ratios are clipped to the bounds. sample: tokens beyond randomly "
-            "drawn bounds pass no gradient (the paper's humanline sampling)."
+            "drawn bounds pass no gradient (the paper's humanline sampling); the means of the "
+            "bounds are log_eps_p and log_eps_r. authors: the same as in the authors' code, where "
+            "the bounds depend on the most extreme tokens of the micro-batch, and not on "
+            "log_eps_p and log_eps_r. second_moment: a rival, not humanline's; see second_moment.",
         },
     )
-    gamma_p: float = field(
-        default=10.0,
+    gamma_p: float | None = field(
+        default=None,
         metadata={
-            "help": "With perception='sample': the lower bound of the ratio is exp(log_eps_p) "
-            "times a draw of Beta(gamma_p, 1), divided by its mean. Large values come close to "
-            "clipping."
+            "help": "Of perception='sample' and 'authors': a token is rejected if its ratio is "
+            "below M_P times a draw of Beta(gamma_p, 1). sample: M_P makes exp(log_eps_p) the mean "
+            "of that bound; large values come close to clipping. authors: M_P is the largest ratio "
+            "of the micro-batch. None: 10 with sample, 0.5 with authors."
         },
     )
-    gamma_r: float = field(
-        default=10.0,
-        metadata={"help": "As gamma_p, for the inverse of the upper bound, exp(-log_eps_r)."},
+    gamma_r: float | None = field(
+        default=None,
+        metadata={
+            "help": "As gamma_p, for the inverse ratio and exp(-log_eps_r). None: 10 with sample, "
+            "0.01 with authors."
+        },
+    )
+    second_moment: float | None = field(
+        default=None,
+        metadata={
+            "help": "Of perception='second_moment': the tokens with the largest squared log-ratios "
+            "pass no gradient, until the mean square of the others is at most this, in nats "
+            "squared (arXiv 2510.01161). None: 0.04."
+        },
     )
     sync_after_update: bool = field(
         default=False,
@@ -115,7 +147,6 @@ class HumanlineOptions(_Config):
             self.bf16 = not self.fp16 and _has_bf16(self.use_cpu)
         super().__post_init__()
         require_bounds(self, self.positive)  # again: texts have become numbers
-        self.make_perceive()  # refuses impossible bounds
         k = self.sync_interval
         if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
             raise ValueError(f"sync_interval must be an integer of at least 1, or None; got {k!r}")
@@ -123,11 +154,13 @@ class HumanlineOptions(_Config):
             raise ValueError(f"sync_alpha must be above 0 and at most 1; got {self.sync_alpha}")
         for name, choices in (
             ("reference", ("cached", "model", "adapter")),
-            ("perception", ("clip", "sample")),
+            ("perception", tuple(_OF_PERCEPTION)),
         ):
             if getattr(self, name) not in choices:
                 given = getattr(self, name)
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {given!r}")
+        self._set_options_of_perception()
+        self.make_perceive()  # refuses impossible bounds
         if self.sync_alpha != 1 and self.reference == "cached":
             raise ValueError(
                 f"sync_alpha={self.sync_alpha} mixes old weights with new ones, but "
@@ -135,14 +168,40 @@ class HumanlineOptions(_Config):
             )
         if self.humanline:
             self._refuse_meaningless_options()
+        elif weight := getattr(self, "sft_weight", 0):
+            raise ValueError(
+                f"sft_weight={weight} has no meaning with humanline=False: it is added to "
+                "humanline's loss; set it to 0, or humanline=True"
+            )
 
-    def make_perceive(self):
+    def _set_options_of_perception(self) -> None:
+        """Give each option that was left out the default of the perception."""
+        own = _OF_PERCEPTION[self.perception]
+        for name in ("gamma_p", "gamma_r", "second_moment"):
+            given = getattr(self, name)
+            if name not in own and given is not None:
+                readers = [kind for kind, options in _OF_PERCEPTION.items() if name in options]
+                raise ValueError(
+                    f"{name}={given} has no meaning with perception={self.perception!r}; leave it "
+                    f"out, or set perception to {' or '.join(readers)}"
+                )
+            setattr(self, name, own.get(name) if given is None else given)
+
+    def make_perceive(self) -> Perceive | Sampling:
         """Make the perception that the options ask for; see `method.perception`."""
         if not self.humanline:
             return identity
-        if self.perception == "sample":
-            return Rejection(self.log_eps_p, self.log_eps_r, self.gamma_p, self.gamma_r)
+        match self.perception:
+            case "sample":
+                return Rejection(self.log_eps_p, self.log_eps_r, *self._own_options())
+            case "authors":
+                return ExtremesRejection(*self._own_options())
+            case "second_moment":
+                return SecondMoment(*self._own_options())
         return Clipping(self.log_eps_p, self.log_eps_r)
+
+    def _own_options(self) -> list[float]:
+        return [getattr(self, name) for name in _OF_PERCEPTION[self.perception]]
 
     def refuse_other_losses(self, trainer: str) -> None:
         """Raise a ValueError if an option chooses another loss than the trainer's own."""

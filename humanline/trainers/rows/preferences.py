@@ -97,6 +97,19 @@ def stored_groups(groups: Iterable[dict], min_difference: float = 0) -> list[dic
     ]
 
 
+def best_quarter(groups: Sequence[dict], by: str) -> list[dict]:
+    """Select the best quarter of scored groups, in their order; of equal ones, the first.
+
+    Args:
+        groups: scored groups.
+        by: ``spread``, the difference of a group's best and worst score, or ``score``, its best.
+    """
+    values = [max(g["scores"]) - (by == "spread") * min(g["scores"]) for g in groups]
+    order = np.argsort([-value for value in values], kind="stable")
+    chosen = set(order[: -(-len(groups) // 4)].tolist())
+    return [group for index, group in enumerate(groups) if index in chosen]
+
+
 def quartile(groups: Sequence[dict], likelihoods: Sequence[dict], number: int) -> list[dict]:
     """Select the groups in a quartile of likelihood.
 

@@ -207,6 +207,25 @@ def encode_row(processing_class, row: dict, completions: list, names, **options)
     return prompt, _encode(processing_class, row, prompt, completions, names, **options)
 
 
+def all_prompt_ids(
+    processing_class, prompts: list, rows: list[dict], options: dict
+) -> list[list[int]]:
+    """Do what `prompt_ids_of` does for each prompt, but once for equal ones in a row.
+
+    A rollout has a prompt once for each completion of its group.
+    """
+    found: list[list[int]] = []
+    last = None
+    for prompt, row in zip(prompts, rows, strict=True):
+        given = [prompt, *map(row.get, OPTIONS)]
+        is_new = given != last
+        found.append(
+            prompt_ids_of(processing_class, prompt, row, options) if is_new else list(found[-1])
+        )
+        last = given
+    return found
+
+
 def prompt_ids_of(processing_class, prompt, row: dict, options: dict) -> list[int]:
     """Tokenize a prompt to sample from, with its row's template options.
 

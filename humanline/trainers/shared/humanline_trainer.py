@@ -19,7 +19,7 @@ from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed, 
 
 from humanline.files.validation import ConfigError
 from humanline.files.weights import load_whole, not_finite
-from humanline.method.perception import Rejection
+from humanline.method.perception import Perceive, Sampling
 from humanline.method.reference import (
     AdapterReference,
     ModelReference,
@@ -219,9 +219,9 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             finally:
                 model.train(was_training)
 
-    def _perception_of_batch(self):
+    def _perception_of_batch(self) -> Perceive:
         """Make the batch's perception; seed a random one by run, step, batch and process."""
-        if not isinstance(self.perceive, Rejection):
+        if not isinstance(self.perceive, Sampling):
             return self.perceive
         step, is_training = self.state.global_step, self.model.training
         before, number = self._last_draw[is_training]

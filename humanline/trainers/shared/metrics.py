@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from humanline.method.perception import unclipped_fraction
-
 # Of a batch: log-probabilities (B, T) of policy and reference, in nats, and the mask (B, T), which
 # is non-zero on the tokens that count.
 Scores = tuple[Tensor, Tensor, Tensor]
@@ -14,21 +12,21 @@ Scores = tuple[Tensor, Tensor, Tensor]
 _QUANTILES = (0.05, 0.5, 0.95)
 
 
-def log_perception(trainer, policy: Tensor, reference: Tensor, mask: Tensor, suffix="") -> None:
+def log_perception(trainer, log_ratio: Tensor, mask: Tensor, passing: Tensor, suffix="") -> None:
     """Log the share of unclipped tokens and quantiles of the log-ratio.
 
     Args:
         trainer: a humanline trainer.
-        policy, reference, mask: (B, T), log-probabilities in nats.
+        log_ratio, mask: (B, T), in nats.
+        passing: (B, T), each token's chance to pass a gradient; see `perception.passing`.
         suffix: end of the metrics' names.
     """
-    args, metrics = trainer.args, metrics_of(trainer)
-    log_ratio = (policy - reference).detach()
-    unclipped = unclipped_fraction(log_ratio, mask, args.log_eps_p, args.log_eps_r)
-    counted = log_ratio[mask.bool()].float()
-    if not counted.numel():  # torch.quantile refuses an empty tensor
-        counted = counted.new_full((1,), torch.nan)
-    quantiles = torch.quantile(counted, counted.new_tensor(_QUANTILES))
+    metrics, counted = metrics_of(trainer), mask.bool()
+    unclipped = passing[counted].float().mean()  # nan if there is none
+    log_ratio = log_ratio.detach()[counted].float()
+    if not log_ratio.numel():  # torch.quantile refuses an empty tensor
+        log_ratio = log_ratio.new_full((1,), torch.nan)
+    quantiles = torch.quantile(log_ratio, log_ratio.new_tensor(_QUANTILES))
     share, *values = mean_over_processes(trainer, torch.stack([unclipped, *quantiles]))
     if math.isnan(share):  # no process has a token to count
         return

@@ -7,6 +7,7 @@ from unittest import mock
 
 from torch import Tensor
 
+from humanline.method.losses import masked_mean
 from humanline.trainers.shared.metrics import mean_over_processes, metrics_of
 
 
@@ -41,6 +42,24 @@ def router_options(trainer) -> dict[str, Any]:
     The reference's forward pass goes without it: it trains no router.
     """
     return {"output_router_logits": True} if trainer.aux_loss_enabled else {}
+
+
+def with_anchor(trainer, loss: Tensor, policy: Tensor, mask: Tensor) -> Tensor:
+    """Add `sft_weight` times the loss of supervised fine-tuning, and log it, unless that is 0.
+
+    Args:
+        trainer: a trainer whose config has `sft_weight`.
+        loss: a scalar.
+        policy, mask: (B, T) log-probabilities of the policy for the chosen completions, in nats.
+
+    Returns:
+        A scalar.
+    """
+    if not trainer.args.sft_weight:
+        return loss
+    likelihood = -masked_mean(policy, mask)
+    metrics_of(trainer)["humanline/sft_loss"] += mean_over_processes(trainer, likelihood[None])
+    return loss + trainer.args.sft_weight * likelihood
 
 
 def with_auxiliary_loss(trainer, loss: Tensor, auxiliary: Tensor) -> Tensor:

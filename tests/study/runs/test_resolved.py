@@ -62,7 +62,9 @@ def test_every_cell_is_resolved_with_the_options_of_its_task(study):
         assert (run.training, run.evaluation) == (task.training, task.evaluation)
         assert run.is_trained == (cell.objective != "base")
         expected = "validation" if cell.seed in study.scale.seeds.tune else "evaluation"
-        assert run.paths.evaluation_prompts == study.paths.prompts(cell.task, expected)
+        assert run.paths.evaluation_prompts == study.paths.prompts(
+            cell.task, f"s{cell.seed}", expected
+        )
 
 
 def test_an_option_of_its_own_goes_before_the_scales(study):
@@ -90,9 +92,31 @@ def test_a_run_knows_the_files_that_it_reads(study):
         update={"data": "online", "sample_every": 8, "quartile": None, "data_from": None}
     )
     paths = study.resolve(online).paths
-    assert paths.trained_on == [folder / "data" / TASK / "train.jsonl"] == [paths.prompts]
+    assert paths.trained_on == [folder / "data" / TASK / "s3" / "train.jsonl"] == [paths.prompts]
     base = study.resolve(cell.base).paths
     assert base.made == base.base_made == paths.base_made
+
+
+def test_a_seed_of_a_generated_world_has_its_own_prompts_and_the_hubs_are_shared(study, paper):
+    for own, expected in ((study, False), (paper, True)):
+        cells = [Cell(task=TASK, objective="base", seed=seed) for seed in (1, 2)]
+        one, other = map(own.resolve, cells)
+        assert one.shares_prompts is other.shares_prompts is expected
+        for asked in (
+            lambda run: run.paths.prompts,
+            lambda run: run.paths.evaluation_prompts,
+            lambda run: run.hashes.data,
+            lambda run: run.hashes.base_model,
+        ):
+            assert (asked(one) == asked(other)) is expected
+    assert (
+        {path.parent.name for path in one.paths.held_out_prompts} == {"all"} == {*paper.draws(TASK)}
+    )
+
+
+def test_the_sets_of_prompts_are_those_of_the_seeds_of_a_study(study):
+    seeds = study.scale.seeds
+    assert study.draws(TASK) == {f"s{seed}": seed for seed in [*seeds.report, *seeds.tune]}
 
 
 def study_with_models(study: Study) -> Study:
@@ -143,10 +167,10 @@ def test_the_claims_have_the_runs_of_their_comparisons(paper):
     assert [own for own, _ in asked.compared] == paper.comparisons()
     for comparison, pairs in asked.compared:
         assert asked.pairs(comparison) == pairs
-        assert {(a.cell.variant, b.cell.variant) for a, b in pairs} == {
-            (comparison.cell.variant, comparison.against.variant)
-        }
-        assert all(a.cell.seed == b.cell.seed for a, b in pairs)
+        for (cell, against), (first, second) in zip(comparison.pairs, pairs, strict=True):
+            assert {run.cell.variant for run in first} == {cell.variant}
+            assert {run.cell.variant for run in second} == {against.variant}
+            assert [run.cell.seed for run in first] == [run.cell.seed for run in second] == [1]
 
 
 @pytest.mark.parametrize(

@@ -358,6 +358,7 @@ def test_a_mistake_in_a_scale(mistake, fault):
 
 
 ROW = "tables.math_reasoning.cells.0"
+DPO = "tables.instruction_following.cells.0"
 GRPO = {"objective": "grpo", "data": "online"}
 MISTAKES_IN_EXPERIMENTS = {
     "unknown objective": (
@@ -465,6 +466,21 @@ MISTAKES_IN_EXPERIMENTS = {
         "'huge' is not in tasks.math_reasoning.base_models of .*smoke.yaml; add it there",
     ),
     "fifth quartile": ({f"{ROW}.quartile": [1, 5]}, f"{ROW}.quartile.1", "'5'; change"),
+    "last sampling of groups": (
+        {f"{ROW}.data": "online", f"{ROW}.last_sampling": 2},
+        f"{ROW}.last_sampling",
+        "2, but GRPO samples by TRL's own schedule to the end; remove it",
+    ),
+    "last sampling within a round": (
+        {f"{DPO}.data": "online", f"{DPO}.sample_every": 2, f"{DPO}.last_sampling": 3},
+        f"{DPO}.last_sampling",
+        "3, but sampling is every 2 steps; make it a multiple",
+    ),
+    "anchor of a plain run": (
+        {f"{DPO}.humanline": [True, False], f"{DPO}.overrides": {"sft_weight": 0.1}},
+        f"{DPO}.overrides.sft_weight",
+        "only humanline reads it; set humanline: true, or remove it",
+    ),
     "humanline and trust region": (
         {f"{ROW}.humanline": True, f"{ROW}.trust_region": [False, True]},
         f"{ROW}.trust_region",
@@ -591,8 +607,12 @@ def test_a_folder_or_an_absent_file(tmp_path):
 
 
 def test_the_first_fault_is_told_and_the_others_counted(fault):
-    message = fault({"sceed": 1, "bootstrap_replicates": 0, f"{MATH}.training.steps": 0})
+    message = fault({"sceed": 1, "learning_rates": 0, f"{MATH}.training.steps": 0})
     assert message.endswith("(and 2 more)")
+
+
+def test_a_bootstrap_is_refused(fault):
+    assert fault({"bootstrap_replicates": 100}).endswith("t intervals over seeds; remove it")
 
 
 def test_a_long_value_is_shortened(fault):

@@ -84,7 +84,7 @@ def combinations(draw):
     if draw(st.booleans()):
         options |= {"eval_strategy": draw(st.sampled_from(["steps", "epoch"])), "eval_steps": 2}
     if draw(st.booleans()):
-        options["perception"] = "sample"
+        options["perception"] = draw(st.sampled_from(["sample", "authors"]))
     combination = Combination(
         groups=per_rollout * draw(st.integers(1, 3)) + draw(st.integers(0, per_rollout - 1)),
         size=size,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from humanline.files.validation import ConfigError
 from humanline.trainers.rows.preferences import (
     assistant_turn,
+    best_quarter,
     best_versus_worst,
     labelled,
     pairs,
@@ -123,3 +124,12 @@ def test_fewer_than_four_groups_have_no_quartiles(number):
     likelihoods = [{"mean_token_log_probability": [-1.0]}] * 3
     with pytest.raises(ConfigError, match="3 groups have no quartiles; make 4 or more"):
         quartile([{"prompt": "p"}] * 3, likelihoods, number)
+
+
+def test_the_best_quarter_is_by_spread_or_by_score():
+    """Of eight groups two are taken, in their order; of equal ones the first."""
+    scores = [[1, 2], [0, 5], [9, 9], [3, 4], [0, 5], [8, 9], [0, 6], [1, 1]]
+    groups = [{"prompt": str(i), "scores": own} for i, own in enumerate(scores)]
+    taken = lambda by: [group["prompt"] for group in best_quarter(groups, by)]  # noqa: E731
+    assert taken("spread") == ["1", "6"] and taken("score") == ["2", "5"]
+    assert best_quarter(groups[:1], "spread") == groups[:1]

@@ -13,10 +13,11 @@ from humanline.generation.likelihood import token_log_probabilities
 from humanline.trainers.rows.conversations import (
     encode,
     encode_prompt,
+    encode_prompts,
     encode_whole,
     template_options,
 )
-from humanline.trainers.rows.tokens import tokenized_labelled
+from humanline.trainers.rows.tokens import all_prompt_ids, tokenized_labelled
 
 MARKS = [
     *("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|end|>"),
@@ -265,6 +266,27 @@ def test_what_samples_and_scores_renders_alike(small_model):
         assert encode_whole(tokenizer, [user("q")], [says("good")]) == prompt_ids + ids
         (scores,) = token_log_probabilities(small_model, tokenizer, [("q", "good")])
         assert len(scores) == len(ids)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_many_prompts_are_rendered_as_each_by_itself(template):
+    tokenizer = tokenizer_of(template, adds_bos=True)
+    ended = [user("q"), says("good" + tokenizer.eos_token, name=None), user("more")]
+    for prompts in ([[user("q")], ended, [user("longer")]], ["q", "longer"], ["q", [user("q")]]):
+        alone = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+        assert encode_prompts(tokenizer, prompts) == alone
+    assert encode_prompts(tokenizer, []) == []
+
+
+def test_neighbours_share_their_tokens_only_if_their_options_are_equal():
+    tokenizer = tokenizer_of("chatml")
+    rows = [{}, {}, {"tools": TOOLS}, {"tools": TOOLS}, {}]
+    ids = all_prompt_ids(tokenizer, [[user("q")]] * 4 + [[user("r")]], rows, {})
+    one = encode_prompt(tokenizer, [user("q")])
+    two = encode_prompt(tokenizer, [user("q")], tools=TOOLS)
+    assert ids == [one, one, two, two, encode_prompt(tokenizer, [user("r")])] and one != two
+    ids[0].append(0)
+    assert ids[1] == one, "each has a list of its own"
 
 
 def test_online_prompts_have_their_tools(small_model, tmp_path):

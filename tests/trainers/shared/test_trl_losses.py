@@ -290,6 +290,16 @@ def test_sft_in_a_sum_is_the_plain_likelihood(batch_of):
     torch.testing.assert_close(batch.loss(), batch.expected(expected))
 
 
+@pytest.mark.parametrize("options", [{}, {"loss_type": ["hinge"]}], ids=["papers", "hinge"])
+def test_an_anchor_is_trls_sft_beside_any_loss(options, batch_of):
+    plain, anchored = batch_of(**options), batch_of(**options, sft_weight=0.25)
+    chosen = plain.mask & (torch.arange(len(plain.mask)) < len(plain.mask) // 2)[:, None]
+    (without, _), (found, gradient) = plain.loss(), anchored.loss()
+    likelihood, _ = anchored.expected(lambda policy, clipped: -policy[chosen].mean())
+    torch.testing.assert_close(found, without + 0.25 * likelihood)
+    assert not torch.allclose(gradient, plain.loss()[1])
+
+
 def test_ld_alpha_weighs_clipped_log_ratios_beyond_the_shared_length(batch_of):
     batch = batch_of(ld_alpha=0.3)
     place = batch.mask.cumsum(-1)

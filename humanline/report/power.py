@@ -1,0 +1,230 @@
+"""Write the power of a scale's claims: a page, a table, and the pilot that a scale can adopt."""
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from humanline.files.json_files import write_text
+from humanline.files.provenance import git_state
+from humanline.files.validation import validate
+from humanline.report.claims import values_of
+from humanline.study.claims import Claims, Comparison
+from humanline.study.pilot import Pilot
+from humanline.study.runs.requests import PowerRequest
+from humanline.tables.claims import contrast_of, point_label
+from humanline.tables.power import Planned, PlannedClaim, design
+from humanline.tables.statistics.inference import variance
+
+_HEADER = """\
+# The pilot of the {scale} scale, by `snakemake power --config scale={scale}`: how much each
+# contrast of the claims varies from seed to seed. No table reports these seeds; they were evaluated
+# on validation prompts. Units: points, or the logarithm of a ratio. `mean` is for information.
+"""
+
+_PAGE = """\
+# The power of the claims at the scale {scale}
+
+What the design can decide, by a pilot on {seeds} seeds that no table reports ({date}, validation
+prompts). The level is {alpha:g} / {primary}: that of the smallest p in Holm's correction over
+the primary claims.
+
+## Primary claims
+
+{claims}
+
+Power: the chance that the claim is supported if the paper's effects are the truth here. It is a
+lower bound: the chances that single comparisons fail are added up. In parentheses: with the upper
+limits of the standard deviations. Seeds needed: for a power of {power:.0%}.
+
+## Their comparisons
+
+{comparisons}
+
+SD: the standard deviation over seeds, of a difference in points or of a ratio in per cent (of its
+logarithm). Upper limit: of 80 % confidence, since the pilot has few seeds. Smallest effect: what
+the comparison alone shows with a power of {power:.0%}; of a claim to be as good or not worse, the
+smallest margin, if there is no difference. Paper's effect: what power is computed for; without a
+figure of the paper, no difference where that is claimed. A mean decides its claim; the comparisons
+that follow it are tested in order, and their power counts those before.
+{others}"""
+
+_OTHERS = """
+## Other claims on the same cells
+
+{comparisons}
+
+These have no verdict; the level is {alpha:g}.
+"""
+
+
+def make_power(asked: PowerRequest) -> None:
+    """Write `pilot.yaml`, `power.csv` (a row per comparison) and `power.md`.
+
+    Args:
+        asked: the claims, the comparisons with their runs on the pilot's seeds, and their number
+            of seeds in the tables.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged.
+    """
+    measured = asked.measured
+    pilot = _pilot(asked, measured.paths.pilot)
+    found = [comparison for comparison, _ in measured.compared]
+    compared = list(zip(found, asked.planned, strict=True))
+    write_power(measured.claims, compared, pilot, measured.paths.power)
+
+
+def _pilot(asked: PowerRequest, path: Path) -> Pilot:
+    """Measure every contrast, and write the pilot's file."""
+    measured = asked.measured
+    values = values_of(measured.pairs)
+    contrasts: dict[str, dict[str, dict]] = {}
+    for comparison, _ in measured.compared:
+        own = contrast_of(comparison, values)
+        found = variance(own.values, own.pseudo)
+        seeds = len(own.seeds)
+        contrasts.setdefault(comparison.test.task, {})[comparison.contrast] = {
+            "seeds": seeds,
+            "mean": _rounded(float(own.values.mean())),
+            "sd": _rounded(math.sqrt(seeds * found.seeds)),
+        } | ({"prompts": _rounded(float(found.prompts))} if found.prompts > 0 else {})
+    content = {
+        "scale": measured.scale,
+        "date": date.today(),
+        "commit": git_state()["commit"],
+        "seeds": asked.seeds,
+        "contrasts": contrasts,
+    }
+    pilot = validate(Pilot, content, path)  # the check that a scale makes when it reads the file
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    write_text(path, _HEADER.format(scale=measured.scale) + text)
+    return pilot
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def write_power(
+    claims: Claims, compared: Sequence[tuple[Comparison, int]], pilot: Pilot, folder: Path
+) -> None:
+    """Write `power.csv` and `power.md` by a pilot's measurements.
+
+    Args:
+        claims: the claims and their rule.
+        compared: comparisons, in order, and the number of their seeds in the tables.
+        pilot: the pilot; comparisons that it lacks are left out.
+        folder: where to write.
+    """
+    found = design(claims, compared, pilot)
+    primary = [own for own in found if own.claim.primary]
+    others = [row for own in found if not own.claim.primary for row in own.planned]
+    rows = [row for own in found for row in own.planned]
+    write_text(folder / "power.csv", pd.DataFrame(map(_numbers, rows)).to_csv(index=False))
+    rule = claims.rule
+    text = _PAGE.format(
+        scale=pilot.scale,
+        seeds=len(pilot.seeds),
+        date=pilot.date,
+        alpha=rule.alpha,
+        primary=sum(claim.primary for claim in claims.claims),
+        power=rule.power,
+        claims=_markdown([_claim_cells(own) for own in primary]),
+        comparisons=_markdown([_cells(row) for own in primary for row in own.planned]),
+        others=_OTHERS.format(comparisons=_markdown(list(map(_cells, others))), alpha=rule.alpha)
+        if others
+        else "",
+    )
+    write_text(folder / "power.md", text)
+
+
+def _numbers(row: Planned) -> dict:
+    comparison = row.comparison
+    return {
+        "claim": comparison.claim.id,
+        "primary": comparison.claim.primary,
+        "task": comparison.test.task,
+        "comparison": comparison.words,
+        "role": comparison.role,
+        "alpha": row.alpha,
+        "pilot_seeds": row.spread.seeds,
+        "pilot_mean": row.spread.mean,
+        "sd": row.spread.sd,
+        "sd_limit": row.sd_limit,
+        "seeds": row.seeds,
+        "smallest_effect": row.smallest,
+        "paper_effect": comparison.paper_effect,
+        "power": row.power(),
+        "power_cautious": row.power(cautious=True),
+    }
+
+
+def _claim_cells(own: PlannedClaim) -> dict:
+    unknown = [row.comparison.contrast for row in own.needed if row.effect is None]
+    why = f"the paper has no figure for {'; '.join(unknown)}"
+    return {
+        "Claim": own.claim.id,
+        "What is claimed": own.claim.claim,
+        "Seeds": str(own.seeds),
+        "Power": why if unknown else _power(own),
+        "Seeds needed": _UNKNOWN if unknown else _count(own.seeds_needed),
+    }
+
+
+_UNKNOWN = "\N{EN DASH}"
+
+
+def _cells(row: Planned) -> dict:
+    comparison = row.comparison
+    smallest = _effect(row, row.smallest)
+    if comparison.test.margin:
+        smallest = f"margin {smallest.removeprefix('+')}"
+    return {
+        "Claim": comparison.claim.id,
+        "Comparison": _words(row),
+        "SD": _spread(row, row.spread.sd),
+        "Upper limit": _spread(row, row.sd_limit),
+        "Seeds": str(row.seeds),
+        "Smallest effect": smallest,
+        "Paper's effect": _effect(row, row.effect),
+        "Power": _power(row),
+    }
+
+
+def _words(row: Planned) -> str:
+    """Say what a comparison asks, and of which point or mean."""
+    comparison = row.comparison
+    if comparison.test.says is None:
+        return comparison.words
+    point = "mean" if comparison.role == "mean" else point_label(comparison.point)
+    then = "then " * (comparison.role == "point")
+    return then + (f"{point}: " if point else "") + comparison.test.says
+
+
+def _spread(row: Planned, sd: float) -> str:
+    return f"{100 * sd:.1f} %" if row.is_ratio else f"{sd:.2f} points"
+
+
+def _effect(row: Planned, value: float | None) -> str:
+    if value is None:
+        return _UNKNOWN
+    return f"{value:.2f}x" if row.is_ratio else f"{value:+.1f} points"
+
+
+def _power(own: Planned | PlannedClaim) -> str:
+    power = own.power()
+    if math.isnan(power):
+        return _UNKNOWN
+    return f"{power:.0%} ({own.power(cautious=True):.0%})"
+
+
+def _count(seeds: float) -> str:
+    return "more than 1024" if math.isinf(seeds) else f"{seeds:.0f}"
+
+
+def _markdown(rows: Sequence[dict]) -> str:
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)

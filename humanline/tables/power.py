@@ -1,0 +1,221 @@
+"""The power of a design: what the claims' comparisons can decide with their seeds, by a pilot.
+
+A claim needs all of its comparisons, but of a mean and its points only the mean: a point is tested
+if the mean and all points before it are significant. The level is that of the smallest p-value in
+Holm's correction. Snakemake's main process imports this module to refuse a weak design, so it
+imports no library that is slow to load.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from humanline.files.validation import ConfigError
+from humanline.study.claims import Claim, Claims, Comparison
+from humanline.study.pilot import Pilot, Spread
+from humanline.tables.statistics.power import (
+    OneSidedTest,
+    joint_power,
+    least_distance,
+    seeds_for_power,
+    upper_limit,
+)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A comparison of a design.
+
+    Args:
+        comparison: the comparison.
+        seeds: how many seeds its cells have in the tables.
+        spread: the pilot's measure of its contrast.
+        alpha: level of its tests.
+        wanted: the power that the rule asks for.
+        before: a point's mean, and the points that are tested before it.
+    """
+
+    comparison: Comparison
+    seeds: int
+    spread: Spread
+    alpha: float
+    wanted: float
+    before: tuple["Planned", ...] = ()
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it compares by a ratio: its contrast is then a logarithm."""
+        return self.comparison.test.compare == "ratio"
+
+    @property
+    def sd_limit(self) -> float:
+        """The upper 80 % confidence limit of the standard deviation."""
+        return upper_limit(self.spread.sd, self.spread.seeds)
+
+    @property
+    def effect(self) -> float | None:
+        """The true ratio or difference that power is computed for; None: unknown.
+
+        It is the paper's; without one, a claim of equality is taken at its word.
+        """
+        if self.comparison.paper_effect is None and self.comparison.test.margin is not None:
+            return self.comparison.center
+        return self.comparison.paper_effect
+
+    def tests(self, *, cautious: bool = False) -> list[OneSidedTest]:
+        """List its one-sided tests if the effect is true; none if it is unknown.
+
+        Args:
+            cautious: take the upper limit of the standard deviation.
+        """
+        if self.effect is None:
+            return []
+        effect = math.log(self.effect) if self.is_ratio else self.effect
+        sd = self.sd_limit if cautious else self.spread.sd
+        return [
+            OneSidedTest(
+                sd,
+                effect - bound if side == "greater" else bound - effect,
+                self.spread.prompts,
+            )
+            for bound, side in self.comparison.hypotheses
+        ]
+
+    def power(self, *, cautious: bool = False) -> float:
+        """Compute the chance that it is significant; NaN if the effect is unknown."""
+        needed = [*self.before, self]
+        if any(own.effect is None for own in needed):
+            return math.nan
+        tests = [test for own in needed for test in own.tests(cautious=cautious)]
+        return joint_power(tests, self.seeds, self.alpha)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest ratio or difference that it alone finds with the wanted power.
+
+        If it has a margin: the smallest margin with which it finds equality, if there is equality.
+        """
+        comparison = self.comparison
+        missed = (1 - self.wanted) / len(comparison.hypotheses)
+        distance = least_distance(
+            OneSidedTest(self.spread.sd, 0.0, self.spread.prompts),
+            self.seeds,
+            alpha=self.alpha,
+            power=1 - missed,
+        )
+        if comparison.test.expect == "less":
+            distance = -distance
+        neutral = 1.0 if self.is_ratio else 0.0
+        center = neutral if comparison.test.margin else comparison.center
+        return center * math.exp(distance) if self.is_ratio else center + distance
+
+
+@dataclass(frozen=True)
+class PlannedClaim:
+    """A claim of a design, with all of its comparisons."""
+
+    claim: Claim
+    planned: tuple[Planned, ...]
+
+    @cached_property
+    def needed(self) -> list[Planned]:
+        """The comparisons that its verdict needs."""
+        return [own for own in self.planned if own.comparison.role != "point"]
+
+    @property
+    def seeds(self) -> int:
+        """The least number of seeds of a comparison."""
+        return min(own.seeds for own in self.needed)
+
+    def power(self, *, cautious: bool = False) -> float:
+        """Compute a lower bound of the chance that all comparisons with a known effect hold.
+
+        Returns:
+            The chance; NaN if no effect is known.
+        """
+        tests = [test for own in self.needed for test in own.tests(cautious=cautious)]
+        return joint_power(tests, self.seeds, self.needed[0].alpha) if tests else math.nan
+
+    @property
+    def seeds_needed(self) -> float:
+        """The number of seeds with the wanted power; infinity for more than can be run."""
+        tests = [test for own in self.needed for test in own.tests()]
+        first = self.needed[0]
+        return seeds_for_power(tests, alpha=first.alpha, power=first.wanted)
+
+
+def design(
+    claims: Claims, compared: Sequence[tuple[Comparison, int]], pilot: Pilot
+) -> list[PlannedClaim]:
+    """Plan the comparisons that a pilot has measured.
+
+    Args:
+        claims: the claims and their rule.
+        compared: comparisons, in order, and the number of their seeds in the tables.
+        pilot: the pilot; comparisons that it lacks are left out.
+
+    Returns:
+        The claims with such a comparison, in order. Primary claims share alpha, as Holm's
+        correction begins; any other has all of it, for information.
+    """
+    rule = claims.rule
+    primary = sum(claim.primary for claim in claims.claims)
+    found = []
+    for claim in claims.claims:
+        alpha = rule.alpha / primary if claim.primary else rule.alpha
+        planned: list[Planned] = []
+        for comparison, seeds in compared:
+            spread = pilot.spread(comparison)
+            if comparison.claim is claim and spread:
+                before = tuple(
+                    own
+                    for own in planned
+                    if comparison.role == "point" and own.comparison.test is comparison.test
+                )
+                planned.append(Planned(comparison, seeds, spread, alpha, rule.power, before))
+        if planned:
+            found.append(PlannedClaim(claim, tuple(planned)))
+    return found
+
+
+def require_power(
+    claims: Claims,
+    compared: Sequence[tuple[Comparison, int]],
+    pilot: Pilot,
+    written: Path,
+) -> None:
+    """Refuse a design whose primary claims could hardly be decided.
+
+    Args:
+        claims, compared, pilot: as in `design`.
+        written: where `snakemake power` writes a new pilot.
+
+    Raises:
+        ConfigError: if the pilot lacks a comparison of a primary claim, or a primary claim has less
+            power than the rule asks for.
+    """
+    primary = [(own, seeds) for own, seeds in compared if own.claim.primary]
+    for comparison, _ in primary:
+        if pilot.spread(comparison) is None:
+            raise ConfigError(
+                f"scale {pilot.scale}: pilot: it lacks {comparison.contrast} of claim "
+                f"{comparison.claim.id}; run `snakemake power --config scale={pilot.scale}`, and "
+                f"copy {written} over the pilot's file"
+            )
+    weak = [
+        f"{own.claim.id} has {own.power():.0%} with {own.seeds} seeds and needs {_number(own)}"
+        for own in design(claims, primary, pilot)
+        if own.power() < claims.rule.power
+    ]
+    if weak:
+        raise ConfigError(
+            f"scale {pilot.scale}: seeds.report: too few for a power of {claims.rule.power:.0%} by "
+            f"the pilot: {'; '.join(weak)}; add seeds, or change these claims before their runs"
+        )
+
+
+def _number(claim: PlannedClaim) -> str:
+    needed = claim.seeds_needed
+    return "more than 1024" if math.isinf(needed) else f"{needed:.0f}"

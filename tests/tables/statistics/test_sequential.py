@@ -1,0 +1,74 @@
+"""Sequential p-values: what they are by hand, and what many simulated studies find with them."""
+
+import numpy as np
+import pytest
+from scipy.special import stdtr
+
+from humanline.tables.statistics.multiplicity import holm
+from humanline.tables.statistics.sequential import sequential_p_values
+
+LOOKS, WEIGHTS = (10, 15, 20, 30), (0.8, 0.1, 0.06, 0.04)
+ALPHA, CLAIMS, STUDIES = 0.05, 6, 3000
+
+
+def test_the_least_share_of_a_weight_counts():
+    assert sequential_p_values([0.04, 0.004], [0.8, 0.2]) == pytest.approx(0.02)
+    assert sequential_p_values([0.9, 0.9], [0.8, 0.2]) == 1
+    both = sequential_p_values([[0.04, np.nan], [np.nan, np.nan]], [0.8, 0.2])
+    assert both == pytest.approx([0.05, np.nan], nan_ok=True)
+
+
+def decided(effects, looks=LOOKS, weights=WEIGHTS) -> np.ndarray:
+    """Whether simulated studies have decided each claim after each look, (studies, claims, looks).
+
+    The claims share seeds, so their contrasts are correlated. Every claim sees all looks: what
+    stops early is a part of that.
+    """
+    rng, effects = np.random.default_rng(4), np.asarray(effects, dtype=float)
+    shared = rng.normal(size=(STUDIES, 1, looks[-1]))
+    own = rng.normal(size=(STUDIES, len(effects), looks[-1]))
+    values = effects[:, None] + np.sqrt(0.5) * (shared + own)
+    p_values = np.stack([_p_values(values[..., :seeds]) for seeds in looks], axis=-1)
+    found = []
+    for count in range(1, len(looks) + 1):
+        sequential = sequential_p_values(p_values[..., :count], weights[:count])
+        found.append(_holm(sequential) < ALPHA)
+    return np.stack(found, axis=-1)
+
+
+def _p_values(values: np.ndarray) -> np.ndarray:
+    seeds = values.shape[-1]
+    t = values.mean(axis=-1) / values.std(axis=-1, ddof=1) * np.sqrt(seeds)
+    return stdtr(seeds - 1, -t)
+
+
+def _holm(p_values: np.ndarray) -> np.ndarray:
+    """As `holm`, for many families (studies, claims)."""
+    order = p_values.argsort(axis=-1)
+    factors = np.arange(p_values.shape[-1], 0, -1)
+    ordered = np.take_along_axis(p_values, order, axis=-1) * factors
+    corrected = np.maximum.accumulate(ordered, axis=-1)
+    return np.take_along_axis(corrected, order.argsort(axis=-1), axis=-1)
+
+
+def test_many_families_at_once_are_corrected_as_one_is():
+    p_values = np.random.default_rng(5).uniform(size=(3, CLAIMS)) / 9
+    assert _holm(p_values) == pytest.approx(np.stack([holm(own) for own in p_values]))
+
+
+@pytest.mark.parametrize("true", [0, 3, 5])
+def test_the_chance_of_any_false_verdict_over_all_looks_is_at_most_alpha(true):
+    """Claims that are right take Holm's strictest levels, and leave more for those that are not."""
+    effects = [3.0] * true + [0.0] * (CLAIMS - true)
+    wrong = decided(effects)[:, true:].any(axis=(1, 2)).mean()
+    assert 0.02 < wrong < ALPHA + 2 * np.sqrt(ALPHA * (1 - ALPHA) / STUDIES)
+
+
+def test_verdicts_stay_and_most_claims_need_few_seeds():
+    """Effects of 0.8 standard deviations: 10 seeds decide half of the claims, 30 nearly all."""
+    found = decided([0.8] * CLAIMS)
+    assert (found[..., :-1] <= found[..., 1:]).all()
+    first = np.where(found.any(axis=-1), found.argmax(axis=-1), len(LOOKS) - 1)
+    used, powers = np.array(LOOKS)[first].mean(), found.mean(axis=(0, 1))
+    ten = decided([0.8] * CLAIMS, LOOKS[:1], [1.0]).mean()
+    assert used < 20 and powers[-1] > 0.8 > 0.6 > ten > powers[0] > ten - 0.1
