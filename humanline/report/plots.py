@@ -119,11 +119,11 @@ def plot_implied_capacity(frame: pd.DataFrame, path: Path, *, scale: str) -> Non
 
 _PREDICTORS = {
     "mean_token_log_probability": "mean token log-probability\nunder the initial model, nats",
-    "unclipped": "share of tokens within the bounds",
+    "unclipped": "share of tokens that pass a gradient",
     "distance_gains": "distance of the implied capacity\nfrom the human one, gains",
     "distance_losses": "distance of the implied capacity\nfrom the human one, losses",
-    "unclipped_chosen": "share of chosen tokens within the bounds",
-    "unclipped_rejected": "share of rejected tokens within the bounds",
+    "unclipped_chosen": "share of chosen tokens that pass a gradient",
+    "unclipped_rejected": "share of rejected tokens that pass a gradient",
     "log_ratio_chosen": "movement of chosen tokens:\nmean log-ratio to the initial model, nats",
     "log_ratio_rejected": "movement of rejected tokens:\nmean log-ratio to the initial model, nats",
 }

@@ -210,7 +210,7 @@ def _spread(row: Planned, sd: float) -> str:
 
 
 def _effect(row: Planned, value: float | None) -> str:
-    if value is None:
+    if value is None or math.isnan(value):
         return _UNKNOWN
     return f"{value:.2f}x" if row.is_ratio else f"{value:+.1f} points"
 
@@ -223,6 +223,8 @@ def _power(own: Planned | PlannedClaim) -> str:
 
 
 def _count(seeds: float) -> str:
+    if math.isnan(seeds):
+        return _UNKNOWN
     return "more than 1024" if math.isinf(seeds) else f"{seeds:.0f}"
 
 

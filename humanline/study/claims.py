@@ -87,6 +87,12 @@ class Test(Strict):
         gt=0,
         description="margin of equivalent and not_less: a factor above 1, or a difference",
     )
+    negligible: float | None = Field(
+        None,
+        gt=0,
+        description="of greater and less: an effect that is shown to be smaller than this "
+        "contradicts the claim, too; a factor above 1, or a difference",
+    )
     paper_effect: PaperEffect | None = Field(
         None, description="the paper's ratio or difference; null: it gives none"
     )
@@ -99,9 +105,13 @@ class Test(Strict):
         if not has_margin and self.margin is not None:
             reason = f"only equivalent and not_less have one, not {self.expect}; remove it"
             raise fault("margin", reason)
+        if has_margin and self.negligible is not None:
+            raise fault("negligible", f"{self.expect} has a margin instead; remove this")
         if self.compare == "ratio":
-            if self.margin is not None and self.margin <= 1:
-                raise fault("margin", f"{self.margin:g} is no factor above 1; change it")
+            for name in ("margin", "negligible"):
+                factor = getattr(self, name)
+                if factor is not None and factor <= 1:
+                    raise fault(name, f"{factor:g} is no factor above 1; change it")
             if self.to is not None and self.to <= 0:
                 raise fault("to", f"{self.to:g} is not positive, as ratios are; change it")
         for name in ("cell", "against"):
@@ -246,6 +256,22 @@ class Comparison:
                 return [(low, "greater"), (high, "less")]
 
     @property
+    def refutations(self) -> list[tuple[float, Side]]:
+        """The one-sided tests of which any contradicts the claim: bound and side.
+
+        They are the opposite sides of `hypotheses`, or of the smallest effect that counts.
+        """
+        effect = self.test.negligible
+        if effect is not None and self.test.compare == "ratio":
+            effect = math.log(effect)
+        opposite: dict[Side, Side] = {"greater": "less", "less": "greater"}
+        sign = {"greater": 1, "less": -1}
+        return [
+            (bound + sign[side] * (effect or 0.0), opposite[side])
+            for bound, side in self.hypotheses
+        ]
+
+    @property
     def paper_effect(self) -> float | None:
         """The paper's ratio or difference; of a mean, the geometric or arithmetic mean."""
         if self.test.paper_effect is None:
@@ -262,12 +288,13 @@ class Comparison:
     @property
     def claimed(self) -> str:
         """What the claim says about the number, such as ``> 1``."""
-        low = self.bounds[0]
+        low, effect = self.bounds[0], self.test.negligible
+        counts = f" (if not by less than {effect:g})" if effect else ""
         match self.test.expect:
             case "greater" | "not_less":
-                return f"> {low:.3g}"
+                return f"> {low:.3g}{counts}"
             case "less":
-                return f"< {low:.3g}"
+                return f"< {low:.3g}{counts}"
             case "equivalent":
                 sign = "x/" if self.test.compare == "ratio" else "+-"
                 return f"= {self.center:g} {sign} {self.test.margin:g}"

@@ -3,7 +3,8 @@
 A comparison is a contrast of two cells by seed: a difference, or the logarithm of a ratio. Its mean
 is tested with Student's t over seeds (`statistics.inference`). The claimed side and the opposite
 side have a p-value each. Equality is two one-sided tests against a margin (Schuirmann 1987); not
-being less is one, against the lower margin.
+being less is one, against the lower margin. The opposite side of a claimed difference is the other
+side of nothing, or of the smallest difference that counts, if the test names one.
 
 A primary claim is *supported* if all of its comparisons are: its p-value is the greatest of theirs
 (intersection-union test, Berger 1982). It is *contradicted* if any of them is: its opposite p-value
@@ -23,7 +24,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from humanline.study.claims import Claims, Comparison, PaperEffect, Rule, Scalar, Side
+from humanline.study.claims import Claims, Comparison, PaperEffect, Rule, Scalar
 from humanline.tables.statistics.inference import estimate, p_value
 from humanline.tables.statistics.multiplicity import holm
 from humanline.tables.statistics.sample_size import seeds_to_decide
@@ -34,7 +35,6 @@ from humanline.trainers.registry import find_objective
 Values = Callable[[Comparison], list[tuple[Scores, Scores]]]
 
 EXPLORATORY = "exploratory"  # in place of a verdict
-_OPPOSITE: dict[Side, Side] = {"greater": "less", "less": "greater"}
 
 
 def contrast_of(comparison: Comparison, values: Values) -> Contrast:
@@ -53,11 +53,10 @@ def p_values(comparison: Comparison, contrast: Contrast) -> tuple[float, float]:
 
     NaN for fewer than two seeds, or if the contrast does not vary.
     """
-    tests = comparison.hypotheses
-    claimed = [p_value(contrast, bound, side) for bound, side in tests]
-    opposite = [p_value(contrast, bound, _OPPOSITE[side]) for bound, side in tests]
+    claimed = [p_value(contrast, bound, side) for bound, side in comparison.hypotheses]
+    opposite = [p_value(contrast, bound, side) for bound, side in comparison.refutations]
     # Each side of an equality can contradict it by accident.
-    return float(np.max(claimed)), float(np.minimum(1.0, len(tests) * np.min(opposite)))
+    return float(np.max(claimed)), float(np.minimum(1.0, len(opposite) * np.min(opposite)))
 
 
 def comparison_table(claims: Claims, found: Sequence[Comparison], values: Values) -> pd.DataFrame:
@@ -136,7 +135,7 @@ def claim_table(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def one_by_one(group: pd.DataFrame) -> str:
-    """Say the results of a claim's comparisons: ``DPO: beats offline yes, matches online no; ...``.
+    """Say the results of a claim's comparisons: each grid point with its yes or no.
 
     Args:
         group: the claim's rows of `comparison_table`.
@@ -205,7 +204,7 @@ def _row(comparison: Comparison, contrast: Contrast) -> dict:
 
 
 def point_label(point: dict[str, Scalar]) -> str:
-    """Write a combination of `each` for people, such as ``DPO`` or ``sync_interval 12``."""
+    """Write a combination of `each` for people, such as ``sync_interval 12``."""
     return ", ".join(_label(field, value) for field, value in point.items())
 
 
@@ -217,10 +216,10 @@ def _label(field: str, value: Scalar) -> str:
     return value if isinstance(value, str) else f"{field} {value:g}"
 
 
-def _source(effect: PaperEffect | None) -> str | None:
-    """Say where a figure of the paper comes from; the report shows it beside the figure."""
+def _source(effect: PaperEffect | None) -> str:
+    """Say where a figure of the paper comes from, if there is one; reports show it beside it."""
     if effect is None:
-        return None
+        return ""
     return f"{effect.source}, derived" if effect.derived else effect.source
 
 
@@ -262,5 +261,9 @@ def _seeds_to_decide(
     comparison: Comparison, contrast: Contrast, claims: Claims
 ) -> tuple[float, float, float]:
     bounds = [bound for bound, _ in comparison.hypotheses]
+    if comparison.test.negligible:  # the sooner of support and contradiction
+        mean = contrast.values.mean()
+        bounds += [bound for bound, _ in comparison.refutations]
+        bounds = [max(bounds, key=lambda bound: abs(mean - bound))]
     level = strictest_level(claims)
     return seeds_to_decide(contrast, bounds, alpha=level, power=claims.rule.power)

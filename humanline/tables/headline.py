@@ -71,9 +71,9 @@ _CAPTIONS = {  # headline tables by way of scoring, then the other views
         " data; this online training samples as often as is usual for the task. Learning rates were"
         " tuned for the row or taken from the nearest tuned row, which is a handicap; the column"
         " rate_of of the CSV names that row."
-        " Unclipped: share of tokens within the bounds, mean over training. Collapsed: seeds whose"
-        " score is below {collapse_below} times their base model's; this rule was set before the"
-        " runs."
+        " Unclipped: share of tokens that pass a gradient, mean over training. Collapsed: seeds"
+        " whose score is below {collapse_below} times their base model's; this rule was set before"
+        " the runs."
         f" {_HOW}{{notices}} {_SECONDS}"
     ),
     "cost": (

@@ -84,7 +84,11 @@ class Planned:
         ]
 
     def power(self, *, cautious: bool = False) -> float:
-        """Compute the chance that it is significant; NaN if the effect is unknown."""
+        """Compute the chance that it is significant.
+
+        Returns:
+            The chance; NaN if the effect is unknown, or if the contrast did not vary in the pilot.
+        """
         needed = [*self.before, self]
         if any(own.effect is None for own in needed):
             return math.nan
@@ -93,7 +97,7 @@ class Planned:
 
     @property
     def smallest(self) -> float:
-        """The smallest ratio or difference that it alone finds with the wanted power.
+        """The smallest ratio or difference that it alone finds with the wanted power, or NaN.
 
         If it has a margin: the smallest margin with which it finds equality, if there is equality.
         """
@@ -125,6 +129,11 @@ class PlannedClaim:
         return [own for own in self.planned if own.comparison.role != "point"]
 
     @property
+    def has_effect(self) -> bool:
+        """Whether the effect of any of these is known."""
+        return any(own.effect is not None for own in self.needed)
+
+    @property
     def seeds(self) -> int:
         """The least number of seeds of a comparison."""
         return min(own.seeds for own in self.needed)
@@ -133,7 +142,7 @@ class PlannedClaim:
         """Compute a lower bound of the chance that all comparisons with a known effect hold.
 
         Returns:
-            The chance; NaN if no effect is known.
+            The chance; NaN if no effect is known, or if a contrast did not vary in the pilot.
         """
         tests = [test for own in self.needed for test in own.tests(cautious=cautious)]
         return joint_power(tests, self.seeds, self.needed[0].alpha) if tests else math.nan
@@ -205,9 +214,9 @@ def require_power(
                 f"copy {written} over the pilot's file"
             )
     weak = [
-        f"{own.claim.id} has {own.power():.0%} with {own.seeds} seeds and needs {_number(own)}"
+        _weakness(own)
         for own in design(claims, primary, pilot)
-        if own.power() < claims.rule.power
+        if own.has_effect and not own.power() >= claims.rule.power
     ]
     if weak:
         raise ConfigError(
@@ -216,6 +225,9 @@ def require_power(
         )
 
 
-def _number(claim: PlannedClaim) -> str:
-    needed = claim.seeds_needed
-    return "more than 1024" if math.isinf(needed) else f"{needed:.0f}"
+def _weakness(claim: PlannedClaim) -> str:
+    needed, power = claim.seeds_needed, claim.power()
+    if math.isnan(power):
+        return f"{claim.claim.id} has none, as its cells did not differ in it"
+    number = "more than 1024" if math.isinf(needed) else f"{needed:.0f}"
+    return f"{claim.claim.id} has {power:.0%} with {claim.seeds} seeds and needs {number}"

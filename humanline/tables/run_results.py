@@ -301,7 +301,7 @@ def unclipped(directory: Path, side: str = "") -> float:
 
     Args:
         directory: the run's folder.
-        side: "_chosen" or "_rejected" (in GRPO by the sign of the advantage); empty: their mean.
+        side: "_chosen" or "_rejected" (of groups: by the sign of the advantage); empty: their mean.
     """
     shares = read_metrics(directory).filter(regex=rf"^humanline/unclipped{side}")
     return float(cast(float, shares.mean(axis=None)))  # typed as any scalar, dates among them

@@ -145,6 +145,14 @@ MISTAKES = {
         lambda c: c["claims"][1]["tests"][1].update(margin=0.9),
         r"claims\.1\.tests\.1\.margin: 0\.9 is no factor above 1; change",
     ),
+    "two margins": (
+        lambda c: c["claims"][1]["tests"][1].update(negligible=1.1),
+        r"claims\.1\.tests\.1\.negligible: not_less has a margin instead; remove",
+    ),
+    "no effect at all": (
+        lambda c: c["claims"][0]["tests"][0].update(negligible=1),
+        r"claims\.0\.tests\.0\.negligible: 1 is no factor above 1; change",
+    ),
     "negative ratio": (
         lambda c: c["claims"][0]["tests"][0].update(to=-1),
         r"claims\.0\.tests\.0\.to: -1 is not positive",

@@ -100,6 +100,7 @@ def by_objective(by: dict, scale: float = 1.0):
 GREATER = {"compare": "difference", "expect": "greater"}
 LESS = {"compare": "difference", "expect": "less"}
 EQUAL = {"compare": "difference", "expect": "equivalent", "margin": 2}
+COUNTS = LESS | {"negligible": 2}
 NOT_LESS = {"compare": "difference", "expect": "not_less", "margin": 2}
 
 
@@ -146,6 +147,9 @@ def test_equality_is_two_one_sided_tests_and_not_less_is_the_lower_one():
         (0.05, GREATER, "undecided"),
         (-9.0, LESS, "supported"),
         (9.0, LESS, "contradicted"),
+        (0.0, LESS, "undecided"),
+        (0.0, COUNTS, "contradicted"),
+        (-2.0, COUNTS, "supported"),
         (0.0, EQUAL, "supported"),
         (9.0, EQUAL, "contradicted"),
         (-9.0, EQUAL, "contradicted"),
@@ -153,6 +157,7 @@ def test_equality_is_two_one_sided_tests_and_not_less_is_the_lower_one():
         (9.0, NOT_LESS, "supported"),
         (-9.0, NOT_LESS, "contradicted"),
         (-2.0, NOT_LESS, "undecided"),
+        (0.05, GREATER | {"compare": "ratio", "negligible": 1.1}, "contradicted"),
     ],
 )
 def test_a_verdict_is_of_the_side_that_is_significant(by, test, verdict):

@@ -157,6 +157,16 @@ def test_what_the_seeds_can_hardly_decide_is_one_line(study):
         require_power(adopt(study, sparse=99.0, ratio=0.2))
 
 
+def test_what_did_not_vary_cannot_be_planned(study):
+    alike = adopt(study, sparse=1.0, ratio=0.2)
+    for spreads in alike.pilot.contrasts.values():
+        for name in [name for name in spreads if "humanline" in name]:
+            spreads[name] = spreads[name].model_copy(update={"sd": 0.0})
+    assert math.isnan(designed(alike)["sparse"].planned[1].smallest)
+    with pytest.raises(ConfigError, match="sparse has none, as its cells did not differ"):
+        require_power(alike)
+
+
 def test_a_pilot_from_before_a_claim_is_one_line(study):
     with pytest.raises(ConfigError, match=r"lacks mean of dpo.* ratio; run `snakemake power.*copy"):
         require_power(adopt(study, sparse=1.0))
@@ -218,3 +228,10 @@ def test_a_pilot_of_one_seed_has_no_spread(study):
     one.scale = one.scale.model_copy(update={"seeds": seeds})
     with pytest.raises(ConfigError, match=r"seeds\.pilot: \[101\] has no spread; add seeds"):
         one.power_request()
+
+
+def test_the_check_is_cheap():
+    """Snakemake's main process makes it: no library that is slow to import is loaded for it."""
+    code = "import sys, humanline.tables.power; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"scipy.stats", "pandas", "statsmodels", "torch"} & set(run.stdout.split())

@@ -73,10 +73,12 @@ def least_distance(test: OneSidedTest, seeds: int, *, alpha: float, power: float
         power: its power.
 
     Returns:
-        The distance in the units of `sd`; infinity with one seed.
+        The distance in the units of `sd`; infinity with one seed, NaN if nothing varies.
     """
     if seeds < 2:
         return math.inf
+    if not test.error(seeds) > 0:
+        return math.nan
     shift = nctdtrinc(seeds - 1, 1 - power, stdtrit(seeds - 1, 1 - alpha))
     return float(shift * test.error(seeds))
 

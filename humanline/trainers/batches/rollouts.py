@@ -20,6 +20,15 @@ from humanline.trainers.batches.order import RepeatedRows, RolloutStream, RowsOn
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
 from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, load_on
 
+_OF_COMPLETIONS = (
+    *("completion_ids", "completion_mask", "tool_mask", "importance_sampling_ratio"),
+    *("old_per_token_logps", "ref_per_token_logps", "sampling_per_token_logps"),
+)  # (B, T), or (B, 1)
+_KINDS_OF_TOKENS = {
+    "token_type_ids",
+    "mm_token_type_ids",
+}  # of prompts and completions in one tensor
+
 
 class Rollouts(HumanlineTrainer, GRPOTrainer):
     """A trainer of GRPO that makes the batches of steps from rollouts."""
@@ -121,7 +130,8 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
                 rollout = shuffle_sequence_dict(rows)
             else:
                 rollout = share_out(rollout, self.accelerator, steps, self._tokenizer.pad_token_id)
-        return _split(rollout, steps)
+        batches = _split(rollout, steps)
+        return batches if self.pad_to_multiple_of else [_without_end(batch) for batch in batches]
 
     @contextmanager
     def _seeded(self):
@@ -155,6 +165,16 @@ def _split(rollout: dict[str, Any], steps: int) -> list[dict]:
     """The batches that a rollout is for."""
     batches: list[dict[str, Any]] = [*split_tensor_dict(rollout, steps)]
     return [unsplit_pixel_values_by_grid(batch) for batch in batches]
+
+
+def _without_end(batch: dict[str, Any]) -> dict[str, Any]:
+    """Cut the end that is padding in all rows: TRL pads to the rollout's longest completion."""
+    if _KINDS_OF_TOKENS & batch.keys():
+        return batch
+    used = batch["completion_mask"].any(0).nonzero()
+    length = int(used[-1]) + 1 if len(used) else 1
+    cut = {name: batch[name][:, :length] for name in _OF_COMPLETIONS if batch.get(name) is not None}
+    return batch | cut
 
 
 def policy_token_mask(inputs: dict) -> Tensor:

@@ -295,3 +295,28 @@ def test_training_twice_with_one_trainer_begins_with_the_first_rows(model_folder
     trainer = combination.trainer(model_folder, tmp_path, {"reward_funcs": reward})
     trainer.train(), trainer.train()
     assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
+
+
+def test_a_batch_is_as_long_as_its_own_longest_completion(model_folder, tokenizer, tmp_path):
+    """TRL pads all batches to the longest completion of the rollout."""
+    texts = [["1", "2", "33", "44"], ["1", "2", "3", "4444444"]]
+    groups = [
+        {"prompt": f"{i}+1", "completions": own, "scores": [0.0, 1.0, 2.0, 3.0]}
+        for i, own in enumerate(texts)
+    ]
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    options = {"per_device_train_batch_size": 4, "steps_per_generation": 2, "max_steps": 2}
+    options |= {"max_completion_length": 9, "shuffle_dataset": False}
+    trainer = make_trainer("grpo", model, tokenizer, rows("grpo", groups), tmp_path, **options)
+    lengths = []
+    compute_loss = trainer._compute_loss
+
+    def look(model, inputs):
+        ends = inputs["completion_mask"].sum(1)
+        lengths.append((inputs["completion_ids"].size(1), int(ends.max())))
+        return compute_loss(model, inputs)
+
+    trainer._compute_loss = look
+    trainer.train()
+    assert all(width == longest for width, longest in lengths)
+    assert len({width for width, _ in lengths}) == 2, "the rollout has batches of two lengths"
