@@ -109,7 +109,7 @@ COMMANDS = (
     Command("score", "judge or grade a run's completions", (_TASK, _RUN)),
     Command("judge_cost", "print what an endpoint's judgements will cost, and have cost"),
     Command("table", "write a table", (_TABLE,)),
-    Command("claims", "write the verdicts on the paper's claims, and the comparisons behind them"),
+    Command("claims", "write the verdicts on the primary claims, and the estimates of all"),
     Command("tune", "choose learning rates from the tuning runs"),
     Command("power", "measure the pilot, and write what the claims can decide with their seeds"),
     Command("surprisal", "measure the figures' policy's log-ratios on outputs", (_SEED,)),

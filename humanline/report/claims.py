@@ -28,7 +28,7 @@ Else it is undecided. Where a claimed difference names a size below which it doe
 difference that is shown to be smaller contradicts the claim. A claim about a mean over objectives
 has that mean as its one comparison. The level is {alpha:g} after Holm's correction over the
 {primary} primary claims. Estimates are ratios of length-controlled win rates, or differences of
-Pass@1 in points.
+Pass@1 in points; beside each is the result of its own comparison, which is not corrected.
 
 ## Each comparison by itself
 
@@ -39,10 +39,13 @@ Pass@1 in points.
 One comparison that fails must not hide others that hold, so each has a result of its own: yes, no
 or open, at the level {alpha:g}. Its p is not corrected: of many such results some are wrong by
 chance. After a mean, the objectives are tested in the order of the table, each only if the mean and
-all objectives before it are significant; a result that comes later is not reached. Brackets: 95 %
-t intervals over seeds. Seeds to decide: the number of seeds with which the comparison would have a
-power of {power:.0%} at the level {strictest:.2g}, the strictest of Holm's, if the estimate were the
-truth, with its own 95 % interval. inf: more than 1024. A dash: it is decided or not known.
+all objectives before it are significant, so that the chance of a false result in this sequence is
+at most {alpha:g}; a result that comes later is not reached.
+
+Brackets: 95 % t intervals over seeds. Seeds to decide: the number of seeds with which the
+comparison would have a power of {power:.0%} at the level {strictest:.2g}, the strictest of Holm's,
+if the estimate were the truth, with its own 95 % interval. inf: more than 1024. A dash: it is
+decided or not known.
 
 ## Secondary claims: exploratory
 
@@ -176,18 +179,21 @@ def page(
 
 
 def _estimates(compared: pd.DataFrame, claim: str) -> str:
-    """Write a primary claim's estimates by what is asked: ``beats offline: 1.02, 1.31``."""
-    group = compared[(compared["claim"] == claim) & (compared["role"] != "point")]
+    """Write a primary claim's estimates and results: ``beats offline: 1.02 open, 1.31 yes``."""
     said: dict[str, list[str]] = {}
-    for row in group.to_dict("records"):
-        said.setdefault(row["asked"], []).append(f"{row['point']} {row['estimate']:.2f}".strip())
+    for row in compared[compared["claim"] == claim].to_dict("records"):
+        text = f"{row['point']} {row['estimate']:.2f} {row['result']}".strip()
+        said.setdefault(row["asked"], []).append(text)
     return "; ".join(f"{asked}: {', '.join(found)}" for asked, found in said.items())
 
 
 def _paper(compared: pd.DataFrame) -> pd.Series:
     """Write the paper's figures with the mark of their source."""
-    marked = compared["paper_effect"].map("{:.3g}".format) + " (" + compared["paper_source"] + ")"
-    return marked.where(compared["paper_effect"].notna())
+    marked = [
+        f"{row['paper_effect']:.3g} ({row['paper_source']})" if row["paper_source"] else None
+        for row in compared.to_dict("records")
+    ]
+    return pd.Series(marked, compared.index, dtype=object)
 
 
 def _told(claim: Claim) -> str:

@@ -216,10 +216,10 @@ def _label(field: str, value: Scalar) -> str:
     return value if isinstance(value, str) else f"{field} {value:g}"
 
 
-def _source(effect: PaperEffect | None) -> str | None:
-    """Say where a figure of the paper comes from; the report shows it beside the figure."""
+def _source(effect: PaperEffect | None) -> str:
+    """Say where a figure of the paper comes from, if there is one; reports show it beside it."""
     if effect is None:
-        return None
+        return ""
     return f"{effect.source}, derived" if effect.derived else effect.source
 
 

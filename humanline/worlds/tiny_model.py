@@ -62,6 +62,7 @@ def build_model(
     heads: int,
     seed: int,
     architecture: str = "llama",
+    initializer_range: float = 0.02,
 ) -> "PreTrainedModel":
     """Build an untrained float32 model over this vocabulary.
 
@@ -72,6 +73,7 @@ def build_model(
         heads: number of attention heads.
         seed: the seed of the weights; it also sets torch's global seed.
         architecture: transformers' name of the architecture.
+        initializer_range: standard deviation of the first weights; transformers' default.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -88,6 +90,7 @@ def build_model(
         head_dim=hidden_size // heads,
         max_position_embeddings=128,
         tie_word_embeddings=True,
+        initializer_range=initializer_range,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

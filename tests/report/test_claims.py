@@ -82,3 +82,16 @@ def test_the_page_has_verdicts_then_each_comparison_then_what_is_exploratory(stu
     assert "- C4, 2026-11-26: a test." in page
     assert "nan" not in page and "None" not in page
     assert len({len(line.split("|")) for line in secondary.splitlines() if "|" in line}) == 1
+
+
+@pytest.mark.parametrize("primary", [True, False])
+def test_a_page_of_one_kind_of_claims(primary, study):
+    asked = study.claims_request()
+    claims = [claim.model_copy(update={"primary": primary}) for claim in asked.claims.claims]
+    study.claims = asked.claims.model_copy(update={"claims": [claims[0]]})
+    del study._comparisons
+    make_claims(study.claims_request())
+    page = (study.paths.tables / "claims.md").read_text()
+    assert page.count("| C1 ") == (5 if primary else 4)
+    (verdict,) = pd.read_csv(study.paths.tables / "claims.csv")["verdict"]
+    assert verdict == ("supported" if primary else "exploratory")

@@ -39,44 +39,59 @@ def encode_all(
 ) -> list[tuple[list[int], list[int]]]:
     """Do what `encode` does for several completions of one prompt."""
     alone = encode_prompt(processing_class, prompt, **options)
-    pairs = []
-    for completion in completions:
-        whole = encode_whole(processing_class, prompt, completion, **options)
-        start = _common(alone, whole)
-        if start < len(alone):
-            _warn_once()
-        pairs.append((whole[:start], whole[start:]))
-    return pairs
+    prompts = [prompt] * len(completions)
+    wholes = _encode_wholes(processing_class, prompts, completions, **options)
+    return [_parted(alone, whole) for whole in wholes]
+
+
+def encode_rows(
+    processing_class, prompts: list[list[dict]], completions: list[list[dict]]
+) -> list[tuple[list[int], list[int]]]:
+    """Do what `encode` does for many prompts, each with its completion; all are messages."""
+    alone = _message_ids(processing_class, prompts, add_generation_prompt=True)
+    wholes = _encode_wholes(processing_class, prompts, completions)
+    return [_parted(*ids) for ids in zip(alone, wholes, strict=True)]
+
+
+def _parted(alone: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
+    start = _common(alone, whole)
+    if start < len(alone):
+        _warn_once()
+    return whole[:start], whole[start:]
 
 
 def encode_prompt(processing_class, prompt: str | list[dict], **options) -> list[int]:
     """Tokenize a prompt, up to the beginning of the assistant's turn."""
     if isinstance(prompt, str):
         return _text_ids(processing_class, prompt)
-    return _message_ids(processing_class, prompt, add_generation_prompt=True, **options)
+    return _message_ids(processing_class, [prompt], add_generation_prompt=True, **options)[0]
 
 
 def encode_prompts(processing_class, prompts: list) -> list[list[int]]:
     """Do what `encode_prompt` does for many prompts, in half the time for a tokenizer."""
-    is_one_kind = all(isinstance(prompt, list) for prompt in prompts)
-    if not (prompts and is_one_kind and processing_class is _tokenizer(processing_class)):
-        return [encode_prompt(processing_class, prompt) for prompt in prompts]
-    options = {"tools": None, "add_generation_prompt": True}
-    return processing_class.apply_chat_template(
-        [_cleaned(processing_class, prompt, options) for prompt in prompts],
-        tokenize=True,
-        return_dict=True,
-        **options,
-    )["input_ids"]
+    if all(isinstance(prompt, list) for prompt in prompts):
+        return _message_ids(processing_class, prompts, add_generation_prompt=True)
+    return [encode_prompt(processing_class, prompt) for prompt in prompts]
 
 
 def encode_whole(processing_class, prompt, completion, **options) -> list[int]:
     """Tokenize prompt and completion together, with an end of sequence."""
-    if isinstance(prompt, str):
-        eos = _tokenizer(processing_class).eos_token
+    return _encode_wholes(processing_class, [prompt], [completion], **options)[0]
+
+
+def _encode_wholes(processing_class, prompts: list, completions: list, **options):
+    """Do what `encode_whole` does for several; all are texts, or all are messages."""
+    pairs = list(zip(prompts, completions, strict=True))
+    if not all(isinstance(prompt, str) for prompt in prompts):
+        conversations = [[*prompt, *completion] for prompt, completion in pairs]
+        return _message_ids(processing_class, conversations, **options)
+    eos = _tokenizer(processing_class).eos_token
+    wholes = []
+    for prompt, completion in pairs:
         has_end = eos is None or completion.rstrip().endswith(eos)
-        return _text_ids(processing_class, prompt + completion + ("" if has_end else eos))
-    return _message_ids(processing_class, [*prompt, *completion], **options)
+        whole = prompt + completion + ("" if has_end else eos)
+        wholes.append(_text_ids(processing_class, whole))
+    return wholes
 
 
 def template_options(row: dict) -> dict:
@@ -104,16 +119,20 @@ def template_options(row: dict) -> dict:
     return {"tools": tools or None} | _without_filling(own)
 
 
-def _message_ids(processing_class, messages: list[dict], *, tools=None, **options) -> list[int]:
+def _message_ids(
+    processing_class, conversations: list[list[dict]], *, tools=None, **options
+) -> list[list[int]]:
+    """Tokenize conversations, all in one call: one call each takes twice as long."""
+    from transformers import ProcessorMixin
     from trl.data_utils import _tokenize
 
     options |= {"tools": tools or None}
-    messages = _cleaned(processing_class, messages, options)
-    return _tokenize(processing_class, messages, **options)["input_ids"]
-
-
-def _cleaned(processing_class, messages: list[dict], options: dict) -> list[dict]:
-    return _ended_once(processing_class, _without_filling(messages), options)
+    ready = [_ended_once(processing_class, _without_filling(m), options) for m in conversations]
+    # TRL takes what a processor makes of one conversation out of its batch.
+    if isinstance(processing_class, ProcessorMixin) or not (ready and all(ready)):
+        return [_tokenize(processing_class, m, **options)["input_ids"] for m in ready]
+    options |= {"tokenize": True, "return_dict": True}
+    return list(processing_class.apply_chat_template(ready, **options)["input_ids"])
 
 
 def _text_ids(processing_class, text: str) -> list[int]:
