@@ -19,7 +19,7 @@ from humanline.trainers.registry import OBJECTIVES
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
-SCORING = ("score", "table", "power", "claims", "tune", "map", "figures")
+SCORING = ("score", "table", "scores", "power", "claims", "tune", "map", "figures")
 DEAR = (
     "data",
     "base_model",
@@ -324,7 +324,15 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
     commands += [["predictors", "instruction_following", QUARTILE]]
     done = len(commands)
     # Of the others the inputs are missing, but they have imported what they need.
-    commands += [["table", "cost"], ["claims"], ["power"], ["tune"], ["map"], ["figures"]]
+    commands += [
+        ["table", "cost"],
+        ["scores"],
+        ["claims"],
+        ["power"],
+        ["tune"],
+        ["map"],
+        ["figures"],
+    ]
     commands += [["surprisal", "1"], ["judge_cost"]]
     options = ["--scale=smoke", f"--config={tmp_path}", f"--results={tmp_path / 'results'}"]
     run = subprocess.run(
