@@ -132,7 +132,11 @@ def test_of_a_task_those_functions_count_that_a_command_calls(function, changed,
     ("old", "new", "changed"),
     [
         ('label="math"', 'label="maths"', {"table", "power", "claims"}),
-        ("count as wrong", "count as false", {"table", "power", "map", "claims", "predictors"}),
+        (
+            "count as wrong",
+            "count as false",
+            {"table", "scores", "power", "map", "claims", "predictors"},
+        ),
         (
             '"no_box"',
             '"no_answer"',
