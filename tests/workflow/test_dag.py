@@ -332,7 +332,7 @@ EDITS = {  # of modules, and what is made anew
     # Of a task, its own rules; data, training and sampling are of its jobs alone.
     "tasks/shared_divisors.py": {
         *("data", "base_model", "offline", "train", "generate", "all"),
-        *("score_shared_divisors", "table_shared_divisors"),
+        *("score_shared_divisors", "table_shared_divisors", "scores"),
     },
 }
 
