@@ -90,6 +90,7 @@ rule all:
     default_target: True
     input:
         files_of_tables("all"),
+        SCORE_FILES,
         CLAIM_FILES if STUDY.claims else [],
         FIGURES if STUDY.experiments.implied_capacity else [],
 

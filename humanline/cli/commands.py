@@ -250,6 +250,12 @@ def _claims(study: Study, arguments) -> None:
         write_power(request.claims, study.planned(), study.pilot, study.paths.tables)
 
 
+def _scores(study: Study, arguments) -> None:
+    from humanline.report.scores import make_scores
+
+    make_scores([study.resolve(cell) for cell in study.evaluated("all")], study.paths)
+
+
 def _tune(study: Study, arguments) -> None:
     from humanline.tables.tune import choose_learning_rates
 

@@ -115,7 +115,7 @@ def _perceived(study: Study) -> list[Cell]:
 
 
 def _summaries(study: Study, target: Target) -> Iterator[Job]:
-    """Yield the jobs that read many runs: tables, claims, figures, map, tuning."""
+    """Yield the jobs that read many runs: tables, scores, claims, figures, map, tuning."""
     if target in ("tune", "power"):
         if study.evaluated(target):
             yield Job(target, "", "table")
@@ -126,6 +126,7 @@ def _summaries(study: Study, target: Target) -> Iterator[Job]:
         if study.mapped():
             yield Job("map", "", "table")
         return
+    yield Job("scores", "", "table")
     if study.claims:
         yield Job("claims", "", "table")
     if study.experiments.implied_capacity:

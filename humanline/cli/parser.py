@@ -110,6 +110,7 @@ COMMANDS = (
     Command("judge_cost", "print what an endpoint's judgements will cost, and have cost"),
     Command("table", "write a table", (_TABLE,)),
     Command("claims", "write the verdicts on the primary claims, and the estimates of all"),
+    Command("scores", "write the score of every run that a table or a claim shows"),
     Command("tune", "choose learning rates from the tuning runs"),
     Command("power", "measure the pilot, and write what the claims can decide with their seeds"),
     Command("surprisal", "measure the figures' policy's log-ratios on outputs", (_SEED,)),

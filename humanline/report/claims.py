@@ -26,8 +26,8 @@ A claim is supported if all of its comparisons are: its p is the greatest of the
 contradicted if any of them is: its p of the opposite is the least of theirs, times their number.
 Else it is undecided. Where a claimed difference names a size below which it does not count, a
 difference that is shown to be smaller contradicts the claim. A claim about a mean over objectives
-has that mean as its one comparison. The level is {alpha:g} after Holm's correction over the
-{primary} primary claims. Estimates are ratios of length-controlled win rates, or differences of
+has that mean as its one comparison. The level is {alpha:g} after Holm's correction over the primary
+claims, {primary} in number. Estimates are ratios of length-controlled win rates, or differences of
 Pass@1 in points; beside each is the result of its own comparison, which is not corrected.
 
 ## Each comparison by itself
@@ -61,8 +61,8 @@ the jobs ran side by side, which affects their timings.
   paper itself. Those marked *ours* are questions of this suite. By claim: {sources}.
 - Derived figures of the paper: {derived}.
 - {untested}
-- A ratio is the geometric mean over seeds of first / second. {floored} scores of 0, or so low that
-  half a prompt is more, count as half a prompt in ratios.
+- A ratio is the geometric mean over seeds of first / second. A score below half a prompt counts as
+  half a prompt there, so that it has a logarithm ({floored} times).
 - If all seeds have the same evaluation prompts, intervals and tests include what other prompts
   would have changed. A generated world has its own prompts for every seed.
 - Learning rates are those of the tables: a cell that was not tuned takes the rate of the nearest

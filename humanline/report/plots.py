@@ -45,9 +45,9 @@ def plot_learning_curves(frame: pd.DataFrame, path: Path, *, scale: str) -> None
             label=variant,
         )
         axes.fill_between(curve["step"], curve["low"], curve["high"], color=colour, alpha=0.15)
-    axes.set_title(
-        f"Learning curves. Scale: {scale}. Seeds: {frame['seed'].nunique()}. Bands: 95 % intervals"
-    )
+    counts = frame.groupby("variant")["seed"].nunique()
+    seeds = " to ".join(str(count) for count in sorted({counts.min(), counts.max()}))
+    axes.set_title(f"Learning curves. Scale: {scale}. Seeds: {seeds}. Bands: 95 % intervals")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("Pass@1, per cent")
     axes.grid(alpha=0.3)

@@ -23,6 +23,8 @@ _HEADER = """\
 # The pilot of the {scale} scale, by `snakemake power --config scale={scale}`: how much each
 # contrast of the claims varies from seed to seed. No table reports these seeds; they were evaluated
 # on validation prompts. Units: points, or the logarithm of a ratio. `mean` is for information.
+# To adopt it, copy it to pilots/{scale}.yaml beside the scale's file, and write `pilot:
+# pilots/{scale}.yaml` there. Then claims that could hardly be decided are refused.
 """
 
 _PAGE = """\

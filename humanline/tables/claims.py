@@ -74,7 +74,7 @@ def comparison_table(claims: Claims, found: Sequence[Comparison], values: Values
         ``not reached``.
     """
     rows = [
-        _row(comparison, contrast_of(comparison, values))
+        _row(comparison, contrast_of(comparison, values), claims.rule)
         | {"floored": _floored(comparison, values)}
         for comparison in found
     ]
@@ -175,13 +175,15 @@ def _judged(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
     return judged.assign(verdict=verdicts)
 
 
-def _row(comparison: Comparison, contrast: Contrast) -> dict:
+def _row(comparison: Comparison, contrast: Contrast, rule: Rule) -> dict:
     claim, test = comparison.claim, comparison.test
     found = estimate(contrast)
     value = (found.value, found.low, found.high)
     if test.compare == "ratio":
         value = found.exponential
     p, p_opposite = p_values(comparison, contrast) if claim.primary else (math.nan, math.nan)
+    if test.negligible and p < rule.alpha:  # it is there, though it may be small
+        p_opposite = 1.0
     return {
         "claim": claim.id,
         "primary": claim.primary,

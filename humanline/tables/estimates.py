@@ -6,9 +6,10 @@ interval. `report.formats` writes such a group as one column.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
+import pandas as pd
 
 from humanline.files.validation import pick
 from humanline.study.experiments import Cell
@@ -73,8 +74,7 @@ def _means_of_curves(group: list[RunFolder], shares_prompts: bool) -> Scores:
     final = _final(group, False)
     # A judged run keeps no verdicts of earlier steps: what shared prompts add there is unknown.
     unknown = np.full((len(group), GROUPS), np.nan) if shares_prompts else None
-    is_trained = cells[0].objective != "base"
-    means = [curve_mean(scores(*run)) if is_trained else math.nan for run in group]
+    means = [curve_mean(scores(*run)) for run in group]
     return Scores(final.seeds, np.array(means), unknown, final.floor)
 
 
@@ -172,6 +172,49 @@ def final_scores(
         name: scores_on(cells_of(variants[name]), group, statistic, shares_prompts=shares_prompts)
         for name, group in read.items()
     }
+
+
+def score_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Make the table of every run's score, so that anyone can compute intervals and tests again.
+
+    Args:
+        runs: resolved runs; one that is there twice has one row.
+
+    Returns:
+        Columns task, variant, seed; step: the last that is evaluated; score, in per cent, and
+        score_se: its standard error over the run's prompts alone; curve_mean, in per cent;
+        n_prompts; training_seconds. `scores_of` explains the measures.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged.
+    """
+    cells: dict[tuple[str, str], dict[int, RunFolder]] = {}
+    for run in sorted(runs, key=lambda run: run.cell.seed):
+        own = cells.setdefault((run.cell.task, run.cell.variant), {})
+        own[run.cell.seed] = (run.cell, run.paths.directory)
+    rows = []
+    for (task, variant), group in cells.items():
+        folders = list(group.values())
+        # With groups of prompts left out, also where seeds have their own: for the standard error.
+        score = read_scores(folders, shares_prompts=True)
+        pseudo = cast(np.ndarray, score.itself.pseudo)
+        errors = pseudo.std(axis=1, ddof=1) / math.sqrt(pseudo.shape[1])
+        for row, (cell, directory) in enumerate(folders):
+            curve = scores(cell, directory)
+            rows.append(
+                {
+                    "task": task,
+                    "variant": variant,
+                    "seed": cell.seed,
+                    "step": max(curve),
+                    "score": score.values[row],
+                    "score_se": errors[row],
+                    "curve_mean": curve_mean(curve),
+                    "n_prompts": round(50 / score.floor),
+                    "training_seconds": training_seconds(cell, directory),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def cells_of(group: list[RunFolder]) -> list[Cell]:

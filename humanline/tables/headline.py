@@ -31,10 +31,11 @@ from humanline.tables.statistics.inference import Alternative, estimate
 from humanline.tables.statistics.scores import difference, log_ratio
 
 _HOW = (
-    "Scale: {scale}. Seeds: {seeds}; a figure is the mean over its row's seeds, and a comparison is"
-    " over the seeds that both rows have. ±: standard error. Brackets: 95 % t intervals over seeds;"
-    " {prompts} p-values: t-tests of the same comparisons, one-sided for 'beats', two-sided for"
-    " 'differs', not corrected for their number; those of claims.md are corrected."
+    "Scale: {scale}. Seeds: {seeds}; a row may have fewer. A figure is the mean over its row's"
+    " seeds, and a comparison is over the seeds that both rows have. ±: standard error. Brackets:"
+    " 95 % t intervals over seeds; {prompts} p-values: t-tests of the same comparisons, one-sided"
+    " for 'beats', two-sided for 'differs', not corrected for their number; those of claims.md are"
+    " corrected."
 )
 _PROMPTS = {
     False: "each seed has evaluation prompts of its own.",
@@ -84,8 +85,8 @@ _CAPTIONS = {  # headline tables by way of scoring, then the other views
         " Speed-up: the seconds of plain online training, divided by the seconds until the first"
         " evaluated step at which the mean score over seeds reaches the final mean of plain online"
         " training. Comparisons are over the seeds that both rows have; ratios are geometric means,"
-        " with 95 % t intervals. Seeds: {seeds}. Scale: {scale}. The jobs ran side by side, which"
-        " affects their timings."
+        " with 95 % t intervals. Seeds: {seeds}; a row may have fewer. Scale: {scale}. The jobs"
+        " ran side by side, which affects their timings."
     ),
 }
 

@@ -69,10 +69,10 @@ class Judged:
         return length_controlled_win_rate(self.win, *lengths, difficulty=self.difficulty)
 
     def length_controlled_replicates(self, weights: np.ndarray) -> np.ndarray:
-        """Compute the win rate at equal lengths of each bootstrap replicate, (R,), in [0, 1].
+        """Compute the win rate at equal lengths for each row of weights, (R,), in [0, 1].
 
         Args:
-            weights: how often each prompt occurs in a replicate, (R, P).
+            weights: how often each prompt counts, (R, P); 0 leaves it out.
         """
         lengths = self.baseline_length, self.length
         return length_controlled_win_rate(self.win, *lengths, weights, self.difficulty)

@@ -299,7 +299,8 @@ class TestList:
         assert (headline["view"], headline["cells"], headline["seeds"]) == ("headline", 13, "1")
         assert all(row["description"] == tables[name]["description"] for name, row in rows.items())
         for name, row in rows.items():
-            assert row["target"] == ("explore" if tables[name].get("exploratory") else "all")
+            usual = "all_tables" if tables[name].get("extra") else "all"
+            assert row["target"] == ("explore" if tables[name].get("exploratory") else usual)
 
     def test_cells(self, listed, tmp_path):
         rows = {(row["task"], row["name"]): row for row in listed("cells")}

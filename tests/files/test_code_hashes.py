@@ -19,7 +19,7 @@ from humanline.trainers.registry import OBJECTIVES
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
-SCORING = ("score", "table", "claims", "tune", "map", "figures")
+SCORING = ("score", "table", "scores", "power", "claims", "tune", "map", "figures")
 DEAR = (
     "data",
     "base_model",
@@ -131,8 +131,12 @@ def test_of_a_task_those_functions_count_that_a_command_calls(function, changed,
 @pytest.mark.parametrize(
     ("old", "new", "changed"),
     [
-        ('label="math"', 'label="maths"', {"table", "claims"}),
-        ("count as wrong", "count as false", {"table", "map", "claims", "predictors"}),
+        ('label="math"', 'label="maths"', {"table", "power", "claims"}),
+        (
+            "count as wrong",
+            "count as false",
+            {"table", "scores", "power", "map", "claims", "predictors"},
+        ),
         (
             '"no_box"',
             '"no_answer"',
@@ -324,7 +328,15 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
     commands += [["predictors", "instruction_following", QUARTILE]]
     done = len(commands)
     # Of the others the inputs are missing, but they have imported what they need.
-    commands += [["table", "cost"], ["claims"], ["tune"], ["map"], ["figures"]]
+    commands += [
+        ["table", "cost"],
+        ["scores"],
+        ["claims"],
+        ["power"],
+        ["tune"],
+        ["map"],
+        ["figures"],
+    ]
     commands += [["surprisal", "1"], ["judge_cost"]]
     options = ["--scale=smoke", f"--config={tmp_path}", f"--results={tmp_path / 'results'}"]
     run = subprocess.run(

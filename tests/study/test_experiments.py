@@ -274,6 +274,23 @@ class TestStudy:
         assert rate(data="offline", humanline=True) == 1e-3  # no kin: the default
         assert rate(data="offline", trust_region=True) == 1e-3
 
+    def test_the_rate_of_ones_own_base_model_is_nearer_than_that_of_ones_own_k(self, study):
+        tuned = {"objective": "grpo", "data": "offline", "humanline": True}
+        tuned |= {"base_model": ["stronger", "none"], "sync_interval": [4, 16]}
+        study = with_tables(study, a=table(tuned, task=INSTRUCTIONS, tuned=True))
+        variants = [c.variant for c in study.report_cells("a") if c.objective != "base"]
+        rates = dict(zip(variants, (0.1, 0.2, 0.3, 0.4), strict=True))
+        chosen = {INSTRUCTIONS: {name: {"learning_rate": rate} for name, rate in rates.items()}}
+        study = Study(study.scale, study.experiments, chosen, study.root)
+
+        def rate(**row):
+            row = {"objective": "grpo", "data": "offline", "humanline": True} | row
+            return study.resolve(Row(**row).cells(INSTRUCTIONS, DEFAULTS, 1)[0]).learning_rate
+
+        assert rate(base_model="stronger", sync_interval=64) == 0.2
+        assert rate(base_model="larger", sync_interval=4) == 0.3  # as of the task's own model
+        assert rate(sync_interval=1) == 0.3
+
     def test_a_file_of_learning_rates_is_read(self, tmp_path):
         text = (CONFIG / "smoke.yaml").read_text() + "learning_rates: rates.yaml\n"
         (tmp_path / "smoke.yaml").write_text(text)

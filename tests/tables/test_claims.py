@@ -149,6 +149,7 @@ def test_equality_is_two_one_sided_tests_and_not_less_is_the_lower_one():
         (9.0, LESS, "contradicted"),
         (0.0, LESS, "undecided"),
         (0.0, COUNTS, "contradicted"),
+        (-1.0, COUNTS, "supported"),  # small, but there
         (-2.0, COUNTS, "supported"),
         (0.0, EQUAL, "supported"),
         (9.0, EQUAL, "contradicted"),

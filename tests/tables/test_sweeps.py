@@ -11,6 +11,7 @@ from humanline.report.formats import human_readable
 from humanline.study.experiments import Experiments
 from humanline.study.study import Study, load_study
 from humanline.tables.costs import cost_table
+from humanline.tables.estimates import score_table
 from humanline.tables.sweeps import sweep_table
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
@@ -164,6 +165,29 @@ def test_every_column_has_a_legible_header_or_is_for_machines(study, runs, make)
     assert len(text.columns) == len(frame.columns.difference([*companions, "rate_of"]))
     assert not text.columns.str.contains("_").any()
     assert not text.isin(["nan", "None", "<NA>"]).any(axis=None)
+
+
+def test_every_run_has_a_row_with_its_scores(study, runs):
+    resolved = [study.resolve(cell) for cell, _ in runs]
+    frame = score_table(resolved[::-1] + resolved[:3])
+    assert len(frame) == len(runs) == 20 and frame["score"].notna().all()
+    own = frame.set_index(["variant", "seed"]).loc[("grpo-offline", 2)]
+    assert own["score"] == pytest.approx(51, abs=0.5)
+    assert list(own[["step", "curve_mean", "n_prompts", "training_seconds"]]) == [8, 49, 20, 12]
+    assert frame.loc[frame["variant"] == "base", "training_seconds"].isna().all()
+
+
+def test_the_standard_error_of_a_score_is_that_of_a_mean_over_prompts(study, runs):
+    cell, directory = runs[-1]
+    rows = json.loads((directory / "annotations.json").read_text())
+    wins = np.random.default_rng(0).uniform(size=len(rows))
+    for own, win in zip(rows, wins, strict=True):
+        own["preference"], own["output_2"] = 1 + win, own["output_1"]
+    (directory / "annotations.json").write_text(json.dumps(rows))
+    own = score_table([study.resolve(cell)]).iloc[0]
+    assert own["score"] == pytest.approx(100 * wins.mean())
+    expected = 100 * wins.std(ddof=1) / np.sqrt(len(wins))
+    assert own["score_se"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_rows_may_have_different_seeds(study, runs):

@@ -327,7 +327,7 @@ TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
 SCORES = {f"score_{task}" for task in TASKS}
 TABLES = {"table_cost", "table_sweep", *(f"table_{task}" for task in TASKS)}
 EDITS = {  # of modules, and what is made anew
-    "scoring/score.py": {*SCORES, "claims", "all", *TABLES},
+    "scoring/score.py": {*SCORES, "scores", "claims", "all", *TABLES},
     "analysis/figures.py": {"figures", "all"},
     # Of a task, its own rules; data, training and sampling are of its jobs alone.
     "tasks/shared_divisors.py": {
@@ -367,6 +367,8 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     assert sum(",open," in row for row in compared) == 4 + 3  # one seed
     assert len((tables / "claims.csv").read_text().splitlines()) == 1 + 3
     assert "| C5 " in (tables / "claims.md").read_text()
+    scores = (tables / "scores.csv").read_text().splitlines()
+    assert sum("math_reasoning,base,1,0," in row for row in scores) == 1
     rows = (tables / "instruction_following.csv").read_text().splitlines()
     assert len(rows) == 1 + 13
     assert (tables / "math_reasoning_curves.svg").read_text().lstrip().startswith("<?xml")
@@ -395,6 +397,7 @@ def test_smoke_scale_end_to_end(config, tmp_path):
         "score_math_reasoning",
         "table_math_reasoning",
         "table_sweep",
+        "scores",
         "claims",
         "all",
     }

@@ -133,6 +133,9 @@ def refuse_weak(jobs):
             refuse(error)
 
 
+SCORE_FILES = [
+    f"{RESULTS}/tables/{name}" for name in ("scores.csv", "scores.provenance.json")
+]
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
     for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")

@@ -1,5 +1,6 @@
 # Tables: one target per table of experiments.yaml, named table_<name>.
 
+SCORED_RUNS = [STUDY.resolve(cell) for cell in STUDY.evaluated("all")]
 CLAIM_RUNS = STUDY.claims_request().runs if STUDY.claims else []
 
 for table in map(STUDY.table, STUDY.experiments.tables):
@@ -24,6 +25,22 @@ for table in map(STUDY.table, STUDY.experiments.tables):
             code=code_hash("table", tasks=table.spec.tasks),
         shell:
             command("table {params.table:q}")
+
+
+rule scores:
+    input:
+        scores=sorted({run.paths.scored for run in SCORED_RUNS}),
+        runs=sorted({run.paths.made for run in SCORED_RUNS}),
+    output:
+        SCORE_FILES,
+    log:
+        f"{RESULTS}/logs/scores.log",
+    resources:
+        **resources_of("table"),
+    params:
+        code=code_hash("scores", tasks={run.cell.task for run in SCORED_RUNS}),
+    shell:
+        command("scores")
 
 
 rule claims:

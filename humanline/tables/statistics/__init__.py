@@ -1,1 +1,0 @@
-"""Contrasts of runs by seed: their intervals, tests, power and numbers of seeds."""

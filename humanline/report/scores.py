@@ -1,0 +1,22 @@
+"""Write the score of every run that a table or a claim shows."""
+
+from humanline.files.json_files import write_json, write_text
+from humanline.files.provenance import describe
+from humanline.study.runs.paths import Paths
+from humanline.study.runs.resolved import Run
+from humanline.tables.estimates import score_table
+
+
+def make_scores(runs: list[Run], paths: Paths) -> None:
+    """Write `scores.csv`, a row per run, and `scores.provenance.json`.
+
+    Args:
+        runs: the resolved runs.
+        paths: the paths of the scale's files.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged.
+    """
+    write_text(paths.tables / "scores.csv", score_table(runs).to_csv(index=False))
+    hashes = {f"{run.cell.task}/{run.name}": run.hashes.train for run in runs}
+    write_json(paths.tables / "scores.provenance.json", {"runs": hashes, **describe()})
