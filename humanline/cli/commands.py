@@ -308,16 +308,20 @@ def _recipe(study: None, arguments) -> None:
 def _worker(study: None, arguments) -> None:
     # The slow imports of the commands.
     import reasoning_gym  # noqa: F401
+    import transformers.models.llama.modeling_llama  # noqa: F401
 
     import humanline.generation.offline
-    import humanline.scoring.judge
+    import humanline.scoring.length_control
+    import humanline.scoring.rewards
     import humanline.scoring.score
     import humanline.training.base_model
     import humanline.training.cell  # noqa: F401
     from humanline.cli.worker import serve
+    from humanline.scoring.judge import load_alpaca_eval
     from humanline.trainers.classes import load
     from humanline.trainers.registry import OBJECTIVES
 
+    load_alpaca_eval()
     for row in OBJECTIVES.values():
         load(row.trainer)
     place = arguments.socket

@@ -214,7 +214,7 @@ def summarize(annotations: pd.DataFrame) -> dict[str, float]:
         length do not vary, the length-controlled win rate is the win rate. If every preference is
         exactly 1, alpaca_eval's fit fails and gives 50, with a warning.
     """
-    alpaca_eval = _alpaca_eval()
+    alpaca_eval = load_alpaca_eval()
     rows = annotations[[*_PAIR[1:], "generator_1", "generator_2", "preference"]]
     judged = rows["preference"].notna()
     rows = rows[judged].reset_index(drop=True)
@@ -316,7 +316,7 @@ def _annotator(configuration: str, work_dir: Path, seed: int, functions: dict[st
         copy_function=shutil.copyfile,  # contents only: the package may be read-only
         dirs_exist_ok=True,
     )
-    return _alpaca_eval().annotators.PairwiseAnnotator(
+    return load_alpaca_eval().annotators.PairwiseAnnotator(
         annotators_config=folder.resolve() / "configs.yaml",
         seed=seed,
         caching_path=None,  # a cache would keep the answers of a judge that has changed since
@@ -335,8 +335,8 @@ def _ask(judge: Judge, instruction: str, output_1: str, output_2: str) -> float:
     return probability
 
 
-def _alpaca_eval():
-    """Import alpaca_eval late, without its side effects on the process."""
+def load_alpaca_eval():
+    """Import alpaca_eval late, without its side effects on the process, and return it."""
     os.environ["IS_ALPACA_EVAL_2"] = "True"  # read on import; any other value means version 1
     root = logging.getLogger()
     level = root.level
