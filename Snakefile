@@ -6,6 +6,7 @@
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
 #   snakemake --cores all tune                             search the learning rates again
 #   snakemake --cores all power                            what the claims can decide, by a pilot
+#   snakemake --cores all decide --config minutes=60       add seeds to undecided claims
 #   snakemake --cores all explore                          exploratory tables, on the tuning seeds
 #   snakemake --cores 1 prefetch --config scale=paper      fetch data and models ahead of time
 #   snakemake --cores 1 judge_cost --config scale=paper    the cost of an endpoint's judgements
@@ -50,14 +51,18 @@ include: "workflow/rules/map.smk"
 
 
 if workflow.is_main_process:  # jobs read this file too, and must not do this
-    from humanline.cli.run_locks import take_over
+    from humanline.cli import run_locks
 
-    take_over(Path(".snakemake"))
+    # Else the locks are those of the workflow that waits for this one; see `decide`.
+    if run_locks.waiting_workflow() is None:
+        run_locks.take_over(Path(".snakemake"))
+        run_locks.announce()
 
 
 localrules:
     all,
     all_tables,
+    decide,
     explore,
     judge_cost,
     plan,

@@ -92,7 +92,7 @@ def _study(arguments) -> Study:
 
 
 def _prefetch(study: Study, arguments) -> None:
-    from humanline.cli.prefetch import prefetch
+    from humanline.data.prefetch import prefetch
 
     prefetch(study)
 
@@ -248,6 +248,12 @@ def _claims(study: Study, arguments) -> None:
         from humanline.report.power import write_power
 
         write_power(request.claims, study.planned(), study.pilot, study.paths.tables)
+
+
+def _decide(study: Study, arguments) -> None:
+    from humanline.cli.decide import decide
+
+    decide(lambda: _study(arguments), arguments.minutes, arguments.cores)
 
 
 def _scores(study: Study, arguments) -> None:

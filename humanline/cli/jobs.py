@@ -86,15 +86,21 @@ def _jobs_of(study: Study, target: Target) -> Iterator[Job]:
     """Yield the jobs of a target; some come several times."""
     scored, measured = study.evaluated(target), _measured(study, target)
     perceived = _perceived(study) if target == "all" else []
-    for cell in scored + measured + perceived:
-        yield from _preparation(study, cell)
     for cell in scored:
-        yield _generate(study, cell)
-        yield _score(study, cell)
+        yield from jobs_of_cell(study, cell)
+    for cell in measured + perceived:
+        yield from _preparation(study, cell)
     for cell in measured:
         gpus = study.resolve(cell).gpus("generate")
         yield Job("predictors", _name(cell), "generate", _work(_predictors, study, cell), gpus=gpus)
     yield from _summaries(study, target)
+
+
+def jobs_of_cell(study: Study, cell: Cell) -> Iterator[Job]:
+    """Yield the jobs that make a cell's score, in an order that does not depend on its seed."""
+    yield from _preparation(study, cell)
+    yield _generate(study, cell)
+    yield _score(study, cell)
 
 
 def _measured(study: Study, target: Target) -> list[Cell]:

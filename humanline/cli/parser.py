@@ -83,6 +83,11 @@ _DEVICES = (
         "help": "GPUs to train on together (default: 1; 0: none)",
     },
 )
+_MINUTES = (
+    "--minutes",
+    {"metavar": "N", "type": float, "default": 60.0, "help": "time budget (default: 60)"},
+)
+_CORES = ("--cores", {"metavar": "N", "type": int, "default": 1, "help": "jobs at a time"})
 _TABLE = ("table", {"help": "a table of experiments.yaml"})
 _SEED = ("seed", {"type": int})
 _JSON = ("--json", {"action": "store_true", "help": "print JSON alone"})
@@ -110,6 +115,7 @@ COMMANDS = (
     Command("judge_cost", "print what an endpoint's judgements will cost, and have cost"),
     Command("table", "write a table", (_TABLE,)),
     Command("claims", "write the verdicts on the primary claims, and the estimates of all"),
+    Command("decide", "add seeds to undecided claims, as `snakemake decide`", (_MINUTES, _CORES)),
     Command("scores", "write the score of every run that a table or a claim shows"),
     Command("tune", "choose learning rates from the tuning runs"),
     Command("power", "measure the pilot, and write what the claims can decide with their seeds"),

@@ -5,10 +5,12 @@ kernel can: it releases a process's lock on a file when the process ends, for an
 run holds such a lock, and each of its jobs another.
 """
 
+import json
 import os
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +22,7 @@ except ImportError:  # Windows, where a killed run's locks stay
 VARIABLE = "HUMANLINE_JOBS"  # environment variable: the file that this machine's jobs lock
 JOBS = "humanline-jobs"  # that file's name, in Snakemake's folder
 _RUNS = "humanline-runs"
+_WORKFLOW = "HUMANLINE_WORKFLOW"  # environment variable: the process and arguments of a `Workflow`
 _held: list[IO] = []  # files stay open here, because a lock lasts as long as its file is open
 
 
@@ -65,6 +68,40 @@ def keep_locks(folder: Path) -> None:
         folder: Snakemake's folder, ``.snakemake``.
     """
     (folder / _RUNS).write_text("a cluster")
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A run of Snakemake that waits for a command, which may run Snakemake again.
+
+    Attributes:
+        process: its process id.
+        arguments: its arguments.
+    """
+
+    process: int
+    arguments: tuple[str, ...]
+
+    def is_alive(self) -> bool:
+        """Say whether it was not killed meanwhile."""
+        try:
+            os.kill(self.process, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def waiting_workflow() -> Workflow | None:
+    """Find the workflow that runs this process, also through another one; None: there is none."""
+    if _WORKFLOW not in os.environ:
+        return None
+    process, *arguments = json.loads(os.environ[_WORKFLOW])
+    return Workflow(process, tuple(arguments))
+
+
+def announce() -> None:
+    """Let `waiting_workflow` find this process, a run of Snakemake, in all that it runs."""
+    os.environ[_WORKFLOW] = json.dumps([os.getpid(), *sys.argv[1:]])
 
 
 def _wait_for_jobs(path: Path) -> None:

@@ -62,14 +62,15 @@ def can_serve() -> bool:
 def start() -> None:
     """Start a worker for this process's commands; it ends with this process.
 
-    On a system that cannot fork, nothing is started and each command runs itself.
+    On a system that cannot fork, nothing is started and each command runs itself. A workflow that
+    a command of another workflow runs has that one's worker.
     """
     # Imported here, because every command imports this module and should start fast.
     import shutil
     import subprocess
     import tempfile
 
-    if not can_serve():
+    if not can_serve() or Path(os.environ.get(VARIABLE) or os.devnull).is_socket():
         return
     folder = tempfile.mkdtemp(prefix="humanline-")
     # The worker also removes it, in case this process is killed.

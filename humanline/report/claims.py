@@ -29,7 +29,7 @@ difference that is shown to be smaller contradicts the claim. A claim about a me
 has that mean as its one comparison. The level is {alpha:g} after Holm's correction over the primary
 claims, {primary} in number. Estimates are ratios of length-controlled win rates, or differences of
 Pass@1 in points; beside each is the result of its own comparison, which is not corrected.
-
+{looks}
 ## Each comparison by itself
 
 {one_by_one}
@@ -75,6 +75,13 @@ Each claim got its present form on the day given, before the runs on this scale'
 {registered}
 """
 
+_LOOKS = """
+Claims are looked at with {seeds} seeds, and each p is the least over a claim's looks of p / weight.
+The weights, {weights}, sum to at most 1, so that several looks find no more by chance than one.
+`snakemake decide` adds seeds to claims that are undecided; a verdict ends the looks of its claim.
+Added seeds count here, and not in the other tables. Looks taken: {taken}.
+"""
+
 _POWER_NOTE = """\
 - What these claims could decide with their seeds was computed before the runs, from other seeds:
   [power.md](power.md).
@@ -95,7 +102,7 @@ def make_claims(asked: ClaimsRequest) -> None:
     """
     found, folder = [comparison for comparison, _ in asked.compared], asked.paths.tables
     values = values_of(asked.pairs)
-    compared = comparison_table(asked.claims, found, values)
+    compared = comparison_table(asked.claims, found, values, asked.added)
     compared = with_seeds_to_decide(compared, asked.claims, found, values)
     claims = claim_table(asked.claims, compared)
     write_text(folder / "claims.csv", claims.assign(scale=asked.scale).to_csv(index=False))
@@ -105,7 +112,8 @@ def make_claims(asked: ClaimsRequest) -> None:
         page(asked.claims, claims, compared, asked.scale, has_power=asked.has_pilot),
     )
     runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
-    write_json(folder / "claims.provenance.json", {"runs": runs, **describe()})
+    looks = [own.model_dump(mode="json") for own in asked.taken.taken]
+    write_json(folder / "claims.provenance.json", {"runs": runs, "looks": looks, **describe()})
 
 
 def values_of(pairs: Callable[[Comparison], list[tuple[list[Run], list[Run]]]]) -> Values:
@@ -174,7 +182,19 @@ def page(
         alpha=alpha,
         power=claims.rule.power,
         primary=len(primary),
-        strictest=alpha / max(1, len(primary)),
+        strictest=claims.strictest_level,
+        looks=_looks(claims, primary),
+    )
+
+
+def _looks(claims: Claims, primary: pd.DataFrame) -> str:
+    """Write the paragraph about looks, if the rule has them."""
+    if not (looks := claims.rule.looks):
+        return ""
+    return _LOOKS.format(
+        seeds=", ".join(map(str, looks.seeds)),
+        weights=", ".join(f"{weight:g}" for weight in looks.weights),
+        taken=", ".join(f"{row.claim} {row.looks}" for row in primary.itertuples()),
     )
 
 

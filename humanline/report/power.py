@@ -32,7 +32,7 @@ _PAGE = """\
 
 What the design can decide, by a pilot on {seeds} seeds that no table reports ({date}, validation
 prompts). The level is {alpha:g} / {primary}: that of the smallest p in Holm's correction over
-the primary claims.
+the primary claims{first_look}.
 
 ## Primary claims
 
@@ -132,8 +132,9 @@ def write_power(
         scale=pilot.scale,
         seeds=len(pilot.seeds),
         date=pilot.date,
-        alpha=rule.alpha,
-        primary=sum(claim.primary for claim in claims.claims),
+        alpha=rule.first_level,
+        primary=len(claims.primary),
+        first_look=", at the first look" if rule.looks else "",
         power=rule.power,
         claims=_markdown([_claim_cells(own) for own in primary]),
         comparisons=_markdown([_cells(row) for own in primary for row in own.planned]),

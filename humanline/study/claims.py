@@ -13,18 +13,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from humanline.files.validation import Strict, fault, first_fault
 from humanline.study.experiments import Cell, HumanlineDefaults, Row, base_cell
+from humanline.study.runs.verdicts import Rule
 from humanline.study.tasks import TaskName
 
 Scalar = bool | int | float | str
 Side = Literal["greater", "less"]
 Source = Literal["abstract", "notes", "ours"]
-
-
-class Rule(Strict):
-    """The rule that decides whether a claim is supported, contradicted or undecided."""
-
-    alpha: float = Field(0.05, gt=0, lt=1, description="family-wise error of either verdict")
-    power: float = Field(0.8, gt=0, lt=1, description="power for the sample size that would decide")
 
 
 class Registration(Strict):
@@ -186,6 +180,16 @@ class Claims(Strict):
             if name in ids[:index]:
                 raise fault(f"claims.{index}.id", f"{name} is there twice; rename one")
         return self
+
+    @property
+    def primary(self) -> list[str]:
+        """The names of the primary claims."""
+        return [claim.id for claim in self.claims if claim.primary]
+
+    @property
+    def strictest_level(self) -> float:
+        """Holm's level for the smallest p-value of the primary claims, at the first look."""
+        return self.rule.first_level / max(1, len(self.primary))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from humanline.study.runs.paths import Paths, RunPaths
 from humanline.study.runs.rates import Rates, TunedRates
 from humanline.study.runs.requests import ClaimsRequest, ComparedRuns, PowerRequest, TableRequest
 from humanline.study.runs.resolved import Run
+from humanline.study.runs.verdicts import LooksTaken
 from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.study_cells import TARGETS, StudyCells
 from humanline.study.table_checks import claims_fault, possible_at, require_tables
@@ -32,6 +33,7 @@ class Study(StudyCells):
         root: the folder of results; files of this scale are in its subfolder.
         claims: the paper's claims; None: there are none.
         pilot: the adopted pilot; None: there is none, and no claim is refused for lack of power.
+        taken: the looks that `decide` has taken; None: none.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Study(StudyCells):
         root: Path,
         claims: Claims | None = None,
         pilot: Pilot | None = None,
+        taken: LooksTaken | None = None,
     ):
-        super().__init__(scale, experiments, Rates(scale, experiments, learning_rates), claims)
+        rates = Rates(scale, experiments, learning_rates)
+        super().__init__(scale, experiments, rates, claims, taken or LooksTaken())
         self.learning_rates = learning_rates
         self.root = root
         self.pilot = pilot
@@ -110,9 +114,9 @@ class Study(StudyCells):
         """Resolve the claims and the runs that they compare; None if the study has no claims."""
         if self.claims is None:
             return None
-        found = [self._on(own, self.common_seeds(own.cells)) for own in self.comparisons()]
-        name = self.scale.scale
-        return ClaimsRequest(self.claims, found, name, self.paths, self.pilot is not None)
+        found = [self._on(own, self.claim_seeds(own)) for own in self.comparisons()]
+        has_pilot, name = self.pilot is not None, self.scale.scale
+        return ClaimsRequest(self.claims, found, name, self.paths, has_pilot, self.taken)
 
     def power_request(self) -> PowerRequest:
         """Resolve the pilot: the primary claims' comparisons, and others of the same cells.
@@ -217,16 +221,40 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     claims_file = experiments_file.with_name("claims.yaml")
     if not claims_file.exists():
         return Study(scale, experiments, rates, root)
-    claims = validate(Claims, load_yaml(claims_file), claims_file)
+    claims = _claims(claims_file, scale, scale_file)
     pilot = None
     if scale.pilot:
         file = scale_file.parent / scale.pilot
         pilot = validate(Pilot, load_yaml(file), file)
         pilot.require_scale(scale.scale, file)
-    study = Study(scale, experiments, rates, root, claims, pilot)
+    taken = _taken(Paths(root / scale.scale).looks, claims, scale)
+    study = Study(scale, experiments, rates, root, claims, pilot, taken)
     if reason := claims_fault(claims, experiments.defaults, study.common_seeds):
         raise ConfigError(f"{claims_file}: {reason}")
     return study
+
+
+def _claims(file: Path, scale: Scale, scale_file: Path) -> Claims:
+    """Read the claims; they have later looks only at a scale that has seeds for them."""
+    claims = validate(Claims, load_yaml(file), file)
+    if not claims.rule.looks:
+        return claims
+    if not scale.seeds.more:
+        rule = claims.rule.model_copy(update={"looks": None})
+        return claims.model_copy(update={"rule": rule})
+    try:
+        claims.rule.looks.require(scale.seeds)
+    except ConfigError as error:
+        raise ConfigError(f"{scale_file}: {error}") from None
+    return claims
+
+
+def _taken(file: Path, claims: Claims, scale: Scale) -> LooksTaken | None:
+    if not file.exists():
+        return None
+    taken = validate(LooksTaken, load_yaml(file), file)  # JSON is YAML
+    taken.require(claims.rule.looks, scale.seeds, claims.primary, file)
+    return taken
 
 
 def schemas() -> dict[str, dict]:

@@ -12,6 +12,7 @@ from humanline.study.claims import Claims, Comparison, comparisons
 from humanline.study.experiments import Cell, Experiments
 from humanline.study.pilot import on_seed, pilot_cells
 from humanline.study.runs.rates import Rates
+from humanline.study.runs.verdicts import LooksTaken
 from humanline.study.scale.scale import Scale
 
 Target = Literal["all", "tune", "explore", "all_tables", "power"]
@@ -26,13 +27,22 @@ class StudyCells:
         experiments: the validated tables.
         rates: the learning rates, with the cells that are tuned.
         claims: the paper's claims; None: there are none.
+        taken: the looks that `decide` has taken.
     """
 
-    def __init__(self, scale: Scale, experiments: Experiments, rates: Rates, claims: Claims | None):
+    def __init__(
+        self,
+        scale: Scale,
+        experiments: Experiments,
+        rates: Rates,
+        claims: Claims | None,
+        taken: LooksTaken,
+    ):
         self.scale = scale
         self.experiments = experiments
         self.rates = rates
         self.claims = claims
+        self.taken = taken
 
     def tables(self, *, exploratory: bool = False, extra: bool = False) -> list[str]:
         """List the names of the reporting tables, with `extra` all of them, or the exploratory."""
@@ -97,7 +107,8 @@ class StudyCells:
             return [cell for task in self.scale.tasks for cell in self.rates.tune_cells(task)]
         if target == "power":
             return self._pilot_cells
-        return [cell for table in self.tables_of(target) for cell in self.report_cells(table)]
+        cells = [cell for table in self.tables_of(target) for cell in self.report_cells(table)]
+        return cells if target == "explore" else cells + self._added_cells
 
     def find(self, task: str, name: str) -> Cell:
         """Find a cell by its run's name, among all cells of the study.
@@ -123,7 +134,7 @@ class StudyCells:
                 cells += self.experiments.perceived(seed).values()
         for task in self.scale.tasks:
             cells += self.rates.tune_cells(task)
-        cells += self._pilot_cells
+        cells += self._pilot_cells + self._added_cells
         cells += [cell.base for cell in cells] + [cell.data_base for cell in cells]
         return {(cell.task, cell.name): cell for cell in cells}
 
@@ -132,6 +143,26 @@ class StudyCells:
         if len(self.scale.seeds.piloting) < 2:  # which `power_request` refuses
             return []
         return pilot_cells(self.comparisons(), self.scale.seeds.piloting)
+
+    @cached_property
+    def _added_cells(self) -> list[Cell]:
+        """The cells that only later looks of claims have."""
+        return [
+            cell
+            for claim in dict.fromkeys(own.claim for own in self.taken.taken)
+            for cell in self.cells_of_claim(claim, self.taken.seeds(claim))
+        ]
+
+    def cells_of_claim(self, claim: str, seeds: Iterable[int]) -> list[Cell]:
+        """List the cells that a claim compares, on some seeds.
+
+        Args:
+            claim: the claim's name.
+            seeds: the seeds.
+        """
+        cells = [cell for own in self.comparisons() if own.claim.id == claim for cell in own.cells]
+        found = {(cell.task, cell.variant): cell for cell in cells}
+        return [on_seed(cell, seed) for cell in found.values() for seed in seeds]
 
     @cached_property
     def with_curves(self) -> set[tuple[str, str]]:
@@ -162,9 +193,13 @@ class StudyCells:
         found = [set(self._reported.get((cell.task, cell.variant), {})) for cell in cells]
         return sorted(set.intersection(*found))
 
+    def claim_seeds(self, comparison: Comparison) -> list[int]:
+        """List a comparison's seeds: its cells' common ones, and those of its claim's looks."""
+        return self.common_seeds(comparison.cells) + self.taken.seeds(comparison.claim.id)
+
     def pairs(self, comparison: Comparison) -> list[tuple[Cell, Cell]]:
-        """List a comparison's pairs of cells on each seed for which tables have all of them."""
-        seeds = self.common_seeds(comparison.cells)
+        """List a comparison's pairs of cells on each of its seeds."""
+        seeds = self.claim_seeds(comparison)
         return [
             (on_seed(cell, seed), on_seed(against, seed))
             for cell, against in comparison.pairs

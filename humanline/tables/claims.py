@@ -11,7 +11,8 @@ A primary claim is *supported* if all of its comparisons are: its p-value is the
 is the least of theirs, times their number. A claim about a mean over objectives has that mean as
 its one comparison. Holm's correction covers the primary claims, once for support and once for
 contradiction, so the chance of any false support is at most alpha, and so is that of any false
-contradiction.
+contradiction. Where the rule has looks, `snakemake decide` adds seeds to undecided claims, and each
+comparison's p-values are sequential ones (`statistics.sequential`).
 
 Below the claims, every comparison has a result of its own. The points of a mean are tested after
 it, in their order, each only if all before it are significant (a fixed sequence). The other results
@@ -19,16 +20,18 @@ are at level alpha, not corrected. Secondary claims have estimates alone.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from humanline.study.claims import Claims, Comparison, PaperEffect, Rule, Scalar
+from humanline.study.claims import Claims, Comparison, PaperEffect, Scalar
+from humanline.study.runs.verdicts import Looks, Rule
 from humanline.tables.statistics.inference import estimate, p_value
 from humanline.tables.statistics.multiplicity import holm
 from humanline.tables.statistics.sample_size import seeds_to_decide
 from humanline.tables.statistics.scores import Contrast, Scores, difference, log_ratio, mean_of
+from humanline.tables.statistics.sequential import sequential_p_values
 from humanline.trainers.registry import find_objective
 
 # Returns the measures of both cells of each pair of a comparison.
@@ -43,11 +46,6 @@ def contrast_of(comparison: Comparison, values: Values) -> Contrast:
     return mean_of([contrast(first, second) for first, second in values(comparison)])
 
 
-def strictest_level(claims: Claims) -> float:
-    """Return Holm's level for the smallest p-value of the primary claims."""
-    return claims.rule.alpha / max(1, sum(claim.primary for claim in claims.claims))
-
-
 def p_values(comparison: Comparison, contrast: Contrast) -> tuple[float, float]:
     """Return the p-values of the claimed side and of the opposite side.
 
@@ -59,22 +57,55 @@ def p_values(comparison: Comparison, contrast: Contrast) -> tuple[float, float]:
     return float(np.max(claimed)), float(np.minimum(1.0, len(opposite) * np.min(opposite)))
 
 
-def comparison_table(claims: Claims, found: Sequence[Comparison], values: Values) -> pd.DataFrame:
+def _looked_at(
+    comparison: Comparison, contrast: Contrast, looks: Looks, added: Sequence[Sequence[int]]
+) -> tuple[float, float]:
+    """Return the sequential p-values of the claimed side and of the opposite side.
+
+    Args:
+        comparison: the comparison.
+        contrast: its contrast on all seeds.
+        looks: the rule's looks.
+        added: the seeds that each look after the first has added.
+    """
+    later = {seed for seeds in added for seed in seeds}
+    seen = [seed for seed in contrast.seeds if seed not in later]
+    found = [p_values(comparison, contrast.on(seen))]
+    for seeds in added:
+        seen += seeds
+        found.append(p_values(comparison, contrast.on(seen)))
+    p, p_opposite = sequential_p_values(np.transpose(found), looks.weights[: len(found)])
+    return float(p), float(p_opposite)
+
+
+def comparison_table(
+    claims: Claims,
+    found: Sequence[Comparison],
+    values: Values,
+    added: Mapping[str, Sequence[Sequence[int]]] | None = None,
+) -> pd.DataFrame:
     """Make a table with a row per comparison.
 
     Args:
         claims: the claims and their rule.
         found: the comparisons, in order.
         values: returns the measures of a comparison's cells.
+        added: by claim, the seeds that each of its looks after the first has added.
 
     Returns:
         Columns: the claim, what is asked and of what; estimate with its 95 % interval; seeds; the
-        number of scores below the floor of logarithms; and for primary claims the p-values of both
-        sides, not corrected, those of sequences, and the result: ``yes``, ``no``, ``open`` or
-        ``not reached``.
+        number of looks; the number of scores below the floor of logarithms; and for primary claims
+        the p-values of both sides, not corrected for the number of claims, those of sequences, and
+        the result: ``yes``, ``no``, ``open`` or ``not reached``.
     """
+    added = added or {}
     rows = [
-        _row(comparison, contrast_of(comparison, values), claims.rule)
+        _row(
+            comparison,
+            contrast_of(comparison, values),
+            claims.rule,
+            added.get(comparison.claim.id, []),
+        )
         | {"floored": _floored(comparison, values)}
         for comparison in found
     ]
@@ -126,6 +157,7 @@ def claim_table(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
                 "paper_value": claim.paper_value,
                 "untested": claim.untested,
                 "registered": claim.registered.date.isoformat(),
+                "looks": group["looks"].max(),
                 "comparisons": len(group),
                 **{word: int((group["result"] == word).sum()) for word in ("yes", "no")},
                 "one_by_one": one_by_one(group) if claim.primary else None,
@@ -175,13 +207,19 @@ def _judged(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
     return judged.assign(verdict=verdicts)
 
 
-def _row(comparison: Comparison, contrast: Contrast, rule: Rule) -> dict:
+def _row(
+    comparison: Comparison, contrast: Contrast, rule: Rule, added: Sequence[Sequence[int]]
+) -> dict:
     claim, test = comparison.claim, comparison.test
     found = estimate(contrast)
     value = (found.value, found.low, found.high)
     if test.compare == "ratio":
         value = found.exponential
-    p, p_opposite = p_values(comparison, contrast) if claim.primary else (math.nan, math.nan)
+    p = p_opposite = math.nan
+    if claim.primary and rule.looks:
+        p, p_opposite = _looked_at(comparison, contrast, rule.looks, added)
+    elif claim.primary:
+        p, p_opposite = p_values(comparison, contrast)
     if test.negligible and p < rule.alpha:  # it is there, though it may be small
         p_opposite = 1.0
     return {
@@ -200,6 +238,7 @@ def _row(comparison: Comparison, contrast: Contrast, rule: Rule) -> dict:
         "paper_effect": comparison.paper_effect,
         "paper_source": _source(test.paper_effect),
         "seeds": len(contrast.seeds),
+        "looks": 1 + len(added),
         "p_uncorrected": p,
         "p_opposite_uncorrected": p_opposite,
     }
@@ -267,5 +306,5 @@ def _seeds_to_decide(
         mean = contrast.values.mean()
         bounds += [bound for bound, _ in comparison.refutations]
         bounds = [max(bounds, key=lambda bound: abs(mean - bound))]
-    level = strictest_level(claims)
-    return seeds_to_decide(contrast, bounds, alpha=level, power=claims.rule.power)
+    level, power = claims.strictest_level, claims.rule.power
+    return seeds_to_decide(contrast, bounds, alpha=level, power=power)

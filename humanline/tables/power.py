@@ -166,14 +166,13 @@ def design(
         pilot: the pilot; comparisons that it lacks are left out.
 
     Returns:
-        The claims with such a comparison, in order. Primary claims share alpha, as Holm's
-        correction begins; any other has all of it, for information.
+        The claims with such a comparison, in order. Primary claims share what the first look may
+        spend of alpha, as Holm's correction begins; any other has all of it, for information.
     """
     rule = claims.rule
-    primary = sum(claim.primary for claim in claims.claims)
     found = []
     for claim in claims.claims:
-        alpha = rule.alpha / primary if claim.primary else rule.alpha
+        alpha = claims.strictest_level if claim.primary else rule.alpha
         planned: list[Planned] = []
         for comparison, seeds in compared:
             spread = pilot.spread(comparison)

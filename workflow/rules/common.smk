@@ -6,11 +6,17 @@ def refuse(fault):
     sys.exit(f"humanline: error: {fault}")
 
 
-if unknown := set(config) - {"scale", "config_directory", "results"}:
+MINUTES = config.get("minutes", 60)
+if unknown := set(config) - {"scale", "config_directory", "results", "minutes"}:
     refuse(
-        f"--config: {sorted(unknown)[0]}: unknown key; use scale, config_directory or results"
+        f"--config: {sorted(unknown)[0]}: unknown key; use scale, config_directory, results or "
+        "minutes"
     )
+if not isinstance(MINUTES, int | float) or MINUTES <= 0:
+    refuse(f"--config: minutes: {MINUTES!r} is no time; give a number above 0")
 for key, value in config.items():
+    if key == "minutes":
+        continue
     if not isinstance(value, str) or not value:
         refuse(f"--config: {key}: {value!r} is no text; give another name")
 

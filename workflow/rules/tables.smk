@@ -56,9 +56,27 @@ rule claims:
     params:
         claims=STUDY.claims and STUDY.claims.model_dump_json(),
         pilot=STUDY.pilot and STUDY.pilot.model_dump_json(),
+        looks=STUDY.taken.model_dump_json(),
         code=code_hash("claims", tasks={run.cell.task for run in CLAIM_RUNS}),
     shell:
         command("claims")
+
+
+# It runs this workflow again, for the claims with more seeds. It has no output, because that may
+# have gone further each time.
+rule decide:
+    input:
+        rules.claims.output,
+    log:
+        f"{RESULTS}/logs/decide.log",
+    threads: workflow.cores
+    params:
+        minutes=MINUTES,
+    shell:
+        command(
+            "decide --minutes {params.minutes} --cores {threads}",
+            log="| tee -- {log:q}",
+        )
 
 
 rule tune:

@@ -62,6 +62,11 @@ class Paths:
         return self.power / "pilot.yaml"
 
     @property
+    def looks(self) -> Path:
+        """The record of the looks that `snakemake decide` has taken, JSON."""
+        return self.results / "decide" / "looks.json"
+
+    @property
     def benchmarks(self) -> Path:
         """The folder of Snakemake's measurements of each job: seconds and memory."""
         return self.results / "benchmarks"

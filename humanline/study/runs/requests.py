@@ -3,7 +3,7 @@
 `Study` makes these objects. Stages take them and never ask it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from humanline.study.claims import Claims, Comparison
@@ -11,6 +11,7 @@ from humanline.study.experiments import Cell, HumanlineDefaults, Table
 from humanline.study.runs.hashes import content_hash
 from humanline.study.runs.paths import Paths
 from humanline.study.runs.resolved import Run
+from humanline.study.runs.verdicts import LooksTaken
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class ClaimsRequest:
         scale: the name of the scale.
         paths: the paths of the scale's files.
         has_pilot: whether the scale has a pilot, and so a page of the claims' power.
+        taken: the looks that `decide` has taken.
     """
 
     claims: Claims
@@ -94,6 +96,12 @@ class ClaimsRequest:
     scale: str
     paths: Paths
     has_pilot: bool = False
+    taken: LooksTaken = field(default_factory=LooksTaken)
+
+    @property
+    def added(self) -> dict[str, list[list[int]]]:
+        """By claim, the seeds that each of its looks after the first has added."""
+        return {claim: self.taken.added(claim) for claim in self.claims.primary}
 
     def pairs(self, comparison: Comparison) -> list[tuple[list[Run], list[Run]]]:
         """List the runs of both cells of each pair of a comparison."""

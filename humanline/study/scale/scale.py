@@ -99,13 +99,16 @@ def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
 
 
 class Seeds(Strict):
-    """The seeds: `report` and `sweep` fill the tables; `tune` and `pilot` only prepare them."""
+    """The seeds: `report`, `sweep` and `more` decide; `tune` and `pilot` only prepare that."""
 
     report: SeedList = Field(description="seeds of the cells that a primary claim compares")
     sweep: SeedList | None = Field(
         None, description="seeds of all other cells, preferably some of report; null: report"
     )
     tune: SeedList = Field(description="seeds that choose learning rates")
+    more: SeedList | None = Field(
+        None, description="seeds that `snakemake decide` adds, in this order; null: none"
+    )
     pilot: SeedList | None = Field(
         None, description="seeds that power is computed from, and that no table reports; null: tune"
     )
@@ -126,7 +129,9 @@ class Seeds(Strict):
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
-        for own, name in itertools.product(("tune", "pilot"), ("report", "sweep")):
+        apart = list(itertools.product(("tune", "pilot"), ("report", "sweep")))
+        apart += [("more", name) for name in ("report", "sweep", "tune", "pilot")]
+        for own, name in apart:
             if both := set(getattr(self, name) or []) & set(getattr(self, own) or []):
                 raise fault(own, f"shares {sorted(both)} with seeds.{name}; use other seeds")
         return self

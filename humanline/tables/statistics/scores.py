@@ -63,6 +63,12 @@ class Contrast:
     values: np.ndarray
     pseudo: np.ndarray | None = None
 
+    def on(self, seeds: Sequence[int]) -> "Contrast":
+        """Keep some of the seeds."""
+        kept = [self.seeds.index(seed) for seed in seeds]
+        pseudo = None if self.pseudo is None else self.pseudo[kept]
+        return Contrast(tuple(seeds), self.values[kept], pseudo)
+
 
 def pseudo_values(values: np.ndarray, left_out: np.ndarray | None) -> np.ndarray | None:
     """Return the jackknife's pseudo-values, (S, G): G * value - (G - 1) * value without a group."""

@@ -1,0 +1,211 @@
+"""Taking looks: undecided claims get more seeds until all are decided or a time budget ends.
+
+`snakemake decide` makes the claims, then runs this command. It finds the primary claims that are
+undecided, and takes the next look of each, in the order of claims.yaml, if its jobs fit into the
+time that is left by the seconds of the same jobs on the report seeds. A look is recorded before its
+seeds run. From then on the study has these seeds, so that any later workflow makes or keeps them: a
+look cannot be dropped for what it shows. Then it runs the workflow again for the claims.
+"""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from functools import cache
+
+from humanline.cli import run_locks
+from humanline.cli.jobs import Job, jobs_of_cell
+from humanline.files.json_files import write_json
+from humanline.files.provenance import git_state
+from humanline.files.validation import ConfigError
+from humanline.study.experiments import Cell
+from humanline.study.pilot import on_seed
+from humanline.study.runs.verdicts import Look, Looks, LooksTaken
+from humanline.study.study import Study
+
+
+def decide(load: Callable[[], Study], minutes: float, cores: int) -> None:
+    """Take looks until all primary claims are decided, no look is left, or the next takes too long.
+
+    Args:
+        load: reads the study, with the looks that are recorded.
+        minutes: the time budget; a look that has begun is finished.
+        cores: the number of jobs that run at a time.
+
+    Raises:
+        ConfigError: if the study has no looks, or the workflow fails.
+    """
+    end = time.monotonic() + 60 * minutes
+    while True:
+        study = load()
+        looks = _looks(study)
+        verdicts = read_verdicts(study)
+        open_ = [claim for claim, verdict in verdicts.items() if verdict == "undecided"]
+        coming = next_looks(study, looks, open_)
+        left = (end - time.monotonic()) / 60
+        taken, needed = affordable(study, coming, left, cores)
+        if not taken:
+            break
+        names = ", ".join(f"{own.claim} look {own.look}" for own in taken)
+        _say(f"{names}: about {needed:.1f} minutes of the {left:.1f} that are left")
+        record(study, looks, taken)
+        run_workflow()
+    if not open_:
+        reason = "all primary claims are decided"
+    elif not coming:
+        reason = "no look is left"
+    else:
+        first = f"look {coming[0].look} of {coming[0].claim}"
+        reason = f"{first} needs about {needed:.1f} minutes, but {max(0.0, left):.1f} are left"
+    _say(f"{reason}; stopped")
+    for claim, verdict in verdicts.items():
+        _say(f"{claim}: {verdict}, looks: {1 + len(study.taken.added(claim))}")
+
+
+def _say(text: str) -> None:
+    print(f"decide: {text}", flush=True)
+
+
+def _looks(study: Study) -> Looks:
+    """Return the rule's looks at this scale, or refuse a study without them."""
+    name = study.scale.scale
+    if study.claims is None or not study.claims.primary:
+        raise ConfigError("claims.yaml: claims: none is primary; write primary: true into one")
+    if study.claims.rule.looks is None:
+        where = f"scale {name}: seeds.more" if not study.scale.seeds.more else "claims.yaml: rule"
+        raise ConfigError(
+            f"{where}: there are no looks to take; a scale needs seeds.more and claims.yaml "
+            "rule.looks, as the laptop scale has them"
+        )
+    return study.claims.rule.looks
+
+
+def read_verdicts(study: Study) -> dict[str, str]:
+    """Read the verdicts on the primary claims, as the workflow has written them.
+
+    Raises:
+        ConfigError: if a claim has none.
+    """
+    path, primary = study.paths.tables / "claims.csv", study.claims.primary if study.claims else []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            found = {row["claim"]: row["verdict"] for row in csv.DictReader(file)}
+        return {claim: found[claim] for claim in primary}
+    except (OSError, KeyError) as error:
+        raise ConfigError(f"{path}: lacks verdicts ({error}); run `snakemake claims`") from None
+
+
+def next_looks(study: Study, looks: Looks, claims: Iterable[str]) -> list[Look]:
+    """List the next look of each of some claims; none of a claim that has had all."""
+    today, commit = date.today(), git_state()["commit"]
+    found = []
+    for claim in claims:
+        number = 2 + len(study.taken.added(claim))
+        if number <= len(looks.seeds):
+            seeds = looks.added(study.scale.seeds, number)
+            found.append(Look(claim=claim, look=number, seeds=seeds, date=today, commit=commit))
+    return found
+
+
+def affordable(
+    study: Study, coming: Sequence[Look], minutes: float, cores: int
+) -> tuple[list[Look], float]:
+    """Choose the looks that fit into some minutes together, in order.
+
+    Args:
+        study: the study.
+        coming: the looks to choose from.
+        minutes: the minutes that are left.
+        cores: the number of jobs that run at a time.
+
+    Returns:
+        The looks, and the minutes that they need; if none fits, those that the first needs.
+    """
+    estimate = Estimate(study)
+    chosen: list[Look] = []
+    total = alone = 0.0
+    for own in coming:
+        needed = estimate.seconds([*chosen, own]) / cores / 60
+        if not chosen and own is coming[0]:
+            alone = needed
+        if needed <= minutes:
+            chosen, total = [*chosen, own], needed
+    return chosen, total if chosen else alone
+
+
+class Estimate:
+    """Estimates of the time that looks take, from Snakemake's measurements.
+
+    Args:
+        study: the study.
+    """
+
+    def __init__(self, study: Study):
+        self._study = study
+        self._measured = cache(self._read)
+
+    def seconds(self, looks: Iterable[Look]) -> float:
+        """Estimate the seconds of all jobs that some looks add, one after another.
+
+        A job takes the mean of the same jobs on the report seeds; one that has been done, none. A
+        job that was never measured counts as nothing, as the small jobs that write prompts do.
+        """
+        study = self._study
+        cells = [cell for own in looks for cell in study.cells_of_claim(own.claim, own.seeds)]
+        found = {}
+        for cell in cells:
+            for number, job in enumerate(jobs_of_cell(study, cell)):
+                if (job.rule, job.name) not in found:
+                    found[job.rule, job.name] = self._job(job, cell, number)
+        return sum(found.values())
+
+    def _job(self, job: Job, cell: Cell, number: int) -> float:
+        if self._measured(job.rule, job.stage, job.name) is not None:
+            return 0.0
+        alike = [self._jobs(on_seed(cell, seed))[number] for seed in self._study.scale.seeds.report]
+        times = [self._measured(other.rule, other.stage, other.name) for other in alike]
+        known = [time for time in times if time is not None]
+        return sum(known) / len(known) if known else 0.0
+
+    def _jobs(self, cell: Cell) -> list[Job]:
+        return list(jobs_of_cell(self._study, cell))
+
+    def _read(self, rule: str, stage: str, name: str) -> float | None:
+        folder = self._study.paths.benchmarks / ("score" if stage == "score" else rule)
+        for own in (name, name.replace("/", "-").replace(" ", "-")):
+            if (path := folder / f"{own}.tsv").exists():
+                with open(path, newline="") as file:
+                    return sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+        return None
+
+
+def record(study: Study, looks: Looks, new: Sequence[Look]) -> None:
+    """Add looks to the record of those that were taken."""
+    taken = LooksTaken(looks=looks, taken=[*study.taken.taken, *new])
+    write_json(study.paths.looks, taken.model_dump(mode="json"))
+
+
+def run_workflow() -> None:
+    """Run the workflow that this command is a job of again, for the claims.
+
+    It has the same arguments, so also the same machine or cluster. The locks of its files are held
+    by the workflow that waits for this command.
+
+    Raises:
+        ConfigError: if no workflow runs this command, or if either workflow is ended.
+    """
+    if (waiting := run_locks.waiting_workflow()) is None:
+        raise ConfigError("decide: it is a job of the workflow; run `snakemake decide`")
+    words = ["claims" if word == "decide" else word for word in waiting.arguments]
+    workflow = subprocess.Popen([sys.executable, "-m", "snakemake", *words, "--nolock"])
+    signal.signal(signal.SIGTERM, lambda *_: workflow.terminate())
+    try:
+        status = workflow.wait()
+    except KeyboardInterrupt:  # a terminal interrupts both; the workflow ends its jobs
+        status = workflow.wait()
+    if status or not waiting.is_alive():
+        reason = "the workflow ended before it was done, as it says above"
+        raise ConfigError(f"decide: {reason}; run `snakemake decide` again to go on with this look")
