@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from functools import cache
+from pathlib import Path
 
 from humanline.cli import run_locks
 from humanline.cli.jobs import Job, jobs_of_cell
@@ -87,15 +88,23 @@ def read_verdicts(study: Study) -> dict[str, str]:
     """Read the verdicts on the primary claims, as the workflow has written them.
 
     Raises:
-        ConfigError: if a claim has none.
+        ConfigError: if a claim has none after its last look.
     """
-    path, primary = study.paths.tables / "claims.csv", study.claims.primary if study.claims else []
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            found = {row["claim"]: row["verdict"] for row in csv.DictReader(file)}
-        return {claim: found[claim] for claim in primary}
-    except (OSError, KeyError) as error:
-        raise ConfigError(f"{path}: lacks verdicts ({error}); run `snakemake claims`") from None
+    path, found = study.paths.tables / "claims.csv", {}
+    for claim in study.claims.primary if study.claims else []:
+        row = next((row for row in _rows(path, ",") if row["claim"] == claim), {})
+        if row.get("looks") != str(1 + len(study.taken.added(claim))):
+            raise ConfigError(f"{path}: no verdict after the last look; run `snakemake claims`")
+        found[claim] = row["verdict"]
+    return found
+
+
+def _rows(path: Path, delimiter: str) -> list[dict[str, str]]:
+    """Read a table that the workflow has written; empty if there is none."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
 
 
 def next_looks(study: Study, looks: Looks, claims: Iterable[str]) -> list[Look]:
@@ -176,9 +185,8 @@ class Estimate:
     def _read(self, rule: str, stage: str, name: str) -> float | None:
         folder = self._study.paths.benchmarks / ("score" if stage == "score" else rule)
         for own in (name, name.replace("/", "-").replace(" ", "-")):
-            if (path := folder / f"{own}.tsv").exists():
-                with open(path, newline="") as file:
-                    return sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+            if rows := _rows(folder / f"{own}.tsv", "\t"):
+                return sum(float(row["s"]) for row in rows)
         return None
 
 

@@ -296,6 +296,35 @@ def test_the_chance_of_any_false_support_is_at_most_alpha():
     assert max(wrong.values()) / 60 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
 
 
+def test_a_look_costs_its_weight_and_the_least_counts():
+    """A is decided at its second look; B had one look, on the same seeds."""
+    values = np.array([2.0, 4.0, 3.0, 3.2, 2.8])  # of the seeds 0 to 4
+    noise = {"A": 5, "B": 3}  # seeds
+
+    def of_claim(comparison):
+        seeds = tuple(range(noise[comparison.claim.id]))
+        zeros = np.zeros(len(seeds))
+        return [(Scores(seeds, values[: len(seeds)]), Scores(seeds, zeros))]
+
+    rule = {"looks": {"seeds": [3, 5], "weights": [0.3, 0.6]}}
+    one = GREATER | {"each": {}, "cell": {"objective": "dpo", "data": "online"}}
+    one["against"] = {"objective": "dpo", "data": "offline"}
+    claims = claimed(A=one, B=one)
+    claims = Claims(rule=rule, claims=claims.model_dump(mode="json")["claims"])
+    found = [comparison for _, comparison in comparisons(claims, DEFAULTS)]
+    frame = comparison_table(claims, found, of_claim, {"A": [[3, 4]]}).set_index("claim")
+    p = [stats.ttest_1samp(values[:n], 0, alternative="greater").pvalue for n in (3, 5)]
+    assert p[0] / 0.3 > 0.025 > 2 * p[1] / 0.6
+    assert frame["p_uncorrected"].to_dict() == pytest.approx({"A": p[1] / 0.6, "B": p[0] / 0.3})
+    assert frame["p_opposite_uncorrected"].to_dict() == {"A": 1.0, "B": 1.0}
+    table = claim_table(claims, frame.reset_index()).set_index("claim")
+    assert table["looks"].to_dict() == {"A": 2, "B": 1}
+    assert table["verdict"].to_dict() == {"A": "supported", "B": "undecided"}
+    first = comparison_table(claims, found, lambda own: of_claim(found[1])).set_index("claim")
+    assert first.loc["A", "p_uncorrected"] == frame.loc["B", "p_uncorrected"]
+    assert claims.strictest_level == pytest.approx(0.3 * 0.05 / 2)
+
+
 def test_every_row_is_legible():
     from humanline.report.formats import human_readable
 

@@ -47,6 +47,7 @@ rule claims:
     input:
         scores=[run.paths.scored for run in CLAIM_RUNS],
         runs=[run.paths.made for run in CLAIM_RUNS],
+        looks=[STUDY.paths.looks] if STUDY.taken.taken else [],
     output:
         CLAIM_FILES,
     log:
@@ -56,7 +57,6 @@ rule claims:
     params:
         claims=STUDY.claims and STUDY.claims.model_dump_json(),
         pilot=STUDY.pilot and STUDY.pilot.model_dump_json(),
-        looks=STUDY.taken.model_dump_json(),
         code=code_hash("claims", tasks={run.cell.task for run in CLAIM_RUNS}),
     shell:
         command("claims")
