@@ -19,6 +19,7 @@ from humanline.study.experiments import ImpliedCapacity
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.data import HubData, MiniatureData
+from humanline.study.scale.models import MiniatureModel, Pretraining
 from humanline.study.study import Study, load_study, schemas
 
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
@@ -114,19 +115,23 @@ def _data(study: Study, arguments) -> None:
         write_rows(study.paths.prompts(task, draw, split), prompts_of(task), rows)
 
 
+def _pretrained(study: Study, arguments) -> None:
+    from humanline.training import base_model
+
+    task, name = arguments.task, arguments.name
+    run = pick(f"pretrained model of {task}", name, study.pretrained(task))
+    folder = study.paths.pretrained(task, name)
+    match run.model, run.data:
+        case MiniatureModel(pretraining=Pretraining() as lessons) as model, MiniatureData() as data:
+            base_model.pretrain(task, model.sizes, lessons, folder, data)
+
+
 def _base_model(study: Study, arguments) -> None:
-    from humanline.data.stage_files import prompts_of
-    from humanline.files.typed_files import read_rows
     from humanline.training import base_model
 
     run, task = _resolved(study, arguments), arguments.task
-    held_out = {
-        row["prompt"]
-        for path in run.paths.held_out_prompts
-        for row in read_rows(path, prompts_of(task))
-    }
-    lengths = getattr(run.data, "lengths", None)
-    base_model.make(task, run.model, run.cell.seed, run.paths.model, held_out, lengths)
+    seed, folder = run.cell.seed, run.paths.model
+    base_model.make(task, run.model, seed, folder, run.data, run.pretrained)
 
 
 def _offline(study: Study, arguments) -> None:

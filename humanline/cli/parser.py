@@ -71,6 +71,7 @@ def _task(text: str) -> str:
 _TASKS = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
 _TASK = ("task", {"metavar": "TASK", "type": _task, "help": _TASKS})
 _DRAW = ("draw", {"metavar": "DRAW", "help": "a set of prompts: s1 is that of seed 1; hub: all"})
+_PRETRAINED = ("name", {"metavar": "NAME", "help": "a name in results/SCALE/pretrained/TASK"})
 _BASE = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
 _RUN = ("run_name", {"metavar": "RUN", "help": "a name in results/SCALE/runs/TASK"})
 _OF = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
@@ -105,6 +106,7 @@ _KEYS = (
 COMMANDS = (
     Command("prefetch", "fetch the hub's data and models, print their fingerprints"),
     Command("data", "write a set of a task's prompts", (_TASK, _DRAW)),
+    Command("pretrained", "train what all seeds' base models start from", (_TASK, _PRETRAINED)),
     Command("base_model", "make the model that training starts from", (_TASK, _BASE)),
     Command("offline", "sample and label a base model's completions", (_TASK, _BASE)),
     Command("likelihood", "measure how likely a base model finds completions", (_TASK, _BASE, _OF)),

@@ -165,6 +165,11 @@ class Study(StudyCells):
         data = self.scale.tasks[task].data
         return {data.draw(cell.seed): cell.seed for cell in self.all_cells() if cell.task == task}
 
+    def pretrained(self, task: str) -> dict[str, Run]:
+        """List a task's pretrained models by name, each with a run that goes back to it."""
+        runs = [self.resolve(cell.base) for cell in self.all_cells() if cell.task == task]
+        return {name: run for run in runs if (name := run.hashes.pretrained)}
+
     def scored_by(self, scoring: Literal["judge", "grade"]) -> list[str]:
         """List the tasks with this way of scoring."""
         return [task for task in self.scale.tasks if find_task(task).scoring == scoring]

@@ -10,8 +10,9 @@ import pytest
 from humanline.files.code_hashes import PACKAGE
 from humanline.files.validation import ConfigError
 from humanline.study import study as studies
-from humanline.study.experiments import Cell
+from humanline.study.experiments import Cell, base_cell
 from humanline.study.runs.pins import require_pinned
+from humanline.study.scale.models import Pretraining
 from humanline.study.study import Study, load_study
 
 CONFIG = Path(__file__).parents[3] / "workflow" / "config"
@@ -124,9 +125,35 @@ def test_a_seed_of_a_generated_world_has_its_own_prompts_and_the_hubs_are_shared
             lambda run: run.hashes.base_model,
         ):
             assert (asked(one) == asked(other)) is expected
-    assert (
-        {path.parent.name for path in one.paths.held_out_prompts} == {"all"} == {*paper.draws(TASK)}
-    )
+    assert {*paper.draws(TASK)} == {"all"}
+
+
+def test_models_with_the_same_pretraining_share_it(study):
+    """Seeds, and models that differ in their own lessons; others have others."""
+    task = study.scale.tasks[TASK]
+    lessons = {"examples": 8, "epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
+    pretraining = Pretraining(**lessons, carelessness=0.2)
+    usual = task.base_model.model_copy(update={"pretraining": pretraining})
+    others = {
+        "weaker": {"carelessness": 0.7},
+        "larger": {"hidden_size": 64},
+        "again": {"pretraining": pretraining.model_copy(update={"seed": 1})},
+        "fresh": {"pretraining": None},
+    }
+    models = {name: usual.model_copy(update=changed) for name, changed in others.items()}
+    models = task.base_models | models
+    task = task.model_copy(update={"base_model": usual, "base_models": models})
+    scale = study.scale.model_copy(update={"tasks": study.scale.tasks | {TASK: task}})
+    own = Study(scale, study.experiments, {}, study.root)
+
+    def start(name=None, seed=1):
+        return own.resolve(base_cell(TASK, seed, name)).pretrained
+
+    assert start("fresh") is None
+    assert start() == start(seed=2) == start("weaker")
+    assert len({start(), start("larger"), start("again")}) == 3
+    assert start().parent == study.paths.results / "pretrained" / TASK
+    assert own.pretrained(TASK)[start().name].pretrained == start()
 
 
 def test_the_sets_of_prompts_are_those_of_the_seeds_of_a_study(study):
