@@ -1,6 +1,6 @@
 """Simulate how often intervals cover the truth and tests find what is not there.
 
-    python benchmarks/coverage.py              the table of docs/statistics.md
+    python benchmarks/coverage.py              the tables of docs/statistics.md
     python benchmarks/coverage.py --draws 500  the same, rougher and sooner
 
 Two cells are run on the same seeds, and each is scored as the share of P prompts that it wins. A
@@ -33,6 +33,8 @@ class Design:
         seed_sd: the standard deviation of the cells' difference over seeds, in points.
         compare: ``difference`` or ``ratio``.
         prompts: the number of prompts.
+        common_sd: the standard deviation over seeds of both cells' common level, in points.
+        collapses: the chance that a run of the first cell falls by 30 points.
     """
 
     seeds: int
@@ -40,6 +42,8 @@ class Design:
     seed_sd: float
     compare: str
     prompts: int = 512
+    common_sd: float = 0.0
+    collapses: float = 0.0
 
 
 def simulate(design: Design, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -50,6 +54,10 @@ def simulate(design: Design, draws: int, rng: np.random.Generator) -> np.ndarray
     preference = rng.normal(0, PREFERENCE / size**0.5, (2, draws, own, GROUPS))
     # Each of the two cells has half of the variance of their difference.
     seeds = rng.normal(0, design.seed_sd / 2**0.5, (2, draws, n_seeds, 1))
+    if design.common_sd:
+        seeds += rng.normal(0, design.common_sd, (1, draws, n_seeds, 1))
+    if design.collapses:
+        seeds[0] -= 30 * (rng.random((draws, n_seeds, 1)) < design.collapses)
     levels = np.reshape(LEVELS, (2, 1, 1, 1))
     share = np.clip((levels + difficulty + preference + seeds) / 100, 0.01, 0.99)
     return 100 * rng.binomial(size, share) / size
@@ -131,15 +139,33 @@ def table(draws: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def harsh(draws: int) -> pd.DataFrame:
+    """Make a table of worlds in which Student's t does less well."""
+    rng, rows = np.random.default_rng(1), []
+    worlds = {
+        "the level moves by 5 points": {"common_sd": 5.0},
+        "the level moves by 10 points": {"common_sd": 10.0},
+        "one run in seven collapses": {"collapses": 1 / 7},
+    }
+    for (world, options), compare in itertools.product(worlds.items(), ("difference", "ratio")):
+        designs = [Design(seeds, False, 2.0, compare, **options) for seeds in (3, 5, 10)]
+        found = pd.DataFrame([rates(design, draws, rng) for design in designs])
+        own = {"Covers, %": _range(found["coverage"]), "One-sided size, %": _range(found["size"])}
+        rows.append({"From seed to seed": world, "Of": compare} | own)
+    return pd.DataFrame(rows)
+
+
 def _range(values) -> str:
     return f"{min(values):.1f} to {max(values):.1f}"
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=8000, help="simulated experiments per row")
-    print(table(parser.parse_args().draws).to_markdown(index=False, disable_numparse=True))
+    draws = parser.parse_args().draws
+    for made in (table(draws), harsh(draws)):
+        print(made.to_markdown(index=False, disable_numparse=True), end="\n\n")
 
 
 if __name__ == "__main__":

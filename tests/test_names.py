@@ -18,6 +18,7 @@ from humanline.report import tables as reported
 from humanline.study.experiments import Cell, Row, Table
 from humanline.study.runs.paths import RunPaths
 from humanline.study.scale.data import MiniatureData
+from humanline.study.scale.models import Lessons
 from humanline.study.study import load_study
 from humanline.study.tasks import TASKS as TASK_NAMES
 from humanline.study.tasks import find_task
@@ -45,6 +46,7 @@ def cell(**fields) -> Cell:
     return Cell.model_construct(**usual | {"seed": 1, "overrides": {}} | fields)
 
 
+LESSONS = Lessons.model_construct(examples=4, carelessness=0.1)
 POEM = cell(task="poetry")
 HEADLINE = Table.model_construct(
     task="poetry", view="headline", description="", cells=[Row.model_construct(task=None)]
@@ -52,7 +54,7 @@ HEADLINE = Table.model_construct(
 BRANCHES_ON_TASKS = {
     "registry": lambda study: find_task("poetry"),
     "miniature": lambda study: miniature.splits("poetry", DATA, 1),
-    "fine-tuning": lambda study: miniature.fine_tuning_rows("poetry", 4, 0.1, 1, set()),
+    "fine-tuning": lambda study: miniature.fine_tuning_rows("poetry", DATA, LESSONS, 1),
     "hub": lambda study: hub_datasets.splits("poetry", None),
     "score file": lambda study: RunPaths(study.paths, POEM, "s1", "evaluation").scored,
     "scores": lambda study: run_results.scores(POEM, Path("nowhere")),
@@ -99,7 +101,7 @@ def planned(study):
             "ppo", Options(batch_size=8, beta=0.1)
         ),
         lambda study: trained_cell._on_pairs(
-            study.resolve(cell(objective="ppo")), None, None, Path("x")
+            study.resolve(cell(objective="ppo")), [], None, None, Path("x")
         ),
     ],
 )

@@ -19,6 +19,7 @@ from humanline.study.experiments import ImpliedCapacity
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.data import HubData, MiniatureData
+from humanline.study.scale.models import MiniatureModel, Pretraining
 from humanline.study.study import Study, load_study, schemas
 
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
@@ -114,19 +115,23 @@ def _data(study: Study, arguments) -> None:
         write_rows(study.paths.prompts(task, draw, split), prompts_of(task), rows)
 
 
+def _pretrained(study: Study, arguments) -> None:
+    from humanline.training import base_model
+
+    task, name = arguments.task, arguments.name
+    run = pick(f"pretrained model of {task}", name, study.pretrained(task))
+    folder = study.paths.pretrained(task, name)
+    match run.model, run.data:
+        case MiniatureModel(pretraining=Pretraining() as lessons) as model, MiniatureData() as data:
+            base_model.pretrain(task, model.sizes, lessons, folder, data)
+
+
 def _base_model(study: Study, arguments) -> None:
-    from humanline.data.stage_files import prompts_of
-    from humanline.files.typed_files import read_rows
     from humanline.training import base_model
 
     run, task = _resolved(study, arguments), arguments.task
-    held_out = {
-        row["prompt"]
-        for path in run.paths.held_out_prompts
-        for row in read_rows(path, prompts_of(task))
-    }
-    lengths = getattr(run.data, "lengths", None)
-    base_model.make(task, run.model, run.cell.seed, run.paths.model, held_out, lengths)
+    seed, folder = run.cell.seed, run.paths.model
+    base_model.make(task, run.model, seed, folder, run.data, run.pretrained)
 
 
 def _offline(study: Study, arguments) -> None:
@@ -309,6 +314,7 @@ def _worker(study: None, arguments) -> None:
     # The slow imports of the commands.
     import reasoning_gym  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     import humanline.generation.offline
     import humanline.scoring.length_control
@@ -317,13 +323,20 @@ def _worker(study: None, arguments) -> None:
     import humanline.training.base_model
     import humanline.training.cell  # noqa: F401
     from humanline.cli.worker import serve
+    from humanline.files.code_hashes import code_hash
     from humanline.scoring.judge import load_alpaca_eval
+    from humanline.study.study import hold_study
     from humanline.trainers.classes import load
     from humanline.trainers.registry import OBJECTIVES
 
     load_alpaca_eval()
     for row in OBJECTIVES.values():
         load(row.trainer)
+    get_checkpoint_conversion_mapping("llama")  # the first call makes those of all models
+    code_hash("train", by_value=True)  # the first call parses the package
+    if arguments.study:
+        with working_directory(), contextlib.suppress(ConfigError):  # a command will raise it
+            hold_study(*arguments.study)
     place = arguments.socket
     if not place.parent.exists():  # the workflow has ended and removed its folder
         return

@@ -140,10 +140,10 @@ def _summaries(study: Study, target: Target) -> Iterator[Job]:
 def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
     """Yield the jobs that make a cell's model."""
     yield Job("data", f"{cell.task}/{study.resolve(cell).paths.draw}", "data")
-    yield _base_model(study, cell.base)
+    yield from _base_model(study, cell.base)
     if cell.data == "offline":
         source = cell.data_base
-        yield _base_model(study, source)
+        yield from _base_model(study, source)
         gpus = study.resolve(source).gpus("offline")
         yield Job("offline", _name(source), "offline", _work(_offline, study, source), gpus=gpus)
         if cell.quartile:
@@ -156,8 +156,10 @@ def _preparation(study: Study, cell: Cell) -> Iterator[Job]:
         yield Job("train", _name(cell), "train", work, gigabytes=kept, gpus=gpus)
 
 
-def _base_model(study: Study, base: Cell) -> Job:
-    return Job("base_model", _name(base), "base_model")  # links into the hub's cache
+def _base_model(study: Study, base: Cell) -> Iterator[Job]:
+    if name := study.resolve(base).hashes.pretrained:
+        yield Job("pretrained", f"{base.task}/{name}", "base_model")
+    yield Job("base_model", _name(base), "base_model")  # links into the hub's cache
 
 
 def _generate(study: Study, cell: Cell) -> Job:

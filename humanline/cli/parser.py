@@ -71,6 +71,7 @@ def _task(text: str) -> str:
 _TASKS = f"{', '.join(TASKS)}, or the dotted path of a module of your own"
 _TASK = ("task", {"metavar": "TASK", "type": _task, "help": _TASKS})
 _DRAW = ("draw", {"metavar": "DRAW", "help": "a set of prompts: s1 is that of seed 1; hub: all"})
+_PRETRAINED = ("name", {"metavar": "NAME", "help": "a name in results/SCALE/pretrained/TASK"})
 _BASE = ("run_name", {"metavar": "BASE", "help": "for example base-s1"})
 _RUN = ("run_name", {"metavar": "RUN", "help": "a name in results/SCALE/runs/TASK"})
 _OF = ("--of", {"dest": "source", "required": True, "metavar": "BASE"})
@@ -90,6 +91,10 @@ _ANNOTATED = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.js
 _REPLICATES = ("--replicates", {"type": _count, "default": 2000, "help": "bootstrap replicates"})
 _KIND = ("kind", {"choices": LISTS, "nargs": "?", "help": "without it: print the lists"})
 _SOCKET = ("socket", {"type": Path, "metavar": "SOCKET"})
+_HELD = (
+    "study",
+    {"type": Path, "nargs": "*", "metavar": "FILE", "help": "scale, experiments and results"},
+)
 _FOLDER = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
 _RECIPE = ("file", {"type": Path, "metavar": "FILE.yaml"})
 _KEYS = (
@@ -101,6 +106,7 @@ _KEYS = (
 COMMANDS = (
     Command("prefetch", "fetch the hub's data and models, print their fingerprints"),
     Command("data", "write a set of a task's prompts", (_TASK, _DRAW)),
+    Command("pretrained", "train what all seeds' base models start from", (_TASK, _PRETRAINED)),
     Command("base_model", "make the model that training starts from", (_TASK, _BASE)),
     Command("offline", "sample and label a base model's completions", (_TASK, _BASE)),
     Command("likelihood", "measure how likely a base model finds completions", (_TASK, _BASE, _OF)),
@@ -126,7 +132,7 @@ COMMANDS = (
         (_ANNOTATED, _JSON, _REPLICATES),
         "nothing",
     ),
-    Command("worker", "run commands without their slow imports", (_SOCKET,), "nothing"),
+    Command("worker", "run commands without their slow imports", (_SOCKET, _HELD), "nothing"),
     Command("schema", "write the configuration's JSON schemas", (_FOLDER,), "nothing"),
     Command("recipe", "train a model by a recipe's file", (_RECIPE, _KEYS), "nothing"),
 )

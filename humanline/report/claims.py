@@ -6,7 +6,7 @@ import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
-from humanline.report.formats import human_readable
+from humanline.report.formats import amount, human_readable
 from humanline.study.claims import Claim, Claims, Comparison
 from humanline.study.runs.requests import ClaimsRequest
 from humanline.study.runs.resolved import Run
@@ -18,7 +18,8 @@ _PAGE = """\
 # The paper's claims at the scale {scale}
 
 A verdict is about this scale's worlds, models, data and judge, on average over seeds; it says
-nothing of larger models.
+nothing of larger models. What all seeds share, such as a pretrained model, or the sets of wishes
+that a generated world keeps for evaluation, is not varied: a verdict is about that, too.
 
 {claim_rows}
 
@@ -27,8 +28,10 @@ contradicted if any of them is: its p of the opposite is the least of theirs, ti
 Else it is undecided. Where a claimed difference names a size below which it does not count, a
 difference that is shown to be smaller contradicts the claim. A claim about a mean over objectives
 has that mean as its one comparison. The level is {alpha:g} after Holm's correction over the primary
-claims, {primary} in number. Estimates are ratios of length-controlled win rates, or differences of
-Pass@1 in points; beside each is the result of its own comparison, which is not corrected.
+claims, {primary} in number: so often, at most, chance alone supports any of them, and so often it
+contradicts any. Estimates are ratios of length-controlled win rates (1.10x is a tenth more), or
+differences of Pass@1 in percentage points; beside each is the result of its own comparison, which
+is not corrected.
 
 ## Each comparison by itself
 
@@ -39,10 +42,13 @@ Pass@1 in points; beside each is the result of its own comparison, which is not 
 One comparison that fails must not hide others that hold, so each has a result of its own: yes, no
 or open, at the level {alpha:g}. Its p is not corrected: of many such results some are wrong by
 chance. After a mean, the objectives are tested in the order of the table, each only if the mean and
-all objectives before it are significant, so that the chance of a false result in this sequence is
-at most {alpha:g}; a result that comes later is not reached.
+all objectives before it are significant, so that the chance of a false yes in this sequence is at
+most {alpha:g}; a result that comes later is not reached. A no is not corrected.
 
-Brackets: 95 % t intervals over seeds. Seeds to decide: the number of seeds with which the
+= 1 x/ 1.1 means from 1 / 1.1 to 1.1, and = 0 +- 2 from -2 to 2.
+
+Brackets: 95 % t intervals over seeds. The tests are one-sided, so that a yes can stand beside an
+interval that reaches a little too far. Seeds to decide: the number of seeds with which the
 comparison would have a power of {power:.0%} at the level {strictest:.2g}, the strictest of Holm's,
 if the estimate were the truth, with its own 95 % interval. inf: more than 1024. A dash: it is
 decided or not known.
@@ -149,12 +155,13 @@ def page(
     primary = verdicts[verdicts["primary"]]
     primary = primary.assign(estimates=[_estimates(compared, claim) for claim in primary["claim"]])
     columns = ["claim", "text", "estimates", "p_holm", "p_opposite_holm", "verdict"]
+    compared = compared.assign(amount=[_amount(row) for row in compared.to_dict("records")])
     by_itself = compared[compared["primary"]]
     asked = (by_itself["point"] + ": ").where(by_itself["point"] != "", "") + by_itself["asked"]
-    shown = ["claim", "asked", "claimed", "estimate", "estimate_low", "estimate_high", "paper"]
+    shown = ["claim", "asked", "claimed", "amount", "paper"]
     shown += ["p_uncorrected", "result", "seeds", "seeds_to_decide"]
     shown += ["seeds_to_decide_low", "seeds_to_decide_high"]
-    explored = ["claim", "comparison", "estimate", "estimate_low", "estimate_high", "seeds"]
+    explored = ["claim", "comparison", "amount", "seeds"]
     alpha = claims.rule.alpha
     return _PAGE.format(
         scale=scale,
@@ -178,11 +185,18 @@ def page(
     )
 
 
+def _amount(row: dict) -> str:
+    """Write a comparison's estimate with its unit and interval."""
+    bounds = row["estimate_low"], row["estimate_high"]
+    return amount(row["estimate"], row["compare"], *bounds)
+
+
 def _estimates(compared: pd.DataFrame, claim: str) -> str:
-    """Write a primary claim's estimates and results: ``beats offline: 1.02 open, 1.31 yes``."""
+    """Write a primary claim's estimates and results: ``beats offline: 1.02x open, 1.31x yes``."""
     said: dict[str, list[str]] = {}
     for row in compared[compared["claim"] == claim].to_dict("records"):
-        text = f"{row['point']} {row['estimate']:.2f} {row['result']}".strip()
+        estimate = amount(row["estimate"], row["compare"])
+        text = f"{row['point']} {estimate} {row['result']}".strip()
         said.setdefault(row["asked"], []).append(text)
     return "; ".join(f"{asked}: {', '.join(found)}" for asked, found in said.items())
 
@@ -202,14 +216,15 @@ def _told(claim: Claim) -> str:
 
 
 def _derived(claims: Claims) -> str:
-    """List how the paper's figures were derived, each once."""
-    effects = [
-        (claim.id, test.paper_effect.derived)
-        for claim in claims.claims
-        for test in claim.tests
-        if test.paper_effect and test.paper_effect.derived
-    ]
-    return "; ".join(f"of {claim}, {how}" for claim, how in dict.fromkeys(effects))
+    """List how the paper's figures were derived, each once, with the claims that have them."""
+    found: dict[str, dict[str, None]] = {}
+    for claim in claims.claims:
+        for test in claim.tests:
+            if test.paper_effect and test.over:
+                found.setdefault("the mean of the figures beside it", {})[claim.id] = None
+            if test.paper_effect and test.paper_effect.derived:
+                found.setdefault(test.paper_effect.derived, {})[claim.id] = None
+    return "; ".join(f"of {' and '.join(names)}, {how}" for how, names in found.items())
 
 
 def _untested(claims: Claims) -> str:

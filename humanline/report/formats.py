@@ -1,5 +1,6 @@
 """Write tables as files: CSV for machines, Markdown and LaTeX for people, and their provenance."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,9 @@ _COLUMNS = {
     "claimed": ("Claimed", ""),
     "comparisons": ("Comparisons", "d"),
     "estimate": ("Estimate", ".2f"),
+    "amount": ("Estimate", ""),
     "estimates": ("Estimates", ""),
-    "paper": ("In the paper", ""),
+    "paper": ("In the paper, or derived from it", ""),
     "p_uncorrected": ("p, not corrected", "p"),
     "p_holm": ("p, Holm", "p"),
     "p_opposite_holm": ("p of the opposite, Holm", "p"),
@@ -142,6 +144,21 @@ def human_readable(frame: pd.DataFrame, headers: dict[str, str] | None = None) -
     return pd.DataFrame(
         {known[name][0]: [_cell(row, name, known[name][1]) for row in rows] for name in columns}
     )
+
+
+def amount(value: float | None, compare: str, low: float = math.nan, high: float = math.nan) -> str:
+    """Write a ratio or a difference with its unit and interval: ``1.39x [1.36, 1.41]``.
+
+    Args:
+        value: the figure; a dash if it is not known.
+        compare: ``ratio``, or ``difference`` of percentage points.
+        low, high: its interval, if it has one.
+    """
+    if value is None or pd.isna(value):
+        return _MISSING
+    spec, unit = (".2f", "x") if compare == "ratio" else ("+.1f", " points")
+    bounds = "" if pd.isna(low) else f" [{low:{spec}}, {high:{spec}}]"
+    return f"{value:{spec}}{unit}{bounds}"
 
 
 def _columns_of_options(objectives: Iterable[str]) -> dict[str, tuple[str, str]]:

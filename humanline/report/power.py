@@ -12,10 +12,11 @@ from humanline.files.json_files import write_text
 from humanline.files.provenance import git_state
 from humanline.files.validation import validate
 from humanline.report.claims import values_of
+from humanline.report.formats import amount
 from humanline.study.claims import Claims, Comparison
 from humanline.study.pilot import Pilot
 from humanline.study.runs.requests import PowerRequest
-from humanline.tables.claims import contrast_of, point_label
+from humanline.tables.claims import contrast_of, paper_source, point_label
 from humanline.tables.power import Planned, PlannedClaim, design
 from humanline.tables.statistics.inference import variance
 
@@ -38,9 +39,9 @@ the primary claims.
 
 {claims}
 
-Power: the chance that the claim is supported if the paper's effects are the truth here. It is a
-lower bound: the chances that single comparisons fail are added up. In parentheses: with the upper
-limits of the standard deviations. Seeds needed: for a power of {power:.0%}.
+Power: the chance that the claim is supported if the effects below are the truth here. It is a lower
+bound: the chances that single comparisons fail are added up. In parentheses: with the upper limits
+of the standard deviations. Seeds needed: for a power of {power:.0%}.
 
 ## Their comparisons
 
@@ -49,9 +50,11 @@ limits of the standard deviations. Seeds needed: for a power of {power:.0%}.
 SD: the standard deviation over seeds, of a difference in points or of a ratio in per cent (of its
 logarithm). Upper limit: of 80 % confidence, since the pilot has few seeds. Smallest effect: what
 the comparison alone shows with a power of {power:.0%}; of a claim to be as good or not worse, the
-smallest margin, if there is no difference. Paper's effect: what power is computed for; without a
-figure of the paper, no difference where that is claimed. A mean decides its claim; the comparisons
-that follow it are tested in order, and their power counts those before.
+smallest margin, if there is no difference. Effect: what power is computed for, and its source: the
+paper's abstract, or notes, a public summary of it that was not checked against the paper; derived:
+not published, but computed from what is, as claims.yaml says; assumed: what a claim of equality
+says. A mean decides its claim; the comparisons that follow it are tested in order, and their power
+counts those before.
 {others}"""
 
 _OTHERS = """
@@ -182,7 +185,7 @@ _UNKNOWN = "\N{EN DASH}"
 
 def _cells(row: Planned) -> dict:
     comparison = row.comparison
-    smallest = _effect(row, row.smallest)
+    smallest = amount(row.smallest, comparison.test.compare)
     if comparison.test.margin:
         smallest = f"margin {smallest.removeprefix('+')}"
     return {
@@ -192,7 +195,7 @@ def _cells(row: Planned) -> dict:
         "Upper limit": _spread(row, row.sd_limit),
         "Seeds": str(row.seeds),
         "Smallest effect": smallest,
-        "Paper's effect": _effect(row, row.effect),
+        "Effect": _effect(row),
         "Power": _power(row),
     }
 
@@ -211,10 +214,13 @@ def _spread(row: Planned, sd: float) -> str:
     return f"{100 * sd:.1f} %" if row.is_ratio else f"{sd:.2f} points"
 
 
-def _effect(row: Planned, value: float | None) -> str:
-    if value is None or math.isnan(value):
+def _effect(row: Planned) -> str:
+    """Write the effect that power is computed for, with the mark of its source."""
+    if row.effect is None:
         return _UNKNOWN
-    return f"{value:.2f}x" if row.is_ratio else f"{value:+.1f} points"
+    comparison = row.comparison
+    mark = paper_source(comparison) or "assumed"
+    return f"{amount(row.effect, comparison.test.compare)} ({mark})"
 
 
 def _power(own: Planned | PlannedClaim) -> str:

@@ -288,8 +288,11 @@ class Comparison:
     @property
     def claimed(self) -> str:
         """What the claim says about the number, such as ``> 1``."""
-        low, effect = self.bounds[0], self.test.negligible
-        counts = f" (if not by less than {effect:g})" if effect else ""
+        low, counts = self.bounds[0], ""
+        if self.test.negligible:
+            bound, side = self.refutations[0]
+            number = math.exp(bound) if self.test.compare == "ratio" else bound
+            counts = f" ({'<' if side == 'less' else '>'} {number:.3g} contradicts)"
         match self.test.expect:
             case "greater" | "not_less":
                 return f"> {low:.3g}{counts}"

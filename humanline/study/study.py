@@ -3,6 +3,7 @@
 Snakefiles import this module, so it is cheap.
 """
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -164,6 +165,11 @@ class Study(StudyCells):
         data = self.scale.tasks[task].data
         return {data.draw(cell.seed): cell.seed for cell in self.all_cells() if cell.task == task}
 
+    def pretrained(self, task: str) -> dict[str, Run]:
+        """List a task's pretrained models by name, each with a run that goes back to it."""
+        runs = [self.resolve(cell.base) for cell in self.all_cells() if cell.task == task]
+        return {name: run for run in runs if (name := run.hashes.pretrained)}
+
     def scored_by(self, scoring: Literal["judge", "grade"]) -> list[str]:
         """List the tasks with this way of scoring."""
         return [task for task in self.scale.tasks if find_task(task).scoring == scoring]
@@ -195,8 +201,37 @@ class Study(StudyCells):
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]
 
 
+# The studies that a worker has read for its commands, each with the stamp of its files.
+_held: dict[tuple[str, ...], tuple[list, Study]] = {}
+
+
+def hold_study(scale_file: Path, experiments_file: Path, root: Path) -> None:
+    """Read a study once for all commands of a worker: each would need longer than for a score.
+
+    Args:
+        scale_file, experiments_file, root: as for `load_study`, which then returns this study.
+
+    Raises:
+        ConfigError: if the study is wrong.
+    """
+    stamp = _stamp(scale_file.parent)  # before it is read, so that a later edit is noticed
+    study = load_study(scale_file, experiments_file, root)
+    study.all_cells(), study.with_curves  # each is computed at its first use
+    _held[_key(scale_file, experiments_file, root)] = stamp, study
+
+
+def _key(*paths: Path) -> tuple[str, ...]:
+    return os.getcwd(), *map(str, paths)
+
+
+def _stamp(folder: Path) -> list[tuple[str, int, int]]:
+    """List a folder's YAML files with their times of change and sizes."""
+    files = [(path.name, path.stat()) for path in sorted(folder.glob("*.yaml"))]
+    return [(name, found.st_mtime_ns, found.st_size) for name, found in files]
+
+
 def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
-    """Read and validate the whole configuration.
+    """Read and validate the whole configuration, unless it is held and was not edited since.
 
     Args:
         scale_file: the scale.
@@ -206,6 +241,9 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     Raises:
         ConfigError: at the first fault, with file, field and remedy.
     """
+    stamp, held = _held.get(_key(scale_file, experiments_file, root), ([], None))
+    if held and stamp == _stamp(scale_file.parent):
+        return held
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
     experiments = possible_at(scale, experiments)

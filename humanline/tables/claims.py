@@ -15,7 +15,8 @@ contradiction.
 
 Below the claims, every comparison has a result of its own. The points of a mean are tested after
 it, in their order, each only if all before it are significant (a fixed sequence). The other results
-are at level alpha, not corrected. Secondary claims have estimates alone.
+are at level alpha, not corrected; so is a "no" of the point that ends a sequence. Secondary claims
+have estimates alone.
 """
 
 import math
@@ -24,7 +25,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from humanline.study.claims import Claims, Comparison, PaperEffect, Rule, Scalar
+from humanline.study.claims import Claims, Comparison, Rule, Scalar
 from humanline.tables.statistics.inference import estimate, p_value
 from humanline.tables.statistics.multiplicity import holm
 from humanline.tables.statistics.sample_size import seeds_to_decide
@@ -198,7 +199,7 @@ def _row(comparison: Comparison, contrast: Contrast, rule: Rule) -> dict:
         "role": comparison.role,
         **dict(zip(("estimate", "estimate_low", "estimate_high"), value, strict=True)),
         "paper_effect": comparison.paper_effect,
-        "paper_source": _source(test.paper_effect),
+        "paper_source": paper_source(comparison),
         "seeds": len(contrast.seeds),
         "p_uncorrected": p,
         "p_opposite_uncorrected": p_opposite,
@@ -218,11 +219,13 @@ def _label(field: str, value: Scalar) -> str:
     return value if isinstance(value, str) else f"{field} {value:g}"
 
 
-def _source(effect: PaperEffect | None) -> str:
+def paper_source(comparison: Comparison) -> str:
     """Say where a figure of the paper comes from, if there is one; reports show it beside it."""
+    effect = comparison.test.paper_effect
     if effect is None:
         return ""
-    return f"{effect.source}, derived" if effect.derived else effect.source
+    is_derived = effect.derived or comparison.role == "mean"  # of the objectives' figures
+    return f"{effect.source}, derived" if is_derived else effect.source
 
 
 def _floored(comparison: Comparison, values: Values) -> int:
@@ -235,18 +238,21 @@ def _floored(comparison: Comparison, values: Values) -> int:
 def _with_results(frame: pd.DataFrame, claims: Claims) -> pd.DataFrame:
     """Add the result of every comparison of a primary claim, and the p-values of sequences."""
     judged = _judged(claims, frame)
-    frame = frame.assign(p_sequence=math.nan, p_opposite_sequence=math.nan)
+    frame = frame.assign(p_sequence=math.nan, p_opposite_sequence=math.nan, p_before=math.nan)
     for claim in claims.claims:
         for side in ("p", "p_opposite"):
             points = frame[(frame["claim"] == claim.id) & (frame["role"] == "point")]
-            in_order = [judged[f"{side}_holm"][claim.id], *points[f"{side}_uncorrected"]]
+            tested = [judged[f"{side}_holm"][claim.id], *points[f"{side}_uncorrected"]]
             # NaN stays: what comes after a test that is not possible is not reached.
-            frame.loc[points.index, f"{side}_sequence"] = np.maximum.accumulate(in_order)[1:]
+            in_order = np.maximum.accumulate(tested)
+            frame.loc[points.index, f"{side}_sequence"] = in_order[1:]
+            if side == "p":
+                frame.loc[points.index, "p_before"] = in_order[:-1]
     results = [
         _result(row, claims.rule) if row["primary"] else EXPLORATORY
         for row in frame.to_dict("records")
     ]
-    return frame.assign(result=results)
+    return frame.assign(result=results).drop(columns="p_before")
 
 
 def _result(row: dict, rule: Rule) -> str:
@@ -254,6 +260,9 @@ def _result(row: dict, rule: Rule) -> str:
     if row[f"p_{kind}"] < rule.alpha:
         return "yes"
     if row[f"p_opposite_{kind}"] < rule.alpha:
+        return "no"
+    # The first point that fails was reached, so what it shows against the claim is said.
+    if row["p_before"] < rule.alpha and row["p_opposite_uncorrected"] < rule.alpha:
         return "no"
     is_found = min(row["p_uncorrected"], row["p_opposite_uncorrected"]) < rule.alpha
     return "not reached" if kind == "sequence" and is_found else "open"

@@ -298,10 +298,18 @@ def compared_p_value(
     other: str | None,
     alternative: Alternative,
 ) -> float:
-    """Test the comparison of two variants against no difference; NaN without another variant."""
-    if other in (None, name):
+    """Test the comparison of two variants against no difference.
+
+    Returns:
+        The p-value; NaN without another variant, and if the two have fewer common seeds than other
+        rows of the table have: these are explored, so their intervals must do.
+    """
+    if other is None or other == name:
         return math.nan
-    return p_value(compare(scores[name], scores[other]), alternative=alternative)
+    contrast = compare(scores[name], scores[other])
+    if len(contrast.seeds) < max(len(each.seeds) for each in scores.values()):
+        return math.nan
+    return p_value(contrast, alternative=alternative)
 
 
 def mean_seconds(group: list[RunFolder]) -> float:

@@ -31,11 +31,11 @@ from humanline.tables.statistics.inference import Alternative, estimate
 from humanline.tables.statistics.scores import difference, log_ratio
 
 _HOW = (
-    "Scale: {scale}. Seeds: {seeds}; a row may have fewer. A figure is the mean over its row's"
-    " seeds, and a comparison is over the seeds that both rows have. ±: standard error. Brackets:"
-    " 95 % t intervals over seeds; {prompts} p-values: t-tests of the same comparisons, one-sided"
-    " for 'beats', two-sided for 'differs', not corrected for their number; those of claims.md are"
-    " corrected."
+    "Scale: {scale}. Seeds: {seeds}; a row with fewer is exploratory and has no p. A figure is the"
+    " mean over its row's seeds, and a comparison is over the seeds that both rows have."
+    " ±: standard error. Brackets: 95 % t intervals over seeds; {prompts} p-values: t-tests of the"
+    " same comparisons, one-sided for 'beats', two-sided for 'differs', not corrected for their"
+    " number; those of claims.md are corrected."
 )
 _PROMPTS = {
     False: "each seed has evaluation prompts of its own.",

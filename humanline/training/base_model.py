@@ -3,12 +3,13 @@
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from humanline.data.hub import WEIGHTS, model_files, model_folder
-from humanline.files.weights import require_whole
+from humanline.files.weights import load_folder, require_whole
+from humanline.study.scale.data import HubData, MiniatureData
 from humanline.study.scale.hub import HubSource
-from humanline.study.scale.models import MiniatureModel
+from humanline.study.scale.models import Lessons, MiniatureModel, Pretraining
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 from humanline.worlds.miniature import fine_tuning_rows
 
@@ -18,33 +19,56 @@ def make(
     config: HubSource | MiniatureModel,
     seed: int,
     directory: Path,
-    avoid: set[str],
-    lengths: str | None = None,
+    data: MiniatureData | HubData,
+    pretrained: Path | None = None,
 ) -> None:
     """Write the base model of a task and seed to `directory` as a Hugging Face folder.
 
     Args:
         task: the task's name.
-        config: a model on the hub, or the miniature's sizes and fine-tuning.
-        seed: seed of the miniature's weights, examples and fine-tuning.
+        config: a model on the hub, or the miniature's sizes and lessons.
+        seed: seed of the miniature's lessons, and of its first weights if it has to have some.
         directory: where to write; an existing folder is replaced.
-        avoid: prompts that fine-tuning must not see.
-        lengths: the lengths of the miniature world's wishes; None means all.
+        data: the task's prompts; the miniature learns from those of its train split alone.
+        pretrained: the folder by `pretrain` that the miniature starts from; None: first weights.
 
     Raises:
-        ConfigError: if the model cannot be downloaded, its weights are damaged, or too few examples
-            are left to learn from.
+        ConfigError: if the model cannot be downloaded, its weights are damaged, or there are too
+            few examples to learn from.
     """
+    _clear(directory)
+    match config, data:
+        case HubSource(), _:
+            _fetch(config, directory)
+        case MiniatureModel(), MiniatureData():
+            model = load_folder(pretrained)[0] if pretrained else _new(config.sizes, seed)
+            rows = fine_tuning_rows(task, data, config, seed)
+            _teach(model, rows, config, seed, directory, config.temperature)
+
+
+def pretrain(
+    task: str, sizes: dict[str, Any], lessons: Pretraining, directory: Path, data: MiniatureData
+) -> None:
+    """Write the model that the base models of all seeds start from, as a Hugging Face folder.
+
+    Args:
+        task: the task's name.
+        sizes: the model's `MiniatureModel.sizes`.
+        lessons: what it learns.
+        directory: where to write; an existing folder is replaced.
+        data: the task's prompts; the model learns from those of its train split alone.
+
+    Raises:
+        ConfigError: if there are too few examples to learn from.
+    """
+    _clear(directory)
+    rows = fine_tuning_rows(task, data, lessons, lessons.seed)
+    _teach(_new(sizes, lessons.seed), rows, lessons, lessons.seed, directory)
+
+
+def _clear(directory: Path) -> None:
     if directory.exists():  # old files could be read with the new ones; links would be followed
         shutil.rmtree(directory)
-    match config:
-        case HubSource() as source:
-            _fetch(source, directory)
-        case MiniatureModel() as miniature:
-            rows = fine_tuning_rows(
-                task, miniature.examples, miniature.carelessness, seed, avoid, lengths
-            )
-            _fine_tune(rows, miniature, seed, directory)
 
 
 def _fetch(source: HubSource, directory: Path) -> None:
@@ -63,34 +87,31 @@ def _fetch(source: HubSource, directory: Path) -> None:
     require_whole(directory)
 
 
-def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: Path) -> None:
-    """Fine-tune a new small model with TRL, on completions alone, with a cosine schedule."""
-    from torch.nn import Module
+def _new(sizes: dict[str, Any], seed: int):
+    """Build a model with first weights."""
+    from humanline.worlds.tiny_model import build_model
+
+    return build_model(**sizes, seed=seed)
+
+
+def _teach(
+    model, rows: list[dict], lessons: Lessons, seed: int, directory: Path, temperature: float = 1.0
+) -> None:
+    """Fine-tune a small model with TRL, on completions alone, with a cosine schedule; save it."""
     from trl import SFTConfig, SFTTrainer
 
-    from humanline.worlds.tiny_model import build_model, build_tokenizer, divide_logits
+    from humanline.worlds.tiny_model import build_tokenizer, divide_logits
 
     tokenizer = build_tokenizer()
     trainer = SFTTrainer(
-        model=build_model(
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            layers=config.layers,
-            heads=config.heads,
-            seed=seed,
-            architecture=config.architecture,
-            # transformers' 0.02 is for wide models, and learns more slowly here. With 0.1 and more,
-            # some seeds learn a kind of wish that others do not, and wins vary by ten points.
-            initializer_range=0.05,
-        ),
+        model=model,
         args=SFTConfig(
             output_dir=str(directory / "sft"),
-            num_train_epochs=config.epochs,
-            per_device_train_batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
+            num_train_epochs=lessons.epochs,
+            per_device_train_batch_size=lessons.batch_size,
+            learning_rate=lessons.learning_rate,
             lr_scheduler_type="cosine",
-            adam_beta2=0.95,  # so that the mean of squares follows gradients within few steps
-            warmup_steps=50,
+            warmup_steps=0.05,  # of all steps
             max_grad_norm=1.0,
             dataset_kwargs={"skip_prepare_dataset": True},  # the rows are tokens already
             logging_strategy="no",
@@ -104,7 +125,7 @@ def _fine_tune(rows: list[dict], config: MiniatureModel, seed: int, directory: P
         processing_class=tokenizer,
     )
     trainer.train()
-    divide_logits(cast(Module, trainer.model), config.temperature)  # typed as possibly None
+    divide_logits(model, temperature)
     trainer.save_model(str(directory))
 
 

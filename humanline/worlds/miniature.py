@@ -1,14 +1,16 @@
 """The miniature world: a task's prompts and fine-tuning data, drawn from seeds, no downloads."""
 
+import math
 import random
 
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import SPLITS
 from humanline.study.scale.data import MiniatureData
+from humanline.study.scale.models import Lessons, Pretraining
 from humanline.study.tasks import find_task, needed
 
 # What a seed draws. Each has a stream of random numbers of its own: see `_stream`.
-_PROMPTS, _EXAMPLES = 0, 1
+_PROMPTS, _EXAMPLES, _PRETRAINING = range(3)
 
 
 def splits(task: str, config: MiniatureData, seed: int) -> dict[str, list[dict]]:
@@ -17,7 +19,7 @@ def splits(task: str, config: MiniatureData, seed: int) -> dict[str, list[dict]]
     Args:
         task: the task's name.
         config: the sizes of the splits, and the length wishes.
-        seed: the seed of the prompts, and of the split that each set of wishes is in.
+        seed: the seed of the prompts; the split of each set of wishes is the same for all seeds.
 
     Returns:
         Rows by split: ``{"prompt", "reference"}`` for a judged task, ``{"prompt", "answer"}`` for a
@@ -26,11 +28,11 @@ def splits(task: str, config: MiniatureData, seed: int) -> dict[str, list[dict]]
     Raises:
         ConfigError: if the world has too few different prompts.
     """
-    sizes = {split: getattr(config, split) for split in SPLITS}
+    sizes = _sizes(config)
     rows: dict[str, dict[str, dict]] = {split: {} for split in SPLITS}
     drawn = _draw(task, 4 * sum(sizes.values()), _stream(seed, _PROMPTS), config.lengths)
     for row in drawn:
-        split = _split_of(row["prompt"], sizes, seed)
+        split = _split_of(row["prompt"], sizes)
         if len(rows[split]) < sizes[split]:
             rows[split].setdefault(row["prompt"], row)
     for split, found in rows.items():
@@ -47,12 +49,20 @@ def _stream(seed: int, what: int) -> int:
     seeds are never drawn from one stream. The number is the seed of a task's `draw_prompts`, which
     may multiply it: reasoning-gym draws problem i with its seed + i, so `sums` spaces its seeds.
     """
-    return 2 * seed + what
+    return 3 * seed + what
 
 
-def _split_of(prompt: str, sizes: dict[str, int], seed: int) -> str:
-    """Assign a prompt's wishes to a split, at random in proportion to the splits' sizes."""
-    chance = random.Random(f"split {seed} {_wishes(prompt)}")
+def _sizes(config: MiniatureData) -> dict[str, int]:
+    return {split: getattr(config, split) for split in SPLITS}
+
+
+def _split_of(prompt: str, sizes: dict[str, int]) -> str:
+    """Assign a prompt's wishes to a split, at random in proportion to the splits' sizes.
+
+    It is the same for all seeds, so what one seed evaluates on is trained on by none, and a model
+    can be pretrained for all.
+    """
+    chance = random.Random(f"split {_wishes(prompt)}")
     return chance.choices(list(sizes), list(sizes.values()))[0]
 
 
@@ -69,38 +79,34 @@ def _draw(task: str, count: int, seed: int, lengths: str | None = None) -> list[
 
 def fine_tuning_rows(
     task: str,
-    count: int,
-    carelessness: float,
+    config: MiniatureData,
+    lessons: Lessons,
     seed: int,
-    avoid: set[str],
-    lengths: str | None = None,
 ) -> list[dict]:
-    """Draw prompts with the expert's completions.
+    """Draw prompts of the train split with the expert's completions.
 
     Args:
         task: the task's name.
-        count: number of rows.
-        carelessness: probability, from 0 to 1, that the expert ignores a wish or makes a mistake.
+        config: the sizes of the splits, and the length wishes.
+        lessons: how many rows, and how careless the expert is; `Pretraining` has random numbers
+            of its own, apart from those of every seed.
         seed: the seed of prompts and completions.
-        avoid: prompts to leave out; the order of their words does not matter.
-        lengths: the length wishes to draw from; None: all.
 
     Returns:
         ``{"prompt", "completion"}`` for each row.
 
     Raises:
-        ConfigError: if too few prompts remain, or if the task has no generated world.
+        ConfigError: if too few prompts are in the train split, or if the task has no generated
+            world.
     """
-    rng = random.Random(f"completions {seed}")  # independent of the draws of prompts
-    held_out = {_wishes(prompt) for prompt in avoid}
-    drawn = _draw(task, 2 * count, _stream(seed, _EXAMPLES), lengths)
-    rows = [row for row in drawn if _wishes(row["prompt"]) not in held_out]
-    if len(rows) < count:
-        reason = (
-            f"{len(rows)} of {len(drawn)} prompts are not held out, fewer than {count} examples"
-        )
-        raise ConfigError(f"{task}: base model: {reason}; ask for fewer, or hold fewer prompts out")
-    rows = rows[:count]
+    stream = _stream(seed, _PRETRAINING if isinstance(lessons, Pretraining) else _EXAMPLES)
+    rng = random.Random(f"completions {stream}")  # independent of the draws of prompts
+    sizes, count = _sizes(config), lessons.examples
+    asked = math.ceil(1.2 * count * sum(sizes.values()) / sizes["train"]) + 100
+    drawn = [row["prompt"] for row in _draw(task, asked, stream, config.lengths)]
+    prompts = [prompt for prompt in drawn if _split_of(prompt, sizes) == "train"][:count]
+    if len(prompts) < count:
+        reason = f"{len(prompts)} of {asked} prompts are in the train split, not {count} examples"
+        raise ConfigError(f"{task}: base model: {reason}; ask for fewer, or for more of data.train")
     write = needed(task, "write_completion", find_task(task).write_completion)
-    prompts = [row["prompt"] for row in rows]
-    return [{"prompt": p, "completion": write(p, rng, carelessness)} for p in prompts]
+    return [{"prompt": p, "completion": write(p, rng, lessons.carelessness)} for p in prompts]

@@ -79,20 +79,28 @@ def test_data_of_the_hub_come_from_its_reader(tmp_path, monkeypatch):
     assert read_jsonl(path) == [{"prompt": "math_reasoning", "answer": "2"}]
 
 
-def test_a_base_model_learns_from_no_held_out_prompt(run, tmp_path, monkeypatch):
+def test_a_base_model_starts_from_what_all_seeds_share(run, tmp_path, monkeypatch):
     from humanline.training import base_model
 
     calls = []
-    monkeypatch.setattr(base_model, "make", lambda *arguments: calls.append(arguments))
-    run("data", "math_reasoning", "s1")
-    status, _, _ = run("base-model", "math_reasoning", "base-s1")
-    assert status == 0
-    ((task, _, seed, directory, held_out, _),) = calls
-    assert (task, seed) == ("math_reasoning", 1)
-    assert directory == tmp_path / "smoke/runs/math_reasoning/base-s1/model"
-    folder = tmp_path / "smoke/data/math_reasoning/s1"
-    rows = [read_jsonl(folder / f"{split}.jsonl") for split in ("validation", "evaluation")]
-    assert held_out == {row["prompt"] for row in rows[0] + rows[1]}
+    for name in ("make", "pretrain"):
+        monkeypatch.setattr(base_model, name, lambda *arguments: calls.append(arguments))
+    for base in ("base-s1", "base-s101"):
+        assert run("base-model", "math_reasoning", base)[0] == 0
+    (task, model, seed, folder, data, pretrained), (_, _, other, _, _, shared) = calls
+    assert (task, seed, other, data.kind) == ("math_reasoning", 1, 101, "miniature")
+    assert folder == tmp_path / "smoke/runs/math_reasoning/base-s1/model"
+    assert pretrained == shared == tmp_path / "smoke/pretrained/math_reasoning" / shared.name
+    assert run("pretrained", "math_reasoning", shared.name)[0] == 0
+    assert calls[-1] == (task, model.sizes, model.pretraining, shared, data)
+    assert run("base-model", "instruction_following", "base-s1")[0] == 0
+    assert calls[-1][-1] is None
+
+
+def test_a_pretrained_model_that_no_base_model_starts_from_is_one_line(run):
+    status, _, err = run("pretrained", "math_reasoning", "0123456789ab")
+    assert status == 1 and err.count("\n") == 1
+    assert "pretrained model of math_reasoning" in err
 
 
 def test_math_is_scored_by_grading(run, tmp_path):

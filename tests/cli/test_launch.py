@@ -64,7 +64,7 @@ def prepared(tmp_path_factory) -> Path:
     for split, rows in miniature.splits(TASK, config.data, 1).items():
         write_jsonl(study.paths.prompts(TASK, "s1", split), rows)
     base = study.find(TASK, "base-s1")
-    base_model.make(TASK, config.base_model, 1, study.resolve(base).paths.model, set())
+    base_model.make(TASK, config.base_model, 1, study.resolve(base).paths.model, config.data)
     offline.make(study.resolve(base))
     return folder
 

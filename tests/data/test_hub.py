@@ -76,7 +76,7 @@ def test_a_base_model_is_linked_and_loads(fetched, tmp_path):
 
     target = tmp_path / "runs" / "model"
     for _ in range(2):  # also over what an interrupted job has left
-        base_model.make("math_reasoning", fetched, 1, target, set())
+        base_model.make("math_reasoning", fetched, 1, target, None)
     assert (target / "model.safetensors").is_symlink()
     assert not (target / "config.json").is_symlink()
     AutoModelForCausalLM.from_pretrained(target)
@@ -84,7 +84,7 @@ def test_a_base_model_is_linked_and_loads(fetched, tmp_path):
 
 
 def test_a_base_model_of_a_local_path(copy, tmp_path):
-    base_model.make("math_reasoning", source(copy), 1, tmp_path / "model", set())
+    base_model.make("math_reasoning", source(copy), 1, tmp_path / "model", None)
     files = [path.name for path in model_files(source(copy), copy)]
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == files
 
@@ -94,13 +94,13 @@ def test_a_base_model_of_another_repository_keeps_no_file_of_the_one_before(
 ):
     """Transformers would prefer the weights in one file, and the template in its own."""
     (copy / "chat_template.jinja").write_text("another's")
-    base_model.make("math_reasoning", source(copy), 1, tmp_path / "model", set())
+    base_model.make("math_reasoning", source(copy), 1, tmp_path / "model", None)
     shutil.copytree(model_folder, other := tmp_path / "other")
     (other / "model.safetensors").rename(other / "model-1.safetensors")
     names = load_file(other / "model-1.safetensors")
     weights = {"metadata": {}, "weight_map": dict.fromkeys(names, "model-1.safetensors")}
     (other / "model.safetensors.index.json").write_text(json.dumps(weights))
-    base_model.make("math_reasoning", source(other), 1, tmp_path / "model", set())
+    base_model.make("math_reasoning", source(other), 1, tmp_path / "model", None)
     found = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     assert found == {path.name: path.read_bytes() for path in other.iterdir()}
     assert (copy / "model.safetensors").exists()  # links go, not what they lead to

@@ -45,9 +45,9 @@ def base(tmp_path_factory) -> Path:
     from humanline.training import base_model
 
     folder = tmp_path_factory.mktemp("base") / "model"
-    config = load_scale(CONFIG / "laptop.yaml").tasks["math_reasoning"].base_model
-    config = config.model_copy(update={"heads": 2, "examples": 8192})
-    base_model.make("math_reasoning", config, 1, folder, set())
+    task = load_scale(CONFIG / "laptop.yaml").tasks["math_reasoning"]
+    config = task.base_model.model_copy(update={"heads": 2, "examples": 8192})
+    base_model.make("math_reasoning", config, 1, folder, task.data)
     return folder
 
 

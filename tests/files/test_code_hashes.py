@@ -13,6 +13,7 @@ import yaml
 from humanline.cli import commands as cli
 from humanline.cli.parser import COMMANDS as TABLE
 from humanline.files.code_hashes import PACKAGE, code_hash, modules_of
+from humanline.study.study import load_study
 from humanline.study.tasks import TASKS
 from humanline.trainers.registry import OBJECTIVES
 
@@ -22,6 +23,7 @@ RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk")
 SCORING = ("score", "table", "scores", "power", "claims", "tune", "map", "figures")
 DEAR = (
     "data",
+    "pretrained",
     "base_model",
     "offline",
     "likelihood",
@@ -72,7 +74,7 @@ def test_a_copy_has_the_same_hashes(package):
         # Named by the registry alone.
         ("trainers/dpo.py", {"train"}, {"generate", "score", "table", "offline", "data"}),
         ("trainers/batches/rounds.py", {"train"}, {"generate", "score", "table", "offline"}),
-        ("worlds/sums.py", {"data", "base_model"}, {"generate", "table"}),
+        ("worlds/sums.py", {"data", "pretrained", "base_model"}, {"generate", "table"}),
         ("generation/samples.py", {"generate"}, {"train", "offline", "table"}),
         (
             "generation/vllm_engine.py",
@@ -115,8 +117,8 @@ def test_a_tasks_file_is_in_the_hashes_of_its_own_rules_alone(package):
     ("function", "changed"),
     [
         ("grade_completion", {"score", "offline", "likelihood", "train"}),
-        ("write_completion", {"data", "base_model"}),
-        ("draw_prompts", {"data", "base_model"}),
+        ("write_completion", {"data", "pretrained", "base_model"}),
+        ("draw_prompts", {"data", "pretrained", "base_model"}),
         ("read_row", {"data", "offline", "likelihood"}),
     ],
 )
@@ -140,7 +142,7 @@ def test_of_a_task_those_functions_count_that_a_command_calls(function, changed,
         (
             '"no_box"',
             '"no_answer"',
-            {*COMMANDS} - {"data", "base_model", "generate", "figures", "surprisal"},
+            {*COMMANDS} - {"data", "pretrained", "base_model", "generate", "figures", "surprisal"},
         ),
     ],
 )
@@ -180,8 +182,8 @@ def test_of_a_run_its_own_objective_counts(package):
 def test_a_command_has_its_own_function_in_its_hash(package):
     path = package / "cli" / "commands.py"
     text = path.read_text()
-    assert text.count("held_out = {") == 1
-    path.write_text(text.replace("held_out = {", "held_out = {'1+1'} | {"))
+    assert text.count("base_model.make(") == 1
+    path.write_text(text.replace("base_model.make(", "assert base_model.make("))
     before, after = hashes(), hashes(package)
     assert {name for name in before if before[name] != after[name]} == {"base_model"}
 
@@ -294,7 +296,7 @@ for number, command in enumerate(json.loads(sys.stdin.read())):
         os._exit(0)
     os.waitpid(child, 0)
 """
-BASE = "base-s1"
+BASE, MATH = "base-s1", "math_reasoning"
 QUARTILE = "grpo-offline-quartile1-s1"
 RUNS = {
     ("instruction_following", QUARTILE),
@@ -320,6 +322,8 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
     experiments["tables"]["instruction_following"]["cells"].append(row)
     (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(experiments))
     commands = [["data", task, "s1"] for task in scale["tasks"]]
+    study = load_study(tmp_path / "smoke.yaml", tmp_path / "experiments.yaml", tmp_path)
+    commands += [["pretrained", MATH, name] for name in study.pretrained(MATH)]
     commands += [["base_model", task, BASE] for task in scale["tasks"]]
     commands += [["offline", "instruction_following", BASE]]
     commands += [["likelihood", "instruction_following", BASE, "--of", BASE]]

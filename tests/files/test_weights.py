@@ -138,4 +138,4 @@ def test_a_base_model_is_refused_when_it_is_fetched(altered, tmp_path):
 
     source = HubSource(kind="hub", repo=str(altered(WRONG["nan"])), revision=None)
     with pytest.raises(ConfigError, match=f"{UP} has values that are not finite"):
-        base_model.make("math_reasoning", source, 1, tmp_path / "model", set())
+        base_model.make("math_reasoning", source, 1, tmp_path / "model", None)

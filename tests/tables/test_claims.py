@@ -228,6 +228,9 @@ def test_a_mean_over_objectives_decides_and_points_follow_in_order():
     sequence = frame.loc[["DPO", "KTO", "GRPO"], "p_sequence"]
     assert sequence.is_monotonic_increasing
     assert verdicts(by_objective(by), A=MEAN).loc["A", "verdict"] == "supported"
+    # So does one that is the reverse of what is claimed, and the table says so.
+    by = {"dpo": 9.0, "kto": -3.0, "grpo": 9.0}
+    assert list(made(by_objective(by), A=MEAN)["result"]) == ["yes", "yes", "no", "not reached"]
     by = {"dpo": -9.0, "kto": -9.0, "grpo": 0.0}
     assert list(made(by_objective(by), A=MEAN)["result"]) == ["no", "no", "no", "open"]
     by = {"dpo": 9.0, "kto": -9.0, "grpo": 0.0}

@@ -371,6 +371,18 @@ def test_each_seed_may_have_its_own_prompts(tmp_path):
     assert win_rate_table(runs, shares_prompts=False).equals(before)
 
 
+def test_a_row_with_fewer_seeds_has_intervals_and_no_p(tmp_path):
+    """It is explored, and a p would pass for a verdict."""
+    runs = judged_runs(tmp_path, ("dpo",), (1, 2, 3))
+    dropped = ("online", True, 3)
+    kept = [run for run in runs if (run[0].data, run[0].humanline, run[0].seed) != dropped]
+    table = win_rate_table(kept, shares_prompts=False)
+    few = row(table, data="online", humanline=True)
+    assert few["seeds"] == 2 and np.isfinite(few["ratio_to_offline_low"])
+    assert np.isnan(few["p_beats_offline"]) and np.isnan(few["p_differs_from_online"])
+    assert row(table, data="online", humanline=False)["p_beats_offline"] < 1
+
+
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [

@@ -32,7 +32,7 @@ def study(tmp_path_factory):
     for split, rows in miniature.splits(task, config.data, 1).items():
         write_jsonl(study.paths.prompts(task, "s1", split), rows)
     cell = study.find(task, RUN)
-    base_model.make(task, config.base_model, 1, study.resolve(cell.base).paths.model, set())
+    base_model.make(task, config.base_model, 1, study.resolve(cell.base).paths.model, config.data)
     offline.make(study.resolve(cell.base))
     return study
 

@@ -7,14 +7,26 @@ from hypothesis import strategies as st
 from humanline.files.validation import ConfigError
 from humanline.scoring.math.grading import is_correct
 from humanline.study.scale.data import MiniatureData
+from humanline.study.scale.models import Lessons, Pretraining
 from humanline.worlds import letters, miniature
 
 TASKS = ("instruction_following", "math_reasoning")
 SIZES = {"train": 200, "validation": 30, "evaluation": 50}
 
 
-def splits(task: str, seed: int = 1, **sizes) -> dict[str, list[dict]]:
-    return miniature.splits(task, MiniatureData(kind="miniature", **SIZES | sizes), seed)
+def world(**options) -> MiniatureData:
+    return MiniatureData(kind="miniature", **SIZES | options)
+
+
+def splits(task: str, seed: int = 1, **options) -> dict[str, list[dict]]:
+    return miniature.splits(task, world(**options), seed)
+
+
+def taught(task, count, carelessness=0.4, seed=1, kind=Lessons, **options) -> list[dict]:
+    """What a model learns from."""
+    steps = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3}
+    lessons = kind(examples=count, carelessness=carelessness, **steps)
+    return miniature.fine_tuning_rows(task, world(**options), lessons, seed)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -58,9 +70,9 @@ def test_splits_are_deterministic(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_other_seeds_are_drawn_from_other_prompts(task):
-    first = miniature.fine_tuning_rows(task, 50, 0.4, 1, set())
-    assert first == miniature.fine_tuning_rows(task, 50, 0.4, 1, set())
-    assert first != miniature.fine_tuning_rows(task, 50, 0.4, 2, set())
+    first = taught(task, 50, 0.4, 1)
+    assert first == taught(task, 50, 0.4, 1)
+    assert first != taught(task, 50, 0.4, 2)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -68,10 +80,7 @@ def test_what_base_models_of_several_seeds_learn_from_is_shared_by_chance_alone(
     """In pairs of seeds near and far as many rows are equal: none was drawn for both."""
     seeds = (0, 1, 2, 31, 32)
     learned = {
-        seed: {
-            (row["prompt"], row["completion"])
-            for row in miniature.fine_tuning_rows(task, 300, 0.4, seed, set())
-        }
+        seed: {(row["prompt"], row["completion"]) for row in taught(task, 300, 0.4, seed)}
         for seed in seeds
     }
     for one, other in itertools.combinations(seeds, 2):
@@ -83,7 +92,7 @@ def test_prompts_and_base_models_have_few_problems_in_common():
     seeds = (0, 1, 2, 3, 21, 42)
     drawn = {("prompts", seed): {row["prompt"] for row in everything(seed)} for seed in seeds}
     for seed in seeds:
-        rows = miniature.fine_tuning_rows(TASKS[1], 300, 0.4, seed, set())
+        rows = taught(TASKS[1], 300, 0.4, seed)
         drawn["examples", seed] = {row["prompt"] for row in rows}
     for one, other in itertools.combinations(drawn, 2):
         assert len(drawn[one] & drawn[other]) < 15, (one, other)
@@ -94,19 +103,34 @@ def everything(seed: int) -> list[dict]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_seed_has_its_own_prompts_in_its_own_splits(task):
-    """Wishes that one seed holds out are trained on by another."""
+def test_a_seed_has_its_own_prompts(task):
     first, second = splits(task, 1), splits(task, 2)
     for split, size in SIZES.items():
         both = {row["prompt"] for row in first[split]} & {row["prompt"] for row in second[split]}
-        assert len(both) < size / 4, split
-    sizes, prompts = {"train": 1, "validation": 1}, [row["prompt"] for row in first["train"]]
-    held_out = [
-        [miniature._split_of(prompt, sizes, seed) == "validation" for prompt in prompts]
-        for seed in (1, 2)
-    ]
-    same = sum(one == other for one, other in zip(*held_out, strict=True)) / len(prompts)
-    assert 0.3 < same < 0.7
+        assert len(both) < size / 2, split
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_seed_trains_on_wishes_that_a_seed_is_evaluated_on(task):
+    """Nor does what all seeds have in common: the split of wishes is the same for all."""
+    seeds = (1, 2, 31)
+    held_out, learned = set(), set()
+    for seed in seeds:
+        rows = splits(task, seed)
+        held_out |= {wished(row["prompt"]) for row in rows["validation"] + rows["evaluation"]}
+        learned |= {wished(row["prompt"]) for row in rows["train"]}
+        learned |= {wished(row["prompt"]) for row in taught(task, 400, seed=seed)}
+    learned |= {wished(row["prompt"]) for row in taught(task, 400, seed=1, kind=Pretraining)}
+    assert not held_out & learned
+    assert len(held_out) > 100 and len(learned) > 400
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_pretraining_has_random_numbers_of_its_own(task):
+    own, shared = taught(task, 300), taught(task, 300, kind=Pretraining)
+    assert own[:50] != shared[:50]
+    both = [{(row["prompt"], row["completion"]) for row in rows} for rows in (own, shared)]
+    assert len(both[0] & both[1]) < 15
 
 
 @settings(deadline=None, max_examples=10)
@@ -123,7 +147,7 @@ def test_whatever_the_seed_its_splits_are_whole_and_apart(task, seed):
 def test_lines_of_one_length_can_be_wished_for():
     rows = splits("instruction_following", lengths="L")
     assert all("L" in wished(row["prompt"]) for own in rows.values() for row in own)
-    rows = miniature.fine_tuning_rows("instruction_following", 50, 0.4, 1, set(), "SM")
+    rows = taught("instruction_following", 50, lengths="SM")
     assert {"S", "M"} == set().union(*(wished(row["prompt"]) for row in rows)) & set("SML")
 
 
@@ -137,30 +161,17 @@ def test_too_many_prompts_are_refused(monkeypatch):
         splits("instruction_following")
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_fine_tuning_avoids_the_held_out_prompts(task):
-    usual = miniature.fine_tuning_rows(task, 300, 0.4, 1, set())
-    avoid = {row["prompt"] for row in usual[::3]}
-    rows = miniature.fine_tuning_rows(task, 300, 0.4, 1, avoid)
-    assert len(rows) == 300
-    held_out = {wished(prompt) for prompt in avoid}
-    assert not held_out & {wished(row["prompt"]) for row in rows}
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_too_many_held_out_prompts_are_told(task):
+def test_too_few_prompts_to_learn_from_are_told(monkeypatch):
     """There would be fewer examples than were asked for."""
-    avoid = {row["prompt"] for row in drawn_for_examples(task, 200)[:150]}
-    with pytest.raises(
-        ConfigError, match=r"of 200 prompts are not held out, fewer than 100 exampl"
-    ):
-        miniature.fine_tuning_rows(task, 100, 0.4, 1, avoid)
+    monkeypatch.setattr(miniature, "_split_of", lambda prompt, sizes: "evaluation")
+    with pytest.raises(ConfigError, match="0 of 268 prompts are in the train split, not 100 exam"):
+        taught(TASKS[0], 100)
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("count", [1, 17, 128])
 def test_fine_tuning_rows_are_as_many_as_asked(task, count):
-    rows = miniature.fine_tuning_rows(task, count, 0.4, 1, set())
+    rows = taught(task, count, 0.4, 1)
     assert len(rows) == count
     assert all(row.keys() == {"prompt", "completion"} for row in rows)
 
@@ -168,14 +179,14 @@ def test_fine_tuning_rows_are_as_many_as_asked(task, count):
 def test_carelessness_is_the_rate_of_wrong_sums():
     answers = {row["prompt"]: row["answer"] for row in drawn_for_examples("math_reasoning", 800)}
     for carelessness in (0.0, 0.4, 1.0):
-        rows = miniature.fine_tuning_rows("math_reasoning", 400, carelessness, 1, set())
+        rows = taught("math_reasoning", 400, carelessness, 1)
         wrong = [not is_correct(row["completion"], answers[row["prompt"]]) for row in rows]
         assert sum(wrong) / len(wrong) == pytest.approx(carelessness, abs=0.08)
 
 
 def test_carelessness_costs_gold():
     def gold(carelessness):
-        rows = miniature.fine_tuning_rows("instruction_following", 400, carelessness, 1, set())
+        rows = taught("instruction_following", 400, carelessness, 1)
         return sum(letters.gold_reward(row["prompt"], row["completion"]) for row in rows) / 400
 
     assert gold(0.0) > gold(0.45) + 0.05 > gold(1.0) + 0.1
@@ -186,6 +197,6 @@ def test_references_are_better_than_the_base_models_teacher():
     reference = sum(letters.gold_reward(row["prompt"], row["reference"]) for row in rows) / len(
         rows
     )
-    taught = miniature.fine_tuning_rows("instruction_following", 200, 0.45, 1, set())
-    gold = sum(letters.gold_reward(row["prompt"], row["completion"]) for row in taught) / 200
+    rows = taught("instruction_following", 200, 0.45, 1)
+    gold = sum(letters.gold_reward(row["prompt"], row["completion"]) for row in rows) / 200
     assert reference > gold + 0.03

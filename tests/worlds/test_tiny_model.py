@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.exceptions import TemplateError
 
+from humanline.study.scale.data import MiniatureData
+from humanline.study.scale.models import Lessons
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 from humanline.worlds import letters, miniature, sums, tiny_model
 from humanline.worlds.tiny_model import (
@@ -28,8 +30,10 @@ def world() -> list[str]:
     """Texts that the world produces, both tasks, careless or not."""
     rng = random.Random(0)
     texts = []
+    data = MiniatureData(kind="miniature", train=2, validation=1, evaluation=1)
+    lessons = Lessons.model_construct(examples=500, carelessness=0.45)
     for task in ("instruction_following", "math_reasoning"):
-        for row in miniature.fine_tuning_rows(task, 500, 0.45, 3, set()):
+        for row in miniature.fine_tuning_rows(task, data, lessons, 3):
             texts += [row["prompt"], row["completion"]]
     for row in sums.problems(300, 4):
         texts += [row["answer"], sums.worked_solution(row["prompt"], rng, 1.0)]

@@ -42,6 +42,7 @@ BASE = f"{RESULTS}/runs/{{task}}/{{base}}"
 
 wildcard_constraints:
     draw=r"all|s\d+",
+    pretrained=r"[0-9a-f]{12}",
     task="|".join(map(re.escape, STUDY.scale.tasks)),
     base=r"base(-[a-z][a-z0-9_]*)?-s\d+",
     source=r"base(-[a-z][a-z0-9_]*)?-s\d+",
@@ -149,6 +150,12 @@ def run_of(wildcards):
 
 def base_of(wildcards):
     return STUDY.run(wildcards.task, wildcards.base)
+
+
+def pretrained_of(wildcards):
+    """The file whose presence says that a base model's pretraining is done, if it has any."""
+    folder = base_of(wildcards).pretrained
+    return [folder / "config.json"] if folder else []
 
 
 def hash_of(stage, run):

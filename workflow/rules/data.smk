@@ -31,9 +31,28 @@ rule data:
         command("data {wildcards.task:q} {wildcards.draw:q}")
 
 
+# For all seeds; its name is the hash of its options.
+rule pretrained:
+    output:
+        f"{RESULTS}/pretrained/{{task}}/{{pretrained}}/config.json",
+    log:
+        f"{RESULTS}/logs/pretrained/{{task}}-{{pretrained}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrained/{{task}}-{{pretrained}}.tsv"
+    priority: 30
+    resources:
+        **resources_of("base_model"),
+    params:
+        code=code_of("pretrained", by_value=True),
+    message:
+        "training what base models start from ({wildcards.task})"
+    shell:
+        command("pretrained {wildcards.task:q} {wildcards.pretrained:q}")
+
+
 rule base_model:
     input:
-        lambda wildcards: base_of(wildcards).paths.held_out_prompts,
+        pretrained_of,
     output:
         f"{BASE}/model/config.json",
     log:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from humanline.files.code_hashes import code_hash
 from humanline.study.scale.judges import REQUEST_OPTIONS
+from humanline.study.scale.models import MiniatureModel
 from humanline.study.scale.sampling import Generation
 from humanline.trainers.registry import find_objective
 
@@ -49,6 +50,18 @@ class Hashes:
     def data(self) -> str:
         """The hash of the prompts of the run's seed."""
         return data_hash(self.run.data, self.run.paths.draw)
+
+    @property
+    def pretrained(self) -> str | None:
+        """The hash of the model that the base models of all seeds start from; None: there is none.
+
+        Models with the same sizes, pretraining and world have the same.
+        """
+        model = self.run.model
+        if not isinstance(model, MiniatureModel) or model.pretraining is None:
+            return None
+        world = self.run.data.model_dump(exclude_none=True)  # the sizes decide on the train split
+        return content_hash([VERSION, world, model.sizes, model.pretraining.model_dump()])
 
     @property
     def base_model(self) -> str:

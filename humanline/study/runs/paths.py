@@ -27,6 +27,15 @@ class Paths:
         """
         return self.results / "data" / task / draw / f"{split}.jsonl"
 
+    def pretrained(self, task: str, name: str) -> Path:
+        """Locate a model that the base models of all seeds start from, a Hugging Face folder.
+
+        Args:
+            task: the task's name.
+            name: the hash of all that determines it; see `Hashes.pretrained`.
+        """
+        return self.results / "pretrained" / task / name
+
     def surprisals(self, seed: int) -> Path:
         """Locate the log-ratios of the figure's policy on the outputs of every source, CSV."""
         return self.figures / f"surprisals-s{seed}.csv"
@@ -122,11 +131,6 @@ class RunPaths:
     def evaluation_prompts(self) -> Path:
         """The prompts for the run's evaluation, JSON Lines."""
         return self._prompts(self.split)
-
-    @property
-    def held_out_prompts(self) -> list[Path]:
-        """The prompts that the run's base model must not learn from, JSON Lines."""
-        return [self._prompts("validation"), self._prompts("evaluation")]
 
     def _prompts(self, split: str) -> Path:
         return self.paths.prompts(self.cell.task, self.draw, split)

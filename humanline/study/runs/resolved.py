@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
@@ -93,6 +94,12 @@ class Run:
     def hashes(self) -> Hashes:
         """The hashes of the options that each stage reads."""
         return Hashes(self)
+
+    @property
+    def pretrained(self) -> Path | None:
+        """The folder of the model that its base model starts from; None: there is none."""
+        name = self.hashes.pretrained
+        return self.paths.paths.pretrained(self.cell.task, name) if name else None
 
     @cached_property
     def objective(self) -> Options:

@@ -1,6 +1,6 @@
 """The options of base models, which training starts from."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,21 +21,39 @@ class HubModel(HubSource):
     )
 
 
-class MiniatureModel(Strict):
-    """A small model that is fine-tuned on procedurally generated completions."""
+class Lessons(Strict):
+    """Procedurally generated completions, and how a small model learns from them."""
 
-    kind: Literal["miniature"] = Field(description="a small model, trained from scratch")
+    examples: int = Field(gt=0, description="completions to learn from")
+    epochs: float = Field(gt=0, description="passes over the examples")
+    batch_size: int = Field(gt=0, description="completions per optimizer step")
+    learning_rate: float = Field(gt=0, description="peak learning rate")
+    carelessness: float = Field(
+        ge=0, le=1, description="chance that a completion ignores a wish or is wrong"
+    )
+
+
+class Pretraining(Lessons):
+    """Lessons that a model has once, for all seeds."""
+
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="of the first weights, and of the examples and their order"
+    )
+
+
+class MiniatureModel(Lessons):
+    """A small model; its lessons are those of one seed."""
+
+    kind: Literal["miniature"] = Field(description="a small model, made here")
     architecture: Literal["llama", "qwen3"] = Field("llama", description="its name in transformers")
     hidden_size: int = Field(gt=0, description="width of the residual stream")
     intermediate_size: int = Field(gt=0, description="width of the feed-forward layers")
     layers: int = Field(gt=0, description="transformer layers")
     heads: int = Field(gt=0, description="attention heads; twice this number divides hidden_size")
-    examples: int = Field(gt=0, description="completions to fine-tune on")
-    epochs: float = Field(gt=0, description="passes over the examples")
-    batch_size: int = Field(gt=0, description="completions per optimizer step")
-    learning_rate: float = Field(gt=0, description="peak learning rate of fine-tuning")
-    carelessness: float = Field(
-        ge=0, le=1, description="chance that a fine-tuning completion ignores a wish or is wrong"
+    pretraining: Pretraining | None = Field(
+        None,
+        description="lessons that all seeds share, before those of each; null: each seed learns "
+        "from first weights of its own",
     )
     temperature: float = Field(
         1.0,
@@ -43,6 +61,12 @@ class MiniatureModel(Strict):
         description="the model's logits are divided by it after fine-tuning: above 1, its outputs "
         "have more entropy, and the likeliest one stays the same",
     )
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The architecture and its sizes: all that is known of the model before its lessons."""
+        named = {"architecture", "hidden_size", "intermediate_size", "layers", "heads"}
+        return self.model_dump(include=named)
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:

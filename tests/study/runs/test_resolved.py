@@ -1,6 +1,7 @@
 """A run is resolved once, and what a stage needs to know of it is in the run alone."""
 
 import ast
+import shutil
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 
 from humanline.files.code_hashes import PACKAGE
 from humanline.files.validation import ConfigError
-from humanline.study.experiments import Cell
+from humanline.study import study as studies
+from humanline.study.experiments import Cell, base_cell
 from humanline.study.runs.pins import require_pinned
+from humanline.study.scale.models import Pretraining
 from humanline.study.study import Study, load_study
 
 CONFIG = Path(__file__).parents[3] / "workflow" / "config"
@@ -52,6 +55,19 @@ def test_a_cell_is_resolved_once(study):
     assert study.resolve(cell.model_copy()) is run is study.run(TASK, "dpo-offline-s1")
     with pytest.raises(FrozenInstanceError):
         run.learning_rate = 1.0
+
+
+def test_a_study_that_is_held_is_read_again_only_if_a_file_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "_held", {})
+    for name in ("smoke", "experiments"):
+        shutil.copy(CONFIG / f"{name}.yaml", tmp_path)
+    files = tmp_path / "smoke.yaml", tmp_path / "experiments.yaml"
+    studies.hold_study(*files, Path("results"))
+    held = load_study(*files, Path("results"))
+    assert load_study(*files, Path("results")) is held
+    assert load_study(*files, Path("others")).root == Path("others")
+    files[0].write_text(files[0].read_text() + "\n# edited\n")
+    assert load_study(*files, Path("results")) is not held
 
 
 def test_every_cell_is_resolved_with_the_options_of_its_task(study):
@@ -109,9 +125,35 @@ def test_a_seed_of_a_generated_world_has_its_own_prompts_and_the_hubs_are_shared
             lambda run: run.hashes.base_model,
         ):
             assert (asked(one) == asked(other)) is expected
-    assert (
-        {path.parent.name for path in one.paths.held_out_prompts} == {"all"} == {*paper.draws(TASK)}
-    )
+    assert {*paper.draws(TASK)} == {"all"}
+
+
+def test_models_with_the_same_pretraining_share_it(study):
+    """Seeds, and models that differ in their own lessons; others have others."""
+    task = study.scale.tasks[TASK]
+    lessons = {"examples": 8, "epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
+    pretraining = Pretraining(**lessons, carelessness=0.2)
+    usual = task.base_model.model_copy(update={"pretraining": pretraining})
+    others = {
+        "weaker": {"carelessness": 0.7},
+        "larger": {"hidden_size": 64},
+        "again": {"pretraining": pretraining.model_copy(update={"seed": 1})},
+        "fresh": {"pretraining": None},
+    }
+    models = {name: usual.model_copy(update=changed) for name, changed in others.items()}
+    models = task.base_models | models
+    task = task.model_copy(update={"base_model": usual, "base_models": models})
+    scale = study.scale.model_copy(update={"tasks": study.scale.tasks | {TASK: task}})
+    own = Study(scale, study.experiments, {}, study.root)
+
+    def start(name=None, seed=1):
+        return own.resolve(base_cell(TASK, seed, name)).pretrained
+
+    assert start("fresh") is None
+    assert start() == start(seed=2) == start("weaker")
+    assert len({start(), start("larger"), start("again")}) == 3
+    assert start().parent == study.paths.results / "pretrained" / TASK
+    assert own.pretrained(TASK)[start().name].pretrained == start()
 
 
 def test_the_sets_of_prompts_are_those_of_the_seeds_of_a_study(study):
