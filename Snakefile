@@ -80,7 +80,9 @@ onstart:
         # Only for local jobs: a job on another machine or in another cgroup cannot be a child of
         # this process.
         if workflow.local_exec:
-            worker.start()
+            worker.start(
+                CONFIG / f"{SCALE}.yaml", CONFIG / "experiments.yaml", RESULTS_ROOT
+            )
             held = Path(".snakemake", run_locks.JOBS).absolute()
             os.environ[run_locks.VARIABLE] = str(held)
             # Snakemake 9 limits jobs per second by default. With a limit, each scheduling pass

@@ -2,21 +2,24 @@
 
 from importlib import import_module
 
-from humanline.trainers.registry import OBJECTIVES
-
-# The module of each class, relative to the folder trainers/.
-_MODULES = {
-    name: module
-    for row in OBJECTIVES.values()
-    for module, name in (row.trainer.split(":"), row.config.split(":"))
-}
-
-__all__ = sorted(_MODULES)
-
 
 def __getattr__(name: str):
-    """Import a trainer at its first use: importing TRL takes seconds."""
-    if name not in _MODULES:
+    """Import a trainer at its first use: importing TRL takes seconds.
+
+    Every command imports this package first, also one that a warm worker runs. So the registry,
+    which needs pydantic, is imported only here.
+    """
+    from humanline.trainers.registry import OBJECTIVES
+
+    # The module of each class, relative to the folder trainers/.
+    modules = {
+        name: module
+        for row in OBJECTIVES.values()
+        for module, name in (row.trainer.split(":"), row.config.split(":"))
+    }
+    if name == "__all__":
+        return sorted(modules)
+    if name not in modules:
         raise AttributeError(f"module 'humanline' has no attribute {name!r}")
     # Not "humanline.trainers" in full: that string would put all trainers into every code hash.
-    return getattr(import_module(_MODULES[name], f"{__name__}.trainers"), name)
+    return getattr(import_module(modules[name], f"{__name__}.trainers"), name)

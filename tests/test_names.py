@@ -101,7 +101,7 @@ def planned(study):
             "ppo", Options(batch_size=8, beta=0.1)
         ),
         lambda study: trained_cell._on_pairs(
-            study.resolve(cell(objective="ppo")), None, None, Path("x")
+            study.resolve(cell(objective="ppo")), [], None, None, Path("x")
         ),
     ],
 )

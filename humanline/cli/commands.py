@@ -320,6 +320,7 @@ def _worker(study: None, arguments) -> None:
     # The slow imports of the commands.
     import reasoning_gym  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     import humanline.generation.offline
     import humanline.scoring.length_control
@@ -328,13 +329,20 @@ def _worker(study: None, arguments) -> None:
     import humanline.training.base_model
     import humanline.training.cell  # noqa: F401
     from humanline.cli.worker import serve
+    from humanline.files.code_hashes import code_hash
     from humanline.scoring.judge import load_alpaca_eval
+    from humanline.study.study import hold_study
     from humanline.trainers.classes import load
     from humanline.trainers.registry import OBJECTIVES
 
     load_alpaca_eval()
     for row in OBJECTIVES.values():
         load(row.trainer)
+    get_checkpoint_conversion_mapping("llama")  # the first call makes those of all models
+    code_hash("train", by_value=True)  # the first call parses the package
+    if arguments.study:
+        with working_directory(), contextlib.suppress(ConfigError):  # a command will raise it
+            hold_study(*arguments.study)
     place = arguments.socket
     if not place.parent.exists():  # the workflow has ended and removed its folder
         return

@@ -96,6 +96,10 @@ _ANNOTATED = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.js
 _REPLICATES = ("--replicates", {"type": _count, "default": 2000, "help": "bootstrap replicates"})
 _KIND = ("kind", {"choices": LISTS, "nargs": "?", "help": "without it: print the lists"})
 _SOCKET = ("socket", {"type": Path, "metavar": "SOCKET"})
+_HELD = (
+    "study",
+    {"type": Path, "nargs": "*", "metavar": "FILE", "help": "scale, experiments and results"},
+)
 _FOLDER = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
 _RECIPE = ("file", {"type": Path, "metavar": "FILE.yaml"})
 _KEYS = (
@@ -134,7 +138,7 @@ COMMANDS = (
         (_ANNOTATED, _JSON, _REPLICATES),
         "nothing",
     ),
-    Command("worker", "run commands without their slow imports", (_SOCKET,), "nothing"),
+    Command("worker", "run commands without their slow imports", (_SOCKET, _HELD), "nothing"),
     Command("schema", "write the configuration's JSON schemas", (_FOLDER,), "nothing"),
     Command("recipe", "train a model by a recipe's file", (_RECIPE, _KEYS), "nothing"),
 )

@@ -59,11 +59,14 @@ def can_serve() -> bool:
     return sys.platform == "linux"
 
 
-def start() -> None:
+def start(*study: Path) -> None:
     """Start a worker for this process's commands; it ends with this process.
 
     On a system that cannot fork, nothing is started and each command runs itself. A workflow that
     a command of another workflow runs has that one's worker.
+
+    Args:
+        study: the arguments of `study.hold_study`, for the study that the commands will be about.
     """
     # Imported here, because every command imports this module and should start fast.
     import shutil
@@ -78,7 +81,7 @@ def start() -> None:
     path = str(Path(folder) / "socket")
     # One thread: a thread pool would be lost in the fork, and each command sets its own number.
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    command = [sys.executable, "-m", "humanline", "worker", path]
+    command = [sys.executable, "-m", "humanline", "worker", path, *map(str, study)]
     subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
     os.environ[VARIABLE] = path
 

@@ -18,7 +18,8 @@ _PAGE = """\
 # The paper's claims at the scale {scale}
 
 A verdict is about this scale's worlds, models, data and judge, on average over seeds; it says
-nothing of larger models.
+nothing of larger models. What all seeds share, such as a pretrained model, or the sets of wishes
+that a generated world keeps for evaluation, is not varied: a verdict is about that, too.
 
 {claim_rows}
 
@@ -46,7 +47,8 @@ most {alpha:g}; a result that comes later is not reached. A no is not corrected.
 
 = 1 x/ 1.1 means from 1 / 1.1 to 1.1, and = 0 +- 2 from -2 to 2.
 
-Brackets: 95 % t intervals over seeds. Seeds to decide: the number of seeds with which the
+Brackets: 95 % t intervals over seeds. The tests are one-sided, so that a yes can stand beside an
+interval that reaches a little too far. Seeds to decide: the number of seeds with which the
 comparison would have a power of {power:.0%} at the level {strictest:.2g}, the strictest of Holm's,
 if the estimate were the truth, with its own 95 % interval. inf: more than 1024. A dash: it is
 decided or not known.

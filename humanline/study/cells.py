@@ -4,6 +4,7 @@ A run's name contains every option of its cell, so two tables with the same cell
 Snakefiles import this module, so it is cheap.
 """
 
+from functools import cache
 from typing import Literal
 
 from pydantic import Field
@@ -104,6 +105,7 @@ class Cell(Strict):
         return base_cell(self.task, self.seed, self.data_from or self.base_model)
 
 
+@cache  # every cell asks for it, and there are thousands
 def base_cell(task: TaskName, seed: int, base_model: str | None = None) -> Cell:
     """Make the cell of a base model.
 

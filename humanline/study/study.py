@@ -3,6 +3,7 @@
 Snakefiles import this module, so it is cheap.
 """
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -204,8 +205,39 @@ class Study(StudyCells):
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]
 
 
+# The studies that a worker has read for its commands, each with the stamp of its files.
+_held: dict[tuple[str, ...], tuple[list, Study]] = {}
+
+
+def hold_study(scale_file: Path, experiments_file: Path, root: Path) -> None:
+    """Read a study once for all commands of a worker: each would need longer than for a score.
+
+    Args:
+        scale_file, experiments_file, root: as for `load_study`, which then returns this study.
+
+    Raises:
+        ConfigError: if the study is wrong.
+    """
+    stamp = _stamp(scale_file, root)  # before it is read, so that a later edit is noticed
+    study = load_study(scale_file, experiments_file, root)
+    study.all_cells(), study.with_curves  # each is computed at its first use
+    _held[_key(scale_file, experiments_file, root)] = stamp, study
+
+
+def _key(*paths: Path) -> tuple[str, ...]:
+    return os.getcwd(), *map(str, paths)
+
+
+def _stamp(scale_file: Path, root: Path) -> list[tuple[str, int, int]]:
+    """List the configuration's files and the record of looks, with times of change and sizes."""
+    record = Paths(root / scale_file.stem).looks
+    paths = sorted(scale_file.parent.glob("*.yaml")) + [record] * record.exists()
+    files = [(path.name, path.stat()) for path in paths]
+    return [(name, found.st_mtime_ns, found.st_size) for name, found in files]
+
+
 def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
-    """Read and validate the whole configuration.
+    """Read and validate the whole configuration, unless it is held and was not edited since.
 
     Args:
         scale_file: the scale.
@@ -215,6 +247,9 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     Raises:
         ConfigError: at the first fault, with file, field and remedy.
     """
+    stamp, held = _held.get(_key(scale_file, experiments_file, root), ([], None))
+    if held and stamp == _stamp(scale_file, root):
+        return held
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
     experiments = possible_at(scale, experiments)

@@ -16,6 +16,7 @@ from humanline.trainers.batches.require_steps import require_full_batch
 from humanline.trainers.batches.rollouts import Rollouts, policy_token_mask
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
 from humanline.trainers.options.humanline import require_config
+from humanline.trainers.rows.encoded import OPTIONS
 from humanline.trainers.rows.lengths import batches, context_of, require_room_for
 from humanline.trainers.rows.scores import check_rewards, checked_rewards
 from humanline.trainers.rows.stored_groups import (
@@ -28,7 +29,6 @@ from humanline.trainers.rows.stored_groups import (
     tokenized_groups,
 )
 from humanline.trainers.rows.tokens import (
-    OPTIONS,
     all_prompt_ids,
     columns_of,
     for_each_dataset,

@@ -117,7 +117,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         if self.calculate_KL:
             dataset = with_mismatched(dataset, args.per_device_train_batch_size, processes)
         if name == "train" and isinstance(dataset, Dataset):
-            self._warn_of_imbalance(dataset["label"])
+            self._warn_of_imbalance(dataset["label"][:])
         return dataset, counts
 
     def _warn_of_imbalance(self, labels: list[bool]) -> None:

@@ -38,13 +38,14 @@ def train(run: Run) -> None:
             weights are not finite.
     """
     run.batch_share(device_count())
-    data = data_record(run)
+    rows = training_rows(run)
+    data = data_record(run, rows)
     directory = run.paths.directory
     checkpoints = _checkpoints(run)
     has_ended = _ended(checkpoints).exists()
     evaluated = run.training.evaluate_every
     progress = Progress(checkpoints, evaluated, is_new=has_ended)
-    trainer = build_trainer(run, checkpoints)
+    trainer = build_trainer(run, rows, checkpoints)
     _require_company(trainer.args.world_size)
     if trainer.is_world_process_zero():
         if has_ended:
@@ -132,25 +133,26 @@ def _inputs(run: Run) -> list:
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in base]
 
 
-def build_trainer(run: Run, output: Path):
+def build_trainer(run: Run, rows: list[dict], output: Path):
     """Build the trainer of a run with its model and its data.
 
     Args:
         run: the resolved run.
+        rows: what `training_rows` gives for it.
         output: folder of the trainer's checkpoints.
 
     Returns:
         The objective's trainer, from the registry.
 
     Raises:
-        ConfigError: if data are missing or damaged, or a prompt is too long for the model.
+        ConfigError: if the model is missing or damaged, or a prompt is too long for it.
     """
     import torch
 
     model, tokenizer = load_folder(run.paths.base_model, dtype=torch.float32)
-    require_room(run, model, tokenizer)
+    require_room(run, rows, model, tokenizer)
     build = _on_groups if find_objective(run.cell.objective).view.takes_groups else _on_pairs
-    return build(run, model, tokenizer, output)
+    return build(run, rows, model, tokenizer, output)
 
 
 def _options(run: Run, output: Path) -> dict:
@@ -191,7 +193,7 @@ def _options(run: Run, output: Path) -> dict:
     }
 
 
-def _on_groups(run: Run, model, tokenizer, output: Path):
+def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path):
     """Build a trainer on whole groups: stored ones offline; online the trainer samples them."""
     import numpy as np
     from datasets import Dataset
@@ -203,7 +205,6 @@ def _on_groups(run: Run, model, tokenizer, output: Path):
     options = _options(run, output)
     accumulation = options["gradient_accumulation_steps"]
     window = min(cell.sample_every or 1, training.steps)
-    rows = training_rows(run)
     args = load(row.config)(
         **options,
         num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
@@ -274,14 +275,13 @@ def _reward_function(score):
     return reward
 
 
-def _on_pairs(run: Run, model, tokenizer, output: Path):
+def _on_pairs(run: Run, rows: list[dict], model, tokenizer, output: Path):
     """Build a trainer on pairs or their halves: offline from stored groups, online in rounds."""
     from datasets import Dataset
 
     cell, row = run.cell, find_objective(run.cell.objective)
     options = _options(run, output) | {"max_length": run.training.max_length}
     trainer, args = load(row.trainer), load(row.config)(**options)
-    rows = training_rows(run)
     if cell.data == "offline":
         dataset = Dataset.from_list(load(row.view.rows)(rows, run.training.min_score_difference))
         rounds = None

@@ -34,8 +34,12 @@ def training_rows(run: Run) -> list[dict]:
     return read_rows(run.paths.prompts, prompts_of(cell.task))
 
 
-def data_record(run: Run) -> dict[str, int]:
+def data_record(run: Run, groups: list[dict]) -> dict[str, int]:
     """Count an offline run's groups, and those whose scores do not differ enough.
+
+    Args:
+        run: the run; for an online run there is nothing to count.
+        groups: what `training_rows` gives for it.
 
     Returns:
         ``groups`` and ``groups_without_difference``; empty for an online run.
@@ -45,7 +49,6 @@ def data_record(run: Run) -> dict[str, int]:
     """
     if run.cell.data != "offline":
         return {}
-    groups = training_rows(run)
     difference = run.training.min_score_difference
     least = find_objective(run.cell.objective).view.least_difference(difference)
     alike = sum(preferences.best_versus_worst(g["scores"], least) is None for g in groups)
@@ -63,8 +66,14 @@ def data_record(run: Run) -> dict[str, int]:
     return {"groups": len(groups), "groups_without_difference": alike}
 
 
-def require_room(run: Run, model, tokenizer) -> None:
+def require_room(run: Run, rows: list[dict], model, tokenizer) -> None:
     """Refuse prompts that are too long for the model, before sampling or training begins.
+
+    Args:
+        run: the run.
+        rows: what `training_rows` gives for it.
+        model: the run's base model.
+        tokenizer: the model's.
 
     Raises:
         ConfigError: naming the file and the prompt.
@@ -79,5 +88,5 @@ def require_room(run: Run, model, tokenizer) -> None:
         new_tokens = run.training.sampling.max_new_tokens
         if generation.engine == "vllm":
             context = generation.max_model_length or context
-    prompts = [preferences.user_turn(row["prompt"]) for row in training_rows(run)]
+    prompts = [preferences.user_turn(row["prompt"]) for row in rows]
     lengths.require_room(encode_prompts(tokenizer, prompts), context, new_tokens, path)

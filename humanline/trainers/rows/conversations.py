@@ -48,9 +48,20 @@ def encode_rows(
     processing_class, prompts: list[list[dict]], completions: list[list[dict]]
 ) -> list[tuple[list[int], list[int]]]:
     """Do what `encode` does for many prompts, each with its completion; all are messages."""
+    found = encode_groups(processing_class, prompts, [[each] for each in completions])
+    return [pair for pairs in found for pair in pairs]
+
+
+def encode_groups(
+    processing_class, prompts: list[list[dict]], groups: list[list[list[dict]]]
+) -> list[list[tuple[list[int], list[int]]]]:
+    """Do what `encode_all` does for many prompts, each with its completions; all are messages."""
     alone = _message_ids(processing_class, prompts, add_generation_prompt=True)
-    wholes = _encode_wholes(processing_class, prompts, completions)
-    return [_parted(*ids) for ids in zip(alone, wholes, strict=True)]
+    repeated = [prompt for prompt, group in zip(prompts, groups, strict=True) for _ in group]
+    flat = [completion for group in groups for completion in group]
+    wholes = iter(_encode_wholes(processing_class, repeated, flat))
+    pairs = zip(alone, groups, strict=True)
+    return [[_parted(ids, next(wholes)) for _ in group] for ids, group in pairs]
 
 
 def _parted(alone: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
@@ -127,11 +138,14 @@ def _message_ids(
     from trl.data_utils import _tokenize
 
     options |= {"tools": tools or None}
-    ready = [_ended_once(processing_class, _without_filling(m), options) for m in conversations]
+    eos = _tokenizer(processing_class).eos_token  # which takes long to look up
+    plain = map(_without_filling, conversations)
+    ready = [_ended_once(processing_class, messages, eos, options) for messages in plain]
     # TRL takes what a processor makes of one conversation out of its batch.
     if isinstance(processing_class, ProcessorMixin) or not (ready and all(ready)):
         return [_tokenize(processing_class, m, **options)["input_ids"] for m in ready]
     options |= {"tokenize": True, "return_dict": True}
+    options |= {"tokenizer_kwargs": {"return_attention_mask": False}}  # it would be made of lists
     return list(processing_class.apply_chat_template(ready, **options)["input_ids"])
 
 
@@ -150,9 +164,8 @@ def _text_ids(processing_class, text: str) -> list[int]:
     return ids
 
 
-def _ended_once(processing_class, messages: list[dict], options: dict) -> list[dict]:
+def _ended_once(processing_class, messages: list[dict], eos, options: dict) -> list[dict]:
     """Remove the end of sequence from the assistant's messages where the template adds one."""
-    eos = _tokenizer(processing_class).eos_token
 
     def has_end(message) -> bool:
         content = message.get("content")

@@ -1,10 +1,14 @@
 """Offline GRPO: stored completions and scores replace sampling and reward functions."""
 
+from functools import partial
+
 from datasets import Dataset
 
 from humanline.files.validation import ConfigError
+from humanline.trainers.rows.encoded import Encoded, Rows, map_encoded
+from humanline.trainers.rows.examples import read
 from humanline.trainers.rows.scores import check_group
-from humanline.trainers.rows.tokens import columns_of, encode_row, map_rows
+from humanline.trainers.rows.tokens import columns_of
 from humanline.trainers.shared.metrics import metrics_of
 
 _COLUMNS = {"completions", "scores"}
@@ -59,38 +63,42 @@ def tokenized_groups(dataset, trainer, group_size: int, name: str):
     Raises:
         ConfigError: if a row cannot be read, lacks completions or scores, or all are cut off.
     """
-    # `datasets` hashes all that `tokenize` refers to. The trainer would bring the model with it.
+    # `datasets` hashes all that `Rows` refers to. The trainer would bring the model with it.
     limit, processing_class = trainer.max_completion_length, trainer.processing_class
     options = trainer.chat_template_kwargs
     option = "num_generations" if name == "train" else "num_generations_eval"
+    names = [f"completion {index}" for index in range(group_size)]
 
-    def tokenize(row: dict) -> dict:
-        completions, scores = row["completions"], row["scores"]
-        if not isinstance(completions, list) or len(completions) != group_size:
-            given = len(completions) if isinstance(completions, list) else completions
-            raise ValueError(
-                f"it has {given} completions; {option} asks for {group_size} of each prompt"
-            )
-        check_group(scores, group_size)
-        names = [f"completion {index}" for index in range(group_size)]
-        prompt, pairs = encode_row(processing_class, row, completions, names, **options)
-        columns = {
+    def columns_of_row(row: dict, prompt, pairs: Encoded) -> dict:
+        return {
             "stored_prompt_ids": [prompt_ids for prompt_ids, _ in pairs],
             "stored_completion_ids": [ids[:limit] for _, ids in pairs],
             "stored_is_cut": [limit is not None and len(ids) > limit for _, ids in pairs],
-            "scores": [float(score) for score in scores],
+            "scores": [float(score) for score in row["scores"]],
+            "prompt": prompt if row.get("prompt") is None else row["prompt"],
         }
-        return columns if row.get("prompt") is not None else columns | {"prompt": prompt}
 
     if not is_stored(dataset):
         raise ConfigError(f"{name} set: lacks completions and scores, which the train set has")
-    groups = map_rows(dataset, tokenize, name, remove_columns=["completions"])
+    read_row = partial(_read_group, option=option, names=names)
+    rows = Rows(processing_class, read_row, names, columns_of_row, options)
+    groups = map_encoded(dataset, rows, name, remove_columns=["completions"])
     if not isinstance(groups, Dataset):
         return groups, {}
-    are_cut = groups["stored_is_cut"]
+    are_cut = groups["stored_is_cut"][:]
     if trainer.mask_truncated_completions and all(map(all, are_cut)):
         raise ConfigError(f"{name} set: {_ALL_CUT.format(limit)}")
     return groups, {"rows_cut": sum(map(any, are_cut))}
+
+
+def _read_group(row: dict, option: str, names: list[str]) -> tuple:
+    """Find the prompt and the completions of a row, which must have as many as `names`."""
+    completions, size = row["completions"], len(names)
+    if not isinstance(completions, list) or len(completions) != size:
+        given = len(completions) if isinstance(completions, list) else completions
+        raise ValueError(f"it has {given} completions; {option} asks for {size} of each prompt")
+    check_group(row["scores"], size)
+    return read(row.get("prompt"), completions, names)
 
 
 def replay(prompts: list, trainer) -> dict:

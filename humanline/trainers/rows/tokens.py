@@ -6,20 +6,18 @@ An error in a row names the row's number. For a stream it is raised when the row
 import logging
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from jinja2 import TemplateError
-from trl.trainer.utils import global_then_local_main_first
 
 from humanline.files.validation import ConfigError
-from humanline.trainers.rows.conversations import encode_all, encode_prompt, template_options
+from humanline.trainers.rows.conversations import encode_prompt, template_options
+from humanline.trainers.rows.encoded import OPTIONS, Encoded, Rows, map_encoded, map_rows
 from humanline.trainers.rows.examples import has_media, has_parts_of_content, read
 from humanline.trainers.rows.formats import as_label
 from humanline.trainers.rows.scores import shortened
 
 _log = logging.getLogger(__name__)
-OPTIONS = ("tools", "chat_template_kwargs")  # columns with a row's options for the chat template
 _PAIR = ("chosen", "rejected")
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 
@@ -43,16 +41,18 @@ def tokenized_pairs(dataset, processing_class, name: str, num_proc: int | None =
         ConfigError: if a row is wrong, naming it.
     """
 
-    def tokenize(row: dict) -> dict:
-        prompt, completions = read(row.get("prompt"), [row.get(key) for key in _PAIR], _PAIR)
-        encoded = _encode(processing_class, row, prompt, completions, _PAIR)
+    def read_row(row: dict) -> tuple:
+        return read(row.get("prompt"), [row.get(key) for key in _PAIR], _PAIR)
+
+    def columns_of_row(row: dict, prompt, encoded: Encoded) -> dict:
         start = min(len(prompt_ids) for prompt_ids, _ in encoded)
         whole = [prompt_ids + ids for prompt_ids, ids in encoded]
         first, second = (ids[start:] for ids in whole)
         columns = {"prompt_ids": whole[0][:start], "chosen_ids": first, "rejected_ids": second}
         return columns | {"longest": max(map(len, whole))}
 
-    return map_rows(dataset, tokenize, name, num_proc)
+    rows = Rows(processing_class, read_row, _PAIR, columns_of_row)
+    return map_encoded(dataset, rows, name, num_proc)
 
 
 def tokenized_labelled(dataset, processing_class, name: str, num_proc: int | None = None):
@@ -70,18 +70,20 @@ def tokenized_labelled(dataset, processing_class, name: str, num_proc: int | Non
         ConfigError: if a row is wrong, naming it.
     """
 
-    def tokenize(row: dict) -> dict:
+    def read_row(row: dict) -> tuple:
         try:
-            label = as_label(row.get("label"))
+            as_label(row.get("label"))
         except ValueError as error:
             raise ValueError(f"label: {error}") from None
-        prompt, completions = read(row.get("prompt"), [row.get("completion")], ("completion",))
-        encoded = _encode(processing_class, row, prompt, completions, ("completion",))
+        return read(row.get("prompt"), [row.get("completion")], ("completion",))
+
+    def columns_of_row(row: dict, prompt, encoded: Encoded) -> dict:
         prompt_ids, ids = encoded[0]
-        columns = {"prompt_ids": prompt_ids, "completion_ids": ids, "label": label}
+        columns = {"prompt_ids": prompt_ids, "completion_ids": ids, "label": as_label(row["label"])}
         return columns | {"longest": len(prompt_ids) + len(ids)}
 
-    return map_rows(dataset, tokenize, name, num_proc)
+    rows = Rows(processing_class, read_row, ("completion",), columns_of_row)
+    return map_encoded(dataset, rows, name, num_proc)
 
 
 def drop_too_long(dataset, max_length: int | None, keeps_start: bool, name: str):
@@ -113,7 +115,7 @@ def drop_too_long(dataset, max_length: int | None, keeps_start: bool, name: str)
             f"{name} set: the prompts of all {dropped} rows have max_length={max_length} tokens or "
             "more, which leaves nothing to train on; raise max_length"
         )
-    cut = sum(longest > max_length for longest in kept["longest"]) if max_length else 0
+    cut = sum(longest > max_length for longest in kept["longest"][:]) if max_length else 0
     if dropped or cut:
         _log.warning(
             "%s set: of %s rows %s are left out, as their prompts have max_length=%s tokens or "
@@ -186,25 +188,6 @@ def with_mismatched(dataset, batch_size: int, num_proc: int | None = None):
 
     options = {"num_proc": num_proc} if isinstance(dataset, Dataset) else {}
     return dataset.map(rotate, batched=True, batch_size=batch_size, **options)
-
-
-def encode_row(processing_class, row: dict, completions: list, names, **options):
-    """Read a row's prompt and completions, and tokenize them with the row's template options.
-
-    Args:
-        row: a dataset's row.
-        completions: the row's completions.
-        names: their names in errors.
-        options: the trainer's options for the template; a row's own come first.
-
-    Returns:
-        The prompt (a text or messages), and what `encode_all` returns.
-
-    Raises:
-        ValueError: if the row cannot be read or tokenized.
-    """
-    prompt, completions = read(row.get("prompt"), completions, names)
-    return prompt, _encode(processing_class, row, prompt, completions, names, **options)
 
 
 def all_prompt_ids(
@@ -302,38 +285,3 @@ def for_each_dataset(datasets, function: Callable, name: str):
             {key: function(dataset, f"{name} {key}") for key, dataset in datasets.items()}
         )
     return None if datasets is None else function(datasets, name)
-
-
-def _encode(processing_class, row: dict, prompt, completions, names, **options):
-    options |= template_options(row)
-    try:
-        encoded = encode_all(processing_class, prompt, completions, **options)
-    except (TemplateError, TypeError) as error:  # a TypeError: the template cannot use a content
-        raise ValueError(f"the chat template refuses it ({error}); mend the row") from None
-    for column, (_, ids) in zip(names, encoded, strict=True):
-        if not ids:
-            raise ValueError(f"{column} has no tokens to train on; leave the row out")
-    return encoded
-
-
-def map_rows(
-    dataset: Dataset | IterableDataset, function: Callable, name: str, num_proc=None, **options
-):
-    """Add the columns that a function of a row returns; errors name the row.
-
-    Raises:
-        ConfigError: where the function raises a ValueError.
-    """
-    if isinstance(dataset, Dataset):
-        options |= {"num_proc": num_proc, "desc": f"Reading the {name} set"}
-        if dataset.format["type"] != "custom":  # others give arrays for lists
-            dataset = dataset.with_format(None)
-    with global_then_local_main_first():
-        return dataset.map(partial(_placed, function, name), with_indices=True, **options)
-
-
-def _placed(function: Callable, name: str, row: dict, index: int) -> dict:
-    try:
-        return function(row)
-    except ValueError as error:
-        raise ConfigError(f"row {index} of the {name} set: {error}") from None

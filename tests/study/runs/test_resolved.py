@@ -1,6 +1,7 @@
 """A run is resolved once, and what a stage needs to know of it is in the run alone."""
 
 import ast
+import shutil
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from humanline.files.code_hashes import PACKAGE
 from humanline.files.validation import ConfigError
+from humanline.study import study as studies
 from humanline.study.experiments import Cell, base_cell
 from humanline.study.runs.pins import require_pinned
 from humanline.study.scale.models import Pretraining
@@ -53,6 +55,19 @@ def test_a_cell_is_resolved_once(study):
     assert study.resolve(cell.model_copy()) is run is study.run(TASK, "dpo-offline-s1")
     with pytest.raises(FrozenInstanceError):
         run.learning_rate = 1.0
+
+
+def test_a_study_that_is_held_is_read_again_only_if_a_file_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "_held", {})
+    for name in ("smoke", "experiments"):
+        shutil.copy(CONFIG / f"{name}.yaml", tmp_path)
+    files = tmp_path / "smoke.yaml", tmp_path / "experiments.yaml"
+    studies.hold_study(*files, Path("results"))
+    held = load_study(*files, Path("results"))
+    assert load_study(*files, Path("results")) is held
+    assert load_study(*files, Path("others")).root == Path("others")
+    files[0].write_text(files[0].read_text() + "\n# edited\n")
+    assert load_study(*files, Path("results")) is not held
 
 
 def test_every_cell_is_resolved_with_the_options_of_its_task(study):

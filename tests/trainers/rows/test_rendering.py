@@ -12,6 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from humanline.generation.likelihood import token_log_probabilities
 from humanline.trainers.rows.conversations import (
     encode,
+    encode_all,
+    encode_groups,
     encode_prompt,
     encode_prompts,
     encode_whole,
@@ -276,6 +278,16 @@ def test_many_prompts_are_rendered_as_each_by_itself(template):
         alone = [encode_prompt(tokenizer, prompt) for prompt in prompts]
         assert encode_prompts(tokenizer, prompts) == alone
     assert encode_prompts(tokenizer, []) == []
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_many_groups_are_rendered_as_each_by_itself(template):
+    tokenizer = tokenizer_of(template, adds_bos=True)
+    ended = says("good" + tokenizer.eos_token, name=None)
+    prompts = [[user("q")], [user("q"), ended, user("more")], [user("q")]]
+    groups = [[[says("good")], [ended]], [[says("bad")]], [[ended]]]
+    alone = [encode_all(tokenizer, *pair) for pair in zip(prompts, groups, strict=True)]
+    assert encode_groups(tokenizer, prompts, groups) == alone
 
 
 def test_neighbours_share_their_tokens_only_if_their_options_are_equal():
