@@ -95,7 +95,7 @@ def _study(arguments) -> Study:
 def _prefetch(study: Study, arguments) -> None:
     from humanline.data.prefetch import prefetch
 
-    prefetch(study)
+    prefetch(study.scale)
 
 
 def _data(study: Study, arguments) -> None:

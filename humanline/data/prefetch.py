@@ -4,10 +4,10 @@ from humanline.data import hub_datasets
 from humanline.data.hub import files_fingerprint, model_files, model_folder, rows_fingerprint
 from humanline.study.scale.data import HubDataset
 from humanline.study.scale.hub import HubSource, hub_sources
-from humanline.study.study import Study
+from humanline.study.scale.scale import Scale
 
 
-def prefetch(study: Study) -> None:
+def prefetch(scale: Scale) -> None:
     """Fetch a scale's data and models into the hub's cache, check them, print their fingerprints.
 
     A repository that is not pinned is not fetched; a line says how to pin it.
@@ -15,7 +15,7 @@ def prefetch(study: Study) -> None:
     Raises:
         ConfigError: if a repository cannot be fetched, or has another fingerprint.
     """
-    for field, source in hub_sources(study.scale).items():
+    for field, source in hub_sources(scale).items():
         print(f"{field}: {source.repo}: {_fetch(source)}", flush=True)
 
 

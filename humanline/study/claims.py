@@ -3,7 +3,6 @@
 Snakefiles import this module, so it is cheap.
 """
 
-import datetime
 import itertools
 import math
 from dataclasses import dataclass, field
@@ -13,19 +12,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from humanline.files.validation import Strict, fault, first_fault
 from humanline.study.experiments import Cell, HumanlineDefaults, Row, base_cell
-from humanline.study.runs.verdicts import Rule
+from humanline.study.runs.verdicts import Registration, Rule
 from humanline.study.tasks import TaskName
 
 Scalar = bool | int | float | str
 Side = Literal["greater", "less"]
 Source = Literal["abstract", "notes", "ours"]
-
-
-class Registration(Strict):
-    """When and why a claim got its present form, before the runs that decide it."""
-
-    date: datetime.date = Field(description="the day of its present form")
-    reason: str = Field(min_length=1, description="why it has this form, in one line")
 
 
 class PaperEffect(Strict):

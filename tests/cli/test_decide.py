@@ -15,6 +15,7 @@ from humanline.cli.commands import main
 from humanline.cli.decide import affordable, next_looks, read_verdicts, record
 from humanline.files.json_files import write_text
 from humanline.files.validation import ConfigError
+from humanline.study import study as studies
 from humanline.study.experiments import SPLITS
 from humanline.study.study import Study, load_study
 
@@ -118,8 +119,13 @@ def test_only_undecided_claims_get_the_next_look_and_only_what_fits(config):
     assert affordable(study, both, 2.0, cores=1) == (both[:1], pytest.approx(1.5))
 
 
-def test_a_recorded_look_belongs_to_the_study_until_the_record_is_removed(config):
+def test_a_recorded_look_belongs_to_the_study_until_the_record_is_removed(config, monkeypatch):
+    """Also to that of a worker, which has read the study before."""
+    monkeypatch.setattr(studies, "_held", {})
+    root = config.parent / "r"
+    studies.hold_study(config / "smoke.yaml", config / "experiments.yaml", root)
     study = study_of(config)
+    assert study is study_of(config)
     before = {cell.name for cell in study.all_cells()}
     record(study, study.claims.rule.looks, next_looks(study, study.claims.rule.looks, ["online"]))
     study = study_of(config)

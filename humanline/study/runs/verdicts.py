@@ -1,4 +1,4 @@
-"""The rule for verdicts, its looks, and the looks that `snakemake decide` has taken.
+"""What is fixed before the runs: the rule for verdicts, its looks, and a claim's registration.
 
 A look tests a claim on all seeds that it has so far. The rule fixes the looks before the runs.
 Every claim has the first one, on the report seeds; `snakemake decide` takes the others for claims
@@ -80,6 +80,13 @@ class Rule(Strict):
     def first_level(self) -> float:
         """The share of alpha that the first look may spend."""
         return self.alpha * (self.looks.weights[0] if self.looks else 1.0)
+
+
+class Registration(Strict):
+    """When and why a claim got its present form, before the runs that decide it."""
+
+    date: datetime.date = Field(description="the day of its present form")
+    reason: str = Field(min_length=1, description="why it has this form, in one line")
 
 
 class Look(Strict):

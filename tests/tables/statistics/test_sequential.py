@@ -1,13 +1,17 @@
 """Sequential p-values: what they are by hand, and what many simulated studies find with them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.special import stdtr
 
+from humanline.files.validation import load_yaml
 from humanline.tables.statistics.multiplicity import holm
 from humanline.tables.statistics.sequential import sequential_p_values
 
 LOOKS, WEIGHTS = (10, 15, 20, 30), (0.8, 0.1, 0.06, 0.04)
+CLAIMS_FILE = Path(__file__).parents[3] / "workflow" / "config" / "claims.yaml"
 ALPHA, CLAIMS, STUDIES = 0.05, 6, 3000
 
 
@@ -56,11 +60,16 @@ def test_many_families_at_once_are_corrected_as_one_is():
     assert _holm(p_values) == pytest.approx(np.stack([holm(own) for own in p_values]))
 
 
+@pytest.mark.parametrize("are_registered", [False, True])
 @pytest.mark.parametrize("true", [0, 3, 5])
-def test_the_chance_of_any_false_verdict_over_all_looks_is_at_most_alpha(true):
+def test_the_chance_of_any_false_verdict_over_all_looks_is_at_most_alpha(true, are_registered):
     """Claims that are right take Holm's strictest levels, and leave more for those that are not."""
+    looks = [LOOKS, WEIGHTS]
+    if are_registered:
+        found = load_yaml(CLAIMS_FILE)["rule"]["looks"]
+        looks = [found["seeds"], found["weights"]]
     effects = [3.0] * true + [0.0] * (CLAIMS - true)
-    wrong = decided(effects)[:, true:].any(axis=(1, 2)).mean()
+    wrong = decided(effects, *looks)[:, true:].any(axis=(1, 2)).mean()
     assert 0.02 < wrong < ALPHA + 2 * np.sqrt(ALPHA * (1 - ALPHA) / STUDIES)
 
 
