@@ -80,7 +80,8 @@ def test_snakemakes_options_and_targets_exist(command, targets, tmp_path):
 
     _, arguments = parse_args(without_plugin(shlex.split(command)[1:], tmp_path))
     assert set(arguments.targets or ()) <= targets
-    assert set(parse_config(arguments.config)) <= {"scale", "config_directory", "results"}
+    keys = {"scale", "config_directory", "results", "minutes"}
+    assert set(parse_config(arguments.config)) <= keys
 
 
 @pytest.mark.parametrize(
