@@ -46,8 +46,9 @@ def base(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("base") / "model"
     task = load_scale(CONFIG / "laptop.yaml").tasks["math_reasoning"]
-    config = task.base_model.model_copy(update={"heads": 2, "examples": 8192})
-    base_model.make("math_reasoning", config, 1, folder, task.data)
+    lessons = task.base_model.pretraining.model_copy(update={"examples": 8192})
+    sizes = task.base_model.sizes | {"heads": 2}
+    base_model.pretrain("math_reasoning", sizes, lessons, folder, task.data)
     return folder
 
 
