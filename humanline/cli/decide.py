@@ -47,7 +47,10 @@ def decide(load: Callable[[], Study], minutes: float, cores: int) -> None:
         open_ = [claim for claim, verdict in verdicts.items() if verdict == "undecided"]
         coming = next_looks(study, looks, open_)
         left = (end - time.monotonic()) / 60
-        taken, needed = affordable(study, coming, left, cores)
+        estimate = Estimate(study)
+        taken, needed = affordable(estimate, coming, left, cores)
+        if estimate.unknown:
+            _say(f"{len(estimate.unknown)} jobs were never timed and count as nothing")
         if not taken:
             break
         names = ", ".join(f"{own.claim} look {own.look}" for own in taken)
@@ -120,12 +123,12 @@ def next_looks(study: Study, looks: Looks, claims: Iterable[str]) -> list[Look]:
 
 
 def affordable(
-    study: Study, coming: Sequence[Look], minutes: float, cores: int
+    estimate: "Estimate", coming: Sequence[Look], minutes: float, cores: int
 ) -> tuple[list[Look], float]:
     """Choose the looks that fit into some minutes together, in order.
 
     Args:
-        study: the study.
+        estimate: the estimate of their time.
         coming: the looks to choose from.
         minutes: the minutes that are left.
         cores: the number of jobs that run at a time.
@@ -133,7 +136,6 @@ def affordable(
     Returns:
         The looks, and the minutes that they need; if none fits, those that the first needs.
     """
-    estimate = Estimate(study)
     chosen: list[Look] = []
     total = alone = 0.0
     for own in coming:
@@ -150,17 +152,20 @@ class Estimate:
 
     Args:
         study: the study.
+
+    Attributes:
+        unknown: the jobs that were never timed, by rule and name; they count as nothing.
     """
 
     def __init__(self, study: Study):
+        self.unknown: set[tuple[str, str]] = set()
         self._study = study
         self._measured = cache(self._read)
 
     def seconds(self, looks: Iterable[Look]) -> float:
         """Estimate the seconds of all jobs that some looks add, one after another.
 
-        A job takes the mean of the same jobs on the report seeds; one that has been done, none. A
-        job that was never measured counts as nothing, as the small jobs that write prompts do.
+        A job takes the mean of the same jobs on the report seeds; one that has been done, none.
         """
         study = self._study
         cells = [cell for own in looks for cell in study.cells_of_claim(own.claim, own.seeds)]
@@ -177,6 +182,8 @@ class Estimate:
         alike = [self._jobs(on_seed(cell, seed))[number] for seed in self._study.scale.seeds.report]
         times = [self._measured(other.rule, other.stage, other.name) for other in alike]
         known = [time for time in times if time is not None]
+        if not known and job.stage != "data":  # jobs that write prompts are short, and not timed
+            self.unknown.add((job.rule, job.name))
         return sum(known) / len(known) if known else 0.0
 
     def _jobs(self, cell: Cell) -> list[Job]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from humanline.cli.commands import main
-from humanline.cli.decide import affordable, next_looks, read_verdicts, record
+from humanline.cli.decide import Estimate, affordable, next_looks, read_verdicts, record
 from humanline.files.json_files import write_text
 from humanline.files.validation import ConfigError
 from humanline.study import study as studies
@@ -111,12 +112,12 @@ def test_only_undecided_claims_get_the_next_look_and_only_what_fits(config):
     assert (own.claim, own.look, own.seeds) == ("online", 2, [4])
     both = next_looks(study, looks, ["online", "sparse"])
     needed = [1 + 1.5, 1 + 1.5 + 4]  # minutes; they share the base model
-    assert affordable(study, both, 9.0, cores=1) == (both, pytest.approx(needed[1]))
-    assert affordable(study, both, 9.0, cores=2)[1] == pytest.approx(needed[1] / 2)
-    assert affordable(study, both, 3.0, cores=1) == (both[:1], pytest.approx(needed[0]))
-    assert affordable(study, both, 2.0, cores=1) == ([], pytest.approx(needed[0]))
+    assert affordable(Estimate(study), both, 9.0, cores=1) == (both, pytest.approx(needed[1]))
+    assert affordable(Estimate(study), both, 9.0, cores=2)[1] == pytest.approx(needed[1] / 2)
+    assert affordable(Estimate(study), both, 3.0, cores=1) == (both[:1], pytest.approx(needed[0]))
+    assert affordable(Estimate(study), both, 2.0, cores=1) == ([], pytest.approx(needed[0]))
     measure(study, "base_model", "math_reasoning-base-s4", 50)  # it has been made
-    assert affordable(study, both, 2.0, cores=1) == (both[:1], pytest.approx(1.5))
+    assert affordable(Estimate(study), both, 2.0, cores=1) == (both[:1], pytest.approx(1.5))
 
 
 def test_a_recorded_look_belongs_to_the_study_until_the_record_is_removed(config, monkeypatch):
@@ -213,6 +214,8 @@ def test_decide_runs_the_workflow_again_until_it_is_decided(config, tmp_path):
         )
     assert run.returncode == 0, run.stderr
     told = [line for line in run.stdout.splitlines() if line.startswith("decide: ")]
+    assert re.fullmatch(r"decide: \d+ jobs were never timed and count as nothing", told[0])
+    told = [line for line in told if "never timed" not in line]
     assert told[0] == "decide: online look 2: about 0.0 minutes of the 9.0 that are left"
     assert told[1].startswith("decide: look 2 of sparse needs about ") and "stopped" in told[1]
     assert told[2] == "decide: online: supported, looks: 2"
