@@ -69,7 +69,7 @@ rule decide:
         rules.claims.output,
     log:
         f"{RESULTS}/logs/decide.log",
-    threads: workflow.cores
+    threads: lambda wildcards: workflow.cores  # not known without --cores, as on some clusters
     params:
         minutes=MINUTES,
     shell:
