@@ -18,8 +18,8 @@ _PAGE = """\
 # The paper's claims at the scale {scale}
 
 A verdict is about this scale's worlds, models, data and judge, on average over seeds; it says
-nothing of larger models. What all seeds share, such as a pretrained model, or the sets of wishes
-that a generated world keeps for evaluation, is not varied: a verdict is about that, too.
+nothing of larger models. What all seeds share, such as a pretrained model, is not varied: a verdict
+is about that, too.
 
 {claim_rows}
 

@@ -19,7 +19,7 @@ def splits(task: str, config: MiniatureData, seed: int) -> dict[str, list[dict]]
     Args:
         task: the task's name.
         config: the sizes of the splits, and the length wishes.
-        seed: the seed of the prompts; the split of each set of wishes is the same for all seeds.
+        seed: the seed of the prompts, and of the split of the wishes.
 
     Returns:
         Rows by split: ``{"prompt", "reference"}`` for a judged task, ``{"prompt", "answer"}`` for a
@@ -32,7 +32,7 @@ def splits(task: str, config: MiniatureData, seed: int) -> dict[str, list[dict]]
     rows: dict[str, dict[str, dict]] = {split: {} for split in SPLITS}
     drawn = _draw(task, 4 * sum(sizes.values()), _stream(seed, _PROMPTS), config.lengths)
     for row in drawn:
-        split = _split_of(row["prompt"], sizes)
+        split = _split_of(row["prompt"], sizes, seed)
         if len(rows[split]) < sizes[split]:
             rows[split].setdefault(row["prompt"], row)
     for split, found in rows.items():
@@ -56,14 +56,23 @@ def _sizes(config: MiniatureData) -> dict[str, int]:
     return {split: getattr(config, split) for split in SPLITS}
 
 
-def _split_of(prompt: str, sizes: dict[str, int]) -> str:
+def _split_of(prompt: str, sizes: dict[str, int], seed: int) -> str:
     """Assign a prompt's wishes to a split, at random in proportion to the splits' sizes.
 
-    It is the same for all seeds, so what one seed evaluates on is trained on by none, and a model
-    can be pretrained for all.
+    Half of the train split is the same for all seeds, so a model can be pretrained on it for all.
+    The other wishes are split by each seed anew. So seeds are evaluated on wishes of their own, and
+    differences between them show how much a result depends on the wishes.
     """
-    chance = random.Random(f"split {_wishes(prompt)}")
-    return chance.choices(list(sizes), list(sizes.values()))[0]
+    if _is_common(prompt, sizes):
+        return "train"
+    chance = random.Random(f"split {seed} {_wishes(prompt)}")
+    return chance.choices(list(sizes), list((sizes | {"train": sizes["train"] / 2}).values()))[0]
+
+
+def _is_common(prompt: str, sizes: dict[str, int]) -> bool:
+    """Whether a prompt's wishes are in the train split of every seed."""
+    share = sizes["train"] / sum(sizes.values()) / 2
+    return random.Random(f"common {_wishes(prompt)}").random() < share
 
 
 def _wishes(prompt: str) -> str:
@@ -89,7 +98,7 @@ def fine_tuning_rows(
         task: the task's name.
         config: the sizes of the splits, and the length wishes.
         lessons: how many rows, and how careless the expert is; `Pretraining` has random numbers
-            of its own, apart from those of every seed.
+            of its own, apart from those of every seed, and wishes that no seed is evaluated on.
         seed: the seed of prompts and completions.
 
     Returns:
@@ -99,14 +108,20 @@ def fine_tuning_rows(
         ConfigError: if too few prompts are in the train split, or if the task has no generated
             world.
     """
-    stream = _stream(seed, _PRETRAINING if isinstance(lessons, Pretraining) else _EXAMPLES)
+    is_shared = isinstance(lessons, Pretraining)
+    stream = _stream(seed, _PRETRAINING if is_shared else _EXAMPLES)
     rng = random.Random(f"completions {stream}")  # independent of the draws of prompts
     sizes, count = _sizes(config), lessons.examples
-    asked = math.ceil(1.2 * count * sum(sizes.values()) / sizes["train"]) + 100
+    share = sizes["train"] / sum(sizes.values()) / (2 if is_shared else 1)
+    asked = math.ceil(1.2 * count / share) + 100
     drawn = [row["prompt"] for row in _draw(task, asked, stream, config.lengths)]
-    prompts = [prompt for prompt in drawn if _split_of(prompt, sizes) == "train"][:count]
+    prompts = [
+        prompt
+        for prompt in drawn
+        if (_is_common(prompt, sizes) if is_shared else _split_of(prompt, sizes, seed) == "train")
+    ][:count]
     if len(prompts) < count:
-        reason = f"{len(prompts)} of {asked} prompts are in the train split, not {count} examples"
+        reason = f"{len(prompts)} of {asked} prompts are for training, not {count} examples"
         raise ConfigError(f"{task}: base model: {reason}; ask for fewer, or for more of data.train")
     write = needed(task, "write_completion", find_task(task).write_completion)
     return [{"prompt": p, "completion": write(p, rng, lessons.carelessness)} for p in prompts]
