@@ -195,12 +195,15 @@ class Study(StudyCells):
         }.values()
         kind = lambda cell: (cell.task, cell.base_model, cell.objective, cell.seed)  # noqa: E731
         defaults = self.experiments.defaults
-        online = {
-            kind(cell): cell
+        plain = [
+            cell
             for cell in cells
-            if cell.data == "online" and cell.sample_every == defaults[cell.task].sample_every
-            if not (cell.humanline or cell.overrides or cell.last_sampling)
-        }
+            if cell.data == "online"
+            and not (cell.humanline or cell.overrides or cell.last_sampling)
+        ]
+        # Of several, the one that samples as often as is usual.
+        plain.sort(key=lambda cell: cell.sample_every == defaults[cell.task].sample_every)
+        online = {kind(cell): cell for cell in plain}
         offline = [cell for cell in cells if cell.data == "offline" and kind(cell) in online]
         return [(self.resolve(cell), self.resolve(online[kind(cell)])) for cell in offline]
 

@@ -171,6 +171,7 @@ def test_the_readmes_command_goes_on_after_it_was_killed(tmp_path):
 
         second = workflow.start()
         workflow.wait_for(second, "grpo-online-every1-s1/checkpoints/*/progress.json")
+        jobs = psutil.Process(second.pid).children(recursive=True)
         refused = subprocess.run(
             workflow.command,
             cwd=workflow.folder,
@@ -180,7 +181,6 @@ def test_the_readmes_command_goes_on_after_it_was_killed(tmp_path):
         )
         if second.poll() is None:  # it has not ended meanwhile
             assert refused.returncode != 0 and LOCKED in refused.stdout + refused.stderr
-        jobs = psutil.Process(second.pid).children(recursive=True)
         second.kill()
         second.wait()
 
