@@ -45,7 +45,12 @@ class StudyCells:
         self.taken = taken
 
     def tables(self, *, exploratory: bool = False, extra: bool = False) -> list[str]:
-        """List the names of the reporting tables, with `extra` all of them, or the exploratory."""
+        """List the names of some tables.
+
+        Args:
+            exploratory: the tables that explore; else those that report.
+            extra: also the tables that `all` leaves out.
+        """
         return [
             name
             for name, spec in self.experiments.tables.items()

@@ -27,7 +27,7 @@ def make(
     Args:
         task: the task's name.
         config: a model on the hub, or the miniature's sizes and lessons.
-        seed: seed of the miniature's lessons, and of its first weights if it has to have some.
+        seed: seed of the miniature's lessons, and of its first weights without `pretrained`.
         directory: where to write; an existing folder is replaced.
         data: the task's prompts; the miniature learns from those of its train split alone.
         pretrained: the folder by `pretrain` that the miniature starts from; None: first weights.
