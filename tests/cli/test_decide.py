@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from edited_yaml import edit, write
 
 from humanline.cli.commands import main
 from humanline.cli.decide import Estimate, affordable, next_looks, read_verdicts, record
@@ -52,16 +53,6 @@ def config(tmp_path) -> Path:
     write(folder / "experiments.yaml", experiments | {"tables": {"one": table}})
     write(folder / "claims.yaml", {"rule": {"looks": LOOKS}, "claims": claims})
     return folder
-
-
-def write(path: Path, content: dict) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-
-
-def edit(path: Path, change) -> None:
-    content = yaml.safe_load(path.read_text())
-    change(content)
-    write(path, content)
 
 
 def study_of(config: Path) -> Study:

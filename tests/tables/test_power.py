@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from edited_yaml import edit, write
 
 from humanline.cli.commands import main
 from humanline.files.json_files import write_text
@@ -69,16 +70,6 @@ def own_config(config, tmp_path) -> Path:
 @pytest.fixture(scope="module")
 def study(config) -> Study:
     return study_of(config)
-
-
-def write(path: Path, content: dict) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-
-
-def edit(path: Path, change) -> None:
-    content = yaml.safe_load(path.read_text())
-    change(content)
-    write(path, content)
 
 
 def study_of(config: Path) -> Study:

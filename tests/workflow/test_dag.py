@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from edited_yaml import edit
 
 from humanline.study.runs.hashes import score_hash
 from humanline.study.scale.scale import load_scale
@@ -50,12 +51,6 @@ def config(tmp_path) -> Path:
     for name in ("experiments.yaml", "claims.yaml"):
         shutil.copy(Path(__file__).with_name(name), folder)
     return folder
-
-
-def edit(path: Path, change) -> None:
-    content = yaml.safe_load(path.read_text())
-    change(content)
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 @pytest.mark.parametrize("scale", SCALES)
