@@ -268,9 +268,10 @@ def _scores(study: Study, arguments) -> None:
 
 
 def _tune(study: Study, arguments) -> None:
-    from humanline.tables.tune import choose_learning_rates
+    from humanline.tables.tune import best_rates, choose_learning_rates
 
     runs = [study.resolve(cell) for cell in study.evaluated("tune")]
+    runs += [study.resolve(cell) for cell in study.wider(best_rates(runs))]
     seeds = study.scale.seeds.tune
     choose_learning_rates(runs, study.paths.tune, seeds=seeds, scale=study.scale.scale)
 

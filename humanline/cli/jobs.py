@@ -124,6 +124,8 @@ def _summaries(study: Study, target: Target) -> Iterator[Job]:
     """Yield the jobs that read many runs: tables, scores, claims, figures, map, tuning."""
     if target in ("tune", "power"):
         if study.evaluated(target):
+            if target == "tune":
+                yield Job("first_rates", "", "table")
             yield Job(target, "", "table")
         return
     for table in study.tables_of(target):

@@ -205,12 +205,19 @@ class Table(Strict):
     exploratory: bool = Field(
         False, description="on the tuning seeds and validation prompts, made by `snakemake explore`"
     )
-    tuned: bool = Field(
+    tuned: bool | dict[Literal["sync_interval", "sample_every"], int] = Field(
         False,
-        description="true: the learning rate of every variant is tuned; false: a variant takes the "
-        "rate of the nearest tuned one with the same objective, data and method",
+        description="true: the learning rate of every variant is tuned; {sync_interval: 4}: of "
+        "variants with this value; a variant that is not tuned takes the rate of the nearest tuned "
+        "one with the same objective, data and method",
     )
     cells: list[Row] = Field(min_length=1, description="its rows, in order")
+
+    def tunes(self, cell: Cell) -> bool:
+        """Say whether the learning rate of a cell of this table is tuned."""
+        if isinstance(self.tuned, bool):
+            return self.tuned
+        return all(getattr(cell, field) == value for field, value in self.tuned.items())
 
     @model_validator(mode="after")
     def _rows_have_one_task(self) -> Self:

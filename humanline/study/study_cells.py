@@ -3,7 +3,7 @@
 Snakefiles import this module, so it is cheap.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -115,6 +115,14 @@ class StudyCells:
         cells = [cell for table in self.tables_of(target) for cell in self.report_cells(table)]
         return cells if target == "explore" else cells + self._added_cells
 
+    def wider(self, best: Mapping[str, Mapping[str, float]]) -> list[Cell]:
+        """List the cells that tuning adds for the variants whose best rate is at an edge.
+
+        Args:
+            best: the best candidate rate of each variant, by task and variant.
+        """
+        return [c for task, rates in best.items() for c in self.rates.wider_cells(task, rates)]
+
     def find(self, task: str, name: str) -> Cell:
         """Find a cell by its run's name, among all cells of the study.
 
@@ -138,7 +146,7 @@ class StudyCells:
             for seed in self.figure_seeds():
                 cells += self.experiments.perceived(seed).values()
         for task in self.scale.tasks:
-            cells += self.rates.tune_cells(task)
+            cells += self.rates.tune_cells(task) + self.rates.wider_cells(task)
         cells += self._pilot_cells + self._added_cells
         cells += [cell.base for cell in cells] + [cell.data_base for cell in cells]
         return {(cell.task, cell.name): cell for cell in cells}

@@ -18,8 +18,9 @@ from humanline.study.tasks import find_task
 _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.
 # Every variant was tried at the same rates, on validation prompts and on the same tuning seeds. No
-# table reports these seeds. `score` is the mean over seeds, in per cent: the length-controlled win
-# rate if a judge scores the task, else Pass@1 after the last step. The highest mean was chosen.
+# table reports these seeds. A variant whose best rate was the lowest or highest tried the next one,
+# too. `score` is the mean over seeds, in per cent: the length-controlled win rate if a judge scores
+# the task, else Pass@1 after the last step. The highest mean was chosen.
 """
 
 
@@ -40,18 +41,7 @@ def choose_learning_rates(
     Raises:
         ConfigError: if no table is tuned, or a run's score is missing or damaged.
     """
-    scores = pd.DataFrame(
-        [
-            {
-                "task": run.cell.task,
-                "variant": _without_rate(run.cell).variant,
-                "learning_rate": run.cell.overrides["learning_rate"],
-                "seed": run.cell.seed,
-                "score": final_score(run),
-            }
-            for run in runs
-        ]
-    )
+    scores = _scores(runs)
     if scores.empty:
         raise ConfigError(
             f"scale {scale}: no table is tuned, so there is no rate to choose; write"
@@ -63,6 +53,34 @@ def choose_learning_rates(
     validate(TunedRates, content, path)  # the check that a scale makes when it reads the file
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
     write_text(path, _HEADER.format(scale=scale) + text)
+
+
+def best_rates(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
+    """Find the best rate of each variant among some tuning runs, by task and variant.
+
+    Raises:
+        ConfigError: if a run's score is missing or damaged.
+    """
+    return {
+        task: {variant: choice["learning_rate"] for variant, choice in choices.items()}
+        for task, choices in (_choose(_scores(runs)) if runs else {}).items()
+    }
+
+
+def _scores(runs: Sequence[Run]) -> pd.DataFrame:
+    """Collect the headline figure of every tuning run, in per cent."""
+    return pd.DataFrame(
+        [
+            {
+                "task": run.cell.task,
+                "variant": _without_rate(run.cell).variant,
+                "learning_rate": run.cell.overrides["learning_rate"],
+                "seed": run.cell.seed,
+                "score": final_score(run),
+            }
+            for run in runs
+        ]
+    )
 
 
 def _choose(scores: pd.DataFrame) -> dict:

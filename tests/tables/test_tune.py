@@ -11,7 +11,7 @@ from humanline.files.json_files import write_json, write_text
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
 from humanline.study.study import Study, load_study
-from humanline.tables.tune import choose_learning_rates, final_score
+from humanline.tables.tune import best_rates, choose_learning_rates, final_score
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 RATES = [1e-4, 3e-4]
@@ -49,6 +49,7 @@ def write_scores(study: Study, score) -> None:
 
 def choose(study: Study) -> None:
     runs = [study.resolve(cell) for cell in study.evaluated("tune")]
+    runs += [study.resolve(cell) for cell in study.wider(best_rates(runs))]
     seeds = study.scale.seeds.tune
     choose_learning_rates(runs, study.paths.tune, seeds=seeds, scale="smoke")
 
@@ -78,13 +79,42 @@ def test_each_variant_chooses_for_itself(study):
             assert choice["learning_rate"] == (3e-4 if "humanline" in variant else 1e-4)
 
 
+def test_a_variant_whose_best_rate_is_at_an_edge_tries_the_rates_beyond(study):
+    training = {
+        task: options.training.model_copy(update={"wider_learning_rates": [3e-5, 9e-4]})
+        for task, options in study.scale.tasks.items()
+    }
+    tasks = {
+        task: options.model_copy(update={"training": training[task]})
+        for task, options in study.scale.tasks.items()
+    }
+    scale = study.scale.model_copy(update={"tasks": tasks})
+    wider = Study(scale, study.experiments, {}, study.root)
+
+    def score(cell):
+        rate = cell.overrides["learning_rate"]
+        return 100 - 1e4 * rate if cell.humanline else 50 + 1e4 * rate
+
+    write_scores(wider, score)
+    found = wider.wider(best_rates([wider.resolve(cell) for cell in wider.evaluated("tune")]))
+    rates = {(cell.humanline, cell.overrides["learning_rate"]) for cell in found}
+    assert rates == {(True, 3e-5), (False, 9e-4)}
+    for cell in found:
+        assert wider.find(cell.task, cell.name) == cell
+        write_score(wider, cell, score(cell))
+    for variants in chosen(wider).values():
+        for variant, choice in variants.items():
+            assert choice["learning_rate"] == (3e-5 if "humanline" in variant else 9e-4)
+            assert len(choice["score"]) == 3
+
+
 def test_every_trained_variant_of_the_tables_is_chosen_for(study):
     write_scores(study, lambda cell: 50)
     choices = chosen(study)
     for table, spec in study.experiments.tables.items():
         trained = [c for c in study.report_cells(table) if c.objective != "base"]
-        if spec.tuned:
-            assert {cell.variant for cell in trained} <= choices[spec.task].keys()
+        tuned = {cell.variant for cell in trained if spec.tunes(cell)}
+        assert not tuned or tuned <= choices[spec.task].keys()
     assert "grpo-online-every64" not in choices["instruction_following"]  # of a sweep
 
 

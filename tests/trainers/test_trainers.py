@@ -635,6 +635,31 @@ class TestRounds:
             torch.testing.assert_close(final["cached"][name], weight, atol=2e-5, rtol=1e-4)
             torch.testing.assert_close(final["resumed"][name], weight, atol=2e-5, rtol=1e-4)
 
+    @pytest.mark.parametrize("is_humanline", [False, True])
+    @pytest.mark.parametrize("objective", ["dpo", "kto"])
+    def test_a_policy_that_has_collapsed_trains_on_nothing(
+        self, objective, is_humanline, model, tokenizer, tmp_path
+    ):
+        """From round 1 on all completions have one score: weights stay, the metric says why."""
+        trainer = self.trainer(objective, model, tokenizer, tmp_path, is_humanline, steps=6)
+        score = trainer.rounds.score
+        # Two calls of one round would end this: each round scores all of its completions at once.
+        scores = iter([score, lambda prompts, texts: [1.0] * len(texts)])
+        trainer.rounds.score = lambda prompts, texts: next(scores)(prompts, texts)
+        trainer.args.logging_steps = trainer.state.logging_steps = 1
+        with pytest.warns(UserWarning, match="round 1: no prompt .* train on nothing"):
+            trainer.train()
+        logs = [row for row in trainer.state.log_history if "loss" in row]
+        assert [row["grad_norm"] > 0 for row in logs] == [True] * 3 + [False] * 3
+        shares = [row["frac_reward_zero_std"] for row in logs if "frac_reward_zero_std" in row]
+        assert shares == [0, 1]
+
+    def test_a_score_that_tells_nothing_apart_is_refused(self, model, tokenizer, tmp_path):
+        trainer = self.trainer("dpo", model, tokenizer, tmp_path)
+        trainer.rounds.score = lambda prompts, texts: [1.0] * len(texts)
+        with pytest.raises(RuntimeError, match="look at the score"):
+            trainer.train()
+
     def test_the_last_round_lasts_to_the_end(self, model_folder, tokenizer, tmp_path):
         """Round 0 has 3 steps; round 1 is the last, samples for 5, and can be resumed."""
         from transformers import AutoModelForCausalLM

@@ -127,10 +127,10 @@ def test_an_edit_reruns_what_depends_on_it(config, own):
             "my_reward.py has no 'brevty'; did you mean brevity",
         ),
         (
-            {"task__reward__path": "my_rewards.brevity"},
+            {"task__reward__path": "absent_rewards.brevity"},
             "smoke",
             "reward.path",
-            "no module 'my_rewards' here or installed; mend the path",
+            "no module 'absent_rewards' here or installed; mend the path",
         ),
         (
             {"task__judge__path": "shorter"},

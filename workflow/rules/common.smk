@@ -203,3 +203,12 @@ def table_files(table):
             f"{RESULTS}/tables/{table}_curves.{suffix}" for suffix in ("csv", "svg")
         ]
     return files
+
+
+def wider_scores(wildcards):
+    """The scores beyond the candidate rates that tuning needs, once it has those at them."""
+    from humanline.tables.tune import best_rates
+
+    checkpoints.first_rates.get()
+    best = best_rates([STUDY.resolve(cell) for cell in STUDY.evaluated("tune")])
+    return [STUDY.resolve(cell).paths.scored for cell in STUDY.wider(best)]

@@ -79,9 +79,19 @@ rule decide:
         )
 
 
-rule tune:
+# Which runs are needed beyond the candidate rates depends on the scores at those.
+checkpoint first_rates:
     input:
         [STUDY.resolve(cell).paths.scored for cell in STUDY.evaluated("tune")],
+    output:
+        touch(f"{RESULTS}/tune/first_rates_scored"),
+    localrule: True
+
+
+rule tune:
+    input:
+        rules.first_rates.output,
+        wider_scores,
     output:
         f"{RESULTS}/tune/learning_rates.yaml",
         f"{RESULTS}/tune/scores.csv",

@@ -108,7 +108,7 @@ class Hashes:
         """All that determines the run's model, except the code and the machine."""
         run = self.run
         training = run.training.model_dump(
-            exclude={"learning_rate", "tune_learning_rates", "objectives"}
+            exclude={"learning_rate", "tune_learning_rates", "wider_learning_rates", "objectives"}
         )
         if run.cell.objective != "base":
             options = run.training.objectives[run.cell.objective].model_dump()

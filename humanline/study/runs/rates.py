@@ -1,6 +1,7 @@
 """Learning rates: the cells that are tuned, and the rate of every cell."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,11 +47,25 @@ class Rates:
 
     def tune_cells(self, task: str) -> list[Cell]:
         """List every tuned variant of a task with every candidate rate, on the tuning seeds."""
-        return [
-            cell.model_copy(update={"overrides": cell.overrides | {"learning_rate": rate}})
-            for cell in self._tuned[task]
-            for rate in self.scale.tasks[task].training.tune_learning_rates
-        ]
+        rates = self.scale.tasks[task].training.tune_learning_rates
+        return [_at_rate(cell, rate) for cell in self._tuned[task] for rate in rates]
+
+    def wider_cells(self, task: str, best: Mapping[str, float] | None = None) -> list[Cell]:
+        """List the tuned variants of a task with the rates beyond those that all of them try.
+
+        Args:
+            task: the task's name.
+            best: the best rate of each variant so far. A variant tries the rates beyond the lowest
+                candidate if that one is its best, and those beyond the highest likewise. None: all.
+        """
+        training = self.scale.tasks[task].training
+        lowest, highest = min(training.tune_learning_rates), max(training.tune_learning_rates)
+
+        def is_next(cell: Cell, rate: float) -> bool:
+            return best is None or best[cell.variant] == (lowest if rate < lowest else highest)
+
+        wider = training.wider_learning_rates or []
+        return [_at_rate(c, rate) for c in self._tuned[task] for rate in wider if is_next(c, rate)]
 
     @cached_property
     def _tuned(self) -> dict[str, list[Cell]]:
@@ -61,7 +76,7 @@ class Rates:
                 continue
             for cell in self.experiments.cells(table, lambda _: self.scale.seeds.tune):
                 fixed = {"learning_rate", "learning_rate_factor"} & set(cell.overrides)
-                if cell.objective != "base" and not fixed:
+                if cell.objective != "base" and not fixed and spec.tunes(cell):
                     tuned.setdefault(cell.task, {})[cell.name] = cell
         return {task: list(cells.values()) for task, cells in tuned.items()}
 
@@ -97,6 +112,10 @@ class Rates:
         ]
         kin.sort(key=lambda other: _unlike(other, cell))
         return kin[0].variant if kin else "default"
+
+
+def _at_rate(cell: Cell, rate: float) -> Cell:
+    return cell.model_copy(update={"overrides": cell.overrides | {"learning_rate": rate}})
 
 
 def _unlike(one: Cell, other: Cell) -> tuple:

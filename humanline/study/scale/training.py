@@ -62,6 +62,11 @@ class Training(Strict):
     )
     learning_rate: float = Field(gt=0, description="learning rate of runs without a tuned one")
     tune_learning_rates: RateList = Field(description="learning rates that tuning tries")
+    wider_learning_rates: RateList | None = Field(
+        None,
+        description="rates below and above them, tried by the variants whose best is the lowest or "
+        "highest of them",
+    )
     warmup_steps: int = Field(ge=0, description="optimizer steps until the full learning rate")
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm")
     weight_decay: float = Field(
@@ -109,6 +114,15 @@ class Training(Strict):
         if self.sampling.stop:
             reason = "training samples until the end token, as TRL does; remove it"
             raise fault("sampling.stop", reason)
+        return self
+
+    @model_validator(mode="after")
+    def _wider_is_outside(self) -> Self:
+        lowest, highest = min(self.tune_learning_rates), max(self.tune_learning_rates)
+        for index, rate in enumerate(self.wider_learning_rates or []):
+            if lowest <= rate <= highest:
+                reason = f"tune_learning_rates go from {lowest} to {highest}; give a rate beyond"
+                raise fault(f"wider_learning_rates.{index}", reason)
         return self
 
     @model_validator(mode="after")

@@ -5,12 +5,14 @@ present round. A round is sampled after the last update of the round before.
 """
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 
@@ -21,6 +23,9 @@ from humanline.trainers.rows.scores import finite_numbers
 from humanline.trainers.rows.tokens import for_each_dataset, require_rows
 from humanline.trainers.shared.checkpoints import dataset_facts
 from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, only_the_policy
+from humanline.trainers.shared.metrics import metrics_of
+
+_NOTHING = "nothing_to_learn"  # marks a batch of a round without pairs
 
 
 @dataclass
@@ -158,7 +163,16 @@ class RoundsTrainer(HumanlineTrainer):
                 self.reference.sync()
             self._round = (number, self._examples_of(rounds, number))
         size = self._train_batch_size
-        return self.data_collator(self._round[1][index * size : (index + 1) * size])
+        examples = self._round[1][index * size : (index + 1) * size]
+        batch = self.data_collator(examples or [self.placeholder_row] * size)
+        return batch if examples else batch | {_NOTHING: torch.tensor(True)}
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        """Compute the loss; of a round without pairs it is 0, as GRPO's is of equal rewards."""
+        result = super().compute_loss(model, inputs, return_outputs, **kwargs)
+        if _NOTHING not in inputs:
+            return result
+        return (0 * result[0], *result[1:]) if return_outputs else 0 * result
 
     def _facts_of_data(self) -> dict:
         if self.rounds is None:
@@ -229,14 +243,25 @@ class RoundsTrainer(HumanlineTrainer):
         """Take this process's part of each batch of a round from the pairs of all processes.
 
         A prompt whose completions have equal scores gives no pair. The first pairs fill the gaps.
+        If no prompt gives one, the round has no examples, and its steps have no loss: a policy that
+        has collapsed cannot learn from itself.
+
+        Raises:
+            RuntimeError: if the first round has no pair, where the score is at fault.
         """
-        if not pairs:
-            raise RuntimeError(f"round {number}: no prompt has completions of different scores")
         size, processes = self._train_batch_size, self.args.world_size
         batch = size * processes
         steps = self._steps_of(rounds, number)
         count = batch * self.args.gradient_accumulation_steps * steps
-        pairs = [pairs[i % len(pairs)] for i in range(count // self.examples_per_pair)]
+        prompts = count // self.examples_per_pair
+        metrics_of(self)["frac_reward_zero_std"].append(1 - len(pairs) / prompts)
+        if not pairs:
+            line = f"round {number}: no prompt has completions of different scores"
+            if number == 0:
+                raise RuntimeError(f"{line}; look at the score, which tells no two of them apart")
+            warnings.warn(f"{line}; its steps train on nothing", stacklevel=2)
+            return []
+        pairs = [pairs[i % len(pairs)] for i in range(prompts)]
         examples = self.round_examples(pairs, batch)
         first = self.args.process_index * size
         return [

@@ -142,6 +142,11 @@ MISTAKES = {
         f"{MATH}.training.tune_learning_rates",
         "0.1 is listed twice; remove",
     ),
+    "a wider rate that is not wider": (
+        {f"{MATH}.training.wider_learning_rates": [1e-4, 1e-3]},
+        f"{MATH}.training.wider_learning_rates.1",
+        "go from 0.001 to 0.001; give a rate beyond",
+    ),
     "a rate without end": (
         {f"{MATH}.training.learning_rate": float("inf")},
         f"{MATH}.training.learning_rate",
