@@ -58,11 +58,12 @@ counts those before.
 {others}"""
 
 _OTHERS = """
-## Other claims on the same cells
+## Other claims
 
 {comparisons}
 
-These have no verdict; the level is {alpha:g}.
+These have no verdict. The level is {alpha:g}. Where the pilot has fewer seeds than above, the upper
+limit says how little a standard deviation of so few tells.
 """
 
 

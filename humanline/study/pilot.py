@@ -5,7 +5,6 @@ rates, has its claims refused if they could hardly be decided. Snakefiles import
 is cheap.
 """
 
-from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
@@ -54,13 +53,6 @@ class Pilot(Strict):
     def spread(self, comparison: Comparison) -> Spread | None:
         """Find the spread of a comparison's contrast; None: the pilot lacks it."""
         return self.contrasts.get(comparison.test.task, {}).get(comparison.contrast)
-
-
-def pilot_cells(comparisons: Iterable[Comparison], seeds: list[int]) -> list[Cell]:
-    """List the cells that primary claims compare, each once and on each of the pilot's seeds."""
-    cells = [cell for own in comparisons if own.claim.primary for cell in own.cells]
-    found = {(cell.task, cell.variant): cell for cell in cells}
-    return [on_seed(cell, seed) for cell in found.values() for seed in seeds]
 
 
 def on_seed(cell: Cell, seed: int) -> Cell:

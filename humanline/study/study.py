@@ -120,7 +120,7 @@ class Study(StudyCells):
         return ClaimsRequest(self.claims, found, name, self.paths, has_pilot, self.taken)
 
     def power_request(self) -> PowerRequest:
-        """Resolve the pilot: the primary claims' comparisons, and others of the same cells.
+        """Resolve the pilot: the comparisons of all claims, on the pilot's seeds.
 
         Raises:
             ConfigError: if no claim is primary, or the pilot has a single seed.
@@ -130,10 +130,9 @@ class Study(StudyCells):
             raise ConfigError("claims.yaml: claims: none is primary; write primary: true into one")
         if len(seeds) < 2:
             raise ConfigError(f"scale {name}: seeds.pilot: {seeds} has no spread; add seeds")
-        found = [(own, n) for own, n in self.planned() if self._is_primary(own.cells)]
-        compared = [self._on(own, seeds) for own, _ in found]
+        compared = [self._on(own, self.pilot_seeds(own)) for own in self.comparisons()]
         measured = ClaimsRequest(self.claims, compared, name, self.paths)
-        return PowerRequest(measured, [n for _, n in found], seeds)
+        return PowerRequest(measured, [n for _, n in self.planned()], seeds)
 
     def _on(self, comparison: Comparison, seeds: list[int]) -> ComparedRuns:
         """Resolve both cells of each of a comparison's pairs on some seeds."""

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from humanline.files.validation import ConfigError
 from humanline.study.claims import Claims, Comparison, comparisons
 from humanline.study.experiments import Cell, Experiments
-from humanline.study.pilot import on_seed, pilot_cells
+from humanline.study.pilot import on_seed
 from humanline.study.runs.rates import Rates
 from humanline.study.runs.verdicts import LooksTaken
 from humanline.study.scale.scale import Scale
@@ -151,11 +151,26 @@ class StudyCells:
         cells += [cell.base for cell in cells] + [cell.data_base for cell in cells]
         return {(cell.task, cell.name): cell for cell in cells}
 
+    def pilot_seeds(self, comparison: Comparison) -> list[int]:
+        """List the pilot's seeds of a comparison: two if no primary claim has all of its cells."""
+        seeds = self.scale.seeds.piloting
+        return seeds if self._is_primary(comparison.cells) else seeds[:2]
+
     @property
     def _pilot_cells(self) -> list[Cell]:
+        """The cells that claims compare, on the pilot's seeds."""
         if len(self.scale.seeds.piloting) < 2:  # which `power_request` refuses
             return []
-        return pilot_cells(self.comparisons(), self.scale.seeds.piloting)
+        return self._piloted(self.comparisons())
+
+    def _piloted(self, comparisons: Iterable[Comparison]) -> list[Cell]:
+        found = {
+            (cell.task, cell.variant, seed): on_seed(cell, seed)
+            for comparison in comparisons
+            for cell in comparison.cells
+            for seed in self.pilot_seeds(comparison)
+        }
+        return list(found.values())
 
     @cached_property
     def _added_cells(self) -> list[Cell]:
@@ -189,7 +204,7 @@ class StudyCells:
         for comparison in self.comparisons():
             if comparison.test.measure == "curve_mean":
                 cells += [cell for pair in self.pairs(comparison) for cell in pair]
-                cells += pilot_cells([comparison], self.scale.seeds.piloting)
+                cells += self._piloted([comparison])
         return {(cell.task, cell.name) for cell in cells if cell.objective != "base"}
 
     def comparisons(self) -> list[Comparison]:

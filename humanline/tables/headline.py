@@ -33,9 +33,11 @@ from humanline.tables.statistics.scores import difference, log_ratio
 _HOW = (
     "Scale: {scale}. Seeds: {seeds}; a row with fewer is exploratory and has no p. A figure is the"
     " mean over its row's seeds, and a comparison is over the seeds that both rows have."
-    " ±: standard error. Brackets: 95 % t intervals over seeds; {prompts} p-values: t-tests of the"
-    " same comparisons, one-sided for 'beats', two-sided for 'differs', not corrected for their"
-    " number; those of claims.md are corrected."
+    " ±: standard error. Brackets: 95 % t intervals over seeds; {prompts}{p_values}"
+)
+_P_VALUES = (
+    " p-values: t-tests of the same comparisons, one-sided for 'beats', two-sided for 'differs',"
+    " not corrected for their number; those of claims.md are corrected."
 )
 _PROMPTS = {
     False: "each seed has evaluation prompts of its own.",
@@ -101,6 +103,7 @@ def caption(table: Table, **values: object) -> str:
     """
     kind = find_task(table.task).scoring if table.view == "headline" else table.view
     values |= {"scores": _scores(table.tasks), "notices": _notices(table.tasks)}
+    values["p_values"] = "" if table.exploratory else _P_VALUES
     values["prompts"] = _PROMPTS[bool(values.pop("shares_prompts"))]
     return f"{table.description} {pick('table', kind, _CAPTIONS).format(**values)}"
 

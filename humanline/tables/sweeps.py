@@ -22,6 +22,7 @@ from humanline.tables.run_results import RunFolder, by_variant, notice_names, no
 from humanline.tables.statistics.scores import Scores, difference
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
+_P_VALUES = ["p_differs_from_offline", "p_differs_from_online"]  # exploration tests nothing
 _COUNTS = ("quartile", "groups", "sample_every", "last_sampling", "k", "batch_size")
 
 
@@ -60,7 +61,7 @@ def sweep_table(
     trained = frame[frame["objective"] != "base"]
     may_be_idle = [c for c in frame if c in settings and c not in _ALWAYS_SHOWN]
     idle = [c for c in may_be_idle if trained[c].nunique(dropna=False) < 2]
-    frame = frame.drop(columns=idle)
+    frame = frame.drop(columns=idle + _P_VALUES * table.spec.exploratory)
     counts = {*_COUNTS, *(name for task in tasks for name in notice_names(task))}
     return frame.astype({column: "Int64" for column in counts if column in frame})
 

@@ -319,9 +319,20 @@ def test_only_what_is_shown_or_tested_has_a_curve(tmp_path):
     experiments = study.experiments.model_copy(update={"tables": tables})
     asked = Study(study.scale, experiments, {}, tmp_path, claims)
     cells = [run.cell for run in map(asked.resolve, asked.all_cells()) if run.has_curve]
-    assert len(cells) == 6 * (
-        10 + 8
-    )  # on the pilot's seeds, too and all(cell.humanline for cell in cells)
+    seeds = [*study.scale.seeds.report, *study.scale.seeds.pilot]
+    assert len(cells) == 6 * len(seeds) and all(cell.humanline for cell in cells)
+
+
+def test_the_pilot_measures_the_comparisons_of_all_claims(tmp_path):
+    study = load_study(CONFIG / "laptop.yaml", CONFIG / "experiments.yaml", tmp_path)
+    piloted = {(cell.task, cell.name) for cell in study.evaluated("power")}
+    compared = study.power_request().measured.compared
+    assert [own for own, _ in compared] == study.comparisons()
+    for comparison, pairs in compared:
+        runs = [run for pair in pairs for side in pair for run in side]
+        assert {(run.cell.task, run.cell.name) for run in runs} <= piloted
+        if comparison.claim.primary:
+            assert {run.cell.seed for run in runs} == set(study.scale.seeds.pilot)
 
 
 def test_extra_tables_are_no_part_of_all(tmp_path):

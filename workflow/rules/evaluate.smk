@@ -11,6 +11,8 @@ rule generate:
         f"{RESULTS}/logs/generate/{{task}}/{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/generate/{{task}}/{{run}}.tsv"
+    # Before further runs are trained: a workflow that is stopped then has scores of those it has.
+    priority: 15
     resources:
         **resources_of("generate", run_of),
     params:
@@ -35,6 +37,7 @@ for task in STUDY.scale.tasks:
             f"{RESULTS}/logs/score/{task}/{{run}}.log",
         benchmark:
             f"{RESULTS}/benchmarks/score/{task}/{{run}}.tsv"
+        priority: 15
         group:
             "score"
         resources:

@@ -112,8 +112,7 @@ def bounds(
         pseudo: pseudo-values (..., S, G); None if each seed has its own prompts.
         tail: 0.025 for a two-sided interval of 95 %.
     """
-    found = variance(values, pseudo)
-    half = found.critical_value(tail) * np.sqrt(found.total)
+    half = _half_width(variance(values, pseudo), tail)
     mean = values.mean(axis=-1)
     return mean - half, mean + half
 
@@ -128,10 +127,15 @@ def estimate(contrast: Contrast, level: float = 0.95) -> Interval:
     n_seeds = len(contrast.seeds)
     if not n_seeds:
         return Interval(*(math.nan,) * 4, -1)
-    low, high = bounds(contrast.values, contrast.pseudo, tail=(1 - level) / 2)
-    error = math.sqrt(variance(contrast.values, contrast.pseudo).total)
+    found = variance(contrast.values, contrast.pseudo)
+    half = float(_half_width(found, (1 - level) / 2))
     value = float(contrast.values.mean())
-    return Interval(value, error, float(low), float(high), n_seeds - 1)
+    return Interval(value, math.sqrt(found.total), value - half, value + half, n_seeds - 1)
+
+
+def _half_width(found: Variance, tail: float) -> np.ndarray:
+    """Return the distance of a bound from the mean."""
+    return found.critical_value(tail) * np.sqrt(found.total)
 
 
 def p_value(contrast: Contrast, null: float = 0.0, alternative: Alternative = "two-sided") -> float:

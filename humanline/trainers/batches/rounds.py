@@ -167,12 +167,12 @@ class RoundsTrainer(HumanlineTrainer):
         batch = self.data_collator(examples or [self.placeholder_row] * size)
         return batch if examples else batch | {_NOTHING: torch.tensor(True)}
 
-    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+    def compute_loss(self, model, inputs, *args, **kwargs):
         """Compute the loss; of a round without pairs it is 0, as GRPO's is of equal rewards."""
-        result = super().compute_loss(model, inputs, return_outputs, **kwargs)
+        result = super().compute_loss(model, inputs, *args, **kwargs)
         if _NOTHING not in inputs:
             return result
-        return (0 * result[0], *result[1:]) if return_outputs else 0 * result
+        return (0 * result[0], *result[1:]) if isinstance(result, tuple) else 0 * result
 
     def _facts_of_data(self) -> dict:
         if self.rounds is None:
