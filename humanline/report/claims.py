@@ -1,6 +1,7 @@
 """Write the paper's claims at a scale: verdicts, comparisons, and a page of both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
 
 import pandas as pd
 
@@ -34,8 +35,6 @@ differences of Pass@1 in percentage points; beside each is the result of its own
 is not corrected.
 {looks}
 ## Each comparison by itself
-
-{one_by_one}
 
 {comparison_rows}
 
@@ -76,7 +75,7 @@ the jobs ran side by side, which affects their timings.
 {power_note}
 ## Registration
 
-Each claim got its present form on the day given, before the runs on this scale's reporting seeds.
+Each claim got its present form on the day given.{first_run}
 
 {registered}
 """
@@ -113,13 +112,24 @@ def make_claims(asked: ClaimsRequest) -> None:
     claims = claim_table(asked.claims, compared)
     write_text(folder / "claims.csv", claims.assign(scale=asked.scale).to_csv(index=False))
     write_text(folder / "comparisons.csv", compared.assign(scale=asked.scale).to_csv(index=False))
-    write_text(
-        folder / "claims.md",
-        page(asked.claims, claims, compared, asked.scale, has_power=asked.has_pilot),
+    text = page(
+        asked.claims,
+        claims,
+        compared,
+        asked.scale,
+        has_power=asked.has_pilot,
+        first_run=_first_run(asked.runs),
     )
+    write_text(folder / "claims.md", text)
     runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
     looks = [own.model_dump(mode="json") for own in asked.taken.taken]
     write_json(folder / "claims.provenance.json", {"runs": runs, "looks": looks, **describe()})
+
+
+def _first_run(runs: Sequence[Run]) -> date | None:
+    """Find the day on which the first of some runs was trained, by its record's time of change."""
+    times = [run.paths.record.stat().st_mtime for run in runs if run.is_trained]
+    return datetime.fromtimestamp(min(times), UTC).date() if times else None
 
 
 def values_of(pairs: Callable[[Comparison], list[tuple[list[Run], list[Run]]]]) -> Values:
@@ -150,6 +160,7 @@ def page(
     scale: str,
     *,
     has_power: bool = False,
+    first_run: date | None = None,
 ) -> str:
     """Write the page of all claims, in Markdown.
 
@@ -159,6 +170,7 @@ def page(
         compared: the result of `comparison_table`, with the seeds that would decide.
         scale: the name of the scale.
         has_power: whether the page of their power lies beside it.
+        first_run: the day of the first run that they compare, in UTC.
     """
     primary = verdicts[verdicts["primary"]]
     primary = primary.assign(estimates=[_estimates(compared, claim) for claim in primary["claim"]])
@@ -174,7 +186,6 @@ def page(
     return _PAGE.format(
         scale=scale,
         claim_rows=_markdown(primary[columns]),
-        one_by_one="\n".join(f"- {row.claim}: {row.one_by_one}." for row in primary.itertuples()),
         comparison_rows=_markdown(by_itself.assign(asked=asked, paper=_paper(by_itself))[shown]),
         secondary_rows=_markdown(compared.loc[~compared["primary"], explored]),
         sources="; ".join(_told(claim) for claim in claims.claims),
@@ -186,6 +197,7 @@ def page(
             for claim in claims.claims
         ),
         power_note=_POWER_NOTE * has_power,
+        first_run=_order(claims, first_run),
         alpha=alpha,
         power=claims.rule.power,
         primary=len(primary),
@@ -202,6 +214,20 @@ def _looks(claims: Claims, primary: pd.DataFrame) -> str:
         seeds=", ".join(map(str, looks.seeds)),
         weights=", ".join(f"{weight:g}" for weight in looks.weights),
         taken=", ".join(f"{row.claim} {row.looks}" for row in primary.itertuples()),
+    )
+
+
+def _order(claims: Claims, first_run: date | None) -> str:
+    """Say whether the claims were registered before their runs; the sentence begins with a space."""
+    if first_run is None:
+        return ""
+    late = [claim.id for claim in claims.claims if claim.registered.date > first_run]
+    told = f" The first of the runs that they compare ended on {first_run} (UTC)."
+    if not late:
+        return told
+    return (
+        f"{told} **Registered after that: {', '.join(late)}.** A claim that may have been written to"
+        " fit its runs is no test; run it on other seeds."
     )
 
 

@@ -177,7 +177,7 @@ def _claim_cells(own: PlannedClaim) -> dict:
         "Claim": own.claim.id,
         "What is claimed": own.claim.claim,
         "Seeds": str(own.seeds),
-        "Power": why if unknown else _power(own),
+        "Power, at least": why if unknown else _power(own),
         "Seeds needed": _UNKNOWN if unknown else _count(own.seeds_needed),
     }
 

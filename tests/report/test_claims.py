@@ -1,6 +1,7 @@
 """The claims' files, made from the files that runs leave behind."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -76,12 +77,24 @@ def test_the_page_has_verdicts_then_each_comparison_then_what_is_exploratory(stu
     page = (study.paths.tables / "claims.md").read_text()
     first, by_itself, secondary, *_ = page.split("\n## ")
     assert "| C1 " in first and "| C5 " in first and "C4" not in first
-    assert "- C1: mean: online beats offline yes; DPO: online beats offline " in by_itself
+    assert "online beats offline: mean " in first and " yes, DPO " in first
     assert "1.4 (notes)" in by_itself and "C4" not in by_itself
     assert "| C4 " in secondary and "| C1 " not in secondary and "yes" not in secondary
     assert "- C4, 2026-11-26: a test." in page
     assert "nan" not in page and "None" not in page
     assert len({len(line.split("|")) for line in secondary.splitlines() if "|" in line}) == 1
+
+
+def test_the_page_says_which_claims_were_registered_after_their_runs(study):
+    page = study.paths.tables / "claims.md"
+    make_claims(study.claims_request())
+    assert "the runs that they compare ended on" in page.read_text()
+    assert "Registered after" not in page.read_text()
+    for run in study.claims_request().runs:
+        if run.is_trained:
+            os.utime(run.paths.record, (0, 0))
+    make_claims(study.claims_request())
+    assert "ended on 1970-01-01 (UTC). **Registered after that: C1, C4, C5.**" in page.read_text()
 
 
 @pytest.mark.parametrize("primary", [True, False])
