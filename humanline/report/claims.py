@@ -218,7 +218,7 @@ def _looks(claims: Claims, primary: pd.DataFrame) -> str:
 
 
 def _order(claims: Claims, first_run: date | None) -> str:
-    """Say whether the claims were registered before their runs; the sentence begins with a space."""
+    """Say whether the claims were registered before their runs; it begins with a space."""
     if first_run is None:
         return ""
     late = [claim.id for claim in claims.claims if claim.registered.date > first_run]
@@ -226,8 +226,8 @@ def _order(claims: Claims, first_run: date | None) -> str:
     if not late:
         return told
     return (
-        f"{told} **Registered after that: {', '.join(late)}.** A claim that may have been written to"
-        " fit its runs is no test; run it on other seeds."
+        f"{told} **Registered after that: {', '.join(late)}.** A claim that may have been written"
+        " to fit its runs is no test; run it on other seeds."
     )
 
 
