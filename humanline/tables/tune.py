@@ -19,8 +19,9 @@ _HEADER = """\
 # Learning rates of the {scale} scale, chosen by `snakemake tune --config scale={scale}`.
 # Every variant was tried at the same rates, on validation prompts and on the same tuning seeds. No
 # table reports these seeds. A variant whose best rate was the lowest or highest tried the next one,
-# too. `score` is the mean over seeds, in per cent: the length-controlled win rate if a judge scores
-# the task, else Pass@1 after the last step. The highest mean was chosen.
+# too; `at_edge` says that the best is still the last one. `score` is the mean over seeds, in per
+# cent: the length-controlled win rate if a judge scores the task, else Pass@1 after the last step.
+# The highest mean was chosen.
 """
 
 
@@ -89,10 +90,12 @@ def _choose(scores: pd.DataFrame) -> dict:
     for (task, variant), rows in scores.groupby(["task", "variant"], sort=False):
         means = rows.groupby("learning_rate")["score"].mean()
         rates = means.index.to_numpy(dtype=float)
+        best = int(means.argmax())
+        is_edge = len(rates) > 1 and best in (0, len(rates) - 1)
         chosen.setdefault(task, {})[variant] = {
-            "learning_rate": float(rates[means.argmax()]),
+            "learning_rate": float(rates[best]),
             "score": {float(r): round(float(m), 2) for r, m in zip(rates, means, strict=True)},
-        }
+        } | ({"at_edge": True} if is_edge else {})
     return chosen
 
 

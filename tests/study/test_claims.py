@@ -178,8 +178,8 @@ MISTAKES = {
         r"claims\.0\.tests\.0\.paper_effect\.value: 0 is not positive",
     ),
     "seconds that decide": (
-        lambda c: c["claims"][4].update(primary=True),
-        r"claims\.4\.tests\.0\.measure: training_seconds depend on .*; measure score, or remove",
+        lambda c: c["claims"][5].update(primary=True),
+        r"claims\.5\.tests\.0\.measure: training_seconds depend on .*; measure score, or remove",
     ),
     "each of nothing": (
         lambda c: c["claims"][0]["tests"][0]["each"].update(objective=[]),
@@ -210,8 +210,8 @@ MISTAKES = {
         r"claims\.0\.tests\.0\.against: dpo-offline would be compared with itself; change",
     ),
     "seconds of a base model": (
-        lambda c: c["claims"][4]["tests"][0].update(against="base"),
-        r"claims\.4\.tests\.0\.against: a base model is not trained; name",
+        lambda c: c["claims"][5]["tests"][0].update(against="base"),
+        r"claims\.5\.tests\.0\.against: a base model is not trained; name",
     ),
     "field given twice": (
         lambda c: c["claims"][0]["tests"][0]["cell"].update(objective="dpo"),

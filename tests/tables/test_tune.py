@@ -66,7 +66,8 @@ def test_the_highest_mean_over_seeds_is_chosen(study):
     write_scores(study, lambda cell: scores[cell.overrides["learning_rate"], cell.seed])
     for variants in chosen(study).values():
         for choice in variants.values():
-            assert choice == {"learning_rate": 3e-4, "score": {1e-4: 50.0, 3e-4: 55.0}}
+            scores = {1e-4: 50.0, 3e-4: 55.0}
+            assert choice == {"learning_rate": 3e-4, "score": scores, "at_edge": True}
 
 
 def test_each_variant_chooses_for_itself(study):
