@@ -28,11 +28,11 @@ A claim is supported if all of its comparisons are: its p is the greatest of the
 contradicted if any of them is: its p of the opposite is the least of theirs, times their number.
 Else it is undecided. Where a claimed difference names a size below which it does not count, a
 difference that is not shown, and is shown to be smaller than that, contradicts the claim. A claim
-about a mean over objectives has that mean as its one comparison. The level is {alpha:g} after Holm's
-correction over the primary claims, {primary} in number: so often, at most, chance alone supports any
-of them, and so often it contradicts any. Estimates are ratios of length-controlled win rates (1.10x is a tenth more), or
-differences of Pass@1 in percentage points; beside each is the result of its own comparison, which
-is not corrected.
+about a mean over objectives has that mean as its one comparison. The level is {alpha:g} after
+Holm's correction over the primary claims, {primary} in number: so often, at most, chance alone
+supports any of them, and so often it contradicts any. Estimates are ratios of length-controlled win
+rates (1.10x is a tenth more), or differences of Pass@1 in percentage points; beside each is the
+result of its own comparison, which is not corrected.
 {looks}
 ## Each comparison by itself
 
