@@ -75,9 +75,7 @@ the jobs ran side by side, which affects their timings.
 {power_note}
 ## Registration
 
-Each claim got its present form on the day given.{first_run}
-
-{registered}
+{registration}
 """
 
 _LOOKS = """
@@ -192,12 +190,8 @@ def page(
         derived=_derived(claims) or "none",
         untested=_untested(claims),
         floored=compared["floored"].sum(),
-        registered="\n".join(
-            f"- {claim.id}, {claim.registered.date}: {claim.registered.reason}."
-            for claim in claims.claims
-        ),
+        registration=_registration(claims, first_run),
         power_note=_POWER_NOTE * has_power,
-        first_run=_order(claims, first_run),
         alpha=alpha,
         power=claims.rule.power,
         primary=len(primary),
@@ -217,18 +211,18 @@ def _looks(claims: Claims, primary: pd.DataFrame) -> str:
     )
 
 
-def _order(claims: Claims, first_run: date | None) -> str:
-    """Say whether the claims were registered before their runs; it begins with a space."""
-    if first_run is None:
-        return ""
-    late = [claim.id for claim in claims.claims if claim.registered.date > first_run]
-    told = f" The first of the runs that they compare ended on {first_run} (UTC)."
-    if not late:
-        return told
-    return (
-        f"{told} **Registered after that: {', '.join(late)}.** A claim that may have been written"
-        " to fit its runs is no test; run it on other seeds."
-    )
+def _registration(claims: Claims, first_run: date | None) -> str:
+    """Write when and why each claim got its form, and whether that was before its runs."""
+    told = "Each claim got its present form on the day given."
+    if first_run:
+        told += f" The first of the runs that they compare ended on {first_run} (UTC)."
+        if late := [own.id for own in claims.claims if own.registered.date > first_run]:
+            told += (
+                f" **Registered after that: {', '.join(late)}.** A claim that may have been written"
+                " to fit its runs is no test; run it on other seeds."
+            )
+    reasons = [f"- {c.id}, {c.registered.date}: {c.registered.reason}." for c in claims.claims]
+    return "\n".join([told, "", *reasons])
 
 
 def _amount(row: dict) -> str:

@@ -257,8 +257,8 @@ def test_every_command_of_the_table_has_the_function_of_its_name():
 def test_every_rule_that_writes_files_has_the_hash_of_its_command():
     found = []
     for path in RULES:
-        for rule in re.split(r"^ *rule", path.read_text(), flags=re.M)[1:]:
-            if not re.search(r"^ +output:$", rule, flags=re.M):
+        for rule in re.split(r"^ *(?:rule|checkpoint)\b", path.read_text(), flags=re.M)[1:]:
+            if not re.search(r"^ +output:$", rule, flags=re.M) or "touch(" in rule:
                 continue
             (hashed,) = re.findall(r'\bcode=code_(?:hash|of)\("([\w-]+)"(.*)\)', rule)
             (run,) = re.findall(r'\bcommand\(\s*"([\w-]+)', rule)
@@ -275,7 +275,7 @@ def test_hashes_are_cheap():
     code += f"[c.code_hash(n, tasks=[t]) for n in {COMMANDS} for t in {TASKS}]"
     code += "; import time; print(time.process_time())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(run.stdout) < 1  # 0.25 on a machine with nothing else to do
+    assert float(run.stdout) < 3  # 0.25 on a machine with nothing else to do
 
 
 # Runs commands, each in a fork of a process that has not imported ours, and tells what each did.
