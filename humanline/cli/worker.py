@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-# glibc gives large blocks of freed memory back to the system, and asks for them again at every step:
+# glibc gives large blocks of freed memory back to the system and asks for them again at every step,
 # an eighth of a small model's CPU seconds. With these, in bytes, it keeps them.
 _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
