@@ -669,7 +669,7 @@ def test_scales_that_extend_each_other(tmp_path):
 
 
 def test_a_scale_extends_one_of_another_folder(tmp_path, monkeypatch):
-    """Its learning rates are still those that stand beside the file below."""
+    """Its learning rates are still those that stand beside the file below; a pilot is not its."""
     monkeypatch.chdir(tmp_path)
     below, mine = Path("shipped/laptop.yaml"), Path("mine/mine.yaml")
     for path in (below, mine):
@@ -677,9 +677,8 @@ def test_a_scale_extends_one_of_another_folder(tmp_path, monkeypatch):
     below.write_text((CONFIG / "laptop.yaml").read_text())
     mine.write_text("extends: ../shipped/laptop.yaml\nscale: mine")
     found = load_scale(mine)
-    assert found == load_scale(below).model_copy(
-        update={"scale": "mine", "learning_rates": "../shipped/learning_rates/laptop.yaml"}
-    )
+    changed = {"scale": "mine", "learning_rates": "../shipped/learning_rates/laptop.yaml"}
+    assert found == load_scale(below).model_copy(update=changed | {"pilot": None})
 
 
 def test_a_part_of_another_kind_is_replaced_whole(tmp_path):
