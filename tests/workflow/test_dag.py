@@ -248,7 +248,7 @@ def test_an_unknown_scale_is_one_line(tmp_path):
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("target", ["table_math_reasoning", "table_data_quality"])
+@pytest.mark.parametrize("target", ["table_math_reasoning", "table_data_sources"])
 def test_what_is_not_pinned_is_one_line_before_anything_runs(target, tmp_path):
     results = tmp_path / "results"
     run = snakemake(target, "--nolock", results=results, scale="paper")
@@ -380,7 +380,7 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     started = time.monotonic()
     again = snakemake("--nolock", **study)
     assert "Nothing to be done" in again.stdout + again.stderr
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
     scale = (config / "smoke.yaml").read_text()
     edit(
