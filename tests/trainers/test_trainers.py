@@ -643,7 +643,7 @@ class TestRounds:
         """From round 1 on all completions have one score: weights stay, the metric says why."""
         trainer = self.trainer(objective, model, tokenizer, tmp_path, is_humanline, steps=6)
         score = trainer.rounds.score
-        # Two calls of one round would end this: each round scores all of its completions at once.
+        # A score for each round, which scores all of its completions at once.
         scores = iter([score, lambda prompts, texts: [1.0] * len(texts)])
         trainer.rounds.score = lambda prompts, texts: next(scores)(prompts, texts)
         trainer.args.logging_steps = trainer.state.logging_steps = 1
