@@ -21,13 +21,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-# glibc gives large blocks of freed memory back to the system and asks for them again at every step,
-# an eighth of a small model's CPU seconds. With these, in bytes, it keeps them.
-_KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
 VARIABLE = "HUMANLINE_WORKER"  # environment variable: the path of the worker's socket
 _STREAMS = (0, 1, 2)
 
@@ -88,7 +81,7 @@ def start(*study: Path) -> None:
     path = str(Path(folder) / "socket")
     # One thread: a thread pool would be lost in the fork, and each command sets its own number.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    environment = _KEEP_MEMORY | os.environ | threads
+    environment = os.environ | threads
     command = [sys.executable, "-m", "humanline", "worker", path, *map(str, study)]
     subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
     os.environ[VARIABLE] = path

@@ -181,17 +181,3 @@ def test_without_a_worker_a_command_runs_itself(monkeypatch, tmp_path):
     command = [sys.executable, "-m", "humanline", "check", "--scale", "smoke"]
     checked = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert checked.returncode == 0 and "valid" in checked.stdout
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="no worker is started where none can fork")
-def test_a_worker_keeps_freed_memory_unless_the_user_says_otherwise(monkeypatch):
-    from humanline.cli import worker
-
-    started = []
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: started.append(env))
-    monkeypatch.setenv(worker.VARIABLE, "")
-    monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
-    worker.start()
-    (environment,) = started
-    assert environment["MALLOC_TOP_PAD_"] == "1"
-    assert int(environment["MALLOC_TRIM_THRESHOLD_"]) > 2**30
