@@ -5,8 +5,10 @@ from datetime import UTC, date, datetime
 
 import pandas as pd
 
+from humanline.data.training_files import Described
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
+from humanline.files.typed_files import read_record
 from humanline.report.formats import amount, human_readable
 from humanline.study.claims import Claim, Claims, Comparison
 from humanline.study.runs.requests import ClaimsRequest
@@ -26,13 +28,18 @@ is about that, too.
 
 A claim is supported if all of its comparisons are: its p is the greatest of theirs. It is
 contradicted if any of them is: its p of the opposite is the least of theirs, times their number.
-Else it is undecided. Where a claimed difference names a size below which it does not count, a
-difference that is not shown, and is shown to be smaller than that, contradicts the claim. A claim
-about a mean over objectives has that mean as its one comparison. The level is {alpha:g} after
-Holm's correction over the primary claims, {primary} in number: so often, at most, chance alone
-supports any of them, and so often it contradicts any. Estimates are ratios of length-controlled win
-rates (1.10x is a tenth more), or differences of Pass@1 in percentage points; beside each is the
-result of its own comparison, which is not corrected.
+Else it is undecided. A claim about a mean over objectives has that mean as its one comparison. The
+level is {alpha:g} after Holm's correction over the primary claims, {primary} in number: so often,
+at most, chance alone supports any of them.
+
+Where a claimed difference names a size below which it does not count, a difference that is not
+shown, and is shown to be smaller than that, contradicts the claim. Chance contradicts a claim so
+often, at most, if its differences are at least of that size. A smaller one that is really there may
+be supported or contradicted; more seeds support it. "no": the difference is too small to count, or
+the equality does not hold. "no, the opposite": the difference goes the other way.
+
+Estimates are ratios of length-controlled win rates (1.10x is a tenth more), or differences of
+Pass@1 in percentage points; beside each is the result of its own comparison, not corrected.
 {looks}
 ## Each comparison by itself
 
@@ -117,6 +124,7 @@ def make_claims(asked: ClaimsRequest) -> None:
         asked.scale,
         has_power=asked.has_pilot,
         first_run=_first_run(asked.runs),
+        commits=_commits(asked.runs),
     )
     write_text(folder / "claims.md", text)
     runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
@@ -128,6 +136,19 @@ def _first_run(runs: Sequence[Run]) -> date | None:
     """Find the day on which the first of some runs was trained, by its record's time of change."""
     times = [run.paths.record.stat().st_mtime for run in runs if run.is_trained]
     return datetime.fromtimestamp(min(times), UTC).date() if times else None
+
+
+def _commits(runs: Sequence[Run]) -> list[str]:
+    """List the commits that trained some runs, by their records, in the order of the runs."""
+    records = (read_record(run.paths.record, Described) for run in runs if run.is_trained)
+    return list(dict.fromkeys(_commit(record.provenance.git) for record in records))
+
+
+def _commit(git: dict) -> str:
+    """Write the state of a source tree: ``4b69d05``, and whether files differed from it."""
+    if not git.get("commit"):
+        return "unknown"
+    return git["commit"][:7] + (" with changes" if git.get("modified") else "")
 
 
 def values_of(pairs: Callable[[Comparison], list[tuple[list[Run], list[Run]]]]) -> Values:
@@ -159,6 +180,7 @@ def page(
     *,
     has_power: bool = False,
     first_run: date | None = None,
+    commits: Sequence[str] = (),
 ) -> str:
     """Write the page of all claims, in Markdown.
 
@@ -169,6 +191,7 @@ def page(
         scale: the name of the scale.
         has_power: whether the page of their power lies beside it.
         first_run: the day of the first run that they compare, in UTC.
+        commits: those that trained the runs.
     """
     primary = verdicts[verdicts["primary"]]
     primary = primary.assign(estimates=[_estimates(compared, claim) for claim in primary["claim"]])
@@ -179,6 +202,7 @@ def page(
     shown = ["claim", "asked", "claimed", "amount", "paper"]
     shown += ["p_uncorrected", "result", "seeds", "seeds_to_decide"]
     shown += ["seeds_to_decide_low", "seeds_to_decide_high"]
+    by_itself = by_itself.assign(result=[_result(row) for row in by_itself.to_dict("records")])
     explored = ["claim", "comparison", "amount", "seeds"]
     alpha = claims.rule.alpha
     return _PAGE.format(
@@ -190,7 +214,7 @@ def page(
         derived=_derived(claims) or "none",
         untested=_untested(claims),
         floored=compared["floored"].sum(),
-        registration=_registration(claims, first_run),
+        registration=_registration(claims, first_run, commits),
         power_note=_POWER_NOTE * has_power,
         alpha=alpha,
         power=claims.rule.power,
@@ -211,9 +235,13 @@ def _looks(claims: Claims, primary: pd.DataFrame) -> str:
     )
 
 
-def _registration(claims: Claims, first_run: date | None) -> str:
+def _registration(claims: Claims, first_run: date | None, commits: Sequence[str]) -> str:
     """Write when and why each claim got its form, and whether that was before its runs."""
     told = "Each claim got its present form on the day given."
+    if claims.registration:
+        told += f" Commit {claims.registration[:7]} fixed the rule and the tests."
+    if commits:
+        told += f" The runs were trained at commit {', '.join(commits)}."
     if first_run:
         told += f" The first of the runs that they compare ended on {first_run} (UTC)."
         if late := [own.id for own in claims.claims if own.registered.date > first_run]:
@@ -236,9 +264,15 @@ def _estimates(compared: pd.DataFrame, claim: str) -> str:
     said: dict[str, list[str]] = {}
     for row in compared[compared["claim"] == claim].to_dict("records"):
         estimate = amount(row["estimate"], row["compare"])
-        text = f"{row['point']} {estimate} {row['result']}".strip()
+        text = f"{row['point']} {estimate} {_result(row)}".strip()
         said.setdefault(row["asked"], []).append(text)
     return "; ".join(f"{asked}: {', '.join(found)}" for asked, found in said.items())
+
+
+def _result(row: dict) -> str:
+    """Write a comparison's result; a "no" says whether the opposite was shown."""
+    is_opposite = row["result"] == "no" and row["is_opposite"]
+    return "no, the opposite" if is_opposite else row["result"]
 
 
 def _paper(compared: pd.DataFrame) -> pd.Series:

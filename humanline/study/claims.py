@@ -163,6 +163,11 @@ class Claims(Strict):
     """workflow/config/claims.yaml."""
 
     rule: Rule = Field(description="the rule for verdicts; fixed before the runs")
+    registration: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{7,40}$",
+        description="the commit that fixed the rule and the tests, before the runs; null: none did",
+    )
     claims: list[Claim] = Field(min_length=1, description="the claims, in order")
 
     @model_validator(mode="after")

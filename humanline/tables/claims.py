@@ -10,10 +10,12 @@ A primary claim is *supported* if all of its comparisons are: its p-value is the
 (intersection-union test, Berger 1982). It is *contradicted* if any of them is: its opposite p-value
 is the least of theirs, times their number. A claim about a mean over objectives has that mean as
 its one comparison. Holm's correction covers the primary claims, once for support and once for
-contradiction, so the chance of any false support is at most alpha, and so is that of any false
-contradiction. Where the rule has looks, `snakemake decide` adds seeds to undecided claims, and each
-comparison's p-values are sequential ones (`statistics.sequential`). `benchmarks/verdicts.py`
-simulates this rule: the functions below take contrasts of many studies at once.
+contradiction. So the chance of any false support is at most alpha. That of any false contradiction
+is at most alpha if every claimed difference is at least the smallest that counts; a smaller one may
+be found or contradicted, which depends on the number of seeds. Where the rule has looks, `snakemake
+decide` adds seeds to undecided claims, and each comparison's p-values are sequential ones
+(`statistics.sequential`). `benchmarks/verdicts.py` simulates this rule: the functions below take
+contrasts of many studies at once.
 
 Below the claims, every comparison has a result of its own. The points of a mean are tested after
 it, in their order, each only if all before it are significant (a fixed sequence). The other results
@@ -247,6 +249,7 @@ def _row(
         "point": "mean" if comparison.role == "mean" else point_label(comparison.point),
         "asked": test.says or comparison.claimed,
         "claimed": comparison.claimed,
+        "is_opposite": _is_opposite(comparison, value),
         "comparison": comparison.words,
         "task": test.task,
         "measure": test.measure,
@@ -260,6 +263,17 @@ def _row(
         "p_uncorrected": p,
         "p_opposite_uncorrected": p_opposite,
     }
+
+
+def _is_opposite(comparison: Comparison, value: tuple[float, float, float]) -> bool:
+    """Say whether the interval of a claimed difference lies on the other side of none."""
+    _, low, high = value
+    match comparison.test.expect:
+        case "greater":
+            return high < comparison.center
+        case "less":
+            return low > comparison.center
+    return False
 
 
 def point_label(point: dict[str, Scalar]) -> str:

@@ -52,6 +52,8 @@ def write_scores(run) -> None:
     if cell.objective != "base":
         seconds = 70.0 if cell.data == "online" else 10.0
         record = {"steps": 8, "seconds": {"sample": 1.0, "total": seconds + cell.seed}}
+        git = {"commit": "ab12cd34" * 5, "modified": cell.seed == 2}
+        record |= {"manifest": {"learning_rate": 1e-3}, "provenance": {"git": git, "packages": {}}}
         (folder / "train.json").write_text(json.dumps(record))
 
 
@@ -90,6 +92,7 @@ def test_the_page_says_which_claims_were_registered_after_their_runs(study):
     make_claims(study.claims_request())
     assert "the runs that they compare ended on" in page.read_text()
     assert "Registered after" not in page.read_text()
+    assert "trained at commit ab12cd3, ab12cd3 with changes." in page.read_text()
     for run in study.claims_request().runs:
         if run.is_trained:
             os.utime(run.paths.record, (0, 0))

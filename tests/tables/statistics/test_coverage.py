@@ -38,7 +38,7 @@ def test_so_they_are_of_a_mean_over_objectives(shares_prompts, seeds):
 
 def test_so_they_are_of_length_controlled_win_rates_on_shared_prompts():
     """The pseudo-values of a fit, which is no mean over prompts, are only approximate."""
-    made = COVERAGE["length_controlled_contrast"](10, 400, np.random.default_rng(0))
+    made = COVERAGE["length_controlled_contrast"](10, 600, np.random.default_rng(0))
     for seeds in SEEDS:
         assert_nominal(COVERAGE["rates"](made.on(range(seeds))), seeds)
 
