@@ -226,8 +226,8 @@ def _judged(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
     is_primary = np.array([claim.primary for claim in claims.claims])
     for side in ("p", "p_opposite"):
         judged.loc[is_primary, f"{side}_holm"] = holm(judged.loc[is_primary, side])
-    corrected = (judged[f"{side}_holm"].to_numpy(float) for side in ("p", "p_opposite"))
-    found = verdicts(*corrected, claims.rule.alpha)
+    p_holm, p_opposite_holm = judged[["p_holm", "p_opposite_holm"]].to_numpy(float).T
+    found = verdicts(p_holm, p_opposite_holm, claims.rule.alpha)
     return judged.assign(verdict=np.where(is_primary, found, EXPLORATORY))
 
 
