@@ -252,7 +252,13 @@ def _claims(study: Study, arguments) -> None:
     if study.pilot:
         from humanline.report.power import write_power
 
-        write_power(request.claims, study.planned(), study.pilot, study.paths.tables)
+        write_power(
+            request.claims,
+            study.planned(),
+            study.pilot,
+            study.paths.tables,
+            changes=request.pilot_changes,
+        )
 
 
 def _decide(study: Study, arguments) -> None:
