@@ -238,10 +238,10 @@ def test_a_pilot_knows_what_it_measured(edited, changed, study, own_config):
     assert bool(said) == bool(changed)
 
 
-def test_a_pilot_of_other_runs_is_a_warning_and_claims_may_go(study, own_config):
-    old = adopt(study, sparse=1.0, ratio=0.2)
-    options = {**study.power_request().options, "tasks.math_reasoning.reward": "other"}
-    old.pilot = old.pilot.model_copy(update={"options": options | {"of a claim that went": "a"}})
+def test_a_pilot_of_other_runs_is_a_warning_and_claims_may_go(study):
+    old, options = adopt(study, sparse=1.0, ratio=0.2), study.power_request().options
+    others = {"tasks.math_reasoning.reward": "other", "of a claim that went": "a"}
+    old.pilot = old.pilot.model_copy(update={"options": options | others})
     (line,) = power.weigh(old.design())
     assert "pilot: measured on an earlier form of this scale (tasks.math_reasoning.reward" in line
     assert "snakemake power --config scale=smoke`, and copy" in line and "\n" not in line
