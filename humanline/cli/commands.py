@@ -252,7 +252,8 @@ def _claims(study: Study, arguments) -> None:
     if study.pilot:
         from humanline.report.power import write_power
 
-        write_power(request.claims, study.planned(), study.pilot, study.paths.tables)
+        planned, changes = study.planned(), request.pilot_changes
+        write_power(request.claims, planned, study.pilot, study.paths.tables, changes=changes)
 
 
 def _decide(study: Study, arguments) -> None:

@@ -94,7 +94,7 @@ Added seeds count here, and not in the other tables. Looks taken: {taken}.
 
 _POWER_NOTE = """\
 - What these claims could decide with their seeds was computed before the runs, from other seeds:
-  [power.md](power.md).
+  [power.md](power.md).{changes}
 """
 
 
@@ -123,6 +123,7 @@ def make_claims(asked: ClaimsRequest) -> None:
         compared,
         asked.scale,
         has_power=asked.has_pilot,
+        pilot_changes=asked.pilot_changes,
         first_run=_first_run(asked.runs),
         commits=_commits(asked.runs),
     )
@@ -179,6 +180,7 @@ def page(
     scale: str,
     *,
     has_power: bool = False,
+    pilot_changes: str = "",
     first_run: date | None = None,
     commits: Sequence[str] = (),
 ) -> str:
@@ -190,6 +192,7 @@ def page(
         compared: the result of `comparison_table`, with the seeds that would decide.
         scale: the name of the scale.
         has_power: whether the page of their power lies beside it.
+        pilot_changes: how the scale differs from what its pilot measured, if it does.
         first_run: the day of the first run that they compare, in UTC.
         commits: those that trained the runs.
     """
@@ -205,6 +208,7 @@ def page(
     by_itself = by_itself.assign(result=[_result(row) for row in by_itself.to_dict("records")])
     explored = ["claim", "comparison", "amount", "seeds"]
     alpha = claims.rule.alpha
+    changes = f" It was {pilot_changes}." if pilot_changes else ""
     return _PAGE.format(
         scale=scale,
         claim_rows=_markdown(primary[columns]),
@@ -215,7 +219,7 @@ def page(
         untested=_untested(claims),
         floored=compared["floored"].sum(),
         registration=_registration(claims, first_run, commits),
-        power_note=_POWER_NOTE * has_power,
+        power_note=_POWER_NOTE.format(changes=changes) * has_power,
         alpha=alpha,
         power=claims.rule.power,
         primary=len(primary),

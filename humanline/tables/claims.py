@@ -30,7 +30,9 @@ import numpy as np
 import pandas as pd
 
 from humanline.study.claims import Claims, Comparison, Scalar
+from humanline.study.experiments import Cell
 from humanline.study.runs.verdicts import Looks, Rule
+from humanline.study.tasks import find_task
 from humanline.tables.statistics.inference import estimate, significance, variance
 from humanline.tables.statistics.multiplicity import holm
 from humanline.tables.statistics.power import OneSidedTest
@@ -135,12 +137,13 @@ def comparison_table(
     rows = [
         _row(
             comparison,
+            label,
             contrast_of(comparison, values),
             claims.rule,
             added.get(comparison.claim.id, []),
         )
         | {"floored": _floored(comparison, values)}
-        for comparison in found
+        for comparison, label in zip(found, labels(found), strict=True)
     ]
     return _with_results(pd.DataFrame(rows), claims)
 
@@ -232,7 +235,11 @@ def _judged(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(
-    comparison: Comparison, contrast: Contrast, rule: Rule, added: Sequence[Sequence[int]]
+    comparison: Comparison,
+    label: str,
+    contrast: Contrast,
+    rule: Rule,
+    added: Sequence[Sequence[int]],
 ) -> dict:
     claim, test = comparison.claim, comparison.test
     found = estimate(contrast)
@@ -246,8 +253,8 @@ def _row(
         "claim": claim.id,
         "primary": claim.primary,
         "source": claim.source,
-        "point": "mean" if comparison.role == "mean" else point_label(comparison.point),
-        "asked": test.says or comparison.claimed,
+        "point": label,
+        "asked": _asked(comparison),
         "claimed": comparison.claimed,
         "is_opposite": _is_opposite(comparison, value),
         "comparison": comparison.words,
@@ -276,14 +283,84 @@ def _is_opposite(comparison: Comparison, value: tuple[float, float, float]) -> b
     return False
 
 
-def point_label(point: dict[str, Scalar]) -> str:
-    """Write a combination of `each` for people, such as ``sync_interval 12``."""
-    return ", ".join(_label(field, value) for field, value in point.items())
+def _asked(comparison: Comparison) -> str:
+    return comparison.test.says or comparison.claimed
 
 
-def _label(field: str, value: Scalar) -> str:
+def labels(found: Sequence[Comparison]) -> list[str]:
+    """Say for people which of its claim's comparisons each is: ``mean``, or ``KTO``.
+
+    It is the combination of `each`. Comparisons of a claim that ask the same of the same
+    combination have what tells them apart, too, such as ``log_eps_p -1.5, log_eps_r 0.5``.
+
+    Args:
+        found: comparisons of any claims.
+    """
+    told = [
+        "mean" if own.role == "mean" else ", ".join(_label(*each) for each in own.point.items())
+        for own in found
+    ]
+    alike: dict[tuple[str, str, str], list[int]] = {}
+    for index, own in enumerate(found):
+        alike.setdefault((own.claim.id, _asked(own), told[index]), []).append(index)
+    for same in alike.values():
+        apart = _told_apart([found[index] for index in same], [_tasks, _fields, _measures])
+        for index, text in zip(same, apart, strict=True):
+            told[index] = ", ".join(filter(None, [told[index], text]))
+    return told
+
+
+# Returns a text for every comparison, the same if they agree in a trait.
+Trait = Callable[[Sequence[Comparison]], list[str]]
+
+
+def _told_apart(group: Sequence[Comparison], traits: Sequence[Trait]) -> list[str]:
+    """Say in what comparisons differ; a trait counts if those before it leave some alike."""
+    if len(group) < 2 or not traits:
+        return [""] * len(group)
+    trait, *others = traits
+    told = trait(group)
+    if len(set(told)) == 1:
+        return _told_apart(group, others)
+    found = list(told)
+    for text in set(told):
+        same = [index for index, other in enumerate(told) if other == text]
+        more = _told_apart([group[index] for index in same], others)
+        for index, rest in zip(same, more, strict=True):
+            found[index] = ", ".join(filter(None, [text, rest]))
+    return found
+
+
+def _tasks(group: Sequence[Comparison]) -> list[str]:
+    return [find_task(own.test.task).label for own in group]
+
+
+def _measures(group: Sequence[Comparison]) -> list[str]:
+    return [f"{own.test.measure.replace('_', ' ')} {own.claimed}" for own in group]
+
+
+def _fields(group: Sequence[Comparison]) -> list[str]:
+    """Write the fields of cells in which comparisons differ, of either side."""
+    told: list[list[str]] = [[] for _ in group]
+    for side in (0, 1):
+        rows = [[_options(pair[side]) for pair in own.pairs] for own in group]
+        for field in dict.fromkeys(name for row in rows for cell in row for name in cell):
+            values = [tuple(dict.fromkeys(cell.get(field) for cell in row)) for row in rows]
+            if len(set(values)) > 1:
+                for texts, own in zip(told, values, strict=True):
+                    texts += [_label(field, value) for value in own]
+    return [", ".join(dict.fromkeys(texts)) for texts in told]
+
+
+def _options(cell: Cell) -> dict[str, Scalar | None]:
+    return cell.model_dump(exclude={"overrides"}) | cell.overrides
+
+
+def _label(field: str, value: Scalar | None) -> str:
     if field == "objective":
         return find_objective(str(value)).label
+    if value is None:
+        return f"{field} none"
     if isinstance(value, bool):
         return field if value else f"no {field}"
     return value if isinstance(value, str) else f"{field} {value:g}"
