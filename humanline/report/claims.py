@@ -200,19 +200,13 @@ def page(
     primary = primary.assign(estimates=[_estimates(compared, claim) for claim in primary["claim"]])
     columns = ["claim", "text", "estimates", "p_holm", "p_opposite_holm", "verdict"]
     compared = compared.assign(amount=[_amount(row) for row in compared.to_dict("records")])
-    by_itself = compared[compared["primary"]]
-    asked = (by_itself["point"] + ": ").where(by_itself["point"] != "", "") + by_itself["asked"]
-    shown = ["claim", "asked", "claimed", "amount", "paper"]
-    shown += ["p_uncorrected", "result", "seeds", "seeds_to_decide"]
-    shown += ["seeds_to_decide_low", "seeds_to_decide_high"]
-    by_itself = by_itself.assign(result=[_result(row) for row in by_itself.to_dict("records")])
     explored = ["claim", "comparison", "amount", "seeds"]
     alpha = claims.rule.alpha
     changes = f" It was {pilot_changes}." if pilot_changes else ""
     return _PAGE.format(
         scale=scale,
         claim_rows=_markdown(primary[columns]),
-        comparison_rows=_markdown(by_itself.assign(asked=asked, paper=_paper(by_itself))[shown]),
+        comparison_rows=_markdown(_by_itself(compared[compared["primary"]])),
         secondary_rows=_markdown(compared.loc[~compared["primary"], explored]),
         sources="; ".join(_told(claim) for claim in claims.claims),
         derived=_derived(claims) or "none",
@@ -226,6 +220,16 @@ def page(
         strictest=claims.strictest_level,
         looks=_looks(claims, primary),
     )
+
+
+def _by_itself(compared: pd.DataFrame) -> pd.DataFrame:
+    """Select what is shown of primary claims' comparisons, for people."""
+    asked = (compared["point"] + ": ").where(compared["point"] != "", "") + compared["asked"]
+    results = [_result(row) for row in compared.to_dict("records")]
+    shown = ["claim", "asked", "claimed", "amount", "paper"]
+    shown += ["p_uncorrected", "result", "seeds", "seeds_to_decide"]
+    shown += ["seeds_to_decide_low", "seeds_to_decide_high"]
+    return compared.assign(asked=asked, paper=_paper(compared), result=results)[shown]
 
 
 def _looks(claims: Claims, primary: pd.DataFrame) -> str:

@@ -13,10 +13,10 @@ from scipy import stats
 
 from humanline.study.claims import Claims, comparisons
 from humanline.study.experiments import HumanlineDefaults
+from humanline.study.words import labels
 from humanline.tables.claims import (
     claim_table,
     comparison_table,
-    labels,
     p_values,
     with_seeds_to_decide,
 )
