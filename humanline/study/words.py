@@ -24,9 +24,9 @@ def comparison_words(comparison: Comparison, label: str) -> str:
 
 
 def labels(found: Sequence[Comparison]) -> list[str]:
-    """Say for people which of its claim's comparisons each is: ``mean``, or ``KTO``.
+    """Say for people which of its claim's comparisons each is.
 
-    It is the combination of `each`. Comparisons of a claim that ask the same of the same
+    It is ``mean``, or the combination of `each`. Comparisons of a claim that ask the same of the same
     combination have what tells them apart, too, such as ``log_eps_p -1.5, log_eps_r 0.5``.
 
     Args:
