@@ -26,8 +26,8 @@ def comparison_words(comparison: Comparison, label: str) -> str:
 def labels(found: Sequence[Comparison]) -> list[str]:
     """Say for people which of its claim's comparisons each is.
 
-    It is ``mean``, or the combination of `each`. Comparisons of a claim that ask the same of the same
-    combination have what tells them apart, too, such as ``log_eps_p -1.5, log_eps_r 0.5``.
+    It is ``mean``, or the combination of `each`. Comparisons of a claim that ask the same of the
+    same combination have what tells them apart, too, such as ``log_eps_p -1.5, log_eps_r 0.5``.
 
     Args:
         found: comparisons of any claims.
