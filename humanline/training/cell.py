@@ -205,9 +205,13 @@ def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path):
     options = _options(run, output)
     accumulation = options["gradient_accumulation_steps"]
     window = min(cell.sample_every or 1, training.steps)
+    size = len(rows[0]["scores"]) if cell.data == "offline" else training.group_size
+    used = training.steps * run.objective.batch_size // size
+    is_drawn = cell.data == "offline" and used < len(rows)
     args = load(row.config)(
         **options,
-        num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
+        num_generations=size,
+        shuffle_dataset=not is_drawn,
         steps_per_generation=window * accumulation,
         temperature=training.sampling.temperature,
         top_p=training.sampling.top_p,
@@ -215,6 +219,7 @@ def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path):
         **_engine_options(run),
     )
     if cell.data == "offline":
+        rows = _drawn(rows, used, cell.seed) if is_drawn else rows
         dataset, reward = Dataset.from_list(load(row.view.rows)(rows, 0)), None
     else:
         prompts = [_prompt_row(row) for row in rows]
@@ -231,6 +236,14 @@ def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path):
         engine = trainer.accelerator.process_index // run.shards
         set_seed(int(np.random.SeedSequence([cell.seed, engine]).generate_state(1)[0]))
     return trainer
+
+
+def _drawn(rows: list[dict], used: int, seed: int) -> list[dict]:
+    """Draw the groups of a run in TRL's order: tokenizing all would take longer than reading."""
+    import torch
+
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    return [rows[index] for index in order[:used].tolist()]
 
 
 def _engine_options(run: Run) -> dict:

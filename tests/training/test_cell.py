@@ -214,6 +214,19 @@ def test_fewer_groups_than_a_run_is_named_for_are_refused(study):
     assert len(training.training_rows(study.resolve(cell.model_copy(update={"groups": 64})))) == 64
 
 
+def test_offline_groups_are_those_that_trl_would_draw(study, tmp_path):
+    run = study.run("instruction_following", "grpo-offline-s1")
+    rows = training.training_rows(run)
+    trainer = training.build_trainer(run, rows, tmp_path)
+    used, size = len(trainer.train_dataset), trainer.num_generations
+    assert used == run.training.steps * run.objective.batch_size // size < len(rows)
+    drawn = list(trainer._get_train_sampler())
+    trainer.shuffle_dataset = True
+    everything = list(trainer._get_train_sampler(rows))[: len(drawn)]
+    prompts = [turns[0]["content"] for turns in trainer.train_dataset["prompt"]]
+    assert [prompts[i] for i in drawn] == [rows[i]["prompt"] for i in everything]
+
+
 def test_a_prompt_beyond_the_models_context_is_refused_before_any_work(study, rewritten):
     path = rewritten(lambda i, row: row | {"prompt": "a" * 200} if i == 5 else row)
     assert train_fault(study).startswith(f"{path}: row 5: a prompt of 202 tokens")
