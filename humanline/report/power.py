@@ -14,9 +14,10 @@ from humanline.files.validation import validate
 from humanline.report.claims import values_of
 from humanline.report.formats import amount
 from humanline.study.claims import Claims, Comparison
-from humanline.study.pilot import Pilot
+from humanline.study.runs.pilot import Pilot
 from humanline.study.runs.requests import PowerRequest
-from humanline.tables.claims import contrast_of, labels, paper_source
+from humanline.study.words import comparison_words, labels
+from humanline.tables.claims import contrast_of, paper_source
 from humanline.tables.power import Planned, PlannedClaim, design, percent
 from humanline.tables.statistics.inference import variance
 
@@ -206,7 +207,7 @@ def _cells(row: Planned, label: str) -> dict:
         smallest = f"margin {smallest.removeprefix('+')}"
     return {
         "Claim": comparison.claim.id,
-        "Comparison": _words(row.comparison, label),
+        "Comparison": "then " * (comparison.role == "point") + comparison_words(comparison, label),
         "SD": _spread(row, row.spread.sd),
         "Upper limit": _spread(row, row.sd_limit),
         "Seeds": str(row.seeds),
@@ -214,14 +215,6 @@ def _cells(row: Planned, label: str) -> dict:
         "Effect": _effect(row),
         "Power": _power(row),
     }
-
-
-def _words(comparison: Comparison, label: str) -> str:
-    """Say what a comparison asks, and of what: its label is by `labels`."""
-    if comparison.test.says is None:
-        return comparison.words
-    then = "then " * (comparison.role == "point")
-    return then + (f"{label}: " if label else "") + comparison.test.says
 
 
 def _spread(row: Planned, sd: float) -> str:

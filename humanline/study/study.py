@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from humanline.files.validation import ConfigError, load_yaml, pick, validate
 from humanline.study.claims import Claims, Comparison
 from humanline.study.experiments import Cell, Experiments
-from humanline.study.pilot import Pilot, on_seed, options_of
 from humanline.study.runs.paths import Paths, RunPaths
+from humanline.study.runs.pilot import Pilot, on_seed, options_of
 from humanline.study.runs.rates import Rates, TunedRates
 from humanline.study.runs.requests import (
     ClaimsRequest,

@@ -29,17 +29,15 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from humanline.study.claims import Claims, Comparison, Scalar
-from humanline.study.experiments import Cell
+from humanline.study.claims import Claims, Comparison
 from humanline.study.runs.verdicts import Looks, Rule
-from humanline.study.tasks import find_task
+from humanline.study.words import labels
 from humanline.tables.statistics.inference import estimate, significance, variance
 from humanline.tables.statistics.multiplicity import holm
 from humanline.tables.statistics.power import OneSidedTest
 from humanline.tables.statistics.sample_size import seeds_to_decide
 from humanline.tables.statistics.scores import Contrast, Scores, difference, log_ratio, mean_of
 from humanline.tables.statistics.sequential import sequential_p_values
-from humanline.trainers.registry import find_objective
 
 # Returns the measures of both cells of each pair of a comparison.
 Values = Callable[[Comparison], list[tuple[Scores, Scores]]]
@@ -254,7 +252,7 @@ def _row(
         "primary": claim.primary,
         "source": claim.source,
         "point": label,
-        "asked": _asked(comparison),
+        "asked": test.says or comparison.claimed,
         "claimed": comparison.claimed,
         "is_opposite": _is_opposite(comparison, value),
         "comparison": comparison.words,
@@ -281,89 +279,6 @@ def _is_opposite(comparison: Comparison, value: tuple[float, float, float]) -> b
         case "less":
             return low > comparison.center
     return False
-
-
-def _asked(comparison: Comparison) -> str:
-    return comparison.test.says or comparison.claimed
-
-
-def labels(found: Sequence[Comparison]) -> list[str]:
-    """Say for people which of its claim's comparisons each is: ``mean``, or ``KTO``.
-
-    It is the combination of `each`. Comparisons of a claim that ask the same of the same
-    combination have what tells them apart, too, such as ``log_eps_p -1.5, log_eps_r 0.5``.
-
-    Args:
-        found: comparisons of any claims.
-    """
-    told = [
-        "mean" if own.role == "mean" else ", ".join(_label(*each) for each in own.point.items())
-        for own in found
-    ]
-    alike: dict[tuple[str, str, str], list[int]] = {}
-    for index, own in enumerate(found):
-        alike.setdefault((own.claim.id, _asked(own), told[index]), []).append(index)
-    for same in alike.values():
-        apart = _told_apart([found[index] for index in same], [_tasks, _fields, _measures])
-        for index, text in zip(same, apart, strict=True):
-            told[index] = ", ".join(filter(None, [told[index], text]))
-    return told
-
-
-# Returns a text for every comparison, the same if they agree in a trait.
-Trait = Callable[[Sequence[Comparison]], list[str]]
-
-
-def _told_apart(group: Sequence[Comparison], traits: Sequence[Trait]) -> list[str]:
-    """Say in what comparisons differ; a trait counts if those before it leave some alike."""
-    if len(group) < 2 or not traits:
-        return [""] * len(group)
-    trait, *others = traits
-    told = trait(group)
-    if len(set(told)) == 1:
-        return _told_apart(group, others)
-    found = list(told)
-    for text in set(told):
-        same = [index for index, other in enumerate(told) if other == text]
-        more = _told_apart([group[index] for index in same], others)
-        for index, rest in zip(same, more, strict=True):
-            found[index] = ", ".join(filter(None, [text, rest]))
-    return found
-
-
-def _tasks(group: Sequence[Comparison]) -> list[str]:
-    return [find_task(own.test.task).label for own in group]
-
-
-def _measures(group: Sequence[Comparison]) -> list[str]:
-    return [f"{own.test.measure.replace('_', ' ')} {own.claimed}" for own in group]
-
-
-def _fields(group: Sequence[Comparison]) -> list[str]:
-    """Write the fields of cells in which comparisons differ, of either side."""
-    told: list[list[str]] = [[] for _ in group]
-    for side in (0, 1):
-        rows = [[_options(pair[side]) for pair in own.pairs] for own in group]
-        for field in dict.fromkeys(name for row in rows for cell in row for name in cell):
-            values = [tuple(dict.fromkeys(cell.get(field) for cell in row)) for row in rows]
-            if len(set(values)) > 1:
-                for texts, own in zip(told, values, strict=True):
-                    texts += [_label(field, value) for value in own]
-    return [", ".join(dict.fromkeys(texts)) for texts in told]
-
-
-def _options(cell: Cell) -> dict[str, Scalar | None]:
-    return cell.model_dump(exclude={"overrides"}) | cell.overrides
-
-
-def _label(field: str, value: Scalar | None) -> str:
-    if field == "objective":
-        return find_objective(str(value)).label
-    if value is None:
-        return f"{field} none"
-    if isinstance(value, bool):
-        return field if value else f"no {field}"
-    return value if isinstance(value, str) else f"{field} {value:g}"
 
 
 def paper_source(comparison: Comparison) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from humanline.files.validation import ConfigError
 from humanline.study.claims import Claim, Claims, Comparison
-from humanline.study.pilot import Pilot, Spread
+from humanline.study.runs.pilot import Pilot, Spread
 from humanline.study.runs.requests import Design
 from humanline.tables.statistics.power import (
     OneSidedTest,

@@ -15,7 +15,7 @@ from edited_yaml import edit, write
 from humanline.cli.commands import main
 from humanline.files.json_files import write_text
 from humanline.files.validation import ConfigError
-from humanline.study.pilot import Pilot
+from humanline.study.runs.pilot import Pilot
 from humanline.study.scale.scale import load_scale
 from humanline.study.study import Study, load_study
 from humanline.tables import power

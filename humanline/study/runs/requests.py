@@ -9,9 +9,9 @@ from pathlib import Path
 
 from humanline.study.claims import Claims, Comparison
 from humanline.study.experiments import Cell, HumanlineDefaults, Table
-from humanline.study.pilot import Pilot
 from humanline.study.runs.hashes import content_hash
 from humanline.study.runs.paths import Paths
+from humanline.study.runs.pilot import Pilot
 from humanline.study.runs.resolved import Run
 from humanline.study.runs.verdicts import LooksTaken
 
