@@ -54,7 +54,6 @@ def fields_of(cell: Cell) -> dict[str, Any]:
     if cell.objective == "base":
         return {"base_model": cell.base_model}
     found: dict[str, Any] = {"data": cell.data, "objective": cell.objective}
-    found["base_model"] = cell.base_model
     if cell.data == "offline":
         offline = ("data_from", "quartile", "select", "groups")
         found |= {name: getattr(cell, name) for name in offline}
@@ -67,6 +66,7 @@ def fields_of(cell: Cell) -> dict[str, Any]:
         found |= {"sync_interval": cell.sync_interval, "sync_alpha": cell.sync_alpha}
     if cell.humanline and cell.perception not in WITHOUT_BOUNDS:
         found["bounds"] = (cell.log_eps_p, cell.log_eps_r)
+    found["base_model"] = cell.base_model
     return found | dict(sorted(cell.overrides.items()))
 
 
@@ -173,6 +173,10 @@ def rows_in_words(cells: Sequence[Cell]) -> tuple[list[str], dict[str, str]]:
     """
     tasks = list(dict.fromkeys(cell.task for cell in cells))
     told = {task: _common([cell for cell in cells if cell.task == task]) for task in tasks}
+    in_all = _common(cells)
+    for own in told.values():  # the head of a row's words is the same kind of words in all rows
+        for name in {"data", "objective"} - set(in_all):
+            own.pop(name, None)
     rows = [
         cell_words(
             cell,
@@ -184,7 +188,9 @@ def rows_in_words(cells: Sequence[Cell]) -> tuple[list[str], dict[str, str]]:
         )
         for cell in cells
     ]
-    names = dict.fromkeys(name for own in told.values() for name in own)
+    found_names = dict.fromkeys(name for own in told.values() for name in own)
+    names = [*(name for name in _TITLES if name in found_names)]
+    names += [name for name in found_names if name not in _TITLES]
     above = {}
     for name in names:
         found = {task: own[name] for task, own in told.items() if name in own}
@@ -243,7 +249,13 @@ def contrast_words(comparison: Comparison) -> str:
     """Say what a comparison compares: ``seconds of online GRPO / offline GRPO``."""
     measures = {"training_seconds": "seconds of ", "curve_mean": "mean of the curve of "}
     operator = "/" if comparison.test.compare == "ratio" else "-"
-    common = [name for name in _common(comparison.cells) if name not in ("data", "objective")]
+    cells = [fields_of(cell) for cell in comparison.cells]
+    methods = ("data", "objective", "humanline", "trust_region")
+    common = [
+        name
+        for name in cells[0]
+        if name not in methods and all(name in c and c[name] == cells[0][name] for c in cells)
+    ]
     pairs = [
         f"{cell_words(cell, without=common)} {operator} {cell_words(against, without=common)}"
         for cell, against in comparison.pairs
