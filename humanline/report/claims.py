@@ -235,22 +235,21 @@ def narrow_verdicts(
     Args:
         claims, verdicts, compared, scale: as in `page`.
     """
+    texts = ("What is claimed", "Estimates, and whether each holds")
     rows = [
-        {
-            "Claim": row["claim"],
-            "Verdict": row["verdict"],
-            "What is claimed": row["text"],
-            "Estimates, and whether each holds": _estimates(compared, row["claim"]),
-            "p, Holm": p_text(
-                row["p_opposite_holm" if row["verdict"] == "contradicted" else "p_holm"]
-            ),
-        }
+        [
+            row["claim"],
+            row["verdict"],
+            row["text"],
+            _estimates(compared, row["claim"]),
+            p_text(row["p_opposite_holm" if row["verdict"] == "contradicted" else "p_holm"]),
+        ]
         for row in verdicts[verdicts["primary"]].to_dict("records")
     ]
     return Narrow(
         f"The paper's claims at the scale {scale}. Estimates are ratios of length-controlled win"
         " rates, or differences of Pass@1 in percentage points.",
-        pd.DataFrame(rows),
+        pd.DataFrame(rows, columns=["Claim", "Verdict", *texts, "p, Holm"]),
         constant={"Seeds": _seeds(compared[compared["primary"]])},
         notes=(
             "A verdict is about this scale's worlds, models, data and judge. Its level is"
@@ -258,7 +257,7 @@ def narrow_verdicts(
             " claim, but of a contradicted claim, of its opposite. Beside each estimate is the"
             " result of its own comparison, not corrected. claims.md has intervals and the rule.",
         ),
-        texts=frozenset({"What is claimed", "Estimates, and whether each holds"}),
+        texts=frozenset(texts),
     )
 
 
