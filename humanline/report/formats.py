@@ -380,7 +380,7 @@ def _header(header: str, shown: Narrow) -> str:
     """Break a header that is longer than what stands below it."""
     if header in shown.texts:
         return _escape(header)
-    width = max(shown.rows[header].str.len().max(), *map(len, header.split()))
+    width = max(map(len, [*header.split(), *shown.rows[header]]))
     lines = textwrap.wrap(header, width)
     text = r"\\".join(map(_escape, lines))
     return text if len(lines) == 1 else rf"\shortstack[l]{{{text}}}"
