@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from humanline.files.validation import ConfigError
 from humanline.report.formats import MOST_COLUMNS, UNKNOWN, Narrow, figure
 from humanline.study.cells import Cell
 from humanline.study.runs.requests import TableRequest
@@ -75,12 +76,14 @@ def narrow(frame: pd.DataFrame, table: TableRequest) -> Narrow:
 
     Returns:
         The table. Its first column names the row; the task has a column if there are several.
+
+    Raises:
+        ConfigError: if a row is no cell of the table.
     """
     spec = table.spec
     kind = find_task(spec.tasks[0]).scoring if spec.view == "headline" else spec.view
-    known = {(run.cell.task, run.cell.variant): run.cell for run in table.runs}
     tasks = list(frame["task"]) if "task" in frame else spec.tasks[:1] * len(frame)
-    cells = [known[key] for key in zip(tasks, frame["variant"], strict=True)]
+    cells = _cells(frame, tasks, table)
     words, constant = rows_in_words(cells)
     names = {RUN: words}
     groups = "Task" if len(set(tasks)) > 1 else None
@@ -100,6 +103,18 @@ def narrow(frame: pd.DataFrame, table: TableRequest) -> Narrow:
         notes.append(_BEST_NOTE.format(of_task=" and task" * bool(groups)))
     notes += _counted(frame, _counts(spec.tasks), words)
     return Narrow(caption, shown, constant | same, best, tuple(notes), frozenset({RUN}), groups)
+
+
+def _cells(frame: pd.DataFrame, tasks: Sequence[str], table: TableRequest) -> list[Cell]:
+    """Find the cells of a table's rows, on any seed."""
+    known = {(run.cell.task, run.cell.variant): run.cell for run in table.runs}
+    keys = list(zip(tasks, frame["variant"], strict=True))
+    if missing := [variant for task, variant in keys if (task, variant) not in known]:
+        raise ConfigError(
+            f"{table.paths.tables / table.name}.csv: variant: {missing[0]} is no cell of table "
+            f"{table.name} in experiments.yaml; make the table again"
+        )
+    return [known[key] for key in keys]
 
 
 def _columns(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from humanline.files.validation import ConfigError
 from humanline.report.formats import MOST_COLUMNS, Narrow, latex, markdown
 from humanline.report.narrow import narrow
 from humanline.study.runs.requests import TableRequest
@@ -104,6 +105,15 @@ def test_a_table_that_is_read_from_its_csv_looks_the_same(study, tmp_path):
         frame.to_csv(tmp_path / "table.csv", index=False)
         read = narrow(pd.read_csv(tmp_path / "table.csv"), table)
         assert markdown(read, "x.csv") == markdown(narrow(frame, table), "x.csv")
+
+
+def test_rows_of_an_earlier_form_of_the_table_are_refused(study):
+    table = study.table("first_taste")
+    frame = wide(table).assign(variant=lambda own: own["variant"].replace("grpo-offline", "old"))
+    with pytest.raises(
+        ConfigError, match=r"first_taste\.csv: variant: old is no cell of table fir"
+    ):
+        narrow(frame, table)
 
 
 def test_what_is_the_same_in_all_rows_stands_above_them(study):
