@@ -110,9 +110,7 @@ def test_a_table_that_is_read_from_its_csv_looks_the_same(study, tmp_path):
 def test_rows_of_an_earlier_form_of_the_table_are_refused(study):
     table = study.table("first_taste")
     frame = wide(table).assign(variant=lambda own: own["variant"].replace("grpo-offline", "old"))
-    with pytest.raises(
-        ConfigError, match=r"first_taste\.csv: variant: old is no cell of"
-    ):
+    with pytest.raises(ConfigError, match=r"first_taste\.csv: variant: old is no cell of"):
         narrow(frame, table)
 
 
