@@ -133,7 +133,7 @@ def _bounds(low: float | None, high: float | None) -> str:
 
 
 def cell_words(cell: Cell, *, without: Collection[str] = ()) -> str:
-    """Say what a cell is: ``online GRPO, sampled every 64 steps, with humanline``.
+    """Say what a cell is: ``online ..., sampled every 64 steps, with humanline``.
 
     The seed and the task have no words.
 
@@ -246,7 +246,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def contrast_words(comparison: Comparison) -> str:
-    """Say what a comparison compares: ``seconds of online GRPO / offline GRPO``."""
+    """Say what a comparison compares: ``seconds of online ... / offline ...``."""
     measures = {"training_seconds": "seconds of ", "curve_mean": "mean of the curve of "}
     operator = "/" if comparison.test.compare == "ratio" else "-"
     cells = [fields_of(cell) for cell in comparison.cells]
@@ -277,10 +277,10 @@ def comparison_words(comparison: Comparison, label: str) -> str:
 
 
 def labels(found: Sequence[Comparison]) -> list[str]:
-    """Say for people which of its claim's comparisons each is: ``mean``, or ``KTO``.
+    """Say for people which of its claim's comparisons each is.
 
-    It is the combination of `each`. Comparisons of a claim that ask the same of the same
-    combination have what tells them apart, too, such as ``bounds -1.5 and 0.5``.
+    It is ``mean``, or the combination of `each`. Comparisons of a claim that ask the same of the
+    same combination have what tells them apart, too, such as ``bounds -1.5 and 0.5``.
 
     Args:
         found: comparisons of any claims.
