@@ -256,6 +256,12 @@ def _claims(study: Study, arguments) -> None:
         write_power(request.claims, planned, study.pilot, study.paths.tables, changes=changes)
 
 
+def _report(study: Study, arguments) -> None:
+    from humanline.report.page.page import make_page
+
+    make_page(study.page_request(arguments.config))
+
+
 def _decide(study: Study, arguments) -> None:
     from humanline.cli.decide import decide
 
@@ -319,29 +325,10 @@ def _recipe(study: None, arguments) -> None:
 
 
 def _worker(study: None, arguments) -> None:
-    # The slow imports of the commands.
-    import reasoning_gym  # noqa: F401
-    import transformers.models.llama.modeling_llama  # noqa: F401
-    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
-
-    import humanline.generation.offline
-    import humanline.scoring.length_control
-    import humanline.scoring.rewards
-    import humanline.scoring.score
-    import humanline.training.base_model
-    import humanline.training.cell  # noqa: F401
-    from humanline.cli.worker import serve
-    from humanline.files.code_hashes import code_hash
-    from humanline.scoring.judge import load_alpaca_eval
+    from humanline.cli.worker import import_slow_modules, serve
     from humanline.study.study import hold_study
-    from humanline.trainers.classes import load
-    from humanline.trainers.registry import OBJECTIVES
 
-    load_alpaca_eval()
-    for row in OBJECTIVES.values():
-        load(row.trainer)
-    get_checkpoint_conversion_mapping("llama")  # the first call makes those of all models
-    code_hash("train", by_value=True)  # the first call parses the package
+    import_slow_modules()
     if arguments.study:
         with working_directory(), contextlib.suppress(ConfigError):  # a command will raise it
             hold_study(*arguments.study)
