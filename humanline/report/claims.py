@@ -1,6 +1,6 @@
 """Write the paper's claims at a scale: verdicts, comparisons, and a page of both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 
 import pandas as pd
@@ -9,10 +9,11 @@ from humanline.data.training_files import Described
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
 from humanline.files.typed_files import read_record
-from humanline.report.formats import amount, human_readable
+from humanline.report.formats import UNKNOWN, amount, human_readable, p_text, pipe_table
 from humanline.study.claims import Claim, Claims, Comparison
 from humanline.study.runs.requests import ClaimsRequest
 from humanline.study.runs.resolved import Run
+from humanline.study.words import comparison_words, labels
 from humanline.tables.claims import Values, claim_table, comparison_table, with_seeds_to_decide
 from humanline.tables.estimates import Measure, scores_of
 from humanline.tables.statistics.scores import Scores
@@ -25,6 +26,10 @@ nothing of larger models. What all seeds share, such as a pretrained model, is n
 is about that, too.
 
 {claim_rows}
+
+Hold: comparisons with the result "yes". Estimates, and the result of each comparison by itself:
+
+{estimates}
 
 A claim is supported if all of its comparisons are: its p is the greatest of theirs. It is
 contradicted if any of them is: its p of the opposite is the least of theirs, times their number.
@@ -45,6 +50,8 @@ Pass@1 in percentage points; beside each is the result of its own comparison, no
 
 {comparison_rows}
 
+Seeds: {seeds}.{to_decide}
+
 One comparison that fails must not hide others that hold, so each has a result of its own: yes, no
 or open, at the level {alpha:g}. Its p is not corrected: of many such results some are wrong by
 chance. After a mean, the objectives are tested in the order of the table, each only if the mean and
@@ -54,25 +61,32 @@ most {alpha:g}; a result that comes later is not reached. A no is not corrected.
 = 1 x/ 1.1 means from 1 / 1.1 to 1.1, and = 0 +- 2 from -2 to 2.
 
 Brackets: 95 % t intervals over seeds. The tests are one-sided, so that a yes can stand beside an
-interval that reaches a little too far. Seeds to decide: the number of seeds with which the
-comparison would have a power of {power:.0%} at the level {strictest:.2g}, the strictest of Holm's
-(against a claim: divided by its number of comparisons), if the estimate were the truth, with its
-own 95 % interval. inf: more than 1024. A dash: it is decided or not known.
+interval that reaches a little too far. In the paper: its figure, or one that is derived from it.
+Seeds to decide: the number of seeds with which the comparison would have a power of {power:.0%} at
+the level {strictest:.2g}, the strictest of Holm's (against a claim: divided by its number of
+comparisons), if the estimate were the truth, with its own 95 % interval. inf: more than 1024.
 
 ## Secondary claims: exploratory
 
 {secondary_rows}
 
-These claims have no verdict and no p, and their intervals are not corrected for their number. What
-follows a relation sign is what the claim says. Seconds do not include the sampling of offline data;
-the jobs ran side by side, which affects their timings.
+These claims have no verdict and no p, and their intervals are not corrected for their number.
+Seconds do not include the sampling of offline data; the jobs ran side by side, which affects their
+timings. The cells that a comparison compares are in [comparisons.csv](comparisons.csv).
+
+## Sources, and what is not tested
+
+Figures and claims marked *notes* come from a public summary, and were not checked against the
+paper itself. Those marked *ours* are questions of this suite.
+
+{sources}
+
+Derived figures of the paper:
+
+{derived}
 
 ## Notes
 
-- Figures and claims marked *notes* come from a public summary, and were not checked against the
-  paper itself. Those marked *ours* are questions of this suite. By claim: {sources}.
-- Derived figures of the paper: {derived}.
-- {untested}
 - A ratio is the geometric mean over seeds of first / second. A score below half a prompt counts as
   half a prompt there, so that it has a logarithm ({floored} times).
 - If all seeds have the same evaluation prompts, intervals and tests include what other prompts
@@ -117,10 +131,11 @@ def make_claims(asked: ClaimsRequest) -> None:
     claims = claim_table(asked.claims, compared)
     write_text(folder / "claims.csv", claims.assign(scale=asked.scale).to_csv(index=False))
     write_text(folder / "comparisons.csv", compared.assign(scale=asked.scale).to_csv(index=False))
+    words = map(comparison_words, found, labels(found))
     text = page(
         asked.claims,
         claims,
-        compared,
+        compared.assign(words=list(words)),
         asked.scale,
         has_power=asked.has_pilot,
         pilot_changes=asked.pilot_changes,
@@ -189,7 +204,8 @@ def page(
     Args:
         claims: the claims and their rule.
         verdicts: the result of `claim_table`.
-        compared: the result of `comparison_table`, with the seeds that would decide.
+        compared: the result of `comparison_table`, with the seeds that would decide, and a column
+            ``words`` that says what is compared.
         scale: the name of the scale.
         has_power: whether the page of their power lies beside it.
         pilot_changes: how the scale differs from what its pilot measured, if it does.
@@ -197,35 +213,79 @@ def page(
         commits: those that trained the runs.
     """
     primary = verdicts[verdicts["primary"]]
-    primary = primary.assign(estimates=[_estimates(compared, claim) for claim in primary["claim"]])
-    columns = ["claim", "text", "estimates", "p_holm", "p_opposite_holm", "verdict"]
-    compared = compared.assign(amount=[_amount(row) for row in compared.to_dict("records")])
     by_itself = compared[compared["primary"]]
-    asked = (by_itself["point"] + ": ").where(by_itself["point"] != "", "") + by_itself["asked"]
-    shown = ["claim", "asked", "claimed", "amount", "paper"]
-    shown += ["p_uncorrected", "result", "seeds", "seeds_to_decide"]
-    shown += ["seeds_to_decide_low", "seeds_to_decide_high"]
-    by_itself = by_itself.assign(result=[_result(row) for row in by_itself.to_dict("records")])
-    explored = ["claim", "comparison", "amount", "seeds"]
-    alpha = claims.rule.alpha
     changes = f" It was {pilot_changes}." if pilot_changes else ""
     return _PAGE.format(
         scale=scale,
-        claim_rows=_markdown(primary[columns]),
-        comparison_rows=_markdown(by_itself.assign(asked=asked, paper=_paper(by_itself))[shown]),
-        secondary_rows=_markdown(compared.loc[~compared["primary"], explored]),
-        sources="; ".join(_told(claim) for claim in claims.claims),
-        derived=_derived(claims) or "none",
-        untested=_untested(claims),
+        claim_rows=pipe_table(_verdict_rows(primary)),
+        estimates=_list(
+            f"**{row.claim}, {row.verdict}.** {_estimates(compared, row.claim)}"
+            for row in primary.itertuples()
+        ),
+        comparison_rows=pipe_table(_comparison_rows(by_itself)),
+        seeds=_seeds(by_itself),
+        to_decide=_to_decide(by_itself),
+        secondary_rows=pipe_table(_comparison_rows(compared[~compared["primary"]])),
+        sources=_list(map(_told, claims.claims)),
+        derived=_list(_derived(claims)),
         floored=compared["floored"].sum(),
         registration=_registration(claims, first_run, commits),
         power_note=_POWER_NOTE.format(changes=changes) * has_power,
-        alpha=alpha,
+        alpha=claims.rule.alpha,
         power=claims.rule.power,
         primary=len(primary),
         strictest=claims.strictest_level,
         looks=_looks(claims, primary),
     )
+
+
+def _list(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items) or "- none"
+
+
+def _verdict_rows(primary: pd.DataFrame) -> pd.DataFrame:
+    """Write the verdicts, which stand on the left, so that a narrow screen shows them."""
+    shown = human_readable(primary[["claim", "verdict", "text", "p_holm", "p_opposite_holm"]])
+    hold = [f"{row.yes} of {row.comparisons}" for row in primary.itertuples()]
+    shown.insert(3, "Hold", hold)
+    return shown
+
+
+def _comparison_rows(compared: pd.DataFrame) -> pd.DataFrame:
+    """Write comparisons: of primary claims with their results, of others with their seeds."""
+    rows = []
+    for row in compared.to_dict("records"):
+        own = {"Claim": row["claim"], "Comparison": row["words"]}
+        if row["primary"]:
+            own["Result"] = _result(row)
+        own |= {"Estimate": _amount(row), "Claimed": row["claimed"]}
+        if row["primary"]:
+            own |= {"In the paper": _paper(row), "p, not corrected": p_text(row["p_uncorrected"])}
+        else:
+            own["Seeds"] = str(row["seeds"])
+        rows.append(own)
+    return pd.DataFrame(rows)
+
+
+def _seeds(compared: pd.DataFrame) -> str:
+    """Say how many seeds comparisons have: ``10``, or ``C1 10, C5 15`` if claims differ."""
+    groups = compared.groupby("claim", sort=False)["seeds"]
+    numbers = {claim: " or ".join(map(str, sorted(set(own)))) for claim, own in groups}
+    if len(set(numbers.values())) < 2:
+        return "".join(set(numbers.values())) or "none"
+    return ", ".join(f"{claim} {number}" for claim, number in numbers.items())
+
+
+def _to_decide(compared: pd.DataFrame) -> str:
+    """List how many seeds would decide what is open, where that is known."""
+    named = ["seeds_to_decide", "seeds_to_decide_low", "seeds_to_decide_high"]
+    known = compared[compared["seeds_to_decide"].notna()]
+    numbers = human_readable(known[named])["Seeds to decide"]
+    found = [
+        f"{row.claim}, {row.words}, {number}"
+        for row, number in zip(known.itertuples(), numbers, strict=True)
+    ]
+    return f" Seeds to decide what is open: {'; '.join(found)}." if found else ""
 
 
 def _looks(claims: Claims, primary: pd.DataFrame) -> str:
@@ -279,21 +339,20 @@ def _result(row: dict) -> str:
     return "no, the opposite" if is_opposite else row["result"]
 
 
-def _paper(compared: pd.DataFrame) -> pd.Series:
-    """Write the paper's figures with the mark of their source."""
-    marked = [
-        f"{row['paper_effect']:.3g} ({row['paper_source']})" if row["paper_source"] else None
-        for row in compared.to_dict("records")
-    ]
-    return pd.Series(marked, compared.index, dtype=object)
+def _paper(row: dict) -> str:
+    """Write the paper's figure with the mark of its source."""
+    known = bool(row["paper_source"])
+    return f"{row['paper_effect']:.3g} ({row['paper_source']})" if known else UNKNOWN
 
 
 def _told(claim: Claim) -> str:
-    """Say where a claim comes from, with the paper's number."""
-    return f"{claim.id} {claim.source}" + (f" ({claim.paper_value})" if claim.paper_value else "")
+    """Say where a claim comes from, with the paper's number, and what no comparison tests."""
+    value = f" ({claim.paper_value})" if claim.paper_value else ""
+    untested = f" Not tested: {claim.untested}." if claim.untested else ""
+    return f"{claim.id}: {claim.source}{value}.{untested}"
 
 
-def _derived(claims: Claims) -> str:
+def _derived(claims: Claims) -> list[str]:
     """List how the paper's figures were derived, each once, with the claims that have them."""
     found: dict[str, dict[str, None]] = {}
     for claim in claims.claims:
@@ -302,15 +361,4 @@ def _derived(claims: Claims) -> str:
                 found.setdefault("the mean of the figures beside it", {})[claim.id] = None
             if test.paper_effect and test.paper_effect.derived:
                 found.setdefault(test.paper_effect.derived, {})[claim.id] = None
-    return "; ".join(f"of {' and '.join(names)}, {how}" for how, names in found.items())
-
-
-def _untested(claims: Claims) -> str:
-    """Write a sentence about the parts of claims that no comparison tests."""
-    found = [claim for claim in claims.claims if claim.untested]
-    parts = "; ".join(f"of {claim.id}, {claim.untested}" for claim in found)
-    return f"Not tested: {parts}." if parts else "Every part of every claim is tested."
-
-
-def _markdown(frame: pd.DataFrame) -> str:
-    return human_readable(frame).to_markdown(index=False, disable_numparse=True)
+    return [f"of {' and '.join(names)}: {how}." for how, names in found.items()]

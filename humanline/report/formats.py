@@ -96,7 +96,7 @@ _WORDS = {
     True: "yes",
     False: "no",
 }
-_MISSING = "\N{EN DASH}"
+UNKNOWN = "\N{EN DASH}"  # in place of a figure
 # Also comparison signs: LaTeX's default font encoding prints `<` as another character.
 _LATEX = str.maketrans(
     {
@@ -106,7 +106,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "\\": r"\textbackslash{}",
         "±": r"$\pm$",
-        _MISSING: "--",
+        UNKNOWN: "--",
     }
 )
 
@@ -187,7 +187,7 @@ def amount(value: float | None, compare: str, low: float = math.nan, high: float
         low, high: its interval, if it has one.
     """
     if value is None or pd.isna(value):
-        return _MISSING
+        return UNKNOWN
     spec, unit = (".2f", "x") if compare == "ratio" else ("+.1f", " points")
     bounds = "" if pd.isna(low) else f" [{low:{spec}}, {high:{spec}}]"
     return f"{value:{spec}}{unit}{bounds}"
@@ -202,6 +202,11 @@ def _columns_of_options(objectives: Iterable[str]) -> dict[str, tuple[str, str]]
 def _objective(name: str) -> str:
     """Return an objective's label; a base model has no objective."""
     return name if name == "base" else find_objective(name).label
+
+
+def p_text(p: float) -> str:
+    """Write a p-value with two significant digits."""
+    return _format(p, "p")
 
 
 def figure(row: dict, column: str) -> str:
@@ -229,7 +234,7 @@ def _cell(row: dict, column: str, spec: str) -> str:
 
 def _format(value: Any, spec: str) -> str:
     if pd.isna(value):
-        return _MISSING
+        return UNKNOWN
     if spec == "":
         return _WORDS.get(value, str(value))
     if spec == "task":
@@ -319,7 +324,7 @@ def _fitted(shown: Narrow) -> tuple[Narrow, float]:
         shown,
         rows=shown.rows.drop(columns=left),
         best=frozenset(own for own in shown.best if own[1] not in left),
-        notes=(*shown.notes, f"In the CSV alone: {', '.join(left)}."),
+        notes=(*shown.notes, f"In the CSV alone: {'; '.join(left)}."),
     ), width
 
 

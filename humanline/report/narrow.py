@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from humanline.report.formats import MOST_COLUMNS, Narrow, figure
+from humanline.report.formats import MOST_COLUMNS, UNKNOWN, Narrow, figure
 from humanline.study.cells import Cell
 from humanline.study.runs.requests import TableRequest
 from humanline.study.tasks import find_task
@@ -64,7 +64,6 @@ _BEST = {
     "speed_up": max,
 }
 _BEST_NOTE = "Bold: the best figure of its column{of_task}; no test says that it beats the others."
-_UNKNOWN = "\N{EN DASH}"
 
 
 def narrow(frame: pd.DataFrame, table: TableRequest) -> Narrow:
@@ -119,8 +118,8 @@ def _columns(
         }
         if len(trained) == 1 and len(cells) > 1:
             (text,) = trained
-            same |= {header: text} if text != _UNKNOWN else {}
-        elif set(texts) != {_UNKNOWN} and len(shown) < most:
+            same |= {header: text} if text != UNKNOWN else {}
+        elif set(texts) != {UNKNOWN} and len(shown) < most:
             shown[header] = texts
     return shown, same
 
