@@ -51,36 +51,6 @@ def delegate(argv: list[str]) -> int | None:
     return int(status) if status else 1  # the worker was killed, and the command with it
 
 
-def import_slow_modules() -> None:
-    """Import what the commands import, and make what their first calls make."""
-    import reasoning_gym  # noqa: F401
-    import transformers.models.llama.modeling_llama  # noqa: F401
-    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
-
-    import humanline.analysis.predictors
-    import humanline.cli.parser
-    import humanline.cli.run_locks
-    import humanline.generation.engines
-    import humanline.generation.offline
-    import humanline.generation.samples
-    import humanline.scoring.annotations
-    import humanline.scoring.math.grading
-    import humanline.scoring.rewards
-    import humanline.scoring.score
-    import humanline.training.base_model
-    import humanline.training.cell  # noqa: F401
-    from humanline.files.code_hashes import code_hash
-    from humanline.scoring.judge import load_alpaca_eval
-    from humanline.trainers.classes import load
-    from humanline.trainers.registry import OBJECTIVES
-
-    load_alpaca_eval()
-    for row in OBJECTIVES.values():
-        load(row.trainer)
-    get_checkpoint_conversion_mapping("llama")  # the first call makes those of all models
-    code_hash("train", by_value=True)  # the first call parses the package
-
-
 def can_serve() -> bool:
     """Say whether this system can fork a process that has imported torch.
 
