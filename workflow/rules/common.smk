@@ -146,7 +146,13 @@ SCORE_FILES = [
 ]
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
-    for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")
+    for name in (
+        "claims.csv",
+        "comparisons.csv",
+        "claims.md",
+        "claims.tex",
+        "claims.provenance.json",
+    )
     + ("power.csv", "power.md") * bool(STUDY.pilot)
 ]
 
