@@ -1,6 +1,7 @@
 # One directed acyclic graph that makes the paper's tables from nothing.
 #
 #   snakemake --cores all                                  claims and their tables, laptop scale
+#   snakemake --cores all report                           the page that shows all of them
 #   snakemake --cores all all_tables                       tables that no claim needs, too
 #   snakemake --cores all table_math_reasoning             one table
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
@@ -27,6 +28,7 @@ from humanline.files.validation import ConfigError
 from humanline.study.experiments import SPLITS
 from humanline.study.runs.hashes import (
     code_of_run,
+    content_hash,
     data_hash,
     sampling_hash,
     score_hash,
@@ -49,6 +51,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/power.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/map.smk"
+include: "workflow/rules/report.smk"
 
 
 if workflow.is_main_process:  # jobs read this file too, and must not do this
@@ -102,6 +105,7 @@ rule all:
         SCORE_FILES,
         CLAIM_FILES if STUDY.claims else [],
         FIGURES if STUDY.experiments.implied_capacity else [],
+        rules.report.output,
 
 
 rule all_tables:

@@ -234,12 +234,9 @@ def _figures(study: Study, arguments) -> None:
     from humanline.analysis.figures import make_figures
 
     defaults = study.experiments.defaults[_perceived(study, arguments).task]
-    make_figures(
-        {seed: study.paths.surprisals(seed) for seed in study.figure_seeds()},
-        (defaults.log_eps_p, defaults.log_eps_r),
-        study.paths.figures,
-        scale=study.scale.scale,
-    )
+    bounds = defaults.log_eps_p, defaults.log_eps_r
+    surprisals = {seed: study.paths.surprisals(seed) for seed in study.figure_seeds()}
+    make_figures(surprisals, bounds, study.paths.figures, scale=study.scale.scale)
 
 
 def _claims(study: Study, arguments) -> None:
@@ -254,6 +251,12 @@ def _claims(study: Study, arguments) -> None:
 
         planned, changes = study.planned(), request.pilot_changes
         write_power(request.claims, planned, study.pilot, study.paths.tables, changes=changes)
+
+
+def _report(study: Study, arguments) -> None:
+    from humanline.report.page.page import make_page
+
+    make_page(study.page_request(arguments.config))
 
 
 def _decide(study: Study, arguments) -> None:
@@ -325,9 +328,8 @@ def _worker(study: None, arguments) -> None:
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     import humanline.analysis.predictors
-    import humanline.cli.parser
-    import humanline.cli.run_locks
     import humanline.scoring.math.grading  # noqa: F401
+    from humanline.cli import parser, run_locks  # noqa: F401
     from humanline.cli.worker import serve
     from humanline.files.code_hashes import code_hash
     from humanline.generation import engines, offline, samples  # noqa: F401

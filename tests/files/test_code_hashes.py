@@ -20,7 +20,7 @@ from humanline.trainers.registry import OBJECTIVES
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
-SCORING = ("score", "table", "scores", "power", "claims", "tune", "map", "figures")
+SCORING = ("score", "table", "scores", "power", "claims", "tune", "map", "figures", "report")
 DEAR = (
     "data",
     "pretrained",
@@ -116,7 +116,7 @@ def test_a_tasks_file_is_in_the_hashes_of_its_own_rules_alone(package):
 @pytest.mark.parametrize(
     ("function", "changed"),
     [
-        ("grade_completion", {"score", "offline", "likelihood", "train"}),
+        ("grade_completion", {"score", "offline", "likelihood", "train", "report"}),
         ("write_completion", {"data", "pretrained", "base_model"}),
         ("draw_prompts", {"data", "pretrained", "base_model"}),
         ("read_row", {"data", "offline", "likelihood"}),
@@ -133,7 +133,7 @@ def test_of_a_task_those_functions_count_that_a_command_calls(function, changed,
 @pytest.mark.parametrize(
     ("old", "new", "changed"),
     [
-        ('label="math"', 'label="maths"', {"table", "power", "claims"}),
+        ('label="math"', 'label="maths"', {"table", "power", "claims", "report"}),
         (
             "count as wrong",
             "count as false",

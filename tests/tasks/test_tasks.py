@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -212,6 +213,7 @@ SPELLING = '''
 """A task of one's own: a letter, said so often as the prompt asks."""
 
 import random
+import re
 
 from my_project.words import LETTER
 from humanline.study.tasks import Notice, Task
@@ -412,3 +414,35 @@ def test_lengths_for_a_world_that_has_none_are_refused(tmp_path):
         ConfigError, match=r"math_reasoning\.data\.lengths: the task's world has no"
     ):
         load_scale(tmp_path / "smoke.yaml")
+
+
+def test_prompts_of_generated_worlds_read_in_words(name):
+    """Each wish has words of its own; a prompt without words is one that people can read."""
+    task = find_task(name)
+    prompts = [row["prompt"] for row in task.draw_prompts(200, 3)]
+    if task.prompt_words is None:
+        assert all(re.fullmatch(r"[\d+-]+", prompt) for prompt in prompts)  # sums
+        return
+    told = {prompt: task.prompt_words(prompt) for prompt in prompts}
+    assert all(len(words) == len(set(words)) for words in told.values())
+    assert len(set(map(tuple, told.values()))) == len(told)
+    assert all(re.search("[a-z]{2}", text) for words in told.values() for text in words)
+
+
+def test_the_words_of_wishes():
+    words = find_task("instruction_following").prompt_words
+    assert words("a+ g- ~ L") == [
+        "many a",
+        "no g",
+        "vowels and consonants in turn",
+        "long: 13 letters",
+    ]
+    assert words("< S") == ["letters in alphabetical order", "short: 5 letters"]
+    gcd = find_task("shared_divisors").prompt_words
+    assert gcd("12 18") == ["the largest number that divides 12 and 18"]
+
+
+def test_words_are_for_prompts_of_a_generated_world():
+    task = find_task("shared_divisors")
+    with pytest.raises(ConfigError, match="prompt_words: it is for"):
+        replace(task, draw_prompts=None, write_completion=None)

@@ -1,0 +1,117 @@
+"""A folder of results that no model made: the files that the page reads."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from humanline.study.runs.requests import PageRequest
+from humanline.study.runs.resolved import Run
+from humanline.study.study import Study, load_study
+from humanline.study.tasks import find_task
+
+CONFIG = Path(__file__).parents[1] / "workflow" / "config"
+PROMPTS = 12
+COMMIT = "0123456789abcdef"
+
+
+def made_study(root: Path, scale: str = "smoke") -> Study:
+    """The study of a scale, with its results in a folder."""
+    return load_study(CONFIG / f"{scale}.yaml", CONFIG / "experiments.yaml", root)
+
+
+def make_results(
+    study: Study, written: Callable[[Run, int, str], str] | None = None
+) -> PageRequest:
+    """Write the files of all runs, and ask for their page.
+
+    Args:
+        study: the study.
+        written: (run, number of the prompt, an expert's completion) -> the run's completion.
+    """
+    request = study.page_request(CONFIG)
+    for run in request.runs:
+        _write_samples(run, written or (lambda run, number, text: text))
+        write_training(run)
+    write_scores(request)
+    return request
+
+
+def _write_samples(run: Run, written: Callable[[Run, int, str], str]) -> None:
+    task, rng = find_task(run.cell.task), random.Random(run.name)
+    drawn = {row["prompt"]: row for row in task.draw_prompts(2 * PROMPTS, run.cell.seed)}
+    rows = [
+        {
+            "step": 8,
+            "prompt_id": number,
+            **row,
+            "completion": written(run, number, task.write_completion(row["prompt"], rng, 0.5)),
+        }
+        for number, row in enumerate([*drawn.values()][:PROMPTS])
+    ]
+    run.paths.directory.mkdir(parents=True, exist_ok=True)
+    run.paths.samples.write_bytes(b"".join(map(_line, rows)))
+    if task.scoring == "grade":
+        outcomes = [rng.choice(task.outcomes) for _ in rows]
+        lines = [f"8,{i},0,{int(o == task.outcomes[0])},{o}" for i, o in enumerate(outcomes)]
+        run.paths.grades.write_text(
+            "\n".join(["step,problem_id,sample,correct,outcome", *lines, ""])
+        )
+        return
+    annotations = [
+        {"instruction": row["prompt"], "output_1": row["reference"], "preference": 1 + rng.random()}
+        for row in rows
+    ]
+    run.paths.annotations.write_text(json.dumps(annotations))
+
+
+def _line(row: dict) -> bytes:
+    """A row as JSON; a text with `surrogateescape` has the bytes that it was read from."""
+    has_bytes = any(0xDC80 <= ord(c) <= 0xDCFF for c in row["completion"])
+    text = json.dumps(row, ensure_ascii=not has_bytes)
+    return text.encode("utf-8", "surrogateescape") + b"\n"
+
+
+def write_training(run: Run) -> None:
+    """Write the record and the log of a run's training, if it is trained."""
+    if not run.is_trained:
+        return
+    record = {
+        "seconds": {"total": 9.5, "sample": 1.25},
+        "manifest": {"learning_rate": run.learning_rate},
+        "provenance": {
+            "git": {"commit": COMMIT, "modified": False},
+            "packages": {"trl": "1.16.0"},
+            "machine": {"processor": "a processor", "cores": 2},
+        },
+    }
+    names = ["loss", *(f"humanline/metric_number_{i}" for i in range(24)), "step"]
+    values = [f"0.{i}12345678" for i in range(25)]
+    rows = [names, [*values, "4"], [*values[:20], *[""] * 5, "8"]]
+    run.paths.directory.mkdir(parents=True, exist_ok=True)
+    run.paths.record.write_text(json.dumps(record))
+    run.paths.log.write_text("".join(",".join(row) + "\n" for row in rows))
+
+
+def write_scores(request: PageRequest) -> None:
+    """Write the table of the scores of all runs."""
+    lines = [
+        f"{run.cell.task},{run.cell.variant},{run.cell.seed},8,{50 + place / 8},0.75,,12,9.5"
+        for place, run in enumerate(request.runs)
+    ]
+    header = "task,variant,seed,step,score,score_se,curve_mean,n_prompts,training_seconds"
+    request.paths.tables.mkdir(parents=True, exist_ok=True)
+    (request.paths.tables / "scores.csv").write_text("\n".join([header, *lines, ""]))
+
+
+def with_many_cells(study: Study, request: PageRequest, count: int) -> PageRequest:
+    """Add cells with other learning rates to a request, and write their files."""
+    cell = next(run.cell for run in request.runs if run.is_trained)
+    rates = [{"learning_rate": 1e-4 + 1e-8 * number} for number in range(count - len(request.runs))]
+    more = [study.resolve(cell.model_copy(update={"overrides": rate})) for rate in rates]
+    for run in more:
+        write_training(run)
+    found = replace(request, runs=[*request.runs, *more])
+    write_scores(found)
+    return found
