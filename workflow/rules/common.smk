@@ -149,6 +149,11 @@ CLAIM_FILES = [
     for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")
     + ("power.csv", "power.md") * bool(STUDY.pilot)
 ]
+# How long jobs take, for estimates of the time left: this scale's own runs, or the released one.
+SECONDS_FILES = [
+    RESULTS / "seconds.csv",
+    Path(workflow.basedir, "results", "reference", SCALE, "seconds.csv"),
+]
 
 
 def run_of(wildcards):
