@@ -1,6 +1,6 @@
 """Write the paper's claims at a scale: verdicts, comparisons, and a page of both."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 
 import pandas as pd
@@ -9,14 +9,21 @@ from humanline.data.training_files import Described
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
 from humanline.files.typed_files import read_record
-from humanline.report.formats import UNKNOWN, amount, human_readable, p_text, pipe_table
-from humanline.study.claims import Claim, Claims, Comparison
+from humanline.report.formats import (
+    UNKNOWN,
+    Narrow,
+    amount,
+    human_readable,
+    latex,
+    p_text,
+    pipe_table,
+)
+from humanline.study.claims import Claim, Claims
 from humanline.study.runs.requests import ClaimsRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.words import comparison_words, labels
-from humanline.tables.claims import Values, claim_table, comparison_table, with_seeds_to_decide
-from humanline.tables.estimates import Measure, scores_of
-from humanline.tables.statistics.scores import Scores
+from humanline.tables.claims import claim_table, comparison_table, with_seeds_to_decide
+from humanline.tables.estimates import values_of
 
 _PAGE = """\
 # The paper's claims at the scale {scale}
@@ -116,7 +123,7 @@ def make_claims(asked: ClaimsRequest) -> None:
     """Write the claims' verdicts, the comparisons behind them, a page of both, and provenance.
 
     The files are `claims.csv` (a row per claim), `comparisons.csv` (a row per comparison),
-    `claims.md` and `claims.provenance.json`.
+    `claims.md`, `claims.tex` (the verdicts, for a paper) and `claims.provenance.json`.
 
     Args:
         asked: the claims, their comparisons, the runs and the paths.
@@ -143,6 +150,8 @@ def make_claims(asked: ClaimsRequest) -> None:
         commits=_commits(asked.runs),
     )
     write_text(folder / "claims.md", text)
+    shown = narrow_verdicts(asked.claims, claims, compared, asked.scale)
+    write_text(folder / "claims.tex", latex(shown, "claims"))
     runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
     looks = [own.model_dump(mode="json") for own in asked.taken.taken]
     write_json(folder / "claims.provenance.json", {"runs": runs, "looks": looks, **describe()})
@@ -165,27 +174,6 @@ def _commit(git: dict) -> str:
     if not git.get("commit"):
         return "unknown"
     return git["commit"][:7] + (" with changes" if git.get("modified") else "")
-
-
-def values_of(pairs: Callable[[Comparison], list[tuple[list[Run], list[Run]]]]) -> Values:
-    """Make the function that reads a comparison's measures; every run is read once.
-
-    Args:
-        pairs: returns the runs of both cells of each pair of a comparison.
-    """
-    read: dict[tuple, Scores] = {}
-
-    def scores(runs: list[Run], measure: Measure) -> Scores:
-        key = (measure, runs[0].cell.task, *(run.name for run in runs))
-        if key not in read:
-            read[key] = scores_of(runs, measure)
-        return read[key]
-
-    def values(comparison: Comparison) -> list[tuple[Scores, Scores]]:
-        measure = comparison.test.measure
-        return [(scores(a, measure), scores(b, measure)) for a, b in pairs(comparison)]
-
-    return values
 
 
 def page(
@@ -219,8 +207,8 @@ def page(
         scale=scale,
         claim_rows=pipe_table(_verdict_rows(primary)),
         estimates=_list(
-            f"**{row.claim}, {row.verdict}.** {_estimates(compared, row.claim)}"
-            for row in primary.itertuples()
+            f"**{row['claim']}, {row['verdict']}.** {_estimates(compared, row['claim'])}"
+            for row in primary.to_dict("records")
         ),
         comparison_rows=pipe_table(_comparison_rows(by_itself)),
         seeds=_seeds(by_itself),
@@ -236,6 +224,40 @@ def page(
         primary=len(primary),
         strictest=claims.strictest_level,
         looks=_looks(claims, primary),
+    )
+
+
+def narrow_verdicts(
+    claims: Claims, verdicts: pd.DataFrame, compared: pd.DataFrame, scale: str
+) -> Narrow:
+    """Make a table of the primary claims' verdicts and estimates, for a paper.
+
+    Args:
+        claims, verdicts, compared, scale: as in `page`.
+    """
+    texts = ("What is claimed", "Estimates, and whether each holds")
+    rows = [
+        [
+            row["claim"],
+            row["verdict"],
+            row["text"],
+            _estimates(compared, row["claim"]),
+            p_text(row["p_opposite_holm" if row["verdict"] == "contradicted" else "p_holm"]),
+        ]
+        for row in verdicts[verdicts["primary"]].to_dict("records")
+    ]
+    return Narrow(
+        f"The paper's claims at the scale {scale}. Estimates are ratios of length-controlled win"
+        " rates, or differences of Pass@1 in percentage points.",
+        pd.DataFrame(rows, columns=["Claim", "Verdict", *texts, "p, Holm"]),
+        constant={"Seeds": _seeds(compared[compared["primary"]])},
+        notes=(
+            "A verdict is about this scale's worlds, models, data and judge. Its level is"
+            f" {claims.rule.alpha:g} after Holm's correction over the primary claims. p: of the"
+            " claim, but of a contradicted claim, of its opposite. Beside each estimate is the"
+            " result of its own comparison, not corrected. claims.md has intervals and the rule.",
+        ),
+        texts=frozenset(texts),
     )
 
 
@@ -270,7 +292,7 @@ def _comparison_rows(compared: pd.DataFrame) -> pd.DataFrame:
 def _seeds(compared: pd.DataFrame) -> str:
     """Say how many seeds comparisons have: ``10``, or ``C1 10, C5 15`` if claims differ."""
     groups = compared.groupby("claim", sort=False)["seeds"]
-    numbers = {claim: " or ".join(map(str, sorted(set(own)))) for claim, own in groups}
+    numbers = {str(claim): " or ".join(map(str, sorted(set(own)))) for claim, own in groups}
     if len(set(numbers.values())) < 2:
         return "".join(set(numbers.values())) or "none"
     return ", ".join(f"{claim} {number}" for claim, number in numbers.items())
@@ -282,8 +304,8 @@ def _to_decide(compared: pd.DataFrame) -> str:
     known = compared[compared["seeds_to_decide"].notna()]
     numbers = human_readable(known[named])["Seeds to decide"]
     found = [
-        f"{row.claim}, {row.words}, {number}"
-        for row, number in zip(known.itertuples(), numbers, strict=True)
+        f"{row['claim']}, {row['words']}, {number}"
+        for row, number in zip(known.to_dict("records"), numbers, strict=True)
     ]
     return f" Seeds to decide what is open: {'; '.join(found)}." if found else ""
 
@@ -328,7 +350,8 @@ def _estimates(compared: pd.DataFrame, claim: str) -> str:
     said: dict[str, list[str]] = {}
     for row in compared[compared["claim"] == claim].to_dict("records"):
         estimate = amount(row["estimate"], row["compare"])
-        text = f"{row['point']} {estimate} {_result(row)}".strip()
+        result = _result(row).replace("no, the opposite", "no (opposite)")  # commas divide them
+        text = f"{row['point']} {estimate} {result}".strip()
         said.setdefault(row["asked"], []).append(text)
     return "; ".join(f"{asked}: {', '.join(found)}" for asked, found in said.items())
 

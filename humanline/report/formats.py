@@ -271,8 +271,8 @@ def _marked(shown: Narrow, mark: Callable[[str], str]) -> pd.DataFrame:
     """Mark the best figures: the first word of a cell, so not its interval."""
     rows = shown.rows.copy()
     for row, header in shown.best:
-        figure, space, rest = rows.at[row, header].partition(" ")
-        rows.at[row, header] = mark(figure) + space + rest
+        best, space, rest = str(rows.at[row, header]).partition(" ")
+        rows.at[row, header] = mark(best) + space + rest
     return rows
 
 
@@ -308,12 +308,12 @@ def latex(shown: Narrow, name: str) -> str:
 
 def _fitted(shown: Narrow) -> tuple[Narrow, float]:
     """Leave out the last columns that do not fit; return how wide a column of texts is, too."""
-    headers = [header for header in shown.rows if header != shown.groups]
+    headers = [str(header) for header in shown.rows if header != shown.groups]
     least = sum(min(_TEXT, _width(shown, header)) for header in shown.texts)
     left: list[str] = []
     while True:
         taken = sum(_width(shown, header) for header in headers if header not in shown.texts)
-        width = _LINE - taken - _SPACE * (len(headers) - 1)
+        width = float(_LINE - taken - _SPACE * (len(headers) - 1))
         if width >= least or headers[-1] in shown.texts:
             break
         left.insert(0, headers.pop())
@@ -354,7 +354,7 @@ def _pages(shown: Narrow, width: float) -> Iterator[slice]:
 def _tabular(rows: pd.DataFrame, shown: Narrow) -> list[str]:
     """Write rows of LaTeX as a table that fills the line: columns of texts take what is left."""
     wide = r">{\raggedright\arraybackslash}X"
-    headers = [header for header in rows if header != shown.groups]
+    headers = [str(header) for header in rows if header != shown.groups]
     columns = "".join(wide if header in shown.texts else "l" for header in headers)
     lines: list[str] = []
     titles = rows[shown.groups] if shown.groups else [None] * len(rows)

@@ -11,13 +11,13 @@ import yaml
 from humanline.files.json_files import write_text
 from humanline.files.provenance import git_state
 from humanline.files.validation import validate
-from humanline.report.claims import values_of
 from humanline.report.formats import UNKNOWN, amount, pipe_table
 from humanline.study.claims import Claims, Comparison
 from humanline.study.runs.pilot import Pilot
 from humanline.study.runs.requests import PowerRequest
 from humanline.study.words import comparison_words, labels
 from humanline.tables.claims import contrast_of, paper_source
+from humanline.tables.estimates import values_of
 from humanline.tables.power import Planned, PlannedClaim, design, percent
 from humanline.tables.statistics.inference import variance
 

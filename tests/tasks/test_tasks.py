@@ -24,7 +24,7 @@ from humanline.study.experiments import Cell
 from humanline.study.scale.scale import load_scale
 from humanline.study.study import load_study
 from humanline.study.tasks import SCORINGS, TASKS, Notice, find_task, score_rule, title_of
-from humanline.tables.headline import caption, headline_table
+from humanline.tables.headline import explained, headline_table
 from humanline.tables.run_results import notice_names, notices, scores
 from humanline.worlds.tiny_model import build_tokenizer
 
@@ -127,6 +127,12 @@ class Scored:
         return directory
 
 
+def said(spec, **values) -> str:
+    """All that a table says about itself."""
+    caption, notes = explained(spec, **values)
+    return " ".join([caption, *notes])
+
+
 def test_a_run_is_scored_and_read_back(name, tmp_path, capsys):
     """Its score file says that it is scored, and every table can read it."""
     scored = Scored(tmp_path)
@@ -142,7 +148,7 @@ def test_a_run_is_scored_and_read_back(name, tmp_path, capsys):
     assert spec.has_curves == scoring.has_curves
     frame = headline_table(name, [(base, directory)], shares_prompts=False)
     assert list(frame["variant"]) == ["base"] and set(notice_names(name)) <= set(frame)
-    text = caption(spec, scale="smoke", seeds=1, shares_prompts=False, collapse_below=0.5)
+    text = said(spec, scale="smoke", seeds=1, shares_prompts=False, collapse_below=0.5)
     assert "{" not in text
     for notice in find_task(name).notices:
         assert notice.text in text
@@ -152,11 +158,11 @@ def test_captions_tell_of_the_tables_own_tasks_alone():
     study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", Path("results"))
     tables = study.experiments.tables
     values = {"scale": "smoke", "seeds": 1, "shares_prompts": False, "collapse_below": 0.5}
-    both, one = (caption(tables[name], **values) for name in ("sync_interval", "data_quality"))
+    both, one = (said(tables[name], **values) for name in ("sync_interval", "data_quality"))
     told = "Score: length-controlled win rate of instruction following"
     assert f"{told}, Pass@1 of math reasoning, in per cent" in both and "Timed out" in both
     assert f"{told}, in per cent" in one and "Timed out" not in one and "Left out" in one
-    plain = caption(tables["shared_divisors"], **values)
+    plain = said(tables["shared_divisors"], **values)
     assert "Pass@1" in plain and "Timed out" not in plain and "Left out" not in plain
 
 

@@ -146,7 +146,13 @@ SCORE_FILES = [
 ]
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
-    for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")
+    for name in (
+        "claims.csv",
+        "comparisons.csv",
+        "claims.md",
+        "claims.tex",
+        "claims.provenance.json",
+    )
     + ("power.csv", "power.md") * bool(STUDY.pilot)
 ]
 # How long jobs take, for estimates of the time left: this scale's own runs, or the released one.
