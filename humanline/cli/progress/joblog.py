@@ -99,7 +99,9 @@ def _metrics(text: str) -> dict[str, float]:
     for line in _METRICS.findall(text):
         with suppress(ValueError, SyntaxError):  # `nan` without quotes
             values = ast.literal_eval(line)
-            found |= {short: float(values[name]) for name, short in _SHOWN.items() if name in values}
+            found |= {
+                short: float(values[name]) for name, short in _SHOWN.items() if name in values
+            }
     return found
 
 
