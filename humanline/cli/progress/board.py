@@ -8,8 +8,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
+from humanline.cli.progress.joblog import Reading, read
 from humanline.cli.progress.names import Named
 from humanline.cli.progress.seconds import Seconds
 
@@ -45,6 +47,21 @@ class Snapshot(TypedDict):
     running: list[Running]
     failed: list[Running]
     ended: str | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that has ended.
+
+    Args:
+        named: what it was.
+        reading: what its log says at the end.
+        seconds: its seconds, with those that it waited after its start.
+    """
+
+    named: Named
+    reading: Reading
+    seconds: float
 
 
 class Board:
@@ -104,21 +121,20 @@ class Board:
         if command:
             self._running[number]["command"] = command
 
-    def finish(self, number: int) -> tuple[Named, Running, float] | None:
-        """A job has ended.
-
-        Returns:
-            The job, and its seconds; None of a job that never began, or is unknown.
-        """
+    def finish(self, number: int) -> Finished | None:
+        """A job has ended; None of a job that never began, or is unknown."""
         self._changed = self._clock()
         self._done.add(number)
         self._waiting.pop(number, None)
         self._failed.pop(number, None)
         if (own := self._running.pop(number, None)) is None:
             return None
+        reading = read(own["log"], own["started"]) or Reading()
         seconds = self._clock() - own["started"]
-        self.seconds.add(self._named[number].kind, seconds)
-        return self._named[number], own, seconds
+        # By its own words it took less: a job waits for the worker's imports, or in a queue.
+        named = self._named[number]
+        self.seconds.add(named.kind, seconds if reading.took is None else reading.took)
+        return Finished(named, reading, seconds)
 
     def fail(self, number: int) -> Running | None:
         """A job has failed; None if it is unknown."""
@@ -171,5 +187,6 @@ class Board:
         jobs = sum(number for _, number in known)
         total = sum(own * number for own, number in known)
         if not jobs:
-            return None if self._waiting else 0.0
+            mean = self.seconds.mean if self._waiting else 0.0
+            return mean and mean * len(self._waiting)
         return total * len(self._waiting) / jobs

@@ -24,6 +24,7 @@ _BAR = re.compile(
     r"(?P<done>\d+)/(?P<total>\d+) \[[\d:]+<(?P<left>[\d:?]+)"
 )
 _SHORT_WORK = ("Loading weights", "Writing model shards")
+_TOOK = re.compile(r"^\w+: ([\d.]+) s\s*\Z", re.M)
 _METRICS = re.compile(r"\{'loss'[^{}]*\}")
 # What is shown of the metrics, and how it is named.
 _SHOWN = {
@@ -44,12 +45,19 @@ class Reading:
         fraction: the part that is done, by the last progress bar.
         left: seconds that are left of that bar, as it says itself.
         metrics: the trainer's latest metrics that are shown, by their short names.
+        took: the seconds of a command that has ended, as it says itself.
     """
 
     name: str = ""
     fraction: float | None = None
     left: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    took: float | None = None
+
+    @property
+    def metrics_words(self) -> str:
+        """The metrics in words: ``loss 0.12, reward 0.6``."""
+        return ", ".join(f"{name} {value:.3g}" for name, value in self.metrics.items())
 
 
 def read(log: str | None, since: float) -> Reading | None:
@@ -68,13 +76,15 @@ def read(log: str | None, since: float) -> Reading | None:
         text = _end_of(log, _TAIL)
     except OSError:
         return None
+    ended = _TOOK.search(text)
+    took = float(ended[1]) if ended else None
     bars = [bar for bar in _BAR.finditer(text) if bar["name"] not in _SHORT_WORK]
     if not bars:
-        return Reading(metrics=_metrics(text))
+        return Reading(metrics=_metrics(text), took=took)
     unnamed = [bar for bar in bars if not bar["name"]]
     bar = (unnamed or bars)[-1]
     fraction = int(bar["done"]) / max(1, int(bar["total"]))
-    return Reading(bar["name"] or "", fraction, _seconds(bar["left"]), _metrics(text))
+    return Reading(bar["name"] or "", fraction, _seconds(bar["left"]), _metrics(text), took)
 
 
 def _end_of(path: str | Path, size: int) -> str:

@@ -6,6 +6,7 @@ from humanline.cli.progress.board import Running, Snapshot
 from humanline.cli.progress.joblog import Reading, read
 
 _STAGE = 11  # characters of the longest names of stages
+_TAIL = 50  # characters for percent, time left and metrics
 _LATE = 0.99  # a job that takes longer than expected is shown as this part done
 
 
@@ -21,7 +22,7 @@ def lines(state: Snapshot, *, width: int = 100, height: int = 1000) -> list[str]
     found = [(job, read(job["log"], job["started"])) for job in state["running"]]
     left = [left_of(job, reading, now) for job, reading in found]
     jobs = [job_line(job, reading, now, width) for job, reading in found]
-    logs = [f"  log: {job['log']}" if job["log"] else "" for job in state["running"]]
+    logs = [f"  log: {_end(job['log'], width - 7)}" if job["log"] else "" for job, _ in found]
     whole = head(state, left, now)
     if 1 + 2 * len(jobs) <= height:
         body = [line for pair in zip(jobs, logs, strict=True) for line in pair if line]
@@ -58,7 +59,7 @@ def time_left(state: Snapshot, left: list[float | None]) -> float | None:
         left: the seconds that are left of each running job.
     """
     known = [seconds for seconds in left if seconds is not None]
-    if state["waiting"] is None or (left and not known):
+    if state["waiting"] is None or (len(left) > len(known) and not known and not state["waiting"]):
         return None
     unknown = (len(left) - len(known)) * (sum(known) / len(known) if known else 0)
     busy = min(state["parallel"], max(1, state["jobs"][1] - state["jobs"][0]))
@@ -69,12 +70,10 @@ def job_line(job: Running, reading: Reading | None, now: float, width: int) -> s
     """Write a running job's line: stage, cell, percent, time left and the latest metrics."""
     part, left = fraction(job, reading, now), left_of(job, reading, now)
     percent = "    " if part is None else f"{100 * part:3.0f}%"
-    metrics = ", ".join(
-        f"{name} {value:.3g}" for name, value in (reading.metrics if reading else {}).items()
-    )
+    metrics = reading.metrics_words if reading else ""
     tail = "  ".join(filter(None, [percent, left_words(left), metrics]))
-    room = max(12, width - _STAGE - len(tail) - 4)
-    return f"{job['stage']:{_STAGE}} {_cut(job['of'], room):{min(room, 60)}}  {tail}"
+    room = min(90, max(34, width - _STAGE - _TAIL))  # the same in all lines
+    return f"{job['stage']:{_STAGE}} {_cut(job['of'], room):{room}} {tail}"
 
 
 def fraction(job: Running, reading: Reading | None, now: float) -> float | None:
@@ -114,3 +113,7 @@ def duration(seconds: float) -> str:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _end(text: str, width: int) -> str:
+    return text if len(text) <= width else f"…{text[1 - width :]}"

@@ -107,6 +107,12 @@ class Seconds:
                 return mean.mean
         return None
 
+    @property
+    def mean(self) -> float | None:
+        """The mean seconds of all jobs of this run; None: none has ended."""
+        jobs = sum(own.jobs for own in self._seen.values())
+        return sum(own.total for own in self._seen.values()) / jobs if jobs else None
+
     def write(self, path: Path) -> None:
         """Write the means of all runs so far, CSV; nothing if no job has ended."""
         if not self._seen:

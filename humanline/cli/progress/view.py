@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from humanline.cli.progress.board import Board, Running
+from humanline.cli.progress.board import Board, Finished, Running
 from humanline.cli.progress.joblog import VIEW, cause, read
 from humanline.cli.progress.lines import duration, head, left_of, lines
 from humanline.cli.progress.names import Namer
@@ -87,16 +87,14 @@ class View(logging.Handler):
 
     def _on_job_finished(self, record) -> None:
         self._talking.discard(record.job_id)
-        if (found := self._board.finish(record.job_id)) is None:
-            return
-        named, job, seconds = found
-        if self._live is None or not named.is_of_cell:
-            self._print(self._finished(job, seconds))
+        found = self._board.finish(record.job_id)
+        if found and (self._live is None or not found.named.is_of_cell):
+            self._print(self._finished(found))
 
     def _on_job_error(self, record) -> None:
         if job := self._board.fail(record.jobid):
             self._talking.discard(record.jobid)
-            self._print(f"failed: {job['stage']}, {job['of']}; others end first, then: why")
+            self._print(f"failed: {job['stage']}, {job['of']}; the jobs that run end first")
 
     def _on_progress(self, record) -> None:
         self._board.count(record.total)
@@ -112,17 +110,12 @@ class View(logging.Handler):
 
     # Printing.
 
-    def _finished(self, job: Running, seconds: float) -> str:
+    def _finished(self, found: Finished) -> str:
         now, state = time.time(), self._board.snapshot()
-        left = [
-            left_of(other, read(other["log"], other["started"]), now) for other in state["running"]
-        ]
-        reading = read(job["log"], job["started"])
-        metrics = "".join(
-            f", {name} {value:.3g}" for name, value in (reading.metrics if reading else {}).items()
-        )
+        left = [left_of(job, read(job["log"], job["started"]), now) for job in state["running"]]
         whole = head(state, left, now).partition(": ")[2]
-        return f"{job['stage']}, {job['of']}: {duration(seconds)}{metrics} | {whole}"
+        own = f"{found.named.stage}, {found.named.of}, took {duration(found.seconds)}"
+        return f"{', '.join(filter(None, [own, found.reading.metrics_words]))} | {whole}"
 
     def _print(self, text: str) -> None:
         self._printed = time.monotonic()
