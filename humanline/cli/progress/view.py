@@ -28,6 +28,12 @@ SILENCE = 60.0  # seconds without a line, where there is no terminal
 _WIDTH = 200  # of lines where there is no terminal
 # Their jobs print for people, and must not do so into the terminal's view.
 _TALKING = ("decide", "judge_cost", "plan", "power", "prefetch")
+# A failed job's command, and that it failed. `close` says so, with the cause.
+_SAID_AT_THE_END = (
+    "CalledProcessError",
+    "At least one job did not complete successfully",
+    "Exiting because a job execution failed",
+)
 
 
 class View(logging.Handler):
@@ -68,7 +74,7 @@ class View(logging.Handler):
             if act:
                 act(record)
             elif record.levelno >= logging.WARNING:
-                self._print(shortened(self._below.format(record)))
+                self._warn(record)
         except Exception:
             self.handleError(record)
 
@@ -100,9 +106,12 @@ class View(logging.Handler):
         self._board.count(record.total)
 
     def _on_error(self, record) -> None:
-        # A job's own error is printed at the end. Others are Snakemake's.
-        if not (self._board.failed and "CalledProcessError" in record.getMessage()):
-            self._print(shortened(record.getMessage()))
+        self._warn(record)
+
+    def _warn(self, record) -> None:
+        text = record.getMessage()
+        if not any(said in text for said in _SAID_AT_THE_END):
+            self._print(shortened(text))
 
     def _on_shellcmd(self, record) -> None: ...
 
