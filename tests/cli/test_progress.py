@@ -152,8 +152,8 @@ def test_the_whole_and_each_running_job_have_a_line(board, now, log):
     board.start(0)
     board.describe(0, board._named[0], [str(log)], "train it")
     whole, job, path = lines(board.snapshot(), width=120)
-    # Two at a time need 64 seconds for 65 of this job by its log, 40, 2, and 21 for the table (which
-    # was never seen). The job alone needs 65.
+    # Two at a time need 64 seconds for 65 of this job by its log, 40, 2, and 21 for the table: the
+    # mean, as it was never seen. The job alone needs 65.
     assert whole.startswith("laptop: 0 of 1 cells, 0 of 4 jobs, ") and whole.endswith(" 65 s left")
     assert job.split()[:5] == ["train", "seed", "1:", "online", "GRPO"]
     assert " 25%  65 s left  loss 0.012, reward 0.57" in job and path == f"  log: {log}"[:120]
