@@ -56,6 +56,10 @@ include: "workflow/rules/report.smk"
 
 if workflow.is_main_process:  # jobs read this file too, and must not do this
     from humanline.cli import run_locks
+    from humanline.cli.progress.short import shorten
+
+    if not workflow.output_settings.verbose:
+        shorten()
 
     # Else the locks are those of the workflow that waits for this one; see `decide`.
     if run_locks.waiting_workflow() is None:
@@ -76,6 +80,7 @@ localrules:
 
 onstart:
     from humanline.cli import run_locks, worker
+    from humanline.cli.progress.view import watch
 
     jobs = list(workflow.dag.needrun_jobs())
     refuse_unpinned(jobs)
@@ -96,6 +101,7 @@ onstart:
             workflow.scheduler.job_rate_limiter = None
         else:
             run_locks.keep_locks(Path(".snakemake"))
+        watch(workflow, STUDY, jobs, SECONDS_FILES)
 
 
 rule all:

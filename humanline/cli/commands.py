@@ -10,7 +10,6 @@ import os
 import sys
 import time
 import traceback
-from collections import deque
 from pathlib import Path
 
 from humanline.files.user_code import working_directory
@@ -23,7 +22,6 @@ from humanline.study.scale.models import MiniatureModel, Pretraining
 from humanline.study.study import Study, load_study, schemas
 
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
-TAIL = 15  # number of a failed job's log lines to print
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Imported here, so that they are in no command's hash: no result depends on them.
     from humanline.cli.parser import parser
+    from humanline.cli.progress.joblog import show_tail
     from humanline.cli.run_locks import hold_as_job
 
     arguments = parser().parse_args(argv)
@@ -52,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         except Exception:
             traceback.print_exc()
     if log:
-        _show_tail(Path(log))
+        show_tail(Path(log))
     return 1
 
 
@@ -297,6 +296,12 @@ def _check(study: Study, arguments) -> None:
     print(f"{study.scale.scale}: {len(cells)} cells, {len(study.experiments.tables)} tables; valid")
 
 
+def _status(study: None, arguments) -> None:
+    from humanline.cli.progress.status import describe
+
+    print(describe())
+
+
 def _list(study: None, arguments) -> None:
     from humanline.cli.list import describe, rows
 
@@ -391,10 +396,3 @@ def _logging_to(path: str | None):
             sys.stdout.flush(), sys.stderr.flush()
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
-
-
-def _show_tail(log: Path) -> None:
-    with open(log, errors="replace") as lines:
-        tail = deque(lines, TAIL)
-    print(f"humanline: failed; the last lines of {log}:", file=sys.stderr)
-    sys.stderr.writelines(f"  {line}" for line in tail)

@@ -89,6 +89,7 @@ class Study(StudyCells):
             evaluation=task.evaluation,
             generation=self.scale.generation,
             resources=self.scale.resources,
+            report_to=self.scale.report_to,
         )
 
     def run(self, task: str, name: str) -> Run:

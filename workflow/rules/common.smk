@@ -155,6 +155,11 @@ CLAIM_FILES = [
     )
     + ("power.csv", "power.md") * bool(STUDY.pilot)
 ]
+# How long jobs take, for estimates of the time left: this scale's own runs, or the released one.
+SECONDS_FILES = [
+    RESULTS / "seconds.csv",
+    Path(workflow.basedir, "results", "reference", SCALE, "seconds.csv"),
+]
 
 
 def run_of(wildcards):
