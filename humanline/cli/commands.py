@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: the command and its arguments; None: those of this process.
 
     Returns:
-        The exit status: 0, or 1 after an error.
+        The exit status: that of the command, or the command's own for errors.
     """
     # Imported here, so that they are in no command's hash: no result depends on them.
     from humanline.cli.parser import parser
@@ -45,19 +45,18 @@ def main(argv: list[str] | None = None) -> int:
     # As `python -m humanline` has it: a user's own functions may import modules beside them.
     with working_directory(), _logging_to(arguments.log) as log:
         try:
-            _run(arguments)
-            return 0
+            return _run(arguments)
         except ConfigError as error:
             _print_error(error)
         except Exception:
             traceback.print_exc()
     if log:
         _show_tail(Path(log))
-    return 1
+    return arguments.command.error_status
 
 
-def _run(arguments) -> None:
-    """Call the command's function, which has the command's name."""
+def _run(arguments) -> int:
+    """Call the command's function, which has the command's name; return its exit status."""
     command = arguments.command
     study = _study(arguments) if command.reads == "study" else None
     if study and "task" in arguments:  # other commands read nothing from the hub
@@ -66,9 +65,10 @@ def _run(arguments) -> None:
         run = study.run(arguments.task, name) if name else None
         require_pinned(study.scale, command.name, arguments.task, run)
     started = time.time()
-    globals()[f"_{command.name}"](study, arguments)
+    status = globals()[f"_{command.name}"](study, arguments)
     if command.is_timed and not getattr(arguments, "json", False):
         print(f"{command.name}: {time.time() - started:.1f} s", flush=True)
+    return status or 0
 
 
 def _print_error(error: ConfigError) -> None:
@@ -302,6 +302,12 @@ def _list(study: None, arguments) -> None:
         print(text, flush=True)
     except BrokenPipeError:  # a reader such as `head` has stopped; print no traceback
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _compare(study: None, arguments) -> int:
+    from humanline.report.compare.page import compare
+
+    return compare(arguments.a, arguments.b, arguments.results, arguments.scale, arguments.output)
 
 
 def _schema(study: None, arguments) -> None:
