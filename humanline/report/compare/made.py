@@ -12,11 +12,9 @@ from humanline.report.compare.sides import SCORES, Side
 _CAUSES = ("configuration", "code", "seeds", "package", "learning rate", "prompts", "steps")
 _NAMES = 3  # names of tables or cells in one row
 
-_HASHES = ("configuration of the table", "code or options of the run")
+_HASHES = ("configuration of tables", "code or options of runs")
 
-Fact = tuple[
-    str, str
-]  # a kind of fact, and what it is about: a table, a cell, a package or nothing
+Fact = tuple[str, str]  # a kind, and what the fact is about: a table, a cell, a package, nothing
 
 
 def differences(a: Side, b: Side) -> pd.DataFrame:
@@ -38,7 +36,7 @@ def differences(a: Side, b: Side) -> pd.DataFrame:
             shown = ("a hash", "another") if kind in _HASHES else values
             grouped.setdefault((kind, *shown), []).append(name)
     rows = [
-        {"what": f"{kind} {_several(names)}".strip(), "a": one, "b": other}
+        {"what": f"{kind}: {_several(names)}".removesuffix(": "), "a": one, "b": other}
         for (kind, one, other), names in sorted(grouped.items())
     ]
     frame = pd.DataFrame(rows, columns=["what", "a", "b"])
@@ -65,13 +63,13 @@ def _facts(side: Side) -> Iterator[tuple[Fact, str]]:
         yield ("package", name), _words(versions)
     for name, record in records.items():
         if value := record.get("config_hash"):
-            yield ("configuration of the table", name), str(value)
+            yield ("configuration of tables", name), str(value)
         if seeds := _get(record, "seeds", "report"):
-            yield ("seeds of the table", name), _words(seeds)
+            yield ("seeds of tables", name), _words(seeds)
     for name, value in (_get(records, SCORES, "runs") or {}).items():
-        yield ("code or options of the run", name), str(value)
-    for cell, values in _rates(side).items():
-        yield ("learning rate of", cell), _words(values)
+        yield ("code or options of runs", name), str(value)
+    for cell, rates in _rates(side).items():
+        yield ("learning rate", cell), _words(rates)
     if side.scores is not None:
         for task, runs in side.scores.groupby("task", sort=False):
             for column, what in (("n_prompts", "prompts of"), ("step", "steps of")):

@@ -204,7 +204,7 @@ def _results(frame: pd.DataFrame) -> list[str]:
 
     A table says first what a row is, up to the number of its seeds.
     """
-    names = list(frame)
+    names = list(map(str, frame))
     after = names[names.index("seeds") + 1 :] if "seeds" in names else []
     parts = {f"{name}_{end}" for name in after for end in ("se", "low", "high")}
     numeric = frame.select_dtypes("number").columns
@@ -218,8 +218,8 @@ def _error(both: pd.DataFrame, column: str, side: str) -> np.ndarray:
         return both[names[0]].to_numpy(dtype=float)
     if names[1] not in both:
         return np.full(len(both), np.nan)
-    bounds = [both[name] for name in names[1:]]
-    return error_of(*bounds, both[f"seeds_{side}"], is_ratio=column.startswith("ratio"))
+    low, high, seeds = (both[name] for name in (*names[1:], f"seeds_{side}"))
+    return error_of(low, high, seeds, is_ratio=column.startswith("ratio"))
 
 
 def error_of(

@@ -58,8 +58,8 @@ Brackets: 95 % intervals of B - A, not corrected for their number.
 
 Runs of the same seed are compared with each other; without common seeds, means are compared. On
 another processor a run differs in the last digits, and after training by {run:g} of what another
-seed changes; {shared:g} of that deviation is common to all seeds of a cell. benchmarks/README.md has
-the measurement. A cell's spread over seeds is drawn towards that of the task's other cells. Derived
+seed changes; {shared:g} of it is common to all seeds of a cell. benchmarks/README.md has the
+measurement. A cell's spread over seeds is drawn towards that of the task's other cells. Derived
 numbers are compared by the standard errors of both sides. Holm's correction keeps the chance of any
 *differs*, if nothing but the machine has changed, at {alpha:.0%}. docs/statistics.md says more.
 
@@ -207,7 +207,7 @@ def _verdicts(rows: pd.DataFrame) -> str:
         return "No verdict is on both sides."
     words = {EQUAL: "the same", DIFFERS: "**opposite**", WITHIN: "undecided on one side"}
     same = verdicts["status"].map(lambda status: words.get(status, status))
-    one_sided = verdicts[["a", "b"]].eq("exploratory").any(axis=1)
+    one_sided = (verdicts[["a", "b"]] == "exploratory").any(axis=1)
     same = same.mask(one_sided, "exploratory on one side")
     table = pd.DataFrame(
         {

@@ -17,10 +17,12 @@ then has Student's t distribution, with the degrees of freedom of both.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
 _CELL = ["task", "variant"]
@@ -45,7 +47,7 @@ class Spread:
 USUAL = Spread(run=1.0, shared=0.5)
 
 
-def are_equal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def are_equal(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Say which numbers are equal but for the rounding of one sum; NaN equals NaN."""
     return np.isclose(a, b, rtol=_EQUAL, atol=_EQUAL, equal_nan=True)
 
@@ -112,14 +114,13 @@ def compare_runs(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     factor = math.sqrt(usual.shared**2 + 2 * usual.run**2)
     found = []
     for _, group in runs.groupby("task", sort=False):
-        cells = [_variance(own) for _, own in group.groupby("variant")]
-        prior = _prior(*np.transpose(cells))
+        prior = _prior(*_variances(own for _, own in group.groupby("variant")))
         for _, own in group.groupby("variant", sort=False):
             common = own[own[["a", "b"]].notna().all(axis=1)]
-            others = [_variance(own[own["seed"] != seed]) for seed in common["seed"]]
-            if not others:
+            if common.empty:
                 continue
-            deviation, freedom = _moderated(*np.transpose(others), prior)
+            others = _variances(own[own["seed"] != seed] for seed in common["seed"])
+            deviation, freedom = _moderated(*others, prior)
             difference = common["b"] - common["a"]
             error = factor * deviation
             tested = {"standard_error": error, "p": _p_value(difference, error, freedom)}
@@ -142,11 +143,10 @@ def compare_tasks(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     """
     rows = []
     for task, group in runs.groupby("task", sort=False):
-        variances = {name: _variance(own) for name, own in group.groupby("variant")}
-        deviation, _ = _moderated(
-            *np.transpose([*variances.values()]), _prior(*np.transpose([*variances.values()]))
-        )
-        unit = group["variant"].map(dict(zip(variances, deviation, strict=True)))
+        names, cells = zip(*group.groupby("variant"), strict=True)
+        variances = _variances(cells)
+        deviation, _ = _moderated(*variances, _prior(*variances))
+        unit = group["variant"].map(dict(zip(names, deviation, strict=True)))
         group = group.assign(moved=(group["b"] - group["a"]) / unit).dropna(subset="moved")
         means = group.groupby("seed")["moved"].mean()
         if len(means) < 2 or not np.isfinite(group["moved"]).all():
@@ -215,7 +215,13 @@ def _with_tests(cells: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _variance(own: pd.DataFrame) -> tuple[float, float]:
+def _variances(groups: Iterable[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the variances over seeds of some cells, and their degrees of freedom."""
+    first, second = zip(*map(_variance, groups), strict=True)
+    return np.array(first), np.array(second)
+
+
+def _variance(own: pd.DataFrame) -> tuple[float, int]:
     """Pool a cell's variances over seeds of both sides; return it with its degrees of freedom."""
     scores = [own[side].dropna() for side in ("a", "b")]
     freedom = [max(0, len(one) - 1) for one in scores]
