@@ -17,7 +17,7 @@ then has Student's t distribution, with the degrees of freedom of both.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
 _CELL = ["task", "variant"]
+_TESTED = ["a", "b", "difference", "standard_error", "low", "high", "p"]
 _EQUAL = 1e-9  # relative; CSV files have all digits, so that only another summation is below it
 
 
@@ -87,17 +88,27 @@ def compare_cells(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
         usual: how much a rerun usually differs.
 
     Returns:
-        A row per cell: task, variant; seeds_a, seeds_b, and common, their common seeds. a, b: the
-        mean over the common seeds, or over all if there are none; difference: b - a, with its
-        standard_error, and low and high, its 95 % interval; p: two-sided, NaN if no cell of the
-        task has two seeds.
+        A row per cell: task, variant; common: the number of common seeds. a, b: the means over
+        these, or over all seeds if there are none; difference: b - a, with its standard_error, and
+        low and high, its 95 % interval; p: two-sided, NaN if no cell of the task has two seeds.
     """
-    cells = [_cell(*item, usual) for item in runs.groupby(_CELL, sort=False)]
-    frame = pd.DataFrame([cell for cell in cells if cell["seeds_a"] and cell["seeds_b"]])
-    if frame.empty:
-        return frame
-    found = [_with_tests(group) for _, group in frame.groupby("task", sort=False)]
-    return pd.concat(found).drop(columns=["factor", "variance", "freedom"])
+    found = [pd.DataFrame(columns=[*_CELL, "common", *_TESTED])]
+    for task, a, b in _tasks(runs):
+        common = np.isfinite(a.to_numpy()) & np.isfinite(b.to_numpy())
+        has_common = common.any(axis=1)
+        with np.errstate(divide="ignore"):
+            apart = 1 / a.count(axis=1).to_numpy() + 1 / b.count(axis=1).to_numpy()
+            together = 2 * usual.run**2 / common.sum(axis=1)
+        factor = usual.shared**2 + np.where(has_common, together, apart)
+        kept = common | ~has_common[:, None]
+        first, second = (side.where(kept).mean(axis=1).to_numpy() for side in (a, b))
+        variance = _pooled(a.to_numpy(), b.to_numpy())
+        deviation, freedom = _moderated(*variance, _prior(*variance))
+        tested = _tested(first, second, deviation * np.sqrt(factor), freedom)
+        cells = {"task": task, "variant": a.index, "common": common.sum(axis=1)}
+        frame = pd.DataFrame(cells | tested)
+        found.append(frame[frame["difference"].notna()])
+    return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
 
 
 def compare_runs(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
@@ -109,24 +120,21 @@ def compare_runs(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
         runs, usual: as in `compare_cells`.
 
     Returns:
-        A row per run: task, variant, seed, a, b, difference, standard_error and p.
+        A row per run: task, variant, seed, a, b, difference, standard_error, low, high and p.
     """
-    factor = math.sqrt(usual.shared**2 + 2 * usual.run**2)
-    found = []
-    for _, group in runs.groupby("task", sort=False):
-        prior = _prior(*_variances(own for _, own in group.groupby("variant")))
-        for _, own in group.groupby("variant", sort=False):
-            common = own[own[["a", "b"]].notna().all(axis=1)]
-            if common.empty:
-                continue
-            others = _variances(own[own["seed"] != seed] for seed in common["seed"])
-            deviation, freedom = _moderated(*others, prior)
-            difference = common["b"] - common["a"]
-            error = factor * deviation
-            tested = {"standard_error": error, "p": _p_value(difference, error, freedom)}
-            found.append(common.assign(difference=difference, **tested))
-    columns = [*_CELL, "seed", "a", "b", "difference", "standard_error", "p"]
-    return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
+    found = [pd.DataFrame(columns=[*_CELL, "seed", *_TESTED])]
+    for task, a, b in _tasks(runs):
+        prior = _prior(*_pooled(a.to_numpy(), b.to_numpy()))
+        own = np.eye(a.shape[1], dtype=bool)
+        others = [np.where(own, np.nan, side.to_numpy()[:, None, :]) for side in (a, b)]
+        deviation, freedom = _moderated(*_pooled(*others), prior)
+        error = deviation * math.sqrt(usual.shared**2 + 2 * usual.run**2)
+        tested = _tested(a.to_numpy(), b.to_numpy(), error, freedom)
+        variants, seeds = (axis.ravel() for axis in np.meshgrid(a.index, a.columns, indexing="ij"))
+        names = {"task": task, "variant": variants, "seed": seeds}
+        frame = pd.DataFrame(names | {name: value.ravel() for name, value in tested.items()})
+        found.append(frame[frame["difference"].notna()])
+    return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
 
 
 def compare_tasks(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
@@ -136,27 +144,26 @@ def compare_tasks(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
         runs, usual: as in `compare_cells`.
 
     Returns:
-        A row per task that has at least two common seeds: task; difference: the mean over cells
-        and seeds, in standard deviations of each cell over seeds, with its standard_error; spread:
-        the standard deviation of a run's difference in the same units, divided by the square root
-        of 2, to be seen beside `Spread.run`; and p.
+        A row per task with at least two common seeds: task; difference: the mean over cells and
+        seeds, in standard deviations of each cell over seeds, with its standard_error, interval
+        and p; spread: the standard deviation of a run's difference in the same units, divided by
+        the square root of 2, to be seen beside `Spread.run`.
     """
     rows = []
-    for task, group in runs.groupby("task", sort=False):
-        names, cells = zip(*group.groupby("variant"), strict=True)
-        variances = _variances(cells)
-        deviation, _ = _moderated(*variances, _prior(*variances))
-        unit = group["variant"].map(dict(zip(names, deviation, strict=True)))
-        group = group.assign(moved=(group["b"] - group["a"]) / unit).dropna(subset="moved")
-        means = group.groupby("seed")["moved"].mean()
-        if len(means) < 2 or not np.isfinite(group["moved"]).all():
+    for task, a, b in _tasks(runs):
+        variance = _pooled(a.to_numpy(), b.to_numpy())
+        deviation, _ = _moderated(*variance, _prior(*variance))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            moved = (b - a).div(deviation, axis=0).dropna(how="all")
+        means = moved.mean().dropna()
+        if len(means) < 2 or not np.isfinite(means).all():
             continue
         error = math.sqrt(usual.shared**2 + means.var() / len(means))
-        within = group.groupby("variant")["moved"].var().mean()
-        row = {"task": task, "difference": means.mean(), "standard_error": error}
-        row["spread"] = math.sqrt(within / 2)
-        rows.append(row | {"p": float(_p_value(means.mean(), error, len(means) - 1))})
-    return pd.DataFrame(rows, columns=["task", "difference", "standard_error", "spread", "p"])
+        tested = _tested(0.0, means.mean(), error, len(means) - 1)
+        spread = math.sqrt(moved.var(axis=1).mean() / 2)
+        rows.append({"task": task, "spread": spread} | {k: float(v) for k, v in tested.items()})
+    columns = ["task", "spread", *_TESTED]
+    return pd.DataFrame(rows, columns=columns).drop(columns=["a", "b"])
 
 
 def measure_spread(runs: pd.DataFrame) -> Spread:
@@ -167,66 +174,56 @@ def measure_spread(runs: pd.DataFrame) -> Spread:
             the score of the first run, and b, that of the rerun.
 
     Returns:
-        The spread: pooled variances of the differences within and between the cells of a setting,
-        divided by the cells' variances over seeds. A negative `shared` squared counts as 0.
+        The spread: variances of the differences within and between the cells of a setting, divided
+        by the variances over seeds, all averaged over cells with two seeds. A negative estimate of
+        the square of `shared` counts as 0.
+
+    Raises:
+        ValueError: if no cell has two seeds.
     """
     runs = runs.assign(difference=runs["b"] - runs["a"])
     groups = runs.groupby(["setting", *_CELL])
     seeds = groups.size()
-    variance = (groups["a"].var() + groups["b"].var()) / 2
-    within, between = groups["difference"].var(), groups["difference"].mean() ** 2
     known = seeds > 1
     if not known.any():
         raise ValueError("no cell has two seeds; run more seeds")
-    unit = variance[known].mean()
-    run = within[known].mean() / 2 / unit
-    shared = (between - within / seeds)[known].mean() / unit
-    return Spread(math.sqrt(run), math.sqrt(max(0.0, shared)))
+    unit = ((groups["a"].var() + groups["b"].var()) / 2)[known].mean()
+    within = groups["difference"].var()
+    shared = (groups["difference"].mean() ** 2 - within / seeds)[known].mean() / unit
+    return Spread(math.sqrt(within[known].mean() / 2 / unit), math.sqrt(max(0.0, shared)))
 
 
-def _cell(name: tuple, own: pd.DataFrame, usual: Spread) -> dict:
-    """Collect what a cell's test needs: means, their variance in that of seeds, and the latter."""
-    common = own[own[["a", "b"]].notna().all(axis=1)]
-    used = own if common.empty else common
-    number = own[["a", "b"]].notna().sum()
-    row = {**dict(zip(_CELL, name, strict=True)), "seeds_a": number["a"], "seeds_b": number["b"]}
-    row |= {"common": len(common), "a": used["a"].mean(), "b": used["b"].mean()}
-    row["difference"] = row["b"] - row["a"]
-    if len(common):
-        row["factor"] = usual.shared**2 + 2 * usual.run**2 / len(common)
-    else:
-        row["factor"] = usual.shared**2 + (1 / number.replace(0, np.nan)).sum()
-    row["variance"], row["freedom"] = _variance(own)
-    return row
+def _tasks(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Yield each task with the scores of both sides, a row per cell and a column per seed."""
+    for task, own in runs.groupby("task", sort=False):
+        order = own["variant"].drop_duplicates()
+        a, b = (own.pivot(index="variant", columns="seed", values=side) for side in ("a", "b"))
+        yield str(task), a.loc[order].astype(float), b.loc[order].astype(float)
 
 
-def _with_tests(cells: pd.DataFrame) -> pd.DataFrame:
-    """Add error, interval and p to the cells of a task."""
-    variance, freedom = cells["variance"].to_numpy(), cells["freedom"].to_numpy()
-    deviation, degrees = _moderated(variance, freedom, _prior(variance, freedom))
-    error = deviation * np.sqrt(cells["factor"].to_numpy())
-    half = stats.t.isf(0.025, degrees) * error
-    difference = cells["difference"].to_numpy()
-    return cells.assign(
-        standard_error=error,
-        low=difference - half,
-        high=difference + half,
-        p=_p_value(difference, error, degrees),
-    )
+def _tested(a: ArrayLike, b: ArrayLike, error: ArrayLike, freedom: ArrayLike) -> dict:
+    """Test differences; return the columns `_TESTED`."""
+    difference = np.asarray(b) - np.asarray(a)
+    half = stats.t.isf(0.025, np.where(np.asarray(freedom) > 0, freedom, np.nan)) * error
+    p = _p_value(difference, np.asarray(error), np.asarray(freedom))
+    values = (a, b, difference, error, difference - half, difference + half, p)
+    return dict(zip(_TESTED, values, strict=True))
 
 
-def _variances(groups: Iterable[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variances over seeds of some cells, and their degrees of freedom."""
-    first, second = zip(*map(_variance, groups), strict=True)
-    return np.array(first), np.array(second)
+def _pooled(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pool the variances over seeds (..., S) of both sides; NaN is no run.
 
-
-def _variance(own: pd.DataFrame) -> tuple[float, int]:
-    """Pool a cell's variances over seeds of both sides; return it with its degrees of freedom."""
-    scores = [own[side].dropna() for side in ("a", "b")]
-    freedom = [max(0, len(one) - 1) for one in scores]
-    squares = sum(one.var() * n for one, n in zip(scores, freedom, strict=True) if n)
-    return (squares / sum(freedom), sum(freedom)) if sum(freedom) else (math.nan, 0)
+    Returns:
+        Variances (...), NaN without two seeds on a side, and their degrees of freedom (...).
+    """
+    squares, freedom = np.zeros(a.shape[:-1]), np.zeros(a.shape[:-1])
+    for side in (a, b):
+        number = np.isfinite(side).sum(axis=-1)
+        mean = np.nansum(side, axis=-1) / np.maximum(number, 1)
+        squares += np.nansum((side - mean[..., None]) ** 2, axis=-1)
+        freedom += np.maximum(number - 1, 0)
+    with np.errstate(invalid="ignore"):
+        return squares / freedom, freedom
 
 
 def _prior(variance: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
@@ -259,8 +256,8 @@ def _moderated(
         return np.sqrt(drawn / total), total
 
 
-def _p_value(difference, error, freedom) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _p_value(difference: np.ndarray, error: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     """Return two-sided p-values; 1 where nothing differs, NaN where the error is unknown."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * stats.t.sf(np.abs(np.asarray(difference) / error), freedom)
-    return np.where(np.asarray(difference) == 0, 1.0, p)
+        p = 2 * stats.t.sf(np.abs(difference / error), freedom)
+    return np.where(difference == 0, 1.0, p)
