@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from humanline.report.compare.sides import SCORES, Side
@@ -40,7 +41,8 @@ def differences(a: Side, b: Side) -> pd.DataFrame:
         for (kind, one, other), names in sorted(grouped.items())
     ]
     frame = pd.DataFrame(rows, columns=["what", "a", "b"])
-    return frame.assign(is_cause=[what.startswith(_CAUSES) for what in frame["what"]])
+    causes = [what.startswith(_CAUSES) for what in frame["what"]]
+    return frame.assign(is_cause=np.array(causes, dtype=bool))
 
 
 def _several(names: list[str]) -> str:

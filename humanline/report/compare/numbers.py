@@ -247,7 +247,10 @@ def _claims(a: Side, b: Side) -> list[pd.DataFrame]:
     if a.comparisons is None or b.comparisons is None:
         return []
     keys = ["claim", "point", "asked", "comparison"]
-    sides = [side.comparisons.fillna({"point": ""}) for side in (a, b)]  # type: ignore[union-attr]
+    sides = [
+        frame.assign(point=frame["point"].astype(object).fillna(""))
+        for frame in (a.comparisons, b.comparisons)
+    ]
     both = sides[0].merge(sides[1], "outer", keys, suffixes=("_a", "_b"), indicator=True)
     words = both["claim"] + " " + both["comparison"]
     known = both["_merge"] == "both"
@@ -320,7 +323,7 @@ def _corrected(rows: pd.DataFrame, is_same: bool) -> pd.DataFrame:
         corrected[p.notna()] = np.minimum(1, 3 * holm(p[p.notna()]))
     found = np.select(
         [rows["status"].notna(), equal, tested & (corrected < ALPHA), tested & corrected.notna()],
-        [rows["status"].fillna(""), EQUAL, DIFFERS, WITHIN],
+        [rows["status"].astype(object), EQUAL, DIFFERS, WITHIN],
         UNTESTED,
     )
     return rows.assign(p=p, p_corrected=corrected, status=found)

@@ -132,7 +132,7 @@ def _reason(found: Comparison, made: pd.DataFrame) -> str:
     """Say what may be behind a difference."""
     if not len(found.differing):
         return ""
-    causes = made[made["is_cause"]]["what"]
+    causes = made.loc[made["is_cause"], "what"]
     if len(causes):
         shown = ", ".join(causes.head(3)) + (
             f" and {len(causes) - 3} more" if len(causes) > 3 else ""
@@ -259,9 +259,7 @@ def _interval(row: dict) -> str:
 
 def _made(made: pd.DataFrame) -> str:
     if made.empty:
-        return (
-            "Code, configuration, seeds, packages and machine are the same, as far as it is known."
-        )
+        return "Nothing is known to differ: code, configuration, seeds, packages, machine."
     shown = made.head(_SHOWN)[["what", "a", "b"]]
     table = _markdown(shown.rename(columns={"what": "What differs", "a": "A", "b": "B"}))
     rest = len(made) - _SHOWN

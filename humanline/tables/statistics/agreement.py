@@ -144,10 +144,10 @@ def compare_tasks(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
         runs, usual: as in `compare_cells`.
 
     Returns:
-        A row per task with at least two common seeds: task; difference: the mean over cells and
-        seeds, in standard deviations of each cell over seeds, with its standard_error, interval
-        and p; spread: the standard deviation of a run's difference in the same units, divided by
-        the square root of 2, to be seen beside `Spread.run`.
+        A row per task with at least two common seeds: task; difference: the mean over seeds of the
+        median over cells, in standard deviations of each cell over seeds, with its standard_error,
+        interval and p; spread: the standard deviation of a run's difference in the same units,
+        divided by the square root of 2, to be seen beside `Spread.run`.
     """
     rows = []
     for task, a, b in _tasks(runs):
@@ -155,7 +155,8 @@ def compare_tasks(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
         deviation, _ = _moderated(*variance, _prior(*variance))
         with np.errstate(divide="ignore", invalid="ignore"):
             moved = (b - a).div(deviation, axis=0).dropna(how="all")
-        means = moved.mean().dropna()
+        # The median: a fault of one cell moves no others.
+        means = moved.median().dropna()
         if len(means) < 2 or not np.isfinite(means).all():
             continue
         error = math.sqrt(usual.shared**2 + means.var() / len(means))
