@@ -1,6 +1,5 @@
 """Fixtures that several test modules share: a tiny model, and data in each of TRL's forms."""
 
-import gc
 import hashlib
 import os
 import shutil
@@ -43,17 +42,6 @@ def experts_folder(model_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("experts")
     MixtralForCausalLM(config).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def frozen_heap():
-    """For tests that correct p-values often: statsmodels collects all garbage each time.
-
-    Late in a session that takes a second, for there are millions of objects by then.
-    """
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -329,8 +329,14 @@ def _worker(study: None, arguments) -> None:
     import transformers.models.llama.modeling_llama  # noqa: F401
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
+    import humanline.analysis.predictors
+    import humanline.cli.parser
+    import humanline.cli.run_locks
+    import humanline.generation.engines
     import humanline.generation.offline
-    import humanline.scoring.length_control
+    import humanline.generation.samples
+    import humanline.scoring.annotations
+    import humanline.scoring.math.grading
     import humanline.scoring.rewards
     import humanline.scoring.score
     import humanline.training.base_model

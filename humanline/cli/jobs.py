@@ -107,9 +107,9 @@ def _measured(study: Study, target: Target) -> list[Cell]:
     """List the cells of a target whose offline data are measured."""
     tables = study.experiments.tables
     comparing = [table for table in study.tables_of(target) if tables[table].compares_data]
-    cells = [cell for table in comparing for cell in study.report_cells(table)]
+    cells = [run.cell for table in comparing for run in study.table(table).measured]
     mapped = [run.cell for run, _ in study.mapped()] if target == "explore" else []
-    return [cell for cell in cells if cell.data == "offline"] + mapped
+    return cells + mapped
 
 
 def _perceived(study: Study) -> list[Cell]:

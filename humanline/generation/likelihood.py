@@ -36,7 +36,7 @@ def token_log_probabilities(
     Raises:
         ConfigError: if a prompt with its completion is longer than the model's context.
     """
-    encoded = [_encode(tokenizer, *pair) for pair in pairs]
+    encoded = _encode(tokenizer, pairs)
     context = context_of(model.config, tokenizer)
     for (prompt, _), (prompt_ids, ids) in zip(pairs, encoded, strict=True):
         if context and (length := len(prompt_ids) + len(ids)) > context:
@@ -75,11 +75,12 @@ def score_ids(
     return scores
 
 
-def _encode(tokenizer, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-    from humanline.trainers.rows.conversations import encode
+def _encode(tokenizer, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+    from humanline.trainers.rows.conversations import encode_rows
     from humanline.trainers.rows.preferences import assistant_turn, user_turn
 
-    return encode(tokenizer, user_turn(prompt), assistant_turn(completion))
+    prompts = [user_turn(prompt) for prompt, _ in pairs]
+    return encode_rows(tokenizer, prompts, [assistant_turn(text) for _, text in pairs])
 
 
 def _score(model, tokenizer, batch: list[tuple[list[int], list[int]]]) -> list[np.ndarray]:

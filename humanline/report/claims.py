@@ -55,9 +55,9 @@ most {alpha:g}; a result that comes later is not reached. A no is not corrected.
 
 Brackets: 95 % t intervals over seeds. The tests are one-sided, so that a yes can stand beside an
 interval that reaches a little too far. Seeds to decide: the number of seeds with which the
-comparison would have a power of {power:.0%} at the level {strictest:.2g}, the strictest of Holm's,
-if the estimate were the truth, with its own 95 % interval. inf: more than 1024. A dash: it is
-decided or not known.
+comparison would have a power of {power:.0%} at the level {strictest:.2g}, the strictest of Holm's
+(against a claim: divided by its number of comparisons), if the estimate were the truth, with its
+own 95 % interval. inf: more than 1024. A dash: it is decided or not known.
 
 ## Secondary claims: exploratory
 

@@ -17,7 +17,7 @@ from humanline.study.claims import Claims, Comparison
 from humanline.study.pilot import Pilot
 from humanline.study.runs.requests import PowerRequest
 from humanline.tables.claims import contrast_of, paper_source, point_label
-from humanline.tables.power import Planned, PlannedClaim, design
+from humanline.tables.power import Planned, PlannedClaim, design, percent
 from humanline.tables.statistics.inference import variance
 
 _HEADER = """\
@@ -229,7 +229,7 @@ def _power(own: Planned | PlannedClaim) -> str:
     power = own.power()
     if math.isnan(power):
         return _UNKNOWN
-    return f"{power:.0%} ({own.power(cautious=True):.0%})"
+    return f"{percent(power)} ({percent(own.power(cautious=True))})"
 
 
 def _count(seeds: float) -> str:

@@ -316,13 +316,24 @@ def _annotator(configuration: str, work_dir: Path, seed: int, functions: dict[st
         copy_function=shutil.copyfile,  # contents only: the package may be read-only
         dirs_exist_ok=True,
     )
-    return load_alpaca_eval().annotators.PairwiseAnnotator(
+
+    class Annotator(load_alpaca_eval().annotators.PairwiseAnnotator):
+        # alpaca_eval joins the texts of a list of columns for the seed of a pair's random choices.
+        # pandas looks up a list slowly, row by row. The column itself gives the same text.
+        random_seed_keys = "instruction"
+
+    annotator = Annotator(
         annotators_config=folder.resolve() / "configs.yaml",
         seed=seed,
         caching_path=None,  # a cache would keep the answers of a judge that has changed since
         is_avoid_reannotations=False,
         **functions,
     )
+    for single in annotator.annotators.values():
+        for processor in single.processors:  # the one that draws the order of the two outputs
+            if getattr(processor, "random_seed_columns", None) == ["instruction"]:
+                processor.random_seed_columns = Annotator.random_seed_keys
+    return annotator
 
 
 def _ask(judge: Judge, instruction: str, output_1: str, output_2: str) -> float:

@@ -14,7 +14,8 @@ contradiction. So the chance of any false support is at most alpha. That of any 
 is at most alpha if every claimed difference is at least the smallest that counts; a smaller one may
 be found or contradicted, which depends on the number of seeds. Where the rule has looks, `snakemake
 decide` adds seeds to undecided claims, and each comparison's p-values are sequential ones
-(`statistics.sequential`).
+(`statistics.sequential`). `benchmarks/verdicts.py` simulates this rule: the functions below take
+contrasts of many studies at once.
 
 Below the claims, every comparison has a result of its own. The points of a mean are tested after
 it, in their order, each only if all before it are significant (a fixed sequence). The other results
@@ -30,8 +31,9 @@ import pandas as pd
 
 from humanline.study.claims import Claims, Comparison, Scalar
 from humanline.study.runs.verdicts import Looks, Rule
-from humanline.tables.statistics.inference import estimate, p_value
+from humanline.tables.statistics.inference import estimate, significance, variance
 from humanline.tables.statistics.multiplicity import holm
+from humanline.tables.statistics.power import OneSidedTest
 from humanline.tables.statistics.sample_size import seeds_to_decide
 from humanline.tables.statistics.scores import Contrast, Scores, difference, log_ratio, mean_of
 from humanline.tables.statistics.sequential import sequential_p_values
@@ -49,36 +51,64 @@ def contrast_of(comparison: Comparison, values: Values) -> Contrast:
     return mean_of([contrast(first, second) for first, second in values(comparison)])
 
 
-def p_values(comparison: Comparison, contrast: Contrast) -> tuple[float, float]:
-    """Return the p-values of the claimed side and of the opposite side.
+def p_values(comparison: Comparison, contrast: Contrast) -> tuple[np.ndarray, np.ndarray]:
+    """Return the p-values of the claimed side and of the opposite side, (...) each.
 
-    NaN for fewer than two seeds, or if the contrast does not vary.
+    They are NaN for fewer than two seeds, or if the contrast, (..., S), does not vary.
     """
-    claimed = [p_value(contrast, bound, side) for bound, side in comparison.hypotheses]
-    opposite = [p_value(contrast, bound, side) for bound, side in comparison.refutations]
+    claimed = [significance(contrast, bound, side) for bound, side in comparison.hypotheses]
+    opposite = [significance(contrast, bound, side) for bound, side in comparison.refutations]
     # Each side of an equality can contradict it by accident.
-    return float(np.max(claimed)), float(np.minimum(1.0, len(opposite) * np.min(opposite)))
+    return np.max(claimed, axis=0), np.minimum(1.0, len(opposite) * np.min(opposite, axis=0))
+
+
+def tested(
+    comparison: Comparison, contrast: Contrast, rule: Rule, added: Sequence[Sequence[int]] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the p-values of both sides by the rule, not corrected for the number of claims.
+
+    Args:
+        comparison: the comparison.
+        contrast: its contrast on all seeds, (..., S).
+        rule: the rule; if it has looks, the p-values are sequential ones.
+        added: the seeds that each look after the first has added.
+    """
+    p, p_opposite = p_values(comparison, contrast)
+    if rule.looks:
+        p, p_opposite = _looked_at(comparison, contrast, rule.looks, added)
+    if comparison.test.negligible:  # what is there, though it may be small, contradicts nothing
+        p_opposite = np.where(p < rule.alpha, 1.0, p_opposite)
+    return p, p_opposite
 
 
 def _looked_at(
     comparison: Comparison, contrast: Contrast, looks: Looks, added: Sequence[Sequence[int]]
-) -> tuple[float, float]:
-    """Return the sequential p-values of the claimed side and of the opposite side.
-
-    Args:
-        comparison: the comparison.
-        contrast: its contrast on all seeds.
-        looks: the rule's looks.
-        added: the seeds that each look after the first has added.
-    """
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sequential p-values of both sides."""
     later = {seed for seeds in added for seed in seeds}
     seen = [seed for seed in contrast.seeds if seed not in later]
     found = [p_values(comparison, contrast.on(seen))]
     for seeds in added:
         seen += seeds
         found.append(p_values(comparison, contrast.on(seen)))
-    p, p_opposite = sequential_p_values(np.transpose(found), looks.weights[: len(found)])
-    return float(p), float(p_opposite)
+    p, p_opposite = (np.stack(side, axis=-1) for side in zip(*found, strict=True))
+    weights = looks.weights[: len(found)]
+    return sequential_p_values(p, weights), sequential_p_values(p_opposite, weights)
+
+
+def claim_p_values(p: np.ndarray, p_opposite: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a claim's p-values of both sides, (...), from those of its N comparisons, (..., N).
+
+    All comparisons must hold, and any of them contradicts. NaN if one of them is NaN.
+    """
+    n = p_opposite.shape[-1]
+    return p.max(axis=-1), np.minimum(1.0, n * p_opposite.min(axis=-1))
+
+
+def verdicts(p_holm: np.ndarray, p_opposite_holm: np.ndarray, alpha: float) -> np.ndarray:
+    """Return the verdicts on claims by their corrected p-values of both sides, (...)."""
+    chosen = ["supported", "contradicted"]
+    return np.select([p_holm < alpha, p_opposite_holm < alpha], chosen, "undecided")
 
 
 def comparison_table(
@@ -131,8 +161,9 @@ def with_seeds_to_decide(
     is_point = frame["role"].eq("point")
     is_open = frame["claim"].map(_judged(claims, frame)["verdict"]).eq("undecided") & ~is_point
     is_open |= is_point & frame["result"].isin(["open", "not reached"])
+    needed = frame[~is_point].groupby("claim").size()
     decide = [
-        _seeds_to_decide(comparison, contrast_of(comparison, values), claims)
+        _seeds_to_decide(comparison, contrast_of(comparison, values), claims, needed)
         if asked
         else (math.nan,) * 3
         for comparison, asked in zip(found, is_open, strict=True)
@@ -188,26 +219,16 @@ def _judged(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for claim in claims.claims:
         group = counted[counted["claim"] == claim.id]
-        p = group["p_uncorrected"].max(skipna=False)
-        p_opposite = group["p_opposite_uncorrected"].min(skipna=False)
-        rows.append({"p": p, "p_opposite": np.minimum(1.0, len(group) * p_opposite)})
+        sides = (group[f"{side}_uncorrected"].to_numpy(float) for side in ("p", "p_opposite"))
+        rows.append(dict(zip(("p", "p_opposite"), claim_p_values(*sides), strict=True)))
     names = pd.Index([claim.id for claim in claims.claims])
-    judged = pd.DataFrame(rows, index=names)
+    judged = pd.DataFrame(rows, index=names).assign(p_holm=math.nan, p_opposite_holm=math.nan)
     is_primary = np.array([claim.primary for claim in claims.claims])
     for side in ("p", "p_opposite"):
-        judged[f"{side}_holm"] = math.nan
-        if is_primary.any():
-            judged.loc[is_primary, f"{side}_holm"] = holm(judged.loc[is_primary, side])
-    verdicts = np.select(
-        [
-            ~is_primary,
-            judged["p_holm"] < claims.rule.alpha,
-            judged["p_opposite_holm"] < claims.rule.alpha,
-        ],
-        [EXPLORATORY, "supported", "contradicted"],
-        "undecided",
-    )
-    return judged.assign(verdict=verdicts)
+        judged.loc[is_primary, f"{side}_holm"] = holm(judged.loc[is_primary, side])
+    p_holm, p_opposite_holm = judged[["p_holm", "p_opposite_holm"]].to_numpy(float).T
+    found = verdicts(p_holm, p_opposite_holm, claims.rule.alpha)
+    return judged.assign(verdict=np.where(is_primary, found, EXPLORATORY))
 
 
 def _row(
@@ -219,12 +240,8 @@ def _row(
     if test.compare == "ratio":
         value = found.exponential
     p = p_opposite = math.nan
-    if claim.primary and rule.looks:
-        p, p_opposite = _looked_at(comparison, contrast, rule.looks, added)
-    elif claim.primary:
-        p, p_opposite = p_values(comparison, contrast)
-    if test.negligible and p < rule.alpha:  # it is there, though it may be small
-        p_opposite = 1.0
+    if claim.primary:
+        p, p_opposite = map(float, tested(comparison, contrast, rule, added))
     return {
         "claim": claim.id,
         "primary": claim.primary,
@@ -322,12 +339,41 @@ def _result(row: dict, rule: Rule) -> str:
 
 
 def _seeds_to_decide(
-    comparison: Comparison, contrast: Contrast, claims: Claims
+    comparison: Comparison, contrast: Contrast, claims: Claims, needed: pd.Series
 ) -> tuple[float, float, float]:
-    bounds = [bound for bound, _ in comparison.hypotheses]
-    if comparison.test.negligible:  # the sooner of support and contradiction
-        mean = contrast.values.mean()
-        bounds += [bound for bound, _ in comparison.refutations]
-        bounds = [max(bounds, key=lambda bound: abs(mean - bound))]
-    level, power = claims.strictest_level, claims.rule.power
-    return seeds_to_decide(contrast, bounds, alpha=level, power=power)
+    """Compute the seeds that decide it, for or against its claim, whichever is sooner.
+
+    Args:
+        comparison: an undecided one.
+        contrast: its contrast on all seeds.
+        claims: the claims and their rule.
+        needed: the number of comparisons that a claim needs: any of them may contradict it.
+    """
+    mean, level, power = contrast.values.mean(), claims.strictest_level, claims.rule.power
+    number = 1 if comparison.role == "point" else needed[comparison.claim.id]
+
+    def lies(bound: float, side: str) -> bool:
+        return bool(mean >= bound if side == "greater" else mean <= bound)
+
+    found = []
+    if all(lies(*own) for own in comparison.hypotheses):
+        bounds = [bound for bound, _ in comparison.hypotheses]
+        found.append(seeds_to_decide(contrast, bounds, alpha=level, power=power))
+    if any(lies(*own) for own in comparison.refutations):
+        bounds = [bound for bound, _ in comparison.refutations]
+        against = seeds_to_decide(contrast, bounds, alpha=level / number, power=power)
+        # A difference that these seeds would show is none that they contradict.
+        if not found or _chance_to_show(comparison, contrast, against[0], claims.rule) <= 1 - power:
+            found.append(against)
+    return min(found, default=(math.nan,) * 3)
+
+
+def _chance_to_show(comparison: Comparison, contrast: Contrast, seeds: float, rule: Rule) -> float:
+    """Compute the chance that so many seeds show the observed difference, at level alpha."""
+    if not math.isfinite(seeds):
+        return math.nan
+    (bound, _), *_ = comparison.hypotheses
+    found = variance(contrast.values, contrast.pseudo)
+    sd = math.sqrt(len(contrast.values) * found.seeds)
+    distance = abs(contrast.values.mean() - bound)
+    return OneSidedTest(sd, distance, float(found.prompts)).power(int(seeds), rule.alpha)

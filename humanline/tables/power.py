@@ -224,9 +224,14 @@ def require_power(
         )
 
 
+def percent(chance: float) -> str:
+    """Write a chance in per cent, rounded down: 79.6 % must not look like 80 %."""
+    return f"{math.floor(100 * chance + 1e-9)}%"  # 0.29 * 100 is a last digit below 29
+
+
 def _weakness(claim: PlannedClaim) -> str:
     needed, power = claim.seeds_needed, claim.power()
     if math.isnan(power):
         return f"{claim.claim.id} has none, as its cells did not differ in it"
     number = "more than 1024" if math.isinf(needed) else f"{needed:.0f}"
-    return f"{claim.claim.id} has {power:.0%} with {claim.seeds} seeds and needs {number}"
+    return f"{claim.claim.id} has {percent(power)} with {claim.seeds} seeds and needs {number}"

@@ -40,8 +40,8 @@ def sweep_table(
     Args:
         table: the request, with its resolved runs in any order.
         runs: the table's cells with the folders of their runs.
-        compares_data: add the log-probability of offline data under the initial model, from every
-            offline run's predictors.json.
+        compares_data: add the log-probability of offline data under the initial model, from the
+            predictors.json of `table.measured`.
 
     Raises:
         ConfigError: if a run's file is missing or damaged.
@@ -54,7 +54,7 @@ def sweep_table(
         for name in variants:
             row = _row(table, variants, scores, name)
             if compares_data:
-                row["data_log_probability"] = _data_log_probability(variants[name])
+                row["data_log_probability"] = _data_log_probability(table, variants[name])
             rows.append(row)
     frame = pd.DataFrame(rows)
     settings = {column for cell, _ in runs for column in _settings(cell)}
@@ -155,11 +155,12 @@ def _collapsed(own: Scores, base: Scores, table: TableRequest) -> int:
     return int((own.values < limit).sum())
 
 
-def _data_log_probability(group: list[RunFolder]) -> float | None:
+def _data_log_probability(table: TableRequest, group: list[RunFolder]) -> float | None:
     """Return the mean token log-probability of offline data under the initial model, in nats."""
+    folders = {directory for _, directory in group}
     found = [
-        read_record(directory / "predictors.json", Predictors).mean_token_log_probability
-        for cell, directory in group
-        if cell.data == "offline"
+        read_record(run.paths.predictors, Predictors).mean_token_log_probability
+        for run in table.measured
+        if run.paths.directory in folders
     ]
     return float(np.mean(found)) if found else None

@@ -26,6 +26,8 @@ CONFIG = ROOT / "workflow" / "config"
 SPARSE = {"objective": "grpo", "data": "online", "sample_every": 64}
 ONLINE = {"objective": "grpo", "data": "online"}
 LOOKS = {"seeds": [2, 3, 4], "weights": [0.3, 0.6, 0.1]}
+RECORD = {"seconds": {"total": 1}, "manifest": {"learning_rate": 1e-3}}
+RECORD["provenance"] = {"git": {}, "packages": {}}
 POINTS = {1: 40, 2: 60, 4: 50, 3: 50}  # online's Pass@1 above that of its base model, by seed
 
 
@@ -68,7 +70,7 @@ def write_runs(study: Study) -> None:
         made = [*prompts, paths.base_made, folder / "metrics.csv", paths.made]
         for path in [*made, paths.model / "config.json", folder / "samples.jsonl"]:
             if not path.exists():
-                write_text(path, "{}")
+                write_text(path, json.dumps(RECORD) if path == paths.record else "{}")
         rows = [
             {"step": step, "problem_id": i, "sample": 0, "correct": int(i < right)}
             for step in (4, 8)
@@ -158,6 +160,7 @@ def test_looks_of_another_rule_or_other_seeds_are_one_line(config, file, change,
         ("claims", lambda c: c["rule"]["looks"].update(weights=[0.5, 0.6, 0.1]), "sum is 1.2;"),
         ("claims", lambda c: c["rule"]["looks"].update(weights=[0.5]), "1 for 3 looks;"),
         ("claims", lambda c: c["rule"]["looks"].update(seeds=[2, 4, 3]), "do not rise;"),
+        ("claims", lambda c: c["rule"]["looks"].update(seeds=[1, 2, 3]), "look at 1 seed can"),
         ("smoke", lambda s: s["seeds"].update(more=[3]), "seeds.more: 3 with seeds.report"),
         ("smoke", lambda s: s["seeds"].update(report=[1]), "seeds.report: 1 in number"),
         ("smoke", lambda s: s["seeds"].update(more=[2, 3]), r"more: shares \[2\] with"),

@@ -19,7 +19,7 @@ from humanline.study.pilot import Pilot
 from humanline.study.scale.scale import load_scale
 from humanline.study.study import Study, load_study
 from humanline.tables import power
-from humanline.tables.power import PlannedClaim, design
+from humanline.tables.power import PlannedClaim, design, percent
 from humanline.tables.statistics.power import OneSidedTest
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
@@ -142,10 +142,17 @@ def test_what_the_seeds_can_hardly_decide_is_one_line(study):
     with pytest.raises(ConfigError) as error:
         require_power(weak)
     line = str(error.value)
-    assert f"sparse has {own.power():.0%} with 10 seeds and needs {own.seeds_needed:.0f};" in line
+    assert (
+        f"sparse has {percent(own.power())} with 10 seeds and needs {own.seeds_needed:.0f};" in line
+    )
     assert "seeds.report" in line and "ratio" not in line and "\n" not in line
     with pytest.raises(ConfigError, match="needs more than 1024;"):
         require_power(adopt(study, sparse=99.0, ratio=0.2))
+
+
+def test_what_does_not_reach_the_wanted_power_does_not_look_like_it():
+    chances = {0.7999: "79%", 0.8: "80%", 0.29: "29%", 0.9999: "99%", 0.0: "0%", 1.0: "100%"}
+    assert {chance: percent(chance) for chance in chances} == chances
 
 
 def test_what_did_not_vary_cannot_be_planned(study):

@@ -42,8 +42,18 @@ class TableRequest:
 
     @property
     def measured(self) -> list[Run]:
-        """The runs whose `predictors.json` the table shows."""
-        return [run for run in self.runs if run.cell.data == "offline" and self.spec.compares_data]
+        """The runs whose `predictors.json` the table shows: its offline runs.
+
+        They are on the seeds that all offline cells have, so that rows are of the same seeds.
+        """
+        if not self.spec.compares_data:
+            return []
+        offline = [run for run in self.runs if run.cell.data == "offline"]
+        seeds: dict[tuple[str, str], set[int]] = {}
+        for run in offline:
+            seeds.setdefault((run.cell.task, run.cell.variant), set()).add(run.cell.seed)
+        shared = set.intersection(*seeds.values())
+        return [run for run in offline if run.cell.seed in shared]
 
     @cached_property
     def _by_name(self) -> dict[tuple[str, str], Run]:

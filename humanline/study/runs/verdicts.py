@@ -30,6 +30,8 @@ class Looks(Strict):
     def _is_a_plan(self) -> Self:
         if self.seeds != sorted(set(self.seeds)):
             raise fault("seeds", f"{self.seeds} do not rise; mend their order")
+        if self.seeds[0] < 2:
+            raise fault("seeds", "a look at 1 seed can decide nothing; begin with 2 or more")
         if len(self.weights) != len(self.seeds):
             reason = f"{len(self.weights)} for {len(self.seeds)} looks; give each look one"
             raise fault("weights", reason)

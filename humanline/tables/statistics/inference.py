@@ -10,6 +10,9 @@ variance of the mean. A negative estimate counts as 0, so the variance is never 
 seeds. The critical value is then the mean of Student's t with S - 1 and with G - 1 degrees of
 freedom, weighted by the parts of the variance (Cochran and Cox 1950). Satterthwaite's degrees of
 freedom would do for five seeds, but not for three: there 7 or 8 intervals of 100 miss, not 5.
+
+`intervals` and `significance` take many studies at once: arrays (..., S) and (..., S, G) in place
+of (S,) and (S, G). `estimate` and `p_value` are the same for one study.
 """
 
 import math
@@ -17,7 +20,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
+from scipy.optimize import elementwise
 
 from humanline.tables.statistics.scores import Contrast
 
@@ -35,14 +39,12 @@ class Interval:
         value: the mean; NaN without a seed.
         standard_error: its standard error; NaN with one seed.
         low, high: the bounds; NaN with one seed.
-        degrees_of_freedom: the number of seeds minus 1.
     """
 
     value: float
     standard_error: float
     low: float
     high: float
-    degrees_of_freedom: int
 
     @property
     def exponential(self) -> tuple[float, float, float]:
@@ -69,12 +71,15 @@ class Variance:
         """The variance of the mean."""
         return self.seeds + self.prompts
 
+    @property
+    def share(self) -> np.ndarray:
+        """The seeds' share of the variance; 1 if nothing varies."""
+        with np.errstate(invalid="ignore"):
+            return np.where(self.total > 0, self.seeds / self.total, 1.0)
+
     def critical_value(self, tail: float) -> np.ndarray:
         """Return the number of standard errors that chance exceeds on one side with `tail`."""
-        first, second = (stats.t.isf(tail, df) for df in self.degrees_of_freedom)
-        with np.errstate(invalid="ignore"):
-            share = np.where(self.total > 0, self.seeds / self.total, 1.0)
-        return share * first + (1 - share) * second
+        return _critical_value(tail, self.share, self.degrees_of_freedom)
 
 
 def variance(values: np.ndarray, pseudo: np.ndarray | None = None) -> Variance:
@@ -102,19 +107,23 @@ def variance(values: np.ndarray, pseudo: np.ndarray | None = None) -> Variance:
     return Variance(seeds, prompts, (n_seeds - 1, groups - 1))
 
 
-def bounds(
-    values: np.ndarray, pseudo: np.ndarray | None = None, *, tail: float = 0.025
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and the upper bound of a mean; each errs with the chance `tail`.
+def intervals(contrast: Contrast, level: float = 0.95) -> tuple[np.ndarray, ...]:
+    """Estimate the means of many studies' contrasts with their intervals; see `estimate`.
 
     Args:
-        values: (..., S).
-        pseudo: pseudo-values (..., S, G); None if each seed has its own prompts.
-        tail: 0.025 for a two-sided interval of 95 %.
+        contrast: numbers by study and seed, (..., S), with pseudo-values (..., S, G) or none.
+        level: the chance that an interval covers its mean.
+
+    Returns:
+        The means, their standard errors, the lower and the upper bounds, (...) each.
     """
-    half = _half_width(variance(values, pseudo), tail)
-    mean = values.mean(axis=-1)
-    return mean - half, mean + half
+    values = np.asarray(contrast.values, dtype=float)
+    if not values.shape[-1]:
+        return (np.full(values.shape[:-1], np.nan),) * 4
+    found, mean = variance(values, contrast.pseudo), values.mean(axis=-1)
+    error = np.sqrt(found.total)
+    half = found.critical_value((1 - level) / 2) * error
+    return mean, error, mean - half, mean + half
 
 
 def estimate(contrast: Contrast, level: float = 0.95) -> Interval:
@@ -124,18 +133,37 @@ def estimate(contrast: Contrast, level: float = 0.95) -> Interval:
         contrast: numbers by seed. If they do not vary, the interval is the value alone.
         level: the chance that the interval covers the mean.
     """
-    n_seeds = len(contrast.seeds)
-    if not n_seeds:
-        return Interval(*(math.nan,) * 4, -1)
-    found = variance(contrast.values, contrast.pseudo)
-    half = float(_half_width(found, (1 - level) / 2))
-    value = float(contrast.values.mean())
-    return Interval(value, math.sqrt(found.total), value - half, value + half, n_seeds - 1)
+    return Interval(*map(float, intervals(contrast, level)))
 
 
-def _half_width(found: Variance, tail: float) -> np.ndarray:
-    """Return the distance of a bound from the mean."""
-    return found.critical_value(tail) * np.sqrt(found.total)
+def significance(
+    contrast: Contrast, null: float = 0.0, alternative: Alternative = "two-sided"
+) -> np.ndarray:
+    """Test whether the means of many studies' contrasts are `null`; see `p_value`.
+
+    Args:
+        contrast: numbers by study and seed, (..., S), with pseudo-values (..., S, G) or none.
+        null: the value to test against.
+        alternative: ``greater`` asks whether the mean is above `null`.
+
+    Returns:
+        The p-values, (...).
+    """
+    values = np.asarray(contrast.values, dtype=float)
+    if values.shape[-1] < 2:
+        return np.full(values.shape[:-1], np.nan)
+    found, is_one_sided = variance(values, contrast.pseudo), alternative != "two-sided"
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = (values.mean(axis=-1) - null) / np.sqrt(found.total)
+    tail = _tail(found, np.abs(distance))
+    if is_one_sided:
+        p = np.where((distance > 0) == (alternative == "greater"), tail, 1 - tail)
+    else:
+        p = 2 * tail
+    largest = np.maximum(np.abs(values).max(axis=-1), max(abs(null), 1))
+    is_null = np.abs(values - null).max(axis=-1) <= _ROUNDING * largest
+    untested = np.where(is_null, 0.5 if is_one_sided else 1.0, np.nan)
+    return np.where(found.total > 0, p, untested)
 
 
 def p_value(contrast: Contrast, null: float = 0.0, alternative: Alternative = "two-sided") -> float:
@@ -151,28 +179,38 @@ def p_value(contrast: Contrast, null: float = 0.0, alternative: Alternative = "t
         the values do not vary, no test is possible: 1 (two-sided) or 0.5 (one-sided) if they all
         equal `null`, else NaN.
     """
-    values = np.asarray(contrast.values, dtype=float)
-    if len(values) < 2:
-        return math.nan
-    found = variance(values, contrast.pseudo)
-    if not found.total > 0:
-        is_null = np.abs(values - null).max() <= _ROUNDING * max(np.abs(values).max(), abs(null), 1)
-        return (1.0 if alternative == "two-sided" else 0.5) if is_null else math.nan
-    distance = float((values.mean() - null) / np.sqrt(found.total))
-    tail = _tail(found, abs(distance))
-    if alternative == "two-sided":
-        return 2 * tail
-    return tail if (distance > 0) == (alternative == "greater") else 1 - tail
+    return float(significance(contrast, null, alternative))
 
 
-def _tail(found: Variance, distance: float) -> float:
-    """Return the one-sided p-value (at most 0.5) of a distance in standard errors."""
-    tails = sorted(stats.t.sf(distance, df) for df in found.degrees_of_freedom)
-    if not found.prompts > 0 or tails[0] == 0:
-        return float(stats.t.sf(distance, found.degrees_of_freedom[0]))
-    excess = lambda tail: float(found.critical_value(math.exp(tail))) - distance  # noqa: E731
-    ends = [math.log(tail) + step for tail, step in zip(tails, (-1e-9, 1e-9), strict=True)]
-    return math.exp(optimize.brentq(excess, *ends))
+def _critical_value(
+    tail: float | np.ndarray, share: np.ndarray, degrees_of_freedom: tuple[int, float]
+) -> np.ndarray:
+    """Weight the critical values of seeds and of prompts by the seeds' share of the variance."""
+    first, second = (stats.t.isf(tail, df) for df in degrees_of_freedom)
+    return share * first + (1 - share) * second
+
+
+def _tail(found: Variance, distance: np.ndarray) -> np.ndarray:
+    """Return the one-sided p-values (at most 0.5) of distances in standard errors."""
+    distance = np.asarray(distance)  # of one study it is a number
+    tails = np.stack([stats.t.sf(distance, df) for df in found.degrees_of_freedom])
+    is_mixed = (found.prompts > 0) & (tails.min(axis=0) > 0)
+    if not is_mixed.any():
+        return tails[0]
+    ends = np.log(np.sort(tails[:, is_mixed], axis=0))
+
+    def excess(log_tail: np.ndarray, share: np.ndarray, distance: np.ndarray) -> np.ndarray:
+        return _critical_value(np.exp(log_tail), share, found.degrees_of_freedom) - distance
+
+    root = elementwise.find_root(
+        excess,
+        (ends[0] - 1e-9, ends[1] + 1e-9),
+        args=(found.share[is_mixed], distance[is_mixed]),
+        tolerances={"xatol": 1e-9},  # of a logarithm
+    )
+    tail = np.array(tails[0])
+    tail[is_mixed] = np.exp(root.x)
+    return tail
 
 
 def _are_alike(values: np.ndarray) -> np.ndarray:

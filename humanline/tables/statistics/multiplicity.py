@@ -5,13 +5,15 @@ from numpy.typing import ArrayLike
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
-    """Correct p-values (N,) by Holm's method, with statsmodels.
+    """Correct families of N p-values, (..., N), by Holm's method.
 
-    NaN stays NaN but still counts in the number of tests.
+    The smallest p-value is multiplied by N, the next by N - 1 and so on; none may then be below one
+    that was smaller. Not statsmodels' `multipletests`, which takes one family, and collects all
+    garbage of the process each time. NaN stays NaN but still counts in the number of tests.
     """
-    from statsmodels.stats.multitest import multipletests
-
     p_values = np.asarray(p_values, dtype=float)
-    is_known = ~np.isnan(p_values)
-    corrected = multipletests(np.where(is_known, p_values, 1.0), method="holm")[1]
-    return np.where(is_known, corrected, np.nan)
+    order = p_values.argsort(axis=-1)  # NaN comes last
+    factors = np.arange(p_values.shape[-1], 0, -1)
+    ordered = np.take_along_axis(p_values, order, axis=-1) * factors
+    corrected = np.minimum(1.0, np.maximum.accumulate(ordered, axis=-1))
+    return np.take_along_axis(corrected, order.argsort(axis=-1), axis=-1)

@@ -4,6 +4,8 @@ A seed repeats an experiment: its world, its base model, its data and its traini
 evaluation prompts of its own, too, seeds are independent in everything. If all seeds share their
 prompts, the prompts are a second thing that could have been others: then a score also has the
 values that it takes with one group of prompts left out (delete-a-group jackknife, Kott 2001).
+
+Arrays may have leading dimensions: simulated studies, which all have the same seeds.
 """
 
 from collections.abc import Sequence
@@ -34,8 +36,8 @@ class Scores:
     def on(self, seeds: Sequence[int]) -> "Scores":
         """Keep some of the seeds."""
         kept = [self.seeds.index(seed) for seed in seeds]
-        left_out = None if self.left_out is None else self.left_out[kept]
-        return Scores(tuple(seeds), self.values[kept], left_out, self.floor)
+        left_out = None if self.left_out is None else self.left_out[..., kept, :]
+        return Scores(tuple(seeds), self.values[..., kept], left_out, self.floor)
 
     @property
     def floored(self) -> int:
@@ -66,8 +68,8 @@ class Contrast:
     def on(self, seeds: Sequence[int]) -> "Contrast":
         """Keep some of the seeds."""
         kept = [self.seeds.index(seed) for seed in seeds]
-        pseudo = None if self.pseudo is None else self.pseudo[kept]
-        return Contrast(tuple(seeds), self.values[kept], pseudo)
+        pseudo = None if self.pseudo is None else self.pseudo[..., kept, :]
+        return Contrast(tuple(seeds), self.values[..., kept], pseudo)
 
 
 def pseudo_values(values: np.ndarray, left_out: np.ndarray | None) -> np.ndarray | None:
@@ -108,11 +110,10 @@ def mean_of(contrasts: Sequence[Contrast]) -> Contrast:
         ValueError: if some have shared prompts and others have not, or other groups of prompts.
     """
     seeds = tuple(sorted(set.intersection(*(set(each.seeds) for each in contrasts))))
-    kept = [[each.seeds.index(seed) for seed in seeds] for each in contrasts]
-    values = np.mean([each.values[i] for each, i in zip(contrasts, kept, strict=True)], axis=0)
+    contrasts = [each.on(seeds) for each in contrasts]
+    values = np.mean([each.values for each in contrasts], axis=0)
     _require_alike([each.pseudo for each in contrasts], len(seeds))
-    parts = zip(contrasts, kept, strict=True)
-    pseudo = [each.pseudo[i] for each, i in parts if each.pseudo is not None]
+    pseudo = [each.pseudo for each in contrasts if each.pseudo is not None]
     has_all = len(pseudo) == len(contrasts)
     return Contrast(seeds, values, np.mean(pseudo, axis=0) if has_all else None)
 

@@ -204,6 +204,13 @@ def test_a_table_has_its_runs_and_says_which_are_measured(paper):
         assert all(run.cell.data == "offline" for run in table.measured)
 
 
+def test_offline_data_are_measured_on_the_seeds_that_all_rows_have():
+    laptop = load_study(CONFIG / "laptop.yaml", CONFIG / "experiments.yaml", Path("results"))
+    measured = laptop.table("data_quality").measured
+    assert {run.cell.seed for run in measured} == set(laptop.scale.seeds.sweep)
+    assert len(measured) == 6 * len(laptop.scale.seeds.sweep)
+
+
 def test_the_claims_have_the_runs_of_their_comparisons(paper):
     asked = paper.claims_request()
     assert [own for own, _ in asked.compared] == paper.comparisons()

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from humanline.tables.statistics.inference import estimate, p_value, variance
+from humanline.tables.statistics.inference import (
+    estimate,
+    intervals,
+    p_value,
+    significance,
+    variance,
+)
 from humanline.tables.statistics.multiplicity import holm
 from humanline.tables.statistics.scores import (
     Contrast,
@@ -43,7 +49,7 @@ def test_with_own_prompts_all_is_students_t_over_seeds():
     contrast = difference(own([54, 57, 52]), own([50, 55, 49]))
     expected = stats.ttest_1samp([4, 2, 3], 0)
     found = estimate(contrast)
-    assert (found.value, found.degrees_of_freedom) == (3, 2)
+    assert found.value == 3
     assert found.standard_error == pytest.approx(stats.sem([4, 2, 3]))
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
     assert p_value(contrast) == pytest.approx(expected.pvalue)
@@ -117,6 +123,35 @@ def test_an_interval_ends_where_the_test_becomes_significant(tail, parts):
     assert p_value(contrast, found.high) == pytest.approx(2 * tail, rel=1e-6)
 
 
+@pytest.mark.parametrize("has_own_prompts", [True, False])
+@pytest.mark.parametrize("compare", [difference, log_ratio])
+def test_many_studies_at_once_are_as_one_by_one(has_own_prompts, compare):
+    """Two pairs of cells, averaged; one study does not vary, and its prompts add nothing."""
+    rng, seeds = np.random.default_rng(7), (1, 2, 3, 4)
+    values = rng.uniform(20, 60, (4, 5, 4))
+    left_out = (
+        values[..., None] + rng.normal(0, 0.2, (4, 5, 1, 6)) + rng.normal(0, 0.1, (4, 5, 4, 6))
+    )
+    values[:, 0], left_out[:, 0] = 30.0, 30.0
+
+    def mean(*study: int) -> Contrast:
+        cells = [
+            Scores(seeds, values[cell, *study], None if has_own_prompts else left_out[cell, *study])
+            for cell in range(4)
+        ]
+        return mean_of([compare(*cells[:2]), compare(*cells[2:])]).on((4, 2, 1))
+
+    for side, null in (("two-sided", 0.1), ("greater", 0.0), ("less", -0.1)):
+        expected = [p_value(mean(study), null, side) for study in range(5)]
+        assert significance(mean(), null, side) == pytest.approx(expected, rel=1e-6, nan_ok=True)
+    found = np.transpose(intervals(mean(), 0.9))
+    for study, numbers in enumerate(found):
+        own = estimate(mean(study), 0.9)
+        assert (own.value, own.standard_error, own.low, own.high) == pytest.approx(tuple(numbers))
+    one = Contrast((1,), np.ones((5, 1)))
+    assert np.isnan(significance(one)).all() and np.isnan(intervals(one)[1:]).all()
+
+
 def test_one_seed_tells_nothing_but_its_value():
     found = estimate(own([5.0]).itself)
     assert found.value == 5
@@ -152,14 +187,18 @@ def test_shared_prompts_are_not_compared_with_own():
 def test_holm_by_hand():
     """0.01 x 4; 0.02 x 3; then max(0.06, 0.03 x 2) and max(0.06, 0.04)."""
     assert holm([0.02, 0.01, 0.04, 0.03]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    unknown = holm([0.02, np.nan])
-    assert unknown[0] == pytest.approx(0.04) and np.isnan(unknown[1])
+    unknown = [[0.02, np.nan], [np.nan, np.nan], [0.3, 0.7]]
+    expected = [[0.04, np.nan], [np.nan, np.nan], [0.6, 0.7]]
+    assert holm(unknown) == pytest.approx(np.array(expected), nan_ok=True)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_holm_never_lowers_a_p_value_and_keeps_their_order(values):
+def test_holm_is_that_of_statsmodels_and_keeps_the_order_of_p_values(values):
+    from statsmodels.stats.multitest import multipletests
+
     corrected = holm(values)
+    assert corrected == pytest.approx(multipletests(values, method="holm")[1])
     assert (corrected >= np.array(values) - 1e-15).all() and (corrected <= 1).all()
     order = np.argsort(values, kind="stable")
     assert (np.diff(corrected[order]) >= -1e-15).all()

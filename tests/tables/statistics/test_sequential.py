@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import stdtr
 
 from humanline.files.validation import load_yaml
+from humanline.tables.statistics.inference import significance
 from humanline.tables.statistics.multiplicity import holm
+from humanline.tables.statistics.scores import Contrast
 from humanline.tables.statistics.sequential import sequential_p_values
 
 LOOKS, WEIGHTS = (10, 15, 20, 30), (0.8, 0.1, 0.06, 0.04)
@@ -32,32 +33,14 @@ def decided(effects, looks=LOOKS, weights=WEIGHTS) -> np.ndarray:
     shared = rng.normal(size=(STUDIES, 1, looks[-1]))
     own = rng.normal(size=(STUDIES, len(effects), looks[-1]))
     values = effects[:, None] + np.sqrt(0.5) * (shared + own)
-    p_values = np.stack([_p_values(values[..., :seeds]) for seeds in looks], axis=-1)
+    contrast = Contrast(tuple(range(looks[-1])), values)
+    seen = [contrast.on(range(seeds)) for seeds in looks]
+    p_values = np.stack([significance(own, 0.0, "greater") for own in seen], axis=-1)
     found = []
     for count in range(1, len(looks) + 1):
         sequential = sequential_p_values(p_values[..., :count], weights[:count])
-        found.append(_holm(sequential) < ALPHA)
+        found.append(holm(sequential) < ALPHA)
     return np.stack(found, axis=-1)
-
-
-def _p_values(values: np.ndarray) -> np.ndarray:
-    seeds = values.shape[-1]
-    t = values.mean(axis=-1) / values.std(axis=-1, ddof=1) * np.sqrt(seeds)
-    return stdtr(seeds - 1, -t)
-
-
-def _holm(p_values: np.ndarray) -> np.ndarray:
-    """As `holm`, for many families (studies, claims)."""
-    order = p_values.argsort(axis=-1)
-    factors = np.arange(p_values.shape[-1], 0, -1)
-    ordered = np.take_along_axis(p_values, order, axis=-1) * factors
-    corrected = np.maximum.accumulate(ordered, axis=-1)
-    return np.take_along_axis(corrected, order.argsort(axis=-1), axis=-1)
-
-
-def test_many_families_at_once_are_corrected_as_one_is():
-    p_values = np.random.default_rng(5).uniform(size=(3, CLAIMS)) / 9
-    assert _holm(p_values) == pytest.approx(np.stack([holm(own) for own in p_values]))
 
 
 @pytest.mark.parametrize("are_registered", [False, True])
