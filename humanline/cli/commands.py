@@ -341,7 +341,7 @@ def _worker(study: None, arguments) -> None:
     import humanline.scoring.score
     import humanline.training.base_model
     import humanline.training.cell  # noqa: F401
-    from humanline.cli.worker import serve
+    from humanline.cli.worker import serve_workflow
     from humanline.files.code_hashes import code_hash
     from humanline.scoring.judge import load_alpaca_eval
     from humanline.study.study import hold_study
@@ -356,15 +356,7 @@ def _worker(study: None, arguments) -> None:
     if arguments.study:
         with working_directory(), contextlib.suppress(ConfigError):  # a command will raise it
             hold_study(*arguments.study)
-    place = arguments.socket
-    if not place.parent.exists():  # the workflow has ended and removed its folder
-        return
-    try:
-        serve(place, main)
-    finally:  # a killed workflow does not remove its folder
-        place.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            place.parent.rmdir()
+    serve_workflow(arguments.socket, main)
 
 
 def _perceived(study: Study, arguments) -> ImpliedCapacity:
