@@ -101,10 +101,22 @@ def _told(a: Side, b: Side, found: Comparison, made: pd.DataFrame) -> str:
     for kind, row in counts.iterrows():
         parts = ", ".join(f"{n} {status}" for status, n in row.items() if n)
         lines.append(f"{KINDS[str(kind)]}: {parts}")
-    worst = found.differing.sort_values("p_corrected").head(5)
+    worst = _once(found.differing).head(5)
     lines += [f"differs: {_line(row)}" for row in worst.to_dict("records")]
     lines.append(f"{_sentence(found)} {_reason(found, made)}".strip())
     return "\n".join(lines)
+
+
+def _once(rows: pd.DataFrame) -> pd.DataFrame:
+    """List numbers, the surest difference first; one that is in several tables has one row."""
+    rows = rows.sort_values("p_corrected", kind="stable")
+    # Tables of one task name a cell without its task.
+    is_number = rows["kind"] == "number"
+    cell = rows["row"].mask(is_number, rows["row"].str.split().str[-1])
+    groups = rows.assign(row=cell).groupby(
+        ["kind", "row", "column", "a", "b"], sort=False, dropna=False, as_index=False
+    )
+    return groups.agg({"where": ", ".join, "p_corrected": "first"})
 
 
 def _line(row: dict) -> str:
@@ -172,7 +184,8 @@ def _listed(rows: pd.DataFrame) -> str:
     """List the numbers that differ, the surest first."""
     if rows.empty:
         return ""
-    shown = rows.sort_values("p_corrected").head(_SHOWN)
+    once = _once(rows)
+    shown = once.head(_SHOWN)
     table = pd.DataFrame(
         {
             "Where": shown["where"],
@@ -183,7 +196,7 @@ def _listed(rows: pd.DataFrame) -> str:
             "p, corrected": shown["p_corrected"].map(lambda p: "" if pd.isna(p) else f"{p:.2g}"),
         }
     )
-    return _markdown(table) + _more(len(rows))
+    return _markdown(table) + _more(len(once))
 
 
 def _more(number: int) -> str:
