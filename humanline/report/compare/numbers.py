@@ -309,13 +309,14 @@ def _corrected(rows: pd.DataFrame, is_same: bool) -> pd.DataFrame:
     """
     rows = rows.reindex(columns=_COLUMNS).reset_index(drop=True)
     tested = rows["kind"].isin(_TESTED) & rows["status"].isna()
-    numbers = rows[["a", "b", "difference"]].apply(pd.to_numeric, errors="coerce")
+    # A family of no rows, as that of runs without common seeds, has no types of its own.
+    numbers = rows[["a", "b", "difference"]].apply(pd.to_numeric, errors="coerce").astype(float)
     equal = np.where(
         rows["kind"] == "task",
         are_equal(numbers["difference"], 0),
         are_equal(numbers["a"], numbers["b"]),
     )
-    p = pd.to_numeric(rows["p"]).where(tested)
+    p = rows["p"].astype(float).where(tested)
     if is_same:
         p = p.mask(tested & ~equal, 0.0)
     corrected = p.copy()

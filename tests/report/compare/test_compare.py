@@ -158,6 +158,16 @@ def test_what_one_side_lacks_is_listed_and_the_rest_is_compared(compare, tmp_pat
     assert (rows["status"] == "only in B").sum() == 4  # two cells, and their rows of the table
 
 
+def test_other_seeds_are_compared_by_their_means(compare, tmp_path):
+    runs = scores()
+    write(tmp_path / "results/laptop", runs.assign(seed=runs["seed"] + 100))
+    status, _, page, rows = compare("laptop")
+    assert status == 0 and "seeds in common, with scores on both sides, are needed" in page
+    assert rows["kind"].value_counts().to_dict() == {
+        "cell": 5, "number": 5, "comparison": 1, "verdict": 2, "other": 5
+    }  # fmt: skip
+
+
 def test_results_of_an_earlier_version_are_compared_by_their_tables(compare, tmp_path):
     write(tmp_path / "results/laptop", scores(noise=0.1))
     old = tmp_path / "results/reference/laptop/tables"
