@@ -8,11 +8,12 @@ settings below have PyTorch, oneDNN and MKL use the instructions of older proces
 for one sum. Each setting makes everything again, from the pretrained model to the scores, in
 a folder of its own, and is compared with the first: this machine as it is. `--first FOLDER` takes
 runs that were made before. The results are `other_machines.csv`, a row per rerun, and
-`other_machines.md`; the constants of `humanline.tables.statistics.agreement.USUAL` come from them.
-Seeds that no table reports are the default.
+`other_machines.md`. `humanline.tables.statistics.agreement.USUAL` is to be above the spread there,
+which needs two seeds or more. Seeds that no table reports are the default.
 """
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from humanline.files.provenance import describe
 from humanline.study.runs.resolved import Run
 from humanline.study.study import load_study
 from humanline.tables.estimates import score_table
-from humanline.tables.statistics.agreement import are_equal, measure_spread
+from humanline.tables.statistics.agreement import Spread, are_equal, measure_spread
 
 FIRST = "as it is"
 SETTINGS = {
@@ -116,7 +117,8 @@ def report(frame: pd.DataFrame, scale: str) -> str:
         row = summary(own) | {"setting": setting, "task": task}
         rows.append({"setting": row.pop("setting"), "task": row.pop("task"), **row})
     rows.append({"setting": "all", "task": "all", **summary(frame)})
-    table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".2f")
+    known = pd.DataFrame(rows).astype(object)
+    table = known.where(known.notna(), None).to_markdown(index=False, floatfmt=".2f", missingval="")
     machine = describe()
     packages = ", ".join(
         f"{name} {machine['packages'][name]}" for name in ("torch", "transformers")
@@ -138,7 +140,8 @@ def report(frame: pd.DataFrame, scale: str) -> str:
 def summary(own: pd.DataFrame) -> dict:
     """Summarise the differences of some reruns."""
     difference = own["b"] - own["a"]
-    spread = measure_spread(own)
+    has_seeds = own.groupby(["setting", "task", "variant"]).size().max() > 1
+    spread = measure_spread(own) if has_seeds else Spread(math.nan, math.nan)
     return {
         "runs": len(own),
         "equal": int(are_equal(own["a"], own["b"]).sum()),

@@ -57,11 +57,11 @@ Brackets: 95 % intervals of B - A, not corrected for their number.
 ## How this was decided
 
 Runs of the same seed are compared with each other; without common seeds, means are compared. On
-another processor a run differs in the last digits, and after training by {run:g} of what another
-seed changes; {shared:g} of it is common to all seeds of a cell. benchmarks/README.md has the
-measurement. A cell's spread over seeds is drawn towards that of the task's other cells. Derived
-numbers are compared by the standard errors of both sides. Holm's correction keeps the chance of any
-*differs*, if nothing but the machine has changed, at {alpha:.0%}. docs/statistics.md says more.
+another processor a run differs in the last digits, and so after training. Usual is up to {run:g}
+standard deviations over seeds in a run by itself, and {shared:g} in all seeds of a cell alike. A
+cell's spread over seeds is drawn towards that of the task's other cells. Derived numbers are
+compared by the standard errors of both sides. Holm's correction keeps the chance of any *differs*,
+if nothing but the machine has changed, at {alpha:.0%}. docs/statistics.md says more.
 
 All numbers: [comparison.csv](comparison.csv).
 """
@@ -245,7 +245,7 @@ def _spread(found: Comparison) -> str:
         )
         for task, spread in found.spread.items()
     ]
-    lines.append(f"\nBetween machines, {USUAL.run:g} is usual, and 0 on one machine.")
+    lines.append(f"\nBetween machines up to {USUAL.run:g} is usual, on one machine 0.")
     return "\n".join(lines)
 
 
