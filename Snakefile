@@ -17,6 +17,7 @@ import os
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -75,7 +76,8 @@ onstart:
 
     jobs = list(workflow.dag.needrun_jobs())
     refuse_unpinned(jobs)
-    refuse_weak(jobs)
+    if any(job.rule.name == "claims" for job in jobs):
+        weigh_claims()
     if {job.rule.name for job in jobs} != {"plan"}:  # `plan` needs no worker
         # Only for local jobs: a job on another machine or in another cgroup cannot be a child of
         # this process.

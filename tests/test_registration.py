@@ -28,4 +28,10 @@ def test_rule_and_tests_are_those_of_the_registration():
         registered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         pytest.skip(f"commit {commit} is not here: no git, or a clone without history")
-    assert _as_tested(text) == _as_tested(registered)
+    now, then = _as_tested(text), _as_tested(registered)
+    assert now["rule"] == then["rule"]
+    assert [name for name, (primary, *_) in now["tests"].items() if primary] == [
+        name for name, (primary, *_) in then["tests"].items() if primary
+    ]
+    # A secondary claim may be dropped. None may change or come.
+    assert now["tests"].items() <= then["tests"].items()

@@ -252,7 +252,8 @@ def _claims(study: Study, arguments) -> None:
     if study.pilot:
         from humanline.report.power import write_power
 
-        write_power(request.claims, study.planned(), study.pilot, study.paths.tables)
+        planned, changes = study.planned(), request.pilot_changes
+        write_power(request.claims, planned, study.pilot, study.paths.tables, changes=changes)
 
 
 def _decide(study: Study, arguments) -> None:
@@ -332,21 +333,16 @@ def _worker(study: None, arguments) -> None:
     import humanline.analysis.predictors
     import humanline.cli.parser
     import humanline.cli.run_locks
-    import humanline.generation.engines
-    import humanline.generation.offline
-    import humanline.generation.samples
-    import humanline.scoring.annotations
-    import humanline.scoring.math.grading
-    import humanline.scoring.rewards
-    import humanline.scoring.score
-    import humanline.training.base_model
-    import humanline.training.cell  # noqa: F401
+    import humanline.scoring.math.grading  # noqa: F401
     from humanline.cli.worker import serve_workflow
     from humanline.files.code_hashes import code_hash
+    from humanline.generation import engines, offline, samples  # noqa: F401
+    from humanline.scoring import annotations, rewards, score  # noqa: F401
     from humanline.scoring.judge import load_alpaca_eval
     from humanline.study.study import hold_study
     from humanline.trainers.classes import load
     from humanline.trainers.registry import OBJECTIVES
+    from humanline.training import base_model, cell  # noqa: F401
 
     load_alpaca_eval()
     for row in OBJECTIVES.values():

@@ -23,7 +23,7 @@ from humanline.files.json_files import write_json
 from humanline.files.provenance import git_state
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
-from humanline.study.pilot import on_seed
+from humanline.study.runs.pilot import on_seed
 from humanline.study.runs.verdicts import Look, Looks, LooksTaken
 from humanline.study.study import Study
 

@@ -9,10 +9,12 @@ import pandas as pd
 from pydantic import BaseModel
 
 from humanline.cli.jobs import WEIGHTS, Job, billions_of, jobs, model_of
+from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
 from humanline.study.scale.rewards import HubReward
 from humanline.study.study import Study
 from humanline.study.study_cells import TARGETS
+from humanline.tables.power import weigh
 
 # Bytes per parameter in training besides the weights: gradients, and AdamW's two moments.
 _GRADIENTS, _MOMENTS = 4, 8
@@ -22,7 +24,7 @@ _HALF = 2  # bytes per parameter of a reward model, in bfloat16
 def describe(study: Study) -> str:
     """Write the plan of a scale in Markdown; without assumptions, only its jobs."""
     planned = jobs(study)
-    parts = [f"# Plan of scale {study.scale.scale}", study.scale.description]
+    parts = [f"# Plan of scale {study.scale.scale}", study.scale.description, *_doubts(study)]
     table = stages(study, planned)
     if study.scale.plan is None:
         known = table.drop(columns=["GPU hours", "longest, hours"])
@@ -216,6 +218,15 @@ def _warnings(table: pd.DataFrame) -> Iterator[str]:
             yield f"**{row['stage']}** has a model compute, but `resources` gives it no GPU."
         elif row["longest, hours"] > row["limit, hours"]:
             yield f"**{row['stage']}** takes longer than its `runtime` in `resources`."
+
+
+def _doubts(study: Study) -> list[str]:
+    """List what speaks against the claims' design, also what their runs would be refused for."""
+    asked = study.design()
+    try:
+        return [f"**Warning:** {line}." for line in weigh(asked)] if asked else []
+    except ConfigError as error:
+        return [f"**Refused:** {error}."]
 
 
 def _assumptions(study: Study) -> str:

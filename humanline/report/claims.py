@@ -94,7 +94,7 @@ Added seeds count here, and not in the other tables. Looks taken: {taken}.
 
 _POWER_NOTE = """\
 - What these claims could decide with their seeds was computed before the runs, from other seeds:
-  [power.md](power.md).
+  [power.md](power.md).{changes}
 """
 
 
@@ -123,6 +123,7 @@ def make_claims(asked: ClaimsRequest) -> None:
         compared,
         asked.scale,
         has_power=asked.has_pilot,
+        pilot_changes=asked.pilot_changes,
         first_run=_first_run(asked.runs),
         commits=_commits(asked.runs),
     )
@@ -179,6 +180,7 @@ def page(
     scale: str,
     *,
     has_power: bool = False,
+    pilot_changes: str = "",
     first_run: date | None = None,
     commits: Sequence[str] = (),
 ) -> str:
@@ -190,6 +192,7 @@ def page(
         compared: the result of `comparison_table`, with the seeds that would decide.
         scale: the name of the scale.
         has_power: whether the page of their power lies beside it.
+        pilot_changes: how the scale differs from what its pilot measured, if it does.
         first_run: the day of the first run that they compare, in UTC.
         commits: those that trained the runs.
     """
@@ -197,31 +200,36 @@ def page(
     primary = primary.assign(estimates=[_estimates(compared, claim) for claim in primary["claim"]])
     columns = ["claim", "text", "estimates", "p_holm", "p_opposite_holm", "verdict"]
     compared = compared.assign(amount=[_amount(row) for row in compared.to_dict("records")])
-    by_itself = compared[compared["primary"]]
-    asked = (by_itself["point"] + ": ").where(by_itself["point"] != "", "") + by_itself["asked"]
-    shown = ["claim", "asked", "claimed", "amount", "paper"]
-    shown += ["p_uncorrected", "result", "seeds", "seeds_to_decide"]
-    shown += ["seeds_to_decide_low", "seeds_to_decide_high"]
-    by_itself = by_itself.assign(result=[_result(row) for row in by_itself.to_dict("records")])
     explored = ["claim", "comparison", "amount", "seeds"]
     alpha = claims.rule.alpha
+    changes = f" It was {pilot_changes}." if pilot_changes else ""
     return _PAGE.format(
         scale=scale,
         claim_rows=_markdown(primary[columns]),
-        comparison_rows=_markdown(by_itself.assign(asked=asked, paper=_paper(by_itself))[shown]),
+        comparison_rows=_markdown(_by_itself(compared[compared["primary"]])),
         secondary_rows=_markdown(compared.loc[~compared["primary"], explored]),
         sources="; ".join(_told(claim) for claim in claims.claims),
         derived=_derived(claims) or "none",
         untested=_untested(claims),
         floored=compared["floored"].sum(),
         registration=_registration(claims, first_run, commits),
-        power_note=_POWER_NOTE * has_power,
+        power_note=_POWER_NOTE.format(changes=changes) * has_power,
         alpha=alpha,
         power=claims.rule.power,
         primary=len(primary),
         strictest=claims.strictest_level,
         looks=_looks(claims, primary),
     )
+
+
+def _by_itself(compared: pd.DataFrame) -> pd.DataFrame:
+    """Select what is shown of primary claims' comparisons, for people."""
+    asked = (compared["point"] + ": ").where(compared["point"] != "", "") + compared["asked"]
+    results = [_result(row) for row in compared.to_dict("records")]
+    shown = ["claim", "asked", "claimed", "amount", "paper"]
+    shown += ["p_uncorrected", "result", "seeds", "seeds_to_decide"]
+    shown += ["seeds_to_decide_low", "seeds_to_decide_high"]
+    return compared.assign(asked=asked, paper=_paper(compared), result=results)[shown]
 
 
 def _looks(claims: Claims, primary: pd.DataFrame) -> str:

@@ -14,9 +14,10 @@ from humanline.files.validation import validate
 from humanline.report.claims import values_of
 from humanline.report.formats import amount
 from humanline.study.claims import Claims, Comparison
-from humanline.study.pilot import Pilot
+from humanline.study.runs.pilot import Pilot
 from humanline.study.runs.requests import PowerRequest
-from humanline.tables.claims import contrast_of, paper_source, point_label
+from humanline.study.words import comparison_words, labels
+from humanline.tables.claims import contrast_of, paper_source
 from humanline.tables.power import Planned, PlannedClaim, design, percent
 from humanline.tables.statistics.inference import variance
 
@@ -28,12 +29,14 @@ _HEADER = """\
 # pilots/{scale}.yaml` there. Then claims that could hardly be decided are refused.
 """
 
+_OPTIONS = "# Hashes of what these runs had; where one differs from the scale's, it says so.\n"
+
 _PAGE = """\
 # The power of the claims at the scale {scale}
 
 What the design can decide, by a pilot on {seeds} seeds that no table reports ({date}, validation
 prompts). The level is {alpha:g} / {primary}: that of the smallest p in Holm's correction over
-the primary claims{first_look}.
+the primary claims{first_look}.{changes}
 
 ## Primary claims
 
@@ -105,8 +108,11 @@ def _pilot(asked: PowerRequest, path: Path) -> Pilot:
         "seeds": asked.seeds,
         "contrasts": contrasts,
     }
-    pilot = validate(Pilot, content, path)  # the check that a scale makes when it reads the file
+    options = {"options": asked.options}
+    # The check that a scale makes when it reads the file.
+    pilot = validate(Pilot, content | options, path)
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    text += _OPTIONS + yaml.safe_dump(options, sort_keys=False)
     write_text(path, _HEADER.format(scale=measured.scale) + text)
     return pilot
 
@@ -116,7 +122,12 @@ def _rounded(value: float) -> float:
 
 
 def write_power(
-    claims: Claims, compared: Sequence[tuple[Comparison, int]], pilot: Pilot, folder: Path
+    claims: Claims,
+    compared: Sequence[tuple[Comparison, int]],
+    pilot: Pilot,
+    folder: Path,
+    *,
+    changes: str = "",
 ) -> None:
     """Write `power.csv` and `power.md` by a pilot's measurements.
 
@@ -125,11 +136,14 @@ def write_power(
         compared: comparisons, in order, and the number of their seeds in the tables.
         pilot: the pilot; comparisons that it lacks are left out.
         folder: where to write.
+        changes: how the scale differs from what the pilot measured; see `Pilot.changes`.
     """
     found = design(claims, compared, pilot)
     primary = [own for own in found if own.claim.primary]
-    others = [row for own in found if not own.claim.primary for row in own.planned]
     rows = [row for own in found for row in own.planned]
+    cells: dict[bool, list[dict]] = {True: [], False: []}  # by whether their claim is primary
+    for row, label in zip(rows, labels([row.comparison for row in rows]), strict=True):
+        cells[row.comparison.claim.primary].append(_cells(row, label))
     write_text(folder / "power.csv", pd.DataFrame(map(_numbers, rows)).to_csv(index=False))
     rule = claims.rule
     text = _PAGE.format(
@@ -141,9 +155,10 @@ def write_power(
         first_look=", at the first look" if rule.looks else "",
         power=rule.power,
         claims=_markdown([_claim_cells(own) for own in primary]),
-        comparisons=_markdown([_cells(row) for own in primary for row in own.planned]),
-        others=_OTHERS.format(comparisons=_markdown(list(map(_cells, others))), alpha=rule.alpha)
-        if others
+        changes=f" **It was {changes}.**" if changes else "",
+        comparisons=_markdown(cells[True]),
+        others=_OTHERS.format(comparisons=_markdown(cells[False]), alpha=rule.alpha)
+        if cells[False]
         else "",
     )
     write_text(folder / "power.md", text)
@@ -185,14 +200,14 @@ def _claim_cells(own: PlannedClaim) -> dict:
 _UNKNOWN = "\N{EN DASH}"
 
 
-def _cells(row: Planned) -> dict:
+def _cells(row: Planned, label: str) -> dict:
     comparison = row.comparison
     smallest = amount(row.smallest, comparison.test.compare)
     if comparison.test.margin:
         smallest = f"margin {smallest.removeprefix('+')}"
     return {
         "Claim": comparison.claim.id,
-        "Comparison": _words(row),
+        "Comparison": "then " * (comparison.role == "point") + comparison_words(comparison, label),
         "SD": _spread(row, row.spread.sd),
         "Upper limit": _spread(row, row.sd_limit),
         "Seeds": str(row.seeds),
@@ -200,16 +215,6 @@ def _cells(row: Planned) -> dict:
         "Effect": _effect(row),
         "Power": _power(row),
     }
-
-
-def _words(row: Planned) -> str:
-    """Say what a comparison asks, and of which point or mean."""
-    comparison = row.comparison
-    if comparison.test.says is None:
-        return comparison.words
-    point = "mean" if comparison.role == "mean" else point_label(comparison.point)
-    then = "then " * (comparison.role == "point")
-    return then + (f"{point}: " if point else "") + comparison.test.says
 
 
 def _spread(row: Planned, sd: float) -> str:

@@ -317,7 +317,7 @@ def _annotator(configuration: str, work_dir: Path, seed: int, functions: dict[st
         dirs_exist_ok=True,
     )
 
-    class Annotator(load_alpaca_eval().annotators.PairwiseAnnotator):
+    class Annotator(load_alpaca_eval().annotators.PairwiseAnnotator):  # type: ignore[misc]
         # alpaca_eval joins the texts of a list of columns for the seed of a pair's random choices.
         # pandas looks up a list slowly, row by row. The column itself gives the same text.
         random_seed_keys = "instruction"

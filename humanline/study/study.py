@@ -12,10 +12,16 @@ from pydantic import BaseModel
 from humanline.files.validation import ConfigError, load_yaml, pick, validate
 from humanline.study.claims import Claims, Comparison
 from humanline.study.experiments import Cell, Experiments
-from humanline.study.pilot import Pilot, on_seed
 from humanline.study.runs.paths import Paths, RunPaths
+from humanline.study.runs.pilot import Pilot, on_seed, options_of
 from humanline.study.runs.rates import Rates, TunedRates
-from humanline.study.runs.requests import ClaimsRequest, ComparedRuns, PowerRequest, TableRequest
+from humanline.study.runs.requests import (
+    ClaimsRequest,
+    ComparedRuns,
+    Design,
+    PowerRequest,
+    TableRequest,
+)
 from humanline.study.runs.resolved import Run
 from humanline.study.runs.verdicts import LooksTaken
 from humanline.study.scale.scale import Scale, load_scale
@@ -116,8 +122,15 @@ class Study(StudyCells):
         if self.claims is None:
             return None
         found = [self._on(own, self.claim_seeds(own)) for own in self.comparisons()]
-        has_pilot, name = self.pilot is not None, self.scale.scale
-        return ClaimsRequest(self.claims, found, name, self.paths, has_pilot, self.taken)
+        return ClaimsRequest(
+            claims=self.claims,
+            compared=found,
+            scale=self.scale.scale,
+            paths=self.paths,
+            has_pilot=self.pilot is not None,
+            taken=self.taken,
+            pilot_changes=self.pilot_changes(),
+        )
 
     def power_request(self) -> PowerRequest:
         """Resolve the pilot: the comparisons of all claims, on the pilot's seeds.
@@ -132,7 +145,29 @@ class Study(StudyCells):
             raise ConfigError(f"scale {name}: seeds.pilot: {seeds} has no spread; add seeds")
         compared = [self._on(own, self.pilot_seeds(own)) for own in self.comparisons()]
         measured = ClaimsRequest(self.claims, compared, name, self.paths)
-        return PowerRequest(measured, [n for _, n in self.planned()], seeds)
+        planned = [number for _, number in self.planned()]
+        return PowerRequest(measured, planned, seeds, self._compared_options())
+
+    def design(self) -> Design | None:
+        """Collect what is known of the claims before their runs; None if there are no claims."""
+        if self.claims is None:
+            return None
+        return Design(
+            scale=self.scale.scale,
+            claims=self.claims,
+            planned=self.planned(),
+            pilot=self.pilot,
+            pilot_changes=self.pilot_changes(),
+            written=self.paths.pilot,
+        )
+
+    def pilot_changes(self) -> str:
+        """Say which options are others now than those of the adopted pilot; empty: none."""
+        return self.pilot.changes(self._compared_options()) if self.pilot else ""
+
+    def _compared_options(self) -> dict[str, str]:
+        cells = [cell for comparison in self.comparisons() for cell in comparison.cells]
+        return options_of(self.scale, self.rates, cells)
 
     def _on(self, comparison: Comparison, seeds: list[int]) -> ComparedRuns:
         """Resolve both cells of each of a comparison's pairs on some seeds."""

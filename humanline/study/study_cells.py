@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from humanline.files.validation import ConfigError
 from humanline.study.claims import Claims, Comparison, comparisons
 from humanline.study.experiments import Cell, Experiments
-from humanline.study.pilot import on_seed
+from humanline.study.runs.pilot import on_seed
 from humanline.study.runs.rates import Rates
 from humanline.study.runs.verdicts import LooksTaken
 from humanline.study.scale.scale import Scale

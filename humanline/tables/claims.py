@@ -29,15 +29,15 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from humanline.study.claims import Claims, Comparison, Scalar
+from humanline.study.claims import Claims, Comparison
 from humanline.study.runs.verdicts import Looks, Rule
+from humanline.study.words import labels
 from humanline.tables.statistics.inference import estimate, significance, variance
 from humanline.tables.statistics.multiplicity import holm
 from humanline.tables.statistics.power import OneSidedTest
 from humanline.tables.statistics.sample_size import seeds_to_decide
 from humanline.tables.statistics.scores import Contrast, Scores, difference, log_ratio, mean_of
 from humanline.tables.statistics.sequential import sequential_p_values
-from humanline.trainers.registry import find_objective
 
 # Returns the measures of both cells of each pair of a comparison.
 Values = Callable[[Comparison], list[tuple[Scores, Scores]]]
@@ -135,12 +135,13 @@ def comparison_table(
     rows = [
         _row(
             comparison,
+            label,
             contrast_of(comparison, values),
             claims.rule,
             added.get(comparison.claim.id, []),
         )
         | {"floored": _floored(comparison, values)}
-        for comparison in found
+        for comparison, label in zip(found, labels(found), strict=True)
     ]
     return _with_results(pd.DataFrame(rows), claims)
 
@@ -232,7 +233,11 @@ def _judged(claims: Claims, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(
-    comparison: Comparison, contrast: Contrast, rule: Rule, added: Sequence[Sequence[int]]
+    comparison: Comparison,
+    label: str,
+    contrast: Contrast,
+    rule: Rule,
+    added: Sequence[Sequence[int]],
 ) -> dict:
     claim, test = comparison.claim, comparison.test
     found = estimate(contrast)
@@ -246,7 +251,7 @@ def _row(
         "claim": claim.id,
         "primary": claim.primary,
         "source": claim.source,
-        "point": "mean" if comparison.role == "mean" else point_label(comparison.point),
+        "point": label,
         "asked": test.says or comparison.claimed,
         "claimed": comparison.claimed,
         "is_opposite": _is_opposite(comparison, value),
@@ -274,19 +279,6 @@ def _is_opposite(comparison: Comparison, value: tuple[float, float, float]) -> b
         case "less":
             return low > comparison.center
     return False
-
-
-def point_label(point: dict[str, Scalar]) -> str:
-    """Write a combination of `each` for people, such as ``sync_interval 12``."""
-    return ", ".join(_label(field, value) for field, value in point.items())
-
-
-def _label(field: str, value: Scalar) -> str:
-    if field == "objective":
-        return find_objective(str(value)).label
-    if isinstance(value, bool):
-        return field if value else f"no {field}"
-    return value if isinstance(value, str) else f"{field} {value:g}"
 
 
 def paper_source(comparison: Comparison) -> str:

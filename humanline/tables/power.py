@@ -14,7 +14,8 @@ from pathlib import Path
 
 from humanline.files.validation import ConfigError
 from humanline.study.claims import Claim, Claims, Comparison
-from humanline.study.pilot import Pilot, Spread
+from humanline.study.runs.pilot import Pilot, Spread
+from humanline.study.runs.requests import Design
 from humanline.tables.statistics.power import (
     OneSidedTest,
     joint_power,
@@ -129,11 +130,6 @@ class PlannedClaim:
         return [own for own in self.planned if own.comparison.role != "point"]
 
     @property
-    def has_effect(self) -> bool:
-        """Whether the effect of any of these is known."""
-        return any(own.effect is not None for own in self.needed)
-
-    @property
     def seeds(self) -> int:
         """The least number of seeds of a comparison."""
         return min(own.seeds for own in self.needed)
@@ -188,6 +184,38 @@ def design(
     return found
 
 
+def weigh(asked: Design) -> list[str]:
+    """Refuse a design whose primary claims could hardly be decided, and list other doubts about it.
+
+    Args:
+        asked: the design.
+
+    Returns:
+        At most one line, for a warning: what is not known of the primary claims' power.
+
+    Raises:
+        ConfigError: as `require_power`, if the scale has a pilot.
+    """
+    name, pilot = asked.scale, asked.pilot
+    measures = f"`snakemake power --config scale={name}`"
+    if pilot:
+        require_power(asked.claims, asked.planned, pilot, asked.written)
+    if asked.pilot_changes:
+        remedy = f"measure it again by {measures}, and copy {asked.written} over the pilot's file"
+        return [f"scale {name}: pilot: {asked.pilot_changes}; {remedy}"]
+    primary = [(own.claim.id, seeds) for own, seeds in asked.planned if own.claim.primary]
+    if single := ", ".join(dict.fromkeys(claim for claim, seeds in primary if seeds < 2)):
+        remedy = f"give at least 2; {measures} tells how many are enough"
+        return [f"scale {name}: seeds.report: one seed cannot decide {single}; {remedy}"]
+    if primary and not pilot:
+        claims = ", ".join(asked.claims.primary)
+        return [
+            f"scale {name}: pilot: none, so the power of {claims} is not known; {measures} "
+            "measures it"
+        ]
+    return []
+
+
 def require_power(
     claims: Claims,
     compared: Sequence[tuple[Comparison, int]],
@@ -201,8 +229,8 @@ def require_power(
         written: where `snakemake power` writes a new pilot.
 
     Raises:
-        ConfigError: if the pilot lacks a comparison of a primary claim, or a primary claim has less
-            power than the rule asks for.
+        ConfigError: if the pilot lacks a comparison of a primary claim, if a primary claim needs
+            one whose effect is unknown, or if it has less power than the rule asks for.
     """
     primary = [(own, seeds) for own, seeds in compared if own.claim.primary]
     for comparison, _ in primary:
@@ -212,11 +240,15 @@ def require_power(
                 f"{comparison.claim.id}; run `snakemake power --config scale={pilot.scale}`, and "
                 f"copy {written} over the pilot's file"
             )
-    weak = [
-        _weakness(own)
-        for own in design(claims, primary, pilot)
-        if own.has_effect and not own.power() >= claims.rule.power
-    ]
+    found = design(claims, primary, pilot)
+    for own in (own for claim in found for own in claim.needed):
+        if own.effect is None:
+            raise ConfigError(
+                f"claims.yaml: claim {own.comparison.claim.id}: {own.comparison.words}: no "
+                f"paper_effect and no margin, so its power at scale {pilot.scale} is not known; "
+                "add paper_effect to this test, the effect that it should find"
+            )
+    weak = [_weakness(own) for own in found if not own.power() >= claims.rule.power]
     if weak:
         raise ConfigError(
             f"scale {pilot.scale}: seeds.report: too few for a power of {claims.rule.power:.0%} by "

@@ -83,6 +83,7 @@ def test_the_text_shows_jobs_sums_and_assumptions(paper):
     text = plan.describe(paper)
     for said in ("| train ", "| total ", "| terabytes", "H100", "A GPU has 80.", "main memory"):
         assert said in text
+    assert "**Warning:** scale paper: seeds.report: one seed cannot decide C1, C2, " in text
 
 
 def test_a_model_that_needs_more_gpus_has_them(paper, jobs):

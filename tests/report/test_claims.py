@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,16 @@ def test_the_page_says_which_claims_were_registered_after_their_runs(study):
             os.utime(run.paths.record, (0, 0))
     make_claims(study.claims_request())
     assert "ended on 1970-01-01 (UTC). **Registered after that: C1, C4, C5.**" in page.read_text()
+
+
+def test_the_page_says_that_the_pilot_measured_something_else(study):
+    page = study.paths.tables / "claims.md"
+    asked = replace(study.claims_request(), has_pilot=True)
+    make_claims(asked)
+    assert "(power.md)" in page.read_text() and "earlier form" not in page.read_text()
+    changes = "measured on an earlier form of this scale (generation changed since)"
+    make_claims(replace(asked, pilot_changes=changes))
+    assert f"(power.md). It was {changes}." in page.read_text()
 
 
 @pytest.mark.parametrize("primary", [True, False])

@@ -1,16 +1,19 @@
 """Claims: verdicts by the rule on primary claims, and the results of their comparisons."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from humanline.study.claims import Claims, comparisons
 from humanline.study.experiments import HumanlineDefaults
+from humanline.study.words import labels
 from humanline.tables.claims import (
     claim_table,
     comparison_table,
@@ -347,3 +350,37 @@ def test_every_row_is_legible():
     for shown in (frame, claim_table(claimed(A=GREATER, B=EQUAL, C=MEAN), frame)):
         assert not human_readable(shown).isin(["nan", "None"]).any(axis=None)
     assert isinstance(frame, pd.DataFrame) and (frame["source"] == "notes").all()
+
+
+def test_comparisons_of_a_claim_can_be_told_apart():
+    """By the combination of `each`; where that is not enough, by what differs between them."""
+    config = Path(__file__).parents[2] / "workflow" / "config"
+    claims = Claims(**yaml.safe_load((config / "claims.yaml").read_text()))
+    defaults = yaml.safe_load((config / "experiments.yaml").read_text())["defaults"]
+    defaults = {task: HumanlineDefaults(**own) for task, own in defaults.items()}
+    found = [own for _, own in comparisons(claims, defaults)]
+    told = list(zip(found, labels(found), strict=True))
+    rows = [(own.claim.id, label, own.test.says) for own, label in told]
+    assert len(set(rows)) == len(rows)
+    of = {
+        name: [text for own, text in told if own.claim.id == name] for name in ("C1", "C5", "C12")
+    }
+    assert of["C1"] == ["mean", "DPO", "KTO", "GRPO"] and of["C5"] == [""] * 4
+    assert of["C12"] == [f"sync_interval {k}" for k in (1, 2, 4, 13, 16, 64)]
+    clips = [text for own, text in told if own.claim.id == "C11"]
+    assert clips[0] == "instructions, log_eps_p -1.5, log_eps_r 0.5"
+    assert clips[-1] == "math, log_eps_p -0.5, log_eps_r 1.5"
+
+
+def test_tests_of_the_same_cells_are_told_apart_by_what_they_measure():
+    claims = claimed(A=GREATER)
+    content = claims.model_dump(mode="json")
+    (one,) = content["claims"][0]["tests"]
+    one |= {"each": {}, "cell": {"objective": "dpo", "data": "online"}}
+    one["against"] = {"objective": "dpo", "data": "offline"}
+    content["claims"][0]["tests"] = [one, one | {"measure": "curve_mean"}, one | {"to": 5}]
+    claims = Claims(**content)
+    frame = made(shifted(9.0), claims)
+    assert list(frame["point"]) == ["score > 0", "curve mean > 0", "score > 5"]
+    said = claim_table(claims, frame).loc[0, "one_by_one"]
+    assert said == "score > 0: beats yes; curve mean > 0: beats yes; score > 5: beats yes"

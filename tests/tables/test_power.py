@@ -15,7 +15,7 @@ from edited_yaml import edit, write
 from humanline.cli.commands import main
 from humanline.files.json_files import write_text
 from humanline.files.validation import ConfigError
-from humanline.study.pilot import Pilot
+from humanline.study.runs.pilot import Pilot
 from humanline.study.scale.scale import load_scale
 from humanline.study.study import Study, load_study
 from humanline.tables import power
@@ -170,6 +170,92 @@ def test_a_pilot_from_before_a_claim_is_one_line(study):
         require_power(adopt(study, sparse=1.0))
 
 
+def test_a_primary_claim_needs_the_effects_of_all_its_comparisons(own_config):
+    """The known ones alone would give a power that the claim does not have."""
+    edit(own_config / "claims.yaml", lambda c: c["claims"][0]["tests"][0].pop("paper_effect"))
+    with pytest.raises(ConfigError, match="no paper_effect and no margin") as error:
+        require_power(adopt(study_of(own_config), sparse=1.0, ratio=0.2))
+    line = str(error.value)
+    assert line.startswith(
+        "claims.yaml: claim sparse: grpo-online-every64 - grpo-online-every1 < 0"
+    )
+    assert "add paper_effect" in line and "\n" not in line
+    edit(own_config / "claims.yaml", lambda c: c["claims"][0].update(primary=False))
+    require_power(adopt(study_of(own_config), sparse=1.0, ratio=0.2))
+
+
+def test_what_is_not_known_of_a_design_is_one_line(study, own_config):
+    assert power.weigh(adopt(study, sparse=1.0, ratio=0.2).design()) == []
+    (line,) = power.weigh(study.design())
+    assert "pilot: none, so the power of sparse, ratio is not known; `snakemake power" in line
+    edit(own_config / "smoke.yaml", lambda scale: scale["seeds"].update(report=[1]))
+    (line,) = power.weigh(study_of(own_config).design())
+    assert "seeds.report: one seed cannot decide sparse, ratio; give at least 2" in line
+    for claim in range(2):
+        edit(own_config / "claims.yaml", lambda c, n=claim: c["claims"][n].update(primary=False))
+    assert power.weigh(study_of(own_config).design()) == []
+
+
+def change(path: str, value):
+    """An edit of the scale's file that sets a value within the task of math."""
+
+    def edited(scale):
+        part = scale["tasks"]["math_reasoning"]
+        *parents, last = path.split(".")
+        for name in parents:
+            part = part.setdefault(name, {})
+        part[last] = value
+
+    return edited
+
+
+MATHS = "tasks.math_reasoning"
+PILOTED = "learning_rates.math_reasoning.grpo-online-every64"
+
+
+@pytest.mark.parametrize(
+    ("edited", "changed"),
+    [
+        (change("training.steps", 16), f"{MATHS}.training"),
+        (change("training.objectives.grpo.batch_size", 8), f"{MATHS}.training.objectives.grpo"),
+        (change("data.evaluation", 128), f"{MATHS}.data"),
+        (change("evaluation.temperature", 1.0), f"{MATHS}.evaluation"),
+        (change("base_model.hidden_size", 64), f"{MATHS}.base_model"),
+        (change("training.learning_rate", 2e-3), PILOTED),
+        (lambda scale: scale["tasks"]["instruction_following"]["judge"].update(temperature=1.0),
+         "tasks.instruction_following.judge"),
+        (lambda scale: scale.update(generation={"engine": "vllm"}), "generation"),
+        # These leave the results as they are, or are of no run that a claim compares.
+        (lambda scale: scale.update(description="other words"), ""),
+        (lambda scale: scale["seeds"].update(report=[5, 6]), ""),
+        (change("training.tune_learning_rates", [1e-4, 1e-3]), ""),
+        (change("training.objectives.kto", {"batch_size": 8, "beta": 0.1}), ""),
+        (change("base_models.unused", {"kind": "hub", "repo": "a/b", "revision": None}), ""),
+    ],
+)  # fmt: skip
+def test_a_pilot_knows_what_it_measured(edited, changed, study, own_config):
+    pilot = adopt(study, sparse=1.0, ratio=0.2).pilot
+    pilot = pilot.model_copy(update={"options": study.power_request().options})
+    assert pilot.options.keys() >= {"generation", PILOTED, f"{MATHS}.reward"}
+    edit(own_config / "smoke.yaml", edited)
+    now = study_of(own_config)
+    now.pilot = pilot
+    said = now.pilot_changes()
+    assert said.startswith(f"measured on an earlier form of this scale ({changed}") == bool(changed)
+    assert bool(said) == bool(changed)
+
+
+def test_a_pilot_of_other_runs_is_a_warning_and_claims_may_go(study):
+    old, options = adopt(study, sparse=1.0, ratio=0.2), study.power_request().options
+    others = {"tasks.math_reasoning.reward": "other", "of a claim that went": "a"}
+    old.pilot = old.pilot.model_copy(update={"options": options | others})
+    (line,) = power.weigh(old.design())
+    assert "pilot: measured on an earlier form of this scale (tasks.math_reasoning.reward" in line
+    assert "snakemake power --config scale=smoke`, and copy" in line and "\n" not in line
+    many = old.pilot.model_copy(update={"options": dict.fromkeys(options, "other")})
+    assert f" and {len(options) - 3} more changed since)" in many.changes(options)
+
+
 def test_a_margin_may_change_after_the_pilot_and_a_scale_does_not_inherit_it(own_config):
     write(own_config / "pilot.yaml", pilot_of(study_of(own_config), sparse=3.0, ratio=0.2))
     edit(own_config / "smoke.yaml", lambda scale: scale.update(pilot="pilot.yaml"))
@@ -204,15 +290,15 @@ def test_the_command_measures_and_its_pilot_can_be_adopted(own_config, capfd):
     assert worse["seeds"] == 10 and worse["alpha"] == 0.05 and worse["pilot_seeds"] == 4
     page = (study.paths.power / "power.md").read_text()
     assert "| sparse" in page and "Other claims" in page and "nan" not in page
+    settings = ["scale=smoke", f"config_directory={own_config}", f"results={study.root}"]
+    command = [SNAKEMAKE, "--cores", "1", "--nolock", "claims", "--config", *settings]
+    dry = subprocess.run([*command, "-n"], cwd=CONFIG.parents[1], capture_output=True, text=True)
+    assert dry.returncode == 0 and dry.stderr.count("humanline: warning: ") == 1
+    assert "scale smoke: pilot: none, so the power of sparse is not known" in dry.stderr
     shutil.copy(study.paths.pilot, own_config / "pilot.yaml")
     edit(own_config / "smoke.yaml", lambda scale: scale.update(pilot="pilot.yaml"))
-    settings = ["scale=smoke", f"config_directory={own_config}", f"results={study.root}"]
-    run = subprocess.run(
-        [SNAKEMAKE, "--cores", "1", "--nolock", "claims", "--config", *settings],
-        cwd=CONFIG.parents[1],
-        capture_output=True,
-        text=True,
-    )
+    assert study_of(own_config).pilot_changes() == ""
+    run = subprocess.run(command, cwd=CONFIG.parents[1], capture_output=True, text=True)
     (line,) = [line for line in run.stderr.splitlines() if "humanline: error:" in line]
     assert run.returncode and "sparse has" in line and "Traceback" not in run.stderr
     assert not study.paths.prompts("math_reasoning", "train", "s1").exists()

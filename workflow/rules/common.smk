@@ -129,15 +129,16 @@ def refuse_unpinned(jobs):
         refuse(error)
 
 
-def refuse_weak(jobs):
-    """Refuse the claims' job if the scale's pilot gives a primary claim too little power."""
-    if STUDY.pilot and any(job.rule.name == "claims" for job in jobs):
-        from humanline.tables.power import require_power
+@cache  # a dry run may ask for a job's input more than once
+def weigh_claims():
+    """Refuse the claims if the pilot gives one too little power; warn if that is not known."""
+    from humanline.tables.power import weigh
 
-        try:
-            require_power(STUDY.claims, STUDY.planned(), STUDY.pilot, STUDY.paths.pilot)
-        except ConfigError as error:
-            refuse(error)
+    try:
+        for doubt in weigh(STUDY.design()) if STUDY.claims else []:
+            print(f"humanline: warning: {doubt}", file=sys.stderr)
+    except ConfigError as error:
+        refuse(error)
 
 
 SCORE_FILES = [
@@ -167,6 +168,13 @@ def pretrained_of(wildcards):
 def hash_of(stage, run):
     """The hash of the options that a stage of a run reads."""
     return lambda wildcards: getattr(run(wildcards).hashes, stage)
+
+
+def looks(wildcards):
+    """The record of the claims' looks, if there is one."""
+    if workflow.dryrun:  # it has no `onstart`
+        weigh_claims()
+    return [STUDY.paths.looks] if STUDY.taken.taken else []
 
 
 def pilot_runs():

@@ -47,7 +47,7 @@ rule claims:
     input:
         scores=[run.paths.scored for run in CLAIM_RUNS],
         runs=[run.paths.made for run in CLAIM_RUNS],
-        looks=[STUDY.paths.looks] if STUDY.taken.taken else [],
+        looks=looks,
     output:
         CLAIM_FILES,
     log:

@@ -12,6 +12,7 @@ from humanline.files.code_hashes import code_hash
 from humanline.study.scale.judges import REQUEST_OPTIONS
 from humanline.study.scale.models import MiniatureModel
 from humanline.study.scale.sampling import Generation
+from humanline.study.scale.training import Training
 from humanline.trainers.registry import find_objective
 
 if TYPE_CHECKING:
@@ -107,9 +108,7 @@ class Hashes:
     def manifest(self) -> dict:
         """All that determines the run's model, except the code and the machine."""
         run = self.run
-        training = run.training.model_dump(
-            exclude={"learning_rate", "tune_learning_rates", "wider_learning_rates", "objectives"}
-        )
+        training = shared_training(run.training)
         if run.cell.objective != "base":
             options = run.training.objectives[run.cell.objective].model_dump()
             training["objective"] = options | find_objective(run.cell.objective).identity()
@@ -127,6 +126,13 @@ class Hashes:
     @property
     def _engine(self) -> dict:
         return engine_options(self.run.generation)
+
+
+def shared_training(training: Training) -> dict:
+    """Select the options of training that all runs of a task share: no rates, no objectives."""
+    return training.model_dump(
+        exclude={"learning_rate", "tune_learning_rates", "wider_learning_rates", "objectives"}
+    )
 
 
 def engine_options(generation: Generation) -> dict:

@@ -5,11 +5,13 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from humanline.study.claims import Claims, Comparison
 from humanline.study.experiments import Cell, HumanlineDefaults, Table
 from humanline.study.runs.hashes import content_hash
 from humanline.study.runs.paths import Paths
+from humanline.study.runs.pilot import Pilot
 from humanline.study.runs.resolved import Run
 from humanline.study.runs.verdicts import LooksTaken
 
@@ -99,6 +101,7 @@ class ClaimsRequest:
         paths: the paths of the scale's files.
         has_pilot: whether the scale has a pilot, and so a page of the claims' power.
         taken: the looks that `decide` has taken.
+        pilot_changes: how the scale differs from what its pilot measured; see `Pilot.changes`.
     """
 
     claims: Claims
@@ -107,6 +110,7 @@ class ClaimsRequest:
     paths: Paths
     has_pilot: bool = False
     taken: LooksTaken = field(default_factory=LooksTaken)
+    pilot_changes: str = ""
 
     @property
     def added(self) -> dict[str, list[list[int]]]:
@@ -133,8 +137,31 @@ class PowerRequest:
         measured: the claims, and their comparisons with the runs on the pilot's seeds.
         planned: the number of seeds of each of these comparisons in the tables.
         seeds: the pilot's seeds.
+        options: the hashes of these runs' options, by field.
     """
 
     measured: ClaimsRequest
     planned: list[int]
     seeds: list[int]
+    options: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is known of the claims before their runs.
+
+    Args:
+        scale: the name of the scale.
+        claims: the claims and their rule.
+        planned: every comparison, and the number of its seeds in the tables.
+        pilot: the adopted pilot, if any.
+        pilot_changes: how the scale differs from what the pilot measured; see `Pilot.changes`.
+        written: where `snakemake power` writes a new pilot.
+    """
+
+    scale: str
+    claims: Claims
+    planned: list[tuple[Comparison, int]]
+    pilot: Pilot | None
+    pilot_changes: str
+    written: Path
