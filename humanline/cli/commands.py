@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: the command and its arguments; None: those of this process.
 
     Returns:
-        The exit status: 0, or 1 after an error.
+        The exit status: that of the command, or the command's own for errors.
     """
     # Imported here, so that they are in no command's hash: no result depends on them.
     from humanline.cli.parser import parser
@@ -44,19 +44,18 @@ def main(argv: list[str] | None = None) -> int:
     # As `python -m humanline` has it: a user's own functions may import modules beside them.
     with working_directory(), _logging_to(arguments.log) as log:
         try:
-            _run(arguments)
-            return 0
+            return _run(arguments)
         except ConfigError as error:
             _print_error(error)
         except Exception:
             traceback.print_exc()
     if log:
         show_tail(Path(log))
-    return 1
+    return arguments.command.error_status
 
 
-def _run(arguments) -> None:
-    """Call the command's function, which has the command's name."""
+def _run(arguments) -> int:
+    """Call the command's function, which has the command's name; return its exit status."""
     command = arguments.command
     study = _study(arguments) if command.reads == "study" else None
     if study and "task" in arguments:  # other commands read nothing from the hub
@@ -65,9 +64,10 @@ def _run(arguments) -> None:
         run = study.run(arguments.task, name) if name else None
         require_pinned(study.scale, command.name, arguments.task, run)
     started = time.time()
-    globals()[f"_{command.name}"](study, arguments)
+    status = globals()[f"_{command.name}"](study, arguments)
     if command.is_timed and not getattr(arguments, "json", False):
         print(f"{command.name}: {time.time() - started:.1f} s", flush=True)
+    return status or 0
 
 
 def _print_error(error: ConfigError) -> None:
@@ -313,6 +313,12 @@ def _list(study: None, arguments) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _compare(study: None, arguments) -> int:
+    from humanline.report.compare.page import compare
+
+    return compare(arguments.a, arguments.b, arguments.results, arguments.scale, arguments.output)
+
+
 def _schema(study: None, arguments) -> None:
     from humanline.files.json_files import write_json
 
@@ -335,7 +341,7 @@ def _worker(study: None, arguments) -> None:
     import humanline.analysis.predictors
     import humanline.scoring.math.grading  # noqa: F401
     from humanline.cli import parser, run_locks  # noqa: F401
-    from humanline.cli.worker import serve
+    from humanline.cli.worker import serve_workflow
     from humanline.files.code_hashes import code_hash
     from humanline.generation import engines, offline, samples  # noqa: F401
     from humanline.scoring import annotations, rewards, score  # noqa: F401
@@ -353,15 +359,7 @@ def _worker(study: None, arguments) -> None:
     if arguments.study:
         with working_directory(), contextlib.suppress(ConfigError):  # a command will raise it
             hold_study(*arguments.study)
-    place = arguments.socket
-    if not place.parent.exists():  # the workflow has ended and removed its folder
-        return
-    try:
-        serve(place, main)
-    finally:  # a killed workflow does not remove its folder
-        place.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            place.parent.rmdir()
+    serve_workflow(arguments.socket, main)
 
 
 def _perceived(study: Study, arguments) -> ImpliedCapacity:

@@ -121,6 +121,21 @@ def serve(path: Path, run: Callable[[list[str]], int]) -> None:
                 key.data()
 
 
+def serve_workflow(path: Path, run: Callable[[list[str]], int]) -> None:
+    """Serve a workflow at `path`, unless it has ended, and remove the folder of the socket after.
+
+    Args and errors are those of `serve`.
+    """
+    if not path.parent.exists():  # the workflow has ended and removed its folder
+        return
+    try:
+        serve(path, run)
+    finally:  # a killed workflow does not remove its folder
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+
+
 def _bind(listener: socket.socket, path: Path) -> None:
     try:
         listener.bind(str(path))
