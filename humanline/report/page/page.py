@@ -58,7 +58,7 @@ def render(request: PageRequest, parts: tuple[Part, ...] = PARTS) -> str:
         request: what the page shows.
         parts: its sections, in order.
     """
-    script, style = ((_TEMPLATES / name).read_text("utf-8") for name in ("page.js", "page.css"))
+    script, style = map(_joined, ("js", "css"))
     return (
         _environment()
         .get_template("page.html.j2")
@@ -71,6 +71,12 @@ def render(request: PageRequest, parts: tuple[Part, ...] = PARTS) -> str:
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
+
+
+def _joined(kind: str) -> str:
+    """Join the page's own file of a kind, which comes first, and those of its parts."""
+    files = sorted(_TEMPLATES.glob(f"*.{kind}"), key=lambda path: (path.stem != "page", path.stem))
+    return "\n".join(path.read_text("utf-8") for path in files)
 
 
 def _environment() -> Environment:
