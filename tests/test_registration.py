@@ -47,12 +47,14 @@ def test_rule_and_tests_are_those_of_the_registration(registered):
     assert not any(then[name][0] for name in dropped), "a primary claim cannot be dropped"
 
 
-@pytest.mark.parametrize("file", ["laptop.yaml", "learning_rates/laptop.yaml"])
-def test_seeds_models_and_training_are_those_of_the_registration(registered, file):
+def test_seeds_models_and_training_are_those_of_the_registration(registered):
+    file = "laptop.yaml"
     now, then = yaml.safe_load((ROOT / CONFIG / file).read_text()), registered(file)
     for content in (now, then):  # the seeds of secondary cells decide nothing, and were cut
-        content.get("seeds", {}).pop("sweep", None)
+        del content["seeds"]["sweep"]
     assert now == then
+    file = "learning_rates/laptop.yaml"
+    assert yaml.safe_load((ROOT / CONFIG / file).read_text()) == registered(file)
 
 
 def test_cells_are_completed_as_at_the_registration(registered):
