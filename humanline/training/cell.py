@@ -152,8 +152,8 @@ def build_trainer(run: Run, rows: list[dict], output: Path):
     model, tokenizer = load_folder(run.paths.base_model, dtype=torch.float32)
     takes_groups = find_objective(run.cell.objective).view.takes_groups
     # An objective of the user's own may choose among the rows, or draw them, in its own way.
-    is_drawn = takes_groups and run.cell.objective in OBJECTIVES
-    numbers = used_groups(run, rows) if is_drawn else range(len(rows))
+    is_ours = run.cell.objective in OBJECTIVES
+    numbers = used_groups(run, rows) if takes_groups and is_ours else range(len(rows))
     used = {number: rows[number] for number in numbers}
     require_room(run, used, model, tokenizer)
     if takes_groups:
