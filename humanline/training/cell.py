@@ -203,7 +203,8 @@ def _options(run: Run, output: Path) -> dict:
 def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path, *, is_drawn: bool):
     """Build a trainer on whole groups: stored ones offline; online the trainer samples them.
 
-    `is_drawn` says whether the rows are those of the run alone, in the order of training.
+    `is_drawn` says whether the rows are those of the run alone, in the order of training. If not,
+    an objective's own arguments may say how they are drawn.
     """
     import numpy as np
     from datasets import Dataset
