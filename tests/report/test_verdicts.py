@@ -149,7 +149,8 @@ def test_it_says_what_was_run_and_what_is_missing(study):
 
 def test_each_fault_of_the_runs_has_a_badge(study):
     asked = study.page_request(CONFIG)
-    one, two, three = [run.paths.record for run in asked.runs if run.is_trained][:3]
+    trained = [run.paths.record for run in asked.claims.runs if run.is_trained]
+    one, two, three = trained[:3]
 
     def change(path, **parts):
         record = json.loads(path.read_text())

@@ -179,7 +179,7 @@ def _held(verdicts: dict[str, str]) -> str:
             return {
                 "supported": f"All {number} primary claims hold at this scale",
                 "contradicted": f"None of the {number} primary claims holds at this scale",
-                "undecided": f"None of the {number} primary claims is decided at this scale",
+                "undecided": f"None of the {number} primary claims is decided so far",
             }[told]
     parts = [
         f"{len(claims)} {_HOLDS[told][len(claims) > 1]} ({origin.listed(claims)})"
