@@ -51,7 +51,7 @@ class _Verdict(Columns):
     p_opposite_holm: float | None
 
 
-class _Row(Columns):
+class _Tested(Columns):
     """What the page reads of a row of comparisons.csv."""
 
     remedy: ClassVar[str] = AGAIN
@@ -110,7 +110,11 @@ def context(request: PageRequest) -> dict:
         return found
     verdicts, compared = _read(asked, request.paths.tables)
     claims = [
-        (claim, verdicts[claim.id], [own for own in compared if own.comparison.claim is claim])
+        (
+            claim,
+            verdicts[claim.id],
+            [own for own in compared if own.comparison.claim.id == claim.id],
+        )
         for claim in asked.claims.claims
     ]
     spans = _spans(compared)
@@ -128,10 +132,9 @@ def _read(asked: ClaimsRequest, folder: Path) -> tuple[dict[str, dict], list[Com
     """Read the verdicts, by claim, and the comparisons, in their order."""
     found = [comparison for comparison, _ in asked.compared]
     path = folder / "comparisons.csv"
-    rows = read_columns(path, _Row).to_dict("records")
-    if [(row["claim"], row["comparison"]) for row in rows] != [
-        (c.claim.id, c.words) for c in found
-    ]:
+    rows = read_columns(path, _Tested).to_dict("records")
+    written = [(row["claim"], row["comparison"]) for row in rows]
+    if written != [(own.claim.id, own.words) for own in found]:
         raise ConfigError(f"{path}: field comparison: not those of claims.yaml; {AGAIN}")
     told = labels(found)
     words = map(comparison_words, found, told)
@@ -277,7 +280,7 @@ def _claim(claim: Claim, row: dict, group: Sequence[Compared], spans: dict) -> d
         "about": _about(group),
         "untested": claim.untested,
         "plots": _plots(group, spans),
-        "how": _how(claim, row),
+        "how": _how(claim, row, group),
         "cells": list(cells.items()),
     }
 
@@ -346,7 +349,6 @@ def _row(own: Compared, span: Span) -> dict:
         "estimate": amount_of(row),
         "run": anchor(comparison.cell),
         "paper": paper_words(row) if row["paper_source"] else "",
-        "claimed": row["claimed"],
         "kind": row["result"] if row["result"] in ("yes", "no") else "open",
         "result": result_words(row) if is_primary else f"{row['seeds']} seeds",
         "to_decide": _to_decide(row),
@@ -360,12 +362,15 @@ def _to_decide(row: dict) -> str:
     return figure(row, "seeds_to_decide").replace("inf", "more than 1024")
 
 
-def _how(claim: Claim, row: dict) -> dict[str, str]:
+def _how(claim: Claim, row: dict, group: Sequence[Compared]) -> dict[str, str]:
     """Say how a claim came to its verdict, by title."""
     found = {"Source": _SOURCES[claim.source]}
     if claim.paper_value:
         found["In the paper"] = claim.paper_value
     found["Registered"] = f"{claim.registered.date}: {claim.registered.reason}"
+    tests = (own.comparison for own in group)
+    asked = (filter(None, [test.test.says, test.claimed]) for test in tests)
+    found["Tests"] = "; ".join(dict.fromkeys(": ".join(parts) for parts in asked))
     if claim.primary:
         p, p_opposite = p_text(row["p_holm"]), p_text(row["p_opposite_holm"])
         found["p, Holm"] = f"{p} of the claim, {p_opposite} of its opposite"
