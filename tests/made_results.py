@@ -113,7 +113,7 @@ def write_scores(request: PageRequest) -> None:
 
 
 def write_claims(asked: ClaimsRequest, level: Callable[[Run], float] | None = None) -> None:
-    """Write the tables of the claims, with scores that vary from seed to seed by about a tenth.
+    """Write the tables of the claims, with scores that vary from seed to seed by 2 per cent.
 
     Args:
         asked: the claims.
@@ -124,7 +124,7 @@ def write_claims(asked: ClaimsRequest, level: Callable[[Run], float] | None = No
     def scores(runs: list[Run]) -> Scores:
         rng = np.random.default_rng([len(runs[0].cell.variant), *(run.cell.seed for run in runs)])
         levels = np.array([level(run) if level else 50 for run in runs])
-        values = levels * (1 + rng.normal(0, 0.1, len(runs)))
+        values = levels * (1 + rng.normal(0, 0.02, len(runs)))
         return Scores(tuple(run.cell.seed for run in runs), values)
 
     def values(comparison):

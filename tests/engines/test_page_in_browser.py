@@ -84,7 +84,8 @@ def test_it_is_ready_soon_and_no_wider_than_the_window(opened, width, request_):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_dot_plots_have_readable_letters(opened, width):
     sizes = opened(width).execute_script(
-        "return [...document.querySelectorAll('#verdicts svg.dots text')].filter((t) => t.checkVisibility())"
+        "return [...document.querySelectorAll('#verdicts svg.dots text')]"
+        ".filter((t) => t.checkVisibility())"
         ".map((t) => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)"
     )
     assert len(sizes) > 10 and min(sizes) >= 11

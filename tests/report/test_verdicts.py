@@ -14,8 +14,9 @@ from made_results import CONFIG, write_claims, write_scores, write_training
 
 from humanline.files.validation import ConfigError
 from humanline.report.page import origin, verdicts
-from humanline.report.page.dots import WIDTH, Dot, Span, axis_below, dot_plot, row_dot, span_of
+from humanline.report.page.dots import WIDTH, Dot, Span, axis_below, row_dot, span_of
 from humanline.report.page.page import PARTS, render
+from humanline.study.scale.models import HubModel
 from humanline.study.study import Study, load_study
 
 KINDS = Path(__file__).parents[1] / "workflow"  # a claim of every kind of comparison
@@ -81,7 +82,7 @@ def test_the_sentence_says_what_humanline_gained_where_a_primary_claim_tells(stu
     _, compared = verdicts._read(asked, asked.paths.tables)
     told = re.fullmatch(r"compared .* scores (.*)x \(DPO\), .*x \(KTO\) and .*x \(GRPO\) in C2",
                         verdicts._gained(compared))  # fmt: skip
-    assert told and float(told[1]) == pytest.approx(1.5, rel=0.4)
+    assert told and float(told[1]) == pytest.approx(1.5, rel=0.2)
 
 
 def test_every_claim_has_its_verdict_estimates_and_what_it_is_about(study):
@@ -128,7 +129,7 @@ def test_a_no_says_whether_the_opposite_was_shown():
 def test_it_says_what_was_run_and_what_is_missing(study):
     asked = study.page_request(CONFIG)
     found = origin.facts(asked)
-    assert found["Models"].startswith("llama, 1 layer of width 32")
+    assert "llama, 1 layer of width 32" in found["Models"]
     assert found["Seeds"] == "3 to 4 a cell, of 1 to 3 and 5"
     assert found["Commit"] == "0123456" and found["Machine"] == "a processor, 2 cores"
     assert found["Versions"] == "trl 1.16.0"
@@ -161,7 +162,8 @@ def test_each_fault_of_the_runs_has_a_badge(study):
     change(two, git={"commit": None, "modified": None}, machine={})
     change(three, machine={"processor": "another", "cores": 1})
     os.utime(one, (0, 0))
-    found = origin.missing(asked)
+    folder = HubModel(kind="hub", repo="./my_model", revision=None)
+    found = origin.missing(replace(asked, runs=[*asked.runs, replace(asked.runs[0], model=folder)]))
     assert set(found) - {"no pilot", "no registration"} == {
         "commit unknown",
         "modified code",
@@ -170,6 +172,7 @@ def test_each_fault_of_the_runs_has_a_badge(study):
         "several machines",
         "several versions",
         "registered late",
+        "local model",
     }
     assert found["modified code"].startswith("1 of ")
     assert "fffffff" in found["several commits"] and "0123456" in found["several commits"]
@@ -243,9 +246,3 @@ def test_an_axis_shows_all_points_and_not_all_of_an_endless_interval():
     wide = Span(1e-4, 1e6, logarithmic=True)
     assert 2 <= len(wide.ticks) <= 8
     assert "seconds" in axis_below(wide, "seconds")
-
-
-def test_a_plot_is_all_of_its_rows_with_an_axis():
-    svg = dot_plot([Dot("one", 1, 0, 2), Dot("two & more", 3, 2, 4)], axis="points", reference=0)
-    assert svg.count("<circle") == 2 and svg.count('class="reference"') == 2
-    assert "two &amp; more" in svg and 'aria-label="points; one: 1, 95 % interval 0 to 2; ' in svg

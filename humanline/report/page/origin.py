@@ -65,6 +65,9 @@ def missing(request: PageRequest) -> dict[str, str]:
             f"{single} of {_counted(len(seeds), 'cell')} {'has' if single == 1 else 'have'} one"
             " seed, and so no interval. Add seeds.report or seeds.sweep to the scale."
         )
+    models = [run.model for run in request.runs]
+    if local := [m.repo for m in models if isinstance(m, HubModel) and not m.revision]:
+        found["local model"] = f"Only who has these folders can start from them: {listed(local)}."
     return found | (_missing_of_claims(request.claims) if request.claims else {})
 
 
@@ -74,7 +77,8 @@ def _records(request: PageRequest) -> list[Described]:
 
 def _missing_of_code(records: Sequence[Described]) -> dict[str, str]:
     """Say whether anyone can get the code that trained the runs, and whether it is one code."""
-    found, states = {}, [record.provenance.git for record in records]
+    found: dict[str, str] = {}
+    states = [record.provenance.git for record in records]
     of_all = f"of {_counted(len(states), 'trained run')}"
     if unknown := sum(not git.get("commit") for git in states):
         found["commit unknown"] = (
@@ -96,7 +100,8 @@ def _missing_of_code(records: Sequence[Described]) -> dict[str, str]:
 
 def _missing_of_machines(records: Sequence[Described]) -> dict[str, str]:
     """Say whether all runs were trained on one kind of machine, with the same packages."""
-    found, machines = {}, [machine_words(record) for record in records]
+    found: dict[str, str] = {}
+    machines = [machine_words(record) for record in records]
     if unknown := sum(not words for words in machines):
         found["machine unknown"] = f"{unknown} of {_counted(len(machines), 'record')} name none."
     if len(named := set(filter(None, machines))) > 1:
@@ -116,7 +121,8 @@ def _missing_of_machines(records: Sequence[Described]) -> dict[str, str]:
 
 def _missing_of_claims(asked: ClaimsRequest) -> dict[str, str]:
     """Say whether the claims were fixed, and their power known, before their runs."""
-    found, claims, day = {}, asked.claims, first_run(asked.runs)
+    found: dict[str, str] = {}
+    claims, day = asked.claims, first_run(asked.runs)
     if day and (late := registered_after(claims, day)):
         found["registered late"] = (
             f"{listed(late)} got {'its' if len(late) == 1 else 'their'} present form after the"
@@ -169,12 +175,12 @@ def _models(runs: Sequence[Run]) -> str:
     others = [f"{name} ({text})" if text != usual else str(name) for name, text in found.items()]
     if not usual:
         return listed(others)
-    return f"{usual}; also {listed(others)}" if others else usual
+    return f"{usual}, also {listed(others)}" if others else usual
 
 
 def _model(model: MiniatureModel | HubModel) -> str:
     if isinstance(model, HubModel):
-        return model.repo
+        return f"{model.repo} at {model.revision[:7]}" if model.revision else model.repo
     return f"{model.architecture}, {_counted(model.layers, 'layer')} of width {model.hidden_size}"
 
 

@@ -6,6 +6,7 @@ how to say them.
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -109,17 +110,14 @@ def context(request: PageRequest) -> dict:
     if (asked := request.claims) is None:
         return found
     verdicts, compared = _read(asked, request.paths.tables)
-    claims = [
-        (
-            claim,
-            verdicts[claim.id],
-            [own for own in compared if own.comparison.claim.id == claim.id],
-        )
-        for claim in asked.claims.claims
-    ]
+    groups: dict[str, list[Compared]] = {claim.id: [] for claim in asked.claims.claims}
+    for own in compared:
+        groups[own.comparison.claim.id].append(own)
     spans = _spans(compared)
-    shown = [_claim(claim, row, group, spans) for claim, row, group in claims]
-    told = {claim.id: row["verdict"] for claim, row, _ in claims if claim.primary}
+    shown = [
+        _claim(claim, verdicts[claim.id], groups[claim.id], spans) for claim in asked.claims.claims
+    ]
+    told = {claim: verdicts[claim]["verdict"] for claim in asked.claims.primary}
     return found | {
         "takeaway": takeaway(told, compared),
         "alpha": f"{asked.claims.rule.alpha:g}",
@@ -335,17 +333,10 @@ def _row(own: Compared, span: Span) -> dict:
     """Describe a comparison for the template."""
     comparison, row = own.comparison, own.row
     is_primary = comparison.claim.primary
-    dot = row_dot(
-        _dot(own),
-        low=span.low,
-        high=span.high,
-        reference=span.reference,
-        logarithmic=span.logarithmic,
-    )
     return {
         "words": own.words,
         "role": row["role"],
-        "dot": dot,
+        "dot": row_dot(_dot(own), **asdict(span)),
         "estimate": amount_of(row),
         "run": anchor(comparison.cell),
         "paper": paper_words(row) if row["paper_source"] else "",
