@@ -162,7 +162,7 @@ def test_each_fault_of_the_runs_has_a_badge(study):
     change(two, git={"commit": None, "modified": None}, machine={})
     change(three, machine={"processor": "another", "cores": 1})
     os.utime(one, (0, 0))
-    folder = HubModel(kind="hub", repo="./my_model", revision=None)
+    folder = HubModel(kind="hub", repo=str(study.root), revision=None)
     found = origin.missing(replace(asked, runs=[*asked.runs, replace(asked.runs[0], model=folder)]))
     assert set(found) - {"no pilot", "no registration"} == {
         "commit unknown",
