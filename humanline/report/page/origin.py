@@ -34,7 +34,7 @@ def facts(request: PageRequest) -> dict[str, str]:
         "Models": _by_task(runs, _models),
         "Judge": "; ".join(dict.fromkeys(_judge(run.judge) for run in runs if run.judge)),
         "Seeds": _seeds(runs),
-        "Runs": f"{len(runs):,} of {_counted(len(cells), 'cell')}",
+        "Runs": f"{len(runs):,} of {counted(len(cells), 'cell')}",
         "Hours": _hours(request, records),
         "Commit": listed(commit_words(record.provenance.git) for record in records),
         "Machine": listed(map(machine_words, records)),
@@ -62,7 +62,7 @@ def missing(request: PageRequest) -> dict[str, str]:
         seeds.setdefault((run.cell.task, run.cell.variant), set()).add(run.cell.seed)
     if single := sum(len(own) == 1 for own in seeds.values()):
         found["one seed"] = (
-            f"{single} of {_counted(len(seeds), 'cell')} {'has' if single == 1 else 'have'} one"
+            f"{single} of {counted(len(seeds), 'cell')} {'has' if single == 1 else 'have'} one"
             " seed, and so no interval. Add seeds.report or seeds.sweep to the scale."
         )
     models = [run.model for run in request.runs]
@@ -79,7 +79,7 @@ def _missing_of_code(records: Sequence[Described]) -> dict[str, str]:
     """Say whether anyone can get the code that trained the runs, and whether it is one code."""
     found: dict[str, str] = {}
     states = [record.provenance.git for record in records]
-    of_all = f"of {_counted(len(states), 'trained run')}"
+    of_all = f"of {counted(len(states), 'trained run')}"
     if unknown := sum(not git.get("commit") for git in states):
         found["commit unknown"] = (
             f"{unknown} {of_all} had no git repository, so nobody can find their code."
@@ -103,7 +103,7 @@ def _missing_of_machines(records: Sequence[Described]) -> dict[str, str]:
     found: dict[str, str] = {}
     machines = [machine_words(record) for record in records]
     if unknown := sum(not words for words in machines):
-        found["machine unknown"] = f"{unknown} of {_counted(len(machines), 'record')} name none."
+        found["machine unknown"] = f"{unknown} of {counted(len(machines), 'record')} name none."
     if len(named := set(filter(None, machines))) > 1:
         found["several machines"] = (
             f"The runs were trained on {listed(sorted(named))}. Numbers of two machines differ in"
@@ -145,7 +145,8 @@ def _missing_of_claims(asked: ClaimsRequest) -> dict[str, str]:
     return found
 
 
-def _counted(number: int, word: str) -> str:
+def counted(number: int, word: str) -> str:
+    """Write a number with what it counts: ``1 seed``, ``1,024 seeds``."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
@@ -181,7 +182,7 @@ def _models(runs: Sequence[Run]) -> str:
 def _model(model: MiniatureModel | HubModel) -> str:
     if isinstance(model, HubModel):
         return f"{model.repo} at {model.revision[:7]}" if model.revision else model.repo
-    return f"{model.architecture}, {_counted(model.layers, 'layer')} of width {model.hidden_size}"
+    return f"{model.architecture}, {counted(model.layers, 'layer')} of width {model.hidden_size}"
 
 
 def _judge(judge: Judge) -> str:
@@ -228,7 +229,7 @@ def _hours(request: PageRequest, records: Sequence[Described]) -> str:
         with open(path, newline="") as file:
             jobs += [_seconds(row) for row in csv.DictReader(file, delimiter="\t")]
     if jobs:
-        told += f"; {_time(sum(jobs))} of jobs in all, side by side ({_counted(len(jobs), 'job')})"
+        told += f"; {_time(sum(jobs))} of jobs in all, side by side ({counted(len(jobs), 'job')})"
     return told
 
 

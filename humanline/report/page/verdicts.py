@@ -341,7 +341,7 @@ def _row(own: Compared, span: Span) -> dict:
         "run": anchor(comparison.cell),
         "paper": paper_words(row) if row["paper_source"] else "",
         "kind": row["result"] if row["result"] in ("yes", "no") else "open",
-        "result": result_words(row) if is_primary else f"{row['seeds']} seeds",
+        "result": result_words(row) if is_primary else origin.counted(row["seeds"], "seed"),
         "to_decide": _to_decide(row),
     }
 
