@@ -27,7 +27,7 @@ PREDICTORS = (
 
 
 def make_map(pairs: list[tuple[Run, Run]], folder: Path, *, scale: str) -> None:
-    """Write the map of all exploratory offline runs: map.csv, correlations.csv, map.svg and map.pdf.
+    """Write the map of all exploratory offline runs: map.csv, correlations.csv, and the figure.
 
     Args:
         pairs: each offline run with the online run to compare it with.

@@ -176,10 +176,13 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, *paths: Path, scale: str)
              "A point is a variant, its mean over seeds", "Line: online training's score",
              "Log-ratios and probabilities: means over tokens, under the initial model or to it",
              "r: rank correlation over all points"]  # fmt: skip
+    groups = dict(iter(means.groupby(["objective", "method"])))
+    kinds = sorted(groups, key=lambda kind: (kind[1] == "humanline", kind[0]))
     title = "Offline runs against online training"
     with _figure(paths, title, notes, rows=4, columns=2, height=1.9) as (figure, panels):
         for axes, (predictor, words) in zip(panels, _PREDICTORS.items(), strict=True):
-            for (objective, method), own in means.groupby(["objective", "method"], sort=False):
+            for objective, method in kinds:
+                own = groups[objective, method]
                 cell = style.a_cell(objective, "offline", humanline=method == "humanline")
                 (marks,) = style.marks_of([cell])
                 axes.plot(own[predictor], own["share"], label=kind_words(cell),
@@ -249,8 +252,8 @@ def _surround(
     figure.get_layout_engine().set(rect=room)  # type: ignore[union-attr]
     figure.text(0.02, 1 - 0.06 / whole, title, va="top", fontsize=style.FONT_SIZE + 1)
     figure.legend(
-        found.values(),
-        found.keys(),
+        list(found.values()),
+        list(found),
         loc="upper left",
         bbox_to_anchor=(0, (legend + text) / whole),
         ncols=columns,

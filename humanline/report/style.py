@@ -177,7 +177,6 @@ def rc() -> dict[str, Any]:
         "legend.title_fontsize": SMALL,
         "legend.frameon": False,
         "figure.titlesize": FONT_SIZE + 1,
-        "figure.constrained_layout.use": True,
         "text.color": INK,
         "axes.labelcolor": INK,
         "axes.edgecolor": QUIET,
