@@ -1,6 +1,6 @@
 """The figures of the paper's theory (arXiv 2509.24207): their data frames and files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def make_figures(
             {seed: read_columns(path, Surprisal) for seed, path in surprisals.items()}
         ),
     }
-    plots = {
+    plots: dict[str, Callable[..., None]] = {
         "capacity": plot_capacity,
         "perceived_weight": plot_perceived_weight,
         "implied_capacity": partial(plot_implied_capacity, cells=cells),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LINE = 1.5 * style.SMALL / 72  # the height of a line of small text, in inches
-_CHARACTERS = 68  # of small text that fit beside each other
+_CHARACTERS = 72  # of small text that fit beside each other
 _GREEK = "\N{GREEK SMALL LETTER GAMMA}"
 
 
@@ -112,8 +112,8 @@ def plot_implied_capacity(
     shown = {name: cells.get(name, cells["policy"]) for name in sources}
     notes = [f"{name}: {kind_words(cell)}" for name, cell in shown.items()]
     notes += [f"Scale: {scale}", f"Seeds: {seeds}"]
-    spread = ", mean [range of seeds], and bands are that range" if seeds > 1 else ""
-    notes.append(f"Numbers are distances to human{spread}")
+    spread = ": means [range over seeds]. Bands: that range" if seeds > 1 else ""
+    notes.append(f"Numbers: distances to human, {' and '.join(parts)}{spread}")
     title = "Capacity that outputs of other models imply"
     with _figure(paths, title, notes, columns=len(parts), height=2.7) as (_, panels):
         for axes, part in zip(panels, parts, strict=True):
@@ -136,7 +136,7 @@ def plot_implied_capacity(
 
 def _distances(rows: pd.DataFrame) -> str:
     """Write a source's distance for every part: mean and range over seeds."""
-    return ", ".join(f"{part} {_distance(own)}" for part, own in rows.groupby("part", sort=False))
+    return "; ".join(_distance(own) for _, own in rows.groupby("part", sort=False))
 
 
 def _distance(rows: pd.DataFrame) -> str:
@@ -150,13 +150,13 @@ def _distance(rows: pd.DataFrame) -> str:
 
 _PREDICTORS = {
     "mean_token_log_probability": "mean token log-probability",
-    "unclipped": "tokens that pass a gradient, share",
-    "distance_gains": "distance to human capacity, gains",
-    "distance_losses": "distance to human capacity, losses",
-    "unclipped_chosen": "the same share, chosen tokens",
-    "unclipped_rejected": "the same share, rejected tokens",
-    "log_ratio_chosen": "log-ratio, chosen tokens",
-    "log_ratio_rejected": "log-ratio, rejected tokens",
+    "unclipped": "share within the bounds, all",
+    "distance_gains": "distance to human, gains",
+    "distance_losses": "distance to human, losses",
+    "unclipped_chosen": "share within the bounds, chosen",
+    "unclipped_rejected": "share within the bounds, rejected",
+    "log_ratio_chosen": "mean log-ratio, chosen",
+    "log_ratio_rejected": "mean log-ratio, rejected",
 }
 
 
@@ -174,12 +174,13 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, *paths: Path, scale: str)
     rho = ranks[ranks["method"] == "all"].set_index("predictor")["rho"]
     notes = [f"Scale: {scale}", f"Seeds: {frame['seed'].nunique()}, those for tuning",
              "A point is a variant, its mean over seeds", "Line: online training's score",
-             "Log-ratios and probabilities: means over tokens, under the initial model or to it",
-             "r: rank correlation over all points"]  # fmt: skip
+             "Probabilities: under the initial model. Log-ratios: to it",
+             "Shares and log-ratios: of all tokens, or of the chosen or the rejected outputs'",
+             "Distances: of the implied capacity"]  # fmt: skip
     groups = dict(iter(means.groupby(["objective", "method"])))
     kinds = sorted(groups, key=lambda kind: (kind[1] == "humanline", kind[0]))
     title = "Offline runs against online training"
-    with _figure(paths, title, notes, rows=4, columns=2, height=1.9) as (figure, panels):
+    with _figure(paths, title, notes, rows=4, columns=2, height=1.7) as (figure, panels):
         for axes, (predictor, words) in zip(panels, _PREDICTORS.items(), strict=True):
             for objective, method in kinds:
                 own = groups[objective, method]
@@ -190,7 +191,8 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, *paths: Path, scale: str)
             axes.axhline(1, **style.AIM | {"linewidth": 1})
             axes.set_xlabel(with_unit(words, predictor), fontsize=style.SMALL)
             if predictor in rho:
-                axes.set_title(f"r = {rho[predictor]:+.2f}", fontsize=style.SMALL, loc="right")
+                text = f"rank correlation {rho[predictor]:+.2f}"
+                axes.set_title(text, fontsize=style.SMALL, loc="right")
         figure.supylabel("score / plain online training's score", fontsize=style.FONT_SIZE)
 
 
@@ -224,7 +226,7 @@ def _figure(
     from matplotlib.figure import Figure
 
     with rc_context(style.rc()):
-        figure = Figure(layout="constrained")
+        figure = Figure()
         panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
         yield figure, panels
         _surround(figure, panels, title, notes, rows * height)
@@ -249,13 +251,13 @@ def _surround(
     whole = top + height + legend + text
     figure.set_size_inches(style.WIDTH, whole)
     room = (0, (legend + text) / whole, 1, height / whole)
-    figure.get_layout_engine().set(rect=room)  # type: ignore[union-attr]
+    figure.set_layout_engine("constrained", rect=room)
     figure.text(0.02, 1 - 0.06 / whole, title, va="top", fontsize=style.FONT_SIZE + 1)
     figure.legend(
         list(found.values()),
         list(found),
         loc="upper left",
-        bbox_to_anchor=(0, (legend + text) / whole),
+        bbox_to_anchor=(0.01, (legend + text) / whole),
         ncols=columns,
         borderaxespad=0,
     )

@@ -160,10 +160,12 @@ def test_distances_and_their_range_over_seeds_are_told(drawn, tmp_path):
     for (part, name), rows in frame.groupby(["part", "source"]):
         by_seed = rows.groupby("seed")["distance"].first()
         low, high = by_seed.min(), by_seed.max()
-        assert f"{part} {by_seed.mean():.3f} [{low:.3f}, {high:.3f}]" in two
-        assert f"{part} {by_seed[1]:.3f}" in one
-        assert f"{name}: gains" in two
+        told = f"{by_seed.mean():.3f} [{low:.3f}, {high:.3f}]"
+        before, after = (f"{name}: ", ";") if part == "gains" else ("; ", "")
+        assert f"{before}{told}{after}" in two
+        assert f"{before}{by_seed[1]:.3f}{after}" in one
     assert "human" in two and "the policy itself" in two
+    assert "Numbers: distances to human, gains and losses: means [range over seeds]." in two
 
 
 @pytest.mark.filterwarnings("error")
@@ -171,7 +173,7 @@ def test_a_policy_may_have_no_losses(tmp_path):
     frame = implied().copy()
     frame.loc[frame["part"] == "losses", ["implied", "distance"]] = np.nan
     PLOTS["implied"][0](frame, tmp_path / "gains.svg", scale="smoke")
-    assert "losses none" in text_of(tmp_path / "gains.svg")
+    assert "; none" in text_of(tmp_path / "gains.svg")
 
 
 KINDS = [
