@@ -20,7 +20,7 @@ from humanline.method.prospect_theory import (
     implied_capacity,
 )
 from humanline.report.plots import (
-    formats,
+    figure_files,
     plot_capacity,
     plot_implied_capacity,
     plot_perceived_weight,
@@ -70,7 +70,7 @@ def make_figures(
     for name, frame in frames.items():
         path = folder / f"{name}.csv"
         write_text(path, frame.to_csv(index=False))
-        plots[name](frame, *formats(path), scale=scale)
+        plots[name](frame, *figure_files(path), scale=scale)
 
 
 def capacity_frame(gammas: Sequence[float]) -> pd.DataFrame:

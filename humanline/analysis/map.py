@@ -9,7 +9,7 @@ import pandas as pd
 from humanline.data.training_files import Predictors
 from humanline.files.json_files import write_text
 from humanline.files.typed_files import read_record
-from humanline.report.plots import formats, plot_map
+from humanline.report.plots import figure_files, plot_map
 from humanline.study.experiments import Cell
 from humanline.study.runs.resolved import Run
 from humanline.tables.run_results import scores
@@ -49,7 +49,7 @@ def make_map(pairs: list[tuple[Run, Run]], folder: Path, *, scale: str) -> None:
     ranks = rank_correlations(frame)
     write_text(folder / "map.csv", frame.to_csv(index=False))
     write_text(folder / "correlations.csv", ranks.to_csv(index=False))
-    plot_map(frame, ranks, *formats(folder / "map"), scale=scale)
+    plot_map(frame, ranks, *figure_files(folder / "map"), scale=scale)
 
 
 def map_frame(

@@ -29,7 +29,7 @@ _CHARACTERS = 72  # of small text that fit beside each other
 _GREEK = "\N{GREEK SMALL LETTER GAMMA}"
 
 
-def formats(stem: Path) -> list[Path]:
+def figure_files(stem: Path) -> list[Path]:
     """List the files of a figure: SVG for pages, PDF for papers."""
     return [stem.with_suffix(f".{kind}") for kind in style.FORMATS]
 

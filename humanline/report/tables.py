@@ -11,7 +11,7 @@ from humanline.files.provenance import describe, packages
 from humanline.files.typed_files import read_record
 from humanline.report.formats import write_table
 from humanline.report.narrow import narrow
-from humanline.report.plots import formats, plot_learning_curves
+from humanline.report.plots import figure_files, plot_learning_curves
 from humanline.study.runs.requests import TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.tables import headline
@@ -40,7 +40,7 @@ def make_table(table: TableRequest) -> None:
         path = folder / f"{table.name}_curves.csv"
         write_text(path, curves.to_csv(index=False))
         cells = {cell.variant: cell for cell, _ in runs}
-        plot_learning_curves(curves, *formats(path), cells=cells, scale=table.scale)
+        plot_learning_curves(curves, *figure_files(path), cells=cells, scale=table.scale)
 
 
 def _frame(table: TableRequest, runs: list[RunFolder]) -> pd.DataFrame:
