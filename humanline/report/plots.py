@@ -54,7 +54,7 @@ def plot_learning_curves(
     notes = [f"{title}: {text}" for title, text in above.items()]
     notes += [f"Scale: {scale}", f"Seeds: {seeds}", "Step 0: the base model"]
     notes.append("Bands: 95 % intervals of the mean over seeds")
-    with _figure(paths, "Learning curves", notes) as (_, (axes,)):
+    with _figure(paths, "Learning curves", notes) as (axes,):
         for (_, rows), marks, label in zip(
             frame.groupby("variant", sort=False), style.marks_of(shown), words, strict=True
         ):
@@ -69,7 +69,7 @@ def plot_capacity(frame: pd.DataFrame, *paths: Path, scale: str) -> None:
     """Plot `figures.capacity_frame`, the human capacity function; the scale is not used."""
     title = "Capacity: how large a probability feels"
     notes = [f"People: {_GREEK} is {GAMMA_GAINS:g} for gains and {GAMMA_LOSSES:g} for losses"]
-    with _figure(paths, title, notes, height=3.7) as (_, (axes,)):
+    with _figure(paths, title, notes, height=3.7) as (axes,):
         gammas = list(frame["gamma"].unique())
         for marks, (gamma, rows) in zip(
             style.ramp(gammas), frame.groupby("gamma", sort=False), strict=True
@@ -85,7 +85,7 @@ def plot_perceived_weight(frame: pd.DataFrame, *paths: Path, scale: str) -> None
     groups = dict(iter(frame.groupby("perception", sort=False)))
     # The limit is drawn first and thick, so that curves close to it stay visible on top.
     limit = groups.pop("clipping", frame.iloc[:0])
-    with _figure(paths, "Perceived weight of a token", [f"Scale: {scale}"]) as (_, (axes,)):
+    with _figure(paths, "Perceived weight of a token", [f"Scale: {scale}"]) as (axes,):
         axes.plot(limit["log_ratio"], limit["weight"], label="clipping", **style.AIM)
         for marks, (name, rows) in zip(style.ramp(list(groups)), groups.items(), strict=True):
             label = str(name).replace("gamma ", f"{_GREEK} = ")
@@ -115,7 +115,7 @@ def plot_implied_capacity(
     spread = ": means [range over seeds]. Bands: that range" if seeds > 1 else ""
     notes.append(f"Numbers: distances to human, {' and '.join(parts)}{spread}")
     title = "Capacity that outputs of other models imply"
-    with _figure(paths, title, notes, columns=len(parts), height=2.7) as (_, panels):
+    with _figure(paths, title, notes, columns=len(parts), height=2.7) as panels:
         for axes, part in zip(panels, parts, strict=True):
             human = frame[frame["part"] == part].drop_duplicates("a")
             axes.plot(human["a"], human["human"], label="human", **style.AIM)
@@ -173,14 +173,14 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, *paths: Path, scale: str)
     means = frame.groupby(keys, as_index=False)[["share", *_PREDICTORS]].mean()
     rho = ranks[ranks["method"] == "all"].set_index("predictor")["rho"]
     notes = [f"Scale: {scale}", f"Seeds: {frame['seed'].nunique()}, those for tuning",
-             "A point is a variant, its mean over seeds", "Line: online training's score",
+             "A point is a variant, its mean over seeds", "Line: as good as plain online training",
              "Probabilities: under the initial model. Log-ratios: to it",
              "Shares and log-ratios: of all tokens, or of the chosen or the rejected outputs'",
              "Distances: of the implied capacity"]  # fmt: skip
     groups = dict(iter(means.groupby(["objective", "method"])))
     kinds = sorted(groups, key=lambda kind: (kind[1] == "humanline", kind[0]))
     title = "Offline runs against online training"
-    with _figure(paths, title, notes, rows=4, columns=2, height=1.7) as (figure, panels):
+    with _figure(paths, title, notes, rows=4, columns=2, height=1.7) as panels:
         for axes, (predictor, words) in zip(panels, _PREDICTORS.items(), strict=True):
             for objective, method in kinds:
                 own = groups[objective, method]
@@ -193,7 +193,8 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, *paths: Path, scale: str)
             if predictor in rho:
                 text = f"rank correlation {rho[predictor]:+.2f}"
                 axes.set_title(text, fontsize=style.SMALL, loc="right")
-        figure.supylabel("score / plain online training's score", fontsize=style.FONT_SIZE)
+        for axes in panels[::2]:
+            axes.set_ylabel("score / online score", fontsize=style.SMALL)
 
 
 def _band(axes: "Axes", x: Any, low: Any, high: Any, colour: str) -> None:
@@ -209,7 +210,7 @@ def _figure(
     rows: int = 1,
     columns: int = 1,
     height: float = 3.2,
-) -> Iterator[tuple["Figure", list["Axes"]]]:
+) -> Iterator[list["Axes"]]:
     """Open a figure of panels that share their y-axes, and write it once they are drawn.
 
     Args:
@@ -228,7 +229,7 @@ def _figure(
     with rc_context(style.rc()):
         figure = Figure()
         panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
-        yield figure, panels
+        yield panels
         _surround(figure, panels, title, notes, rows * height)
         for path in paths:
             _save(figure, path, title)
@@ -263,6 +264,9 @@ def _surround(
     )
     figure.text(0.02, 0.06 / whole, "\n".join(told), va="bottom", color=style.QUIET,
                 fontsize=style.SMALL)  # fmt: skip
+    # Formats measure texts differently. Places are found once, so that they are the same in all.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def _save(figure: "Figure", path: Path, title: str) -> None:
