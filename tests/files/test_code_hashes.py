@@ -133,7 +133,11 @@ def test_of_a_task_those_functions_count_that_a_command_calls(function, changed,
 @pytest.mark.parametrize(
     ("old", "new", "changed"),
     [
-        ('label="math"', 'label="maths"', {"table", "power", "claims", "report"}),
+        (
+            'label="math"',
+            'label="maths"',
+            {"table", "power", "claims", "report", "map", "figures"},
+        ),
         (
             "count as wrong",
             "count as false",
