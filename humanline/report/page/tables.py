@@ -91,7 +91,7 @@ def _table(table: TableRequest, request: PageRequest) -> dict:
         "headers": [(header, header in shown.sources) for header in headers],
         "dots": dots,
         "rows": list(_rows(frame, shown, cells, headers[1:], dots)),
-        "notes": [*([dots.words] if dots else []), *shown.notes],
+        "notes": shown.notes,
         "badges": _badges(table, frame),
         "files": [
             (text, link(request, table.paths.tables / f"{table.name}.{suffix}"))
@@ -158,9 +158,7 @@ def _rows(
         for header in headers:
             value = record[shown.sources[header]] if header in shown.sources else None
             known = value is not None and pd.notna(value)
-            text, bracket, interval = (
-                row[header].partition(" [") if known else (row[header], "", "")
-            )
+            text, bracket, interval = row[header].partition(" [")
             found.append(
                 {
                     "text": text,
