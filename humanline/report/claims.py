@@ -25,12 +25,15 @@ from humanline.study.words import comparison_words, labels
 from humanline.tables.claims import claim_table, comparison_table, with_seeds_to_decide
 from humanline.tables.estimates import values_of
 
+ABOUT = """\
+A verdict is about this scale's worlds, models, data and judge, on average over seeds; it says
+nothing of larger models. What all seeds share, such as a pretrained model, is not varied: a verdict
+is about that, too."""
+
 _PAGE = """\
 # The paper's claims at the scale {scale}
 
-A verdict is about this scale's worlds, models, data and judge, on average over seeds; it says
-nothing of larger models. What all seeds share, such as a pretrained model, is not varied: a verdict
-is about that, too.
+{about}
 
 {claim_rows}
 
@@ -146,7 +149,7 @@ def make_claims(asked: ClaimsRequest) -> None:
         asked.scale,
         has_power=asked.has_pilot,
         pilot_changes=asked.pilot_changes,
-        first_run=_first_run(asked.runs),
+        first_run=first_run(asked.runs),
         commits=_commits(asked.runs),
     )
     write_text(folder / "claims.md", text)
@@ -157,7 +160,7 @@ def make_claims(asked: ClaimsRequest) -> None:
     write_json(folder / "claims.provenance.json", {"runs": runs, "looks": looks, **describe()})
 
 
-def _first_run(runs: Sequence[Run]) -> date | None:
+def first_run(runs: Sequence[Run]) -> date | None:
     """Find the day on which the first of some runs was trained, by its record's time of change."""
     times = [run.paths.record.stat().st_mtime for run in runs if run.is_trained]
     return datetime.fromtimestamp(min(times), UTC).date() if times else None
@@ -166,10 +169,10 @@ def _first_run(runs: Sequence[Run]) -> date | None:
 def _commits(runs: Sequence[Run]) -> list[str]:
     """List the commits that trained some runs, by their records, in the order of the runs."""
     records = (read_record(run.paths.record, Described) for run in runs if run.is_trained)
-    return list(dict.fromkeys(_commit(record.provenance.git) for record in records))
+    return list(dict.fromkeys(commit_words(record.provenance.git) for record in records))
 
 
-def _commit(git: dict) -> str:
+def commit_words(git: dict) -> str:
     """Write the state of a source tree: ``4b69d05``, and whether files differed from it."""
     if not git.get("commit"):
         return "unknown"
@@ -205,6 +208,7 @@ def page(
     changes = f" It was {pilot_changes}." if pilot_changes else ""
     return _PAGE.format(
         scale=scale,
+        about=ABOUT,
         claim_rows=pipe_table(_verdict_rows(primary)),
         estimates=_list(
             f"**{row['claim']}, {row['verdict']}.** {_estimates(compared, row['claim'])}"
@@ -279,10 +283,13 @@ def _comparison_rows(compared: pd.DataFrame) -> pd.DataFrame:
     for row in compared.to_dict("records"):
         own = {"Claim": row["claim"], "Comparison": row["words"]}
         if row["primary"]:
-            own["Result"] = _result(row)
+            own["Result"] = result_words(row)
         own |= {"Estimate": _amount(row), "Claimed": row["claimed"]}
         if row["primary"]:
-            own |= {"In the paper": _paper(row), "p, not corrected": p_text(row["p_uncorrected"])}
+            own |= {
+                "In the paper": paper_words(row),
+                "p, not corrected": p_text(row["p_uncorrected"]),
+            }
         else:
             own["Seeds"] = str(row["seeds"])
         rows.append(own)
@@ -330,13 +337,18 @@ def _registration(claims: Claims, first_run: date | None, commits: Sequence[str]
         told += f" The runs were trained at commit {', '.join(commits)}."
     if first_run:
         told += f" The first of the runs that they compare ended on {first_run} (UTC)."
-        if late := [own.id for own in claims.claims if own.registered.date > first_run]:
+        if late := registered_after(claims, first_run):
             told += (
                 f" **Registered after that: {', '.join(late)}.** A claim that may have been written"
                 " to fit its runs is no test; run it on other seeds."
             )
     reasons = [f"- {c.id}, {c.registered.date}: {c.registered.reason}." for c in claims.claims]
     return "\n".join([told, "", *reasons])
+
+
+def registered_after(claims: Claims, first_run: date) -> list[str]:
+    """Name the claims that got their present form after the day on which their runs began."""
+    return [own.id for own in claims.claims if own.registered.date > first_run]
 
 
 def _amount(row: dict) -> str:
@@ -350,19 +362,21 @@ def _estimates(compared: pd.DataFrame, claim: str) -> str:
     said: dict[str, list[str]] = {}
     for row in compared[compared["claim"] == claim].to_dict("records"):
         estimate = amount(row["estimate"], row["compare"])
-        result = _result(row).replace("no, the opposite", "no (opposite)")  # commas divide them
+        result = result_words(row).replace(
+            "no, the opposite", "no (opposite)"
+        )  # commas divide them
         text = f"{row['point']} {estimate} {result}".strip()
         said.setdefault(row["asked"], []).append(text)
     return "; ".join(f"{asked}: {', '.join(found)}" for asked, found in said.items())
 
 
-def _result(row: dict) -> str:
+def result_words(row: dict) -> str:
     """Write a comparison's result; a "no" says whether the opposite was shown."""
     is_opposite = row["result"] == "no" and row["is_opposite"]
     return "no, the opposite" if is_opposite else row["result"]
 
 
-def _paper(row: dict) -> str:
+def paper_words(row: dict) -> str:
     """Write the paper's figure with the mark of its source."""
     known = bool(row["paper_source"])
     return f"{row['paper_effect']:.3g} ({row['paper_source']})" if known else UNKNOWN

@@ -8,6 +8,7 @@ import csv
 import os
 import shlex
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ import pandas as pd
 from humanline.data.training_files import Described
 from humanline.files.typed_files import read_record
 from humanline.files.validation import ConfigError
+from humanline.report.claims import commit_words
 from humanline.report.page.text import shown
 from humanline.study.cells import Cell
 from humanline.study.runs.requests import PageRequest
@@ -118,7 +120,7 @@ def _run(run: Run, scores: dict[tuple, dict], sets: dict[str, _Numbered]) -> dic
     }
     if not run.is_trained:
         return found
-    record = read_record(run.paths.record, Described, AGAIN)
+    record = record_of(run)
     names, values = _last_metrics(run.paths.log)
     return found | {
         "seconds": record.seconds.total,
@@ -129,15 +131,35 @@ def _run(run: Run, scores: dict[tuple, dict], sets: dict[str, _Numbered]) -> dic
     }
 
 
+def record_of(run: Run) -> Described:
+    """Read the record of a run's training; a file that several parts of the page read is read once.
+
+    Raises:
+        ConfigError: if it is missing or damaged.
+    """
+    path = run.paths.record
+    found = path.stat() if path.exists() else None
+    return _record(path, found and (found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=8192)
+def _record(path: Path, stamp: tuple[int, int] | None) -> Described:
+    """Read a record; the stamp changes when its file does."""
+    return read_record(path, Described, AGAIN)
+
+
+def machine_words(record: Described) -> str:
+    """Say on what machine a run was trained; empty if that is not known."""
+    machine = record.provenance.machine
+    cores = machine.get("cores")
+    counted = f"{cores} core{'s' * (cores != 1)}" if cores else None
+    return ", ".join(filter(None, [machine.get("processor"), counted]))
+
+
 def _made(record: Described) -> str:
     """Say which code trained a run, and on what machine."""
-    git, machine = record.provenance.git, record.provenance.machine
-    commit = (git.get("commit") or "unknown")[:7] + " with changes" * bool(git.get("modified"))
-    where = [
-        machine.get("processor"),
-        f"{machine['cores']} cores" if machine.get("cores") else None,
-    ]
-    return shown(", ".join([f"commit {commit}", *filter(None, where)]))
+    commit = f"commit {commit_words(record.provenance.git)}"
+    return shown(", ".join(filter(None, [commit, machine_words(record)])))
 
 
 def _last_metrics(path: Path) -> tuple[tuple[str, ...], list[str]]:
