@@ -10,10 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
-from pydantic import Field
 
-from humanline.files.typed_files import read_record
-from humanline.files.validation import ConfigError, Record
+from humanline.files.validation import ConfigError
 from humanline.report.formats import Narrow
 from humanline.report.narrow import RUN, narrow, row_cells
 from humanline.report.page.dots import Dot, Span, axis_below, row_dot, span_of
@@ -72,7 +70,7 @@ def context(request: PageRequest) -> dict:
     """Make the variables of the template: ``tables``.
 
     Raises:
-        ConfigError: if a table's CSV or provenance is missing or damaged.
+        ConfigError: if a table's CSV is missing or damaged.
     """
     return {"tables": [_table(table, request) for table in request.tables if table.runs]}
 
@@ -137,7 +135,9 @@ def _dots(frame: pd.DataFrame, shown: Narrow, cells: Sequence[Cell]) -> Dots | N
             for own, cell in zip(numbers.to_numpy().tolist(), cells, strict=True)
         ]
         is_ratio = column.startswith("ratio")
-        span = span_of(dots, reference=line and float(is_ratio), logarithmic=is_ratio)
+        span = span_of(
+            dots, reference=None if line is None else float(is_ratio), logarithmic=is_ratio
+        )
         words = f"Dots: {headers[column]}, with its 95 % interval"
         words += ", on a logarithmic scale" * is_ratio + f"; the line is {line}" * bool(line)
         return Dots(headers[column], dots, span, f"{words}.")
@@ -171,41 +171,7 @@ def _rows(
         yield {"words": row[RUN], "anchor": anchor(cell), "cells": found}
 
 
-class _Run(Record):
-    git: dict
-    other_packages: dict[str, str] = Field(default_factory=dict)
-
-
-class _Made(Record):
-    """A part of a table's provenance: what made it and its runs."""
-
-    git: dict
-    runs: dict[str, _Run]
-
-
-def _badges(table: TableRequest, frame: pd.DataFrame) -> list[tuple[bool, str]]:
-    """Say what is missing to run a table again, or to compare its rows.
-
-    Returns:
-        Whether something is missing, and the words.
-    """
-    path = table.paths.tables / f"{table.name}.provenance.json"
-    made = read_record(path, _Made, _again(table))
-    runs = made.runs.values()
-    commits = {str(run.git.get("commit") or "unknown")[:7] for run in runs}
-    changed = sum(bool(run.git.get("modified")) for run in runs)
-    mixed = sum(bool(run.other_packages) for run in runs)
+def _badges(table: TableRequest, frame: pd.DataFrame) -> list[str]:
+    """Say what is missing to compare a table's rows; what runs lack is said at the page's top."""
     fewer = int((frame["seeds"] < len(table.seeds)).sum()) if "seeds" in frame else 0
-    missing = {
-        "the commit of its runs is unknown": "unknown" in commits,
-        f"{changed} of {len(runs)} runs: code with changes that no commit holds": changed,
-        f"runs of {len(commits)} commits: {', '.join(sorted(commits))}": len(commits) > 1,
-        f"{mixed} of {len(runs)} runs: other versions of packages than the table's": mixed,
-        f"{fewer} of {len(frame)} rows: fewer seeds than {len(table.seeds)}": fewer,
-    }
-    found = [(True, text) for text, is_so in missing.items() if is_so]
-    return found or [(False, f"complete: {_by(commits)}{len(table.seeds)} seeds in every row")]
-
-
-def _by(commits: set[str]) -> str:
-    return "".join(f"commit {commit}, " for commit in commits)
+    return [f"{fewer} of {len(frame)} rows with fewer seeds than {len(table.seeds)}"] * bool(fewer)
