@@ -37,6 +37,11 @@ function sorted(rows, column, isFigure, direction) {
 }
 
 // On paper nothing can be opened.
+let opened = [];
 window.addEventListener("beforeprint", () => {
-  for (const notes of document.querySelectorAll("details.notes")) notes.open = true;
+  opened = [...document.querySelectorAll("details.notes:not([open])")];
+  for (const notes of opened) notes.open = true;
+});
+window.addEventListener("afterprint", () => {
+  for (const notes of opened) notes.open = false;
 });
