@@ -158,19 +158,19 @@ def test_a_damaged_table_is_one_clear_line(request_, damage, said):
 
 
 def test_learning_curves_and_the_figures_that_were_made_are_shown(request_):
-    (curves,) = figures.context(request_)["figures"]
-    assert curves["name"] == "math_reasoning_curves"
+    assert list(figures.context(request_)["groups"]) == ["Learning curves"]
     for name in ("figures/capacity.svg", "figures/capacity.csv", "figures/capacity.pdf"):
         path = request_.paths.results / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(FIGURE)
-    own = figures.context(request_)["figures"][1]
+    groups = figures.context(request_)["groups"]
+    (own,) = groups["The theory, and what was measured"]
     assert [address for _, address in own["files"]] == [
         f"../figures/capacity.{suffix}" for suffix in ("csv", "svg", "pdf")
     ]
     kept = written(request_, "figures", figures)
     assert [own["aria-label"] for own in kept.of("svg")] == [
-        "Learning curves: math reasoning",
+        "Math reasoning",
         "Theory: capacity",
     ]
     ids = [own["id"] for _, own, _ in kept.found if "id" in own]

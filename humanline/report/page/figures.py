@@ -44,20 +44,17 @@ class Figure:
         path: the path without suffix; a CSV with its data and a PDF may lie beside the SVG.
         title: its name.
         caption: what it shows, in words.
-        is_wide: whether it needs the page's whole width.
     """
 
     path: str
     title: str
     caption: str
-    is_wide: bool = True
 
 
 _CURVES = (
     "{score} on the evaluation prompts while a model trains: the mean over seeds, and its 95 %"
     " interval as a band."
 )
-# The theory, and what is measured of it.
 _THEORY = (
     Figure(
         "figures/capacity",
@@ -65,15 +62,6 @@ _THEORY = (
         "How large a probability feels to people, by prospect theory: the extremes weigh more than"
         " they are likely. The smaller gamma is, the more; with gamma 1, a probability feels as"
         " large as it is.",
-        is_wide=False,
-    ),
-    Figure(
-        "figures/perceived_weight",
-        "Theory: perceived weight",
-        "Humanline lets a token pass a gradient if it seems likely enough under the policy and the"
-        " reference. Clipping does so within two bounds; it is the limit of sampling, which does so"
-        " by chance.",
-        is_wide=False,
     ),
     Figure(
         "figures/implied_capacity",
@@ -82,17 +70,24 @@ _THEORY = (
         " its curve is to the human one, the more the data look as people perceive the policy's"
         " outputs. Gains are outputs that the policy finds more likely than the reference does.",
     ),
+    Figure(
+        "figures/perceived_weight",
+        "Theory: perceived weight",
+        "Humanline lets a token pass a gradient if it seems likely enough under the policy and the"
+        " reference. Clipping does so within two bounds; it is the limit of sampling, which does so"
+        " by chance.",
+    ),
 )
 _MAP = Figure(
     "map/map",
-    "The map",
+    "What predicts offline training",
     "Exploratory runs on the tuning seeds: how much of plain online training's score an offline run"
     " reaches, against what may predict it. Each point is a setting.",
 )
 
 
 def context(request: PageRequest) -> dict:
-    """Make the variables of the template: ``groups`` of figures.
+    """Make the variables of the template: ``groups`` of figures, by title.
 
     Figures of the theory are shown where the workflow made them, and so is the map, which
     ``snakemake explore`` alone makes.
@@ -103,31 +98,43 @@ def context(request: PageRequest) -> dict:
     curves = [
         Figure(
             f"tables/{table.name}_curves",
-            f"Learning curves: {title_of(table.name)}",
+            title_of(table.name).capitalize(),
             _CURVES.format(score=scoring_of(table.spec.tasks[0]).score),
         )
         for table in request.tables
         if table.runs and table.spec.has_curves
     ]
-    others = [own for own in (*_THEORY, _MAP) if _svg(request, own).exists()]
-    figures = [*curves, *others]
-    return {"figures": [_drawn(request, own, f"f{n}") for n, own in enumerate(figures)]}
+    groups = {
+        "Learning curves": curves,
+        "The theory, and what was measured": [own for own in _THEORY if _is_made(request, own)],
+        "The map": [own for own in (_MAP,) if _is_made(request, own)],
+    }
+    return {
+        "groups": {
+            title: [_drawn(request, own) for own in group]
+            for title, group in groups.items()
+            if group
+        }
+    }
 
 
 def _svg(request: PageRequest, figure: Figure) -> Path:
     return request.paths.results / f"{figure.path}.svg"
 
 
-def _drawn(request: PageRequest, figure: Figure, prefix: str) -> dict:
-    path = _svg(request, figure)
+def _is_made(request: PageRequest, figure: Figure) -> bool:
+    return _svg(request, figure).exists()
+
+
+def _drawn(request: PageRequest, figure: Figure) -> dict:
+    path, name = _svg(request, figure), figure.path.rpartition("/")[2]
     files = {"data (CSV)": "csv", "SVG": "svg", "PDF, for papers": "pdf"}
     places = {text: path.with_suffix(f".{suffix}") for text, suffix in files.items()}
     return {
-        "name": Path(figure.path).name,
+        "name": name,
         "title": figure.title,
         "caption": figure.caption,
-        "svg": safe_svg(path, prefix, figure.title),
-        "is_wide": figure.is_wide,
+        "svg": safe_svg(path, name, figure.title),
         "files": [(text, link(request, own)) for text, own in places.items() if own.exists()],
     }
 
