@@ -235,7 +235,8 @@ def _figures(study: Study, arguments) -> None:
     defaults = study.experiments.defaults[_perceived(study, arguments).task]
     bounds = defaults.log_eps_p, defaults.log_eps_r
     surprisals = {seed: study.paths.surprisals(seed) for seed in study.figure_seeds()}
-    make_figures(surprisals, bounds, study.paths.figures, scale=study.scale.scale)
+    cells = study.experiments.perceived(next(iter(surprisals)))
+    make_figures(surprisals, bounds, study.paths.figures, cells=cells, scale=study.scale.scale)
 
 
 def _claims(study: Study, arguments) -> None:

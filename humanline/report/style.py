@@ -142,16 +142,21 @@ def property_of(cell: Cell) -> str:
     return "-".join(["--cell", objective, str(cell.data)] + ["humanline"] * cell.humanline)
 
 
+def a_cell(objective: str, data: str | None = None, *, humanline: bool = False) -> Cell:
+    """Make a cell of a kind, for its colour and its words; the other fields have no meaning."""
+    return Cell.model_construct(objective=objective, data=data, humanline=humanline)
+
+
 def _kinds() -> list[Cell]:
-    """Make a cell of every kind; its other fields are of no importance."""
-    cells = [Cell.model_construct(objective="base", data=None, humanline=False)]
-    for objective in (*OBJECTIVES, "own"):
-        cells += [
-            Cell.model_construct(objective=objective, data=data, humanline=humanline)
+    return [
+        a_cell("base"),
+        *(
+            a_cell(objective, data, humanline=humanline)
+            for objective in (*OBJECTIVES, "own")
             for data in ("offline", "online")
             for humanline in (False, True)
-        ]
-    return cells
+        ),
+    ]
 
 
 def rc() -> dict[str, Any]:
@@ -161,7 +166,8 @@ def rc() -> dict[str, Any]:
     fonts that can be edited. The same figure has the same bytes.
     """
     return {
-        "font.family": ["DejaVu Sans", "Verdana", "sans-serif"],
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans", "Verdana"],  # about as wide, for who lacks the first
         "font.size": FONT_SIZE,
         "axes.titlesize": FONT_SIZE,
         "axes.labelsize": FONT_SIZE,
@@ -171,7 +177,6 @@ def rc() -> dict[str, Any]:
         "legend.title_fontsize": SMALL,
         "legend.frameon": False,
         "figure.titlesize": FONT_SIZE + 1,
-        "figure.constrained_layout.use": True,
         "text.color": INK,
         "axes.labelcolor": INK,
         "axes.edgecolor": QUIET,

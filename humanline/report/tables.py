@@ -11,7 +11,7 @@ from humanline.files.provenance import describe, packages
 from humanline.files.typed_files import read_record
 from humanline.report.formats import write_table
 from humanline.report.narrow import narrow
-from humanline.report.plots import plot_learning_curves
+from humanline.report.plots import formats, plot_learning_curves
 from humanline.study.runs.requests import TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.tables import headline
@@ -23,7 +23,7 @@ from humanline.tables.sweeps import sweep_table
 def make_table(table: TableRequest) -> None:
     """Write a table of experiments.yaml as CSV, Markdown and LaTeX, with its provenance.
 
-    The headline table of a graded task also gets its learning curves, as CSV and SVG.
+    The headline table of a graded task also gets its learning curves, as CSV, SVG and PDF.
 
     Args:
         table: the table's definition, its resolved runs and paths.
@@ -39,7 +39,8 @@ def make_table(table: TableRequest) -> None:
         curves = headline.learning_curves(runs, shares_prompts=shares_prompts)
         path = folder / f"{table.name}_curves.csv"
         write_text(path, curves.to_csv(index=False))
-        plot_learning_curves(curves, path.with_suffix(".svg"), scale=table.scale)
+        cells = {cell.variant: cell for cell, _ in runs}
+        plot_learning_curves(curves, *formats(path), cells=cells, scale=table.scale)
 
 
 def _frame(table: TableRequest, runs: list[RunFolder]) -> pd.DataFrame:

@@ -156,6 +156,11 @@ def cell_words(cell: Cell, *, without: Collection[str] = ()) -> str:
     return ", ".join(filter(None, [head, *clauses])) or "plain"
 
 
+def kind_words(cell: Cell) -> str:
+    """Say of what kind a cell is, without its options: ``offline ... with humanline``."""
+    return cell_words(cell, without=set(fields_of(cell)) - {"objective", "data", "humanline"})
+
+
 def _goes_without_saying(name: str, value: Any) -> bool:
     return not value and name not in (*_ALWAYS_SAID, *_OVERRIDES) and not isinstance(value, float)
 

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from humanline.analysis.map import PREDICTORS, map_frame, rank_correlations
-from humanline.report.plots import plot_map
 from humanline.study.experiments import Cell
 
 
@@ -46,11 +45,6 @@ def test_a_predictor_that_orders_the_runs_has_rank_correlation_one(frame):
     }
     assert ranks["rho"].tolist() == pytest.approx([1, 1])
     assert ranks["variants"].tolist() == [4, 4]
-
-
-def test_the_map_is_plotted(frame, tmp_path):
-    plot_map(frame, rank_correlations(frame), tmp_path / "map.svg", scale="laptop")
-    assert (tmp_path / "map.svg").read_text().count("<path") > 20
 
 
 def test_there_is_no_share_of_an_online_score_of_zero():

@@ -1,4 +1,4 @@
-"""How tables and plots look in files."""
+"""How tables look in files."""
 
 import json
 
@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from humanline.report.formats import Narrow, human_readable, latex, write_table
-from humanline.report.plots import plot_learning_curves
 
 TABLE = pd.DataFrame(
     {
@@ -70,15 +69,6 @@ offline DPO & \textbf{54.3} [50.1, 58.8] & 0.50 \\
 \\[3pt]\parbox{\linewidth}{A note\_1. And another.}
 \end{table}
 """
-CURVES = pd.DataFrame(
-    [
-        (variant, seed, step, 50.0, 50.0 + step, 45.0 + step, 55.0 + step)
-        for variant in ("grpo-online-every1", "grpo-online-every64")
-        for seed in (1, 2)
-        for step in (0, 8, 16)
-    ],
-    columns=["variant", "seed", "step", "pass_at_1", "mean", "low", "high"],
-)
 
 
 @pytest.fixture
@@ -163,14 +153,3 @@ def test_what_is_not_known_is_not_shown():
     frame = pd.DataFrame({"ratio_to_online": [1.0, np.nan]})
     frame["ratio_to_online_low"], frame["ratio_to_online_high"] = unknown, unknown
     assert list(human_readable(frame)["Ratio to online"]) == ["1.00", "\N{EN DASH}"]
-
-
-@pytest.mark.parametrize(("suffix", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
-def test_a_plot_has_the_format_of_its_suffix_and_the_same_bytes_again(tmp_path, suffix, start):
-    path = tmp_path / "new" / f"curves.{suffix}"
-    plot_learning_curves(CURVES, path, scale="smoke")
-    first = path.read_bytes()
-    assert first.startswith(start)
-    plot_learning_curves(CURVES, path, scale="smoke")
-    assert path.read_bytes() == first
-    assert [file.name for file in path.parent.iterdir()] == [path.name]

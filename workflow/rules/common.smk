@@ -219,7 +219,8 @@ def table_files(table):
     files = [f"{RESULTS}/tables/{table}.{suffix}" for suffix in suffixes]
     if STUDY.experiments.tables[table].has_curves:
         files += [
-            f"{RESULTS}/tables/{table}_curves.{suffix}" for suffix in ("csv", "svg")
+            f"{RESULTS}/tables/{table}_curves.{suffix}"
+            for suffix in ("csv", "svg", "pdf")
         ]
     return files
 

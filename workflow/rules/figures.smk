@@ -3,7 +3,7 @@
 FIGURES = [
     f"{RESULTS}/figures/{name}.{suffix}"
     for name in ("capacity", "perceived_weight", "implied_capacity")
-    for suffix in ("csv", "svg")
+    for suffix in ("csv", "svg", "pdf")
 ]
 
 

@@ -1,7 +1,8 @@
 # The map: scores of exploratory runs on the tuning seeds, against predictors of these scores.
 
 MAP_FILES = [
-    f"{RESULTS}/map/{name}" for name in ("map.csv", "correlations.csv", "map.svg")
+    f"{RESULTS}/map/{name}"
+    for name in ("map.csv", "correlations.csv", "map.svg", "map.pdf")
 ]
 
 
