@@ -79,11 +79,10 @@ def _table(table: TableRequest, request: PageRequest) -> dict:
     frame = _frame(table)
     shown, cells = narrow(frame, table), row_cells(frame, table)
     dots = _dots(frame, shown, cells)
-    title = title_of(table.name)
     headers = [RUN, *(str(header) for header in shown.rows if header != RUN)]
     return {
         "name": table.name,
-        "title": title[:1].upper() + title[1:],
+        "title": title_of(table.name).capitalize(),
         "caption": shown.caption,
         "above": [f"{header}: {text}" for header, text in shown.constant.items()],
         "headers": [(header, header in shown.sources) for header in headers],
