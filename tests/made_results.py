@@ -1,6 +1,7 @@
 """A folder of results that no model made: the files that the page reads."""
 
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from humanline.study.runs.requests import PageRequest, TableRequest
+from humanline.study.runs.requests import ClaimsRequest, PageRequest, TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.study import Study, load_study
 from humanline.study.tasks import find_task
+from humanline.tables.claims import claim_table, comparison_table
+from humanline.tables.statistics.scores import Scores
 
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 PROMPTS = 12
@@ -79,6 +82,8 @@ def make_results(
         write_training(run)
     write_scores(request)
     write_tables(request)
+    if request.claims:
+        write_claims(request.claims)
     return request
 
 
@@ -147,6 +152,32 @@ def write_scores(request: PageRequest) -> None:
     header = "task,variant,seed,step,score,score_se,curve_mean,n_prompts,training_seconds"
     request.paths.tables.mkdir(parents=True, exist_ok=True)
     (request.paths.tables / "scores.csv").write_text("\n".join([header, *lines, ""]))
+
+
+def write_claims(asked: ClaimsRequest, level: Callable[[Run], float] | None = None) -> None:
+    """Write the tables of the claims, with scores that vary from seed to seed by 2 per cent.
+
+    Args:
+        asked: the claims.
+        level: (run) -> its score without that.
+    """
+    found = [comparison for comparison, _ in asked.compared]
+
+    def scores(runs: list[Run]) -> Scores:
+        rng = np.random.default_rng([len(runs[0].cell.variant), *(run.cell.seed for run in runs)])
+        levels = np.array([level(run) if level else 50 for run in runs])
+        values = levels * (1 + rng.normal(0, 0.02, len(runs)))
+        return Scores(tuple(run.cell.seed for run in runs), values)
+
+    def values(comparison):
+        return [(scores(one), scores(other)) for one, other in asked.pairs(comparison)]
+
+    compared = comparison_table(asked.claims, found, values, asked.added)
+    columns = ["seeds_to_decide", "seeds_to_decide_low", "seeds_to_decide_high"]
+    compared[columns] = math.nan  # which would take long to compute
+    asked.paths.tables.mkdir(parents=True, exist_ok=True)
+    compared.to_csv(asked.paths.tables / "comparisons.csv", index=False)
+    claim_table(asked.claims, compared).to_csv(asked.paths.tables / "claims.csv", index=False)
 
 
 def with_many_cells(study: Study, request: PageRequest, count: int) -> PageRequest:

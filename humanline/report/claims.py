@@ -284,7 +284,7 @@ def _comparison_rows(compared: pd.DataFrame) -> pd.DataFrame:
         own = {"Claim": row["claim"], "Comparison": row["words"]}
         if row["primary"]:
             own["Result"] = result_words(row)
-        own |= {"Estimate": _amount(row), "Claimed": row["claimed"]}
+        own |= {"Estimate": amount_of(row), "Claimed": row["claimed"]}
         if row["primary"]:
             own |= {
                 "In the paper": paper_words(row),
@@ -351,10 +351,9 @@ def registered_after(claims: Claims, first_run: date) -> list[str]:
     return [own.id for own in claims.claims if own.registered.date > first_run]
 
 
-def _amount(row: dict) -> str:
+def amount_of(row: dict) -> str:
     """Write a comparison's estimate with its unit and interval."""
-    bounds = row["estimate_low"], row["estimate_high"]
-    return amount(row["estimate"], row["compare"], *bounds)
+    return amount(row["estimate"], row["compare"], row["estimate_low"], row["estimate_high"])
 
 
 def _estimates(compared: pd.DataFrame, claim: str) -> str:

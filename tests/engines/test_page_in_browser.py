@@ -81,6 +81,16 @@ def test_it_is_ready_soon_and_no_wider_than_the_window(opened, width, request_):
     assert "right [U+202E] left" in text(driver, "#samples")
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_dot_plots_have_readable_letters(opened, width):
+    sizes = opened(width).execute_script(
+        "return [...document.querySelectorAll('#verdicts svg.dots text')]"
+        ".filter((t) => t.checkVisibility())"
+        ".map((t) => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)"
+    )
+    assert len(sizes) > 10 and min(sizes) >= 11
+
+
 def test_samples_are_filtered_by_table_cell_and_disagreement(opened):
     driver = opened()
     shown = len(of(driver, "#samples .outputs li:not(.gold)"))
@@ -200,7 +210,7 @@ def test_a_row_leads_to_its_runs(opened):
 def test_all_controls_are_reached_by_keyboard(opened):
     from selenium.webdriver import ActionChains, Keys
 
-    driver = opened(fragment="#samples")
+    driver = opened(fragment="#samples")  # before it there is a link for every row of a table
     reached = set()
     for _ in range(60):
         ActionChains(driver).send_keys(Keys.TAB).perform()

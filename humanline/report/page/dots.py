@@ -1,13 +1,13 @@
 """Dot plots as inline SVG: estimates with their intervals, beside the paper's figures.
 
-`dot_plot` is a whole plot. `row_dot` is a row of one, for a row of an HTML table, and `axis_below`
-the axis for the last row: they fit below each other if they are as wide and have the same `Span`.
-Lengths are units of the drawing, of which the style sheet makes a unit at least a pixel wide; what
-is drawn has classes, and its looks are in dots.css.
+`row_dot` is one row, for a row of an HTML table, and `axis_below` the axis for the last one: they
+fit below each other if they are as wide and have the same `Span`. Lengths are units of the drawing,
+of which the style sheet makes a unit at least a pixel wide; what is drawn has classes, and its
+looks are in dots.css.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -134,7 +134,7 @@ def row_dot(
         low, high, reference, logarithmic: the axis, the same in all rows; see `Span`.
     """
     span = Span(low, high, reference, logarithmic)
-    return _svg(ROW, dot.words, _row(dot, span, 0))
+    return _svg(ROW, dot.words, _row(dot, span))
 
 
 def axis_below(span: Span, title: str) -> Markup:
@@ -144,30 +144,7 @@ def axis_below(span: Span, title: str) -> Markup:
         span: their axis.
         title: what it shows, with its unit.
     """
-    return _svg(AXIS + _TITLE, f"axis: {title}", _axis(span, title, 0))
-
-
-def dot_plot(
-    dots: Sequence[Dot], *, axis: str, reference: float | None, logarithmic: bool = False
-) -> Markup:
-    """Draw estimates below each other, each with its label above it, and their axis.
-
-    Args:
-        dots: the estimates.
-        axis: what the axis shows, with its unit.
-        reference: the value to compare with; None: there is none.
-        logarithmic: whether equal ratios are equally far apart.
-    """
-    span = span_of(dots, reference=reference, logarithmic=logarithmic)
-    height = _TITLE + ROW
-    parts = []
-    for number, dot in enumerate(dots):
-        top = number * height
-        text = Markup('<text x="0" y="{}">{}</text>').format(top + _TITLE - 4, dot.label)
-        parts += [text, *_row(dot, span, top + _TITLE)]
-    parts += _axis(span, axis, len(dots) * height)
-    words = "; ".join([axis, *(dot.words for dot in dots)])
-    return _svg(len(dots) * height + AXIS + _TITLE, words, parts)
+    return _svg(AXIS + _TITLE, f"axis: {title}", _axis(span, title))
 
 
 def _is_known(value: float) -> bool:
@@ -183,16 +160,15 @@ def _path(kind: str, path: str) -> Markup:
     return Markup('<path class="{}" d="{}"/>').format(kind, path)
 
 
-def _row(dot: Dot, span: Span, top: int) -> Iterator[Markup]:
-    """Draw a row whose upper edge is at `top`."""
-    middle = top + ROW / 2
+def _row(dot: Dot, span: Span) -> Iterator[Markup]:
+    middle = ROW / 2
     if dot.claimed:
         left, right = (span.place(end) for end in dot.claimed)
         left = left if math.isfinite(dot.claimed[0]) else 0
         right = right if math.isfinite(dot.claimed[1]) else WIDTH
-        yield _path("claimed", f"M{left:.1f} {top}H{right:.1f}V{top + ROW}H{left:.1f}z")
+        yield _path("claimed", f"M{left:.1f} 0H{right:.1f}V{ROW}H{left:.1f}z")
     if span.reference is not None:
-        yield _path("reference", f"M{span.place(span.reference):.1f} {top}v{ROW}")
+        yield _path("reference", f"M{span.place(span.reference):.1f} 0v{ROW}")
     if _is_known(dot.value):
         yield Markup('<g color="{}">').format(dot.colour)
         if not math.isnan(dot.low) and not math.isnan(dot.high):
@@ -216,13 +192,13 @@ def _interval(dot: Dot, span: Span, middle: float) -> str:
     return path
 
 
-def _axis(span: Span, title: str, top: int) -> Iterator[Markup]:
-    """Draw an axis whose line is at `top`: ticks with their values, and a title below."""
+def _axis(span: Span, title: str) -> Iterator[Markup]:
+    """Draw an axis: a line with ticks, their values below, and a title below these."""
     ticks = span.ticks
-    strokes = "".join(f"M{span.place(tick):.1f} {top + 1}v4" for tick in ticks)
-    yield _path("axis", f"M0 {top + 1}H{WIDTH}{strokes}")
+    strokes = "".join(f"M{span.place(tick):.1f} 1v4" for tick in ticks)
+    yield _path("axis", f"M0 1H{WIDTH}{strokes}")
     label = Markup('<text class="tick" x="{:.1f}" y="{}">{:g}</text>')
     for tick in ticks:
-        yield label.format(span.place(tick), top + 17, tick)
+        yield label.format(span.place(tick), 17, tick)
     label = Markup('<text class="tick" x="{:g}" y="{}">{}</text>')
-    yield label.format(WIDTH / 2, top + AXIS + _TITLE - 4, title)
+    yield label.format(WIDTH / 2, AXIS + _TITLE - 4, title)
