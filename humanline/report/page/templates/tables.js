@@ -35,13 +35,3 @@ function sorted(rows, column, isFigure, direction) {
     ...keyed.filter((own) => !isKnown(own)),
   ].map(([, row]) => row);
 }
-
-// On paper nothing can be opened.
-let opened = [];
-window.addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("details.notes:not([open])")];
-  for (const notes of opened) notes.open = true;
-});
-window.addEventListener("afterprint", () => {
-  for (const notes of opened) notes.open = false;
-});
