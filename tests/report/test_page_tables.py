@@ -248,7 +248,7 @@ def test_a_figure_of_matplotlib_is_whole_and_smaller(tmp_path):
     plot_capacity(capacity_frame([0.5, 1.0]), path, scale="smoke")
     text = path.read_text()
     found = str(safe_svg(path, "f0", "x"))
-    assert len(found) < len(text) * 2 / 3
+    assert len(found) < 0.8 * len(text)
     for tag in ("path", "use", "text"):
         assert len(re.findall(rf"<{tag}\b", found)) == len(re.findall(rf"<{tag}\b", text))
     used = set(re.findall(r"#(f0-\d+)", found))
