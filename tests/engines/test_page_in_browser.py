@@ -157,7 +157,7 @@ def test_a_header_sorts_its_table_by_numbers_and_by_keyboard(opened):
 
     driver = opened()
     buttons = of(driver, "table.sortable")[0].find_elements("css selector", "thead button")
-    place = next(n for n, own in enumerate(buttons) if own.text.startswith("LC win rate"))
+    place = next(n for n, own in enumerate(buttons) if own.text.startswith("Score"))
     before, texts = column(driver, place), column(driver, 0)
     assert before[0].startswith(f"{float(before[0].split()[0])} [")
 

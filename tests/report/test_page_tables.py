@@ -253,4 +253,4 @@ def test_a_figure_of_matplotlib_is_whole_and_smaller(tmp_path):
         assert len(re.findall(rf"<{tag}\b", found)) == len(re.findall(rf"<{tag}\b", text))
     used = set(re.findall(r"#(f0-\d+)", found))
     assert used and used == set(re.findall(r'id="([^"]+)"', found))
-    assert "DOCTYPE" not in found and "http" not in found and shown(found) == found
+    assert "DOCTYPE" not in found and "http" not in found and shown(found, len(found)) == found
