@@ -236,6 +236,10 @@ def test_axe_finds_no_fault(opened, width):
     (script,) = Path(package.__file__).parent.rglob("axe.min.js")
     driver = opened(width, "")
     of(driver, "#runs summary")[0].click()
+    driver.execute_script(  # axe looks at every element, and two thousand rows have the same faults
+        "for (const row of [...document.querySelectorAll('table.sortable tbody tr')].slice(100))"
+        "  row.remove();"
+    )
     driver.execute_script(script.read_text("utf-8"))
     found = driver.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
     assert [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in found["violations"]] == []
