@@ -35,6 +35,8 @@ def test_every_table_is_narrow_and_its_rows_can_be_told_apart(study):
         rows = shown.rows
         assert len(rows) == len(frame) and 3 <= len(rows.columns) <= MOST_COLUMNS
         assert max(map(len, rows)) <= 18
+        assert list(shown.sources) == [name for name in rows if name not in ("Task", "Run")]
+        assert set(shown.sources.values()) <= set(frame)
         assert not rows[[name for name in ("Task", "Run") if name in rows]].duplicated().any()
         assert not rows.isin(["nan", "None"]).any(axis=None)
         assert len(re.findall(r"[.?!](?: |$)", shown.caption)) <= 3
