@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from humanline.study.runs.requests import ClaimsRequest, PageRequest
+from humanline.study.runs.requests import ClaimsRequest, PageRequest, TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.study import Study, load_study
 from humanline.study.tasks import find_task
@@ -19,6 +20,46 @@ from humanline.tables.statistics.scores import Scores
 CONFIG = Path(__file__).parents[1] / "workflow" / "config"
 PROMPTS = 12
 COMMIT = "0123456789abcdef"
+# Columns of wide tables, by view: the range of their values, and whether they have an interval.
+COLUMNS = {
+    "judge": {
+        "length_controlled_win_rate": (20, 75, True),
+        "ratio_to_offline": (0.5, 2, True),
+        "ratio_to_online": (0.5, 2, True),
+        "win_rate": (20, 75, False),
+        "mean_length": (1500, 2500, False),
+    },
+    "grade": {
+        "pass_at_1": (30, 80, True),
+        "difference_to_online": (-30, 30, True),
+        "p_beats_plain": (0, 1, False),
+        "steps_to_online": (8, 128, False),
+        "training_seconds": (8, 4000, False),
+    },
+    "sweep": {
+        "score": (20, 75, True),
+        "difference_to_offline": (-40, 40, True),
+        "difference_to_online": (-40, 40, True),
+        "unclipped": (0.7, 1, False),
+        "data_log_probability": (-3, -1, False),
+    },
+    "cost": {
+        "score": (20, 75, False),
+        "training_seconds": (8, 4000, False),
+        "ratio_of_seconds": (0.5, 2, True),
+        "sampling_share": (0, 0.6, False),
+        "peak_memory_mib": (800, 90_000, False),
+        "speed_up": (0.5, 10, False),
+    },
+}
+FIGURE = """\
+<?xml version="1.0" encoding="utf-8" standalone="no"?>
+<svg xmlns="http://www.w3.org/2000/svg" width="374pt" height="30pt" viewBox="0 0 374 30">
+ <defs><clipPath id="p1"><rect x="0" y="0" width="374" height="30"/></clipPath></defs>
+ <path id="line_1" d="M 0 0 L 374 30" clip-path="url(#p1)" style="stroke: #0072b2"/>
+ <text x="10" y="20" style="font: 10px sans-serif">online, sampled every step</text>
+</svg>
+"""
 
 
 def made_study(root: Path, scale: str = "smoke") -> Study:
@@ -40,6 +81,7 @@ def make_results(
         _write_samples(run, written or (lambda run, number, text: text))
         write_training(run)
     write_scores(request)
+    write_tables(request)
     if request.claims:
         write_claims(request.claims)
     return request
@@ -139,12 +181,58 @@ def write_claims(asked: ClaimsRequest, level: Callable[[Run], float] | None = No
 
 
 def with_many_cells(study: Study, request: PageRequest, count: int) -> PageRequest:
-    """Add cells with other learning rates to a request, and write their files."""
-    cell = next(run.cell for run in request.runs if run.is_trained)
+    """Add cells with other learning rates to a request and a table, and write their files."""
+    place, cell = next(
+        (place, run.cell)
+        for place, table in enumerate(request.tables)
+        if table.spec.view == "sweep"
+        for run in table.runs
+        if run.is_trained
+    )
     rates = [{"learning_rate": 1e-4 + 1e-8 * number} for number in range(count - len(request.runs))]
     more = [study.resolve(cell.model_copy(update={"overrides": rate})) for rate in rates]
     for run in more:
         write_training(run)
-    found = replace(request, runs=[*request.runs, *more])
+    tables = list(request.tables)
+    tables[place] = replace(tables[place], runs=[*tables[place].runs, *more])
+    found = replace(request, runs=[*request.runs, *more], tables=tables)
     write_scores(found)
+    write_tables(found)
     return found
+
+
+def write_tables(request: PageRequest) -> None:
+    """Write the tables with made-up figures, and their learning curves."""
+    for table in request.tables:
+        path = table.paths.tables / f"{table.name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wide_table(table).to_csv(path, index=False)
+        for suffix in ("md", "tex", "provenance.json"):
+            path.with_suffix(f".{suffix}").write_text("")
+        if table.spec.has_curves:
+            (path.parent / f"{table.name}_curves.svg").write_text(FIGURE)
+
+
+def wide_table(table: TableRequest) -> pd.DataFrame:
+    """A wide table with made-up figures; seeds as the cells have them."""
+    seeds = pd.Series([(run.cell.task, run.cell.variant) for run in table.runs]).value_counts()
+    cells = {(run.cell.task, run.cell.variant): run.cell for run in table.runs}
+    if table.spec.view == "cost":
+        cells = {key: cell for key, cell in cells.items() if cell.objective != "base"}
+    frame = pd.DataFrame(
+        [
+            {"task": task, "objective": cell.objective, "seeds": seeds[task, variant]}
+            | {"variant": variant, "steps": 128, "collapsed": 0}
+            for (task, variant), cell in cells.items()
+        ]
+    )
+    spec, rng = table.spec, np.random.default_rng(1)
+    kind = find_task(spec.tasks[0]).scoring if spec.view == "headline" else spec.view
+    for name, (low, high, has_interval) in COLUMNS[kind].items():
+        frame[name] = rng.uniform(low, high, len(frame))
+        if has_interval:
+            ends = frame[name] - 2.5, frame[name] + 2.5
+            if name.startswith("ratio"):
+                ends = frame[name] / 1.1, frame[name] * 1.1
+            frame[f"{name}_low"], frame[f"{name}_high"] = ends
+    return frame

@@ -129,6 +129,7 @@ class Narrow:
         notes: what a reader of the figures must know, a sentence or a few each.
         texts: headers of the columns whose texts may be long, so that they may break.
         groups: header of the first column if rows that are equal there are a group with a title.
+        sources: of the headers of figures, the names of their columns in the CSV.
     """
 
     caption: str
@@ -138,6 +139,7 @@ class Narrow:
     notes: tuple[str, ...] = ()
     texts: frozenset[str] = frozenset()
     groups: str | None = None
+    sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.rows.columns) > MOST_COLUMNS:

@@ -82,8 +82,8 @@ def narrow(frame: pd.DataFrame, table: TableRequest) -> Narrow:
     """
     spec = table.spec
     kind = find_task(spec.tasks[0]).scoring if spec.view == "headline" else spec.view
-    tasks = list(frame["task"]) if "task" in frame else spec.tasks[:1] * len(frame)
-    cells = _cells(frame, tasks, table)
+    cells = row_cells(frame, table)
+    tasks = [cell.task for cell in cells]
     words, constant = rows_in_words(cells)
     names = {RUN: words}
     groups = "Task" if len(set(tasks)) > 1 else None
@@ -102,11 +102,25 @@ def narrow(frame: pd.DataFrame, table: TableRequest) -> Narrow:
     if best:
         notes.append(_BEST_NOTE.format(of_task=" and task" * bool(groups)))
     notes += _counted(frame, _counts(spec.tasks), words)
-    return Narrow(caption, shown, constant | same, best, tuple(notes), frozenset({RUN}), groups)
+    return Narrow(
+        caption,
+        shown,
+        constant | same,
+        best,
+        tuple(notes),
+        texts=frozenset({RUN}),
+        groups=groups,
+        sources={header: name for name, header in _VIEWS[kind].items() if header in rows},
+    )
 
 
-def _cells(frame: pd.DataFrame, tasks: Sequence[str], table: TableRequest) -> list[Cell]:
-    """Find the cells of a table's rows, on any seed."""
+def row_cells(frame: pd.DataFrame, table: TableRequest) -> list[Cell]:
+    """Find the cells of a wide table's rows, on any seed.
+
+    Raises:
+        ConfigError: if a row is no cell of the table.
+    """
+    tasks = list(frame["task"]) if "task" in frame else table.spec.tasks[:1] * len(frame)
     known = {(run.cell.task, run.cell.variant): run.cell for run in table.runs}
     keys = list(zip(tasks, frame["variant"], strict=True))
     if missing := [variant for task, variant in keys if (task, variant) not in known]:

@@ -5,6 +5,7 @@ common stands above it, so words can leave out fields. Snakefiles may import thi
 cheap.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -213,10 +214,10 @@ def _common(cells: Sequence[Cell]) -> dict[str, tuple[Any, bool]]:
     for name in dict.fromkeys(name for own in rows for name in own):
         among = rows if name == "base_model" else trained
         values = [own.get(name) for own in among if name in own or name not in _TITLES]
-        usual = max(values, key=values.count)
-        if values.count(usual) == len(values):
+        ((usual, count),) = Counter(values).most_common(1)  # the first of those as frequent
+        if count == len(values):
             found[name] = (usual, True)
-        elif name in _ALWAYS_SAID and len(values) > 2 and 2 * values.count(usual) > len(values):
+        elif name in _ALWAYS_SAID and len(values) > 2 and 2 * count > len(values):
             found[name] = (usual, False)
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from humanline.files.json_files import write_text
-from humanline.report.page import runs, samples, verdicts
+from humanline.report.page import figures, runs, samples, tables, verdicts
 from humanline.report.page.text import shown
 from humanline.study.runs.requests import PageRequest
 
@@ -35,6 +35,8 @@ class Part:
 # In the order of the page.
 PARTS = (
     Part("verdicts", "What holds", verdicts.context),
+    Part("tables", "The tables", tables.context),
+    Part("figures", "The figures", figures.context),
     Part("samples", "What the models wrote", samples.context),
     Part("runs", "How each number was made", runs.context),
 )

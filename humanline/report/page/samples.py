@@ -20,7 +20,7 @@ from humanline.study.tasks import find_task, title_of
 from humanline.study.words import rows_in_words
 
 PROMPTS = 200  # on the whole page
-BUDGET = 2_000_000  # bytes of text on the whole page
+BUDGET = 1_600_000  # bytes of text on the whole page
 AGAIN = "generate and score that run again"
 
 
