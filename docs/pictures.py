@@ -2,9 +2,9 @@
 
     python docs/pictures.py results/laptop
 
-The argument is a folder of results with its page. Writes docs/page.png, for which it needs Chromium,
-and docs/rulegraph.svg, for which it needs Graphviz (`dot`, `tred`); Debian's packages are `chromium`
-and `graphviz`. Without one of them that picture stays as it is.
+The argument is a folder of results with its page. Writes docs/page.png, for which it needs
+Chromium, and docs/rulegraph.svg, for which it needs Graphviz (`dot`, `tred`); Debian's packages are
+`chromium` and `graphviz`. Without one of them that picture stays as it is.
 """
 
 import argparse
@@ -69,14 +69,14 @@ def photograph(browser: str, page: Path, path: Path) -> None:
 
 def draw_rules(path: Path) -> None:
     """Write the rules of `all`, and which needs whose files, as an SVG."""
-    command = [sys.executable, "-m", "snakemake", "--rulegraph", "--nolock", "all"]
+    command = [sys.executable, "-m", "snakemake", "--rulegraph", "--nolock"]
     run = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=True)
-    graph = run.stdout[run.stdout.index("digraph") :]
+    graph = merged(run.stdout)
     # `tred` leaves out an arrow where a longer way leads there, too.
-    short = subprocess.run(
-        ["tred"], input=merged(graph), capture_output=True, text=True, check=True
-    )
-    subprocess.run(["dot", "-Tsvg", "-o", path], input=short.stdout, text=True, check=True)
+    for program in (["tred"], ["dot", "-Tsvg"]):
+        run = subprocess.run(program, input=graph, stdout=subprocess.PIPE, text=True, check=True)
+        graph = run.stdout
+    path.write_text(graph)
 
 
 def merged(graph: str) -> str:
