@@ -226,10 +226,10 @@ def table_files(table):
 
 # What `snakemake --report` has, by suffix, and what its lists call that. It shows pictures and the
 # page, and offers the others for download.
-SHOWN = {".html": "page", ".svg": "picture", ".csv": "CSV", ".md": "Markdown"}
+FILE_KINDS = {".html": "page", ".svg": "picture", ".csv": "CSV", ".md": "Markdown"}
 
 
-def shown(files, category, caption):
+def reported(files, category, caption):
     """Put files into `snakemake --report`, and leave those with other suffixes as they are.
 
     Args:
@@ -240,14 +240,14 @@ def shown(files, category, caption):
 
     def flagged(file):
         path = Path(file)
-        if path.suffix not in SHOWN:
+        if path.suffix not in FILE_KINDS:
             return file
         return report(
             file,
             caption=f"../report/{caption}.rst",
             category="Figures" if path.suffix == ".svg" else category,
             # Together they are the key of a list: of two files with the same, it has one.
-            labels={"Result": path.stem, "File": SHOWN[path.suffix]},
+            labels={"Result": path.stem, "File": FILE_KINDS[path.suffix]},
         )
 
     return list(map(flagged, files))

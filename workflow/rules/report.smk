@@ -13,7 +13,7 @@ rule report:
         scored=[run.paths.scored for run in PAGE_RUNS],
         runs=[run.paths.made for run in PAGE_RUNS],
     output:
-        shown([PAGE], "All on one page", "page"),
+        reported([PAGE], "All on one page", "page"),
     log:
         f"{RESULTS}/logs/report.log",
     resources:

@@ -13,7 +13,7 @@ for table in map(STUDY.table, STUDY.experiments.tables):
             runs=[run.paths.made for run in table.runs],
             predictors=[run.paths.predictors for run in table.measured],
         output:
-            shown(
+            reported(
                 table_files(table.name),
                 "Exploration" if table.spec.exploratory else "Tables",
                 "table",
@@ -38,7 +38,7 @@ rule scores:
         scores=sorted({run.paths.scored for run in SCORED_RUNS}),
         runs=sorted({run.paths.made for run in SCORED_RUNS}),
     output:
-        shown(SCORE_FILES, "Scores of all runs", "scores"),
+        reported(SCORE_FILES, "Scores of all runs", "scores"),
     log:
         f"{RESULTS}/logs/scores.log",
     resources:
@@ -55,7 +55,7 @@ rule claims:
         runs=[run.paths.made for run in CLAIM_RUNS],
         looks=looks,
     output:
-        shown(CLAIM_FILES, "Verdicts", "claims"),
+        reported(CLAIM_FILES, "Verdicts", "claims"),
     log:
         f"{RESULTS}/logs/claims.log",
     resources:
