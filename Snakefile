@@ -13,6 +13,7 @@
 #   snakemake --cores 1 judge_cost --config scale=paper    the cost of an endpoint's judgements
 #   snakemake plan --config scale=paper                    jobs, GPU hours, dollars and disk
 #   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster
+#   snakemake --report report.zip                          Snakemake's own report on what was made
 
 import os
 import re
@@ -41,6 +42,9 @@ min_version("9.0")
 
 
 container: "docker://python:3.11-slim"
+
+
+report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
@@ -111,7 +115,7 @@ rule all:
         SCORE_FILES,
         CLAIM_FILES if STUDY.claims else [],
         FIGURES if STUDY.experiments.implied_capacity else [],
-        rules.report.output,
+        PAGE,
 
 
 rule all_tables:

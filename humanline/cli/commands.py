@@ -334,32 +334,9 @@ def _recipe(study: None, arguments) -> None:
 
 
 def _worker(study: None, arguments) -> None:
-    # The slow imports of the commands.
-    import reasoning_gym  # noqa: F401
-    import transformers.models.llama.modeling_llama  # noqa: F401
-    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+    from humanline.cli.worker import serve_workflow, warm_up
 
-    import humanline.analysis.predictors
-    import humanline.scoring.math.grading  # noqa: F401
-    from humanline.cli import parser, run_locks  # noqa: F401
-    from humanline.cli.worker import serve_workflow
-    from humanline.files.code_hashes import code_hash
-    from humanline.generation import engines, offline, samples  # noqa: F401
-    from humanline.scoring import annotations, rewards, score  # noqa: F401
-    from humanline.scoring.judge import load_alpaca_eval
-    from humanline.study.study import hold_study
-    from humanline.trainers.classes import load
-    from humanline.trainers.registry import OBJECTIVES
-    from humanline.training import base_model, cell  # noqa: F401
-
-    load_alpaca_eval()
-    for row in OBJECTIVES.values():
-        load(row.trainer)
-    get_checkpoint_conversion_mapping("llama")  # the first call makes those of all models
-    code_hash("train", by_value=True)  # the first call parses the package
-    if arguments.study:
-        with working_directory(), contextlib.suppress(ConfigError):  # a command will raise it
-            hold_study(*arguments.study)
+    warm_up(arguments.study)
     serve_workflow(arguments.socket, main)
 
 

@@ -225,6 +225,35 @@ def table_files(table):
     return files
 
 
+# What `snakemake --report` has, by suffix, and what its lists call that. It shows pictures and the
+# page, and offers the others for download.
+FILE_KINDS = {".html": "page", ".svg": "picture", ".csv": "CSV", ".md": "Markdown"}
+
+
+def reported(files, category, caption):
+    """Put files into `snakemake --report`, and leave those with other suffixes as they are.
+
+    Args:
+        files: the output of a rule; pictures go under Figures.
+        category: the heading of the others.
+        caption: the name of a file of workflow/report.
+    """
+
+    def flagged(file):
+        path = Path(file)
+        if path.suffix not in FILE_KINDS:
+            return file
+        return report(
+            file,
+            caption=f"../report/{caption}.rst",
+            category="Figures" if path.suffix == ".svg" else category,
+            # Together they are the key of a list: of two files with the same, it has one.
+            labels={"Result": path.stem, "File": FILE_KINDS[path.suffix]},
+        )
+
+    return list(map(flagged, files))
+
+
 def wider_scores(wildcards):
     """The scores beyond the candidate rates that tuning needs, once it has those at them."""
     from humanline.tables.tune import best_rates

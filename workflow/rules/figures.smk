@@ -41,7 +41,7 @@ rule figures:
     input:
         [STUDY.paths.surprisals(seed) for seed in STUDY.figure_seeds()],
     output:
-        FIGURES,
+        reported(FIGURES, "Figures", "figures"),
     log:
         f"{RESULTS}/logs/figures.log",
     resources:

@@ -33,7 +33,7 @@ rule map:
         scores=[run.paths.scored for pair in STUDY.mapped() for run in pair],
         predictors=[run.paths.predictors for run, _ in STUDY.mapped()],
     output:
-        MAP_FILES,
+        reported(MAP_FILES, "Exploration", "map"),
     log:
         f"{RESULTS}/logs/map.log",
     resources:

@@ -1,5 +1,6 @@
 # The page that shows all results: one file, for people.
 
+PAGE = str(STUDY.paths.page)
 PAGE_RUNS = STUDY.page_request(CONFIG).runs
 
 
@@ -12,7 +13,7 @@ rule report:
         scored=[run.paths.scored for run in PAGE_RUNS],
         runs=[run.paths.made for run in PAGE_RUNS],
     output:
-        f"{STUDY.paths.page}",
+        reported([PAGE], "All on one page", "page"),
     log:
         f"{RESULTS}/logs/report.log",
     resources:
