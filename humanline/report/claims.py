@@ -362,9 +362,8 @@ def _estimates(compared: pd.DataFrame, claim: str) -> str:
     said: dict[str, list[str]] = {}
     for row in compared[compared["claim"] == claim].to_dict("records"):
         estimate = amount(row["estimate"], row["compare"])
-        result = result_words(row).replace(
-            "no, the opposite", "no (opposite)"
-        )  # commas divide them
+        # Commas divide the results.
+        result = result_words(row).replace("no, the opposite", "no (opposite)")
         text = f"{row['point']} {estimate} {result}".strip()
         said.setdefault(row["asked"], []).append(text)
     return "; ".join(f"{asked}: {', '.join(found)}" for asked, found in said.items())

@@ -87,7 +87,9 @@ def plot_perceived_weight(frame: pd.DataFrame, *paths: Path, scale: str) -> None
     limit = groups.pop("clipping", frame.iloc[:0])
     with _figure(paths, "Perceived weight of a token", [f"Scale: {scale}"]) as (axes,):
         axes.plot(limit["log_ratio"], limit["weight"], label="clipping", **style.AIM)
-        for marks, (name, rows) in zip(style.ramp(list(groups)), groups.items(), strict=True):
+        for marks, (name, rows) in zip(
+            style.ramp(list(map(str, groups))), groups.items(), strict=True
+        ):
             label = str(name).replace("gamma ", f"{_GREEK} = ")
             axes.plot(rows["log_ratio"], rows["weight"], label=label, **marks)
         axes.set_xlabel(with_unit("log-ratio of policy and reference", "log_ratio"))
@@ -184,7 +186,7 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, *paths: Path, scale: str)
         for axes, (predictor, words) in zip(panels, _PREDICTORS.items(), strict=True):
             for objective, method in kinds:
                 own = groups[objective, method]
-                cell = style.a_cell(objective, "offline", humanline=method == "humanline")
+                cell = style.a_cell(str(objective), "offline", humanline=method == "humanline")
                 (marks,) = style.marks_of([cell])
                 axes.plot(own[predictor], own["share"], label=kind_words(cell),
                           **marks | {"linestyle": "", "markersize": 3.5, "alpha": 0.8})  # fmt: skip
@@ -226,7 +228,8 @@ def _figure(
     # pyplot is avoided: it looks for a display and has global state.
     from matplotlib.figure import Figure
 
-    with rc_context(style.rc()):
+    settings: Any = style.rc()
+    with rc_context(settings):
         figure = Figure()
         panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
         yield panels

@@ -125,38 +125,10 @@ def ramp(values: Sequence[float]) -> list[dict[str, Any]]:
     ]
 
 
-def css() -> str:
-    """Write the colours as custom properties of CSS, for the page: ``var(--cell-...)``.
-
-    A kind's property is `property_of` one of its cells; ``--aim`` is the value compared with.
-    """
-    names = {property_of(cell): colour_of(cell) for cell in _kinds()} | {"--aim": AIM["color"]}
-    return f":root{{{';'.join(f'{name}:{colour}' for name, colour in names.items())}}}"
-
-
-def property_of(cell: Cell) -> str:
-    """Name the property of CSS that has the colour of a cell: ``--cell-base``."""
-    if cell.objective == "base":
-        return "--cell-base"
-    objective = cell.objective if cell.objective in OBJECTIVES else "own"
-    return "-".join(["--cell", objective, str(cell.data)] + ["humanline"] * cell.humanline)
-
-
 def a_cell(objective: str, data: str | None = None, *, humanline: bool = False) -> Cell:
     """Make a cell of a kind, for its colour and its words; the other fields have no meaning."""
-    return Cell.model_construct(objective=objective, data=data, humanline=humanline)
-
-
-def _kinds() -> list[Cell]:
-    return [
-        a_cell("base"),
-        *(
-            a_cell(objective, data, humanline=humanline)
-            for objective in (*OBJECTIVES, "own")
-            for data in ("offline", "online")
-            for humanline in (False, True)
-        ),
-    ]
+    fields: dict[str, Any] = {"objective": objective, "data": data, "humanline": humanline}
+    return Cell.model_construct(**fields)
 
 
 def rc() -> dict[str, Any]:

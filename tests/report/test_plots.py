@@ -237,13 +237,6 @@ def test_cells_of_a_figure_have_different_marks():
         assert (marks["markerfacecolor"] != "white") == own.humanline
 
 
-def test_the_page_has_every_colour_by_a_name():
-    text = style.css()
-    for own in (SOURCES["worse"], *itertools.chain(*KINDS)):
-        assert re.search(rf"[{{;]{style.property_of(own)}:{style.colour_of(own)}[;}}]", text)
-    assert re.fullmatch(r":root\{(--[a-z-]+:#[0-9A-F]{6};?)+\}", text)
-
-
 def test_headers_of_tables_have_the_units_of_figures():
     headers = [(name, header) for name, (header, _) in formats._COLUMNS.items()]
     headers += [pair for view in narrow._VIEWS.values() for pair in view.items()]

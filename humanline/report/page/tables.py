@@ -130,7 +130,7 @@ def _dots(frame: pd.DataFrame, shown: Narrow, cells: Sequence[Cell]) -> Dots | N
         if numbers[columns[1:]].isna().all(axis=None):
             continue
         dots = [
-            Dot("", *own, colour=colour_of(cell))  # the row's text stands beside it
+            Dot("", own[0], own[1], own[2], colour_of(cell))  # the row's text stands beside it
             for own, cell in zip(numbers.to_numpy().tolist(), cells, strict=True)
         ]
         is_ratio = column.startswith("ratio")

@@ -98,7 +98,7 @@ def context(request: PageRequest) -> dict:
     Raises:
         ConfigError: if a file is missing or damaged, or is not of these claims.
     """
-    found = {
+    found: dict[str, Any] = {
         "data": None,
         "facts": origin.facts(request),
         "missing": origin.missing(request),
