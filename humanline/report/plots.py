@@ -87,9 +87,8 @@ def plot_perceived_weight(frame: pd.DataFrame, *paths: Path, scale: str) -> None
     limit = groups.pop("clipping", frame.iloc[:0])
     with _figure(paths, "Perceived weight of a token", [f"Scale: {scale}"]) as (axes,):
         axes.plot(limit["log_ratio"], limit["weight"], label="clipping", **style.AIM)
-        for marks, (name, rows) in zip(
-            style.ramp(list(map(str, groups))), groups.items(), strict=True
-        ):
+        ramp = style.ramp(range(len(groups)))
+        for marks, (name, rows) in zip(ramp, groups.items(), strict=True):
             label = str(name).replace("gamma ", f"{_GREEK} = ")
             axes.plot(rows["log_ratio"], rows["weight"], label=label, **marks)
         axes.set_xlabel(with_unit("log-ratio of policy and reference", "log_ratio"))
