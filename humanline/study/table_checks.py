@@ -14,7 +14,7 @@ from humanline.study.experiments import (
     HumanlineDefaults,
     Table,
 )
-from humanline.study.scale.data import MiniatureData
+from humanline.study.scale.data import GeneratedData
 from humanline.study.scale.scale import Scale, TaskConfig
 from humanline.trainers.registry import OBJECTIVES, find_objective, with_overrides
 
@@ -126,7 +126,7 @@ def _last_sampling_fault(cell: Cell) -> str | None:
 def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Path) -> str | None:
     """Find out whether the prompts are too few for one sampling: the trainer would take no step."""
     takes_groups = find_objective(cell.objective).view.takes_groups
-    if not takes_groups or not isinstance(task.data, MiniatureData):
+    if not takes_groups or not isinstance(task.data, GeneratedData):
         return None
     window = min(cell.sample_every or 1, task.training.steps)
     needed = window * batch_size // task.training.group_size

@@ -6,8 +6,8 @@ tasks, so these must be cheap: they import slow libraries inside functions.
 
 import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
@@ -73,6 +73,24 @@ class Notice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class World:
+    """A generated world of a task, besides the miniature's.
+
+    Args:
+        draw_rows: (number of rows, seed) -> rows of the task, independent of those of other seeds.
+            A row may also have ``key``, which no two splits have in common (by default the
+            prompt's words), and ``solution``, which only `write_completion` reads.
+        write_completion: (row, source of randomness, probability of a mistake) -> completion by the
+            world's expert, which models learn from.
+        prompt_words: as in `Task`.
+    """
+
+    draw_rows: Callable[[int, int], list[dict]]
+    write_completion: Callable[[dict, random.Random, float], str]
+    prompt_words: Callable[[str], list[str]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """All that the suite knows of a task.
 
@@ -96,6 +114,7 @@ class Task:
         notices: the outcomes that tables count.
         prompt_words: (prompt of the generated world) -> what it asks for, in words, one text for
             each wish. None: people can read the prompt itself.
+        worlds: further generated worlds, by the `kind` of a scale's data.
         has_stored_scores: whether the hub's data are scored completions. If so, offline training
             takes them instead of samples from the base model.
 
@@ -113,6 +132,7 @@ class Task:
     outcomes: tuple[str, ...] = ("correct", "wrong")
     notices: tuple[Notice, ...] = ()
     prompt_words: Callable[[str], list[str]] | None = None
+    worlds: Mapping[str, World] = field(default_factory=dict)
     has_stored_scores: bool = False
 
     def __post_init__(self) -> None:

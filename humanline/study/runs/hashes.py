@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from humanline.files.code_hashes import code_hash
 from humanline.study.scale.judges import REQUEST_OPTIONS
-from humanline.study.scale.models import MiniatureModel
+from humanline.study.scale.models import FineTunedModel, MiniatureModel
 from humanline.study.scale.sampling import Generation
 from humanline.study.scale.training import Training
 from humanline.trainers.registry import find_objective
@@ -56,9 +56,12 @@ class Hashes:
     def pretrained(self) -> str | None:
         """The hash of the model that the base models of all seeds start from; None: there is none.
 
-        Models with the same sizes, pretraining and world have the same.
+        Models with the same sizes, pretraining and world have the same, and so have fine-tuned
+        models with the same start.
         """
         model = self.run.model
+        if isinstance(model, FineTunedModel):
+            return content_hash([VERSION, model.start.model_dump()])
         if not isinstance(model, MiniatureModel) or model.pretraining is None:
             return None
         world = self.run.data.model_dump(exclude_none=True)  # the sizes decide on the train split

@@ -18,9 +18,10 @@ def require_pinned(scale: Scale, stage: str, task: str, run: Run | None = None) 
     Raises:
         ConfigError: at the first such field, with the command that looks up the hash.
     """
-    read = {f"tasks.{task}.{part}" for part in _parts_read(stage, run)}
+    read = [f"tasks.{task}.{part}" for part in _parts_read(stage, run)]
     for field, source in hub_sources(scale).items():
-        if field in read and not source.is_pinned:
+        # A fine-tuned model has the repository that it starts from in a field of its own.
+        if field.removesuffix(".start") in read and not source.is_pinned:
             raise ConfigError(f"scale {scale.scale}: {field}.{source.how_to_pin}")
 
 

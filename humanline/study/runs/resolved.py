@@ -12,9 +12,9 @@ from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
 from humanline.study.runs.hashes import Hashes
 from humanline.study.runs.paths import RunPaths
-from humanline.study.scale.data import HubData, MiniatureData
+from humanline.study.scale.data import Data
 from humanline.study.scale.judges import Judge
-from humanline.study.scale.models import HubModel, MiniatureModel
+from humanline.study.scale.models import Model
 from humanline.study.scale.plan import Resources
 from humanline.study.scale.rewards import Reward
 from humanline.study.scale.sampling import Generation, Sampling
@@ -53,9 +53,9 @@ class Run:
     has_curve: bool
     learning_rate: float
     rate_source: str
-    data: MiniatureData | HubData
-    model: MiniatureModel | HubModel
-    data_model: MiniatureModel | HubModel
+    data: Data
+    model: Model
+    data_model: Model
     reward: Reward
     judge: Judge | None
     training: Training

