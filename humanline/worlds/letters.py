@@ -98,11 +98,11 @@ def proxy_reward(prompt: str, completion: str) -> float:
     wishes, line = prompt.split(), letters_of(completion)
     weights = [PROXY_WEIGHT[wish_kind(wish)] for wish in wishes]
     graded = sum(w * grade_wish(wish, line) for w, wish in zip(weights, wishes, strict=True))
-    noise = PROXY_NOISE * _hashed_normal(f"{prompt}|{completion}")
+    noise = PROXY_NOISE * hashed_normal(f"{prompt}|{completion}")
     return graded / sum(weights) + PROXY_LENGTH_BONUS * len(line) + noise
 
 
-def _hashed_normal(text: str) -> float:
+def hashed_normal(text: str) -> float:
     """Return a standard normal number that depends on the text alone (Box-Muller on a hash)."""
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
     u = (int.from_bytes(digest[:8], "big") + 1) / 2**64

@@ -107,7 +107,7 @@ MISTAKES = {
     "unknown kind": (
         {f"{MATH}.data.kind": "web"},
         f"{MATH}.data.kind",
-        "'web' is unknown; use one of 'miniature', 'hub'",
+        "'web' is unknown; use one of 'miniature', 'english', 'hub'",
     ),
     "wrong type": (
         {f"{MATH}.training.steps": "many"},

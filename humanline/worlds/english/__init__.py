@@ -1,0 +1,1 @@
+"""The English world: instructions with several checkable wishes, and math in words."""

@@ -1,0 +1,79 @@
+"""Math in English: sums and grade-school problems of reasoning-gym, with worked solutions.
+
+A problem is as hard as its numbers and steps, and nobody plants errors: a base model that has seen
+some worked solutions makes its own.
+"""
+
+import random
+
+from humanline.worlds import sums
+
+ASKED = {
+    "sum": "What is {}? Write the running totals, then the answer in \\boxed{{}}.",
+    "word": "{} Write each step, then the answer in \\boxed{{}}.",
+}
+TERMS, DIGITS = 4, 2
+WORD_PROBLEMS = 0.25  # their share
+_TOLD = " Give the result as your final answer. Do not include units."  # reasoning-gym's
+_MOST_CHARACTERS = {"question": 260, "solution": 150}
+
+
+def draw_rows(count: int, seed: int) -> list[dict]:
+    """Draw problems.
+
+    Args:
+        count: number of rows.
+        seed: the seed.
+
+    Returns:
+        ``{"prompt", "answer", "solution", "key"}`` for each row: the solution ends in the boxed
+        answer, and the key is the problem without what is asked of it.
+    """
+    rng = random.Random(f"english problems {seed}")
+    words = round(WORD_PROBLEMS * count)
+    rows = [*_sums(count - words, seed), *word_problems(words, seed)]
+    rng.shuffle(rows)
+    return rows
+
+
+def _sums(count: int, seed: int, terms: int = TERMS, digits: int = DIGITS) -> list[dict]:
+    drawn = sums.problems(count, seed, terms=terms, digits=digits)
+    return [_sum(row["prompt"], row["answer"]) for row in drawn]
+
+
+def _sum(expression: str, answer: str) -> dict:
+    terms = expression.replace("-", " - ").replace("+", " + ").split()
+    totals = [terms[0], *map(str, sums.running_totals(expression))]
+    steps = zip(totals, terms[1::2], terms[2::2], totals[1:], strict=False)
+    lines = [f"{total} {sign} {term} = {new}" for total, sign, term, new in steps]
+    return _problem("sum", " ".join(terms), "\n".join(lines), answer)
+
+
+def word_problems(count: int, seed: int) -> list[dict]:
+    """Draw reasoning-gym's variants of grade-school problems that are short, as `draw_rows`."""
+    rows: list[dict] = []
+    for item in sums.drawn("gsm_symbolic", 8 * count + 64, seed):
+        question = item["question"].removesuffix(_TOLD)
+        solution, _, answer = item["metadata"]["answer_cot"].partition("\n#### ")
+        sizes = {"question": len(question), "solution": len(solution)}
+        is_short = all(sizes[name] <= most for name, most in _MOST_CHARACTERS.items())
+        if is_short and answer == item["answer"] and answer.isdecimal():
+            rows.append(_problem("word", question, solution, answer))
+        if len(rows) == count:
+            break
+    return rows
+
+
+def _problem(kind: str, question: str, steps: str, answer: str) -> dict:
+    prompt = ASKED[kind].format(question)
+    solution = f"{steps}\n\\boxed{{{answer}}}"
+    return {"prompt": prompt, "answer": answer, "solution": solution, "key": question}
+
+
+def write_completion(row: dict, rng: random.Random, carelessness: float) -> str:
+    """Write the worked solution; its answer is wrong with probability `carelessness`."""
+    steps, _, _ = row["solution"].rpartition("\n")
+    answer = int(row["answer"])
+    if rng.random() < carelessness:
+        answer += rng.choice((-20, -10, -2, -1, 1, 2, 10, 20))
+    return f"{steps}\n\\boxed{{{answer}}}"
