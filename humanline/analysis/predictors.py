@@ -30,7 +30,7 @@ def measure(run: Run) -> None:
         ConfigError: if the run's data or logs are missing or damaged.
     """
     from humanline.generation.engines import load_model, open_engine, sample_text
-    from humanline.generation.likelihood import token_log_probabilities
+    from humanline.scoring.likelihood.tokens import token_log_probabilities
     from humanline.training.data import training_rows
 
     groups = training_rows(run)[:PROMPTS]

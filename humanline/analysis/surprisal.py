@@ -63,7 +63,7 @@ def _outputs(run: Run, prompts: list[str], seed: int) -> list[str]:
 
 
 def _surprisals(models: list[tuple], pairs: list[tuple[str, str]]) -> list[float]:
-    from humanline.generation.likelihood import token_log_probabilities
+    from humanline.scoring.likelihood.tokens import token_log_probabilities
 
     policy, reference = (
         token_log_probabilities(model, tokenizer, pairs) for model, tokenizer in models

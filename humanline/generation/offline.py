@@ -81,7 +81,7 @@ def measure_likelihood(source: Run, base: Run) -> None:
         ConfigError: if a prompt with its completion is longer than the model's context.
     """
     from humanline.generation.engines import load_model
-    from humanline.generation.likelihood import token_log_probabilities
+    from humanline.scoring.likelihood.tokens import token_log_probabilities
 
     model, tokenizer = load_model(base.paths.model, base.generation.dtype, base.shards)
     place = source.paths.offline_groups

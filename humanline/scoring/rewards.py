@@ -10,6 +10,7 @@ from humanline.files import user_code
 from humanline.files.validation import ConfigError, pick
 from humanline.study.scale.hub import ARMORM
 from humanline.study.scale.rewards import (
+    EnglishProxyReward,
     FunctionReward,
     HubReward,
     ProxyReward,
@@ -83,6 +84,14 @@ def _short(prompt) -> str:
 
 def _proxy_reward(config: ProxyReward) -> Score:
     from humanline.worlds.letters import proxy_reward
+
+    return lambda prompts, completions, answers: [
+        proxy_reward(p, c) for p, c in zip(prompts, completions, strict=True)
+    ]
+
+
+def _english_reward(config: EnglishProxyReward) -> Score:
+    from humanline.worlds.english.instructions import proxy_reward
 
     return lambda prompts, completions, answers: [
         proxy_reward(p, c) for p, c in zip(prompts, completions, strict=True)
@@ -244,6 +253,7 @@ def _load_classifier(config: HubReward):
 # By kind of reward, the function that loads it from its options.
 _LOADERS: dict[str, Callable[[Any], Score]] = {
     "proxy": _proxy_reward,
+    "english_proxy": _english_reward,
     "math_verify": _math_reward,
     "hub": _hub_reward,
     "function": _function_reward,

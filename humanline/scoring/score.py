@@ -14,7 +14,7 @@ from humanline.files.typed_files import read_rows, write_columns, write_record
 from humanline.files.validation import ConfigError, pick
 from humanline.scoring.score_files import JUDGE_AGAIN, CurvePoint, Summary, grades_of
 from humanline.study.runs.resolved import Run
-from humanline.study.scale.judges import FunctionJudge, LocalJudge, OpenAIJudge
+from humanline.study.scale.judges import EnglishJudge, FunctionJudge, LocalJudge, OpenAIJudge
 from humanline.study.tasks import find_task, needed
 
 _FEWEST = 5  # pairs; alpaca_eval's cross-validation needs as many
@@ -107,6 +107,13 @@ def _gold(config: LocalJudge, answers: Path) -> Callable:
     return partial(judging.annotate, judge=judging.sigmoid_judge(gold_reward, **options))
 
 
+def _english(config: EnglishJudge, answers: Path) -> Callable:
+    from humanline.scoring import judge as judging
+    from humanline.scoring.likelihood.naturalness import english_judge
+
+    return partial(judging.annotate_in_batches, compare=english_judge(config))
+
+
 def _endpoint(config: OpenAIJudge, answers: Path) -> Callable:
     from humanline.scoring import api_judge
 
@@ -123,6 +130,7 @@ def _function(config: FunctionJudge, answers: Path) -> Callable:
 # file of an endpoint's answers.
 _JUDGES: dict[str, Callable[[Any, Path], Callable]] = {
     "gold": _gold,
+    "english_gold": _english,
     "openai": _endpoint,
     "function": _function,
 }

@@ -135,6 +135,10 @@ class Task:
     worlds: Mapping[str, World] = field(default_factory=dict)
     has_stored_scores: bool = False
 
+    def has_data(self, kind: str) -> bool:
+        """Whether data of a kind fit: the hub's, the miniature's, or those of a further world."""
+        return kind in ("hub", "miniature", *self.worlds)
+
     def __post_init__(self) -> None:
         pick("scoring", self.scoring, SCORINGS)
         if not self.label.strip():

@@ -6,7 +6,7 @@ In the generated world, an instruction is a few wishes about a line of letters.
 import random
 
 from humanline.files.validation import Record, validate
-from humanline.study.tasks import Task
+from humanline.study.tasks import Task, World
 from humanline.trainers.rows.formats import Text, Turns
 
 _REFERENCE_CARELESSNESS = 0.2  # chance that the writer of the references ignores a wish
@@ -87,13 +87,39 @@ class _Output(Record):
     output: Text
 
 
+def draw_english(count: int, seed: int) -> list[dict]:
+    """Draw prompts in English, with references and what they are about."""
+    from humanline.worlds.english import instructions
+
+    return instructions.draw_rows(count, seed)
+
+
+def write_english(row: dict, rng: random.Random, carelessness: float) -> str:
+    """Write a text that ignores each wish with probability `carelessness`."""
+    from humanline.worlds.english import instructions
+
+    return instructions.write_completion(row, rng, carelessness)
+
+
+def english_words(prompt: str) -> list[str]:
+    """List the wishes of a prompt in English."""
+    from humanline.worlds.english import instructions
+
+    return instructions.prompt_words(prompt)
+
+
 TASK = Task(
     label="instructions",
     scoring="judge",
-    rewards=("hub", "proxy"),
+    rewards=("hub", "proxy", "english_proxy"),
     read_row=read_row,
     draw_prompts=draw_prompts,
     write_completion=write_completion,
     prompt_words=prompt_words,
+    worlds={
+        "english": World(
+            draw_rows=draw_english, write_completion=write_english, prompt_words=english_words
+        )
+    },
     has_stored_scores=True,
 )

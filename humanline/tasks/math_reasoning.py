@@ -6,7 +6,7 @@ In the generated world, a problem is a chain of sums, and the expert writes the 
 import random
 
 from humanline.files.validation import Record, validate
-from humanline.study.tasks import Notice, Task
+from humanline.study.tasks import Notice, Task, World
 from humanline.trainers.rows.formats import Text
 
 
@@ -48,6 +48,20 @@ def grade_completion(completion: str, answer: str) -> str:
     return grade(completion, answer)
 
 
+def draw_english(count: int, seed: int) -> list[dict]:
+    """Draw problems in English, with their answers and worked solutions."""
+    from humanline.worlds.english import problems
+
+    return problems.draw_rows(count, seed)
+
+
+def write_english(row: dict, rng: random.Random, carelessness: float) -> str:
+    """Write a worked solution, whose answer is wrong with probability `carelessness`."""
+    from humanline.worlds.english import problems
+
+    return problems.write_completion(row, rng, carelessness)
+
+
 TASK = Task(
     label="math",
     scoring="grade",
@@ -55,6 +69,7 @@ TASK = Task(
     read_row=read_row,
     draw_prompts=draw_prompts,
     write_completion=write_completion,
+    worlds={"english": World(draw_rows=draw_english, write_completion=write_english)},
     grade_completion=grade_completion,
     outcomes=("correct", "wrong", "no_box", "timed_out"),
     notices=(

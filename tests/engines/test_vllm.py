@@ -96,7 +96,7 @@ def test_a_seed_gives_the_same_samples_and_every_completion_draws_its_own(vllm):
 
 def test_log_probabilities_are_those_of_transformers(vllm, transformers):
     """At temperature 1, of samples that were drawn at another."""
-    from humanline.generation.likelihood import score_ids
+    from humanline.scoring.likelihood.tokens import score_ids
 
     sampling = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=18)
     options = {"n": 2, "sampling": sampling, "seed": 1, "log_probabilities": True}

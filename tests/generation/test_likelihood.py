@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from humanline.generation.likelihood import token_log_probabilities
+from humanline.scoring.likelihood.tokens import token_log_probabilities
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 
 PAIRS = [("a+ ~ L", "adad"), ("b- * S", "b"), ("1+2=", "3"), ("a+ ~ L", "")]

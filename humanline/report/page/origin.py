@@ -8,7 +8,7 @@ from humanline.report.claims import commit_words, first_run, registered_after
 from humanline.report.page.runs import machine_words, record_of
 from humanline.study.runs.requests import ClaimsRequest, PageRequest
 from humanline.study.runs.resolved import Run
-from humanline.study.scale.judges import FunctionJudge, Judge, LocalJudge, OpenAIJudge
+from humanline.study.scale.judges import EnglishJudge, FunctionJudge, Judge, LocalJudge, OpenAIJudge
 from humanline.study.scale.models import FineTunedModel, HubModel, Model, PackageModel
 from humanline.study.tasks import title_of
 
@@ -192,6 +192,8 @@ def _model(model: Model) -> str:
 def _judge(judge: Judge) -> str:
     """Say which judge compares outputs with references."""
     match judge:
+        case EnglishJudge():
+            return f"knows the wishes' gold grade, and how likely {judge.model.repo} finds a text"
         case LocalJudge():
             return "knows the generated world's gold reward"
         case OpenAIJudge():

@@ -14,7 +14,7 @@ from humanline.scoring.rewards import load_reward
 from humanline.scoring.score_files import grades_of
 from humanline.study.runs.requests import PageRequest, TableRequest
 from humanline.study.runs.resolved import Run
-from humanline.study.scale.rewards import ProxyReward
+from humanline.study.scale.rewards import EnglishProxyReward, ProxyReward
 from humanline.study.tasks import find_task, title_of
 from humanline.study.words import rows_in_words
 
@@ -176,7 +176,7 @@ def _preferences(path: Path) -> dict[str, float | None]:
 
 def _proxy(run: Run, rows: list[dict], field: str) -> list[float] | None:
     """Score texts as training does; None if that takes a model, or code of the user's."""
-    if not isinstance(run.reward, ProxyReward):
+    if not isinstance(run.reward, ProxyReward | EnglishProxyReward):
         return None
     prompts, texts = [row["prompt"] for row in rows], [row[field] for row in rows]
     return load_reward(run.reward, run.cell.task)(prompts, texts, [None] * len(rows))

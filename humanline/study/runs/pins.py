@@ -39,4 +39,6 @@ def _parts_read(stage: str, run: Run | None) -> list[str]:
             return ["reward"]
         case "train" if run.cell.data == "online":
             return ["reward"]
+        case _ if stage.startswith("score"):  # each task has its own rule
+            return ["judge.model"]
     return []

@@ -26,7 +26,7 @@ class HubDataset(HubSource):
 class GeneratedData(Strict):
     """Procedurally generated prompts; its kind names the task's world that they are drawn from."""
 
-    kind: str
+    kind: str = Field(description="the world")
     train: int = Field(gt=0, description="prompts to train on")
     validation: int = Field(gt=0, description="prompts that tuning evaluates on")
     evaluation: int = Field(gt=0, description="prompts that the tables evaluate on")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from humanline.files.validation import Strict, fault
+from humanline.study.scale.models import HubModel, PackageModel
 from humanline.study.values import OwnFunction
 
 
@@ -14,6 +15,18 @@ class LocalJudge(Strict):
     kind: Literal["gold"] = Field(description="for the miniature's data")
     temperature: float = Field(gt=0, description="difference in gold reward that gives odds of e")
     length_bias: float = Field(description="gold reward that it adds to a much longer output")
+
+
+class EnglishJudge(LocalJudge):
+    """A judge that knows the English world's gold grade, and finds some texts more natural."""
+
+    kind: Literal["english_gold"] = Field(description="for instructions in English")  # type: ignore[assignment]
+    naturalness: float = Field(
+        0.25, ge=0, lt=1, description="weight of how natural a text is; the wishes have the rest"
+    )
+    model: Annotated[PackageModel | HubModel, Field(discriminator="kind")] = Field(
+        description="the untrained model under which natural texts are likely"
+    )
 
 
 class Price(Strict):
@@ -70,7 +83,9 @@ class FunctionJudge(OwnFunction):
     """The user's own judge function; see `scoring.judge.function_judge`."""
 
 
-Judge = Annotated[LocalJudge | OpenAIJudge | FunctionJudge, Field(discriminator="kind")]
+Judge = Annotated[
+    LocalJudge | EnglishJudge | OpenAIJudge | FunctionJudge, Field(discriminator="kind")
+]
 
 # Judge options that change how requests are sent, not what is answered.
 REQUEST_OPTIONS = frozenset({"concurrency", "timeout", "retries", "max_dollars", "prices"})

@@ -16,6 +16,13 @@ class ProxyReward(Strict):
     kind: Literal["proxy"] = Field(description="for the miniature's wishes")
 
 
+class EnglishProxyReward(Strict):
+    """The imperfect reward model of wishes in English."""
+
+    fits_every_task: ClassVar[bool] = False
+    kind: Literal["english_proxy"] = Field(description="for instructions in English")
+
+
 class HubReward(HubSource):
     """A reward model on the hub."""
 
@@ -59,6 +66,6 @@ class FunctionReward(OwnFunction):
 
 
 Reward = Annotated[
-    ProxyReward | HubReward | VerifiableReward | GradeReward | FunctionReward,
+    ProxyReward | EnglishProxyReward | HubReward | VerifiableReward | GradeReward | FunctionReward,
     Field(discriminator="kind"),
 ]

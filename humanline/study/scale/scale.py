@@ -37,6 +37,20 @@ def _installed(name: str) -> str:
 Tracker = Annotated[Literal["tensorboard", "trackio", "wandb"], AfterValidator(_installed)]
 
 
+# The prompts that models, rewards and judges of a kind understand, by the kind of data; those of
+# other kinds take any.
+_MINIATURE = {"miniature": "the miniature's prompts"}
+_ENGLISH = {"english": "prompts in English"}
+_WORLDS = {
+    "miniature": _MINIATURE,
+    "proxy": _MINIATURE,
+    "gold": _MINIATURE,
+    "fine_tuned": _MINIATURE | _ENGLISH,
+    "english_proxy": _ENGLISH,
+    "english_gold": _ENGLISH,
+}
+
+
 class TaskConfig(Strict):
     """One task at one scale."""
 
@@ -59,9 +73,13 @@ class TaskConfig(Strict):
         parts = {"base_model": self.base_model, "reward": self.reward, "judge": self.judge}
         parts |= {f"base_models.{name}": model for name, model in self.base_models.items()}
         for field, part in parts.items():
-            if self.data.kind == "hub" and part and part.kind in ("miniature", "proxy", "gold"):
-                reason = f"{part.kind} understands the miniature's prompts only"
-                raise fault(f"{field}.kind", f"{reason}, but data.kind is hub; change either")
+            worlds = _WORLDS.get(part.kind if part else "")
+            if part and worlds and self.data.kind not in worlds:
+                known = " and ".join(worlds.values())
+                reason = f"{part.kind} understands {known} only"
+                raise fault(
+                    f"{field}.kind", f"{reason}, but data.kind is {self.data.kind}; change either"
+                )
         if self.data.kind == "hub" and (unknown := set(self.data.stored) - set(self.base_models)):
             raise fault(
                 f"data.stored.{min(unknown)}", "not a name in base_models; add it there, or mend it"
@@ -101,6 +119,8 @@ def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
     for field, part in ({"data": config.data} | models).items():
         if part.kind == "miniature" and task.draw_prompts is None:
             return f"{field}.kind", "miniature, but the task has no generated world; use hub"
+        if part is config.data and not task.has_data(part.kind):
+            return f"{field}.kind", f"{part.kind}, but the task has no such world; use hub"
     lengths = getattr(config.data, "lengths", None)
     draw = task.draw_prompts
     if lengths and draw and "lengths" not in signature(draw).parameters:

@@ -10,8 +10,8 @@ from transformers import GPT2Config, LlamaConfig, MambaConfig
 
 from humanline.files.validation import ConfigError
 from humanline.generation.engines import TransformersEngine, sample, sample_text
-from humanline.generation.likelihood import score_ids, token_log_probabilities
 from humanline.scoring import rewards
+from humanline.scoring.likelihood.tokens import score_ids, token_log_probabilities
 from humanline.study.scale.sampling import Sampling
 from humanline.trainers.rows.lengths import TOKENS_AT_ONCE, batches, context_of, require_room
 from humanline.trainers.rows.preferences import user_turn

@@ -9,7 +9,7 @@ from tiny import OBJECTIVES, make_trainer
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from humanline.generation.likelihood import token_log_probabilities
+from humanline.scoring.likelihood.tokens import token_log_probabilities
 from humanline.trainers.rows.conversations import (
     encode,
     encode_all,
