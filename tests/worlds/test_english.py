@@ -1,4 +1,4 @@
-"""The English worlds: wishes that prompts say and texts meet, the expert, both rewards, and math."""
+"""The English worlds: prompts, what texts are worth, the expert, both rewards, and math."""
 
 import itertools
 import random
@@ -56,7 +56,7 @@ def test_prompts_say_their_wishes():
         assert len(wishes) == len({wish.kind for wish in wishes}) in (3, 4)
         assert len(instructions.prompt_words(row["prompt"])) == len(wishes)
         assert row["key"] in instructions.asked_of(row["prompt"])
-    with pytest.raises(ValueError, match="'Sing.' is no wish"):
+    with pytest.raises(ValueError, match=r"'Sing\.' is no wish"):
         instructions.wishes_of("Write about cats. Sing.")
 
 
