@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, WithJsonSchema
 
 from humanline.files import user_code
 from humanline.files.validation import ConfigError, fault, pick
+from humanline.study.scale.data import GeneratedData
 
 FOLDER = Path(__file__).parents[1] / "tasks"
 _OWN = r"^[a-z]\w*(\.\w+)*$"  # the dotted path of a module; it is also a part of file names
@@ -77,17 +78,20 @@ class World:
     """A generated world of a task, besides the miniature's.
 
     Args:
-        draw_rows: (number of rows, seed) -> rows of the task, independent of those of other seeds.
+        draw_rows: (number of rows, seed, options of the data) -> rows of the task, independent of
+            those of other seeds.
             A row may also have ``key``, which no two splits have in common (by default the
             prompt's words), and ``solution``, which only `write_completion` reads.
         write_completion: (row, source of randomness, probability of a mistake) -> completion by the
             world's expert, which models learn from.
         prompt_words: as in `Task`.
+        options: the fields of the data's options that `draw_rows` reads, besides the sizes.
     """
 
-    draw_rows: Callable[[int, int], list[dict]]
+    draw_rows: Callable[[int, int, Any], list[dict]]
     write_completion: Callable[[dict, random.Random, float], str]
     prompt_words: Callable[[str], list[str]] | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +142,11 @@ class Task:
     def has_data(self, kind: str) -> bool:
         """Whether data of a kind fit: the hub's, the miniature's, or those of a further world."""
         return kind in ("hub", "miniature", *self.worlds)
+
+    def ignored(self, kind: str, given: set[str]) -> set[str]:
+        """Find the options that a further world does not read, among those that are given."""
+        world = self.worlds.get(kind)
+        return given - {*GeneratedData.model_fields, *world.options} if world else set()
 
     def __post_init__(self) -> None:
         pick("scoring", self.scoring, SCORINGS)

@@ -4,10 +4,14 @@ In the generated world, an instruction is a few wishes about a line of letters.
 """
 
 import random
+from typing import TYPE_CHECKING
 
 from humanline.files.validation import Record, validate
 from humanline.study.tasks import Task, World
 from humanline.trainers.rows.formats import Text, Turns
+
+if TYPE_CHECKING:
+    from humanline.study.scale.data import EnglishData
 
 _REFERENCE_CARELESSNESS = 0.2  # chance that the writer of the references ignores a wish
 
@@ -87,11 +91,11 @@ class _Output(Record):
     output: Text
 
 
-def draw_english(count: int, seed: int) -> list[dict]:
+def draw_english(count: int, seed: int, data: "EnglishData") -> list[dict]:
     """Draw prompts in English, with references and what they are about."""
     from humanline.worlds.english import instructions
 
-    return instructions.draw_rows(count, seed)
+    return instructions.draw_rows(count, seed, data.most_words)
 
 
 def write_english(row: dict, rng: random.Random, carelessness: float) -> str:
@@ -118,7 +122,10 @@ TASK = Task(
     prompt_words=prompt_words,
     worlds={
         "english": World(
-            draw_rows=draw_english, write_completion=write_english, prompt_words=english_words
+            draw_rows=draw_english,
+            write_completion=write_english,
+            prompt_words=english_words,
+            options=("most_words",),
         )
     },
     has_stored_scores=True,

@@ -4,10 +4,14 @@ In the generated world, a problem is a chain of sums, and the expert writes the 
 """
 
 import random
+from typing import TYPE_CHECKING
 
 from humanline.files.validation import Record, validate
 from humanline.study.tasks import Notice, Task, World
 from humanline.trainers.rows.formats import Text
+
+if TYPE_CHECKING:
+    from humanline.study.scale.data import EnglishData
 
 
 def draw_prompts(count: int, seed: int) -> list[dict]:
@@ -48,11 +52,13 @@ def grade_completion(completion: str, answer: str) -> str:
     return grade(completion, answer)
 
 
-def draw_english(count: int, seed: int) -> list[dict]:
+def draw_english(count: int, seed: int, data: "EnglishData") -> list[dict]:
     """Draw problems in English, with their answers and worked solutions."""
     from humanline.worlds.english import problems
 
-    return problems.draw_rows(count, seed)
+    return problems.draw_rows(
+        count, seed, terms=data.terms, digits=data.digits, in_words=data.word_problems
+    )
 
 
 def write_english(row: dict, rng: random.Random, carelessness: float) -> str:
@@ -69,7 +75,13 @@ TASK = Task(
     read_row=read_row,
     draw_prompts=draw_prompts,
     write_completion=write_completion,
-    worlds={"english": World(draw_rows=draw_english, write_completion=write_english)},
+    worlds={
+        "english": World(
+            draw_rows=draw_english,
+            write_completion=write_english,
+            options=("terms", "digits", "word_problems"),
+        )
+    },
     grade_completion=grade_completion,
     outcomes=("correct", "wrong", "no_box", "timed_out"),
     notices=(

@@ -17,6 +17,7 @@ from humanline.study.scale.models import (
     Model,
     PackageModel,
     Pretraining,
+    Warmable,
 )
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 from humanline.worlds.miniature import fine_tuning_rows
@@ -152,7 +153,7 @@ def _teach(start: tuple, rows: list[dict], lessons: Lessons, seed: int, director
         processing_class=tokenizer,
     )
     trainer.train()
-    if isinstance(lessons, MiniatureModel):
+    if isinstance(lessons, Warmable) and lessons.temperature != 1:
         divide_logits(model, lessons.temperature)
     trainer.save_model(str(directory))
 

@@ -90,13 +90,13 @@ def _world(task: str, config: GeneratedData | None) -> World:
     draw = needed(task, "draw_prompts", found.draw_prompts)
     write = needed(task, "write_completion", found.write_completion)
     return World(
-        draw_rows=lambda count, seed: draw(count, seed, **options),
+        draw_rows=lambda count, seed, _: draw(count, seed, **options),
         write_completion=lambda row, rng, carelessness: write(row["prompt"], rng, carelessness),
     )
 
 
 def _draw(task: str, count: int, seed: int, config: GeneratedData | None = None) -> list[dict]:
-    return _world(task, config).draw_rows(count, seed)
+    return _world(task, config).draw_rows(count, seed, config)
 
 
 def _key(row: dict) -> str:
@@ -144,7 +144,7 @@ def fine_tuning_rows(
         return _split_of(_key(row), sizes, seed) == "train"
 
     world = _world(task, config)
-    rows = [row for row in world.draw_rows(asked, stream) if is_for_training(row)][:count]
+    rows = [row for row in world.draw_rows(asked, stream, config) if is_for_training(row)][:count]
     if len(rows) < count:
         reason = f"{len(rows)} of {asked} prompts are for training, not {count} examples"
         raise ConfigError(f"{task}: base model: {reason}; ask for fewer, or for more of data.train")

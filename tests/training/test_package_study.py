@@ -131,15 +131,16 @@ def test_a_start_on_the_hub_is_one_line_of_yaml_and_has_to_be_pinned(scale):
         (TASK, "reward", {"kind": "proxy"}, "proxy understands the miniature's prompts only"),
         (MATH, "data", {"kind": "hub", "train": 1}, "base_model.kind: fine_tuned understands"),
         (TASK, "data", {"kind": "miniature"}, "reward.kind: english_proxy understands prompts in"),
+        (TASK, "data", {"terms": 3}, "data.terms: this task's world has no such option; remove"),
     ],
 )
 def test_parts_of_other_worlds_are_refused(task, field, value, message, scale, capsys):
     path = scale / "english.yaml"
     content = yaml.safe_load(path.read_text())
     part = content["tasks"][task]
-    sizes = {} if value["kind"] in ("proxy", "hub") else {**part[field]}
+    sizes = {} if value.get("kind") in ("proxy", "hub") else {**part[field]}
     part[field] = sizes | value
-    if value["kind"] == "hub":
+    if value.get("kind") == "hub":
         source = {"kind": "hub", "repo": "owner/name", "revision": "a" * 40}
         part[field] = {"kind": "hub", "train": source, "evaluation": source}
     path.write_text(yaml.safe_dump(content))

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 from statistics import correlation, mean
 
 import pytest
@@ -30,7 +31,7 @@ def test_splits_have_no_subject_and_no_problem_in_common(task):
         found = miniature.splits(task, DATA, seed)
         assert {split: len(rows) for split, rows in found.items()} == SIZES
         assert found == miniature.splits(task, DATA, seed)
-        keys = {row["prompt"]: row["key"] for row in world.draw_rows(1600, 3 * seed)}
+        keys = {row["prompt"]: row["key"] for row in world.draw_rows(1600, 3 * seed, DATA)}
         by_split = [{keys[row["prompt"]] for row in rows} for rows in found.values()]
         assert all(not one & other for one, other in itertools.combinations(by_split, 2))
         lessons = Lessons(examples=100, carelessness=0, **STEPS)
@@ -147,14 +148,31 @@ def test_worked_solutions_end_in_the_answer():
         assert not is_correct(problems.write_completion(row, rng, 1), row["answer"])
         assert row["solution"].count("\n") >= 1 and row["answer"] in row["solution"]
     kinds = ["What is" in row["prompt"] for row in rows]
-    assert kinds.count(False) == round(problems.WORD_PROBLEMS * 80)
+    assert kinds.count(False) == 20
 
 
 def test_running_totals_are_those_of_the_sum():
-    for row in problems._sums(20, 1):
+    for row in problems.chains(20, 1, 4, 2):
         assert eval(row["key"]) == int(row["answer"])
         *steps, last = row["solution"].splitlines()
         for step in steps:
             left, right = step.split(" = ")
             assert eval(left) == int(right)
         assert last == f"\\boxed{{{right}}}"
+
+
+@pytest.mark.parametrize("most", [8, 12, 20])
+def test_no_prompt_asks_for_a_longer_text_than_the_scale_has_room_for(most):
+    rows = instructions.draw_rows(200, 1, most)
+    wished = [wish for row in rows for wish in instructions.wishes_of(row["prompt"])]
+    assert max(wish.words for wish in wished) == most
+    for wish in wished:
+        assert wish.kind != "words" or int(wish.value) <= most
+
+
+def test_sums_are_as_hard_as_the_scale_says():
+    rows = problems.draw_rows(40, 1, terms=3, digits=1, in_words=0)
+    assert all(len(re.findall(r"\d", row["key"])) == 3 for row in rows)
+    data = EnglishData(kind="english", **SIZES, terms=2, word_problems=0)
+    drawn = find_task("math_reasoning").worlds["english"].draw_rows(20, 1, data)
+    assert all(len(re.findall(" [+-] ", row["key"])) == 1 for row in drawn)

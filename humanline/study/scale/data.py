@@ -53,6 +53,14 @@ class EnglishData(GeneratedData):
     """Prompts in English, for a real model."""
 
     kind: Literal["english"] = Field(description="procedurally generated, in English")
+    most_words: int = Field(
+        20, ge=8, description="instructions: words of the longest text that a prompt asks for"
+    )
+    terms: int = Field(4, ge=2, le=9, description="math: numbers in a sum")
+    digits: int = Field(2, ge=1, le=4, description="math: most digits of a number in a sum")
+    word_problems: float = Field(
+        0.25, ge=0, le=1, description="math: share of problems in words; the others are sums"
+    )
 
 
 class HubData(Strict):

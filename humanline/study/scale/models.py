@@ -66,7 +66,18 @@ class Pretraining(Lessons):
     )
 
 
-class FineTunedModel(Lessons):
+class Warmable(Lessons):
+    """Lessons after which a model's outputs can get more or less entropy."""
+
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="the model's logits are divided by it after fine-tuning: above 1, its outputs "
+        "have more entropy, and the likeliest one stays the same",
+    )
+
+
+class FineTunedModel(Warmable):
     """A real model that learns a little of the task before training; its lessons are one seed's."""
 
     kind: Literal["fine_tuned"] = Field(description="a real model that is fine-tuned here, briefly")
@@ -81,7 +92,7 @@ class FineTunedModel(Lessons):
         return self.start.repo
 
 
-class MiniatureModel(Lessons):
+class MiniatureModel(Warmable):
     """A small model; its lessons are those of one seed."""
 
     kind: Literal["miniature"] = Field(description="a small model, made here")
@@ -94,12 +105,6 @@ class MiniatureModel(Lessons):
         None,
         description="lessons that all seeds share, before those of each; null: each seed learns "
         "from first weights of its own",
-    )
-    temperature: float = Field(
-        1.0,
-        gt=0,
-        description="the model's logits are divided by it after fine-tuning: above 1, its outputs "
-        "have more entropy, and the likeliest one stays the same",
     )
 
     @property

@@ -121,6 +121,8 @@ def _world_fault(task: Task, config: TaskConfig) -> tuple[str, str] | None:
             return f"{field}.kind", "miniature, but the task has no generated world; use hub"
         if part is config.data and not task.has_data(part.kind):
             return f"{field}.kind", f"{part.kind}, but the task has no such world; use hub"
+    if ignored := task.ignored(config.data.kind, config.data.model_fields_set):
+        return f"data.{min(ignored)}", "this task's world has no such option; remove it"
     lengths = getattr(config.data, "lengths", None)
     draw = task.draw_prompts
     if lengths and draw and "lengths" not in signature(draw).parameters:

@@ -38,24 +38,25 @@ PROXY_LENGTH_BONUS = 0.004
 PROXY_NOISE = 0.06
 
 
-def draw_rows(count: int, seed: int) -> list[dict]:
+def draw_rows(count: int, seed: int, most_words: int = 20) -> list[dict]:
     """Draw prompts with references.
 
     Args:
         count: number of rows.
         seed: the seed.
+        most_words: words of the longest text that a prompt asks for.
 
     Returns:
         ``{"prompt", "reference", "key"}`` for each row; the key is the subject.
     """
     rng = random.Random(f"english instructions {seed}")
-    return [_row(rng) for _ in range(count)]
+    return [_row(rng, most_words) for _ in range(count)]
 
 
-def _row(rng: random.Random) -> dict:
+def _row(rng: random.Random, most_words: int) -> dict:
     subject, setting = rng.choice(SUBJECTS), rng.choice(SETTINGS)
     asked = rng.choice(_ASKED).format(f"{subject} {setting}".strip())
-    wishes = sample_wishes(rng)
+    wishes = sample_wishes(rng, most_words)
     said = [rng.choice(KINDS[wish.kind].sentences).format(wish.value) for wish in wishes]
     prompt = " ".join([asked, *said])
     attention = 1 - _REFERENCE_CARELESSNESS
@@ -63,13 +64,13 @@ def _row(rng: random.Random) -> dict:
     return {"prompt": prompt, "reference": reference, "key": subject}
 
 
-def sample_wishes(rng: random.Random) -> list[Wish]:
+def sample_wishes(rng: random.Random, most_words: int) -> list[Wish]:
     """Draw a wish for a length and two or three of other kinds, in random order, no two at odds."""
     length = rng.choice(("words", "words", "sentences"))
     kinds = rng.sample(("use", "avoid", "casing", "last_word", "mark", "form"), rng.choice((2, 3)))
     wishes = [Wish(kind, rng.choice(KINDS[kind].values)) for kind in (length, *kinds)]
-    if _at_odds(wishes):
-        return sample_wishes(rng)
+    if _at_odds(wishes) or any(wish.words > most_words for wish in wishes):
+        return sample_wishes(rng, most_words)
     rng.shuffle(wishes)
     return wishes
 

@@ -12,31 +12,35 @@ ASKED = {
     "sum": "What is {}? Write the running totals, then the answer in \\boxed{{}}.",
     "word": "{} Write each step, then the answer in \\boxed{{}}.",
 }
-TERMS, DIGITS = 4, 2
-WORD_PROBLEMS = 0.25  # their share
 _TOLD = " Give the result as your final answer. Do not include units."  # reasoning-gym's
 _MOST_CHARACTERS = {"question": 260, "solution": 150}
 
 
-def draw_rows(count: int, seed: int) -> list[dict]:
+def draw_rows(
+    count: int, seed: int, *, terms: int = 4, digits: int = 2, in_words: float = 0.25
+) -> list[dict]:
     """Draw problems.
 
     Args:
         count: number of rows.
         seed: the seed.
+        terms: numbers in a sum.
+        digits: most digits of a number in a sum.
+        in_words: share of problems in words, from 0 to 1; the others are sums.
 
     Returns:
         ``{"prompt", "answer", "solution", "key"}`` for each row: the solution ends in the boxed
         answer, and the key is the problem without what is asked of it.
     """
     rng = random.Random(f"english problems {seed}")
-    words = round(WORD_PROBLEMS * count)
-    rows = [*_sums(count - words, seed), *word_problems(words, seed)]
+    words = round(in_words * count)
+    rows = [*chains(count - words, seed, terms, digits), *word_problems(words, seed)]
     rng.shuffle(rows)
     return rows
 
 
-def _sums(count: int, seed: int, terms: int = TERMS, digits: int = DIGITS) -> list[dict]:
+def chains(count: int, seed: int, terms: int, digits: int) -> list[dict]:
+    """Draw chains of sums, as `draw_rows`."""
     drawn = sums.problems(count, seed, terms=terms, digits=digits)
     return [_sum(row["prompt"], row["answer"]) for row in drawn]
 

@@ -25,6 +25,12 @@ class Wish:
     kind: str
     value: str
 
+    @property
+    def words(self) -> int:
+        """About how many words it takes."""
+        own = {"sentences": 6 * _NUMBERS.get(self.value, 0), "form": _FORM_WORDS.get(self.value, 0)}
+        return int(self.value) if self.kind == "words" else own.get(self.kind, 0)
+
     def grade(self, text: str) -> float:
         """Grade a text, in [0, 1]; an empty text meets no wish."""
         return KINDS[self.kind].grade(text.strip(), self.value) if text.strip() else 0.0
@@ -125,6 +131,8 @@ _FORMS: dict[str, Callable[[str], float]] = {
     "a poem of four lines": _poem,
     "a text in quotation marks": _quoted,
 }
+
+_FORM_WORDS = {form: 15 for form in _FORMS if "list" in form} | {"a poem of four lines": 20}
 
 KINDS = {
     "words": Kind(
