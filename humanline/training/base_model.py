@@ -126,6 +126,7 @@ def _teach(start: tuple, rows: list[dict], lessons: Lessons, seed: int, director
 
     `start` is the model with its tokenizer.
     """
+    import torch
     from trl import SFTConfig, SFTTrainer
 
     from humanline.worlds.tiny_model import divide_logits
@@ -145,6 +146,7 @@ def _teach(start: tuple, rows: list[dict], lessons: Lessons, seed: int, director
             logging_strategy="no",
             save_strategy="no",
             report_to="none",
+            use_cpu=not torch.accelerator.is_available(),  # else bfloat16 is refused there
             bf16=isinstance(lessons, FineTunedModel) and lessons.bf16,
             gradient_checkpointing=False,
             seed=seed,
