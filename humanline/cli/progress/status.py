@@ -8,6 +8,7 @@ from pathlib import Path
 
 from humanline.cli.progress.board import Snapshot
 from humanline.cli.progress.lines import duration, lines
+from humanline.cli.progress.names import words
 from humanline.files.validation import ConfigError
 
 STATE = "humanline-state.json"  # in Snakemake's folder
@@ -46,7 +47,8 @@ def _over(state: Snapshot) -> list[str]:
     took = duration(state["changed"] - state["started"])
     how = state["ended"] or "was killed"
     found = [f"{state['name']}: {how} after {took}, {done} of {jobs} jobs done"]
-    found += [f"failed: {job['stage']}, {job['of']}; see {job['log']}" for job in state["failed"]]
+    failed = state["failed"]
+    found += [f"failed: {words(job['stage'], job['of'])}; see {job['log']}" for job in failed]
     if state["ended"] != "done":
         found.append("the same `snakemake` command goes on from there")
     return found
