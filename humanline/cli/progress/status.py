@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 from humanline.cli.progress.board import Snapshot
+from humanline.cli.progress.joblog import cause
 from humanline.cli.progress.lines import duration, lines
 from humanline.cli.progress.names import words
 from humanline.files.validation import ConfigError
@@ -47,8 +48,9 @@ def _over(state: Snapshot) -> list[str]:
     took = duration(state["changed"] - state["started"])
     how = state["ended"] or "was killed"
     found = [f"{state['name']}: {how} after {took}, {done} of {jobs} jobs done"]
-    failed = state["failed"]
-    found += [f"failed: {words(job['stage'], job['of'])}; see {job['log']}" for job in failed]
+    for job in state["failed"]:
+        why = cause(job["log"])[-1:] or ["no log says why"]
+        found += [f"failed: {words(job['stage'], job['of'])}; see {job['log']}", f"  {why[0]}"]
     if state["ended"] != "done":
         found.append("the same `snakemake` command goes on from there")
     return found

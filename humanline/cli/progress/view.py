@@ -214,7 +214,7 @@ def why(job: Running) -> list[str]:
     more = [f"the whole log: less -R {job['log']}"] if job["log"] else []
     more += [f"again, with more: {TRACEBACK}=1 {command}"] if command else []
     told = cause(job["log"])
-    last = f"humanline: failed; the last lines of {job['log']}:" if told else "no log says why"
+    last = "the cause:" if len(told) == 1 else "its last lines:" if told else "no log says why"
     failed = f"failed: {words(job['stage'], job['of'])}"
     return ["", failed, *more, last, *(f"  {line}" for line in told)]
 
