@@ -108,6 +108,7 @@ def warm_up(study: list[Path]) -> None:
     Args:
         study: the arguments of `study.hold_study`; empty: commands read their study themselves.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the children handle it
     # The slow imports of the commands.
     import reasoning_gym  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401

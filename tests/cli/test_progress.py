@@ -242,6 +242,16 @@ def test_why_a_job_failed_is_last_and_the_commands_that_show_more_are_above(view
     assert "CalledProcessError" not in told and "Exiting" not in told and "a warning" in told
 
 
+def test_who_stops_a_workflow_is_told_of_no_failure(view, tmp_path):
+    begin(view, 0)
+    view.handle(record(None, "Terminating processes on user request, this might take some time."))
+    view.handle(record("job_error", "Error in rule", logging.ERROR, jobid=0))
+    view.close()
+    _, *told = view._below.stream.getvalue().splitlines()
+    assert told[0] == "laptop: stopped after 0 s, 0 of 4 jobs done" and told[-1] == status.GOES_ON
+    assert "stopped after" in status.describe(tmp_path) and "failed" not in "".join(told)
+
+
 def test_a_job_that_is_tried_again_has_not_failed(board):
     board.start(0)
     board.fail(0)

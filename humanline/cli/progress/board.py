@@ -96,6 +96,7 @@ class Board:
         self._started = self._changed = clock()
         self.seconds = seconds
         self.ended: str | None = None
+        self._is_stopped = False
 
     def start(self, number: int) -> None:
         """A job has begun; on a cluster, it was submitted."""
@@ -145,12 +146,16 @@ class Board:
         return Finished(named, reading, seconds, job["log"])
 
     def fail(self, number: int) -> Running | None:
-        """A job has failed; None if it is unknown."""
+        """A job has failed; None if it is unknown, or was ended because the user stops."""
         self._changed = self._clock()
-        if (own := self._running.pop(number, None)) is None:
+        if (own := self._running.pop(number, None)) is None or self._is_stopped:
             return None
         self._failed[number] = own
         return own
+
+    def stop(self) -> None:
+        """The user stops the workflow: what fails from now on was ended by that."""
+        self._is_stopped = True
 
     def count(self, total: int) -> None:
         """The number of jobs in all, after a checkpoint's job has added some."""

@@ -13,6 +13,7 @@ from humanline.cli.progress.names import words
 from humanline.files.validation import ConfigError
 
 STATE = "humanline-state.json"  # in Snakemake's folder
+GOES_ON = "the same `snakemake` command goes on from there"
 
 
 def write(path: Path, state: Snapshot) -> None:
@@ -52,7 +53,7 @@ def _over(state: Snapshot) -> list[str]:
         why = cause(job["log"])[-1:] or ["no log says why"]
         found += [f"failed: {words(job['stage'], job['of'])}; see {job['log']}", f"  {why[0]}"]
     if state["ended"] != "done":
-        found.append("the same `snakemake` command goes on from there")
+        found.append(GOES_ON)
     return found
 
 

@@ -22,7 +22,7 @@ from humanline.cli.progress.joblog import VIEW, cause, read
 from humanline.cli.progress.lines import duration, head, left_of, lines
 from humanline.cli.progress.names import Namer, words
 from humanline.cli.progress.short import shortened
-from humanline.cli.progress.status import STATE, write
+from humanline.cli.progress.status import GOES_ON, STATE, write
 from humanline.files.validation import TRACEBACK
 
 SILENCE = 60.0  # seconds without a line, where there is no terminal
@@ -30,6 +30,7 @@ FULLY = 5  # failed jobs of which all is told at the end; more have a line each
 _WIDTH = 200  # of lines where there is no terminal
 # Their jobs print for people, and must not do so into the terminal's view.
 _TALKING = ("decide", "judge_cost", "plan", "power", "prefetch")
+_STOPPED = "on user request"  # what Snakemake says after Ctrl-C
 # A failed job's command, and that it failed. `close` says so, with the cause.
 _SAID_AT_THE_END = (
     "CalledProcessError",
@@ -78,6 +79,9 @@ class View(logging.Handler):
                 act(record)
             elif record.levelno >= logging.WARNING:
                 self._warn(record)
+            elif _STOPPED in record.getMessage():
+                self._board.stop()
+                self._print("stops; the running jobs are ended")
         except Exception:
             self.handleError(record)
 
@@ -198,6 +202,8 @@ class View(logging.Handler):
             return [f"{state['name']}: all {jobs} jobs done, in {took}", *page]
         found = [f"{state['name']}: {self._board.ended} after {took}, {done} of {jobs} jobs done"]
         found += [f"Snakemake's log: {path}" for path in self._logs]
+        if self._board.ended == "stopped":
+            found.append(GOES_ON)
         failed = self._board.failed
         found += [
             f"failed: {words(job['stage'], job['of'])}; {job['log']}" for job in failed[FULLY:]
