@@ -174,6 +174,10 @@ def test_a_job_without_steps_is_shown_by_its_time(board, now):
     now[0] = time.time() - 1
     board.start(2)
     assert " 50%        1 s left  online GRPO" in lines(board.snapshot())[1]
+    now[0] -= 60
+    board.start(0)
+    board.snapshot()["running"][1]["expected"] = 9.0
+    assert lines(board.snapshot())[2].split()[:3] == ["train", "99%", "late"]
 
 
 @pytest.mark.parametrize(

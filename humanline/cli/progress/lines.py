@@ -69,7 +69,12 @@ def job_line(job: Running, reading: Reading | None, now: float) -> str:
     """Write a running job's line: stage, percent, time left, and what it is about."""
     part, left = fraction(job, reading, now), left_of(job, reading, now)
     percent = "" if part is None else f"{100 * part:.0f}%"
-    words = "starts" if reading is None and left is None else left_words(left, "? left")
+    if reading is None and left is None:
+        words = "starts"
+    elif left == 0 and part == _LATE:
+        words = "late"
+    else:
+        words = left_words(left, "? left")
     return f"{job['stage']:{_STAGE}} {percent:>4} {words:>{_LEFT}}  {job['of']}".rstrip()
 
 

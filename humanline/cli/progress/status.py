@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from humanline.cli.progress.board import Snapshot
-from humanline.cli.progress.joblog import cause
+from humanline.cli.progress.joblog import SILENT, cause
 from humanline.cli.progress.lines import duration, lines
 from humanline.cli.progress.names import words
 from humanline.files.validation import ConfigError
@@ -50,7 +50,7 @@ def _over(state: Snapshot) -> list[str]:
     how = state["ended"] or "was killed"
     found = [f"{state['name']}: {how} after {took}, {done} of {jobs} jobs done"]
     for job in state["failed"]:
-        why = cause(job["log"])[-1:] or ["no log says why"]
+        why = cause(job["log"])[-1:] or [SILENT]
         found += [f"failed: {words(job['stage'], job['of'])}; see {job['log']}", f"  {why[0]}"]
     if state["ended"] != "done":
         found.append(GOES_ON)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from humanline.cli.progress.board import Board, Finished, Running
-from humanline.cli.progress.joblog import VIEW, cause, read
+from humanline.cli.progress.joblog import SILENT, VIEW, cause, read
 from humanline.cli.progress.lines import duration, head, left_of, lines
 from humanline.cli.progress.names import Namer, words
 from humanline.cli.progress.short import shortened
@@ -109,7 +109,7 @@ class View(logging.Handler):
     def _on_job_error(self, record) -> None:
         if job := self._board.fail(record.jobid):
             self._talking.discard(record.jobid)
-            told = cause(job["log"])[-1:] or ["no log says why"]
+            told = cause(job["log"])[-1:] or [SILENT]
             self._print(f"failed: {words(job['stage'], job['of'])}: {told[0]}")
 
     def _on_progress(self, record) -> None:
@@ -220,7 +220,7 @@ def why(job: Running) -> list[str]:
     more = [f"the whole log: less -R {job['log']}"] if job["log"] else []
     more += [f"again, with more: {TRACEBACK}=1 {command}"] if command else []
     told = cause(job["log"])
-    last = "the cause:" if len(told) == 1 else "its last lines:" if told else "no log says why"
+    last = "the cause:" if len(told) == 1 else "its last lines:" if told else SILENT
     failed = f"failed: {words(job['stage'], job['of'])}"
     return ["", failed, *more, last, *(f"  {line}" for line in told)]
 
