@@ -5,13 +5,15 @@ its reference results, or else the laptop's: it tells how jobs compare, and this
 """
 
 import csv
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 FILE = "seconds.csv"
 _PRIOR = 60.0  # seconds of jobs at the expected pace that count as seen before any job has ended
+# The last jobs count, of all and of a kind: a machine's pace changes within an hour.
+_LAST, _LAST_OF_KIND = 100, 5
 
 
 @dataclass(frozen=True)
@@ -79,30 +81,33 @@ class Seconds:
     def __init__(self, before: dict[Kind, tuple[int, float]], *, of_scale: bool = True):
         self._before = dict(before)
         self._seen: dict[Kind, _Mean] = defaultdict(_Mean)
-        # This run's seconds of jobs like those before, and what they took before.
-        self._found = self._expected = _PRIOR if of_scale else 0.0
+        # Of the last jobs: the seconds, by kind; and beside those that such jobs took before.
+        self._last: dict[Kind, deque[float]] = defaultdict(lambda: deque(maxlen=_LAST_OF_KIND))
+        self._pairs: deque[tuple[float, float]] = deque(maxlen=_LAST)
+        self._prior = _PRIOR if of_scale else 0.0
 
     def add(self, kind: Kind, seconds: float, *, is_usual: bool = True) -> None:
         """Take note of a job that has ended; one that is not usual says nothing of the pace."""
         before = self._mean_before(kind)
         self._seen[kind].add(seconds)
+        self._last[kind].append(seconds)
         if is_usual and before is not None:
-            self._found += seconds
-            self._expected += before
+            self._pairs.append((seconds, before))
 
     @property
     def pace(self) -> float | None:
         """This run's seconds per second of the runs before, for the same jobs; None: unknown."""
-        return self._found / self._expected if self._expected else None
+        found, before = map(sum, zip(*self._pairs, (self._prior, self._prior), strict=True))
+        return found / before if before else None
 
     def expected(self, kind: Kind) -> float | None:
         """Estimate the seconds of a job; None if it is unknown."""
-        seen, before = self._seen.get(kind), self._mean_before(kind)
+        seen, before = self._last.get(kind), self._mean_before(kind)
         by_pace = None if before is None or self.pace is None else before * self.pace
         if seen and by_pace is not None:  # the runs before count as one job of this run
-            return (seen.total + by_pace) / (seen.jobs + 1)
+            return (sum(seen) + by_pace) / (len(seen) + 1)
         if seen:
-            return seen.mean
+            return sum(seen) / len(seen)
         if by_pace is not None:
             return by_pace
         return _alike(kind, {known: (own.jobs, own.mean) for known, own in self._seen.items()})
