@@ -1,4 +1,5 @@
-// Tables: a button in each header sorts the rows; a third press brings back the table's own order.
+// Tables: a button in each header sorts the rows; a third press brings back the table's own order. A
+// figure leads where its row's name does.
 
 const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
 
@@ -8,6 +9,10 @@ function sortable(table) {
   const body = table.tBodies[0];
   const headers = [...table.tHead.rows[0].cells];
   const rows = [...body.rows];
+  body.addEventListener("click", (event) => {
+    const isChosen = event.target.closest("td") && getSelection().isCollapsed; // not to copy it
+    if (isChosen) event.target.closest("tr").querySelector("a").click();
+  });
   headers.forEach((header, column) => {
     const button = make("button", { type: "button" }, ...header.childNodes);
     header.append(button);
