@@ -32,6 +32,7 @@ _DOTTED = {
     "pass_at_1": None,
     "score": None,
 }
+FIRST = 100  # rows of a table that the browser lays out before it is asked for all
 _FILES = {
     "csv": "all columns (CSV)",
     "provenance.json": "code, seeds and machine (JSON)",
@@ -67,7 +68,7 @@ class Dots:
 
 
 def context(request: PageRequest) -> dict:
-    """Make the variables of the template: ``tables``.
+    """Make the variables of the template: ``tables``, and ``first``: how many rows each shows.
 
     Raises:
         ConfigError: if a table's CSV is missing or damaged.
@@ -77,7 +78,7 @@ def context(request: PageRequest) -> dict:
     for table in found:  # in print, a note stands under the first table alone
         table["notes"] = [(note, note in told) for note in table["notes"]]
         told.update(note for note, _ in table["notes"])
-    return {"tables": found}
+    return {"tables": found, "first": FIRST}
 
 
 def _table(table: TableRequest, request: PageRequest) -> dict:
