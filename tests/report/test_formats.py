@@ -109,6 +109,7 @@ def test_latex_leaves_out_the_last_columns_that_do_not_fit_and_says_so():
     text = latex(Narrow("Wide.", rows, best=best, texts=frozenset({"Run"})), "wide")
     assert "Run & one & two & three \\\\" in text and text.count("textbf") == 1
     assert "In the CSV alone: four; five." in text
+    assert "--28.8 [--29.5, --28.0]" in text
 
 
 def test_latex_gives_a_group_of_rows_a_title_and_goes_on_after_a_page():

@@ -112,9 +112,9 @@ def text_of(path) -> str:
 @pytest.mark.parametrize("name", PLOTS)
 def test_a_figure_is_an_svg_and_a_pdf_with_the_same_bytes_again(name, drawn, tmp_path):
     plot, frame = PLOTS[name]
+    plot(frame(), tmp_path / "again.svg", tmp_path / "again.pdf", scale="smoke")
     for suffix, start in {"svg": b"<?xml", "pdf": b"%PDF"}.items():
         first, again = drawn / f"{name}.{suffix}", tmp_path / f"again.{suffix}"
-        plot(frame(), again, scale="smoke")
         assert first.read_bytes() == again.read_bytes()
         assert first.read_bytes().startswith(start)
         assert not re.search(rb"CreationDate|dc:date", first.read_bytes())
@@ -140,6 +140,16 @@ def test_legends_are_words_and_no_names_of_runs(drawn):
         assert not re.search(r"grpo|clip-?1|every\d|-k\d", text_of(drawn / f"{own}.svg"))
     assert "offline GRPO with humanline" in text_of(drawn / "map.svg")
     assert "on-policy: offline GRPO. better: online GRPO." in text_of(drawn / "implied.svg")
+
+
+def test_curves_of_different_numbers_of_seeds_say_theirs(tmp_path):
+    frame = curves()
+    fewer = frame[(frame["seed"] == 1) | (frame["variant"] != TRAINED[-1].variant)]
+    PLOTS["curves"][0](fewer, tmp_path / "curves.svg", scale="smoke")
+    text = text_of(tmp_path / "curves.svg")
+    assert "online, sampled every step (2 seeds)" in text
+    assert "online, sampled every 64 steps, with humanline (1 seed)" in text
+    assert "Seeds:" not in text
 
 
 def test_a_cell_has_its_colour_in_every_figure(drawn):
