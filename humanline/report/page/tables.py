@@ -32,6 +32,7 @@ _DOTTED = {
     "pass_at_1": None,
     "score": None,
 }
+FIRST = 100  # rows of a table that the browser lays out before it is asked for all
 _FILES = {
     "csv": "all columns (CSV)",
     "provenance.json": "code, seeds and machine (JSON)",
@@ -67,12 +68,13 @@ class Dots:
 
 
 def context(request: PageRequest) -> dict:
-    """Make the variables of the template: ``tables``.
+    """Make the variables of the template: ``tables``, and ``first``: how many rows each shows.
 
     Raises:
         ConfigError: if a table's CSV is missing or damaged.
     """
-    return {"tables": [_table(table, request) for table in request.tables if table.runs]}
+    found = [_table(table, request) for table in request.tables if table.runs]
+    return {"tables": found, "first": FIRST}
 
 
 def _table(table: TableRequest, request: PageRequest) -> dict:
