@@ -54,10 +54,10 @@ def test_a_command_writes_its_stages_files(run, tmp_path):
     assert names == {"train.jsonl", "validation.jsonl", "evaluation.jsonl"}
 
 
-def test_a_runs_files_for_tensorboard_have_its_name(tmp_path, monkeypatch):
-    variable = "TENSORBOARD_LOGGING_DIR"
-    monkeypatch.setenv(variable, "")  # so that it is as before afterwards
-    monkeypatch.delenv(variable)
+def test_where_metrics_go_has_the_name_of_the_run(tmp_path, monkeypatch):
+    for variable in ("WANDB_PROJECT", "TENSORBOARD_LOGGING_DIR"):
+        monkeypatch.setenv(variable, "")  # so that it is as before afterwards
+        monkeypatch.delenv(variable)
     monkeypatch.setattr("humanline.study.scale.scale.find_spec", lambda name: True)
     config = shutil.copytree(WORKFLOW / "config", tmp_path / "config")
     with open(config / "smoke.yaml", "a") as file:
@@ -67,6 +67,7 @@ def test_a_runs_files_for_tensorboard_have_its_name(tmp_path, monkeypatch):
     assert main(["train", "math_reasoning", "grpo-online-every1-s1", *options]) == 0
     folder = tmp_path / "smoke/tensorboard/math_reasoning/grpo-online-every1-s1"
     assert os.environ[variable] == str(folder)
+    assert os.environ["WANDB_PROJECT"] == "humanline-smoke"
 
 
 @pytest.mark.parametrize("draw", ["all", "s999", "1", "../s1"])
