@@ -273,6 +273,7 @@ def watch(
     cores = workflow.cores if workflow.local_exec else None
     board = Board(study.scale.scale, named, first_of(means, other), cores)
     logs = [path for path in workflow.logger_manager.get_logfile() if path]
+    workflow.scheduler.print_progress = True  # else a quiet one does not say that a job has ended
     view = View(board, namer, stream, Path(".snakemake", STATE), means[0], logs)
     logger.addHandler(view)
     if stream is None:
