@@ -49,6 +49,7 @@ CELLS = (
     "instruction_following/dpo-offline",
     "instruction_following/dpo-offline-humanline-k4-clip-1.5_1.5",
     "instruction_following/dpo-online-every8",
+    "instruction_following/kto-offline",
     "instruction_following/grpo-offline",
     "instruction_following/grpo-offline-humanline-k4-clip-1.5_1.5",
     "instruction_following/grpo-online-every8",

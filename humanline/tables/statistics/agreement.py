@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import optimize, special, stats
+from scipy import special, stats
 
 _CELL = ["task", "variant"]
 _TESTED = ["a", "b", "difference", "standard_error", "low", "high", "p"]
@@ -44,8 +44,14 @@ class Spread:
     shared: float
 
 
-# With a margin above what is known: docs/statistics.md, "Whether two runs of a scale agree".
-USUAL = Spread(run=0.5, shared=0.3)
+# By how a cell is trained, as measured: docs/statistics.md, "Whether two runs of a scale agree".
+USUAL = {"offline": Spread(run=0.5, shared=0.3), "online": Spread(run=1.0, shared=0.3)}
+_MOST_SHARED = max(spread.shared for spread in USUAL.values())
+
+
+def kind_of(variant: str) -> str:
+    """Say by which of the rows of `USUAL` a cell varies: training online multiplies differences."""
+    return "online" if "-online-" in f"{variant}-" else "offline"
 
 
 def are_equal(a: ArrayLike, b: ArrayLike) -> np.ndarray:
@@ -54,7 +60,11 @@ def are_equal(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def two_estimates(
-    a: np.ndarray, b: np.ndarray, errors: tuple, seeds: tuple, shared: float = USUAL.shared
+    a: np.ndarray,
+    b: np.ndarray,
+    errors: tuple,
+    seeds: tuple,
+    shared: float = _MOST_SHARED,
 ) -> np.ndarray:
     """Test whether estimates of two sides are of one truth, by their standard errors (Welch).
 
@@ -79,13 +89,13 @@ def two_estimates(
     return np.where(np.isnan(freedom[0] + freedom[1]), np.nan, p)
 
 
-def compare_cells(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
+def compare_cells(runs: pd.DataFrame, usual: Spread | None = None) -> pd.DataFrame:
     """Compare the mean score of every cell that both sides have.
 
     Args:
         runs: a row per run of either side, with the columns task, variant, seed, and a and b, its
             scores; NaN on the side that has no such run.
-        usual: how much a rerun usually differs.
+        usual: how much a rerun usually differs; None: as `USUAL` says of each cell.
 
     Returns:
         A row per cell: task, variant; common: the number of common seeds. a, b: the means over
@@ -95,14 +105,15 @@ def compare_cells(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     found = [pd.DataFrame(columns=[*_CELL, "common", *_TESTED])]
     for task, a, b in _tasks(runs):
         common = np.isfinite(a.to_numpy()) & np.isfinite(b.to_numpy())
+        run, shared = _spreads(a.index, usual)
         has_common = common.any(axis=1)
         with np.errstate(divide="ignore"):
             apart = 1 / a.count(axis=1).to_numpy() + 1 / b.count(axis=1).to_numpy()
-            together = 2 * usual.run**2 / common.sum(axis=1)
-        factor = usual.shared**2 + np.where(has_common, together, apart)
+            together = 2 * run**2 / common.sum(axis=1)
+        factor = shared**2 + np.where(has_common, together, apart)
         kept = common | ~has_common[:, None]
         first, second = (side.where(kept).mean(axis=1).to_numpy() for side in (a, b))
-        variance = _pooled(a.to_numpy(), b.to_numpy())
+        variance = _pooled(a.to_numpy(), b.to_numpy(), run)
         deviation, freedom = _moderated(*variance, _prior(*variance))
         tested = _tested(first, second, deviation * np.sqrt(factor), freedom)
         cells = {"task": task, "variant": a.index, "common": common.sum(axis=1)}
@@ -111,7 +122,7 @@ def compare_cells(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
 
 
-def compare_runs(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
+def compare_runs(runs: pd.DataFrame, usual: Spread | None = None) -> pd.DataFrame:
     """Compare every run that both sides have with its rerun.
 
     The spread of its cell is taken without its own seed, so a fault does not hide itself.
@@ -124,11 +135,12 @@ def compare_runs(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     """
     found = [pd.DataFrame(columns=[*_CELL, "seed", *_TESTED])]
     for task, a, b in _tasks(runs):
-        prior = _prior(*_pooled(a.to_numpy(), b.to_numpy()))
+        run, shared = _spreads(a.index, usual)
+        prior = _prior(*_pooled(a.to_numpy(), b.to_numpy(), run))
         own = np.eye(a.shape[1], dtype=bool)
-        others = [np.where(own, np.nan, side.to_numpy()[:, None, :]) for side in (a, b)]
-        deviation, freedom = _moderated(*_pooled(*others), prior)
-        error = deviation * math.sqrt(usual.shared**2 + 2 * usual.run**2)
+        a_others, b_others = (np.where(own, np.nan, side.to_numpy()[:, None]) for side in (a, b))
+        deviation, freedom = _moderated(*_pooled(a_others, b_others, run), prior)
+        error = deviation * np.sqrt(shared**2 + 2 * run**2)[:, None]
         tested = _tested(a.to_numpy(), b.to_numpy(), error, freedom)
         variants, seeds = (axis.ravel() for axis in np.meshgrid(a.index, a.columns, indexing="ij"))
         names = {"task": task, "variant": variants, "seed": seeds}
@@ -137,7 +149,7 @@ def compare_runs(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
 
 
-def compare_tasks(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
+def compare_tasks(runs: pd.DataFrame, usual: Spread | None = None) -> pd.DataFrame:
     """Test whether all cells of a task have moved together, as by another judge.
 
     Args:
@@ -146,12 +158,12 @@ def compare_tasks(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     Returns:
         A row per task with at least two common seeds: task; difference: the mean over seeds of the
         median over cells, in standard deviations of each cell over seeds, with its standard_error,
-        interval and p; spread: the standard deviation of a run's difference in the same units,
-        divided by the square root of 2, to be seen beside `Spread.run`.
+        interval and p.
     """
     rows = []
     for task, a, b in _tasks(runs):
-        variance = _pooled(a.to_numpy(), b.to_numpy())
+        run, shared = _spreads(a.index, usual)
+        variance = _pooled(a.to_numpy(), b.to_numpy(), run)
         deviation, _ = _moderated(*variance, _prior(*variance))
         with np.errstate(divide="ignore", invalid="ignore"):
             moved = (b - a).div(deviation, axis=0).dropna(how="all")
@@ -159,11 +171,10 @@ def compare_tasks(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
         means = moved.median().dropna()
         if len(means) < 2 or not np.isfinite(means).all():
             continue
-        error = math.sqrt(usual.shared**2 + means.var() / len(means))
+        error = math.sqrt(shared.max() ** 2 + means.var() / len(means))
         tested = _tested(0.0, means.mean(), error, len(means) - 1)
-        spread = math.sqrt(moved.var(axis=1).mean() / 2)
-        rows.append({"task": task, "spread": spread} | {k: float(v) for k, v in tested.items()})
-    columns = ["task", "spread", *_TESTED]
+        rows.append({"task": task} | {name: float(value) for name, value in tested.items()})
+    columns = ["task", *_TESTED]
     return pd.DataFrame(rows, columns=columns).drop(columns=["a", "b"])
 
 
@@ -202,6 +213,12 @@ def _tasks(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame
         yield str(task), a.loc[order].astype(float), b.loc[order].astype(float)
 
 
+def _spreads(variants: pd.Index, usual: Spread | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the usual spreads of cells (N,): of each run, and of all seeds alike."""
+    found = [usual or USUAL[kind_of(str(variant))] for variant in variants]
+    return np.array([own.run for own in found]), np.array([own.shared for own in found])
+
+
 def _tested(a: ArrayLike, b: ArrayLike, error: ArrayLike, freedom: ArrayLike) -> dict:
     """Test differences; return the columns `_TESTED`."""
     difference = np.asarray(b) - np.asarray(a)
@@ -211,11 +228,19 @@ def _tested(a: ArrayLike, b: ArrayLike, error: ArrayLike, freedom: ArrayLike) ->
     return dict(zip(_TESTED, values, strict=True))
 
 
-def _pooled(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pool the variances over seeds (..., S) of both sides; NaN is no run.
+def _pooled(a: np.ndarray, b: np.ndarray, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pool the variances over seeds (N, ..., S) of both sides; NaN is no run.
+
+    A rerun says little of the spread over seeds that the first run has not said: if runs of the
+    two sides have the correlation r, their two variances have r^2 (normal distribution), so both
+    together have 2 / (1 + r^2) times the degrees of freedom of one.
+
+    Args:
+        a, b: the scores.
+        run: the usual spread of the cells (N,), from which r follows.
 
     Returns:
-        Variances (...), NaN without two seeds on a side, and their degrees of freedom (...).
+        Variances (N, ...), NaN without two seeds on a side, and their degrees of freedom (N, ...).
     """
     squares, freedom = np.zeros(a.shape[:-1]), np.zeros(a.shape[:-1])
     for side in (a, b):
@@ -223,26 +248,37 @@ def _pooled(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean = np.nansum(side, axis=-1) / np.maximum(number, 1)
         squares += np.nansum((side - mean[..., None]) ** 2, axis=-1)
         freedom += np.maximum(number - 1, 0)
+    correlation = np.maximum(0.0, 1 - run.reshape(-1, *[1] * (a.ndim - 2)) ** 2)
+    is_rerun = (np.isfinite(a) & np.isfinite(b)).any(axis=-1)
     with np.errstate(invalid="ignore"):
-        return squares / freedom, freedom
+        return squares / freedom, freedom / np.where(is_rerun, 1 + correlation**2, 1.0)
 
 
 def _prior(variance: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
     """Estimate the distribution of the cells' true variances: its centre, and its freedom.
 
-    Cells whose scores never vary say nothing of it. Without two cells there is no prior.
+    Variances over a centre have an F distribution, with the freedom of each and of the prior. Its
+    likelihood counts cells of many seeds for more than those of two. Of the priors that it does not
+    exclude (by 95 %), this is the weakest: to think that cells are alike is the graver error. Cells
+    whose scores never vary say nothing. Without two cells there is no prior.
     """
     known = (freedom > 0) & (variance > 0)
     if known.sum() < 2:
         return math.nan, 0.0
-    half = freedom[known] / 2
-    logs = np.log(variance[known]) - special.digamma(half) + np.log(half)
-    excess = logs.var(ddof=1) - special.polygamma(1, half).mean()
-    most = float(freedom[known].sum())
-    if excess <= special.polygamma(1, most / 2):
-        return float(np.exp(logs.mean())), most
-    own = optimize.brentq(lambda x: float(special.polygamma(1, x)) - excess, 1e-3, most)
-    return float(np.exp(logs.mean() + special.digamma(own) - np.log(own))), 2 * own
+    own, logs = freedom[known], np.log(variance[known])
+    middle = np.average(logs, weights=own)
+    centres = np.linspace(middle - 1.5, middle + 1.5, 61)[:, None, None]
+    strengths = np.geomspace(0.5, own.sum(), 40)[:, None]
+    scaled = logs - centres
+    likely = (
+        (own * (np.log(own) + scaled) + strengths * np.log(strengths)) / 2
+        - (own + strengths) / 2 * np.log(strengths + own * np.exp(scaled))
+        - special.betaln(own / 2, strengths / 2)
+    ).sum(axis=-1)
+    best = likely.max(axis=0)
+    weakest = int(np.argmax(best >= best.max() - stats.chi2.isf(0.1, 1) / 2))
+    centre = centres[likely[:, weakest].argmax(), 0, 0]
+    return float(np.exp(centre)), float(strengths[weakest, 0])
 
 
 def _moderated(
