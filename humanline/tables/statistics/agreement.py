@@ -114,7 +114,7 @@ def compare_cells(runs: pd.DataFrame, usual: Spread | None = None) -> pd.DataFra
         kept = common | ~has_common[:, None]
         first, second = (side.where(kept).mean(axis=1).to_numpy() for side in (a, b))
         variance = _pooled(a.to_numpy(), b.to_numpy(), run)
-        deviation, freedom = _moderated(*variance, _prior(*variance))
+        deviation, freedom = _moderated(*variance, _priors(*variance))
         tested = _tested(first, second, deviation * np.sqrt(factor), freedom)
         cells = {"task": task, "variant": a.index, "common": common.sum(axis=1)}
         frame = pd.DataFrame(cells | tested)
@@ -136,10 +136,10 @@ def compare_runs(runs: pd.DataFrame, usual: Spread | None = None) -> pd.DataFram
     found = [pd.DataFrame(columns=[*_CELL, "seed", *_TESTED])]
     for task, a, b in _tasks(runs):
         run, shared = _spreads(a.index, usual)
-        prior = _prior(*_pooled(a.to_numpy(), b.to_numpy(), run))
+        priors = _priors(*_pooled(a.to_numpy(), b.to_numpy(), run))
         own = np.eye(a.shape[1], dtype=bool)
         a_others, b_others = (np.where(own, np.nan, side.to_numpy()[:, None]) for side in (a, b))
-        deviation, freedom = _moderated(*_pooled(a_others, b_others, run), prior)
+        deviation, freedom = _moderated(*_pooled(a_others, b_others, run), priors)
         error = deviation * np.sqrt(shared**2 + 2 * run**2)[:, None]
         tested = _tested(a.to_numpy(), b.to_numpy(), error, freedom)
         variants, seeds = (axis.ravel() for axis in np.meshgrid(a.index, a.columns, indexing="ij"))
@@ -164,7 +164,7 @@ def compare_tasks(runs: pd.DataFrame, usual: Spread | None = None) -> pd.DataFra
     for task, a, b in _tasks(runs):
         run, shared = _spreads(a.index, usual)
         variance = _pooled(a.to_numpy(), b.to_numpy(), run)
-        deviation, _ = _moderated(*variance, _prior(*variance))
+        deviation, _ = _moderated(*variance, _priors(*variance))
         with np.errstate(divide="ignore", invalid="ignore"):
             moved = (b - a).div(deviation, axis=0).dropna(how="all")
         # The median: a fault of one cell moves no others.
@@ -254,42 +254,50 @@ def _pooled(a: np.ndarray, b: np.ndarray, run: np.ndarray) -> tuple[np.ndarray, 
         return squares / freedom, freedom / np.where(is_rerun, 1 + correlation**2, 1.0)
 
 
-def _prior(variance: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
-    """Estimate the distribution of the cells' true variances: its centre, and its freedom.
+def _priors(variance: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate, for each cell, the distribution of the others' true variances.
 
     Variances over a centre have an F distribution, with the freedom of each and of the prior. Its
-    likelihood counts cells of many seeds for more than those of two. Of the priors that it does not
-    exclude (by 95 %), this is the weakest: to think that cells are alike is the graver error. Cells
-    whose scores never vary say nothing. Without two cells there is no prior.
+    likelihood counts cells of many seeds for more than those of two. Of the priors within one
+    standard error, this is the weakest: to think that cells are alike is the graver error. Cells
+    whose scores never vary say nothing, and a cell with a fault says nothing of itself.
+
+    Args:
+        variance, freedom: of each cell (N,).
+
+    Returns:
+        The centres (N,), and the degrees of freedom (N,), 0 without two other cells.
     """
     known = (freedom > 0) & (variance > 0)
+    others = known.sum() - known
     if known.sum() < 2:
-        return math.nan, 0.0
+        return np.ones(len(known)), np.zeros(len(known))
     own, logs = freedom[known], np.log(variance[known])
-    middle = np.average(logs, weights=own)
-    centres = np.linspace(middle - 1.5, middle + 1.5, 61)[:, None, None]
-    strengths = np.geomspace(0.5, own.sum(), 40)[:, None]
-    scaled = logs - centres
-    likely = (
-        (own * (np.log(own) + scaled) + strengths * np.log(strengths)) / 2
-        - (own + strengths) / 2 * np.log(strengths + own * np.exp(scaled))
-        - special.betaln(own / 2, strengths / 2)
-    ).sum(axis=-1)
+    centres = np.average(logs, weights=own) + np.linspace(-1.5, 1.5, 61)
+    strengths = np.geomspace(0.5, own.sum(), 40)
+    at = strengths[:, None]
+    scaled = logs - centres[:, None, None]
+    each = np.zeros((len(centres), len(strengths), len(known)))
+    each[..., known] = (
+        (own * (np.log(own) + scaled) + at * np.log(at)) / 2
+        - (own + at) / 2 * np.log(at + own * np.exp(scaled))
+        - special.betaln(own / 2, at / 2)
+    )
+    likely = each.sum(axis=-1, keepdims=True) - each
     best = likely.max(axis=0)
-    weakest = int(np.argmax(best >= best.max() - stats.chi2.isf(0.1, 1) / 2))
-    centre = centres[likely[:, weakest].argmax(), 0, 0]
-    return float(np.exp(centre)), float(strengths[weakest, 0])
+    weakest = np.argmax(best >= best.max(axis=0) - 0.5, axis=0)
+    centre = likely[:, weakest, np.arange(len(known))].argmax(axis=0)
+    return np.exp(centres[centre]), np.where(others > 1, strengths[weakest], 0.0)
 
 
 def _moderated(
-    variance: np.ndarray, freedom: np.ndarray, prior: tuple[float, float]
+    variance: np.ndarray, freedom: np.ndarray, priors: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw variances to their prior; return standard deviations and their degrees of freedom."""
-    centre, strength = prior
+    """Draw variances (N, ...) to priors; return standard deviations and degrees of freedom."""
+    centre, strength = (own.reshape(-1, *[1] * (variance.ndim - 1)) for own in priors)
     total = freedom + strength
     with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = np.where(freedom > 0, freedom * variance, 0.0)
-        drawn = drawn + (strength * centre if strength else 0.0)
+        drawn = np.where(freedom > 0, freedom * variance, 0.0) + strength * centre
         return np.sqrt(drawn / total), total
 
 
