@@ -3,6 +3,8 @@
 // Each part of the page that has data has a function here of the same name: (section, data) -> void.
 // Text gets into the page as text alone, never as HTML.
 const PARTS = { samples, runs };
+// In Snakemake's report the page is in a frame, and the files that it links to are not beside it.
+const ALONE = window.self === window.top;
 
 function make(tag, attributes, ...children) {
   const node = document.createElement(tag);
@@ -300,10 +302,16 @@ function facts(rows) {
 
 function links(data, paths) {
   const nodes = paths.map((path) =>
-    make("a", { href: `${data.results}/${path.split("/").map(encodeURIComponent).join("/")}` }, path),
+    ALONE
+      ? make("a", { href: `${data.results}/${path.split("/").map(encodeURIComponent).join("/")}` }, path)
+      : path,
   );
   return make("span", {}, ...nodes.flatMap((node, number) => (number ? [", ", node] : [node])));
 }
 
 for (const script of document.querySelectorAll("script[data-part]"))
   PARTS[script.dataset.part](script.parentElement, JSON.parse(script.textContent));
+
+if (!ALONE)
+  for (const link of document.querySelectorAll('a:not([href^="#"], [href^="http"])'))
+    link.replaceWith(link.textContent);
