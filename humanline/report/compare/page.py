@@ -157,8 +157,8 @@ def _cells(rows: pd.DataFrame, words: Mapping[str, str]) -> list[dict]:
             {
                 "words": words.get(names.loc[index, 1], names.loc[index, 1]),
                 "differs": row["status"] == DIFFERS,
-                "a": told.number(row["a"]),
-                "b": told.number(row["b"]),
+                "a": f"{row['a']:.2f}",
+                "b": f"{row['b']:.2f}",
                 "difference": row["difference"],
                 "interval": _interval(row),
                 "dot": "" if is_equal else row_dot(dot, **asdict(span)),
