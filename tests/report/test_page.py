@@ -33,7 +33,10 @@ TEMPLATES = Path(page.__file__).parent / "templates"
         ("z" + 9 * "\u0336" + "a" + 70 * "\u200d" + "b", "z\u0336[9 marks]a\u200d[70 marks]b"),
         ("a\u3164b\ufe01\U000e0141", "a[U+3164]b[U+FE01][U+E0141]"),  # fillers and variants
         ("<b> & \"'", "<b> & \"'"),  # HTML is escaped where HTML is written
-        ("שלום مرحبا 你好 e\u0301 👩\u200d🔬 ❤\ufe0f", "שלום مرحبا 你好 e\u0301 👩\u200d🔬 ❤\ufe0f"),
+        (
+            "שלום مرحبا 你好 e\u0301 👩\u200d🔬 ❤\ufe0f",
+            "שלום مرحبا 你好 e\u0301 👩\u200d🔬 ❤\ufe0f",
+        ),
     ],
 )
 def test_nothing_in_a_text_is_hidden(text, expected):

@@ -39,7 +39,7 @@ function runs(section, data) {
     }
     const node = unfold(document.getElementById(idOf(cell)));
     const target = document.getElementById(name);
-    unfold(target === node.firstChild ? node.querySelector("details summary") : target);
+    unfold(target === node.firstChild ? node.querySelector(":scope details summary") : target);
     target.focus({ preventScroll: true });
     target.scrollIntoView();
   }
