@@ -310,3 +310,18 @@ def test_it_prints_and_says_what_it_needs_without_script(browser, opened, reques
         assert "your browser does not run" in browser.page_source
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_in_a_frame_it_links_to_no_other_file(browser, request_, tmp_path):
+    """Snakemake's report shows it so, without the files beside it."""
+    whole = tmp_path / "report.html"
+    page = request_.paths.page.resolve().as_uri()
+    whole.write_text(f"<iframe src='{page}#{anchor(request_.runs[-1].cell, seed=True)}'></iframe>")
+    browser.get(whole.as_uri())
+    browser.switch_to.frame(0)
+    assert "metrics.csv" in browser.execute_script(
+        "return document.querySelector('#runs').innerText"
+    )
+    read = "return [...document.querySelectorAll('a')].map((a) => a.getAttribute('href'))"
+    links = browser.execute_script(read)
+    assert len(links) > 100 and all(link.startswith("#") for link in links)

@@ -3,10 +3,15 @@
 // A part of the page that has data has a function of the same name in a file of its own:
 // (section, data) -> void. Text gets into the page as text alone, never as HTML.
 const PARTS = { samples, runs };
+// In Snakemake's report the page is in a frame, and the files that it links to are not beside it.
+const ALONE = window.self === window.top;
 
 document.addEventListener("DOMContentLoaded", () => {
   for (const script of document.querySelectorAll("script[data-part]"))
     PARTS[script.dataset.part](script.parentElement, JSON.parse(script.textContent));
+  if (ALONE) return;
+  for (const link of document.querySelectorAll('a:not([href^="#"], [href^="http"])'))
+    link.replaceWith(link.textContent);
 });
 
 function make(tag, attributes, ...children) {

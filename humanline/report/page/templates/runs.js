@@ -139,6 +139,8 @@ function facts(rows) {
 // Links to files of a folder, by their names; the folder itself has an empty name.
 function links(data, folder, names) {
   const address = (path) => `${data.results}/${path.split("/").map(encodeURIComponent).join("/")}`;
-  const nodes = names.map((name) => make("a", { href: address(folder + name) }, name || folder));
+  const nodes = names.map((name) =>
+    ALONE ? make("a", { href: address(folder + name) }, name || folder) : name || folder,
+  );
   return make("span", {}, ...nodes.flatMap((node, number) => (number ? [", ", node] : [node])));
 }
