@@ -88,7 +88,10 @@ PLANTED = [
     "\"'><svg/onload=alert(1)> javascript:alert(1)",
 ]
 EVIL = f"of {PLANTED[0]}, {PLANTED[1]}, {PLANTED[5]} and {PLANTED[-1]}"  # in all other texts
-SHOWN = "of &lt;script&gt;alert(1)&lt;/script&gt;, &lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;, right [U+202E] to"
+SHOWN = (
+    "of &lt;script&gt;alert(1)&lt;/script&gt;, &lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;,"
+    " right [U+202E] to"
+)
 
 
 @pytest.fixture(scope="module")

@@ -167,7 +167,7 @@ def _made(record: Described) -> str:
 
 
 def _last_metrics(path: Path) -> tuple[tuple[str, ...], list[str]]:
-    """Read the last value of every metric that a run's trainer logged, with at least three digits."""
+    """Read the last value of every metric that a trainer logged, with at least three digits."""
     try:
         with open(path, newline="", encoding="utf-8", errors="replace") as file:
             rows = list(csv.DictReader(file))

@@ -46,8 +46,8 @@ def rule(groups: Sequence[dict]) -> str:
         for group in groups
     )
     return (
-        f"At most {PROMPTS} prompts, the same number for each headline table, spaced evenly over the"
-        " evaluation prompts of the first seed that all cells of the table have: nobody picked"
+        f"At most {PROMPTS} prompts, the same number for each headline table, spaced evenly over"
+        " the evaluation prompts of the first seed that all cells of the table have: nobody picked"
         f" them. The outputs are those of the last checkpoint. {counts}."
     )
 

@@ -47,8 +47,8 @@ def shown(text: str, limit: int = LIMIT) -> str:
     """Make a text of unknown origin readable: the filter ``shown`` of the templates.
 
     Control characters and those that change the direction of text become visible marks, so that no
-    text can hide a part of itself or disturb what stands beside it. Of marks in a heap the first one
-    stays. A long text is cut.
+    text can hide a part of itself or disturb what stands beside it. Of marks in a heap the first
+    one stays. A long text is cut.
 
     Args:
         text: the text; it may hold half of a surrogate pair.
