@@ -229,7 +229,7 @@ def _hours(request: PageRequest, records: Sequence[Described]) -> str:
         with open(path, newline="") as file:
             jobs += [_seconds(row) for row in csv.DictReader(file, delimiter="\t")]
     if jobs:
-        told += f"; {_time(sum(jobs))} of jobs in all, side by side ({counted(len(jobs), 'job')})"
+        told += f"; {_time(sum(jobs))} of jobs in all ({counted(len(jobs), 'job')}, added up)"
     return told
 
 
