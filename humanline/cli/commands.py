@@ -21,6 +21,7 @@ from humanline.study.scale.data import HubData, MiniatureData
 from humanline.study.scale.models import MiniatureModel, Pretraining
 from humanline.study.study import Study, load_study, schemas
 
+INTERRUPTED = 130  # exit status, as shells have it
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
 
 
@@ -47,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
             return _run(arguments)
         except ConfigError as error:
             _print_error(error)
+        except KeyboardInterrupt:
+            print("humanline: interrupted", file=sys.stderr, flush=True)
+            return INTERRUPTED
         except Exception:
             traceback.print_exc()
     if log:

@@ -155,11 +155,11 @@ CLAIM_FILES = [
     )
     + ("power.csv", "power.md") * bool(STUDY.pilot)
 ]
-# How long jobs take, for estimates of the time left: this scale's own runs, or the released one.
-SECONDS_FILES = [
-    RESULTS / "seconds.csv",
-    Path(workflow.basedir, "results", "reference", SCALE, "seconds.csv"),
-]
+# How long jobs take, for estimates of the time left: this scale's own runs, or the released one, or
+# else another scale's.
+RELEASED = Path(workflow.basedir, "results", "reference")
+SECONDS_FILES = [RESULTS / "seconds.csv", RELEASED / SCALE / "seconds.csv"]
+OTHER_SECONDS = RELEASED / "laptop" / "seconds.csv"
 
 
 def run_of(wildcards):

@@ -7,10 +7,13 @@ import socket
 from pathlib import Path
 
 from humanline.cli.progress.board import Snapshot
+from humanline.cli.progress.joblog import SILENT, cause
 from humanline.cli.progress.lines import duration, lines
+from humanline.cli.progress.names import words
 from humanline.files.validation import ConfigError
 
 STATE = "humanline-state.json"  # in Snakemake's folder
+GOES_ON = "the same `snakemake` command goes on from there"
 
 
 def write(path: Path, state: Snapshot) -> None:
@@ -46,9 +49,11 @@ def _over(state: Snapshot) -> list[str]:
     took = duration(state["changed"] - state["started"])
     how = state["ended"] or "was killed"
     found = [f"{state['name']}: {how} after {took}, {done} of {jobs} jobs done"]
-    found += [f"failed: {job['stage']}, {job['of']}; see {job['log']}" for job in state["failed"]]
+    for job in state["failed"]:
+        why = cause(job["log"])[-1:] or [SILENT]
+        found += [f"failed: {words(job['stage'], job['of'])}; see {job['log']}", f"  {why[0]}"]
     if state["ended"] != "done":
-        found.append("the same `snakemake` command goes on from there")
+        found.append(GOES_ON)
     return found
 
 
