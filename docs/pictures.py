@@ -22,7 +22,7 @@ from PIL import Image
 from humanline.cli.parser import COMMANDS
 
 DOCS = Path(__file__).parent
-WIDTH, HEIGHT = 1200, 1120  # of the screen; GitHub shows a README about 850 wide
+WIDTH, HEIGHT = 1200, 1040  # of the screen; GitHub shows a README about 850 wide
 DENSITY = 2  # pixels of the picture for one of the screen, so that text is sharp
 COLOURS = 64  # of the picture: enough for text and marks, and a third of the bytes
 MAX_BYTES = 300_000
