@@ -171,6 +171,7 @@ def test_learning_curves_and_the_figures_that_were_made_are_shown(request_):
     kept = written(request_, "figures", figures)
     assert [own["aria-label"] for own in kept.of("svg")] == [
         "Math reasoning",
+        "Shared divisors",
         "Theory: capacity",
     ]
     ids = [own["id"] for _, own, _ in kept.found if "id" in own]

@@ -80,8 +80,10 @@ def test_the_sentence_says_what_humanline_gained_where_a_primary_claim_tells(stu
     asked = own.claims_request()
     write_claims(asked, lambda run: 60 if run.cell.humanline else 40)
     _, compared = verdicts._read(asked, asked.paths.tables)
-    told = re.fullmatch(r"compared .* scores (.*)x \(DPO\), .*x \(KTO\) and .*x \(GRPO\) in C2",
-                        verdicts._gained(compared))  # fmt: skip
+    told = re.fullmatch(
+        r"in C2, humanline multiplies .* by (.*) \(DPO\), .* \(KTO\) and .* \(GRPO\)",
+        verdicts._gained(compared),
+    )
     assert told and float(told[1]) == pytest.approx(1.5, rel=0.2)
 
 
@@ -137,9 +139,7 @@ def test_it_says_what_was_run_and_what_is_missing(study):
     folder.mkdir(parents=True)
     for number, seconds in enumerate(["3600.5", "7200", "-"]):
         (folder / f"{number}.tsv").write_text(f"s\th:m:s\n{seconds}\t-\n")
-    assert origin.facts(asked)["Hours"].endswith(
-        "; 3.0 hours of jobs in all, side by side (3 jobs)"
-    )
+    assert origin.facts(asked)["Hours"].endswith("; 3.0 hours of jobs in all (3 jobs, added up)")
     assert set(origin.missing(asked)) == {"no pilot", "no registration"}
     has_pilot = replace(asked.claims, has_pilot=True, pilot_changes="measured on another")
     assert (
@@ -187,7 +187,7 @@ def test_the_first_screen_is_html_with_and_without_claims(study):
     section = page[page.index('<section id="verdicts"') : page.index("</section>")]
     assert page.index('id="claim-C1"') < page.index('id="claim-C5"') < page.index('id="claim-C4"')
     assert "nan" not in section and "None" not in section.replace("None of", "")
-    assert section.count('<svg class="dots"') == 4 + 1 + 3 + 2 + 2 + 1
+    assert section.count('<svg class="dots"') == 2 + 3 + 4 + 1 + 3 + 2 + 2 + 1
     links = set(re.findall(r'href="#(run-[^"]+)"', section))
     assert "run-instruction_following/grpo-offline" in links
     without = render(replace(asked, claims=None), parts)
