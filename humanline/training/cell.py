@@ -164,6 +164,8 @@ def build_trainer(run: Run, rows: list[dict], output: Path):
 
 def _options(run: Run, output: Path) -> dict:
     """Return the trainer arguments that every objective has."""
+    import torch
+
     cell, training = run.cell, run.training
     micro, accumulation = run.batch_share(device_count())
     humanline: dict[str, Any] = {"humanline": cell.humanline}
@@ -176,6 +178,8 @@ def _options(run: Run, output: Path) -> dict:
             "perception": cell.perception or "clip",
             "sync_after_update": cell.trust_region,
         }
+    if training.bf16 and not torch.accelerator.is_available():
+        humanline["use_cpu"] = True  # without it, transformers wants a GPU for bfloat16
     if cell.sync_alpha:
         humanline |= {"sync_alpha": cell.sync_alpha, "reference": "model"}
     return humanline | {

