@@ -78,7 +78,7 @@ onstart:
     refuse_unpinned(jobs)
     if any(job.rule.name == "claims" for job in jobs):
         weigh_claims()
-    if {job.rule.name for job in jobs} != {"plan"}:  # `plan` needs no worker
+    if {job.rule.name for job in jobs} - {"plan", "prefetch"}:  # these need no worker
         # Only for local jobs: a job on another machine or in another cgroup cannot be a child of
         # this process.
         if workflow.local_exec:
