@@ -24,6 +24,8 @@ PREDICTORS = (
     "log_ratio_chosen",
     "log_ratio_rejected",
 )
+USUAL = "default"  # the task's own base model, as tables name it
+ALL = "all"
 
 
 def make_map(pairs: list[tuple[Run, Run]], folder: Path, *, scale: str) -> None:
@@ -48,7 +50,7 @@ def make_map(pairs: list[tuple[Run, Run]], folder: Path, *, scale: str) -> None:
     frame = map_frame([(run.cell, online.cell) for run, online in pairs], score, measured)
     ranks = rank_correlations(frame)
     write_text(folder / "map.csv", frame.to_csv(index=False))
-    write_text(folder / "correlations.csv", ranks.to_csv(index=False))
+    write_text(folder / "correlations.csv", by_objective(frame).to_csv(index=False))
     plot_map(frame, ranks, folder / "map.svg", scale=scale)
 
 
@@ -65,8 +67,8 @@ def map_frame(
         measured: returns the quantities that `predictors.measure` wrote for a run.
 
     Returns:
-        Columns task, variant, seed, objective, method, score, online (the online run's score),
-        share (score / online; NaN if online is 0), and the predictors.
+        Columns task, variant, seed, base_model, objective, method, score, online (the online run's
+        score), share (score / online; NaN if online is 0), and the predictors.
     """
     rows = []
     for cell, online in pairs:
@@ -76,6 +78,7 @@ def map_frame(
                 "task": cell.task,
                 "variant": cell.variant,
                 "seed": cell.seed,
+                "base_model": cell.base_model or USUAL,
                 "objective": cell.objective,
                 "method": "humanline" if cell.humanline else "plain",
                 "score": own,
@@ -103,7 +106,7 @@ def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
     from scipy.stats import spearmanr
 
     means = frame.groupby(["variant", "method"], as_index=False)[["share", *PREDICTORS]].mean()
-    groups = {"all": means} | dict(tuple(means.groupby("method")))
+    groups = {ALL: means} | dict(tuple(means.groupby("method")))
     rows = []
     for method, group in groups.items():
         for predictor in PREDICTORS:
@@ -113,3 +116,21 @@ def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
             rho, p = spearmanr(known["share"], known[predictor])
             rows.append((method, predictor, len(known), rho, p))
     return pd.DataFrame(rows, columns=["method", "predictor", "variants", "rho", "p"])
+
+
+def by_objective(frame: pd.DataFrame) -> pd.DataFrame:
+    """Correlate all runs, then those from the usual base model, together and by objective.
+
+    Base models differ in so much that they can hide what orders the runs of one.
+
+    Args:
+        frame: the result of `map_frame`.
+
+    Returns:
+        Columns base_model and objective (`all`: not split by it), and those of `rank_correlations`.
+    """
+    usual = frame[frame["base_model"] == USUAL]
+    parts = {(ALL, ALL): frame, (USUAL, ALL): usual}
+    parts |= {(USUAL, name): own for name, own in usual.groupby("objective")}
+    ranks = {keys: rank_correlations(part) for keys, part in parts.items()}
+    return pd.concat(ranks, names=["base_model", "objective"]).reset_index(level=[0, 1])

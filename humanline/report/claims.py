@@ -247,7 +247,7 @@ def _registration(claims: Claims, first_run: date | None, commits: Sequence[str]
     """Write when and why each claim got its form, and whether that was before its runs."""
     told = "Each claim got its present form on the day given."
     if claims.registration:
-        told += f" Commit {claims.registration[:7]} fixed the rule and the tests."
+        told += f" Commit {claims.registration[:7]} fixed the rule and the tests, by claims.yaml."
     if commits:
         told += f" The runs were trained at commit {', '.join(commits)}."
     if first_run:
@@ -258,6 +258,7 @@ def _registration(claims: Claims, first_run: date | None, commits: Sequence[str]
                 " to fit its runs is no test; run it on other seeds."
             )
     reasons = [f"- {c.id}, {c.registered.date}: {c.registered.reason}." for c in claims.claims]
+    reasons += [f"- {name}, dropped: {reason}." for name, reason in claims.dropped.items()]
     return "\n".join([told, "", *reasons])
 
 

@@ -36,7 +36,6 @@ class Test(Strict):
     says: str | None = Field(
         None, description="what it asks, in a few words, such as `beats offline`; for the report"
     )
-
     task: TaskName = Field(description="the task of both cells")
     each: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = Field(
         {}, description="fields of both cells; there is a comparison for every combination"
@@ -169,12 +168,13 @@ class Claims(Strict):
         description="the commit that fixed the rule and the tests, before the runs; null: none did",
     )
     claims: list[Claim] = Field(min_length=1, description="the claims, in order")
+    dropped: dict[str, str] = Field({}, description="registered claims that went, and why, by id")
 
     @model_validator(mode="after")
     def _ids_are_distinct(self) -> Self:
         ids = [claim.id for claim in self.claims]
         for index, name in enumerate(ids):
-            if name in ids[:index]:
+            if name in ids[:index] or name in self.dropped:
                 raise fault(f"claims.{index}.id", f"{name} is there twice; rename one")
         return self
 
@@ -311,15 +311,11 @@ class Comparison:
     @property
     def contrast(self) -> str:
         """What is compared, without what is claimed of it, such as ``A / B``."""
-        names = {
-            "training_seconds": "seconds of ",
-            "curve_mean": "mean of the curve of ",
-            "score": "",
-        }
+        names = {"training_seconds": "seconds of ", "curve_mean": "mean of the curve of "}
         operator = "/" if self.test.compare == "ratio" else "-"
         pairs = [f"{cell.variant} {operator} {against.variant}" for cell, against in self.pairs]
         compared = f"mean of {', '.join(pairs)}" if self.role == "mean" else pairs[0]
-        return names[self.test.measure] + compared
+        return names.get(self.test.measure, "") + compared
 
 
 class ClaimError(ValueError):

@@ -32,9 +32,8 @@ import pandas as pd
 from humanline.study.claims import Claims, Comparison
 from humanline.study.runs.verdicts import Looks, Rule
 from humanline.study.words import labels
-from humanline.tables.statistics.inference import estimate, significance, variance
+from humanline.tables.statistics.inference import estimate, significance
 from humanline.tables.statistics.multiplicity import holm
-from humanline.tables.statistics.power import OneSidedTest
 from humanline.tables.statistics.sample_size import seeds_to_decide
 from humanline.tables.statistics.scores import Contrast, Scores, difference, log_ratio, mean_of
 from humanline.tables.statistics.sequential import sequential_p_values
@@ -73,9 +72,10 @@ def tested(
         rule: the rule; if it has looks, the p-values are sequential ones.
         added: the seeds that each look after the first has added.
     """
-    p, p_opposite = p_values(comparison, contrast)
     if rule.looks:
         p, p_opposite = _looked_at(comparison, contrast, rule.looks, added)
+    else:
+        p, p_opposite = p_values(comparison, contrast)
     if comparison.test.negligible:  # what is there, though it may be small, contradicts nothing
         p_opposite = np.where(p < rule.alpha, 1.0, p_opposite)
     return p, p_opposite
@@ -149,7 +149,7 @@ def comparison_table(
 def with_seeds_to_decide(
     frame: pd.DataFrame, claims: Claims, found: Sequence[Comparison], values: Values
 ) -> pd.DataFrame:
-    """Add how many seeds would decide what is open of primary claims, with its interval.
+    """Add how many seeds would decide what is open in primary claims, with its interval.
 
     Args:
         frame: the result of `comparison_table`.
@@ -161,7 +161,7 @@ def with_seeds_to_decide(
     """
     is_point = frame["role"].eq("point")
     is_open = frame["claim"].map(_judged(claims, frame)["verdict"]).eq("undecided") & ~is_point
-    is_open |= is_point & frame["result"].isin(["open", "not reached"])
+    is_open |= frame["result"].isin(["open", "not reached"])
     needed = frame[~is_point].groupby("claim").size()
     decide = [
         _seeds_to_decide(comparison, contrast_of(comparison, values), claims, needed)
@@ -273,11 +273,12 @@ def _row(
 def _is_opposite(comparison: Comparison, value: tuple[float, float, float]) -> bool:
     """Say whether the interval of a claimed difference lies on the other side of none."""
     _, low, high = value
+    none = 1 if comparison.test.compare == "ratio" else 0
     match comparison.test.expect:
         case "greater":
-            return high < comparison.center
+            return high < none
         case "less":
-            return low > comparison.center
+            return low > none
     return False
 
 
@@ -333,39 +334,21 @@ def _result(row: dict, rule: Rule) -> str:
 def _seeds_to_decide(
     comparison: Comparison, contrast: Contrast, claims: Claims, needed: pd.Series
 ) -> tuple[float, float, float]:
-    """Compute the seeds that decide it, for or against its claim, whichever is sooner.
+    """Compute the seeds that decide it, for the side on which the estimate lies.
 
     Args:
-        comparison: an undecided one.
+        comparison: an open one.
         contrast: its contrast on all seeds.
         claims: the claims and their rule.
         needed: the number of comparisons that a claim needs: any of them may contradict it.
     """
-    mean, level, power = contrast.values.mean(), claims.strictest_level, claims.rule.power
-    number = 1 if comparison.role == "point" else needed[comparison.claim.id]
-
-    def lies(bound: float, side: str) -> bool:
-        return bool(mean >= bound if side == "greater" else mean <= bound)
-
-    found = []
-    if all(lies(*own) for own in comparison.hypotheses):
-        bounds = [bound for bound, _ in comparison.hypotheses]
-        found.append(seeds_to_decide(contrast, bounds, alpha=level, power=power))
-    if any(lies(*own) for own in comparison.refutations):
-        bounds = [bound for bound, _ in comparison.refutations]
-        against = seeds_to_decide(contrast, bounds, alpha=level / number, power=power)
-        # A difference that these seeds would show is none that they contradict.
-        if not found or _chance_to_show(comparison, contrast, against[0], claims.rule) <= 1 - power:
-            found.append(against)
-    return min(found, default=(math.nan,) * 3)
-
-
-def _chance_to_show(comparison: Comparison, contrast: Contrast, seeds: float, rule: Rule) -> float:
-    """Compute the chance that so many seeds show the observed difference, at level alpha."""
-    if not math.isfinite(seeds):
-        return math.nan
-    (bound, _), *_ = comparison.hypotheses
-    found = variance(contrast.values, contrast.pseudo)
-    sd = math.sqrt(len(contrast.values) * found.seeds)
-    distance = abs(contrast.values.mean() - bound)
-    return OneSidedTest(sd, distance, float(found.prompts)).power(int(seeds), rule.alpha)
+    mean = contrast.values.mean()
+    holds = all((mean > own) == (side == "greater") for own, side in comparison.hypotheses)
+    tests = comparison.hypotheses if holds else comparison.refutations
+    number = 1 if holds or comparison.role == "point" else needed[comparison.claim.id]
+    return seeds_to_decide(
+        contrast,
+        [bound for bound, _ in tests],
+        alpha=claims.strictest_level / number,
+        power=claims.rule.power,
+    )

@@ -21,7 +21,7 @@ from humanline.study.runs.resolved import Run
 from humanline.trainers.classes import load
 from humanline.trainers.registry import find_objective
 from humanline.trainers.rows import preferences
-from humanline.training.data import data_record, require_room, training_rows
+from humanline.training.data import data_record, require_room, training_rows, used_groups
 from humanline.training.progress import Progress
 
 
@@ -150,9 +150,14 @@ def build_trainer(run: Run, rows: list[dict], output: Path):
     import torch
 
     model, tokenizer = load_folder(run.paths.base_model, dtype=torch.float32)
-    require_room(run, rows, model, tokenizer)
-    build = _on_groups if find_objective(run.cell.objective).view.takes_groups else _on_pairs
-    return build(run, rows, model, tokenizer, output)
+    takes_groups = find_objective(run.cell.objective).view.takes_groups
+    numbers = used_groups(run, rows) if takes_groups else range(len(rows))
+    used = {number: rows[number] for number in numbers}
+    require_room(run, used, model, tokenizer)
+    if takes_groups:
+        is_drawn = len(used) < len(rows)
+        return _on_groups(run, list(used.values()), model, tokenizer, output, is_drawn=is_drawn)
+    return _on_pairs(run, rows, model, tokenizer, output)
 
 
 def _options(run: Run, output: Path) -> dict:
@@ -193,8 +198,11 @@ def _options(run: Run, output: Path) -> dict:
     }
 
 
-def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path):
-    """Build a trainer on whole groups: stored ones offline; online the trainer samples them."""
+def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path, *, is_drawn: bool):
+    """Build a trainer on whole groups: stored ones offline; online the trainer samples them.
+
+    `is_drawn` says whether the rows are those of the run alone, in the order of training.
+    """
     import numpy as np
     from datasets import Dataset
     from transformers import set_seed
@@ -205,12 +213,9 @@ def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path):
     options = _options(run, output)
     accumulation = options["gradient_accumulation_steps"]
     window = min(cell.sample_every or 1, training.steps)
-    size = len(rows[0]["scores"]) if cell.data == "offline" else training.group_size
-    used = training.steps * run.objective.batch_size // size
-    is_drawn = cell.data == "offline" and used < len(rows)
     args = load(row.config)(
         **options,
-        num_generations=size,
+        num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
         shuffle_dataset=not is_drawn,
         steps_per_generation=window * accumulation,
         temperature=training.sampling.temperature,
@@ -219,7 +224,6 @@ def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path):
         **_engine_options(run),
     )
     if cell.data == "offline":
-        rows = _drawn(rows, used, cell.seed) if is_drawn else rows
         dataset, reward = Dataset.from_list(load(row.view.rows)(rows, 0)), None
     else:
         prompts = [_prompt_row(row) for row in rows]
@@ -236,14 +240,6 @@ def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path):
         engine = trainer.accelerator.process_index // run.shards
         set_seed(int(np.random.SeedSequence([cell.seed, engine]).generate_state(1)[0]))
     return trainer
-
-
-def _drawn(rows: list[dict], used: int, seed: int) -> list[dict]:
-    """Draw the groups of a run in TRL's order: tokenizing all would take longer than reading."""
-    import torch
-
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    return [rows[index] for index in order[:used].tolist()]
 
 
 def _engine_options(run: Run) -> dict:

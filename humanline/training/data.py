@@ -1,6 +1,7 @@
 """Read the data that a run trains on, and refuse data from which nothing can be learned."""
 
 import os
+from collections.abc import Mapping, Sequence
 
 from humanline.data.stage_files import Group, prompts_of, read_likelihoods
 from humanline.files.typed_files import read_rows
@@ -66,12 +67,37 @@ def data_record(run: Run, groups: list[dict]) -> dict[str, int]:
     return {"groups": len(groups), "groups_without_difference": alike}
 
 
-def require_room(run: Run, rows: list[dict], model, tokenizer) -> None:
+def used_groups(run: Run, rows: list[dict]) -> Sequence[int]:
+    """Draw the rows that a run on whole groups uses, in the order in which TRL would draw them.
+
+    To tokenize all rows takes seconds of a short run.
+
+    Args:
+        run: the run; its objective trains on whole groups.
+        rows: what `training_rows` gives for it.
+
+    Returns:
+        The numbers of the rows in the order of training; all, in their own order, if it uses all.
+    """
+    import torch
+
+    cell, training = run.cell, run.training
+    window = min(cell.sample_every or 1, training.steps)
+    steps = -(-training.steps // window) * window  # a whole sampling at a time
+    size = len(rows[0]["scores"]) if cell.data == "offline" else training.group_size
+    used = steps * run.objective.batch_size // size
+    if used >= len(rows):
+        return range(len(rows))
+    generator = torch.Generator().manual_seed(cell.seed)
+    return torch.randperm(len(rows), generator=generator)[:used].tolist()
+
+
+def require_room(run: Run, rows: Mapping[int, dict], model, tokenizer) -> None:
     """Refuse prompts that are too long for the model, before sampling or training begins.
 
     Args:
         run: the run.
-        rows: what `training_rows` gives for it.
+        rows: those of `training_rows` that it uses, by number.
         model: the run's base model.
         tokenizer: the model's.
 
@@ -88,5 +114,6 @@ def require_room(run: Run, rows: list[dict], model, tokenizer) -> None:
         new_tokens = run.training.sampling.max_new_tokens
         if generation.engine == "vllm":
             context = generation.max_model_length or context
-    prompts = [preferences.user_turn(row["prompt"]) for row in rows]
-    lengths.require_room(encode_prompts(tokenizer, prompts), context, new_tokens, path)
+    prompts = [preferences.user_turn(row["prompt"]) for row in rows.values()]
+    for number, ids in zip(rows, encode_prompts(tokenizer, prompts), strict=True):
+        lengths.require_room_for(len(ids), context, new_tokens, f"{path}: row {number}")

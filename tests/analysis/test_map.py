@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from humanline.analysis.map import PREDICTORS, map_frame, rank_correlations
+from humanline.analysis.map import PREDICTORS, by_objective, map_frame, rank_correlations
 from humanline.report.plots import plot_map
 from humanline.study.experiments import Cell
 
@@ -46,6 +46,25 @@ def test_a_predictor_that_orders_the_runs_has_rank_correlation_one(frame):
     }
     assert ranks["rho"].tolist() == pytest.approx([1, 1])
     assert ranks["variants"].tolist() == [4, 4]
+
+
+def test_base_models_do_not_hide_what_orders_the_runs_of_one():
+    """All runs of the weaker model score less; the order within the usual one stays."""
+    online = cell("online", 101, base_model="weaker", sample_every=8)
+    others = [
+        (cell("offline", 101, base_model="weaker", groups=groups), online)
+        for groups in (None, 1, 2, 3)
+    ]
+
+    def score(cell):
+        return 40 if cell.data == "online" else 30 - (cell.groups or 0) - 20 * bool(cell.base_model)
+
+    frame = map_frame(PAIRS + others, score, measured)
+    ranks = by_objective(frame).set_index(["base_model", "objective", "method"])
+    assert ranks.loc[("default", "dpo", "all"), "rho"] == pytest.approx(1)
+    assert ranks.loc[("default", "all", "all"), "variants"] == 4
+    assert ranks.loc[("all", "all", "all"), "variants"] == 8
+    assert ranks.loc[("all", "all", "all"), "rho"] < 0.9
 
 
 def test_the_map_is_plotted(frame, tmp_path):

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from humanline.files.json_files import read_json, read_jsonl, write_jsonl
 from humanline.files.validation import ConfigError
 from humanline.generation import offline
+from humanline.study.cells import Cell
 from humanline.study.runs import hashes
 from humanline.study.study import load_study
 from humanline.trainers.registry import OBJECTIVES
@@ -214,12 +215,21 @@ def test_fewer_groups_than_a_run_is_named_for_are_refused(study):
     assert len(training.training_rows(study.resolve(cell.model_copy(update={"groups": 64})))) == 64
 
 
-def test_offline_groups_are_those_that_trl_would_draw(study, tmp_path):
-    run = study.run("instruction_following", "grpo-offline-s1")
+@pytest.mark.parametrize(
+    ("cell", "used"),
+    [
+        ({"data": "offline"}, 32),
+        ({"data": "online", "sample_every": 1}, 32),
+        ({"data": "online", "sample_every": 3}, 36),  # three samplings, the last cut off
+    ],
+)
+def test_a_run_reads_no_more_groups_than_it_uses_and_those_that_trl_would_draw(
+    cell, used, study, tmp_path
+):
+    run = study.resolve(Cell(task="instruction_following", objective="grpo", seed=1, **cell))
     rows = training.training_rows(run)
     trainer = training.build_trainer(run, rows, tmp_path)
-    used, size = len(trainer.train_dataset), trainer.num_generations
-    assert used == run.training.steps * run.objective.batch_size // size < len(rows)
+    assert len(trainer.train_dataset) == used < len(rows)
     drawn = list(trainer._get_train_sampler())
     trainer.shuffle_dataset = True
     everything = list(trainer._get_train_sampler(rows))[: len(drawn)]
@@ -227,9 +237,12 @@ def test_offline_groups_are_those_that_trl_would_draw(study, tmp_path):
     assert [prompts[i] for i in drawn] == [rows[i]["prompt"] for i in everything]
 
 
-def test_a_prompt_beyond_the_models_context_is_refused_before_any_work(study, rewritten):
-    path = rewritten(lambda i, row: row | {"prompt": "a" * 200} if i == 5 else row)
-    assert train_fault(study).startswith(f"{path}: row 5: a prompt of 202 tokens")
+@pytest.mark.parametrize("run", [RUN, "grpo-offline-s1"])
+def test_a_prompt_beyond_the_models_context_is_refused_before_any_work(run, study, rewritten):
+    grpo = study.run("instruction_following", "grpo-offline-s1")
+    number = min(training.used_groups(grpo, training.training_rows(grpo)))
+    path = rewritten(lambda i, row: row | {"prompt": "a" * 200} if i == number else row)
+    assert train_fault(study, run).startswith(f"{path}: row {number}: a prompt of 202 tokens")
 
 
 def test_a_base_model_without_a_tensor_is_not_trained(study):
