@@ -35,14 +35,21 @@ def run(argv):
 code_hash("train", by_value=True)
 serve(Path(sys.argv[1]), run)
 """
-CLIENT = "import sys; from humanline.cli.worker import delegate; sys.exit(delegate(sys.argv[1:]))"
+CLIENT = """
+import sys
+from humanline.cli.worker import delegate
+
+status = delegate(sys.argv[1:])
+assert status is not None, "the process that forks has ended"
+sys.exit(status)
+"""
 
 
 @cache
 def server() -> tuple[Path, subprocess.Popen]:
     """Start the process, which ends with this one, and return it with the path of its socket."""
     folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))  # a socket's path is short
-    atexit.register(shutil.rmtree, folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     socket = folder / "socket"
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, socket], stdin=subprocess.PIPE, cwd=ROOT
