@@ -131,6 +131,6 @@ def by_objective(frame: pd.DataFrame) -> pd.DataFrame:
     """
     usual = frame[frame["base_model"] == USUAL]
     parts = {(ALL, ALL): frame, (USUAL, ALL): usual}
-    parts |= {(USUAL, name): own for name, own in usual.groupby("objective")}
+    parts |= {(USUAL, str(name)): own for name, own in usual.groupby("objective")}
     ranks = {keys: rank_correlations(part) for keys, part in parts.items()}
     return pd.concat(ranks, names=["base_model", "objective"]).reset_index(level=[0, 1])

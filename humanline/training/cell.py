@@ -19,7 +19,7 @@ from humanline.files.weights import load_folder, not_finite, require_whole
 from humanline.study.runs.hashes import code_of_run, content_hash
 from humanline.study.runs.resolved import Run
 from humanline.trainers.classes import load
-from humanline.trainers.registry import find_objective
+from humanline.trainers.registry import OBJECTIVES, find_objective
 from humanline.trainers.rows import preferences
 from humanline.training.data import data_record, require_room, training_rows, used_groups
 from humanline.training.progress import Progress
@@ -151,7 +151,9 @@ def build_trainer(run: Run, rows: list[dict], output: Path):
 
     model, tokenizer = load_folder(run.paths.base_model, dtype=torch.float32)
     takes_groups = find_objective(run.cell.objective).view.takes_groups
-    numbers = used_groups(run, rows) if takes_groups else range(len(rows))
+    # An objective of the user's own may choose among the rows, or draw them, in its own way.
+    is_ours = run.cell.objective in OBJECTIVES
+    numbers = used_groups(run, rows) if takes_groups and is_ours else range(len(rows))
     used = {number: rows[number] for number in numbers}
     require_room(run, used, model, tokenizer)
     if takes_groups:
@@ -201,7 +203,8 @@ def _options(run: Run, output: Path) -> dict:
 def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path, *, is_drawn: bool):
     """Build a trainer on whole groups: stored ones offline; online the trainer samples them.
 
-    `is_drawn` says whether the rows are those of the run alone, in the order of training.
+    `is_drawn` says whether the rows are those of the run alone, in the order of training. If not,
+    an objective's own arguments may say how they are drawn.
     """
     import numpy as np
     from datasets import Dataset
@@ -216,7 +219,7 @@ def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path, *, is
     args = load(row.config)(
         **options,
         num_generations=len(rows[0]["scores"]) if cell.data == "offline" else training.group_size,
-        shuffle_dataset=not is_drawn,
+        **({"shuffle_dataset": False} if is_drawn else {}),
         steps_per_generation=window * accumulation,
         temperature=training.sampling.temperature,
         top_p=training.sampling.top_p,

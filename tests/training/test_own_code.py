@@ -19,6 +19,8 @@ from humanline.study.study import load_study
 from humanline.trainers.classes import load
 from humanline.trainers.registry import find_objective
 from humanline.trainers.rows import preferences
+from humanline.training.cell import build_trainer
+from humanline.training.data import training_rows, used_groups
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 TASK = "instruction_following"
@@ -271,6 +273,33 @@ def test_they_go_through_the_stages(config, own):
         assert 0 <= read_json(directory / "metrics.json")["win_rate"] <= 100
     command("table", "mine")
     assert "| Margin " in (own / "results" / "smoke" / "tables" / "mine.md").read_text()
+
+
+def test_ones_own_objective_on_groups_reads_all_rows_and_draws_them_itself(
+    config, own, monkeypatch
+):
+    """This package's own reads those alone that it uses; another may choose among them."""
+    (own / "whole.py").write_text(
+        "from dataclasses import replace\n"
+        "from humanline.trainers.registry import OBJECTIVES\n"
+        "GRPO = OBJECTIVES['grpo']\n"
+        "OBJECTIVE = replace(GRPO, label='Whole', arguments=GRPO.arguments"
+        " | {'shuffle_dataset': False})\n"
+    )
+    monkeypatch.delitem(sys.modules, "whole", raising=False)
+    settings = {"whole": {"batch_size": 4, "beta": 0.0, "epsilon": 0.2}}
+    options = config(
+        task__training__objectives=settings, row__objective="whole", row__data="online"
+    )
+    for command in (["data", TASK, "s1"], ["base-model", TASK, "base-s1"]):
+        assert main([*command, *options]) == 0
+    cell = next(c for c in study(own).all_cells() if c.objective == "whole" and c.seed == 1)
+    run = study(own).resolve(cell)
+    rows = training_rows(run)
+    assert list(used_groups(run, rows)) != list(range(len(rows)))
+    trainer = build_trainer(run, rows, own / "out")
+    assert len(trainer.train_dataset) == len(rows)
+    assert trainer.shuffle_dataset is False
 
 
 @pytest.mark.slow
