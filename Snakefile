@@ -1,6 +1,7 @@
 # One directed acyclic graph that makes the paper's tables from nothing.
 #
 #   snakemake --cores all                                  claims and their tables, laptop scale
+#   snakemake --cores all report                           the page that shows all of them
 #   snakemake --cores all all_tables                       tables that no claim needs, too
 #   snakemake --cores all table_math_reasoning             one table
 #   snakemake --cores all --config scale=smoke             everything, tiny, in minutes
@@ -12,6 +13,7 @@
 #   snakemake --cores 1 judge_cost --config scale=paper    the cost of an endpoint's judgements
 #   snakemake plan --config scale=paper                    jobs, GPU hours, dollars and disk
 #   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster
+#   snakemake --report report.zip                          Snakemake's own report on what was made
 
 import os
 import re
@@ -27,6 +29,7 @@ from humanline.files.validation import ConfigError
 from humanline.study.experiments import SPLITS
 from humanline.study.runs.hashes import (
     code_of_run,
+    content_hash,
     data_hash,
     sampling_hash,
     score_hash,
@@ -41,6 +44,9 @@ min_version("9.0")
 container: "docker://python:3.11-slim"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
@@ -49,10 +55,15 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/power.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/map.smk"
+include: "workflow/rules/report.smk"
 
 
 if workflow.is_main_process:  # jobs read this file too, and must not do this
     from humanline.cli import run_locks
+    from humanline.cli.progress.short import shorten
+
+    if not workflow.output_settings.verbose:
+        shorten()
 
     # Else the locks are those of the workflow that waits for this one; see `decide`.
     if run_locks.waiting_workflow() is None:
@@ -73,6 +84,7 @@ localrules:
 
 onstart:
     from humanline.cli import run_locks, worker
+    from humanline.cli.progress.view import watch
 
     jobs = list(workflow.dag.needrun_jobs())
     refuse_unpinned(jobs)
@@ -93,6 +105,7 @@ onstart:
             workflow.scheduler.job_rate_limiter = None
         else:
             run_locks.keep_locks(Path(".snakemake"))
+        watch(workflow, STUDY, jobs, SECONDS_FILES)
 
 
 rule all:
@@ -102,6 +115,7 @@ rule all:
         SCORE_FILES,
         CLAIM_FILES if STUDY.claims else [],
         FIGURES if STUDY.experiments.implied_capacity else [],
+        PAGE,
 
 
 rule all_tables:

@@ -24,3 +24,19 @@ def test_the_benchmark_measures_every_variant(tmp_path):
     report = (tmp_path / "trainers.md").read_text()
     assert all(f"| {variant} " in report for variant in VARIANTS)
     assert "memory, cached / authors (goal 0.65)" in report
+
+
+def test_reruns_are_summarised_with_their_spread(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import other_machines
+
+    first = pd.DataFrame(
+        {"task": "letters", "variant": "dpo", "seed": [1, 2], "score": [50.0, 52.0]}
+    )
+    again = first.assign(score=[50.5, 52.0])
+    frame = other_machines.compared(first, again, "avx2")
+    assert other_machines.summary(frame) | {"run": 0} == pytest.approx(
+        {"runs": 2, "equal": 1, "mean absolute difference": 0.25, "greatest": 0.5}
+        | {"run": 0, "shared": 0}
+    )
+    assert "| avx2 " in other_machines.report(frame, "laptop")

@@ -78,7 +78,7 @@ def test_an_unknown_caption_is_an_error():
     with pytest.raises(
         ConfigError, match="'poetry' is unknown here; use one of instruction_follow"
     ):
-        headline.caption(HEADLINE)
+        headline.explained(HEADLINE)
 
 
 def planned(study):

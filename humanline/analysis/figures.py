@@ -1,6 +1,7 @@
 """The figures of the paper's theory (arXiv 2509.24207): their data frames and files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,13 @@ from humanline.method.prospect_theory import (
     clipping_acceptance,
     implied_capacity,
 )
-from humanline.report.plots import plot_capacity, plot_implied_capacity, plot_perceived_weight
+from humanline.report.plots import (
+    figure_files,
+    plot_capacity,
+    plot_implied_capacity,
+    plot_perceived_weight,
+)
+from humanline.study.cells import Cell
 
 _GRID = np.linspace(0, 1, 101)
 # The grid is finer towards both ends, where the capacity function is steep.
@@ -29,15 +36,21 @@ _HUMAN = {"gains": GAMMA_GAINS, "losses": GAMMA_LOSSES}
 
 
 def make_figures(
-    surprisals: dict[int, Path], bounds: tuple[float, float], folder: Path, *, scale: str
+    surprisals: dict[int, Path],
+    bounds: tuple[float, float],
+    folder: Path,
+    *,
+    cells: Mapping[str, Cell],
+    scale: str,
 ) -> None:
-    """Write each figure of the theory as an SVG, with a CSV of its data.
+    """Write each figure of the theory as SVG and as PDF, with a CSV of its data.
 
     Args:
         surprisals: the files that `surprisal.make` wrote, by seed.
         bounds: log_eps_p and log_eps_r of the perceived weights, in nats.
         folder: where to write.
-        scale: the scale's name, for the titles.
+        cells: the cells of the policy and of the sources of surprisals, by name.
+        scale: the scale's name, for the notes.
 
     Raises:
         ConfigError: if a file of surprisals is missing or damaged.
@@ -49,15 +62,15 @@ def make_figures(
             {seed: read_columns(path, Surprisal) for seed, path in surprisals.items()}
         ),
     }
-    plots = {
+    plots: dict[str, Callable[..., None]] = {
         "capacity": plot_capacity,
         "perceived_weight": plot_perceived_weight,
-        "implied_capacity": plot_implied_capacity,
+        "implied_capacity": partial(plot_implied_capacity, cells=cells),
     }
     for name, frame in frames.items():
         path = folder / f"{name}.csv"
         write_text(path, frame.to_csv(index=False))
-        plots[name](frame, path.with_suffix(".svg"), scale=scale)
+        plots[name](frame, *figure_files(path), scale=scale)
 
 
 def capacity_frame(gammas: Sequence[float]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from humanline.data.training_files import Predictors
 from humanline.files.json_files import write_text
 from humanline.files.typed_files import read_record
-from humanline.report.plots import plot_map
+from humanline.report.plots import figure_files, plot_map
 from humanline.study.experiments import Cell
 from humanline.study.runs.resolved import Run
 from humanline.tables.run_results import scores
@@ -29,12 +29,12 @@ ALL = "all"
 
 
 def make_map(pairs: list[tuple[Run, Run]], folder: Path, *, scale: str) -> None:
-    """Write the map of all exploratory offline runs: map.csv, correlations.csv and map.svg.
+    """Write the map of all exploratory offline runs: map.csv, correlations.csv, and the figure.
 
     Args:
         pairs: each offline run with the online run to compare it with.
         folder: where to write.
-        scale: the scale's name, for the title.
+        scale: the scale's name, for the notes.
 
     Raises:
         ConfigError: if a run's scores or predictors are missing or damaged.
@@ -51,7 +51,7 @@ def make_map(pairs: list[tuple[Run, Run]], folder: Path, *, scale: str) -> None:
     ranks = rank_correlations(frame)
     write_text(folder / "map.csv", frame.to_csv(index=False))
     write_text(folder / "correlations.csv", by_objective(frame).to_csv(index=False))
-    plot_map(frame, ranks, folder / "map.svg", scale=scale)
+    plot_map(frame, ranks, *figure_files(folder / "map"), scale=scale)
 
 
 def map_frame(

@@ -10,7 +10,6 @@ import os
 import sys
 import time
 import traceback
-from collections import deque
 from pathlib import Path
 
 from humanline.files.user_code import working_directory
@@ -23,7 +22,6 @@ from humanline.study.scale.models import MiniatureModel, Pretraining
 from humanline.study.study import Study, load_study, schemas
 
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
-TAIL = 15  # number of a failed job's log lines to print
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,10 +31,11 @@ def main(argv: list[str] | None = None) -> int:
         argv: the command and its arguments; None: those of this process.
 
     Returns:
-        The exit status: 0, or 1 after an error.
+        The exit status: that of the command, or the command's own for errors.
     """
     # Imported here, so that they are in no command's hash: no result depends on them.
     from humanline.cli.parser import parser
+    from humanline.cli.progress.joblog import show_tail
     from humanline.cli.run_locks import hold_as_job
 
     arguments = parser().parse_args(argv)
@@ -45,19 +44,18 @@ def main(argv: list[str] | None = None) -> int:
     # As `python -m humanline` has it: a user's own functions may import modules beside them.
     with working_directory(), _logging_to(arguments.log) as log:
         try:
-            _run(arguments)
-            return 0
+            return _run(arguments)
         except ConfigError as error:
             _print_error(error)
         except Exception:
             traceback.print_exc()
     if log:
-        _show_tail(Path(log))
-    return 1
+        show_tail(Path(log))
+    return arguments.command.error_status
 
 
-def _run(arguments) -> None:
-    """Call the command's function, which has the command's name."""
+def _run(arguments) -> int:
+    """Call the command's function, which has the command's name; return its exit status."""
     command = arguments.command
     study = _study(arguments) if command.reads == "study" else None
     if study and "task" in arguments:  # other commands read nothing from the hub
@@ -66,9 +64,10 @@ def _run(arguments) -> None:
         run = study.run(arguments.task, name) if name else None
         require_pinned(study.scale, command.name, arguments.task, run)
     started = time.time()
-    globals()[f"_{command.name}"](study, arguments)
+    status = globals()[f"_{command.name}"](study, arguments)
     if command.is_timed and not getattr(arguments, "json", False):
         print(f"{command.name}: {time.time() - started:.1f} s", flush=True)
+    return status or 0
 
 
 def _print_error(error: ConfigError) -> None:
@@ -234,12 +233,10 @@ def _figures(study: Study, arguments) -> None:
     from humanline.analysis.figures import make_figures
 
     defaults = study.experiments.defaults[_perceived(study, arguments).task]
-    make_figures(
-        {seed: study.paths.surprisals(seed) for seed in study.figure_seeds()},
-        (defaults.log_eps_p, defaults.log_eps_r),
-        study.paths.figures,
-        scale=study.scale.scale,
-    )
+    bounds = defaults.log_eps_p, defaults.log_eps_r
+    surprisals = {seed: study.paths.surprisals(seed) for seed in study.figure_seeds()}
+    cells = study.experiments.perceived(next(iter(surprisals)))
+    make_figures(surprisals, bounds, study.paths.figures, cells=cells, scale=study.scale.scale)
 
 
 def _claims(study: Study, arguments) -> None:
@@ -254,6 +251,12 @@ def _claims(study: Study, arguments) -> None:
 
         planned, changes = study.planned(), request.pilot_changes
         write_power(request.claims, planned, study.pilot, study.paths.tables, changes=changes)
+
+
+def _report(study: Study, arguments) -> None:
+    from humanline.report.page.page import make_page
+
+    make_page(study.page_request(arguments.config))
 
 
 def _decide(study: Study, arguments) -> None:
@@ -294,6 +297,12 @@ def _check(study: Study, arguments) -> None:
     print(f"{study.scale.scale}: {len(cells)} cells, {len(study.experiments.tables)} tables; valid")
 
 
+def _status(study: None, arguments) -> None:
+    from humanline.cli.progress.status import describe
+
+    print(describe())
+
+
 def _list(study: None, arguments) -> None:
     from humanline.cli.list import describe, rows
 
@@ -303,6 +312,12 @@ def _list(study: None, arguments) -> None:
         print(text, flush=True)
     except BrokenPipeError:  # a reader such as `head` has stopped; print no traceback
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _compare(study: None, arguments) -> int:
+    from humanline.report.compare.page import compare
+
+    return compare(arguments.a, arguments.b, arguments.results, arguments.scale, arguments.output)
 
 
 def _schema(study: None, arguments) -> None:
@@ -319,42 +334,10 @@ def _recipe(study: None, arguments) -> None:
 
 
 def _worker(study: None, arguments) -> None:
-    # The slow imports of the commands.
-    import reasoning_gym  # noqa: F401
-    import transformers.models.llama.modeling_llama  # noqa: F401
-    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+    from humanline.cli.worker import serve_workflow, warm_up
 
-    import humanline.analysis.predictors
-    import humanline.cli.parser
-    import humanline.cli.run_locks
-    import humanline.scoring.math.grading  # noqa: F401
-    from humanline.cli.worker import serve
-    from humanline.files.code_hashes import code_hash
-    from humanline.generation import engines, offline, samples  # noqa: F401
-    from humanline.scoring import annotations, rewards, score  # noqa: F401
-    from humanline.scoring.judge import load_alpaca_eval
-    from humanline.study.study import hold_study
-    from humanline.trainers.classes import load
-    from humanline.trainers.registry import OBJECTIVES
-    from humanline.training import base_model, cell  # noqa: F401
-
-    load_alpaca_eval()
-    for row in OBJECTIVES.values():
-        load(row.trainer)
-    get_checkpoint_conversion_mapping("llama")  # the first call makes those of all models
-    code_hash("train", by_value=True)  # the first call parses the package
-    if arguments.study:
-        with working_directory(), contextlib.suppress(ConfigError):  # a command will raise it
-            hold_study(*arguments.study)
-    place = arguments.socket
-    if not place.parent.exists():  # the workflow has ended and removed its folder
-        return
-    try:
-        serve(place, main)
-    finally:  # a killed workflow does not remove its folder
-        place.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            place.parent.rmdir()
+    warm_up(arguments.study)
+    serve_workflow(arguments.socket, main)
 
 
 def _perceived(study: Study, arguments) -> ImpliedCapacity:
@@ -389,10 +372,3 @@ def _logging_to(path: str | None):
             sys.stdout.flush(), sys.stderr.flush()
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
-
-
-def _show_tail(log: Path) -> None:
-    with open(log, errors="replace") as lines:
-        tail = deque(lines, TAIL)
-    print(f"humanline: failed; the last lines of {log}:", file=sys.stderr)
-    sys.stderr.writelines(f"  {line}" for line in tail)

@@ -135,6 +135,7 @@ def _summaries(study: Study, target: Target) -> Iterator[Job]:
             yield Job("map", "", "table")
         return
     yield Job("scores", "", "table")
+    yield Job("report", "", "table")
     if study.claims:
         yield Job("claims", "", "table")
     if study.experiments.implied_capacity:

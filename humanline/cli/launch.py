@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from humanline.cli.worker import VARIABLE
+from humanline.cli import WORKER
 from humanline.files.validation import ConfigError
 
 CONFIGURATION = Path("recipes/accelerate/fsdp2.yaml")  # weights sharded by FSDP2, one machine
@@ -26,7 +26,7 @@ def launch(arguments: list[str], devices: int, *, bf16: bool) -> None:
         ConfigError: if a process fails; accelerate ends the others.
     """
     # Without the warm worker: processes forked from it could not each take their own device.
-    environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
+    environment = {key: value for key, value in os.environ.items() if key != WORKER}
     words = command(arguments, devices, bf16=bf16)
     with subprocess.Popen(words, env=environment) as process:
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())

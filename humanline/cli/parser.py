@@ -38,6 +38,7 @@ class Command:
         reads: ``study``: it gets the study of --scale, --config and --results; ``options``: it has
             these options but gets no study; ``nothing``: it has neither.
         is_timed: whether it prints its seconds.
+        error_status: its exit status after an error.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Command:
     arguments: tuple[Argument, ...] = ()
     reads: str = "study"
     is_timed: bool = True
+    error_status: int = 1
 
     @property
     def aliases(self) -> list[str]:
@@ -107,6 +109,13 @@ _KEYS = (
     {"nargs": argparse.REMAINDER, "help": "--key value replaces the file's; --help: all keys"},
 )
 
+_A = ("a", {"metavar": "A", "help": "a result folder, a scale, or a commit with a reference"})
+_B = ("b", {"metavar": "B", "nargs": "?", "help": "the same (default: the reference of A's scale)"})
+_OUTPUT = (
+    "--output",
+    {"type": Path, "metavar": "FOLDER", "help": "default: comparison in the scale's results"},
+)
+
 # In the order of the workflow; then the commands that are no stage of it.
 COMMANDS = (
     Command("prefetch", "fetch the hub's data and models, print their fingerprints"),
@@ -123,6 +132,7 @@ COMMANDS = (
     Command("claims", "write the verdicts on the primary claims, and the estimates of all"),
     Command("decide", "add seeds to undecided claims, as `snakemake decide`", (_MINUTES, _CORES)),
     Command("scores", "write the score of every run that a table or a claim shows"),
+    Command("report", "write the page that shows all results"),
     Command("tune", "choose learning rates from the tuning runs"),
     Command("power", "measure the pilot, and write what the claims can decide with their seeds"),
     Command("surprisal", "measure the figures' policy's log-ratios on outputs", (_SEED,)),
@@ -130,8 +140,17 @@ COMMANDS = (
     Command("predictors", "measure what may predict how well offline data train", (_TASK, _RUN)),
     Command("map", "plot scores of exploratory runs against their predictors"),
     Command("plan", "print jobs, GPU hours, tokens, dollars and disk of a scale"),
+    Command("status", "tell how far the workflow of this folder is", (), "nothing", is_timed=False),
     Command("check", "validate the configuration"),
     Command("list", "print what there is", (_KIND, _JSON), "options", is_timed=False),
+    Command(
+        "compare",
+        "say whether two runs of a scale agree; exit status 0: yes, 1: no, 2: an error",
+        (_A, _B, _OUTPUT),
+        "options",
+        is_timed=False,
+        error_status=2,
+    ),
     Command(
         "score_annotations",
         "print win rates from annotations in AlpacaEval's format",

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-VARIABLE = "HUMANLINE_WORKER"  # environment variable: the path of the worker's socket
+from humanline.cli import WORKER
+
 _STREAMS = (0, 1, 2)
 
 
@@ -35,7 +36,7 @@ def delegate(argv: list[str]) -> int | None:
     Returns:
         The exit status; None if no worker answers.
     """
-    path = os.environ.get(VARIABLE)
+    path = os.environ.get(WORKER)
     if not path or not hasattr(socket, "AF_UNIX"):
         return None
     request = {"argv": argv, "folder": os.getcwd(), "environment": dict(os.environ)}
@@ -74,7 +75,7 @@ def start(*study: Path) -> None:
     import subprocess
     import tempfile
 
-    if not can_serve() or Path(os.environ.get(VARIABLE) or os.devnull).is_socket():
+    if not can_serve() or Path(os.environ.get(WORKER) or os.devnull).is_socket():
         return
     folder = tempfile.mkdtemp(prefix="humanline-")
     # The worker also removes it, in case this process is killed.
@@ -85,7 +86,42 @@ def start(*study: Path) -> None:
     environment = os.environ | threads
     command = [sys.executable, "-m", "humanline", "worker", path, *map(str, study)]
     subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
-    os.environ[VARIABLE] = path
+    os.environ[WORKER] = path
+
+
+def warm_up(study: list[Path]) -> None:
+    """Do once, before there are children, what is slow and what every command would do.
+
+    Args:
+        study: the arguments of `study.hold_study`; empty: commands read their study themselves.
+    """
+    # The slow imports of the commands.
+    import reasoning_gym  # noqa: F401
+    import transformers.models.llama.modeling_llama  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    import humanline.analysis.predictors
+    import humanline.scoring.math.grading  # noqa: F401
+    from humanline.cli import parser, run_locks  # noqa: F401
+    from humanline.files.code_hashes import code_hash
+    from humanline.files.user_code import working_directory
+    from humanline.files.validation import ConfigError
+    from humanline.generation import engines, offline, samples  # noqa: F401
+    from humanline.scoring import annotations, rewards, score  # noqa: F401
+    from humanline.scoring.judge import load_alpaca_eval
+    from humanline.study.study import hold_study
+    from humanline.trainers.classes import load
+    from humanline.trainers.registry import OBJECTIVES
+    from humanline.training import base_model, cell  # noqa: F401
+
+    load_alpaca_eval()
+    for row in OBJECTIVES.values():
+        load(row.trainer)
+    get_checkpoint_conversion_mapping("llama")  # the first call makes those of all models
+    code_hash("train", by_value=True)  # the first call parses the package
+    if study:
+        with working_directory(), contextlib.suppress(ConfigError):  # a command will raise it
+            hold_study(*study)
 
 
 def serve(path: Path, run: Callable[[list[str]], int]) -> None:
@@ -120,6 +156,21 @@ def serve(path: Path, run: Callable[[list[str]], int]) -> None:
                     commands.end_all()
                     return
                 key.data()
+
+
+def serve_workflow(path: Path, run: Callable[[list[str]], int]) -> None:
+    """Serve a workflow at `path`, unless it has ended, and remove the folder of the socket after.
+
+    Args and errors are those of `serve`.
+    """
+    if not path.parent.exists():  # the workflow has ended and removed its folder
+        return
+    try:
+        serve(path, run)
+    finally:  # a killed workflow does not remove its folder
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
 
 
 def _bind(listener: socket.socket, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Write the paper's claims at a scale: verdicts, comparisons, and a page of both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 
 import pandas as pd
@@ -9,22 +9,37 @@ from humanline.data.training_files import Described
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
 from humanline.files.typed_files import read_record
-from humanline.report.formats import amount, human_readable
-from humanline.study.claims import Claim, Claims, Comparison
+from humanline.report.formats import (
+    UNKNOWN,
+    Narrow,
+    amount,
+    human_readable,
+    latex,
+    p_text,
+    pipe_table,
+)
+from humanline.study.claims import Claim, Claims
 from humanline.study.runs.requests import ClaimsRequest
 from humanline.study.runs.resolved import Run
-from humanline.tables.claims import Values, claim_table, comparison_table, with_seeds_to_decide
-from humanline.tables.estimates import Measure, scores_of
-from humanline.tables.statistics.scores import Scores
+from humanline.study.words import comparison_words, labels
+from humanline.tables.claims import claim_table, comparison_table, with_seeds_to_decide
+from humanline.tables.estimates import values_of
+
+ABOUT = """\
+A verdict is about this scale's worlds, models, data and judge, on average over seeds; it says
+nothing of larger models. What all seeds share, such as a pretrained model, is not varied: a verdict
+is about that, too."""
 
 _PAGE = """\
 # The paper's claims at the scale {scale}
 
-A verdict is about this scale's worlds, models, data and judge, on average over seeds; it says
-nothing of larger models. What all seeds share, such as a pretrained model, is not varied: a verdict
-is about that, too.
+{about}
 
 {claim_rows}
+
+Hold: comparisons with the result "yes". Estimates, and the result of each comparison by itself:
+
+{estimates}
 
 A claim is supported if all of its comparisons are: its p is the greatest of theirs. It is
 contradicted if any of them is: its p of the opposite is the least of theirs, times their number.
@@ -45,6 +60,8 @@ Pass@1 in percentage points; beside each is the result of its own comparison, no
 
 {comparison_rows}
 
+Seeds: {seeds}.{to_decide}
+
 One comparison that fails must not hide others that hold, so each has a result of its own: yes, no
 or open, at the level {alpha:g}. Its p is not corrected: of many such results some are wrong by
 chance. After a mean, the objectives are tested in the order of the table, each only if the mean and
@@ -54,25 +71,32 @@ most {alpha:g}; a result that comes later is not reached. A no is not corrected.
 = 1 x/ 1.1 means from 1 / 1.1 to 1.1, and = 0 +- 2 from -2 to 2.
 
 Brackets: 95 % t intervals over seeds. The tests are one-sided, so that a yes can stand beside an
-interval that reaches a little too far. Seeds to decide: the number of seeds with which the
-comparison would have a power of {power:.0%} at the level {strictest:.2g}, the strictest of Holm's
-(against a claim: divided by its number of comparisons), if the estimate were the truth, with its
-own 95 % interval. inf: more than 1024. A dash: it is decided or not known.
+interval that reaches a little too far. In the paper: its figure, or one that is derived from it.
+Seeds to decide: the number of seeds with which the comparison would have a power of {power:.0%} at
+the level {strictest:.2g}, the strictest of Holm's (against a claim: divided by its number of
+comparisons), if the estimate were the truth, with its own 95 % interval. inf: more than 1024.
 
 ## Secondary claims: exploratory
 
 {secondary_rows}
 
-These claims have no verdict and no p, and their intervals are not corrected for their number. What
-follows a relation sign is what the claim says. Seconds do not include the sampling of offline data;
-the jobs ran side by side, which affects their timings.
+These claims have no verdict and no p, and their intervals are not corrected for their number.
+Seconds do not include the sampling of offline data; the jobs ran side by side, which affects their
+timings. The cells that a comparison compares are in [comparisons.csv](comparisons.csv).
+
+## Sources, and what is not tested
+
+Figures and claims marked *notes* come from a public summary, and were not checked against the
+paper itself. Those marked *ours* are questions of this suite.
+
+{sources}
+
+Derived figures of the paper:
+
+{derived}
 
 ## Notes
 
-- Figures and claims marked *notes* come from a public summary, and were not checked against the
-  paper itself. Those marked *ours* are questions of this suite. By claim: {sources}.
-- Derived figures of the paper: {derived}.
-- {untested}
 - A ratio is the geometric mean over seeds of first / second. A score below half a prompt counts as
   half a prompt there, so that it has a logarithm ({floored} times).
 - If all seeds have the same evaluation prompts, intervals and tests include what other prompts
@@ -102,7 +126,7 @@ def make_claims(asked: ClaimsRequest) -> None:
     """Write the claims' verdicts, the comparisons behind them, a page of both, and provenance.
 
     The files are `claims.csv` (a row per claim), `comparisons.csv` (a row per comparison),
-    `claims.md` and `claims.provenance.json`.
+    `claims.md`, `claims.tex` (the verdicts, for a paper) and `claims.provenance.json`.
 
     Args:
         asked: the claims, their comparisons, the runs and the paths.
@@ -117,23 +141,26 @@ def make_claims(asked: ClaimsRequest) -> None:
     claims = claim_table(asked.claims, compared)
     write_text(folder / "claims.csv", claims.assign(scale=asked.scale).to_csv(index=False))
     write_text(folder / "comparisons.csv", compared.assign(scale=asked.scale).to_csv(index=False))
+    words = map(comparison_words, found, labels(found))
     text = page(
         asked.claims,
         claims,
-        compared,
+        compared.assign(words=list(words)),
         asked.scale,
         has_power=asked.has_pilot,
         pilot_changes=asked.pilot_changes,
-        first_run=_first_run(asked.runs),
+        first_run=first_run(asked.runs),
         commits=_commits(asked.runs),
     )
     write_text(folder / "claims.md", text)
+    shown = narrow_verdicts(asked.claims, claims, compared, asked.scale)
+    write_text(folder / "claims.tex", latex(shown, "claims"))
     runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
     looks = [own.model_dump(mode="json") for own in asked.taken.taken]
     write_json(folder / "claims.provenance.json", {"runs": runs, "looks": looks, **describe()})
 
 
-def _first_run(runs: Sequence[Run]) -> date | None:
+def first_run(runs: Sequence[Run]) -> date | None:
     """Find the day on which the first of some runs was trained, by its record's time of change."""
     times = [run.paths.record.stat().st_mtime for run in runs if run.is_trained]
     return datetime.fromtimestamp(min(times), UTC).date() if times else None
@@ -142,35 +169,14 @@ def _first_run(runs: Sequence[Run]) -> date | None:
 def _commits(runs: Sequence[Run]) -> list[str]:
     """List the commits that trained some runs, by their records, in the order of the runs."""
     records = (read_record(run.paths.record, Described) for run in runs if run.is_trained)
-    return list(dict.fromkeys(_commit(record.provenance.git) for record in records))
+    return list(dict.fromkeys(commit_words(record.provenance.git) for record in records))
 
 
-def _commit(git: dict) -> str:
+def commit_words(git: dict) -> str:
     """Write the state of a source tree: ``4b69d05``, and whether files differed from it."""
     if not git.get("commit"):
         return "unknown"
     return git["commit"][:7] + (" with changes" if git.get("modified") else "")
-
-
-def values_of(pairs: Callable[[Comparison], list[tuple[list[Run], list[Run]]]]) -> Values:
-    """Make the function that reads a comparison's measures; every run is read once.
-
-    Args:
-        pairs: returns the runs of both cells of each pair of a comparison.
-    """
-    read: dict[tuple, Scores] = {}
-
-    def scores(runs: list[Run], measure: Measure) -> Scores:
-        key = (measure, runs[0].cell.task, *(run.name for run in runs))
-        if key not in read:
-            read[key] = scores_of(runs, measure)
-        return read[key]
-
-    def values(comparison: Comparison) -> list[tuple[Scores, Scores]]:
-        measure = comparison.test.measure
-        return [(scores(a, measure), scores(b, measure)) for a, b in pairs(comparison)]
-
-    return values
 
 
 def page(
@@ -189,7 +195,8 @@ def page(
     Args:
         claims: the claims and their rule.
         verdicts: the result of `claim_table`.
-        compared: the result of `comparison_table`, with the seeds that would decide.
+        compared: the result of `comparison_table`, with the seeds that would decide, and a column
+            ``words`` that says what is compared.
         scale: the name of the scale.
         has_power: whether the page of their power lies beside it.
         pilot_changes: how the scale differs from what its pilot measured, if it does.
@@ -197,24 +204,26 @@ def page(
         commits: those that trained the runs.
     """
     primary = verdicts[verdicts["primary"]]
-    primary = primary.assign(estimates=[_estimates(compared, claim) for claim in primary["claim"]])
-    columns = ["claim", "text", "estimates", "p_holm", "p_opposite_holm", "verdict"]
-    compared = compared.assign(amount=[_amount(row) for row in compared.to_dict("records")])
-    explored = ["claim", "comparison", "amount", "seeds"]
-    alpha = claims.rule.alpha
+    by_itself = compared[compared["primary"]]
     changes = f" It was {pilot_changes}." if pilot_changes else ""
     return _PAGE.format(
         scale=scale,
-        claim_rows=_markdown(primary[columns]),
-        comparison_rows=_markdown(_by_itself(compared[compared["primary"]])),
-        secondary_rows=_markdown(compared.loc[~compared["primary"], explored]),
-        sources="; ".join(_told(claim) for claim in claims.claims),
-        derived=_derived(claims) or "none",
-        untested=_untested(claims),
+        about=ABOUT,
+        claim_rows=pipe_table(_verdict_rows(primary)),
+        estimates=_list(
+            f"**{row['claim']}, {row['verdict']}.** {_estimates(compared, row['claim'])}"
+            for row in primary.to_dict("records")
+        ),
+        comparison_rows=pipe_table(_comparison_rows(by_itself)),
+        seeds=_seeds(by_itself),
+        to_decide=_to_decide(by_itself),
+        secondary_rows=pipe_table(_comparison_rows(compared[~compared["primary"]])),
+        sources=_list(map(_told, claims.claims)),
+        derived=_list(_derived(claims)),
         floored=compared["floored"].sum(),
         registration=_registration(claims, first_run, commits),
         power_note=_POWER_NOTE.format(changes=changes) * has_power,
-        alpha=alpha,
+        alpha=claims.rule.alpha,
         power=claims.rule.power,
         primary=len(primary),
         strictest=claims.strictest_level,
@@ -222,14 +231,90 @@ def page(
     )
 
 
-def _by_itself(compared: pd.DataFrame) -> pd.DataFrame:
-    """Select what is shown of primary claims' comparisons, for people."""
-    asked = (compared["point"] + ": ").where(compared["point"] != "", "") + compared["asked"]
-    results = [_result(row) for row in compared.to_dict("records")]
-    shown = ["claim", "asked", "claimed", "amount", "paper"]
-    shown += ["p_uncorrected", "result", "seeds", "seeds_to_decide"]
-    shown += ["seeds_to_decide_low", "seeds_to_decide_high"]
-    return compared.assign(asked=asked, paper=_paper(compared), result=results)[shown]
+def narrow_verdicts(
+    claims: Claims, verdicts: pd.DataFrame, compared: pd.DataFrame, scale: str
+) -> Narrow:
+    """Make a table of the primary claims' verdicts and estimates, for a paper.
+
+    Args:
+        claims, verdicts, compared, scale: as in `page`.
+    """
+    texts = ("What is claimed", "Estimates, and whether each holds")
+    rows = [
+        [
+            row["claim"],
+            row["verdict"],
+            row["text"],
+            _estimates(compared, row["claim"]),
+            p_text(row["p_opposite_holm" if row["verdict"] == "contradicted" else "p_holm"]),
+        ]
+        for row in verdicts[verdicts["primary"]].to_dict("records")
+    ]
+    return Narrow(
+        f"The paper's claims at the scale {scale}. Estimates are ratios of length-controlled win"
+        " rates, or differences of Pass@1 in percentage points.",
+        pd.DataFrame(rows, columns=["Claim", "Verdict", *texts, "p, Holm"]),
+        constant={"Seeds": _seeds(compared[compared["primary"]])},
+        notes=(
+            "A verdict is about this scale's worlds, models, data and judge. Its level is"
+            f" {claims.rule.alpha:g} after Holm's correction over the primary claims. p: of the"
+            " claim, but of a contradicted claim, of its opposite. Beside each estimate is the"
+            " result of its own comparison, not corrected. claims.md has intervals and the rule.",
+        ),
+        texts=frozenset(texts),
+    )
+
+
+def _list(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items) or "- none"
+
+
+def _verdict_rows(primary: pd.DataFrame) -> pd.DataFrame:
+    """Write the verdicts, which stand on the left, so that a narrow screen shows them."""
+    shown = human_readable(primary[["claim", "verdict", "text", "p_holm", "p_opposite_holm"]])
+    hold = [f"{row.yes} of {row.comparisons}" for row in primary.itertuples()]
+    shown.insert(3, "Hold", hold)
+    return shown
+
+
+def _comparison_rows(compared: pd.DataFrame) -> pd.DataFrame:
+    """Write comparisons: of primary claims with their results, of others with their seeds."""
+    rows = []
+    for row in compared.to_dict("records"):
+        own = {"Claim": row["claim"], "Comparison": row["words"]}
+        if row["primary"]:
+            own["Result"] = result_words(row)
+        own |= {"Estimate": amount_of(row), "Claimed": row["claimed"]}
+        if row["primary"]:
+            own |= {
+                "In the paper": paper_words(row),
+                "p, not corrected": p_text(row["p_uncorrected"]),
+            }
+        else:
+            own["Seeds"] = str(row["seeds"])
+        rows.append(own)
+    return pd.DataFrame(rows)
+
+
+def _seeds(compared: pd.DataFrame) -> str:
+    """Say how many seeds comparisons have: ``10``, or ``C1 10, C5 15`` if claims differ."""
+    groups = compared.groupby("claim", sort=False)["seeds"]
+    numbers = {str(claim): " or ".join(map(str, sorted(set(own)))) for claim, own in groups}
+    if len(set(numbers.values())) < 2:
+        return "".join(set(numbers.values())) or "none"
+    return ", ".join(f"{claim} {number}" for claim, number in numbers.items())
+
+
+def _to_decide(compared: pd.DataFrame) -> str:
+    """List how many seeds would decide what is open, where that is known."""
+    named = ["seeds_to_decide", "seeds_to_decide_low", "seeds_to_decide_high"]
+    known = compared[compared["seeds_to_decide"].notna()]
+    numbers = human_readable(known[named])["Seeds to decide"]
+    found = [
+        f"{row['claim']}, {row['words']}, {number}"
+        for row, number in zip(known.to_dict("records"), numbers, strict=True)
+    ]
+    return f" Seeds to decide what is open: {'; '.join(found)}." if found else ""
 
 
 def _looks(claims: Claims, primary: pd.DataFrame) -> str:
@@ -252,7 +337,7 @@ def _registration(claims: Claims, first_run: date | None, commits: Sequence[str]
         told += f" The runs were trained at commit {', '.join(commits)}."
     if first_run:
         told += f" The first of the runs that they compare ended on {first_run} (UTC)."
-        if late := [own.id for own in claims.claims if own.registered.date > first_run]:
+        if late := registered_after(claims, first_run):
             told += (
                 f" **Registered after that: {', '.join(late)}.** A claim that may have been written"
                 " to fit its runs is no test; run it on other seeds."
@@ -262,10 +347,14 @@ def _registration(claims: Claims, first_run: date | None, commits: Sequence[str]
     return "\n".join([told, "", *reasons])
 
 
-def _amount(row: dict) -> str:
+def registered_after(claims: Claims, first_run: date) -> list[str]:
+    """Name the claims that got their present form after the day on which their runs began."""
+    return [own.id for own in claims.claims if own.registered.date > first_run]
+
+
+def amount_of(row: dict) -> str:
     """Write a comparison's estimate with its unit and interval."""
-    bounds = row["estimate_low"], row["estimate_high"]
-    return amount(row["estimate"], row["compare"], *bounds)
+    return amount(row["estimate"], row["compare"], row["estimate_low"], row["estimate_high"])
 
 
 def _estimates(compared: pd.DataFrame, claim: str) -> str:
@@ -273,32 +362,33 @@ def _estimates(compared: pd.DataFrame, claim: str) -> str:
     said: dict[str, list[str]] = {}
     for row in compared[compared["claim"] == claim].to_dict("records"):
         estimate = amount(row["estimate"], row["compare"])
-        text = f"{row['point']} {estimate} {_result(row)}".strip()
+        # Commas divide the results.
+        result = result_words(row).replace("no, the opposite", "no (opposite)")
+        text = f"{row['point']} {estimate} {result}".strip()
         said.setdefault(row["asked"], []).append(text)
     return "; ".join(f"{asked}: {', '.join(found)}" for asked, found in said.items())
 
 
-def _result(row: dict) -> str:
+def result_words(row: dict) -> str:
     """Write a comparison's result; a "no" says whether the opposite was shown."""
     is_opposite = row["result"] == "no" and row["is_opposite"]
     return "no, the opposite" if is_opposite else row["result"]
 
 
-def _paper(compared: pd.DataFrame) -> pd.Series:
-    """Write the paper's figures with the mark of their source."""
-    marked = [
-        f"{row['paper_effect']:.3g} ({row['paper_source']})" if row["paper_source"] else None
-        for row in compared.to_dict("records")
-    ]
-    return pd.Series(marked, compared.index, dtype=object)
+def paper_words(row: dict) -> str:
+    """Write the paper's figure with the mark of its source."""
+    known = bool(row["paper_source"])
+    return f"{row['paper_effect']:.3g} ({row['paper_source']})" if known else UNKNOWN
 
 
 def _told(claim: Claim) -> str:
-    """Say where a claim comes from, with the paper's number."""
-    return f"{claim.id} {claim.source}" + (f" ({claim.paper_value})" if claim.paper_value else "")
+    """Say where a claim comes from, with the paper's number, and what no comparison tests."""
+    value = f" ({claim.paper_value})" if claim.paper_value else ""
+    untested = f" Not tested: {claim.untested}." if claim.untested else ""
+    return f"{claim.id}: {claim.source}{value}.{untested}"
 
 
-def _derived(claims: Claims) -> str:
+def _derived(claims: Claims) -> list[str]:
     """List how the paper's figures were derived, each once, with the claims that have them."""
     found: dict[str, dict[str, None]] = {}
     for claim in claims.claims:
@@ -307,15 +397,4 @@ def _derived(claims: Claims) -> str:
                 found.setdefault("the mean of the figures beside it", {})[claim.id] = None
             if test.paper_effect and test.paper_effect.derived:
                 found.setdefault(test.paper_effect.derived, {})[claim.id] = None
-    return "; ".join(f"of {' and '.join(names)}, {how}" for how, names in found.items())
-
-
-def _untested(claims: Claims) -> str:
-    """Write a sentence about the parts of claims that no comparison tests."""
-    found = [claim for claim in claims.claims if claim.untested]
-    parts = "; ".join(f"of {claim.id}, {claim.untested}" for claim in found)
-    return f"Not tested: {parts}." if parts else "Every part of every claim is tested."
-
-
-def _markdown(frame: pd.DataFrame) -> str:
-    return human_readable(frame).to_markdown(index=False, disable_numparse=True)
+    return [f"of {' and '.join(names)}: {how}." for how, names in found.items()]

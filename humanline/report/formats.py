@@ -1,7 +1,14 @@
-"""Write tables as files: CSV for machines, Markdown and LaTeX for people, and their provenance."""
+"""Write tables as files: CSV for machines, Markdown and LaTeX for people, and their provenance.
 
+People see a `Narrow` table: few columns with short names, what is the same in all rows above them,
+and notes below. The CSV has all columns with all digits.
+"""
+
+import itertools
 import math
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +96,7 @@ _WORDS = {
     True: "yes",
     False: "no",
 }
-_MISSING = "\N{EN DASH}"
+UNKNOWN = "\N{EN DASH}"  # in place of a figure
 # Also comparison signs: LaTeX's default font encoding prints `<` as another character.
 _LATEX = str.maketrans(
     {
@@ -99,43 +106,70 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "\\": r"\textbackslash{}",
         "±": r"$\pm$",
-        _MISSING: "--",
+        UNKNOWN: "--",
     }
 )
 
 
-def write_table(
-    frame: pd.DataFrame,
-    directory: Path,
-    name: str,
-    *,
-    caption: str,
-    provenance: dict,
-    headers: dict[str, str] | None = None,
-) -> None:
-    """Write a table of `humanline.tables.headline` as NAME.csv, .md, .tex and .provenance.json.
+MOST_COLUMNS = 7  # of a narrow table: as many as fit beside each other on a page
+# Of LaTeX: an article's line, the least width of a column of texts, and the space between columns,
+# all in points; and the lines of rows that a page holds beside caption and notes.
+_LINE, _TEXT, _SPACE, _ROWS = 345, 95, 6, 30
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A table for people, as texts.
 
     Args:
-        frame: the table. Columns x_se, x_low and x_high are shown with x.
+        caption: at most three sentences.
+        rows: texts with short headers, in at most seven columns.
+        constant: what is the same in all rows, by header: ``{"Seeds": "10"}``.
+        best: the best figures, as number of the row and header.
+        notes: what a reader of the figures must know, a sentence or a few each.
+        texts: headers of the columns whose texts may be long, so that they may break.
+        groups: header of the first column if rows that are equal there are a group with a title.
+        sources: of the headers of figures, the names of their columns in the CSV.
+    """
+
+    caption: str
+    rows: pd.DataFrame
+    constant: dict[str, str] = field(default_factory=dict)
+    best: frozenset[tuple[int, str]] = frozenset()
+    notes: tuple[str, ...] = ()
+    texts: frozenset[str] = frozenset()
+    groups: str | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.rows.columns) > MOST_COLUMNS:
+            raise ValueError(f"{len(self.rows.columns)} columns; at most {MOST_COLUMNS} fit")
+
+
+def write_table(
+    frame: pd.DataFrame, shown: Narrow, directory: Path, name: str, *, provenance: dict
+) -> None:
+    """Write a table as NAME.csv, .md, .tex and .provenance.json.
+
+    Args:
+        frame: the table with all columns, for machines.
+        shown: the same table for people.
         directory: the folder; it is made if it does not exist.
         name: stem of the files' names and of the LaTeX label.
-        caption: plain text.
         provenance: how the table was made, JSON-serialisable.
-        headers: headers for people of further columns, which hold counts.
     """
-    shown = human_readable(frame, headers)
     write_text(directory / f"{name}.csv", frame.to_csv(index=False))
-    write_text(directory / f"{name}.md", _markdown(shown, caption))
-    write_text(directory / f"{name}.tex", _latex(shown, caption, name))
+    write_text(directory / f"{name}.md", markdown(shown, f"{name}.csv"))
+    write_text(directory / f"{name}.tex", latex(shown, name))
     write_json(directory / f"{name}.provenance.json", provenance)
 
 
-def human_readable(frame: pd.DataFrame, headers: dict[str, str] | None = None) -> pd.DataFrame:
+def human_readable(frame: pd.DataFrame) -> pd.DataFrame:
     """Format a table for people: cells such as "54.3 ± 2.1 [50.1, 58.2]", and plain headers.
 
-    Columns without a header, here or in `headers`, are for machines and left out.
+    Columns without a header are for machines and left out.
     """
-    known = _COLUMNS | {name: (header, "d") for name, header in (headers or {}).items()}
+    known = _COLUMNS
     if "objective" in frame:
         known = _columns_of_options(frame["objective"]) | known
         frame = frame.assign(objective=frame["objective"].map(_objective))
@@ -155,7 +189,7 @@ def amount(value: float | None, compare: str, low: float = math.nan, high: float
         low, high: its interval, if it has one.
     """
     if value is None or pd.isna(value):
-        return _MISSING
+        return UNKNOWN
     spec, unit = (".2f", "x") if compare == "ratio" else ("+.1f", " points")
     bounds = "" if pd.isna(low) else f" [{low:{spec}}, {high:{spec}}]"
     return f"{value:{spec}}{unit}{bounds}"
@@ -170,6 +204,21 @@ def _columns_of_options(objectives: Iterable[str]) -> dict[str, tuple[str, str]]
 def _objective(name: str) -> str:
     """Return an objective's label; a base model has no objective."""
     return name if name == "base" else find_objective(name).label
+
+
+def p_text(p: float) -> str:
+    """Write a p-value with two significant digits."""
+    return _format(p, "p")
+
+
+def figure(row: dict, column: str) -> str:
+    """Format a figure with its interval, if that is known, and without its standard error.
+
+    A plus sign stands before a difference, not within its interval, which is short so.
+    """
+    text = _cell(row | {f"{column}_se": None}, column, _COLUMNS[column][1])
+    value, bracket, interval = text.partition(" [")
+    return value + bracket + interval.replace("+", "")
 
 
 def _cell(row: dict, column: str, spec: str) -> str:
@@ -187,37 +236,156 @@ def _cell(row: dict, column: str, spec: str) -> str:
 
 def _format(value: Any, spec: str) -> str:
     if pd.isna(value):
-        return _MISSING
+        return UNKNOWN
     if spec == "":
         return _WORDS.get(value, str(value))
     if spec == "task":
         return find_task(value).label
     if spec == "p":
         return "<0.001" if value < 0.001 else format(value, "#.2g")
-    return format(value, spec)
+    return format(int(value) if spec == "d" else value, spec)  # a CSV has 4.0 beside an empty cell
 
 
-def _markdown(shown: pd.DataFrame, caption: str) -> str:
+def markdown(shown: Narrow, csv: str) -> str:
+    """Write a narrow table in Markdown, with a link to the file that has all columns.
+
+    Args:
+        shown: the table.
+        csv: the file, relative to the folder of the Markdown.
+    """
+    rows = _marked(shown, lambda text: f"**{text}**")
+    parts = [
+        shown.caption,
+        " ".join(f"{header}: {text}." for header, text in shown.constant.items()),
+        pipe_table(rows),
+        "\n".join(f"- {note}" for note in (*shown.notes, f"All columns: [{csv}]({csv}).")),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def pipe_table(rows: pd.DataFrame) -> str:
+    """Write texts as a table of Markdown."""
     # Without disable_numparse, tabulate would read "0.50" as a number and drop its last digit.
-    table = shown.to_markdown(index=False, disable_numparse=True)
-    return f"{caption}\n\n{table}\n"
+    return rows.to_markdown(index=False, disable_numparse=True)
 
 
-def _latex(shown: pd.DataFrame, caption: str, name: str) -> str:
-    table = shown.map(_escape).rename(columns=_escape)
-    return "\n".join(
-        [
-            "% Needs the packages booktabs and graphicx.",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_escape(caption)}}}",
-            rf"\label{{tab:{name}}}",
-            r"\resizebox{\linewidth}{!}{%",
-            table.to_latex(index=False, escape=False).rstrip() + "}",
-            r"\end{table}",
-            "",
-        ]
-    )
+def _marked(shown: Narrow, mark: Callable[[str], str]) -> pd.DataFrame:
+    """Mark the best figures: the first word of a cell, so not its interval."""
+    rows = shown.rows.copy()
+    for row, header in shown.best:
+        best, space, rest = str(rows.at[row, header]).partition(" ")
+        rows.at[row, header] = mark(best) + space + rest
+    return rows
+
+
+def latex(shown: Narrow, name: str) -> str:
+    """Write a narrow table in LaTeX, as wide as the text and, in an article, in 8 points.
+
+    The last columns are left out if they do not fit. Rows go on in another float if a page cannot
+    hold them.
+
+    Args:
+        shown: the table.
+        name: its label, after ``tab:``.
+    """
+    shown, width = _fitted(shown)
+    escaped = replace(shown, rows=shown.rows.map(_escape))
+    rows = _marked(escaped, lambda text: rf"\textbf{{{text}}}")
+    above = "; ".join(f"{header}: {text}" for header, text in shown.constant.items())
+    caption = [rf"\caption{{{_escape(shown.caption)}}}", rf"\label{{tab:{name}}}", r"\medskip"]
+    lines = ["% Needs the packages booktabs and tabularx."]
+    for page in _pages(shown, width):
+        lines += [r"\begin{table}", r"\centering"]
+        lines += [rf"Table~\ref{{tab:{name}}}, continued.\\[6pt]"] if page.start else caption
+        lines += [r"\footnotesize", rf"\setlength{{\tabcolsep}}{{{_SPACE // 2}pt}}"]
+        if above and not page.start:
+            lines.append(rf"\parbox{{\linewidth}}{{{_escape(above)}.}}\\[3pt]")
+        lines += _tabular(rows.iloc[page], shown)
+        if shown.notes and page.stop == len(rows):
+            notes = " ".join(map(_escape, shown.notes))
+            lines.append(rf"\\[3pt]\parbox{{\linewidth}}{{{notes}}}")
+        lines.append(r"\end{table}")
+    return "\n".join(lines) + "\n"
+
+
+def _fitted(shown: Narrow) -> tuple[Narrow, float]:
+    """Leave out the last columns that do not fit; return how wide a column of texts is, too."""
+    headers = [str(header) for header in shown.rows if header != shown.groups]
+    least = sum(min(_TEXT, _width(shown, header)) for header in shown.texts)
+    left: list[str] = []
+    while True:
+        taken = sum(_width(shown, header) for header in headers if header not in shown.texts)
+        width = float(_LINE - taken - _SPACE * (len(headers) - 1))
+        if width >= least or headers[-1] in shown.texts:
+            break
+        left.insert(0, headers.pop())
+    width /= max(1, len(shown.texts))
+    if not left:
+        return shown, width
+    return replace(
+        shown,
+        rows=shown.rows.drop(columns=left),
+        best=frozenset(own for own in shown.best if own[1] not in left),
+        notes=(*shown.notes, f"In the CSV alone: {'; '.join(left)}."),
+    ), width
+
+
+def _width(shown: Narrow, header: str) -> float:
+    """Estimate the width of a column in points, at 8 points."""
+    texts = [*header.split(), *shown.rows[header]]
+    return max(sum(_WIDTHS.get(character, 4.3) for character in text) for text in texts)
+
+
+# Of characters at 8 points; the others are about as wide as a digit.
+_WIDTHS = dict.fromkeys(" .,:;[]()-'ijlt", 2.6) | dict.fromkeys("+<>=m%ABCDGKMOPRSUW", 6.6)
+
+
+def _pages(shown: Narrow, width: float) -> Iterator[slice]:
+    """Divide rows into pages by the lines that they need; a column of texts has a width."""
+    start = lines = 0
+    for number, row in enumerate(shown.rows.to_dict("records")):
+        texts = (len(row[header]) * 4.3 / width for header in shown.texts)
+        need = max(1, *map(math.ceil, texts)) if shown.texts else 1
+        if lines and lines + need > _ROWS:
+            yield slice(start, number)
+            start, lines = number, 0
+        lines += need
+    yield slice(start, len(shown.rows))
+
+
+def _tabular(rows: pd.DataFrame, shown: Narrow) -> list[str]:
+    """Write rows of LaTeX as a table that fills the line: columns of texts take what is left."""
+    wide = r">{\raggedright\arraybackslash}X"
+    headers = [str(header) for header in rows if header != shown.groups]
+    columns = "".join(wide if header in shown.texts else "l" for header in headers)
+    lines: list[str] = []
+    titles = rows[shown.groups] if shown.groups else [None] * len(rows)
+    for title, group in itertools.groupby(
+        zip(titles, rows[headers].itertuples(index=False), strict=True), key=lambda pair: pair[0]
+    ):
+        if title is not None:
+            lines += [r"\addlinespace"] * bool(lines)
+            lines.append(rf"\multicolumn{{{len(headers)}}}{{@{{}}l}}{{\emph{{{title}}}}} \\")
+        lines += [rf"{' & '.join(row)} \\" for _, row in group]
+    return [
+        rf"\begin{{tabularx}}{{\linewidth}}{{@{{}}{columns}@{{}}}}",
+        r"\toprule",
+        rf"{' & '.join(_header(header, shown) for header in headers)} \\",
+        r"\midrule",
+        *lines,
+        r"\bottomrule",
+        r"\end{tabularx}",
+    ]
+
+
+def _header(header: str, shown: Narrow) -> str:
+    """Break a header that is longer than what stands below it."""
+    if header in shown.texts:
+        return _escape(header)
+    width = max(map(len, [*header.split(), *shown.rows[header]]))
+    lines = textwrap.wrap(header, width)
+    text = r"\\".join(map(_escape, lines))
+    return text if len(lines) == 1 else rf"\shortstack[l]{{{text}}}"
 
 
 def _escape(text: str) -> str:

@@ -1,7 +1,7 @@
 """Write the power of a scale's claims: a page, a table, and the pilot that a scale can adopt."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -11,13 +11,13 @@ import yaml
 from humanline.files.json_files import write_text
 from humanline.files.provenance import git_state
 from humanline.files.validation import validate
-from humanline.report.claims import values_of
-from humanline.report.formats import amount
+from humanline.report.formats import UNKNOWN, amount, pipe_table
 from humanline.study.claims import Claims, Comparison
 from humanline.study.runs.pilot import Pilot
 from humanline.study.runs.requests import PowerRequest
 from humanline.study.words import comparison_words, labels
 from humanline.tables.claims import contrast_of, paper_source
+from humanline.tables.estimates import values_of
 from humanline.tables.power import Planned, PlannedClaim, design, percent
 from humanline.tables.statistics.inference import variance
 
@@ -51,13 +51,13 @@ of the standard deviations. Seeds needed: for a power of {power:.0%}.
 {comparisons}
 
 SD: the standard deviation over seeds, of a difference in points or of a ratio in per cent (of its
-logarithm). Upper limit: of 80 % confidence, since the pilot has few seeds. Smallest effect: what
-the comparison alone shows with a power of {power:.0%}; of a claim to be as good or not worse, the
-smallest margin, if there is no difference. Effect: what power is computed for, and its source: the
-paper's abstract, or notes, a public summary of it that was not checked against the paper; derived:
-not published, but computed from what is, as claims.yaml says; assumed: what a claim of equality
-says. A mean decides its claim; the comparisons that follow it are tested in order, and their power
-counts those before.
+logarithm); in parentheses its upper limit, of 80 % confidence, since the pilot has few seeds.
+Smallest effect: what the comparison alone shows with a power of {power:.0%}; of a claim to be as
+good or not worse, the smallest margin, if there is no difference. Effect: what power is computed
+for, and its source: the paper's abstract, or notes, a public summary of it that was not checked
+against the paper; derived: not published, but computed from what is, as claims.yaml says; assumed:
+what a claim of equality says. A mean decides its claim; the comparisons that follow it are tested
+in order, and their power counts those before.
 {others}"""
 
 _OTHERS = """
@@ -154,10 +154,10 @@ def write_power(
         primary=len(claims.primary),
         first_look=", at the first look" if rule.looks else "",
         power=rule.power,
-        claims=_markdown([_claim_cells(own) for own in primary]),
+        claims=_rows(map(_claim_cells, primary)),
         changes=f" **It was {changes}.**" if changes else "",
-        comparisons=_markdown(cells[True]),
-        others=_OTHERS.format(comparisons=_markdown(cells[False]), alpha=rule.alpha)
+        comparisons=_rows(cells[True]),
+        others=_OTHERS.format(comparisons=_rows(cells[False]), alpha=rule.alpha)
         if cells[False]
         else "",
     )
@@ -193,11 +193,8 @@ def _claim_cells(own: PlannedClaim) -> dict:
         "What is claimed": own.claim.claim,
         "Seeds": str(own.seeds),
         "Power, at least": why if unknown else _power(own),
-        "Seeds needed": _UNKNOWN if unknown else _count(own.seeds_needed),
+        "Seeds needed": UNKNOWN if unknown else _count(own.seeds_needed),
     }
-
-
-_UNKNOWN = "\N{EN DASH}"
 
 
 def _cells(row: Planned, label: str) -> dict:
@@ -208,8 +205,7 @@ def _cells(row: Planned, label: str) -> dict:
     return {
         "Claim": comparison.claim.id,
         "Comparison": "then " * (comparison.role == "point") + comparison_words(comparison, label),
-        "SD": _spread(row, row.spread.sd),
-        "Upper limit": _spread(row, row.sd_limit),
+        "SD": f"{_spread(row, row.spread.sd)} ({_spread(row, row.sd_limit)})",
         "Seeds": str(row.seeds),
         "Smallest effect": smallest,
         "Effect": _effect(row),
@@ -224,7 +220,7 @@ def _spread(row: Planned, sd: float) -> str:
 def _effect(row: Planned) -> str:
     """Write the effect that power is computed for, with the mark of its source."""
     if row.effect is None:
-        return _UNKNOWN
+        return UNKNOWN
     comparison = row.comparison
     mark = paper_source(comparison) or "assumed"
     return f"{amount(row.effect, comparison.test.compare)} ({mark})"
@@ -233,15 +229,15 @@ def _effect(row: Planned) -> str:
 def _power(own: Planned | PlannedClaim) -> str:
     power = own.power()
     if math.isnan(power):
-        return _UNKNOWN
+        return UNKNOWN
     return f"{percent(power)} ({percent(own.power(cautious=True))})"
 
 
 def _count(seeds: float) -> str:
     if math.isnan(seeds):
-        return _UNKNOWN
+        return UNKNOWN
     return "more than 1024" if math.isinf(seeds) else f"{seeds:.0f}"
 
 
-def _markdown(rows: Sequence[dict]) -> str:
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+def _rows(rows: Iterable[dict]) -> str:
+    return pipe_table(pd.DataFrame(list(rows)))

@@ -10,10 +10,10 @@ from humanline.files.json_files import write_text
 from humanline.files.provenance import describe, packages
 from humanline.files.typed_files import read_record
 from humanline.report.formats import write_table
-from humanline.report.plots import plot_learning_curves
+from humanline.report.narrow import narrow
+from humanline.report.plots import figure_files, plot_learning_curves
 from humanline.study.runs.requests import TableRequest
 from humanline.study.runs.resolved import Run
-from humanline.study.tasks import find_task
 from humanline.tables import headline
 from humanline.tables.costs import cost_table
 from humanline.tables.run_results import RunFolder
@@ -23,7 +23,7 @@ from humanline.tables.sweeps import sweep_table
 def make_table(table: TableRequest) -> None:
     """Write a table of experiments.yaml as CSV, Markdown and LaTeX, with its provenance.
 
-    The headline table of a graded task also gets its learning curves, as CSV and SVG.
+    The headline table of a graded task also gets its learning curves, as CSV, SVG and PDF.
 
     Args:
         table: the table's definition, its resolved runs and paths.
@@ -32,26 +32,15 @@ def make_table(table: TableRequest) -> None:
         ConfigError: if a run's file is missing or damaged.
     """
     runs = [(run.cell, run.paths.directory) for run in table.runs]
-    shares_prompts = any(map(table.shares_prompts, table.spec.tasks))
-    write_table(
-        _frame(table, runs),
-        table.paths.tables,
-        table.name,
-        caption=headline.caption(
-            table.spec,
-            scale=table.scale,
-            seeds=len(table.seeds),
-            shares_prompts=shares_prompts,
-            collapse_below=table.collapse_below,
-        ),
-        provenance=_provenance(table),
-        headers={n.outcome: n.header for task in table.spec.tasks for n in find_task(task).notices},
-    )
+    frame, folder = _frame(table, runs), table.paths.tables
+    write_table(frame, narrow(frame, table), folder, table.name, provenance=_provenance(table))
     if table.spec.has_curves:
+        shares_prompts = table.shares_prompts(table.spec.tasks[0])
         curves = headline.learning_curves(runs, shares_prompts=shares_prompts)
-        path = table.paths.tables / f"{table.name}_curves.csv"
+        path = folder / f"{table.name}_curves.csv"
         write_text(path, curves.to_csv(index=False))
-        plot_learning_curves(curves, path.with_suffix(".svg"), scale=table.scale)
+        cells = {cell.variant: cell for cell, _ in runs}
+        plot_learning_curves(curves, *figure_files(path), cells=cells, scale=table.scale)
 
 
 def _frame(table: TableRequest, runs: list[RunFolder]) -> pd.DataFrame:

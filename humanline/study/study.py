@@ -19,6 +19,7 @@ from humanline.study.runs.requests import (
     ClaimsRequest,
     ComparedRuns,
     Design,
+    PageRequest,
     PowerRequest,
     TableRequest,
 )
@@ -88,6 +89,7 @@ class Study(StudyCells):
             evaluation=task.evaluation,
             generation=self.scale.generation,
             resources=self.scale.resources,
+            report_to=self.scale.report_to,
         )
 
     def run(self, task: str, name: str) -> Run:
@@ -130,6 +132,23 @@ class Study(StudyCells):
             has_pilot=self.pilot is not None,
             taken=self.taken,
             pilot_changes=self.pilot_changes(),
+        )
+
+    def page_request(self, config: Path) -> PageRequest:
+        """Resolve what the page shows: the tables, claims and runs that `all` makes.
+
+        Args:
+            config: the folder of the configuration.
+        """
+        cells = {(cell.task, cell.name): cell for cell in self.evaluated("all")}
+        return PageRequest(
+            scale=self.scale.scale,
+            description=self.scale.description,
+            tables=[self.table(name) for name in self.tables_of("all")],
+            claims=self.claims_request(),
+            runs=[self.resolve(cell) for cell in cells.values()],
+            paths=self.paths,
+            config=config,
         )
 
     def power_request(self) -> PowerRequest:

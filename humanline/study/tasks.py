@@ -94,6 +94,8 @@ class Task:
         grade_completion: (completion, answer) -> outcome. None: the task is judged.
         outcomes: the outcomes of grading; the first is success.
         notices: the outcomes that tables count.
+        prompt_words: (prompt of the generated world) -> what it asks for, in words, one text for
+            each wish. None: people can read the prompt itself.
         has_stored_scores: whether the hub's data are scored completions. If so, offline training
             takes them instead of samples from the base model.
 
@@ -110,6 +112,7 @@ class Task:
     grade_completion: Callable[[str, str], str] | None = None
     outcomes: tuple[str, ...] = ("correct", "wrong")
     notices: tuple[Notice, ...] = ()
+    prompt_words: Callable[[str], list[str]] | None = None
     has_stored_scores: bool = False
 
     def __post_init__(self) -> None:
@@ -128,6 +131,9 @@ class Task:
         if (self.draw_prompts is None) != (self.write_completion is None):
             reason = "a generated world needs both it and draw_prompts"
             raise ConfigError(f"write_completion: {reason}; add the other, or remove both")
+        if self.prompt_words and not self.draw_prompts:
+            reason = "it is for prompts of a generated world, and there is none"
+            raise ConfigError(f"prompt_words: {reason}; remove it, or add draw_prompts")
         if self.grade_completion:
             grade = _checked(self.grade_completion, self.outcomes)
             object.__setattr__(self, "grade_completion", grade)

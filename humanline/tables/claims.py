@@ -24,7 +24,7 @@ have estimates alone.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -32,14 +32,12 @@ import pandas as pd
 from humanline.study.claims import Claims, Comparison
 from humanline.study.runs.verdicts import Looks, Rule
 from humanline.study.words import labels
+from humanline.tables.estimates import Values
 from humanline.tables.statistics.inference import estimate, significance
 from humanline.tables.statistics.multiplicity import holm
 from humanline.tables.statistics.sample_size import seeds_to_decide
-from humanline.tables.statistics.scores import Contrast, Scores, difference, log_ratio, mean_of
+from humanline.tables.statistics.scores import Contrast, difference, log_ratio, mean_of
 from humanline.tables.statistics.sequential import sequential_p_values
-
-# Returns the measures of both cells of each pair of a comparison.
-Values = Callable[[Comparison], list[tuple[Scores, Scores]]]
 
 EXPLORATORY = "exploratory"  # in place of a verdict
 

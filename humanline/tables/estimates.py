@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from humanline.files.validation import pick
+from humanline.study.claims import Comparison
 from humanline.study.experiments import Cell
 from humanline.study.runs.resolved import Run
 from humanline.study.tasks import find_task
@@ -28,6 +29,8 @@ from humanline.tables.statistics.inference import Alternative, estimate, p_value
 from humanline.tables.statistics.scores import GROUPS, Contrast, Scores, log_ratio
 
 Measure = Literal["score", "curve_mean", "training_seconds"]
+# Returns the measures of both cells of each pair of a comparison.
+Values = Callable[[Comparison], list[tuple[Scores, Scores]]]
 
 
 def scores_of(runs: Sequence[Run], measure: Measure = "score") -> Scores:
@@ -45,6 +48,27 @@ def scores_of(runs: Sequence[Run], measure: Measure = "score") -> Scores:
     folders = [(run.cell, run.paths.directory) for run in runs]
     shares_prompts = any(run.shares_prompts for run in runs)
     return read_scores(folders, measure, shares_prompts=shares_prompts)
+
+
+def values_of(pairs: Callable[[Comparison], list[tuple[list[Run], list[Run]]]]) -> Values:
+    """Make the function that reads a comparison's measures; every run is read once.
+
+    Args:
+        pairs: returns the runs of both cells of each pair of a comparison.
+    """
+    read: dict[tuple, Scores] = {}
+
+    def scores(runs: list[Run], measure: Measure) -> Scores:
+        key = (measure, runs[0].cell.task, *(run.name for run in runs))
+        if key not in read:
+            read[key] = scores_of(runs, measure)
+        return read[key]
+
+    def values(comparison: Comparison) -> list[tuple[Scores, Scores]]:
+        measure = comparison.test.measure
+        return [(scores(a, measure), scores(b, measure)) for a, b in pairs(comparison)]
+
+    return values
 
 
 def read_scores(

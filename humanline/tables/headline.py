@@ -6,6 +6,7 @@ variant's own, and two variants are compared on the seeds that both have. All ru
 the same prompts; otherwise a `ConfigError` names the file. Win rates and Pass@1 are in per cent.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,18 +31,19 @@ from humanline.tables.run_results import Graded, RunFolder, by_variant, read_gra
 from humanline.tables.statistics.inference import Alternative, estimate
 from humanline.tables.statistics.scores import difference, log_ratio
 
+_END_OF_A_SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 _HOW = (
-    "Scale: {scale}. Seeds: {seeds}; a row with fewer is exploratory and has no p. A figure is the"
-    " mean over its row's seeds, and a comparison is over the seeds that both rows have."
-    " ±: standard error. Brackets: 95 % t intervals over seeds; {prompts}{p_values}"
+    "Scale: {scale}. Seeds: {seeds}; a row with fewer is exploratory. A figure is the mean over its"
+    " row's seeds, and a comparison is over the seeds that both rows have; {prompts}."
 )
 _P_VALUES = (
-    " p-values: t-tests of the same comparisons, one-sided for 'beats', two-sided for 'differs',"
-    " not corrected for their number; those of claims.md are corrected."
+    "p-values, most of them in the CSV alone: t-tests of the same comparisons, one-sided for"
+    " 'beats', two-sided for 'differs', not corrected for their number; those of claims.md are"
+    " corrected. A row with fewer seeds has none."
 )
 _PROMPTS = {
-    False: "each seed has evaluation prompts of its own.",
-    True: "all seeds share their evaluation prompts, whose variance is added.",
+    False: "each seed has evaluation prompts of its own",
+    True: "all seeds share their evaluation prompts, whose variance is added",
 }
 _SECONDS = (
     "Training: wall-clock seconds. They include online sampling, but not the sampling of offline"
@@ -51,61 +53,79 @@ _JUDGED_NOTICES = (
     "Left out: pairs without a verdict of the judge, over all seeds; a pair is left out of its own"
     " run alone. LC warnings: seeds whose LC win rate may mislead; the run's metrics.json says why."
 )
-_CAPTIONS = {  # headline tables by way of scoring, then the other views
+_BRACKETS = "Brackets: 95 % t intervals over seeds."
+# Headline tables by way of scoring, then the other views: a sentence of the caption, and notes.
+_EXPLAINED: dict[str, tuple[str, tuple[str, ...]]] = {
     "judge": (
-        "Win rate and length-controlled (LC) win rate against the baseline, in per cent. Ratios are"
-        " geometric means over seeds: they compare LC win rates with the same objective's plain"
-        " offline and plain online run; a rate below half a prompt counts as half a prompt. LC win"
-        " rates follow AlpacaEval's formula. It uses the difficulties of the instructions if all"
-        " are AlpacaEval's; otherwise it is without them, and without the penalty of AlpacaEval's"
-        " implementation. The figures of that implementation are in the CSV."
-        f" {_HOW}{{notices}} Length: characters of an answer. {_SECONDS}"
+        "Length-controlled (LC) win rate against the baseline, in per cent, and its ratios to plain"
+        " offline and plain online training of the same objective.",
+        (
+            "Ratios are geometric means over seeds; a rate below half a prompt counts as half a"
+            " prompt. LC win rates follow AlpacaEval's formula. It uses the difficulties of the"
+            " instructions if all are AlpacaEval's; otherwise it is without them, and without the"
+            " penalty of AlpacaEval's implementation. The figures of that implementation are in the"
+            " CSV. Length: characters of an answer.",
+        ),
     ),
     "grade": (
         "Pass@1 after the last optimizer step, in per cent, and its difference to plain online"
-        " training, in percentage points. Plain: without humanline; 'beats plain' compares with the"
-        f" plain run that samples equally often. {_HOW} Sampling: optimizer steps between"
-        " samplings. Catches up: the first evaluated step at which the mean over seeds reaches the"
-        f" final mean of plain online training.{{notices}} {_SECONDS}"
+        " training, in percentage points.",
+        (
+            "Plain: without humanline; 'beats plain' compares with the plain run that samples"
+            " equally often. Catches up: the first evaluated step at which the mean over seeds"
+            " reaches the final mean of plain online training.",
+            _SECONDS,
+        ),
     ),
     "sweep": (
-        "Score: {scores}, in per cent. Differences, in percentage points, compare with plain"
-        " offline and plain online training of the same objective and base model on all of its own"
-        " data; this online training samples as often as is usual for the task. Learning rates were"
-        " tuned for the row or taken from the nearest tuned row, which is a handicap; the column"
-        " rate_of of the CSV names that row."
-        " Unclipped: share of tokens that pass a gradient, mean over training. Collapsed: seeds"
-        " whose score is below {collapse_below} times their base model's; this rule was set before"
-        " the runs."
-        f" {_HOW}{{notices}} {_SECONDS}"
+        "Score: {scores}, in per cent; differences, in percentage points, are to plain offline and"
+        " plain online training of the same objective and base model.",
+        (
+            "Plain training is on all of its own data; plain online training samples as often as is"
+            " usual for the task. Learning rates were tuned for the row or taken from the nearest"
+            " tuned row, which is a handicap; the columns learning_rate and rate_of of the CSV say"
+            " which.",
+            "Unclipped: share of tokens that pass a gradient, mean over training. Collapsed: seeds"
+            " whose score is below {collapse_below} times their base model's; this rule was set"
+            " before the runs.",
+        ),
     ),
     "cost": (
-        "Seconds of training; ratio of these seconds to plain online training of the same"
-        " objective; tokens sampled (completions) and trained on (with prompts). Seconds and tokens"
-        " include online sampling, but not the sampling of offline data, which is done once per"
-        " seed. Peak memory: of the GPU, or of the process if there is no GPU."
-        " Speed-up: the seconds of plain online training, divided by the seconds until the first"
-        " evaluated step at which the mean score over seeds reaches the final mean of plain online"
-        " training. Comparisons are over the seeds that both rows have; ratios are geometric means,"
-        " with 95 % t intervals. Seeds: {seeds}; a row may have fewer. Scale: {scale}. The jobs"
-        " ran side by side, which affects their timings."
+        "Seconds of training, and their ratio to plain online training of the same objective.",
+        (
+            "Seconds include online sampling, but not the sampling of offline data, which is done"
+            " once per seed. Sampling: its share of the seconds. Peak memory: of the GPU, or of the"
+            " process if there is no GPU. Speed-up: the seconds of plain online training divided by"
+            " the seconds until the first evaluated step at which the mean score over seeds reaches"
+            " the final mean of plain online training; a dash: it never does. Ratios are geometric"
+            " means. The jobs ran side by side, which affects their timings.",
+        ),
     ),
 }
 
 
-def caption(table: Table, **values: object) -> str:
-    """Write a table's caption: its contents, its units, and how intervals and tests were made.
+def explained(table: Table, **values: object) -> tuple[str, list[str]]:
+    """Explain a table: its contents, its units, and how intervals and tests were made.
 
     Args:
         table: the table; its description comes first.
         values: scale, seeds (their number), shares_prompts (whether all seeds have the same
             prompts) and collapse_below (a share, 0 to 1).
+
+    Returns:
+        The caption, of three sentences at most, and notes, which are what else a reader must know.
     """
     kind = find_task(table.task).scoring if table.view == "headline" else table.view
-    values |= {"scores": _scores(table.tasks), "notices": _notices(table.tasks)}
-    values["p_values"] = "" if table.exploratory else _P_VALUES
+    sentence, notes = pick("table", kind, _EXPLAINED)
+    values |= {"scores": _scores(table.tasks)}
     values["prompts"] = _PROMPTS[bool(values.pop("shares_prompts"))]
-    return f"{table.description} {pick('table', kind, _CAPTIONS).format(**values)}"
+    first, *more = _END_OF_A_SENTENCE.split(table.description)
+    told = [" ".join(more), _HOW, *notes]
+    if table.view != "cost":
+        told += _notices(table.tasks)
+        told += [_P_VALUES] * (not table.exploratory)
+    caption = " ".join([first, sentence, _BRACKETS]).format(**values)
+    return caption, [text.format(**values) for text in told if text]
 
 
 def _scores(tasks: list[str]) -> str:
@@ -116,12 +136,12 @@ def _scores(tasks: list[str]) -> str:
     return ", ".join(f"{score} of {' and '.join(own)}" for score, own in titles.items())
 
 
-def _notices(tasks: list[str]) -> str:
-    """Explain the columns of notices; each sentence begins with a space."""
+def _notices(tasks: list[str]) -> list[str]:
+    """Explain the outcomes that tables count."""
     found = [find_task(task) for task in tasks]
     sentences = [_JUDGED_NOTICES] * any(task.scoring == "judge" for task in found)
     sentences += [notice.text for task in found for notice in task.notices]
-    return "".join(f" {sentence}" for sentence in dict.fromkeys(sentences))
+    return list(dict.fromkeys(sentences))
 
 
 def headline_table(task: str, runs: Sequence[RunFolder], *, shares_prompts: bool) -> pd.DataFrame:

@@ -38,6 +38,22 @@ def write_completion(prompt: str, rng: random.Random, carelessness: float) -> st
     return letters.expert_line(prompt, rng, 1 - carelessness)
 
 
+def prompt_words(prompt: str) -> list[str]:
+    """Say the wishes of a prompt in words: ``"a+ g-"`` is ``["many a", "no g"]``."""
+    from humanline.worlds.letters import TARGET_LENGTH, wish_kind
+
+    words = {
+        "~": "vowels and consonants in turn",
+        "<": "letters in alphabetical order",
+        "*": "varied: many letters, none twice in a row",
+        "S": f"short: {TARGET_LENGTH['S']} letters",
+        "M": f"middle length: {TARGET_LENGTH['M']} letters",
+        "L": f"long: {TARGET_LENGTH['L']} letters",
+    }
+    amounts = {"+": "many", "-": "no"}
+    return [words.get(wish) or f"{amounts[wish_kind(wish)]} {wish[0]}" for wish in prompt.split()]
+
+
 def read_row(row: dict, place: str) -> dict:
     """Read a row of UltraFeedback, of AlpacaEval's baseline outputs, or of a feedback file.
 
@@ -78,5 +94,6 @@ TASK = Task(
     read_row=read_row,
     draw_prompts=draw_prompts,
     write_completion=write_completion,
+    prompt_words=prompt_words,
     has_stored_scores=True,
 )

@@ -34,6 +34,11 @@ def write_completion(prompt: str, rng: random.Random, carelessness: float) -> st
     return str(divisor)
 
 
+def prompt_words(prompt: str) -> list[str]:
+    """Say a prompt in words."""
+    return [f"the largest number that divides {' and '.join(prompt.split())}"]
+
+
 def read_row(row: dict, place: str) -> dict:
     """Read a row of your own dataset or file: `prompt` and `answer`, both text.
 
@@ -61,5 +66,6 @@ TASK = Task(
     read_row=read_row,
     draw_prompts=draw_prompts,
     write_completion=write_completion,
+    prompt_words=prompt_words,
     grade_completion=grade_completion,
 )

@@ -1,4 +1,4 @@
-"""The figures of the theory: their data frames, and the same file from the same data."""
+"""The figures of the theory: their data frames."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,6 @@ from humanline.analysis.figures import (
     perceived_weight_frame,
 )
 from humanline.method.prospect_theory import capacity
-from humanline.report.plots import plot_capacity, plot_implied_capacity, plot_perceived_weight
 
 
 def surprisals(better: float = 1.0) -> dict[int, pd.DataFrame]:
@@ -68,24 +67,6 @@ def test_a_tokens_weight_is_one_between_the_bounds_and_falls_outside():
     assert 0.01 < weight("sampling, gamma 1", 3.9, 9).max() < 0.05
 
 
-PLOTS = [
-    (plot_capacity, lambda: capacity_frame((0.5, 1.0))),
-    (plot_perceived_weight, lambda: perceived_weight_frame((-1.5, 1.5), (1, 10))),
-    (plot_implied_capacity, lambda: implied_capacity_frame(surprisals())),
-]
-
-
-@pytest.mark.parametrize(("plot", "frame"), PLOTS)
-def test_a_figure_is_the_same_for_the_same_data(plot, frame, tmp_path):
-    for name in ("a.svg", "b.svg"):
-        plot(frame(), tmp_path / name, scale="smoke")
-    first, second = ((tmp_path / name).read_bytes() for name in ("a.svg", "b.svg"))
-    assert first == second and first.startswith(b"<?xml")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.svg", "b.svg"}
-    plot(frame().iloc[: len(frame()) // 2], tmp_path / "c.svg", scale="smoke")
-    assert (tmp_path / "c.svg").read_bytes() != first
-
-
 def test_the_capacity_frame_has_every_gammas_curve_from_0_to_1():
     frame = capacity_frame((0.61, 1.0))
     assert list(frame["gamma"].unique()) == [0.61, 1.0]
@@ -96,26 +77,3 @@ def test_the_capacity_frame_has_every_gammas_curve_from_0_to_1():
     # The steepest curve shows in the picture as it is, not as a chord.
     steps = capacity_frame((0.4,))["capacity"].diff().max()
     assert steps < 0.1
-
-
-def test_the_legend_tells_distances_and_their_range_over_seeds(tmp_path):
-    frame = implied_capacity_frame(surprisals())
-    plot_implied_capacity(frame, tmp_path / "two.svg", scale="smoke")
-    plot_implied_capacity(frame[frame["seed"] == 1], tmp_path / "one.svg", scale="smoke")
-    two, one = ((tmp_path / name).read_text() for name in ("two.svg", "one.svg"))
-    for (_, name), rows in frame.groupby(["part", "source"]):
-        by_seed = rows.groupby("seed")["distance"].first()
-        low, high = by_seed.min(), by_seed.max()
-        label = f"{name}: {by_seed.mean():.3f} [{low:.3f}, {high:.3f}]"
-        assert f"<!-- {label} -->" in two
-        assert f"<!-- {name}: {by_seed[1]:.3f} -->" in one
-    assert "<!-- human -->" in two and "<!-- the policy itself -->" in two
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_policy_may_have_no_losses(tmp_path):
-    frames = surprisals()
-    for frame in frames.values():
-        frame["surprisal"] = frame["surprisal"].abs()
-    plot_implied_capacity(implied_capacity_frame(frames), tmp_path / "gains.svg", scale="smoke")
-    assert "<!-- on-policy: none -->" in (tmp_path / "gains.svg").read_text()

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from humanline.analysis.map import PREDICTORS, by_objective, map_frame, rank_correlations
-from humanline.report.plots import plot_map
 from humanline.study.experiments import Cell
 
 
@@ -65,11 +64,6 @@ def test_base_models_do_not_hide_what_orders_the_runs_of_one():
     assert ranks.loc[("default", "all", "all"), "variants"] == 4
     assert ranks.loc[("all", "all", "all"), "variants"] == 8
     assert ranks.loc[("all", "all", "all"), "rho"] < 0.9
-
-
-def test_the_map_is_plotted(frame, tmp_path):
-    plot_map(frame, rank_correlations(frame), tmp_path / "map.svg", scale="laptop")
-    assert (tmp_path / "map.svg").read_text().count("<path") > 20
 
 
 def test_there_is_no_share_of_an_online_score_of_zero():

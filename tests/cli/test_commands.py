@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from humanline.cli import commands as cli
-from humanline.cli.commands import TAIL, main
+from humanline.cli.commands import main
 from humanline.cli.parser import COMMANDS, LISTS, parser
+from humanline.cli.progress.joblog import LINES as TAIL
 from humanline.data.hub import rows_fingerprint
 from humanline.files.json_files import read_jsonl, write_jsonl
 from humanline.study.study import schemas

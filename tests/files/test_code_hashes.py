@@ -20,7 +20,7 @@ from humanline.trainers.registry import OBJECTIVES
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
-SCORING = ("score", "table", "scores", "power", "claims", "tune", "map", "figures")
+SCORING = ("score", "table", "scores", "power", "claims", "tune", "map", "figures", "report")
 DEAR = (
     "data",
     "pretrained",
@@ -95,6 +95,7 @@ def test_a_copy_has_the_same_hashes(package):
         ("cli/plan.py", set(), set(COMMANDS)),
         ("cli/parser.py", set(), set(COMMANDS)),
         ("cli/run_locks.py", set(), set(COMMANDS)),
+        ("cli/worker.py", set(), set(COMMANDS)),  # it imports what all commands import
     ],
 )
 def test_who_imports_a_module_has_it_in_its_hash(file, changed, unchanged, package):
@@ -116,7 +117,7 @@ def test_a_tasks_file_is_in_the_hashes_of_its_own_rules_alone(package):
 @pytest.mark.parametrize(
     ("function", "changed"),
     [
-        ("grade_completion", {"score", "offline", "likelihood", "train"}),
+        ("grade_completion", {"score", "offline", "likelihood", "train", "report"}),
         ("write_completion", {"data", "pretrained", "base_model"}),
         ("draw_prompts", {"data", "pretrained", "base_model"}),
         ("read_row", {"data", "offline", "likelihood"}),
@@ -133,11 +134,15 @@ def test_of_a_task_those_functions_count_that_a_command_calls(function, changed,
 @pytest.mark.parametrize(
     ("old", "new", "changed"),
     [
-        ('label="math"', 'label="maths"', {"table", "power", "claims"}),
+        (
+            'label="math"',
+            'label="maths"',
+            {"table", "power", "claims", "report", "map", "figures"},
+        ),
         (
             "count as wrong",
             "count as false",
-            {"table", "scores", "power", "map", "claims", "predictors"},
+            {"table", "scores", "power", "map", "claims", "predictors", "report"},
         ),
         (
             '"no_box"',
@@ -355,6 +360,7 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
         assert (record["status"] == 0) or number >= done, (command, run.stderr[-3000:])
         found = {name.removeprefix("humanline").removeprefix(".") for name in record["modules"]}
         found -= {"cli", "cli.commands", "cli.parser", "cli.run_locks"}
+        found -= {"cli.progress", "cli.progress.joblog"}
         # Of every command the configuration is validated, with all tasks that it names.
         found -= {f"tasks.{task}" for task in TASKS if task not in command}
         tasks = [task for task in TASKS if task in command] or TASKS

@@ -1,4 +1,4 @@
-"""How tables and plots look in files."""
+"""How tables look in files."""
 
 import json
 
@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from humanline.report.formats import human_readable, write_table
-from humanline.report.plots import plot_learning_curves
+from humanline.report.formats import Narrow, human_readable, latex, write_table
 
 TABLE = pd.DataFrame(
     {
@@ -22,45 +21,60 @@ TABLE = pd.DataFrame(
         "variant": ["base", "x_5%"],
     }
 )
+SHOWN = Narrow(
+    "Rates & more, in %.",
+    pd.DataFrame(
+        {
+            "Run": ["base model", "offline DPO"],
+            "LC win rate, %": ["41.0 [37.2, 45.1]", "54.3 [50.1, 58.8]"],
+            "p": ["<0.001", "0.50"],
+        }
+    ),
+    constant={"Seeds": "10", "Share": "5%"},
+    best=frozenset({(1, "LC win rate, %")}),
+    notes=("A note_1.", "And another."),
+    texts=frozenset({"Run"}),
+)
 MARKDOWN = """\
 Rates & more, in %.
 
-| Objective   | Humanline   | k   | LC win rate, %          | p, beats offline   | Run   |
-|:------------|:------------|:----|:------------------------|:-------------------|:------|
-| base        | no          | \N{EN DASH}   | 41.0 ± 2.0 [37.2, 45.1] | <0.001             | base  |
-| DPO         | yes         | 4   | 54.3 ± 2.1 [50.1, 58.8] | 0.50               | x_5%  |
+Seeds: 10. Share: 5%.
+
+| Run         | LC win rate, %        | p      |
+|:------------|:----------------------|:-------|
+| base model  | 41.0 [37.2, 45.1]     | <0.001 |
+| offline DPO | **54.3** [50.1, 58.8] | 0.50   |
+
+- A note_1.
+- And another.
+- All columns: [rates.csv](rates.csv).
 """
-LATEX = r"""% Needs the packages booktabs and graphicx.
+LATEX = r"""% Needs the packages booktabs and tabularx.
 \begin{table}
 \centering
 \caption{Rates \& more, in \%.}
 \label{tab:rates}
-\resizebox{\linewidth}{!}{%
-\begin{tabular}{llllll}
+\medskip
+\footnotesize
+\setlength{\tabcolsep}{3pt}
+\parbox{\linewidth}{Seeds: 10; Share: 5\%.}\\[3pt]
+\begin{tabularx}{\linewidth}{@{}>{\raggedright\arraybackslash}Xll@{}}
 \toprule
-Objective & Humanline & k & LC win rate, \% & p, beats offline & Run \\
+Run & LC win rate, \% & p \\
 \midrule
-base & no & -- & 41.0 $\pm$ 2.0 [37.2, 45.1] & $<$0.001 & base \\
-DPO & yes & 4 & 54.3 $\pm$ 2.1 [50.1, 58.8] & 0.50 & x\_5\% \\
+base model & 41.0 [37.2, 45.1] & $<$0.001 \\
+offline DPO & \textbf{54.3} [50.1, 58.8] & 0.50 \\
 \bottomrule
-\end{tabular}}
+\end{tabularx}
+\\[3pt]\parbox{\linewidth}{A note\_1. And another.}
 \end{table}
 """
-CURVES = pd.DataFrame(
-    [
-        (variant, seed, step, 50.0, 50.0 + step, 45.0 + step, 55.0 + step)
-        for variant in ("grpo-online-every1", "grpo-online-every64")
-        for seed in (1, 2)
-        for step in (0, 8, 16)
-    ],
-    columns=["variant", "seed", "step", "pass_at_1", "mean", "low", "high"],
-)
 
 
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "tables"
-    write_table(TABLE, folder, "rates", caption="Rates & more, in %.", provenance={"git": "abc"})
+    write_table(TABLE, SHOWN, folder, "rates", provenance={"git": "abc"})
     return folder
 
 
@@ -81,6 +95,30 @@ def test_markdown(folder):
 
 def test_latex(folder):
     assert (folder / "rates.tex").read_text(encoding="utf-8") == LATEX
+
+
+def test_more_columns_than_fit_a_page_are_refused():
+    with pytest.raises(ValueError, match="8 columns; at most 7 fit"):
+        Narrow("Too wide.", pd.DataFrame([["x"] * 8], columns=list("abcdefgh")))
+
+
+def test_latex_leaves_out_the_last_columns_that_do_not_fit_and_says_so():
+    wide = {name: ["-28.8 [-29.5, -28.0]"] for name in ("one", "two", "three", "four", "five")}
+    rows = pd.DataFrame({"Run": ["offline DPO with humanline, never synced"]} | wide)
+    best = frozenset({(0, "one"), (0, "five")})
+    text = latex(Narrow("Wide.", rows, best=best, texts=frozenset({"Run"})), "wide")
+    assert "Run & one & two & three \\\\" in text and text.count("textbf") == 1
+    assert "In the CSV alone: four; five." in text
+
+
+def test_latex_gives_a_group_of_rows_a_title_and_goes_on_after_a_page():
+    rows = pd.DataFrame({"Task": ["math"] * 2 + ["poetry"] * 40, "Run": ["online"] * 42})
+    shown = Narrow("Long.", rows, texts=frozenset({"Run"}), groups="Task", notes=("Once.",))
+    first, second = latex(shown, "long").split(r"\end{table}")[:2]
+    assert first.count("online") == 30 and second.count("online") == 12
+    assert r"\emph{math}" in first and r"\emph{poetry}" in first and r"\emph{poetry}" in second
+    assert r"Table~\ref{tab:long}, continued." in second and r"\caption" not in second
+    assert "Once." in second and "Once." not in first
 
 
 @pytest.mark.parametrize(
@@ -115,14 +153,3 @@ def test_what_is_not_known_is_not_shown():
     frame = pd.DataFrame({"ratio_to_online": [1.0, np.nan]})
     frame["ratio_to_online_low"], frame["ratio_to_online_high"] = unknown, unknown
     assert list(human_readable(frame)["Ratio to online"]) == ["1.00", "\N{EN DASH}"]
-
-
-@pytest.mark.parametrize(("suffix", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
-def test_a_plot_has_the_format_of_its_suffix_and_the_same_bytes_again(tmp_path, suffix, start):
-    path = tmp_path / "new" / f"curves.{suffix}"
-    plot_learning_curves(CURVES, path, scale="smoke")
-    first = path.read_bytes()
-    assert first.startswith(start)
-    plot_learning_curves(CURVES, path, scale="smoke")
-    assert path.read_bytes() == first
-    assert [file.name for file in path.parent.iterdir()] == [path.name]

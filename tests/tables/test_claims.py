@@ -372,10 +372,11 @@ def test_comparisons_of_a_claim_can_be_told_apart():
         name: [text for own, text in told if own.claim.id == name] for name in ("C1", "C5", "C12")
     }
     assert of["C1"] == ["mean", "DPO", "KTO", "GRPO"] and of["C5"] == [""] * 4
-    assert of["C12"] == [f"sync_interval {k}" for k in (1, 2, 4, 13, 16, 64)]
+    intervals = ["step", *(f"{k} steps" for k in (2, 4, 13, 16, 64))]
+    assert of["C12"] == [f"synced every {interval}" for interval in intervals]
     clips = [text for own, text in told if own.claim.id == "C11"]
-    assert clips[0] == "instructions, log_eps_p -1.5, log_eps_r 0.5"
-    assert clips[-1] == "math, log_eps_p -0.5, log_eps_r 1.5"
+    assert clips[0] == "instructions, bounds -1.5 and 0.5"
+    assert clips[-1] == "math, bounds -0.5 and 1.5"
 
 
 def test_tests_of_the_same_cells_are_told_apart_by_what_they_measure():

@@ -16,7 +16,7 @@ from humanline.scoring.length_control import length_controlled_win_rate
 from humanline.study.experiments import Cell, Table
 from humanline.tables.estimates import read_scores
 from humanline.tables.headline import (
-    caption,
+    explained,
     learning_curves,
     pass_at_1_table,
     win_rate_table,
@@ -559,14 +559,14 @@ def test_captions_say_scale_seeds_and_how_uncertainty_was_measured(task, view):
     row = {"objective": "grpo", "data": "online"}
     spec = Table(task=task, view=view, description="What it shows.", cells=[row])
     values = {"scale": "smoke", "seeds": 3, "collapse_below": 0.5}
-    text = caption(spec, shares_prompts=False, **values)
-    assert text.startswith("What it shows. ")
+    caption, notes = explained(spec, shares_prompts=False, **values)
+    assert caption.startswith("What it shows. ") and caption.count(". ") <= 2
+    text = " ".join([caption, *notes])
     for part in ("smoke", "Seeds: 3", "t intervals", "t-tests", "per cent", "prompts of its own"):
         assert part in text
     assert "{" not in text
-    assert "all seeds share their evaluation prompts" in caption(
-        spec, shares_prompts=True, **values
-    )
+    _, notes = explained(spec, shares_prompts=True, **values)
+    assert "all seeds share their evaluation prompts" in " ".join(notes)
 
 
 def of_cell(runs, **fields):

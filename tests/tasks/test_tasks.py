@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from humanline.study.experiments import Cell
 from humanline.study.scale.scale import load_scale
 from humanline.study.study import load_study
 from humanline.study.tasks import SCORINGS, TASKS, Notice, find_task, score_rule, title_of
-from humanline.tables.headline import caption, headline_table
+from humanline.tables.headline import explained, headline_table
 from humanline.tables.run_results import notice_names, notices, scores
 from humanline.worlds.tiny_model import build_tokenizer
 
@@ -127,6 +128,12 @@ class Scored:
         return directory
 
 
+def said(spec, **values) -> str:
+    """All that a table says about itself."""
+    caption, notes = explained(spec, **values)
+    return " ".join([caption, *notes])
+
+
 def test_a_run_is_scored_and_read_back(name, tmp_path, capsys):
     """Its score file says that it is scored, and every table can read it."""
     scored = Scored(tmp_path)
@@ -142,7 +149,7 @@ def test_a_run_is_scored_and_read_back(name, tmp_path, capsys):
     assert spec.has_curves == scoring.has_curves
     frame = headline_table(name, [(base, directory)], shares_prompts=False)
     assert list(frame["variant"]) == ["base"] and set(notice_names(name)) <= set(frame)
-    text = caption(spec, scale="smoke", seeds=1, shares_prompts=False, collapse_below=0.5)
+    text = said(spec, scale="smoke", seeds=1, shares_prompts=False, collapse_below=0.5)
     assert "{" not in text
     for notice in find_task(name).notices:
         assert notice.text in text
@@ -152,11 +159,11 @@ def test_captions_tell_of_the_tables_own_tasks_alone():
     study = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", Path("results"))
     tables = study.experiments.tables
     values = {"scale": "smoke", "seeds": 1, "shares_prompts": False, "collapse_below": 0.5}
-    both, one = (caption(tables[name], **values) for name in ("sync_interval", "data_quality"))
+    both, one = (said(tables[name], **values) for name in ("sync_interval", "data_quality"))
     told = "Score: length-controlled win rate of instruction following"
     assert f"{told}, Pass@1 of math reasoning, in per cent" in both and "Timed out" in both
     assert f"{told}, in per cent" in one and "Timed out" not in one and "Left out" in one
-    plain = caption(tables["shared_divisors"], **values)
+    plain = said(tables["shared_divisors"], **values)
     assert "Pass@1" in plain and "Timed out" not in plain and "Left out" not in plain
 
 
@@ -206,6 +213,7 @@ SPELLING = '''
 """A task of one's own: a letter, said so often as the prompt asks."""
 
 import random
+import re
 
 from my_project.words import LETTER
 from humanline.study.tasks import Notice, Task
@@ -406,3 +414,35 @@ def test_lengths_for_a_world_that_has_none_are_refused(tmp_path):
         ConfigError, match=r"math_reasoning\.data\.lengths: the task's world has no"
     ):
         load_scale(tmp_path / "smoke.yaml")
+
+
+def test_prompts_of_generated_worlds_read_in_words(name):
+    """Each wish has words of its own; a prompt without words is one that people can read."""
+    task = find_task(name)
+    prompts = [row["prompt"] for row in task.draw_prompts(200, 3)]
+    if task.prompt_words is None:
+        assert all(re.fullmatch(r"[\d+-]+", prompt) for prompt in prompts)  # sums
+        return
+    told = {prompt: task.prompt_words(prompt) for prompt in prompts}
+    assert all(len(words) == len(set(words)) for words in told.values())
+    assert len(set(map(tuple, told.values()))) == len(told)
+    assert all(re.search("[a-z]{2}", text) for words in told.values() for text in words)
+
+
+def test_the_words_of_wishes():
+    words = find_task("instruction_following").prompt_words
+    assert words("a+ g- ~ L") == [
+        "many a",
+        "no g",
+        "vowels and consonants in turn",
+        "long: 13 letters",
+    ]
+    assert words("< S") == ["letters in alphabetical order", "short: 5 letters"]
+    gcd = find_task("shared_divisors").prompt_words
+    assert gcd("12 18") == ["the largest number that divides 12 and 18"]
+
+
+def test_words_are_for_prompts_of_a_generated_world():
+    task = find_task("shared_divisors")
+    with pytest.raises(ConfigError, match="prompt_words: it is for"):
+        replace(task, draw_prompts=None, write_completion=None)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ def test_a_run_leaves_its_model_log_and_record(study):
     assert seconds["total"] == pytest.approx(seconds["sample"] + seconds["train"], abs=0.02)
     header = (directory / "metrics.csv").read_text().splitlines()[0]
     assert "humanline/unclipped_chosen" in header
+
+
+def test_metrics_also_go_where_the_scale_says(study):
+    run = study.run("instruction_following", RUN)
+    reporting = replace(run, report_to=["trackio"])
+    given = training._options(reporting, Path("checkpoints"))
+    assert given["report_to"] == ["trackio"] and given["project"] == "humanline-smoke"
+    assert given["run_name"] == f"instruction_following/{RUN}"
+    assert reporting.hashes.manifest == run.hashes.manifest  # so nothing is trained again
 
 
 @pytest.fixture

@@ -272,7 +272,7 @@ def test_they_go_through_the_stages(config, own):
         directory = study(own).resolve(cell).paths.directory
         assert 0 <= read_json(directory / "metrics.json")["win_rate"] <= 100
     command("table", "mine")
-    assert "| Margin " in (own / "results" / "smoke" / "tables" / "mine.md").read_text()
+    assert "Objective: Margin." in (own / "results" / "smoke" / "tables" / "mine.md").read_text()
 
 
 def test_ones_own_objective_on_groups_reads_all_rows_and_draws_them_itself(

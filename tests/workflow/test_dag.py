@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from zipfile import ZipFile
 
 import forked
 import psutil
@@ -333,12 +334,12 @@ TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
 SCORES = {f"score_{task}" for task in TASKS}
 TABLES = {"table_cost", "table_sweep", *(f"table_{task}" for task in TASKS)}
 EDITS = {  # of modules, and what is made anew
-    "scoring/score.py": {*SCORES, "scores", "claims", "all", *TABLES},
-    "analysis/figures.py": {"figures", "all"},
+    "scoring/score.py": {*SCORES, "scores", "claims", "report", "all", *TABLES},
+    "analysis/figures.py": {"figures", "report", "all"},
     # Of a task, its own rules; data, training and sampling are of its jobs alone.
     "tasks/shared_divisors.py": {
         *("data", "base_model", "offline", "train", "generate", "all"),
-        *("score_shared_divisors", "table_shared_divisors", "scores"),
+        *("score_shared_divisors", "table_shared_divisors", "scores", "report"),
     },
 }
 
@@ -351,6 +352,36 @@ def worker():
         command = [sys.executable, "-m", "humanline", "worker", socket]
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT):
             yield socket
+
+
+def check_snakemakes_report(path: Path, results: Path) -> None:
+    """It has the page, verdicts, tables and figures, each in a list and with words of ours."""
+    page = results / "report" / "index.html"
+    with ZipFile(path) as file:
+        text = file.read("report/report.html").decode()
+        (own,) = (file.read(name) for name in file.namelist() if name.endswith("/index.html"))
+    assert own == page.read_bytes()
+    lists, entries = (
+        json.loads(re.search(rf"^ +var {name} = (.*);$", text, flags=re.M)[1])
+        for name in ("categories", "results")
+    )
+    kinds = {"All on one page", "Verdicts", "Tables", "Figures", "Scores of all runs"}
+    assert lists.keys() == kinds
+    assert lists["All on one page"]["Other"] == [str(page)]
+    for files in (files for (files,) in map(dict.values, lists.values())):
+        labels = [tuple(entries[file]["labels"].values()) for file in files]
+        assert len(labels) == len({*labels})  # of two with the same, Snakemake shows one
+    assert all(entry["caption"] for entry in entries.values())
+    made = [file for folder in ("tables", "figures") for file in (results / folder).iterdir()]
+    made = {
+        str(file)
+        for file in made
+        if file.suffix in (".csv", ".md", ".svg")
+        and not re.match("looked_into|surprisals", file.name)  # of `explore`, and on the way
+    }
+    assert entries.keys() == made | {str(page)}
+    table = entries[str(results / "tables" / "shared_divisors.md")]
+    assert "Shared divisors, a third task." in table["caption"]
 
 
 @pytest.mark.slow
@@ -400,9 +431,11 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
     assert (tables / "looked_into.csv").exists()
 
     started = time.monotonic()
-    again = as_typed("--nolock", **study)
+    reported = tmp_path / "report.zip"
+    again = as_typed("--nolock", "--report", reported, "--report-after-run", **study)
     assert "Nothing to be done" in again.stdout + again.stderr
     assert time.monotonic() - started < 30
+    check_snakemakes_report(reported, results / "smoke")
 
     scale = (config / "smoke.yaml").read_text()
     edit(
@@ -416,6 +449,7 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
         "table_sweep",
         "scores",
         "claims",
+        "report",
         "all",
     }
     assert set(jobs(plan(**study))) == expected

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from own_code import BLOCK, PAGE
 
-from humanline.cli.worker import VARIABLE
+from humanline.cli import WORKER
 
 ROOT = Path(__file__).parents[2]
 WALKS = [part for part in re.split(r"^(?=## )", PAGE, flags=re.M) if part.startswith("## ")]
@@ -101,7 +101,7 @@ def reader(tmp_path_factory):
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -m humanline "$@"\n')
         script.chmod(0o755)
         path = os.pathsep.join([temporary, str(Path(sys.executable).parent), os.environ["PATH"]])
-        environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder), VARIABLE: str(socket)}
+        environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder), WORKER: str(socket)}
         command = [sys.executable, "-m", "humanline", "worker", socket]
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=folder, env=environment)
         try:

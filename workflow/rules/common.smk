@@ -146,8 +146,19 @@ SCORE_FILES = [
 ]
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"
-    for name in ("claims.csv", "comparisons.csv", "claims.md", "claims.provenance.json")
+    for name in (
+        "claims.csv",
+        "comparisons.csv",
+        "claims.md",
+        "claims.tex",
+        "claims.provenance.json",
+    )
     + ("power.csv", "power.md") * bool(STUDY.pilot)
+]
+# How long jobs take, for estimates of the time left: this scale's own runs, or the released one.
+SECONDS_FILES = [
+    RESULTS / "seconds.csv",
+    Path(workflow.basedir, "results", "reference", SCALE, "seconds.csv"),
 ]
 
 
@@ -208,9 +219,39 @@ def table_files(table):
     files = [f"{RESULTS}/tables/{table}.{suffix}" for suffix in suffixes]
     if STUDY.experiments.tables[table].has_curves:
         files += [
-            f"{RESULTS}/tables/{table}_curves.{suffix}" for suffix in ("csv", "svg")
+            f"{RESULTS}/tables/{table}_curves.{suffix}"
+            for suffix in ("csv", "svg", "pdf")
         ]
     return files
+
+
+# What `snakemake --report` has, by suffix, and what its lists call that. It shows pictures and the
+# page, and offers the others for download.
+FILE_KINDS = {".html": "page", ".svg": "picture", ".csv": "CSV", ".md": "Markdown"}
+
+
+def reported(files, category, caption):
+    """Put files into `snakemake --report`, and leave those with other suffixes as they are.
+
+    Args:
+        files: the output of a rule; pictures go under Figures.
+        category: the heading of the others.
+        caption: the name of a file of workflow/report.
+    """
+
+    def flagged(file):
+        path = Path(file)
+        if path.suffix not in FILE_KINDS:
+            return file
+        return report(
+            file,
+            caption=f"../report/{caption}.rst",
+            category="Figures" if path.suffix == ".svg" else category,
+            # Together they are the key of a list: of two files with the same, it has one.
+            labels={"Result": path.stem, "File": FILE_KINDS[path.suffix]},
+        )
+
+    return list(map(flagged, files))
 
 
 def wider_scores(wildcards):

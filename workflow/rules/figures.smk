@@ -3,7 +3,7 @@
 FIGURES = [
     f"{RESULTS}/figures/{name}.{suffix}"
     for name in ("capacity", "perceived_weight", "implied_capacity")
-    for suffix in ("csv", "svg")
+    for suffix in ("csv", "svg", "pdf")
 ]
 
 
@@ -41,7 +41,7 @@ rule figures:
     input:
         [STUDY.paths.surprisals(seed) for seed in STUDY.figure_seeds()],
     output:
-        FIGURES,
+        reported(FIGURES, "Figures", "figures"),
     log:
         f"{RESULTS}/logs/figures.log",
     resources:

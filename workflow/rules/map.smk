@@ -1,7 +1,8 @@
 # The map: scores of exploratory runs on the tuning seeds, against predictors of these scores.
 
 MAP_FILES = [
-    f"{RESULTS}/map/{name}" for name in ("map.csv", "correlations.csv", "map.svg")
+    f"{RESULTS}/map/{name}"
+    for name in ("map.csv", "correlations.csv", "map.svg", "map.pdf")
 ]
 
 
@@ -32,7 +33,7 @@ rule map:
         scores=[run.paths.scored for pair in STUDY.mapped() for run in pair],
         predictors=[run.paths.predictors for run, _ in STUDY.mapped()],
     output:
-        MAP_FILES,
+        reported(MAP_FILES, "Exploration", "map"),
     log:
         f"{RESULTS}/logs/map.log",
     resources:

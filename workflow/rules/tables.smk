@@ -13,13 +13,19 @@ for table in map(STUDY.table, STUDY.experiments.tables):
             runs=[run.paths.made for run in table.runs],
             predictors=[run.paths.predictors for run in table.measured],
         output:
-            table_files(table.name),
+            reported(
+                table_files(table.name),
+                "Exploration" if table.spec.exploratory else "Tables",
+                "table",
+            ),
         log:
             f"{RESULTS}/logs/table/{table.name}.log",
         resources:
             **resources_of("table"),
         params:
             table=table.name,
+            # For the caption; by a function, because a text may have braces.
+            description=lambda wildcards, table=table: table.spec.description,
             # It also contains captions and views.
             config=lambda wildcards, table=table: table.hash,
             code=code_hash("table", tasks=table.spec.tasks),
@@ -32,7 +38,7 @@ rule scores:
         scores=sorted({run.paths.scored for run in SCORED_RUNS}),
         runs=sorted({run.paths.made for run in SCORED_RUNS}),
     output:
-        SCORE_FILES,
+        reported(SCORE_FILES, "Scores of all runs", "scores"),
     log:
         f"{RESULTS}/logs/scores.log",
     resources:
@@ -49,7 +55,7 @@ rule claims:
         runs=[run.paths.made for run in CLAIM_RUNS],
         looks=looks,
     output:
-        CLAIM_FILES,
+        reported(CLAIM_FILES, "Verdicts", "claims"),
     log:
         f"{RESULTS}/logs/claims.log",
     resources:
@@ -66,7 +72,7 @@ rule claims:
 # have gone further each time.
 rule decide:
     input:
-        rules.claims.output,
+        CLAIM_FILES,
     log:
         f"{RESULTS}/logs/decide.log",
     threads: lambda wildcards: workflow.cores  # not known without --cores, as on some clusters

@@ -51,6 +51,16 @@ class Paths:
         return self.results / "tables"
 
     @property
+    def page(self) -> Path:
+        """The page that shows all results, one HTML file."""
+        return self.results / "report" / "index.html"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the jobs' logs."""
+        return self.results / "logs"
+
+    @property
     def map(self) -> Path:
         """The folder of the map of exploratory runs."""
         return self.results / "map"

@@ -165,3 +165,26 @@ class Design:
     pilot: Pilot | None
     pilot_changes: str
     written: Path
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """The page of a scale's results.
+
+    Args:
+        scale: the name of the scale.
+        description: what the scale's file says of it.
+        tables: the tables that `all` makes, in the order of experiments.yaml.
+        claims: the claims and their runs; None: there are none.
+        runs: the runs whose scores tables and claims show, each once.
+        paths: the paths of the scale's files.
+        config: the folder of the configuration, for the commands that the page shows.
+    """
+
+    scale: str
+    description: str
+    tables: list[TableRequest]
+    claims: ClaimsRequest | None
+    runs: list[Run]
+    paths: Paths
+    config: Path

@@ -3,6 +3,7 @@
 `Study.resolve` makes it, once. Stages take it and never ask the study.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +44,7 @@ class Run:
         evaluation: the sampling of the completions for the tables.
         generation: the engine that samples completions.
         resources: the resources of each stage's jobs at their first attempt.
+        report_to: where the metrics of its training also go.
     """
 
     cell: Cell
@@ -60,6 +62,7 @@ class Run:
     evaluation: Sampling
     generation: Generation
     resources: dict[Stage, Resources]
+    report_to: Sequence[str]
 
     @property
     def name(self) -> str:

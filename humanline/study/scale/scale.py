@@ -5,12 +5,13 @@ field and the remedy. Snakefiles import this module, so it is cheap.
 """
 
 import itertools
+from importlib.util import find_spec
 from inspect import signature
 from os.path import normpath, relpath
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from humanline.files.validation import ConfigError, Strict, fault, load_yaml, validate
 from humanline.study.scale.data import HubData, MiniatureData
@@ -22,6 +23,18 @@ from humanline.study.scale.sampling import Generation, Sampling
 from humanline.study.scale.training import Training
 from humanline.study.tasks import Task, TaskName, find_task
 from humanline.study.values import SeedList, Stage
+
+
+def _installed(name: str) -> str:
+    """Refuse a tracker whose package is missing, before a job runs."""
+    if find_spec(name) is None:
+        reason = f"{name} needs the package {name}, which is not installed; pip install {name}"
+        raise fault("", f"{reason}, or remove it")
+    return name
+
+
+# The names by which transformers' Trainer knows them; each is also its package's.
+Tracker = Annotated[Literal["tensorboard", "trackio", "wandb"], AfterValidator(_installed)]
 
 
 class TaskConfig(Strict):
@@ -157,6 +170,9 @@ class Scale(Strict):
     generation: Generation = Field(Generation(), description="what draws the completions")
     resources: dict[Stage, Resources] = Field({}, description="resources of each stage's jobs")
     plan: Assumptions | None = Field(None, description="assumptions of `snakemake plan`")
+    report_to: list[Tracker] = Field(
+        [], description="where the metrics of training also go, besides each run's metrics.csv"
+    )
     tasks: dict[TaskName, TaskConfig] = Field(min_length=1, description="the tasks, by name")
 
     @model_validator(mode="before")

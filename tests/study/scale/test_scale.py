@@ -620,6 +620,12 @@ def test_a_bootstrap_is_refused(fault):
     assert fault({"bootstrap_replicates": 100}).endswith("t intervals over seeds; remove it")
 
 
+def test_a_tracker_that_is_not_installed_is_refused(fault, monkeypatch):
+    monkeypatch.setattr("humanline.study.scale.scale.find_spec", lambda name: None)
+    expected = "report_to.0: wandb needs the package wandb, which is not installed; pip install"
+    assert fault({"report_to": ["wandb"]}).startswith(f"smoke.yaml: {expected}")
+
+
 def test_a_long_value_is_shortened(fault):
     message = fault({f"{MATH}.training.steps": "many " * 100})
     assert len(message) < 250

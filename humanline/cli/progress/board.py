@@ -1,0 +1,192 @@
+"""The state of a running workflow: the jobs that run, those that are done, and the time left.
+
+A `Board` is told what happens. Its `snapshot` is plain data, from which this process and
+`humanline status` in another one make the same lines.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
+
+from humanline.cli.progress.joblog import Reading, read
+from humanline.cli.progress.names import Named
+from humanline.cli.progress.seconds import Seconds
+
+
+class Running(TypedDict):
+    """A job that runs, or one that has failed; times in seconds since the epoch."""
+
+    stage: str
+    of: str
+    log: str | None
+    started: float
+    expected: float | None
+    command: NotRequired[str]
+
+
+class Snapshot(TypedDict):
+    """The state of a workflow.
+
+    ``jobs`` and ``cells`` are the numbers of those that are done and of all. ``waiting`` is the sum
+    of the seconds that the jobs need that have not begun; None: unknown. ``parallel`` is how many
+    jobs run at a time. ``ended`` is None, ``done``, ``failed`` or ``stopped``.
+    """
+
+    name: str
+    process: int
+    host: str
+    started: float
+    changed: float
+    jobs: tuple[int, int]
+    cells: tuple[int, int]
+    waiting: float | None
+    parallel: int
+    running: list[Running]
+    failed: list[Running]
+    ended: str | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that has ended.
+
+    Args:
+        named: what it was.
+        reading: what its log says at the end.
+        seconds: its seconds, with those that it waited after its start.
+    """
+
+    named: Named
+    reading: Reading
+    seconds: float
+
+
+class Board:
+    """The state of a running workflow.
+
+    Args:
+        name: the scale's name.
+        planned: the jobs that will run, by Snakemake's number.
+        seconds: what is known of their time.
+        cores: how many jobs run at a time; None: unknown, as on a cluster.
+        clock: the time, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        planned: Mapping[int, Named],
+        seconds: Seconds,
+        cores: int | None,
+        clock: Callable[[], float] = time.time,
+    ):
+        self._name, self._cores, self._clock = name, cores, clock
+        self._named = dict(planned)
+        self._waiting = dict(planned)
+        self._running: dict[int, Running] = {}
+        self._failed: dict[int, Running] = {}
+        self._done: set[int] = set()
+        self._total = len(self._named)
+        self._started = self._changed = clock()
+        self.seconds = seconds
+        self.ended: str | None = None
+
+    def start(self, number: int) -> None:
+        """A job has begun; on a cluster, it was submitted."""
+        if number not in self._named:
+            return
+        named = self._named[number]
+        self._waiting.pop(number, None)
+        self._failed.pop(number, None)  # it is tried again
+        self._running[number] = Running(
+            stage=named.stage,
+            of=named.of,
+            log=None,
+            started=self._clock(),
+            expected=self.seconds.expected(named.kind),
+        )
+        self._changed = self._clock()
+
+    def describe(self, number: int, named: Named, log: Iterable[str], command: str | None) -> None:
+        """A job that has begun: what it is, its logs and its command."""
+        if number not in self._named:  # a checkpoint's job has added it
+            self._named[number] = named
+            self._total = max(self._total, len(self._named))
+        if number not in self._running:
+            self.start(number)
+        self._running[number]["log"] = next(iter(log), None)
+        if command:
+            self._running[number]["command"] = command
+
+    def finish(self, number: int) -> Finished | None:
+        """A job has ended; None of a job that never began, or is unknown."""
+        self._changed = self._clock()
+        self._done.add(number)
+        self._waiting.pop(number, None)
+        self._failed.pop(number, None)
+        if (own := self._running.pop(number, None)) is None:
+            return None
+        reading = read(own["log"], own["started"]) or Reading()
+        seconds = self._clock() - own["started"]
+        # By its own words it took less: a job waits for the worker's imports, or in a queue.
+        named = self._named[number]
+        self.seconds.add(named.kind, seconds if reading.took is None else reading.took)
+        return Finished(named, reading, seconds)
+
+    def fail(self, number: int) -> Running | None:
+        """A job has failed; None if it is unknown."""
+        self._changed = self._clock()
+        if (own := self._running.pop(number, None)) is None:
+            return None
+        self._failed[number] = own
+        return own
+
+    def count(self, total: int) -> None:
+        """The number of jobs in all, after a checkpoint's job has added some."""
+        self._total = total
+
+    @property
+    def failed(self) -> list[Running]:
+        """The jobs that have failed, in the order of their failures."""
+        return list(self._failed.values())
+
+    def end(self) -> None:
+        """The workflow has ended."""
+        is_done = len(self._done) >= self._total
+        self.ended = "failed" if self._failed else "done" if is_done else "stopped"
+        self._changed = self._clock()
+
+    def snapshot(self) -> Snapshot:
+        """Return the state, as plain data."""
+        cells = [number for number, named in self._named.items() if named.stage == "score"]
+        return Snapshot(
+            name=self._name,
+            process=os.getpid(),
+            host=socket.gethostname(),
+            started=self._started,
+            changed=self._changed,
+            jobs=(len(self._done), self._total),
+            cells=(sum(number in self._done for number in cells), len(cells)),
+            waiting=self._seconds_waiting(),
+            parallel=self._cores or max(1, len(self._running)),
+            running=list(self._running.values()),
+            failed=self.failed,
+            ended=self.ended,
+        )
+
+    def _seconds_waiting(self) -> float | None:
+        """Sum the seconds of the jobs that have not begun; an unknown one counts as the mean."""
+        by_kind: dict = {}
+        for named in self._waiting.values():
+            by_kind[named.kind] = by_kind.get(named.kind, 0) + 1
+        expected = {kind: self.seconds.expected(kind) for kind in by_kind}
+        known = [(own, by_kind[kind]) for kind, own in expected.items() if own is not None]
+        jobs = sum(number for _, number in known)
+        total = sum(own * number for own, number in known)
+        if not jobs:
+            mean = self.seconds.mean if self._waiting else 0.0
+            return mean and mean * len(self._waiting)
+        return total * len(self._waiting) / jobs

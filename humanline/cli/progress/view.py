@@ -1,0 +1,246 @@
+"""What a workflow prints while it runs, in place of Snakemake's lines.
+
+On a terminal: a line for the whole and one for each running job, once a second. Elsewhere: a line
+for each job that has ended, and one for each running job if nothing has ended for a minute. At the
+end, why a job has failed. Snakemake's log has its own lines, and `snakemake -p` prints them.
+
+It is no logger plugin: Snakemake does not find plugins of editable installs, and the profile of a
+cluster would replace the one that names it.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from humanline.cli.progress.board import Board, Finished, Running
+from humanline.cli.progress.joblog import VIEW, cause, read
+from humanline.cli.progress.lines import duration, head, left_of, lines
+from humanline.cli.progress.names import Namer
+from humanline.cli.progress.short import shortened
+from humanline.cli.progress.status import STATE, write
+from humanline.files.validation import TRACEBACK
+
+SILENCE = 60.0  # seconds without a line, where there is no terminal
+_WIDTH = 200  # of lines where there is no terminal
+# Their jobs print for people, and must not do so into the terminal's view.
+_TALKING = ("decide", "judge_cost", "plan", "power", "prefetch")
+# A failed job's command, and that it failed. `close` says so, with the cause.
+_SAID_AT_THE_END = (
+    "CalledProcessError",
+    "At least one job did not complete successfully",
+    "Exiting because a job execution failed",
+)
+
+
+class View(logging.Handler):
+    """A handler of Snakemake's logger that prints a board.
+
+    Args:
+        board: the state of the workflow.
+        namer: what names jobs that the board does not know.
+        below: Snakemake's own handler, for what is no news of a job: warnings and errors.
+        state: the file that `humanline status` reads.
+        means: the file of the scale's seconds.
+        logs: Snakemake's own logs.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        namer: Namer,
+        below: logging.StreamHandler,
+        state: Path,
+        means: Path,
+        logs: list[str],
+    ):
+        super().__init__()
+        self._board, self._namer, self._below = board, namer, below
+        self._state, self._means, self._logs = state, means, logs
+        self._talking: set[int] = set()
+        self._printed = time.monotonic()
+        self._over = threading.Event()
+        self._live = _live(below.stream)
+        self._clock = threading.Thread(target=self._tick_on, name="view", daemon=True)
+        self._clock.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of one of Snakemake's events, or print its warning."""
+        try:
+            act = getattr(self, f"_on_{getattr(record, 'event', None)}", None)
+            if act:
+                act(record)
+            elif record.levelno >= logging.WARNING:
+                self._warn(record)
+        except Exception:
+            self.handleError(record)
+
+    # Snakemake's events, by the names of `LogEvent`.
+
+    def _on_job_started(self, record) -> None:
+        for number in record.jobs:
+            self._board.start(number)
+
+    def _on_job_info(self, record) -> None:
+        if record.rule_name in _TALKING:
+            self._talking.add(record.jobid)
+            self._hide()
+        named = self._namer.name(record.rule_name, record.wildcards or {})
+        self._board.describe(record.jobid, named, record.log or (), record.shellcmd)
+
+    def _on_job_finished(self, record) -> None:
+        self._talking.discard(record.job_id)
+        found = self._board.finish(record.job_id)
+        if found and (self._live is None or not found.named.is_of_cell):
+            self._print(self._finished(found))
+
+    def _on_job_error(self, record) -> None:
+        if job := self._board.fail(record.jobid):
+            self._talking.discard(record.jobid)
+            self._print(f"failed: {job['stage']}, {job['of']}; the jobs that run end first")
+
+    def _on_progress(self, record) -> None:
+        self._board.count(record.total)
+
+    def _on_error(self, record) -> None:
+        self._warn(record)
+
+    def _warn(self, record) -> None:
+        text = record.getMessage()
+        if not any(said in text for said in _SAID_AT_THE_END):
+            self._print(shortened(text))
+
+    def _on_shellcmd(self, record) -> None: ...
+
+    _on_run_info = _on_group_info = _on_group_error = _on_resources_info = _on_shellcmd
+
+    # Printing.
+
+    def _finished(self, found: Finished) -> str:
+        now, state = time.time(), self._board.snapshot()
+        left = [left_of(job, read(job["log"], job["started"]), now) for job in state["running"]]
+        whole = head(state, left, now).partition(": ")[2]
+        own = f"{found.named.stage}, {found.named.of}, took {duration(found.seconds)}"
+        return f"{', '.join(filter(None, [own, found.reading.metrics_words]))} | {whole}"
+
+    def _print(self, text: str) -> None:
+        self._printed = time.monotonic()
+        if self._live and self._live.is_started:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            self._below.stream.write(f"{text}\n")
+            self._below.stream.flush()
+
+    def _hide(self) -> None:
+        if self._live and self._live.is_started:
+            self._live.update("", refresh=True)
+            self._live.stop()
+
+    def _tick_on(self) -> None:
+        while not self._over.wait(1.0):
+            with self.lock or contextlib.nullcontext(), contextlib.suppress(OSError):
+                self._tick()
+
+    def _tick(self) -> None:
+        """Show the state, once a second."""
+        state = self._board.snapshot()
+        write(self._state, state)
+        if self._live is None:
+            if time.monotonic() - self._printed > SILENCE:
+                for line in lines(state, width=_WIDTH):
+                    self._print(line)
+        elif not self._talking:
+            if not self._live.is_started:
+                self._live.start()
+            size = self._live.console.size
+            shown = "\n".join(lines(state, width=size.width - 1, height=size.height - 1))
+            self._live.update(_plain(shown), refresh=True)
+
+    def close(self) -> None:
+        """Say how the workflow has ended, and why a job failed; Snakemake calls it at its end."""
+        if self._over.is_set():
+            return
+        self._over.set()
+        self._clock.join(timeout=5)
+        self._hide()
+        self._live = None
+        self._board.end()
+        with contextlib.suppress(OSError):  # estimates alone depend on these
+            write(self._state, self._board.snapshot())
+            self._board.seconds.write(self._means)
+        for text in self._last_lines():
+            self._print(text)
+        super().close()
+
+    def _last_lines(self) -> list[str]:
+        state = self._board.snapshot()
+        done, jobs = state["jobs"]
+        took = duration(state["changed"] - state["started"])
+        if self._board.ended == "done":
+            return [f"{state['name']}: all {jobs} jobs done, in {took}"]
+        found = [f"{state['name']}: {self._board.ended} after {took}, {done} of {jobs} jobs done"]
+        found += [f"Snakemake's log: {path}" for path in self._logs]
+        for job in self._board.failed:
+            found += why(job)
+        return found
+
+
+def why(job: Running) -> list[str]:
+    """Say why a job failed, the command that shows more, and the cause last."""
+    shell = job.get("command", "")
+    command = shell.replace('"$HUMANLINE_PYTHON"', sys.executable).partition(" --log=")[0].strip()
+    more = [f"the whole log: less -R {job['log']}"] if job["log"] else []
+    more += [f"again, with more: {TRACEBACK}=1 {command}"] if command else []
+    told = cause(job["log"])
+    last = f"humanline: failed; the last lines of {job['log']}:" if told else "no log says why"
+    return ["", f"{job['stage']}, {job['of']}", *more, last, *(f"  {line}" for line in told)]
+
+
+def _plain(text: str):
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _live(stream):
+    """Make the view of a terminal; None if the stream is no terminal that can move its cursor."""
+    if not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    from rich.console import Console
+    from rich.live import Live
+
+    return Live(console=Console(file=stream), auto_refresh=False, transient=True)
+
+
+def watch(workflow, study, jobs: list, means: list[Path]) -> None:
+    """Print a workflow's progress in place of Snakemake's own lines, from now on.
+
+    Nothing changes if the user asks Snakemake for more or less output, or for another logger.
+
+    Args:
+        workflow: Snakemake's workflow.
+        study: the study.
+        jobs: its jobs that will run.
+        means: files with the seconds of earlier runs: this scale's own, which is written at the
+            end, and others that count if there is none.
+    """
+    from snakemake.logging import logger
+
+    from humanline.cli.progress.seconds import first_of
+
+    asked = workflow.output_settings
+    below = next((h for h in logger.handlers if h.name == "DefaultStreamHandler"), None)
+    if below is None or asked.quiet or asked.verbose or asked.debug_dag or asked.printshellcmds:
+        return
+    namer = Namer(study)
+    named = {workflow.dag.jobid(job): namer.name(job.rule.name, job.wildcards_dict) for job in jobs}
+    cores = workflow.cores if workflow.local_exec else None
+    board = Board(study.scale.scale, named, first_of(means), cores)
+    logs = [path for path in workflow.logger_manager.get_logfile() if path]
+    logger.removeHandler(below)
+    logger.addHandler(View(board, namer, below, Path(".snakemake", STATE), means[0], logs))
+    if workflow.local_exec:
+        os.environ[VIEW] = "1"

@@ -1,0 +1,197 @@
+"""Find and read the two sides of a comparison: result folders, scales, or commits of this clone."""
+
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+
+from humanline.files.json_files import read_json
+from humanline.files.validation import ConfigError
+
+SCORES = "scores"
+_SCORE_COLUMNS = ["task", "variant", "seed", "score"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """The results of one side.
+
+    Attributes:
+        name: what the user called it.
+        scale: the scale's name.
+        tables: the tables by name, as their CSV files have them; a row is a cell.
+        scores: a row per run: task, variant, seed, score; None if an earlier version wrote none.
+        verdicts: a row per claim, with its verdict; None if there are none.
+        comparisons: a row per comparison of the claims; None if there are none.
+        provenance: how each table was made, by the table's name.
+    """
+
+    name: str
+    scale: str
+    tables: dict[str, pd.DataFrame]
+    scores: pd.DataFrame | None
+    verdicts: pd.DataFrame | None
+    comparisons: pd.DataFrame | None
+    provenance: dict[str, dict]
+
+
+def find_sides(
+    first: str, second: str | None, *, results: Path, scale: str, place: Path
+) -> tuple[Side, Side]:
+    """Find and read both sides.
+
+    Args:
+        first, second: a result folder, a scale in `results`, or a commit. Without the second it is
+            the reference of the first one's scale.
+        results: the folder of all scales' results, in which `reference` is.
+        scale: the scale to read of a commit, if the other side is a commit, too.
+        place: an empty folder to unpack commits in.
+
+    Raises:
+        ConfigError: if a side is not there, cannot be read, or both are of different scales.
+    """
+    folder = _folder(first, results)
+    own = scale if folder is None else _scale(folder)
+    second = str(results / "reference" / own) if second is None else second
+    other = _folder(second, results)
+    if folder is None and other is not None:
+        own = _scale(other)
+    places = [
+        found or _unpacked(name, results / "reference" / own, place / str(number))
+        for number, (name, found) in enumerate([(first, folder), (second, other)])
+    ]
+    sides = [_read(name, at) for name, at in zip((first, second), places, strict=True)]
+    if sides[0].scale != sides[1].scale:
+        raise ConfigError(
+            f"compare: {first} is of the scale {sides[0].scale}, {second} of {sides[1].scale}; "
+            "name results of one scale"
+        )
+    return sides[0], sides[1]
+
+
+def _folder(name: str, results: Path) -> Path | None:
+    """Find a folder with tables by its path or its scale; None if there is no such folder."""
+    for path in (Path(name), results / name):
+        if path.name == "tables" and any(path.glob("*.csv")):
+            return path.parent
+        if any((path / "tables").glob("*.csv")):
+            return path
+    if Path(name).exists():
+        raise ConfigError(
+            f"{name}: has no tables; name a folder of a scale's results, such as "
+            f"{results / 'laptop'}"
+        )
+    return None
+
+
+def _scale(folder: Path) -> str:
+    """Read of which scale the tables are; the folder's name if they do not say it."""
+    for path in sorted((folder / "tables").glob("*.provenance.json")):
+        content = read_json(path)
+        if isinstance(content, dict) and isinstance(content.get("scale"), str):
+            return content["scale"]
+    return folder.resolve().name
+
+
+def _unpacked(name: str, folder: Path, place: Path) -> Path:
+    """Unpack a folder of a commit."""
+    shown = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if shown is None:
+        raise ConfigError(
+            f"compare: {name!r} is no folder with tables, no scale in {folder.parents[1]} and no "
+            "commit of this repository; name one of them"
+        )
+    archive = None
+    if not folder.is_absolute():
+        archive = _git("archive", "--format=tar", shown.decode().strip(), str(folder / "tables"))
+    if not archive:
+        raise ConfigError(
+            f"compare: commit {name} has no {folder / 'tables'}; name a commit that has it, or a "
+            "folder"
+        )
+    with tarfile.open(fileobj=BytesIO(archive)) as files:
+        files.extractall(place, filter="data")
+    return place / folder
+
+
+def _git(*arguments: str) -> bytes | None:
+    """Ask git in the working directory; None if it fails."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _read(name: str, folder: Path) -> Side:
+    tables = folder / "tables"
+    files = {path.stem: _csv(path) for path in sorted(tables.glob("*.csv"))}
+    if not files:
+        raise ConfigError(f"{tables}: has no CSV file; make the tables first")
+    of_cells = {
+        key: frame for key, frame in files.items() if "variant" in frame and "seed" not in frame
+    }
+    for key, frame in of_cells.items():
+        _require_unique(tables / f"{key}.csv", frame, keys_of(frame))
+    named = [frame for frame in files.values() if {"claim", "verdict"} <= set(frame)]
+    compared = files.get("comparisons")
+    return Side(
+        name=name,
+        scale=_scale(folder),
+        tables=of_cells,
+        scores=_scores(tables / f"{SCORES}.csv", files.get(SCORES)),
+        # An earlier version had a verdict in every comparison, and those of claims in another file.
+        verdicts=next((frame for frame in named if frame["claim"].is_unique), None),
+        comparisons=compared if compared is not None and "compare" in compared else None,
+        provenance={
+            path.name.removesuffix(".provenance.json"): _record(path)
+            for path in sorted(tables.glob("*.provenance.json"))
+        },
+    )
+
+
+def keys_of(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that name a row of a table of cells."""
+    return [name for name in ("task", "variant") if name in frame]
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:  # a ParserError is a ValueError
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: cannot be read as CSV ({reason}); make it again") from None
+
+
+def _record(path: Path) -> dict:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: not an object; make it again")
+    return content
+
+
+def _scores(path: Path, frame: pd.DataFrame | None) -> pd.DataFrame | None:
+    if frame is None:
+        return None
+    if missing := [name for name in _SCORE_COLUMNS if name not in frame]:
+        raise ConfigError(f"{path}: field {missing[0]}: missing; make it again")
+    for name in ("seed", "score"):
+        number = pd.to_numeric(frame[name], errors="coerce")
+        if not (known := number.abs() < float("inf")).all():
+            row = frame.index[~known][0]
+            raise ConfigError(
+                f"{path}: line {row + 2}: field {name}: {frame[name][row]!r} is no number; "
+                "make it again"
+            )
+    _require_unique(path, frame, _SCORE_COLUMNS[:3])
+    return frame
+
+
+def _require_unique(path: Path, frame: pd.DataFrame, keys: list[str]) -> None:
+    repeated = frame.duplicated(keys)
+    if repeated.any():
+        row = frame.index[repeated][0]
+        words = " ".join(str(frame[key][row]) for key in keys)
+        raise ConfigError(f"{path}: line {row + 2}: {words} is there twice; make it again")

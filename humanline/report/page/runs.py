@@ -1,0 +1,195 @@
+"""The part of the page that says how each number was made: every run, and its cell.
+
+A number links to the runs of a cell, ``#run-TASK/VARIANT``, or to one run,
+``#run-TASK/VARIANT-sSEED``; `anchor` makes these names.
+"""
+
+import csv
+import os
+import shlex
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from humanline.data.training_files import Described
+from humanline.files.typed_files import read_record
+from humanline.files.validation import ConfigError
+from humanline.report.claims import commit_words
+from humanline.report.page.text import shown
+from humanline.study.cells import Cell
+from humanline.study.runs.requests import PageRequest
+from humanline.study.runs.resolved import Run
+from humanline.study.tasks import SCORINGS, find_task
+from humanline.study.words import cell_words
+
+BUDGET = 800_000  # characters of metrics on the page; more are left to metrics.csv
+AGAIN = "train that run again"
+
+
+def anchor(cell: Cell, *, seed: bool = False) -> str:
+    """Name the place of the page that says how a number was made, for a link.
+
+    Args:
+        cell: the cell of the number.
+        seed: whether the number is that of the cell's seed alone.
+    """
+    return f"run-{cell.task}/{cell.name if seed else cell.variant}"
+
+
+def context(request: PageRequest) -> dict:
+    """Make the variables of the template: ``count`` of runs, ``has_metrics`` and ``data``."""
+    scores = _scores(request.paths.tables / "scores.csv")
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in request.runs:
+        groups.setdefault((run.cell.task, run.cell.variant), []).append(run)
+    sets = {name: _Numbered() for name in ("made", "metrics")}
+    words = {key: cell_words(runs[0].cell) for key, runs in groups.items()}
+    cells = [_cell(runs, scores, sets, words) for runs in groups.values()]
+    has_metrics = (
+        sum(len(v) for c in cells for r in c["runs"] for v in r.get("metrics", ())) < BUDGET
+    )
+    if not has_metrics:
+        for run in (run for cell in cells for run in cell["runs"]):
+            run.pop("metrics", None)
+    data = {
+        "cells": cells,
+        "options": _options(request),
+        "results": os.path.relpath(request.paths.results, request.paths.page.parent),
+        "folder": str(request.paths.results),
+        "scores": {task: SCORINGS[find_task(task).scoring].score for task, _ in groups},
+        **{name: list(found) for name, found in sets.items()},
+    }
+    return {"count": len(request.runs), "has_metrics": has_metrics, "data": data}
+
+
+class _Numbered(dict):
+    """Values that many runs share, each with its number."""
+
+    def __missing__(self, value: object) -> int:
+        self[value] = len(self)
+        return self[value]
+
+
+def _options(request: PageRequest) -> str:
+    """Write the options of a command that are the same for all runs."""
+    folders = {
+        "scale": request.scale,
+        "config": request.config,
+        "results": request.paths.results.parent,
+    }
+    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in folders.items())
+
+
+def _cell(
+    runs: Sequence[Run],
+    scores: dict[tuple, dict],
+    sets: dict[str, _Numbered],
+    words: dict[tuple[str, str], str],
+) -> dict:
+    """Describe a cell and its runs; `words` says what each cell is, by task and variant."""
+    first = runs[0]
+    return {
+        "task": first.cell.task,
+        "label": find_task(first.cell.task).label,
+        "variant": first.cell.variant,
+        "words": words[first.cell.task, first.cell.variant],
+        "rate_from": _rate_from(first, words) if first.is_trained else None,
+        "runs": [_run(run, scores, sets) for run in sorted(runs, key=lambda r: r.cell.seed)],
+    }
+
+
+def _rate_from(run: Run, words: dict[tuple[str, str], str]) -> str:
+    """Say where a learning rate comes from."""
+    told = {
+        "own": "given by its row of experiments.yaml",
+        "default": "the task's default, not tuned",
+        run.cell.variant: "tuned for this cell",
+    }
+    source = words.get((run.cell.task, run.rate_source), run.rate_source)
+    return told.get(run.rate_source, f"tuned for the nearest cell: {source}")
+
+
+def _run(run: Run, scores: dict[tuple, dict], sets: dict[str, _Numbered]) -> dict:
+    """Describe a run; what many runs share is the number of a value in one of `sets`."""
+    found = {
+        "seed": run.cell.seed,
+        "hash": run.hashes.train if run.is_trained else run.hashes.base_model,
+        **scores.get((run.cell.task, run.cell.variant, run.cell.seed), {}),
+    }
+    if not run.is_trained:
+        return found
+    record = record_of(run)
+    names, values = _last_metrics(run.paths.log)
+    return found | {
+        "seconds": record.seconds.total,
+        "rate": record.manifest.learning_rate,
+        "made": sets["made"][_made(record)],
+        "names": sets["metrics"][names],
+        "metrics": values,
+    }
+
+
+def record_of(run: Run) -> Described:
+    """Read the record of a run's training; a file that several parts of the page read is read once.
+
+    Raises:
+        ConfigError: if it is missing or damaged.
+    """
+    path = run.paths.record
+    found = path.stat() if path.exists() else None
+    return _record(path, found and (found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=8192)
+def _record(path: Path, stamp: tuple[int, int] | None) -> Described:
+    """Read a record; the stamp changes when its file does."""
+    return read_record(path, Described, AGAIN)
+
+
+def machine_words(record: Described) -> str:
+    """Say on what machine a run was trained; empty if that is not known."""
+    machine = record.provenance.machine
+    cores = machine.get("cores")
+    counted = f"{cores} core{'s' * (cores != 1)}" if cores else None
+    return ", ".join(filter(None, [machine.get("processor"), counted]))
+
+
+def _made(record: Described) -> str:
+    """Say which code trained a run, and on what machine."""
+    commit = f"commit {commit_words(record.provenance.git)}"
+    return shown(", ".join(filter(None, [commit, machine_words(record)])))
+
+
+def _last_metrics(path: Path) -> tuple[tuple[str, ...], list[str]]:
+    """Read the last value of every metric that a run's trainer logged, with three digits."""
+    try:
+        with open(path, newline="", encoding="utf-8", errors="replace") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); {AGAIN}") from None
+    last = {name: value for row in rows for name, value in row.items() if name and value}
+    return tuple(shown(name, 80) for name in last), [_short(value) for value in last.values()]
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.3g}"
+    except ValueError:
+        return shown(value, 20)
+
+
+def _scores(path: Path) -> dict[tuple, dict]:
+    """Read every run's score, its standard error and step, by task, variant and seed."""
+    try:
+        rows = pd.read_csv(path).to_dict("records")
+        return {(row["task"], row["variant"], row["seed"]): _numbers(row) for row in rows}
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); make the table again") from None
+
+
+def _numbers(row: dict) -> dict[str, float]:
+    columns = {"score": "score", "error": "score_se", "step": "step"}
+    found = {name: row[column] for name, column in columns.items()}
+    return {name: float(f"{value:.4g}") for name, value in found.items() if pd.notna(value)}
