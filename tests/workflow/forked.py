@@ -13,7 +13,7 @@ import time
 from functools import cache
 from pathlib import Path
 
-from humanline.cli.worker import VARIABLE
+from humanline.cli import WORKER
 
 ROOT = Path(__file__).parents[2]
 # With what a Snakefile of ours imports, and the code parsed whose hashes it makes.
@@ -28,7 +28,7 @@ from humanline.cli.worker import serve
 from humanline.files.code_hashes import code_hash
 
 def run(argv):
-    del os.environ["{VARIABLE}"]  # of this process; a workflow starts a worker of its own
+    del os.environ["{WORKER}"]  # of this process; a workflow starts a worker of its own
     sys.argv[:] = ["snakemake", *argv]
     snakemake.cli.main()
 
@@ -65,7 +65,7 @@ def snakemake(*arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-c", CLIENT, *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {VARIABLE: str(socket)},
+        env=os.environ | {WORKER: str(socket)},
         capture_output=True,
         text=True,
     )

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from edited_yaml import edit
 
-from humanline.cli.worker import VARIABLE
+from humanline.cli import WORKER
 from humanline.study.runs.hashes import score_hash
 from humanline.study.scale.scale import load_scale
 from humanline.study.study import load_study
@@ -392,7 +392,7 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
     checkpoint = kill_a_job_half_way(tmp_path / "console.txt", **study)
     state = checkpoint / "trainer_state.json"
     saved = state.stat().st_mtime_ns
-    monkeypatch.setenv(VARIABLE, str(worker))
+    monkeypatch.setenv(WORKER, str(worker))
     run = as_typed("--nolock", **study)
     assert run.returncode == 0, run.stdout + run.stderr
     assert json.loads((checkpoint.parents[2] / "train.json").read_text())["steps"] == 8
