@@ -90,12 +90,16 @@ onstart:
     refuse_unpinned(jobs)
     if any(job.rule.name == "claims" for job in jobs):
         weigh_claims()
-    if {job.rule.name for job in jobs} - {"plan", "prefetch"}:  # these need no worker
+    if {job.rule.name for job in jobs} != {"plan"}:  # `plan` needs no worker
+        tell = watch(workflow, STUDY, jobs, SECONDS_FILES, OTHER_SECONDS)
         # Only for local jobs: a job on another machine or in another cgroup cannot be a child of
         # this process.
         if workflow.local_exec:
             worker.start(
-                CONFIG / f"{SCALE}.yaml", CONFIG / "experiments.yaml", RESULTS_ROOT
+                CONFIG / f"{SCALE}.yaml",
+                CONFIG / "experiments.yaml",
+                RESULTS_ROOT,
+                tell=tell,
             )
             held = Path(".snakemake", run_locks.JOBS).absolute()
             os.environ[run_locks.VARIABLE] = str(held)
@@ -105,7 +109,6 @@ onstart:
             workflow.scheduler.job_rate_limiter = None
         else:
             run_locks.keep_locks(Path(".snakemake"))
-        watch(workflow, STUDY, jobs, SECONDS_FILES)
 
 
 rule all:

@@ -13,13 +13,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
+from html import escape
 from pathlib import Path
 
 from PIL import Image
 
+from humanline.cli.parser import COMMANDS
+
 DOCS = Path(__file__).parent
-WIDTH, HEIGHT = 1400, 1000  # pixels of the screen
-COLOURS = 128  # of the picture: enough for text and marks, and a third of the bytes
+WIDTH, HEIGHT = 1200, 1040  # of the screen; GitHub shows a README about 850 wide
+DENSITY = 2  # pixels of the picture for one of the screen, so that text is sharp
+COLOURS = 64  # of the picture: enough for text and marks, and a third of the bytes
 MAX_BYTES = 300_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -57,9 +62,13 @@ def photograph(browser: str, page: Path, path: Path) -> None:
             "--hide-scrollbars",
             f"--user-data-dir={folder}/profile",
             f"--window-size={WIDTH},{HEIGHT}",
+            f"--force-device-scale-factor={DENSITY}",
             f"--screenshot={raw}",
         ]
-        subprocess.run([browser, *options, page.resolve().as_uri()], check=True, timeout=120)
+        command = [browser, *options, page.resolve().as_uri()]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if not raw.exists():  # Chromium complains even if all is well
+            raise RuntimeError(f"{browser} made no picture: {run.stderr}")
         # Without dithering, whose dots make text grey and the file large.
         picture = Image.open(raw).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     picture.save(path, optimize=True)
@@ -80,7 +89,7 @@ def draw_rules(path: Path) -> None:
 
 
 def merged(graph: str) -> str:
-    """Draw the tables as one rule, and so the scorings of all tasks: each has the same place.
+    """Draw a rule with the words of its command, and those of all tables, or of all scores, as one.
 
     Args:
         graph: of Snakemake, in Graphviz's language.
@@ -88,13 +97,23 @@ def merged(graph: str) -> str:
     labels = re.findall(r'(\d+)\[label = "(\w+)"', graph)
     names = {number: re.sub(r"^(table|score)_\w+", r"\1_…", label) for number, label in labels}
     arrows = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", graph)}
-    lines = [f'"{first}" -> "{second}"' for first, second in sorted(arrows) if first != second]
+    lines = [f'"{a}" -> "{b}"' for a, b in sorted(arrows) if a != b and b != "all"]
+    lines += [f'"{name}" [label=<{label(name)}>]' for name in sorted({*names.values()} - {"all"})]
     style = (
-        "graph[bgcolor=white, rankdir=LR, ranksep=0.3, nodesep=0.15]\n"
-        "node[shape=box, style=rounded, fontname=sans, fontsize=11, height=0.3]\n"
+        "graph[bgcolor=white, rankdir=LR, ranksep=0.2, nodesep=0.12]\n"
+        'node[shape=box, style=rounded, fontname=sans, fontsize=9, margin="0.04,0.02"]\n'
         "edge[color=grey40, arrowsize=0.6]\n"
     )
     return "digraph {\n" + style + "\n".join(lines) + "\n}\n"
+
+
+def label(name: str) -> str:
+    """Set a rule's name above what its command does, in Graphviz's HTML."""
+    texts = {command.name: command.text for command in COMMANDS}
+    lines = textwrap.wrap(texts[name.removesuffix("_…")], 15, break_on_hyphens=False)
+    words = "<br/>".join(map(escape, lines))
+    rows = f'<tr><td><font point-size="11"><b>{name}</b></font></td></tr><tr><td>{words}</td></tr>'
+    return f'<table border="0" cellspacing="0" cellpadding="1">{rows}</table>'
 
 
 if __name__ == "__main__":

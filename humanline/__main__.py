@@ -2,11 +2,14 @@
 
 import sys
 
-from humanline.cli.worker import delegate
+try:
+    from humanline.cli.worker import delegate
 
-status = delegate(sys.argv[1:])
-if status is None:
-    from humanline.cli.commands import main
+    status = delegate(sys.argv[1:])
+    if status is None:
+        from humanline.cli.commands import main
 
-    status = main()
+        status = main()
+except KeyboardInterrupt:  # while packages are imported, or while a worker runs the command
+    status = 130
 sys.exit(status)

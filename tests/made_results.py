@@ -128,7 +128,7 @@ def write_training(run: Run) -> None:
         return
     record = {
         "seconds": {"total": 9.5, "sample": 1.25},
-        "manifest": {"learning_rate": run.learning_rate},
+        "manifest": run.hashes.manifest,
         "provenance": {
             "git": {"commit": COMMIT, "modified": False},
             "packages": {"trl": "1.16.0"},

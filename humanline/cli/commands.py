@@ -21,6 +21,7 @@ from humanline.study.scale.data import HubData, MiniatureData
 from humanline.study.scale.models import MiniatureModel, Pretraining
 from humanline.study.study import Study, load_study, schemas
 
+INTERRUPTED = 130  # exit status, as shells have it
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
 
 
@@ -47,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
             return _run(arguments)
         except ConfigError as error:
             _print_error(error)
+        except KeyboardInterrupt:
+            print("humanline: interrupted", file=sys.stderr, flush=True)
+            return INTERRUPTED
         except Exception:
             traceback.print_exc()
     if log:
@@ -63,6 +67,12 @@ def _run(arguments) -> int:
         name = getattr(arguments, "run_name", None)
         run = study.run(arguments.task, name) if name else None
         require_pinned(study.scale, command.name, arguments.task, run)
+        if run and run.report_to:
+            # Else TensorBoard's files would be among the run's checkpoints, under the machine's
+            # name, and Weights & Biases would call the project huggingface.
+            folder = study.paths.results / "tensorboard" / arguments.task / run.name
+            os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder))
+            os.environ.setdefault("WANDB_PROJECT", f"humanline-{study.scale.scale}")
     started = time.time()
     status = globals()[f"_{command.name}"](study, arguments)
     if command.is_timed and not getattr(arguments, "json", False):
@@ -317,7 +327,14 @@ def _list(study: None, arguments) -> None:
 def _compare(study: None, arguments) -> int:
     from humanline.report.compare.page import compare
 
-    return compare(arguments.a, arguments.b, arguments.results, arguments.scale, arguments.output)
+    return compare(
+        arguments.a,
+        arguments.b,
+        results=arguments.results,
+        scale=arguments.scale,
+        config=arguments.config,
+        output=arguments.output,
+    )
 
 
 def _schema(study: None, arguments) -> None:

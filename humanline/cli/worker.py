@@ -61,7 +61,7 @@ def can_serve() -> bool:
     return sys.platform == "linux"
 
 
-def start(*study: Path) -> None:
+def start(*study: Path, tell: Callable[[str], None] | None = None) -> None:
     """Start a worker for this process's commands; it ends with this process.
 
     On a system that cannot fork, nothing is started and each command runs itself. A workflow that
@@ -69,11 +69,13 @@ def start(*study: Path) -> None:
 
     Args:
         study: the arguments of `study.hold_study`, for the study that the commands will be about.
+        tell: what prints a line of the worker's own errors; None: it prints them itself.
     """
     # Imported here, because every command imports this module and should start fast.
     import shutil
     import subprocess
     import tempfile
+    import threading
 
     if not can_serve() or Path(os.environ.get(WORKER) or os.devnull).is_socket():
         return
@@ -85,8 +87,19 @@ def start(*study: Path) -> None:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     environment = os.environ | threads
     command = [sys.executable, "-m", "humanline", "worker", path, *map(str, study)]
-    subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE if tell else None,
+        text=True,
+        errors="replace",
+        env=environment,
+    )
     os.environ[WORKER] = path
+    if tell and process.stderr:
+        lines = map(str.rstrip, process.stderr)
+        threading.Thread(target=lambda: [*map(tell, lines)], daemon=True).start()
 
 
 def warm_up(study: list[Path]) -> None:
@@ -95,6 +108,7 @@ def warm_up(study: list[Path]) -> None:
     Args:
         study: the arguments of `study.hold_study`; empty: commands read their study themselves.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the children handle it
     # The slow imports of the commands.
     import reasoning_gym  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401

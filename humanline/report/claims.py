@@ -13,7 +13,7 @@ from humanline.report.formats import (
     UNKNOWN,
     Narrow,
     amount,
-    human_readable,
+    figure,
     latex,
     p_text,
     pipe_table,
@@ -271,10 +271,11 @@ def _list(items: Iterable[str]) -> str:
 
 def _verdict_rows(primary: pd.DataFrame) -> pd.DataFrame:
     """Write the verdicts, which stand on the left, so that a narrow screen shows them."""
-    shown = human_readable(primary[["claim", "verdict", "text", "p_holm", "p_opposite_holm"]])
+    columns = {"claim": "Claim", "verdict": "Verdict", "text": "What is claimed", "hold": "Hold"}
+    columns |= {"p_holm": "p, Holm", "p_opposite_holm": "p of the opposite, Holm"}
     hold = [f"{row.yes} of {row.comparisons}" for row in primary.itertuples()]
-    shown.insert(3, "Hold", hold)
-    return shown
+    p = {name: primary[name].map(p_text) for name in ("p_holm", "p_opposite_holm")}
+    return primary.assign(hold=hold, **p)[[*columns]].rename(columns=columns)
 
 
 def _comparison_rows(compared: pd.DataFrame) -> pd.DataFrame:
@@ -307,12 +308,10 @@ def _seeds(compared: pd.DataFrame) -> str:
 
 def _to_decide(compared: pd.DataFrame) -> str:
     """List how many seeds would decide what is open, where that is known."""
-    named = ["seeds_to_decide", "seeds_to_decide_low", "seeds_to_decide_high"]
     known = compared[compared["seeds_to_decide"].notna()]
-    numbers = human_readable(known[named])["Seeds to decide"]
     found = [
-        f"{row['claim']}, {row['words']}, {number}"
-        for row, number in zip(known.to_dict("records"), numbers, strict=True)
+        f"{row['claim']}, {row['words']}, {figure(row, 'seeds_to_decide')}"
+        for row in known.to_dict("records")
     ]
     return f" Seeds to decide what is open: {'; '.join(found)}." if found else ""
 

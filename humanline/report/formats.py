@@ -6,6 +6,7 @@ and notes below. The CSV has all columns with all digits.
 
 import itertools
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,88 +16,33 @@ from typing import Any
 import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
-from humanline.study.tasks import find_task
-from humanline.trainers.registry import find_objective
 
-# Header and number format of every column that people see.
-_COLUMNS = {
-    "task": ("Task", "task"),
-    "base_model": ("Base model", ""),
-    "objective": ("Objective", ""),
-    "data": ("Data", ""),
-    "data_from": ("Data from", ""),
-    "quartile": ("Quartile", "d"),
-    "groups": ("Prompts", "d"),
-    "sample_every": ("Sampling", "d"),
-    "last_sampling": ("Last sampling", "d"),
-    "select": ("Best quarter by", ""),
-    "humanline": ("Humanline", ""),
-    "method": ("Method", ""),
-    "k": ("k", "d"),
-    "sync_alpha": ("Soft sync", "g"),
-    "log_eps_p": ("Lower bound, nats", "g"),
-    "log_eps_r": ("Upper bound, nats", "g"),
-    "learning_rate_factor": ("Factor of learning rate", "g"),
-    "max_grad_norm": ("Gradient norm", "g"),
-    "beta": ("beta", "g"),
-    "epsilon": ("epsilon", "g"),
-    "batch_size": ("Batch", "d"),
-    "learning_rate": ("Learning rate", "g"),
-    "data_log_probability": ("Data's log-probability, nats", ".2f"),
-    "seeds": ("Seeds", "d"),
-    "steps": ("Steps", "d"),
-    "win_rate": ("Win rate, %", ".1f"),
-    "length_controlled_win_rate": ("LC win rate, %", ".1f"),
-    "ratio_to_offline": ("Ratio to offline", ".2f"),
-    "ratio_to_online": ("Ratio to online", ".2f"),
-    "pass_at_1": ("Pass@1, %", ".1f"),
-    "score": ("Score, %", ".1f"),
-    "difference_to_offline": ("Difference to offline, points", "+.1f"),
-    "difference_to_online": ("Difference to online, points", "+.1f"),
-    "p_beats_offline": ("p, beats offline", "p"),
-    "p_beats_plain": ("p, beats plain", "p"),
-    "p_differs_from_offline": ("p, differs from offline", "p"),
-    "p_differs_from_online": ("p, differs from online", "p"),
-    "steps_to_online": ("Catches up, step", "d"),
-    "collapsed": ("Collapsed", "d"),
-    "unclipped": ("Unclipped", ".2f"),
-    "claim": ("Claim", ""),
-    "text": ("What is claimed", ""),
-    "source": ("Source", ""),
-    "paper_value": ("Value there", ""),
-    "comparison": ("Comparison", ""),
-    "asked": ("Asked", ""),
-    "claimed": ("Claimed", ""),
-    "comparisons": ("Comparisons", "d"),
-    "estimate": ("Estimate", ".2f"),
-    "amount": ("Estimate", ""),
-    "estimates": ("Estimates", ""),
-    "paper": ("In the paper, or derived from it", ""),
-    "p_uncorrected": ("p, not corrected", "p"),
-    "p_holm": ("p, Holm", "p"),
-    "p_opposite_holm": ("p of the opposite, Holm", "p"),
-    "result": ("Result", ""),
-    "verdict": ("Verdict", ""),
-    "seeds_to_decide": ("Seeds to decide", ".0f"),
-    "scale": ("Scale", ""),
-    "left_out": ("Left out", "d"),
-    "length_control_warnings": ("LC warnings", "d"),
-    "mean_length": ("Length", ".0f"),
-    "training_seconds": ("Training, s", ".0f"),
-    "sampling_share": ("Share of sampling", ".0%"),
-    "ratio_of_seconds": ("Ratio to online's", ".2f"),
-    "sampled_tokens": ("Tokens sampled", ",.0f"),
-    "trained_tokens": ("Tokens trained on", ",.0f"),
-    "peak_memory_mib": ("Peak memory, MiB", ",.0f"),
-    "seconds_to_online": ("Time to online's score, s", ".0f"),
-    "speed_up": ("Speed-up", ".1f"),
-    "variant": ("Run", ""),
-}
-_WORDS = {
-    True: "yes",
-    False: "no",
+# Number formats of the columns that people see; z: no minus before a zero.
+_FORMATS = {
+    "seeds": "d",
+    "steps": "d",
+    "score": ".1f",
+    "win_rate": ".1f",
+    "length_controlled_win_rate": ".1f",
+    "pass_at_1": ".1f",
+    "ratio_to_offline": ".2f",
+    "ratio_to_online": ".2f",
+    "difference_to_offline": "+z.1f",
+    "difference_to_online": "+z.1f",
+    "p_beats_plain": "p",
+    "steps_to_online": "d",
+    "mean_length": ".0f",
+    "data_log_probability": ".2f",
+    "unclipped": ".2f",
+    "training_seconds": ".0f",
+    "ratio_of_seconds": ".2f",
+    "speed_up": ".1f",
+    "sampling_share": ".0%",
+    "peak_memory_mib": ",.0f",
+    "seeds_to_decide": ".0f",
 }
 UNKNOWN = "\N{EN DASH}"  # in place of a figure
+_TOGETHER = re.compile(r"\[[^\]]*\]|\d (?:%|points|of \d+)")
 # Also comparison signs: LaTeX's default font encoding prints `<` as another character.
 _LATEX = str.maketrans(
     {
@@ -107,6 +53,8 @@ _LATEX = str.maketrans(
         "\\": r"\textbackslash{}",
         "±": r"$\pm$",
         UNKNOWN: "--",
+        "\N{MINUS SIGN}": "--",
+        "\N{LEFT SINGLE QUOTATION MARK}": "`",
     }
 )
 
@@ -114,7 +62,7 @@ _LATEX = str.maketrans(
 MOST_COLUMNS = 7  # of a narrow table: as many as fit beside each other on a page
 # Of LaTeX: an article's line, the least width of a column of texts, and the space between columns,
 # all in points; and the lines of rows that a page holds beside caption and notes.
-_LINE, _TEXT, _SPACE, _ROWS = 345, 95, 6, 30
+_LINE, _TEXT, _SPACE, _ROWS = 345, 85, 6, 30
 
 
 @dataclass(frozen=True)
@@ -126,7 +74,8 @@ class Narrow:
         rows: texts with short headers, in at most seven columns.
         constant: what is the same in all rows, by header: ``{"Seeds": "10"}``.
         best: the best figures, as number of the row and header.
-        notes: what a reader of the figures must know, a sentence or a few each.
+        notes: what a reader of the figures must know, a sentence or a few each; one about a column
+            begins with the words of its header.
         texts: headers of the columns whose texts may be long, so that they may break.
         groups: header of the first column if rows that are equal there are a group with a title.
         sources: of the headers of figures, the names of their columns in the CSV.
@@ -140,6 +89,11 @@ class Narrow:
     texts: frozenset[str] = frozenset()
     groups: str | None = None
     sources: dict[str, str] = field(default_factory=dict)
+
+    def without_notes_of(self, headers: Iterable[str]) -> "Narrow":
+        """Leave out the notes that explain some headers: ``Length: ...``."""
+        starts = tuple(f"{header.partition(',')[0]}: " for header in headers)
+        return replace(self, notes=tuple(n for n in self.notes if not n.startswith(starts)))
 
     def __post_init__(self) -> None:
         if len(self.rows.columns) > MOST_COLUMNS:
@@ -164,22 +118,6 @@ def write_table(
     write_json(directory / f"{name}.provenance.json", provenance)
 
 
-def human_readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Format a table for people: cells such as "54.3 ± 2.1 [50.1, 58.2]", and plain headers.
-
-    Columns without a header are for machines and left out.
-    """
-    known = _COLUMNS
-    if "objective" in frame:
-        known = _columns_of_options(frame["objective"]) | known
-        frame = frame.assign(objective=frame["objective"].map(_objective))
-    columns = [name for name in frame if name in known]
-    rows = frame.to_dict("records")
-    return pd.DataFrame(
-        {known[name][0]: [_cell(row, name, known[name][1]) for row in rows] for name in columns}
-    )
-
-
 def amount(value: float | None, compare: str, low: float = math.nan, high: float = math.nan) -> str:
     """Write a ratio or a difference with its unit and interval: ``1.39x [1.36, 1.41]``.
 
@@ -190,20 +128,9 @@ def amount(value: float | None, compare: str, low: float = math.nan, high: float
     """
     if value is None or pd.isna(value):
         return UNKNOWN
-    spec, unit = (".2f", "x") if compare == "ratio" else ("+.1f", " points")
+    spec, unit = (".2f", "x") if compare == "ratio" else ("+z.1f", " points")
     bounds = "" if pd.isna(low) else f" [{low:{spec}}, {high:{spec}}]"
     return f"{value:{spec}}{unit}{bounds}"
-
-
-def _columns_of_options(objectives: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return header and number format of the hyperparameters of a table's objectives."""
-    rows = [find_objective(name) for name in set(objectives) - {"base"}]
-    return {option: (option, "g") for row in rows for option in row.options.model_fields}
-
-
-def _objective(name: str) -> str:
-    """Return an objective's label; a base model has no objective."""
-    return name if name == "base" else find_objective(name).label
 
 
 def p_text(p: float) -> str:
@@ -212,24 +139,19 @@ def p_text(p: float) -> str:
 
 
 def figure(row: dict, column: str) -> str:
-    """Format a figure with its interval, if that is known, and without its standard error.
+    """Format a figure with its interval, if that is known: ``+1.2 [-0.5, 3.0]``.
 
     A plus sign stands before a difference, not within its interval, which is short so.
+
+    Args:
+        row: a row of a wide table.
+        column: the figure's column.
     """
-    text = _cell(row | {f"{column}_se": None}, column, _COLUMNS[column][1])
-    value, bracket, interval = text.partition(" [")
-    return value + bracket + interval.replace("+", "")
-
-
-def _cell(row: dict, column: str, spec: str) -> str:
-    """Format a value with its standard error and interval, if these are known."""
-    value, error, low, high = (
-        row.get(f"{column}{suffix}") for suffix in ("", "_se", "_low", "_high")
-    )
-    text = _format(value, spec)
-    if pd.notna(error):
-        text += f" ± {_format(error, spec)}"
+    spec = _FORMATS[column]
+    text = _format(row[column], spec)
+    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
     if pd.notna(low):
+        spec = spec.removeprefix("+")
         text += f" [{_format(low, spec)}, {_format(high, spec)}]"
     return text
 
@@ -237,13 +159,11 @@ def _cell(row: dict, column: str, spec: str) -> str:
 def _format(value: Any, spec: str) -> str:
     if pd.isna(value):
         return UNKNOWN
-    if spec == "":
-        return _WORDS.get(value, str(value))
-    if spec == "task":
-        return find_task(value).label
     if spec == "p":
         return "<0.001" if value < 0.001 else format(value, "#.2g")
-    return format(int(value) if spec == "d" else value, spec)  # a CSV has 4.0 beside an empty cell
+    if spec == "d":
+        return str(int(value))  # a CSV has 4.0 beside an empty cell
+    return format(value, spec)
 
 
 def markdown(shown: Narrow, csv: str) -> str:
@@ -264,9 +184,14 @@ def markdown(shown: Narrow, csv: str) -> str:
 
 
 def pipe_table(rows: pd.DataFrame) -> str:
-    """Write texts as a table of Markdown."""
+    """Write texts as a table of Markdown; a line breaks before an interval, not within it."""
     # Without disable_numparse, tabulate would read "0.50" as a number and drop its last digit.
-    return rows.to_markdown(index=False, disable_numparse=True)
+    return rows.map(_joined).to_markdown(index=False, disable_numparse=True)
+
+
+def _joined(text: str) -> str:
+    """Put spaces that do not break into intervals, counts and figures with a unit."""
+    return _TOGETHER.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def _marked(shown: Narrow, mark: Callable[[str], str]) -> pd.DataFrame:
@@ -322,11 +247,12 @@ def _fitted(shown: Narrow) -> tuple[Narrow, float]:
     width /= max(1, len(shown.texts))
     if not left:
         return shown, width
+    told = shown.without_notes_of(left)
     return replace(
-        shown,
+        told,
         rows=shown.rows.drop(columns=left),
         best=frozenset(own for own in shown.best if own[1] not in left),
-        notes=(*shown.notes, f"In the CSV alone: {'; '.join(left)}."),
+        notes=(*told.notes, f"In the CSV alone: {'; '.join(left)}."),
     ), width
 
 
@@ -337,7 +263,7 @@ def _width(shown: Narrow, header: str) -> float:
 
 
 # Of characters at 8 points; the others are about as wide as a digit.
-_WIDTHS = dict.fromkeys(" .,:;[]()-'ijlt", 2.6) | dict.fromkeys("+<>=m%ABCDGKMOPRSUW", 6.6)
+_WIDTHS = dict.fromkeys(" .,:;[]()'ijlt", 2.6) | dict.fromkeys("+<>=m%ABCDGKMOPRSUW", 6.6)
 
 
 def _pages(shown: Narrow, width: float) -> Iterator[slice]:
@@ -389,4 +315,6 @@ def _header(header: str, shown: Narrow) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.translate(_LATEX)
+    text = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
+    text = re.sub(r"(?<!\w)'(?=\w)", "\N{LEFT SINGLE QUOTATION MARK}", text)
+    return re.sub(r"(?<=\d) (?=\\%)", "~", text.translate(_LATEX))

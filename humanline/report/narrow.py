@@ -42,7 +42,7 @@ _VIEWS: dict[str, dict[str, str]] = {
         "score": "Score, %",
         "difference_to_offline": "To offline, points",
         "difference_to_online": "To online, points",
-        "data_log_probability": "Data's log-prob.",
+        "data_log_probability": "Log-prob., nats",
         "unclipped": "Unclipped",
     },
     "cost": {
@@ -102,7 +102,7 @@ def narrow(frame: pd.DataFrame, table: TableRequest) -> Narrow:
     if best:
         notes.append(_BEST_NOTE.format(of_task=" and task" * bool(groups)))
     notes += _counted(frame, _counts(spec.tasks), words)
-    return Narrow(
+    told = Narrow(
         caption,
         shown,
         constant | same,
@@ -112,6 +112,7 @@ def narrow(frame: pd.DataFrame, table: TableRequest) -> Narrow:
         groups=groups,
         sources={header: name for name, header in _VIEWS[kind].items() if header in rows},
     )
+    return told.without_notes_of(own for own in _VIEWS[kind].values() if own not in rows | same)
 
 
 def row_cells(frame: pd.DataFrame, table: TableRequest) -> list[Cell]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LINE = 1.5 * style.SMALL / 72  # the height of a line of small text, in inches
+# Inches of a line of a legend, and of a line of notes.
+_LINE, _NOTE = 1.5 * style.SMALL / 72, 1.25 * style.SMALL / 72
 _CHARACTERS = 72  # of small text that fit beside each other
 _GREEK = "\N{GREEK SMALL LETTER GAMMA}"
 
@@ -49,10 +50,16 @@ def plot_learning_curves(
     words, above = rows_in_words(shown)
     if data := above.pop("Data", None):
         words = [f"{data}, {own}" for own in words]
-    counts = frame.groupby("variant")["seed"].nunique()
-    seeds = " to ".join(str(count) for count in sorted({counts.min(), counts.max()}))
-    notes = [f"{title}: {text}" for title, text in above.items()]
-    notes += [f"Scale: {scale}", f"Seeds: {seeds}", "Step 0: the base model"]
+    seeds = frame.groupby("variant", sort=False)["seed"].nunique()
+    above["Scale"] = scale
+    if seeds.nunique() == 1:
+        above["Seeds"] = str(seeds.iloc[0])
+    else:
+        words = [
+            f"{own} ({count} seed{'s' * (count > 1)})"
+            for own, count in zip(words, seeds, strict=True)
+        ]
+    notes = [f"{title}: {text}" for title, text in above.items()] + ["Step 0: the base model"]
     notes.append("Bands: 95 % intervals of the mean over seeds")
     with _figure(paths, "Learning curves", notes) as (axes,):
         for (_, rows), marks, label in zip(
@@ -83,10 +90,10 @@ def plot_capacity(frame: pd.DataFrame, *paths: Path, scale: str) -> None:
 def plot_perceived_weight(frame: pd.DataFrame, *paths: Path, scale: str) -> None:
     """Plot `figures.perceived_weight_frame`; log-ratios are in nats."""
     groups = dict(iter(frame.groupby("perception", sort=False)))
-    # The limit is drawn first and thick, so that curves close to it stay visible on top.
+    # The limit is drawn first, thick and pale, so that curves close to it stay visible on top.
     limit = groups.pop("clipping", frame.iloc[:0])
     with _figure(paths, "Perceived weight of a token", [f"Scale: {scale}"]) as (axes,):
-        axes.plot(limit["log_ratio"], limit["weight"], label="clipping", **style.AIM)
+        axes.plot(limit["log_ratio"], limit["weight"], label="clipping", **style.LIMIT)
         ramp = style.ramp(range(len(groups)))
         for marks, (name, rows) in zip(ramp, groups.items(), strict=True):
             label = str(name).replace("gamma ", f"{_GREEK} = ")
@@ -115,6 +122,7 @@ def plot_implied_capacity(
     notes += [f"Scale: {scale}", f"Seeds: {seeds}"]
     spread = ": means [range over seeds]. Bands: that range" if seeds > 1 else ""
     notes.append(f"Numbers: distances to human, {' and '.join(parts)}{spread}")
+    notes.append("A curve ends where a seed has no more outputs of its kind")
     title = "Capacity that outputs of other models imply"
     with _figure(paths, title, notes, columns=len(parts), height=2.7) as panels:
         for axes, part in zip(panels, parts, strict=True):
@@ -174,10 +182,10 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, *paths: Path, scale: str)
     means = frame.groupby(keys, as_index=False)[["share", *_PREDICTORS]].mean()
     rho = ranks[ranks["method"] == "all"].set_index("predictor")["rho"]
     notes = [f"Scale: {scale}", f"Seeds: {frame['seed'].nunique()}, those for tuning",
-             "A point is a variant, its mean over seeds", "Line: as good as plain online training",
-             "Probabilities: under the initial model. Log-ratios: to it",
-             "Shares and log-ratios: of all tokens, or of the chosen or the rejected outputs'",
-             "Distances: of the implied capacity"]  # fmt: skip
+             "A point is a setting: its mean over seeds", "Line: as good as plain online training",
+             "Probabilities are under the initial model, log-ratios to it",
+             "Chosen, rejected: tokens of these outputs alone",
+             "Distances are between the implied capacity and the human one"]  # fmt: skip
     groups = dict(iter(means.groupby(["objective", "method"])))
     kinds = sorted(groups, key=lambda kind: (kind[1] == "humanline", kind[0]))
     title = "Offline runs against online training"
@@ -193,7 +201,9 @@ def plot_map(frame: pd.DataFrame, ranks: pd.DataFrame, *paths: Path, scale: str)
             axes.set_xlabel(with_unit(words, predictor), fontsize=style.SMALL)
             if predictor in rho:
                 text = f"rank correlation {rho[predictor]:+.2f}"
-                axes.set_title(text, fontsize=style.SMALL, loc="right")
+                axes.set_title(
+                    text.replace("-", "\N{MINUS SIGN}"), fontsize=style.SMALL, loc="right"
+                )
         for axes in panels[::2]:
             axes.set_ylabel("score / online score", fontsize=style.SMALL)
 
@@ -249,7 +259,7 @@ def _surround(
     columns = max(1, min(3, len(found), _CHARACTERS // (max(map(len, found), default=0) + 6)))
     lines = [line for label in found for line in label.splitlines()]
     told = textwrap.wrap(". ".join(notes) + ".", _CHARACTERS)
-    legend, text = math.ceil(len(lines) / columns) * _LINE + 0.1, len(told) * _LINE + 0.1
+    legend, text = math.ceil(len(lines) / columns) * _LINE + 0.1, len(told) * _NOTE + 0.1
     top = 2 * _LINE
     whole = top + height + legend + text
     figure.set_size_inches(style.WIDTH, whole)

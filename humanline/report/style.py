@@ -30,6 +30,8 @@ _MARKERS = ("o", "^", "s", "v")
 _MORE_MARKERS = ("P", "X", "p", "h", "<", ">", "*", "d")
 # The curve or value with which others are compared, as matplotlib's options of a line.
 AIM: dict[str, Any] = {"color": "#000000", "linewidth": 2.5, "linestyle": "-"}
+# A curve that others come close to and lie upon.
+LIMIT: dict[str, Any] = {"color": "#8C8C8C", "linewidth": 5, "linestyle": "-"}
 # Of a quantity such as gamma, from its least value to its greatest: the darker half of viridis.
 _RAMP = ("#1F9E89", "#26828E", "#31688E", "#3E4A89", "#440154")
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)))
@@ -89,8 +91,11 @@ def marker_of(cell: Cell) -> str:
 def dash_of(cell: Cell) -> str:
     """Give the dashes of a cell's line, in matplotlib's words: the sparser, the rarer it samples.
 
-    A run that samples at every step has a solid line; an offline run has dashes and dots.
+    A run that samples at every step has a solid line; an offline run has dashes and dots, and a
+    base model dots, as it never samples.
     """
+    if cell.objective == "base":
+        return ":"
     if cell.data != "online":
         return "-."
     every = cell.sample_every or 1

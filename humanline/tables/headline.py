@@ -37,7 +37,7 @@ _HOW = (
     " row's seeds, and a comparison is over the seeds that both rows have; {prompts}."
 )
 _P_VALUES = (
-    "p-values, most of them in the CSV alone: t-tests of the same comparisons, one-sided for"
+    "p-values, here or in the CSV: t-tests of the same comparisons, one-sided for"
     " 'beats', two-sided for 'differs', not corrected for their number; those of claims.md are"
     " corrected. A row with fewer seeds has none."
 )
@@ -64,7 +64,8 @@ _EXPLAINED: dict[str, tuple[str, tuple[str, ...]]] = {
             " prompt. LC win rates follow AlpacaEval's formula. It uses the difficulties of the"
             " instructions if all are AlpacaEval's; otherwise it is without them, and without the"
             " penalty of AlpacaEval's implementation. The figures of that implementation are in the"
-            " CSV. Length: characters of an answer.",
+            " CSV.",
+            "Length: characters of an answer.",
         ),
     ),
     "grade": (
@@ -72,8 +73,9 @@ _EXPLAINED: dict[str, tuple[str, tuple[str, ...]]] = {
         " training, in percentage points.",
         (
             "Plain: without humanline; 'beats plain' compares with the plain run that samples"
-            " equally often. Catches up: the first evaluated step at which the mean over seeds"
-            " reaches the final mean of plain online training.",
+            " equally often.",
+            "Catches up: the first evaluated step at which the mean over seeds reaches the final"
+            " mean of plain online training.",
             _SECONDS,
         ),
     ),
@@ -85,20 +87,22 @@ _EXPLAINED: dict[str, tuple[str, tuple[str, ...]]] = {
             " usual for the task. Learning rates were tuned for the row or taken from the nearest"
             " tuned row, which is a handicap; the columns learning_rate and rate_of of the CSV say"
             " which.",
-            "Unclipped: share of tokens that pass a gradient, mean over training. Collapsed: seeds"
-            " whose score is below {collapse_below} times their base model's; this rule was set"
-            " before the runs.",
+            "Log-prob.: of a token of the offline data under the initial model, on average.",
+            "Unclipped: share of tokens that pass a gradient, mean over training.",
+            "Collapsed: seeds whose score is below {collapse_below} times their base model's; this"
+            " rule was set before the runs.",
         ),
     ),
     "cost": (
         "Seconds of training, and their ratio to plain online training of the same objective.",
         (
-            "Seconds include online sampling, but not the sampling of offline data, which is done"
-            " once per seed. Sampling: its share of the seconds. Peak memory: of the GPU, or of the"
-            " process if there is no GPU. Speed-up: the seconds of plain online training divided by"
-            " the seconds until the first evaluated step at which the mean score over seeds reaches"
-            " the final mean of plain online training; a dash: it never does. Ratios are geometric"
-            " means. The jobs ran side by side, which affects their timings.",
+            f"{_SECONDS} Ratios are geometric means. The jobs ran side by side, which affects their"
+            " timings.",
+            "Speed-up: the seconds of plain online training divided by the seconds until the first"
+            " evaluated step at which the mean score over seeds reaches the final mean of plain"
+            " online training; a dash: it never does.",
+            "Sampling: its share of the seconds.",
+            "Memory: the peak, of the GPU, or of the process if there is no GPU.",
         ),
     ),
 }

@@ -103,6 +103,13 @@ class TestSeconds:
         assert seconds.expected(Kind("train", "instruction_following")) == 6
         assert seconds.expected(Kind("offline")) is None
 
+    def test_another_scales_runs_tell_how_jobs_compare_and_this_run_its_pace(self):
+        seconds = Seconds({TRAIN: (1, 40.0), SCORE: (1, 4.0)}, of_scale=False)
+        seconds.add(TRAIN, 30.0, is_usual=False)  # with the imports of the run's first job
+        assert seconds.expected(SCORE) is None
+        seconds.add(TRAIN, 10.0)
+        assert seconds.pace == 0.25 and seconds.expected(SCORE) == 1
+
     def test_the_file_has_the_means_of_all_runs(self, tmp_path):
         path = tmp_path / "a" / "seconds.csv"
         for own in (1.0, 4.0):
@@ -139,9 +146,9 @@ def now():
 @pytest.fixture
 def board(now):
     named = {
-        0: Named("train", "seed 1: online GRPO", TRAIN, True),
-        1: Named("train", "seed 2: online GRPO", TRAIN, True),
-        2: Named("score", "seed 1: online GRPO", SCORE, True),
+        0: Named("train", "online GRPO; seed 1", TRAIN, True),
+        1: Named("train", "online GRPO; seed 2", TRAIN, True),
+        2: Named("score", "online GRPO; seed 1", SCORE, True),
         3: Named("table", "first taste", Kind("table")),
     }
     return Board("laptop", named, Seconds({TRAIN: (1, 40.0), SCORE: (1, 2.0)}), 2, lambda: now[0])
@@ -155,9 +162,10 @@ def test_the_whole_and_each_running_job_have_a_line(board, now, log):
     # Two at a time need 64 seconds for 65 of this job by its log, 40, 2, and 21 for the table: the
     # mean, as it was never seen. The job alone needs 65.
     assert whole.startswith("laptop: 0 of 1 cells, 0 of 4 jobs, ") and whole.endswith(" 65 s left")
-    assert job.split()[:5] == ["train", "seed", "1:", "online", "GRPO"]
-    assert " 25%  65 s left  loss 0.012, reward 0.57" in job and path == f"  log: {log}"[:120]
-    assert len(lines(board.snapshot(), height=2)) == 2
+    assert " ".join(job.split()) == "train 25% 65 s left online GRPO; seed 1"
+    assert path.startswith("  loss 0.012, reward 0.57  log: ") and path.endswith(str(log)[-40:])
+    assert lines(board.snapshot(), height=2)[1:] == [job]
+    assert max(map(len, lines(board.snapshot(), width=40))) == 40
     board.start(1)
     assert lines(board.snapshot(), height=2)[-1] == "  and 2 more jobs"
 
@@ -165,7 +173,11 @@ def test_the_whole_and_each_running_job_have_a_line(board, now, log):
 def test_a_job_without_steps_is_shown_by_its_time(board, now):
     now[0] = time.time() - 1
     board.start(2)
-    assert " 50%  1 s left" in lines(board.snapshot())[1]
+    assert " 50%        1 s left  online GRPO" in lines(board.snapshot())[1]
+    now[0] -= 60
+    board.start(0)
+    board.snapshot()["running"][1]["expected"] = 9.0
+    assert lines(board.snapshot())[2].split()[:3] == ["train", "99%", "late"]
 
 
 @pytest.mark.parametrize(
@@ -186,8 +198,7 @@ def record(event, message="", level=logging.INFO, **fields):
 def view(board, tmp_path):
     stream = io.StringIO()
     namer = SimpleNamespace(name=lambda rule, wildcards: board._named[wildcards["number"]])
-    below = logging.StreamHandler(stream)
-    made = View(board, namer, below, tmp_path / status.STATE, tmp_path / "seconds.csv", ["a.log"])
+    made = View(board, namer, stream, tmp_path / status.STATE, tmp_path / "seconds.csv", ["a.log"])
     yield made
     made.close()
 
@@ -205,15 +216,15 @@ def test_without_a_terminal_each_job_that_ends_is_a_short_line(view, now, tmp_pa
     view.handle(record("job_finished", job_id=0))
     view.handle(record(None, "Select jobs to execute..."))
     view.handle(record("progress", total=4, done=1))
-    for number in (1, 2, 3):
-        begin(view, number)
+    for number in (1, 2, 3):  # the last one is a target, without a log
+        begin(view, number, ["none.log"] * (number < 3))
         view.handle(record("job_finished", job_id=number))
     view.close()
-    first, *_, last = told = view._below.stream.getvalue().splitlines()
+    first, *_, last = told = view._stream.getvalue().splitlines()
     assert first.startswith(
-        "train, seed 1: online GRPO, took 0 s, loss 0.012, reward 0.57 | 0 of 1"
+        "train, online GRPO; seed 1, took 0 s, loss 0.012, reward 0.57 | 0 of 1"
     )
-    assert last == "laptop: all 4 jobs done, in 0 s" and len(told) == 5
+    assert last == "laptop: all 4 jobs done, in 0 s" and len(told) == 4
     assert max(map(len, told)) < 150
     assert json.loads((tmp_path / status.STATE).read_text())["ended"] == "done"
     assert read_seconds(tmp_path / "seconds.csv")[TRAIN][0] == 2
@@ -228,10 +239,20 @@ def test_why_a_job_failed_is_last_and_the_commands_that_show_more_are_above(view
     view.handle(record(None, "Exiting because a job execution failed.", logging.ERROR))
     view.handle(record(None, "a warning", logging.WARNING))
     view.close()
-    told = view._below.stream.getvalue()
+    told = view._stream.getvalue()
     assert told.endswith("  humanline: error: samples.jsonl: line 1: not JSON; make it again\n")
     assert f"less -R {log}" in told and "-m humanline train 0 --scale=laptop\n" in told
     assert "CalledProcessError" not in told and "Exiting" not in told and "a warning" in told
+
+
+def test_who_stops_a_workflow_is_told_of_no_failure(view, tmp_path):
+    begin(view, 0)
+    view.handle(record(None, "Terminating processes on user request, this might take some time."))
+    view.handle(record("job_error", "Error in rule", logging.ERROR, jobid=0))
+    view.close()
+    _, *told = view._stream.getvalue().splitlines()
+    assert told[0] == "laptop: stopped after 0 s, 0 of 4 jobs done" and told[-1] == status.GOES_ON
+    assert "stopped after" in status.describe(tmp_path) and "failed" not in "".join(told)
 
 
 def test_a_job_that_is_tried_again_has_not_failed(board):
@@ -261,6 +282,12 @@ class TestStatus:
 
     def test_without_one_it_is_one_line(self, tmp_path):
         with pytest.raises(ConfigError, match="no workflow was started here; run this where"):
+            status.describe(tmp_path)
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"ended": "failed", "jobs": 1}'])
+    def test_a_damaged_state_is_one_line(self, text, tmp_path):
+        (tmp_path / status.STATE).write_text(text)
+        with pytest.raises(ConfigError, match="cannot be read; remove it"):
             status.describe(tmp_path)
 
 

@@ -1,19 +1,33 @@
 """The page in a real browser, from disk: headless Chromium, driven by Selenium.
 
-It needs Debian's chromium and chromium-driver, and the extra `browser`.
+It needs Debian's chromium and chromium-driver; Selenium and axe come with the extra `test`, and
+nothing is downloaded. A load of the page costs more than a check, so a test makes several.
 """
 
+import base64
 import shutil
+import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from made_results import made_study, make_results, with_many_cells
 
 from humanline.report.page.page import make_page
 from humanline.report.page.runs import anchor
+from humanline.report.page.tables import FIRST
 
-PLANTED = ["<script>document.title = 'broken'</script>", "right \u202e left", "y" * 100_000]
-WIDTHS = (400, 1400)
+PLANTED = [
+    "<script>document.title = 'broken'</script>",
+    "</script><img src=x onerror=\"document.title = 'broken'\">",
+    "\"'><svg/onload=\"document.title = 'broken'\"> javascript:alert(1)",
+    "broken \udcff\udcfe UTF-8",
+    "right \u202e left \u2067 and \u200b\x1b[31m\x00 hidden",
+    "z" + "\u0336\u0489" * 700 + " heaped",
+    "y" * 100_000,
+    "wide " * 300 + "\n" * 40 + "👩\u200d🔬 שלום",
+]
+CELLS, WIDTHS = 2000, (400, 1400)
 
 missing = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
 pytestmark = [
@@ -28,10 +42,12 @@ def browser():
     options = webdriver.ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
         options.add_argument(argument)
+    # With both paths Selenium looks for no browser, and so asks no network.
     options.binary_location = shutil.which("chromium")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=service)
+    driver.set_script_timeout(120)
     yield driver
     driver.quit()
 
@@ -41,7 +57,7 @@ def request_(tmp_path_factory):
     """Two thousand cells, and outputs that try to be more than text."""
     study = made_study(tmp_path_factory.mktemp("made"))
     request = make_results(study, lambda run, number, text: (PLANTED[number:] or [text])[0])
-    found = with_many_cells(study, request, 2000)
+    found = with_many_cells(study, request, CELLS)
     make_page(found)
     return found
 
@@ -55,6 +71,9 @@ def opened(browser, request_):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get("about:blank")
         browser.get(f"{request_.paths.page.resolve().as_uri()}{fragment}")
+        is_loaded = "return document.title !== '' && document.readyState === 'complete'"
+        while not browser.execute_script(is_loaded):  # on a busy machine, `get` may return early
+            time.sleep(0.05)
         return browser
 
     yield open_
@@ -69,34 +88,86 @@ def text(driver, css: str) -> str:
     return of(driver, css)[0].text
 
 
+def focused(driver, field: str) -> str:
+    return driver.execute_script(f"return document.activeElement.{field}")
+
+
+def is_no_wider_than_the_window(driver, width: int) -> bool:
+    return driver.execute_script("return document.documentElement.scrollWidth") <= width
+
+
 @pytest.mark.parametrize("width", WIDTHS)
-def test_it_is_ready_soon_and_no_wider_than_the_window(opened, width, request_):
-    driver = opened(width)
-    timing = "const t = performance.getEntriesByType('navigation')[0]; return t.loadEventEnd"
-    assert 0 < driver.execute_script(timing) < 2000
+def test_it_is_ready_soon_readable_and_no_wider_than_the_window(opened, width, request_):
+    """Ready within two seconds, in the best of three loads: other jobs may have the processor."""
+    ready = "return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+    times = []
+    while len(times) < 3 and min(times, default=2000) >= 2000:
+        driver = opened(width)
+        times.append(driver.execute_script(ready))
+    assert 0 < min(times) < 2000
     assert request_.paths.page.stat().st_size < 5_000_000
-    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
-    assert driver.title.startswith("Humanline")
-    assert PLANTED[0] in text(driver, "#samples")
-    assert "right [U+202E] left" in text(driver, "#samples")
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_dot_plots_have_readable_letters(opened, width):
-    sizes = opened(width).execute_script(
+    assert is_no_wider_than_the_window(driver, width)
+    letters = driver.execute_script(
         "return [...document.querySelectorAll('#verdicts svg.dots text')]"
         ".filter((t) => t.checkVisibility())"
         ".map((t) => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)"
     )
-    assert len(sizes) > 10 and min(sizes) >= 11
+    assert len(letters) > 10 and min(letters) >= 11
+    axe_finds_no_fault(driver)
+
+
+def axe_finds_no_fault(driver) -> None:
+    """Contrast, names of controls, order of headings and more."""
+    package = pytest.importorskip("axe_core_python", reason="axe is not installed")
+    script = Path(package.__file__).with_name("axe.min.js").read_text("utf-8")
+    of(driver, "#runs summary")[0].click()
+    driver.execute_script(  # axe looks at every element, and like elements have the same faults
+        "const lists = 'section, tbody, .samples, .outputs, .metrics, .cells';"
+        "for (const list of document.querySelectorAll(lists))"
+        "  for (const own of [...list.querySelectorAll(':scope > :is(article, tr, li, details)')]"
+        "    .slice(3)) own.remove();"
+        "for (const own of [...document.querySelectorAll('details')].slice(0, 9)) own.open = true;"
+    )
+    driver.execute_script(script)
+    found = driver.execute_async_script(
+        "const options = { resultTypes: ['violations'] };"
+        "axe.run(options).then(arguments[arguments.length - 1])"
+    )
+    assert len(found["passes"]) > 20
+    assert [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in found["violations"]] == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_planted_text_stays_text_within_its_box(opened, width):
+    driver = opened(width)
+    assert driver.title.startswith("Humanline")
+    outputs = [row.text for row in of(driver, "#samples .outputs li:nth-child(2) .written")]
+    assert outputs[:3] == PLANTED[:3]
+    assert outputs[3] == "broken �� UTF-8"
+    assert outputs[4] == "right [U+202E] left [U+2067] and [U+200B]␛[31m␀ hidden"
+    assert outputs[5] == "z\u0336[1,400 marks] heaped"
+    assert outputs[6].endswith("yy … (cut: 100,000 characters)") and len(outputs[6]) < 2100
+    assert not of(driver, "#samples img, #samples svg, #samples script:not([type])")
+    outside = driver.execute_script(
+        "return [...document.querySelectorAll('#samples .outputs li')].filter((row) =>"
+        "  [...row.children].some((own) => {"
+        "    const [inner, outer] = [own, row].map((node) => node.getBoundingClientRect());"
+        "    return inner.right > outer.right + 1 || inner.bottom > outer.bottom + 1; }))"
+        ".length"
+    )
+    assert outside == 0 and is_no_wider_than_the_window(driver, width)
 
 
 def test_samples_are_filtered_by_table_cell_and_disagreement(opened):
     driver = opened()
     shown = len(of(driver, "#samples .outputs li:not(.gold)"))
-    of(driver, "#samples [name=cell]")[0].click()
+    of(driver, "#samples [name=cell]:checked")[0].click()
     prompts = len(of(driver, "#samples .samples > li"))
     assert len(of(driver, "#samples .outputs li:not(.gold)")) == shown - prompts
+    of(driver, "#samples [data-everything]")[0].click()
+    cells = len(of(driver, "#samples [name=cell]:checked"))
+    assert cells == len(of(driver, "#samples [name=cell]"))
+    assert len(of(driver, "#samples .outputs li:not(.gold)")) == cells * prompts > shown
     of(driver, "#samples [name=odd]")[0].click()
     rows = of(driver, "#samples .outputs li:not(.gold)")
     assert rows and all("disagree" in row.text for row in rows)
@@ -106,19 +177,8 @@ def test_samples_are_filtered_by_table_cell_and_disagreement(opened):
         "s.dispatchEvent(new Event('change', { bubbles: true }));"
     )
     assert "only what is not correct" in text(driver, "#samples form")
-    told = {row.text for row in of(driver, "#samples .scores.odd")}
+    told = {row.text for row in of(driver, "#samples .scores .odd")}
     assert told and told <= {"wrong", "no box", "timed out"}
-
-
-def test_later_prompts_follow(opened):
-    driver = opened()
-    first = text(driver, "#samples .samples h3")
-    earlier, later = of(driver, "#samples [data-step]")
-    assert not earlier.is_enabled() and "1 to 10 of 12" in text(driver, "#samples [role=status]")
-    later.click()
-    assert text(driver, "#samples .samples h3") != first
-    assert "11 to 12 of 12" in text(driver, "#samples [role=status]")
-    assert earlier.is_enabled() and not later.is_enabled()
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -129,25 +189,36 @@ def test_a_link_opens_the_run_of_a_number(opened, request_, width):
     for part in (f"humanline train {run.cell.task} {run.name}", run.hashes.train, "metrics.csv"):
         assert part in facts
     assert f"logs/train/{run.cell.task}/{run.name}.log" in facts
-    assert driver.execute_script("return document.activeElement.tagName") == "SUMMARY"
-    files = [link.get_attribute("href") for link in of(driver, "#runs details details dl a")]
-    assert any(Path(name.removeprefix("file://")).name == "train.json" for name in files)
-    existing = [name for name in files if Path(name.removeprefix("file://")).exists()]
-    assert {Path(name).name for name in existing} >= {"train.json", "metrics.csv"}
+    assert focused(driver, "id") == anchor(run.cell, seed=True)
+    links = [link.get_attribute("href") for link in of(driver, "#runs details details dl a")]
+    files = [Path(unquote(name.removeprefix("file://"))) for name in links]
+    assert {file.name for file in files if file.exists()} == {"train.json", "metrics.csv", run.name}
+    assert is_no_wider_than_the_window(driver, width)
 
 
-def test_runs_are_found_by_words(opened):
+def test_rows_lead_to_their_runs_which_are_found_by_words_too(opened):
     driver = opened()
     assert len(of(driver, "#runs .cells > details")) == 50
+    link = of(driver, "table.sortable tbody th a")[1]
+    words = link.text
+    link.click()
+    assert words in text(driver, "#runs details[open] summary")
+    assert "humanline train" in text(driver, "#runs details details[open] dl")
+    of(driver, "table.sortable tbody tr:nth-child(3) td")[0].click()  # its figures lead there, too
+    address = of(driver, "table.sortable tbody tr:nth-child(3) a")[0].get_attribute("href")
+    assert driver.current_url == address
     of(driver, "#runs [name=words]")[0].send_keys("offline humanline kto")
     names = [row.text for row in of(driver, "#runs .cells > details summary")]
     assert names and all("offline KTO" in name and "humanline" in name for name in names)
 
 
-def column(driver, number: int) -> list[str]:
-    """The texts of a column of the first table, from above."""
+SHORT, LONG = "table.sortable:not(:has(template))", "table.sortable:has(template)"
+
+
+def column(driver, number: int, table: str = SHORT) -> list[str]:
+    """The texts of a column of the first of some tables, from above."""
     return driver.execute_script(
-        "return [...document.querySelector('table.sortable').tBodies[0].rows]"
+        f"return [...document.querySelector('{table}').tBodies[0].rows]"
         f".map((row) => row.cells[{number}].innerText)"
     )
 
@@ -156,8 +227,9 @@ def test_a_header_sorts_its_table_by_numbers_and_by_keyboard(opened):
     from selenium.webdriver import Keys
 
     driver = opened()
-    buttons = of(driver, "table.sortable")[0].find_elements("css selector", "thead button")
-    place = next(n for n, own in enumerate(buttons) if own.text.startswith("Score"))
+    buttons = of(driver, SHORT)[0].find_elements("css selector", "thead button")
+    place = 1
+    assert buttons[place].text.startswith("LC win rate")
     before, texts = column(driver, place), column(driver, 0)
     assert before[0].startswith(f"{float(before[0].split()[0])} [")
 
@@ -183,79 +255,85 @@ def test_a_header_sorts_its_table_by_numbers_and_by_keyboard(opened):
     assert by_name != texts and sorted(by_name) == sorted(texts)
     buttons[0].send_keys(Keys.SPACE)
     assert column(driver, 0) == by_name[::-1]
-    assert driver.execute_script("return document.activeElement.tagName") == "BUTTON"
-
-
-def test_rows_without_a_figure_come_last_in_both_directions(opened):
-    driver = opened()
+    assert focused(driver, "tagName") == "BUTTON"
     driver.execute_script(
-        "const cell = document.querySelector('table.sortable').tBodies[0].rows[0].cells[1];"
+        f"const cell = document.querySelector('{SHORT}').tBodies[0].rows[0].cells[1];"
         "delete cell.dataset.value; cell.textContent = 'unknown';"
     )
-    button = of(driver, "table.sortable thead button")[1]
-    for _ in range(2):
-        button.click()
+    for _ in range(2):  # a row without a figure comes last in both directions
+        buttons[1].click()
         assert column(driver, 1)[-1] == "unknown" and "unknown" not in column(driver, 1)[:-1]
 
 
-def test_a_row_leads_to_its_runs(opened):
+def test_a_long_table_shows_its_first_rows_until_asked(opened):
     driver = opened()
-    link = of(driver, "table.sortable tbody th a")[1]
-    words = link.text
-    link.click()
-    assert words in text(driver, "#runs details[open] summary")
-    assert "humanline train" in text(driver, "#runs details details[open] dl")
+    first = column(driver, 0, LONG)
+    assert len(first) == FIRST
+    button = of(driver, f"{LONG} thead button")[1]
+    button.click()
+    assert len(column(driver, 0, LONG)) == FIRST and column(driver, 0, LONG) != first
+    of(driver, "[data-rest] button")[0].click()
+    shown = column(driver, 1, LONG)
+    assert len(shown) > CELLS - 100 and not of(driver, "[data-rest]")
+    assert driver.execute_script(
+        f"const rows = [...document.querySelector('{LONG}').tBodies[0].rows];"
+        "const known = rows.map((row) => parseFloat(row.cells[1].dataset.value));"
+        "return known.every((own, place) => !place || !(own < known[place - 1]))"
+    )
 
 
 def test_all_controls_are_reached_by_keyboard(opened):
     from selenium.webdriver import ActionChains, Keys
 
-    driver = opened(fragment="#samples")  # before it there is a link for every row of a table
+    driver = opened()
+    ActionChains(driver).send_keys(Keys.TAB).perform()
+    assert focused(driver, "className") == "skip"
+    ActionChains(driver).send_keys(Keys.ENTER).perform()
+    assert focused(driver, "id") == "main"
+    driver.get(f"{driver.current_url.split('#')[0]}#samples")  # past the links of every row
     reached = set()
-    for _ in range(60):
+    for _ in range(12):
         ActionChains(driver).send_keys(Keys.TAB).perform()
         reached.add(
             driver.execute_script(
-                "const e = document.activeElement;"
-                "return e.name || e.dataset.step || e.tagName.toLowerCase()"
+                "const e = document.activeElement; return e.name || e.tagName.toLowerCase()"
             )
         )
-    assert {"group", "odd", "cell", "a"} <= reached
-    button = of(driver, "#samples [data-step='1']")[0]
-    button.send_keys(Keys.ENTER)
-    assert "11 to 12" in text(driver, "#samples [role=status]")
+    assert {"group", "odd", "cell"} <= reached
+    status = "#samples [role=status]"
+    first = text(driver, "#samples .samples h3")
+    earlier, later = of(driver, "#samples [data-step]")
+    assert not earlier.is_enabled() and "1 to 10 of 12" in text(driver, status)
+    later.send_keys(Keys.ENTER)
+    assert text(driver, "#samples .samples h3") != first
+    assert text(driver, status) == focused(driver, "textContent") == "Prompts 11 to 12 of 12"
+    assert earlier.is_enabled() and not later.is_enabled()
     summary = of(driver, "#runs summary")[0]
     summary.send_keys(Keys.SPACE)
     assert of(driver, "#runs details[open] dl")
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_axe_finds_no_fault(opened, width):
-    """Contrast, names of controls, order of headings and more."""
-    package = pytest.importorskip("axe_selenium_python", reason="axe is not installed")
-    (script,) = Path(package.__file__).parent.rglob("axe.min.js")
-    driver = opened(width, "")
-    of(driver, "#runs summary")[0].click()
-    driver.execute_script(  # axe looks at every element, and two thousand rows have the same faults
-        "for (const row of [...document.querySelectorAll('table.sortable tbody tr')].slice(100))"
-        "  row.remove();"
-    )
-    driver.execute_script(script.read_text("utf-8"))
-    found = driver.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
-    assert [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in found["violations"]] == []
-
-
-def test_it_prints(opened):
-    import base64
-
+def test_it_prints_and_says_what_it_needs_without_script(browser, opened, request_):
     printed = base64.b64decode(opened().print_page())
     assert printed.startswith(b"%PDF") and len(printed) > 20_000
-
-
-def test_without_script_the_page_says_so(browser, request_, tmp_path):
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.get(request_.paths.page.resolve().as_uri())
         assert "your browser does not run" in browser.page_source
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_in_a_frame_it_links_to_no_other_file(browser, request_, tmp_path):
+    """Snakemake's report shows it so, without the files beside it."""
+    whole = tmp_path / "report.html"
+    page = request_.paths.page.resolve().as_uri()
+    whole.write_text(f"<iframe src='{page}#{anchor(request_.runs[-1].cell, seed=True)}'></iframe>")
+    browser.get(whole.as_uri())
+    browser.switch_to.frame(0)
+    assert "metrics.csv" in browser.execute_script(
+        "return document.querySelector('#runs').innerText"
+    )
+    read = "return [...document.querySelectorAll('a')].map((a) => a.getAttribute('href'))"
+    links = browser.execute_script(read)
+    assert len(links) > 100 and all(link.startswith("#") for link in links)

@@ -345,6 +345,7 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
         ["tune"],
         ["map"],
         ["figures"],
+        ["report"],
     ]
     commands += [["surprisal", "1"], ["judge_cost"]]
     options = ["--scale=smoke", f"--config={tmp_path}", f"--results={tmp_path / 'results'}"]

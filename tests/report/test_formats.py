@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from humanline.report.formats import Narrow, human_readable, latex, write_table
+from humanline.report.formats import Narrow, figure, latex, p_text, write_table
 
 TABLE = pd.DataFrame(
     {
@@ -42,13 +42,13 @@ Seeds: 10. Share: 5%.
 
 | Run         | LC win rate, %        | p      |
 |:------------|:----------------------|:-------|
-| base model  | 41.0 [37.2, 45.1]     | <0.001 |
-| offline DPO | **54.3** [50.1, 58.8] | 0.50   |
+| base model  | 41.0 [37.2,~45.1]     | <0.001 |
+| offline DPO | **54.3** [50.1,~58.8] | 0.50   |
 
 - A note_1.
 - And another.
 - All columns: [rates.csv](rates.csv).
-"""
+""".replace("~", "\N{NO-BREAK SPACE}")  # a line of a narrow screen does not end within an interval
 LATEX = r"""% Needs the packages booktabs and tabularx.
 \begin{table}
 \centering
@@ -109,6 +109,7 @@ def test_latex_leaves_out_the_last_columns_that_do_not_fit_and_says_so():
     text = latex(Narrow("Wide.", rows, best=best, texts=frozenset({"Run"})), "wide")
     assert "Run & one & two & three \\\\" in text and text.count("textbf") == 1
     assert "In the CSV alone: four; five." in text
+    assert "--28.8 [--29.5, --28.0]" in text
 
 
 def test_latex_gives_a_group_of_rows_a_title_and_goes_on_after_a_page():
@@ -133,23 +134,20 @@ def test_latex_gives_a_group_of_rows_a_title_and_goes_on_after_a_page():
     ],
 )
 def test_p_values_have_two_significant_digits(p, text):
-    shown = human_readable(pd.DataFrame({"p_beats_offline": [p]}))
-    assert shown["p, beats offline"][0] == text
+    assert p_text(p) == text
+    assert figure({"p_beats_plain": p}, "p_beats_plain") == text
 
 
-def test_a_difference_has_a_sign():
-    frame = pd.DataFrame(
-        {
-            "difference_to_online": [1.25],
-            "difference_to_online_low": [-0.5],
-            "difference_to_online_high": [3.0],
-        }
-    )
-    assert human_readable(frame).iloc[0, 0] == "+1.2 [-0.5, +3.0]"
-
-
-def test_what_is_not_known_is_not_shown():
-    unknown = [np.nan, np.nan]
-    frame = pd.DataFrame({"ratio_to_online": [1.0, np.nan]})
-    frame["ratio_to_online_low"], frame["ratio_to_online_high"] = unknown, unknown
-    assert list(human_readable(frame)["Ratio to online"]) == ["1.00", "\N{EN DASH}"]
+@pytest.mark.parametrize(
+    ("column", "numbers", "text"),
+    [
+        ("difference_to_online", (1.25, -0.5, 3.0), "+1.2 [-0.5, 3.0]"),
+        ("difference_to_online", (-0.04, -0.04, 0.04), "+0.0 [0.0, 0.0]"),
+        ("ratio_to_online", (1.0, np.nan, np.nan), "1.00"),
+        ("ratio_to_online", (np.nan, np.nan, np.nan), "\N{EN DASH}"),
+        ("steps_to_online", (4.0,), "4"),
+    ],
+)
+def test_a_figure_is_text_with_its_interval(column, numbers, text):
+    row = {f"{column}{end}": own for end, own in zip(("", "_low", "_high"), numbers, strict=False)}
+    assert figure(row, column) == text

@@ -11,11 +11,13 @@ import pytest
 from made_results import wide_table
 
 from humanline.files.validation import ConfigError
+from humanline.report.claims import narrow_verdicts
 from humanline.report.formats import MOST_COLUMNS, Narrow, latex, markdown
 from humanline.report.narrow import narrow
 from humanline.study.study import Study, load_study
 
-CONFIG = Path(__file__).parents[2] / "workflow" / "config"
+ROOT = Path(__file__).parents[2]
+CONFIG, REFERENCE = ROOT / "workflow" / "config", ROOT / "results/reference/laptop/tables"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,9 @@ def test_what_is_the_same_in_all_rows_stands_above_them(study):
     assert list(shown.rows["Run"])[1:3] == ["offline", "offline with humanline"]
     assert "Seeds" in shown.rows and "Seeds" not in shown.constant
     assert shown.constant["Objective"] == "GRPO" and shown.constant["Synced"] == "every 4 steps"
+    assert {"Unclipped", "Collapsed"} <= {note.partition(":")[0] for note in shown.notes}
+    without = narrow(frame.assign(unclipped=np.nan), table)
+    assert "Unclipped" not in {note.partition(":")[0] for note in without.notes}
     shown = narrow(frame.assign(seeds=3), table)
     assert "Seeds" not in shown.rows and shown.constant["Seeds"] == "3"
     text = markdown(shown, "first_taste.csv")
@@ -108,6 +113,9 @@ def test_every_table_fits_the_page_of_an_article_in_8_points(study, tmp_path):
         assert text.count(r"\footnotesize") == text.count(r"\begin{table}")
         assert not re.search(r"resizebox|scriptsize|tiny", text)
         parts += [text, r"\clearpage"]
+    made = [pd.read_csv(REFERENCE / f"{name}.csv") for name in ("claims", "comparisons")]
+    verdicts = narrow_verdicts(study.claims, made[0], made[1].fillna({"point": ""}), "laptop")
+    parts.append(latex(verdicts, "claims"))
     preamble = [r"\documentclass{article}", r"\usepackage{booktabs,tabularx}"]
     size = r"{\footnotesize\makeatletter\typeout{points: \f@size}\makeatother}"
     lines = [*preamble, r"\begin{document}", size, *parts, r"\end{document}"]

@@ -30,8 +30,13 @@ TEMPLATES = Path(page.__file__).parent / "templates"
         ("\ufeffzero\u200bwidth\u2028line", "[U+FEFF]zero[U+200B]width[U+2028]line"),
         ("half \ud83d of one", "half [U+D83D] of one"),
         ("two\nlines\tand a return\r", "two\nlines\tand a return␍"),
+        ("z" + 9 * "\u0336" + "a" + 70 * "\u200d" + "b", "z\u0336[9 marks]a\u200d[70 marks]b"),
+        ("a\u3164b\ufe01\U000e0141", "a[U+3164]b[U+FE01][U+E0141]"),  # fillers and variants
         ("<b> & \"'", "<b> & \"'"),  # HTML is escaped where HTML is written
-        ("שלום مرحبا 你好 e\u0301 👩\u200d🔬", "שלום مرحبا 你好 e\u0301 👩\u200d🔬"),
+        (
+            "שלום مرحبا 你好 e\u0301 👩\u200d🔬 ❤\ufe0f",
+            "שלום مرحبا 你好 e\u0301 👩\u200d🔬 ❤\ufe0f",
+        ),
     ],
 )
 def test_nothing_in_a_text_is_hidden(text, expected):
@@ -79,15 +84,38 @@ PLANTED = [
     "y" * 100_000,
     "{{ 7 * 7 }} {% endraw %}",
     "]]>\u2028\x00\x1b",
+    "z" + "\u0336" * 1500,
+    "\"'><svg/onload=alert(1)> javascript:alert(1)",
 ]
+EVIL = f"of {PLANTED[0]}, {PLANTED[1]}, {PLANTED[5]} and {PLANTED[-1]}"  # in all other texts
+SHOWN = (
+    "of &lt;script&gt;alert(1)&lt;/script&gt;, &lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;,"
+    " right [U+202E] to"
+)
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     """A page of texts that try to be more than text."""
     study = made_study(tmp_path_factory.mktemp("planted"))
-    request = make_results(study, lambda run, number, text: (PLANTED[number:] or [text])[0])
-    page.make_page(replace(request, description=f"of {PLANTED[0]} and {PLANTED[5]}"))
+    made = make_results(study, lambda run, number, text: (PLANTED[number:] or [text])[0])
+    for run in (run for run in made.runs if run.is_trained):
+        record = json.loads(run.paths.record.read_text())
+        record["provenance"]["machine"]["processor"] = EVIL
+        run.paths.record.write_text(json.dumps(record))
+        run.paths.log.write_text(f"{EVIL!r},step\n".replace(", ", " ") + "1,8\n")
+    claims = made.claims.claims
+    said = [own.model_copy(update={"claim": EVIL, "untested": EVIL}) for own in claims.claims]
+    request = replace(
+        made,
+        description=EVIL,
+        claims=replace(made.claims, claims=claims.model_copy(update={"claims": said})),
+        tables=[
+            replace(own, spec=own.spec.model_copy(update={"description": EVIL}))
+            for own in made.tables
+        ],
+    )
+    page.make_page(request)
     return request.paths.page.read_bytes().decode()  # which is UTF-8 throughout
 
 
@@ -100,7 +128,7 @@ def test_text_of_models_stays_text(planted):
     names = {name for _, attributes in parsed.elements for name in attributes}
     assert not [name for name in names if name.startswith("on")]
     assert not re.search("[\u202a-\u202e\u2066-\u2069\x00\x1b\u2028]", planted)
-    assert "of &lt;script&gt;alert(1)&lt;/script&gt; and right [U+202E] to" in planted
+    assert planted.count(SHOWN) > 20  # captions, claims, the description, the machine
     for group in parsed.data("samples")["groups"]:
         texts = [row["outputs"][0]["text"] for row in group["prompts"]]
         assert texts[:3] == PLANTED[:3]
@@ -108,6 +136,8 @@ def test_text_of_models_stays_text(planted):
         assert texts[4] == "half � of a character"
         assert texts[6].endswith(" … (cut: 100,000 characters)") and len(texts[6]) < LIMIT + 40
         assert texts[7] == PLANTED[7]
+        assert texts[9:11] == ["z\u0336[1,500 marks]", PLANTED[10]]
+    assert any("alert(1)" in name for name in parsed.data("runs")["metrics"][0])
 
 
 def test_the_page_is_one_file_that_runs_its_own_script_alone(planted):

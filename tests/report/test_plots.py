@@ -16,7 +16,7 @@ from humanline.analysis.figures import (
     perceived_weight_frame,
 )
 from humanline.analysis.map import PREDICTORS, rank_correlations
-from humanline.report import formats, narrow, style
+from humanline.report import narrow, style
 from humanline.report.plots import (
     plot_capacity,
     plot_implied_capacity,
@@ -112,9 +112,9 @@ def text_of(path) -> str:
 @pytest.mark.parametrize("name", PLOTS)
 def test_a_figure_is_an_svg_and_a_pdf_with_the_same_bytes_again(name, drawn, tmp_path):
     plot, frame = PLOTS[name]
+    plot(frame(), tmp_path / "again.svg", tmp_path / "again.pdf", scale="smoke")
     for suffix, start in {"svg": b"<?xml", "pdf": b"%PDF"}.items():
         first, again = drawn / f"{name}.{suffix}", tmp_path / f"again.{suffix}"
-        plot(frame(), again, scale="smoke")
         assert first.read_bytes() == again.read_bytes()
         assert first.read_bytes().startswith(start)
         assert not re.search(rb"CreationDate|dc:date", first.read_bytes())
@@ -140,6 +140,16 @@ def test_legends_are_words_and_no_names_of_runs(drawn):
         assert not re.search(r"grpo|clip-?1|every\d|-k\d", text_of(drawn / f"{own}.svg"))
     assert "offline GRPO with humanline" in text_of(drawn / "map.svg")
     assert "on-policy: offline GRPO. better: online GRPO." in text_of(drawn / "implied.svg")
+
+
+def test_curves_of_different_numbers_of_seeds_say_theirs(tmp_path):
+    frame = curves()
+    fewer = frame[(frame["seed"] == 1) | (frame["variant"] != TRAINED[-1].variant)]
+    PLOTS["curves"][0](fewer, tmp_path / "curves.svg", scale="smoke")
+    text = text_of(tmp_path / "curves.svg")
+    assert "online, sampled every step (2 seeds)" in text
+    assert "online, sampled every 64 steps, with humanline (1 seed)" in text
+    assert "Seeds:" not in text
 
 
 def test_a_cell_has_its_colour_in_every_figure(drawn):
@@ -238,8 +248,7 @@ def test_cells_of_a_figure_have_different_marks():
 
 
 def test_headers_of_tables_have_the_units_of_figures():
-    headers = [(name, header) for name, (header, _) in formats._COLUMNS.items()]
-    headers += [pair for view in narrow._VIEWS.values() for pair in view.items()]
+    headers = [pair for view in narrow._VIEWS.values() for pair in view.items()]
     units = {unit for name, _ in headers if (unit := style.unit(name))}
     told = {name: tail for name, header in headers if (tail := header.rpartition(", ")[2]) in units}
     assert len(told) > 8

@@ -14,7 +14,7 @@ from made_results import CONFIG, write_claims, write_scores, write_training
 
 from humanline.files.validation import ConfigError
 from humanline.report.page import origin, verdicts
-from humanline.report.page.dots import WIDTH, Dot, Span, axis_below, row_dot, span_of
+from humanline.report.page.dots import WIDTH, Dot, Span, axis_below, overview, row_dot, span_of
 from humanline.report.page.page import PARTS, render
 from humanline.study.scale.models import HubModel
 from humanline.study.study import Study, load_study
@@ -80,8 +80,10 @@ def test_the_sentence_says_what_humanline_gained_where_a_primary_claim_tells(stu
     asked = own.claims_request()
     write_claims(asked, lambda run: 60 if run.cell.humanline else 40)
     _, compared = verdicts._read(asked, asked.paths.tables)
-    told = re.fullmatch(r"compared .* scores (.*)x \(DPO\), .*x \(KTO\) and .*x \(GRPO\) in C2",
-                        verdicts._gained(compared))  # fmt: skip
+    told = re.fullmatch(
+        r"in C2, humanline multiplies .* by (.*) \(DPO\), .* \(KTO\) and .* \(GRPO\)",
+        verdicts._gained(compared),
+    )
     assert told and float(told[1]) == pytest.approx(1.5, rel=0.2)
 
 
@@ -137,9 +139,7 @@ def test_it_says_what_was_run_and_what_is_missing(study):
     folder.mkdir(parents=True)
     for number, seconds in enumerate(["3600.5", "7200", "-"]):
         (folder / f"{number}.tsv").write_text(f"s\th:m:s\n{seconds}\t-\n")
-    assert origin.facts(asked)["Hours"].endswith(
-        "; 3.0 hours of jobs in all, side by side (3 jobs)"
-    )
+    assert origin.facts(asked)["Hours"].endswith("; 3.0 hours of jobs in all (3 jobs, added up)")
     assert set(origin.missing(asked)) == {"no pilot", "no registration"}
     has_pilot = replace(asked.claims, has_pilot=True, pilot_changes="measured on another")
     assert (
@@ -187,7 +187,7 @@ def test_the_first_screen_is_html_with_and_without_claims(study):
     section = page[page.index('<section id="verdicts"') : page.index("</section>")]
     assert page.index('id="claim-C1"') < page.index('id="claim-C5"') < page.index('id="claim-C4"')
     assert "nan" not in section and "None" not in section.replace("None of", "")
-    assert section.count('<svg class="dots"') == 4 + 1 + 3 + 2 + 2 + 1
+    assert section.count('<svg class="dots"') == 2 + 3 + 4 + 1 + 3 + 2 + 2 + 1
     links = set(re.findall(r'href="#(run-[^"]+)"', section))
     assert "run-instruction_following/grpo-offline" in links
     without = render(replace(asked, claims=None), parts)
@@ -225,6 +225,15 @@ def test_a_row_says_and_shows_its_numbers():
     assert f'<circle cx="{span.place(1.25):.1f}"' in svg
     assert f'class="paper" d="M{span.place(1.4) - 7:.1f}' in svg
     assert f'class="claimed" d="M{span.place(1.1):.1f} 0H{WIDTH}.0' in svg
+
+
+def test_an_overview_has_all_estimates_at_the_places_of_their_rows():
+    span = Span(0.5, 2.0, 1.0, logarithmic=True)
+    dots = [Dot("a", 1.25, 1.0, 1.5, paper=1.4), Dot("b", 0.75, 0.6, 0.9)]
+    svg = overview(dots, span)
+    assert f'aria-label="{dots[0].words.replace(chr(39), "&#39;")}; {dots[1].words}"' in svg
+    assert re.findall(r'circle cx="([\d.]+)"', svg) == [f"{span.place(d.value):.1f}" for d in dots]
+    assert svg.count('class="paper"') == 1 and svg.count('class="tick"') == len(span.ticks)
 
 
 def test_what_is_not_known_or_beyond_the_axis_is_drawn_as_such():

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -349,13 +348,9 @@ def test_a_look_costs_its_weight_and_the_least_counts():
     assert claims.strictest_level == pytest.approx(0.3 * 0.05 / 2)
 
 
-def test_every_row_is_legible():
-    from humanline.report.formats import human_readable
-
+def test_every_row_has_its_source():
     frame = planned(shifted(1.0), claimed(A=GREATER, B=EQUAL, C=MEAN))
-    for shown in (frame, claim_table(claimed(A=GREATER, B=EQUAL, C=MEAN), frame)):
-        assert not human_readable(shown).isin(["nan", "None"]).any(axis=None)
-    assert isinstance(frame, pd.DataFrame) and (frame["source"] == "notes").all()
+    assert (frame["source"] == "notes").all()
 
 
 def test_comparisons_of_a_claim_can_be_told_apart():

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from humanline.files.validation import ConfigError
-from humanline.report.formats import human_readable
 from humanline.scoring.length_control import length_controlled_win_rate
 from humanline.study.experiments import Cell, Table
 from humanline.tables.estimates import read_scores
@@ -537,14 +536,6 @@ def test_rows_of_different_seeds_are_compared_on_those_that_both_have(judged, in
     own = [refitted(folder) for _, folder in judged[-3:-1]]
     logs = np.log(own) - np.log([refitted(folder) for _, folder in runs[:2]])
     assert frame["ratio_to_offline"].iloc[-1] == pytest.approx(np.exp(logs.mean()))
-
-
-def test_every_column_of_both_tables_has_a_legible_header(instruction, math):
-    for frame in (instruction, math):
-        text = human_readable(frame)
-        assert len(text) == len(frame)
-        assert not text.columns.str.contains("_").any()
-        assert not text.isin(["nan", "None", "<NA>"]).any(axis=None)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -14,8 +13,8 @@ from safetensors.torch import load_file
 from humanline.cli.commands import main
 from humanline.files.json_files import read_json
 from humanline.files.validation import ConfigError
-from humanline.report import formats
 from humanline.study.study import load_study
+from humanline.study.words import cell_words
 from humanline.trainers.classes import load
 from humanline.trainers.registry import find_objective
 from humanline.trainers.rows import preferences
@@ -82,11 +81,13 @@ def test_a_study_knows_ones_own_objective(config, own):
     assert "margin_trainer" not in sys.modules and "my_reward" not in sys.modules
 
 
-def test_tables_have_its_label_and_its_hyperparameters():
-    rows = {"objective": ["base", "margin"], "margin": [None, 0.25], "for_machines": [1, 2]}
-    table = formats.human_readable(pd.DataFrame(rows))
-    assert list(table) == ["Objective", "margin"]
-    assert table.iloc[1].tolist() == ["Margin", "0.25"]
+def test_tables_have_its_label_and_its_hyperparameters(config, own):
+    config(row__overrides={"margin": [0.25, 1.0]})
+    words = {cell_words(cell) for cell in study(own).all_cells() if cell.objective == "margin"}
+    assert words >= {
+        "offline Margin, margin 0.25",
+        "online Margin, sampled every 8 steps, margin 1",
+    }
 
 
 def test_an_edit_reruns_what_depends_on_it(config, own):

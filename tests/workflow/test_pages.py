@@ -9,7 +9,7 @@ import yaml
 
 from humanline.files.code_hashes import PACKAGE
 from humanline.study.experiments import Experiments, Row, Table
-from humanline.study.scale.scale import Scale, Seeds
+from humanline.study.scale.scale import Scale, Seeds, load_scale
 
 ROOT = PACKAGE.parent
 CONFIG = ROOT / "workflow" / "config"
@@ -76,6 +76,15 @@ def test_all_scales_and_all_sections_of_one_are_explained():
     named = first_cells(page("scales"))
     assert {path.stem for path in CONFIG.glob("*.yaml")} - {"experiments", "claims"} <= named
     assert set(Scale.model_fields) <= named
+
+
+def test_seeds_of_scales_are_counted():
+    row = r"^\| `(\w+)` \| .* \| (\d+)(?:; (\d+) for the rest)? \|"
+    rows = re.findall(row, page("scales"), flags=re.M)
+    assert len(rows) > 3
+    for scale, report, sweep in rows:
+        seeds = load_scale(CONFIG / f"{scale}.yaml").seeds
+        assert (len(seeds.report), len(seeds.sweep or ())) == (int(report), int(sweep or 0)), scale
 
 
 def test_all_options_of_the_trainers_are_explained_with_their_defaults():

@@ -155,11 +155,11 @@ CLAIM_FILES = [
     )
     + ("power.csv", "power.md") * bool(STUDY.pilot)
 ]
-# How long jobs take, for estimates of the time left: this scale's own runs, or the released one.
-SECONDS_FILES = [
-    RESULTS / "seconds.csv",
-    Path(workflow.basedir, "results", "reference", SCALE, "seconds.csv"),
-]
+# How long jobs take, for estimates of the time left: this scale's own runs, or the released one, or
+# else another scale's.
+RELEASED = Path(workflow.basedir, "results", "reference")
+SECONDS_FILES = [RESULTS / "seconds.csv", RELEASED / SCALE / "seconds.csv"]
+OTHER_SECONDS = RELEASED / "laptop" / "seconds.csv"
 
 
 def run_of(wildcards):
@@ -243,12 +243,13 @@ def reported(files, category, caption):
         path = Path(file)
         if path.suffix not in FILE_KINDS:
             return file
+        result = category if caption == "page" else path.stem.replace("_", " ")
         return report(
             file,
             caption=f"../report/{caption}.rst",
             category="Figures" if path.suffix == ".svg" else category,
             # Together they are the key of a list: of two files with the same, it has one.
-            labels={"Result": path.stem, "File": FILE_KINDS[path.suffix]},
+            labels={"Result": result, "File": FILE_KINDS[path.suffix]},
         )
 
     return list(map(flagged, files))

@@ -2,6 +2,8 @@
 
 PAGE = str(STUDY.paths.page)
 PAGE_RUNS = STUDY.page_request(CONFIG).runs
+# The page shows the map if `explore` has made it, but does not ask for its many runs.
+MAP = Path(RESULTS, "map", "map.svg")
 
 
 rule report:
@@ -19,11 +21,12 @@ rule report:
     resources:
         **resources_of("table"),
     params:
-        # The page also has words of the configuration.
+        # The page also has words of the configuration, and the map.
         config=content_hash(
             [
                 STUDY.scale.model_dump(mode="json"),
                 STUDY.experiments.model_dump(mode="json"),
+                MAP.read_text() if MAP.exists() else None,
             ]
         ),
         code=code_hash("report", tasks={run.cell.task for run in PAGE_RUNS}),

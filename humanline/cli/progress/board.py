@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
-from humanline.cli.progress.joblog import Reading, read
+from humanline.cli.progress.joblog import SILENT, Reading, cause, read
 from humanline.cli.progress.names import Named
 from humanline.cli.progress.seconds import Seconds
 
 
 class Running(TypedDict):
-    """A job that runs, or one that has failed; times in seconds since the epoch."""
+    """A job that runs, or one that has failed; times in seconds since the epoch.
+
+    ``cause`` has the lines that say why it has failed, from its log of that time.
+    """
 
     stage: str
     of: str
@@ -25,6 +28,7 @@ class Running(TypedDict):
     started: float
     expected: float | None
     command: NotRequired[str]
+    cause: NotRequired[list[str]]
 
 
 class Snapshot(TypedDict):
@@ -57,11 +61,13 @@ class Finished:
         named: what it was.
         reading: what its log says at the end.
         seconds: its seconds, with those that it waited after its start.
+        log: the path of its log; None: it is a target, and did nothing.
     """
 
     named: Named
     reading: Reading
     seconds: float
+    log: str | None
 
 
 class Board:
@@ -87,12 +93,14 @@ class Board:
         self._named = dict(planned)
         self._waiting = dict(planned)
         self._running: dict[int, Running] = {}
+        self._first: set[int] = set()  # those that began before any had ended
         self._failed: dict[int, Running] = {}
         self._done: set[int] = set()
         self._total = len(self._named)
         self._started = self._changed = clock()
         self.seconds = seconds
         self.ended: str | None = None
+        self._is_stopped = False
 
     def start(self, number: int) -> None:
         """A job has begun; on a cluster, it was submitted."""
@@ -101,6 +109,8 @@ class Board:
         named = self._named[number]
         self._waiting.pop(number, None)
         self._failed.pop(number, None)  # it is tried again
+        if not self._done:
+            self._first.add(number)
         self._running[number] = Running(
             stage=named.stage,
             of=named.of,
@@ -127,22 +137,30 @@ class Board:
         self._done.add(number)
         self._waiting.pop(number, None)
         self._failed.pop(number, None)
-        if (own := self._running.pop(number, None)) is None:
+        if (job := self._running.pop(number, None)) is None:
             return None
-        reading = read(own["log"], own["started"]) or Reading()
-        seconds = self._clock() - own["started"]
-        # By its own words it took less: a job waits for the worker's imports, or in a queue.
+        reading = read(job["log"], job["started"]) or Reading()
+        seconds = self._clock() - job["started"]
         named = self._named[number]
-        self.seconds.add(named.kind, seconds if reading.took is None else reading.took)
-        return Finished(named, reading, seconds)
+        is_first = number in self._first and self._cores is not None
+        # The first jobs start before the worker has imported what they need, and others on a
+        # cluster wait in a queue: by their own words they took less.
+        own = reading.took if is_first or self._cores is None else None
+        self.seconds.add(named.kind, seconds if own is None else own, is_usual=not is_first)
+        return Finished(named, reading, seconds, job["log"])
 
     def fail(self, number: int) -> Running | None:
-        """A job has failed; None if it is unknown."""
+        """A job has failed; None if it is unknown, or was ended because the user stops."""
         self._changed = self._clock()
-        if (own := self._running.pop(number, None)) is None:
+        if (own := self._running.pop(number, None)) is None or self._is_stopped:
             return None
+        own["cause"] = cause(own["log"]) or [SILENT]
         self._failed[number] = own
         return own
+
+    def stop(self) -> None:
+        """The user stops the workflow: what fails from now on was ended by that."""
+        self._is_stopped = True
 
     def count(self, total: int) -> None:
         """The number of jobs in all, after a checkpoint's job has added some."""
@@ -178,7 +196,11 @@ class Board:
         )
 
     def _seconds_waiting(self) -> float | None:
-        """Sum the seconds of the jobs that have not begun; an unknown one counts as the mean."""
+        """Sum the seconds of the jobs that have not begun; an unknown one counts as the mean.
+
+        Returns:
+            None if most are unknown.
+        """
         by_kind: dict = {}
         for named in self._waiting.values():
             by_kind[named.kind] = by_kind.get(named.kind, 0) + 1
@@ -186,7 +208,6 @@ class Board:
         known = [(own, by_kind[kind]) for kind, own in expected.items() if own is not None]
         jobs = sum(number for _, number in known)
         total = sum(own * number for own, number in known)
-        if not jobs:
-            mean = self.seconds.mean if self._waiting else 0.0
-            return mean and mean * len(self._waiting)
-        return total * len(self._waiting) / jobs
+        if 2 * jobs < len(self._waiting):
+            return None
+        return total * len(self._waiting) / jobs if jobs else 0.0

@@ -15,6 +15,8 @@ from pathlib import Path
 ERROR = "humanline: error: "  # how the line of a user's error begins
 LINES = 15  # number of a failed job's log lines to print
 VIEW = "HUMANLINE_VIEW"  # environment variable; 1: the workflow's view says why a job failed
+# Of a failed job without a line in its log.
+SILENT = "its log says nothing; perhaps it was killed, as when memory runs out"
 WIDTH = 300  # characters of a line that are printed
 _TAIL = 8192  # bytes; a line of metrics and the bars around it have 2,000
 _ALL = 1 << 17  # bytes that are searched for the cause of a failure

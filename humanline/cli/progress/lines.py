@@ -6,32 +6,31 @@ from humanline.cli.progress.board import Running, Snapshot
 from humanline.cli.progress.joblog import Reading, read
 
 _STAGE = 11  # characters of the longest names of stages
-_TAIL = 50  # characters for percent, time left and metrics
+_LEFT = 15  # characters of the longest time left, ``99 h 59 min left``, and a space
 _LATE = 0.99  # a job that takes longer than expected is shown as this part done
 
 
 def lines(state: Snapshot, *, width: int = 100, height: int = 1000) -> list[str]:
-    """Write a line for the whole and one for each running job, and the paths of their logs.
+    """Write a line for the whole, and two for each running job.
 
     Args:
         state: the workflow's state.
         width: characters of a line at most.
-        height: lines at most; paths of logs are left out first, then jobs.
+        height: lines at most; a job's second line is left out first, then jobs.
     """
     now = time.time()
     found = [(job, read(job["log"], job["started"])) for job in state["running"]]
-    left = [left_of(job, reading, now) for job, reading in found]
-    jobs = [job_line(job, reading, now, width) for job, reading in found]
-    logs = [f"  log: {_end(job['log'], width - 7)}" if job["log"] else "" for job, _ in found]
-    whole = head(state, left, now)
+    whole = head(state, [left_of(job, reading, now) for job, reading in found], now)
+    jobs = [job_line(job, reading, now) for job, reading in found]
     if 1 + 2 * len(jobs) <= height:
-        body = [line for pair in zip(jobs, logs, strict=True) for line in pair if line]
+        more = [_second_line(job, reading, width) for job, reading in found]
+        body = [line for pair in zip(jobs, more, strict=True) for line in pair if line]
     elif len(jobs) < height:
         body = jobs
     else:
         shown = max(0, height - 2)
         body = [*jobs[:shown], f"  and {len(jobs) - shown} more jobs"]
-    return [line[:width] for line in (whole, *body)]
+    return [_cut(line, width) for line in (whole, *body)]
 
 
 def head(state: Snapshot, left: list[float | None], now: float) -> str:
@@ -66,14 +65,26 @@ def time_left(state: Snapshot, left: list[float | None]) -> float | None:
     return max([(state["waiting"] + sum(known) + unknown) / busy, *known])
 
 
-def job_line(job: Running, reading: Reading | None, now: float, width: int) -> str:
-    """Write a running job's line: stage, cell, percent, time left and the latest metrics."""
+def job_line(job: Running, reading: Reading | None, now: float) -> str:
+    """Write a running job's line: stage, percent, time left, and what it is about."""
     part, left = fraction(job, reading, now), left_of(job, reading, now)
-    percent = "    " if part is None else f"{100 * part:3.0f}%"
-    metrics = reading.metrics_words if reading else ""
-    tail = "  ".join(filter(None, [percent, left_words(left), metrics]))
-    room = min(90, max(34, width - _STAGE - _TAIL))  # the same in all lines
-    return f"{job['stage']:{_STAGE}} {_cut(job['of'], room):{room}} {tail}"
+    percent = "" if part is None else f"{100 * part:.0f}%"
+    if reading is None and left is None:
+        words = "starts"
+    elif left == 0 and part == _LATE:
+        words = "late"
+    else:
+        words = left_words(left, "? left")
+    return f"{job['stage']:{_STAGE}} {percent:>4} {words:>{_LEFT}}  {job['of']}".rstrip()
+
+
+def _second_line(job: Running, reading: Reading | None, width: int) -> str:
+    """Write a running job's latest metrics and the path of its log, of which the end counts."""
+    metrics = f"  {reading.metrics_words}" if reading and reading.metrics else ""
+    if not job["log"]:
+        return metrics
+    before = f"{metrics}  log: "
+    return before + _end(job["log"], max(20, width - len(before)))
 
 
 def fraction(job: Running, reading: Reading | None, now: float) -> float | None:
@@ -93,9 +104,9 @@ def left_of(job: Running, reading: Reading | None, now: float) -> float | None:
     return by_time
 
 
-def left_words(seconds: float | None) -> str:
+def left_words(seconds: float | None, unknown: str = "time left unknown") -> str:
     """Say the time that is left."""
-    return "time left unknown" if seconds is None else f"{duration(seconds)} left"
+    return unknown if seconds is None else f"{duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:

@@ -30,6 +30,16 @@ class Named:
     kind: Kind
     is_of_cell: bool = False
 
+    @property
+    def words(self) -> str:
+        """Stage and subject: ``table, first taste``, or ``report``."""
+        return words(self.stage, self.of)
+
+
+def words(stage: str, of: str) -> str:
+    """Say what a job is, by its stage and its subject, if it has one."""
+    return f"{stage}, {of}" if of else stage
+
 
 class Namer:
     """Names the jobs of a study's workflow.
@@ -75,10 +85,11 @@ class Namer:
         return Named(stage, self._words(cell), kind, True)
 
     def _words(self, cell: Cell) -> str:
-        words = f"seed {cell.seed}: {cell_words(cell)}"
+        # What differs between jobs comes first: in a narrow terminal the end is cut.
+        words = f"{cell_words(cell)}; seed {cell.seed}"
         if len(self._study.scale.tasks) == 1:
             return words
-        return f"{_spaced(cell.task)}, {words}"
+        return f"{words}, {_spaced(cell.task)}"
 
 
 def _spaced(name: str) -> str:

@@ -1,17 +1,19 @@
 """How long jobs take: by the runs before this one, corrected by what this one has shown.
 
 A scale's own `seconds.csv` has the means of all its runs so far. A scale without one takes that of
-the reference results, if they have one; `results/reference/laptop` does.
+its reference results, or else the laptop's: it tells how jobs compare, and this run their pace.
 """
 
 import csv
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 FILE = "seconds.csv"
 _PRIOR = 60.0  # seconds of jobs at the expected pace that count as seen before any job has ended
+# The last jobs count, of all and of a kind: a machine's pace changes within an hour.
+_LAST, _LAST_OF_KIND = 100, 5
 
 
 @dataclass(frozen=True)
@@ -57,61 +59,63 @@ _ALIKE: list[Callable[[Kind], tuple]] = [
 ]
 
 
+def _alike(kind: Kind, means: Mapping[Kind, tuple[int, float]]) -> float | None:
+    for key in _ALIKE:
+        mean = _Mean()
+        for known, (jobs, seconds) in means.items():
+            if key(known) == key(kind):
+                mean.add(seconds, jobs)
+        if mean.jobs:
+            return mean.mean
+    return None
+
+
 class Seconds:
     """Seconds of jobs by kind.
 
     Args:
         before: the number of jobs of each kind in earlier runs, and their mean seconds.
+        of_scale: whether those runs were of this scale; if not, they say nothing of the pace.
     """
 
-    def __init__(self, before: dict[Kind, tuple[int, float]]):
+    def __init__(self, before: dict[Kind, tuple[int, float]], *, of_scale: bool = True):
         self._before = dict(before)
         self._seen: dict[Kind, _Mean] = defaultdict(_Mean)
-        self._found = _Mean()  # this run's seconds of kinds that were seen before
-        self._expected = 0.0  # and what they should have been
+        # Of the last jobs: the seconds, by kind; and beside those that such jobs took before.
+        self._last: dict[Kind, deque[float]] = defaultdict(lambda: deque(maxlen=_LAST_OF_KIND))
+        self._pairs: deque[tuple[float, float]] = deque(maxlen=_LAST)
+        self._prior = _PRIOR if of_scale else 0.0
 
-    def add(self, kind: Kind, seconds: float) -> None:
-        """Take note of a job that has ended."""
+    def add(self, kind: Kind, seconds: float, *, is_usual: bool = True) -> None:
+        """Take note of a job that has ended; one that is not usual says nothing of the pace."""
+        before = self._mean_before(kind)
         self._seen[kind].add(seconds)
-        if kind in self._before:
-            self._found.add(seconds)
-            self._expected += self._before[kind][1]
+        self._last[kind].append(seconds)
+        if is_usual and before is not None:
+            self._pairs.append((seconds, before))
 
     @property
-    def pace(self) -> float:
-        """This run's seconds per second of the runs before, for the same jobs."""
-        return (self._found.total + _PRIOR) / (self._expected + _PRIOR)
+    def pace(self) -> float | None:
+        """This run's seconds per second of the runs before, for the same jobs; None: unknown."""
+        found, before = map(sum, zip(*self._pairs, (self._prior, self._prior), strict=True))
+        return found / before if before else None
 
     def expected(self, kind: Kind) -> float | None:
-        """Estimate the seconds of a job; None if no job like it was seen."""
-        seen = self._seen.get(kind)
-        before = self._before.get(kind)
-        if before and seen:  # the runs before count as one job of this run
-            return (seen.total + before[1] * self.pace) / (seen.jobs + 1)
+        """Estimate the seconds of a job; None if it is unknown."""
+        seen, before = self._last.get(kind), self._mean_before(kind)
+        by_pace = None if before is None or self.pace is None else before * self.pace
+        if seen and by_pace is not None:  # the runs before count as one job of this run
+            return (sum(seen) + by_pace) / (len(seen) + 1)
         if seen:
-            return seen.mean
-        if before:
-            return before[1] * self.pace
-        return self._alike(kind)
+            return sum(seen) / len(seen)
+        if by_pace is not None:
+            return by_pace
+        return _alike(kind, {known: (own.jobs, own.mean) for known, own in self._seen.items()})
 
-    def _alike(self, kind: Kind) -> float | None:
-        for key in _ALIKE:
-            mean = _Mean()
-            for known, (jobs, seconds) in self._before.items():
-                if key(known) == key(kind):
-                    mean.add(seconds * self.pace, jobs)
-            for known, own in self._seen.items():
-                if key(known) == key(kind):
-                    mean.add(own.mean, own.jobs)
-            if mean.jobs:
-                return mean.mean
-        return None
-
-    @property
-    def mean(self) -> float | None:
-        """The mean seconds of all jobs of this run; None: none has ended."""
-        jobs = sum(own.jobs for own in self._seen.values())
-        return sum(own.total for own in self._seen.values()) / jobs if jobs else None
+    def _mean_before(self, kind: Kind) -> float | None:
+        """The mean of the runs before, of this kind or the closest; None if none is like it."""
+        found = self._before.get(kind)
+        return found[1] if found else _alike(kind, self._before)
 
     def write(self, path: Path) -> None:
         """Write the means of this run and those before, CSV; nothing if no job has ended."""
@@ -147,6 +151,8 @@ def read(path: Path) -> dict[Kind, tuple[int, float]]:
         return {}
 
 
-def first_of(paths: Iterable[Path]) -> Seconds:
-    """Make `Seconds` from the first of some files that has any."""
-    return Seconds(next(filter(None, map(read, paths)), {}))
+def first_of(paths: Iterable[Path], other: Path | None = None) -> Seconds:
+    """Make `Seconds` from the first of a scale's files that has any, or from another scale's."""
+    if before := next(filter(None, map(read, paths)), None):
+        return Seconds(before)
+    return Seconds(read(other) if other else {}, of_scale=False)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from humanline.cli.progress.board import Snapshot
 from humanline.cli.progress.lines import duration, lines
+from humanline.cli.progress.names import words
 from humanline.files.validation import ConfigError
 
 STATE = "humanline-state.json"  # in Snakemake's folder
+GOES_ON = "the same `snakemake` command goes on from there"
 
 
 def write(path: Path, state: Snapshot) -> None:
@@ -27,18 +29,28 @@ def describe(folder: Path = Path(".snakemake")) -> str:
         folder: Snakemake's folder.
 
     Raises:
-        ConfigError: if none was started here.
+        ConfigError: if none was started here, or its state cannot be read.
     """
+    path = folder / STATE
     try:
-        state: Snapshot = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        text = path.read_text(encoding="utf-8")
+    except OSError:
         raise ConfigError(
-            f"{folder / STATE}: no workflow was started here; run this where you run snakemake"
+            f"{path}: no workflow was started here; run this where you run snakemake"
         ) from None
+    try:
+        state: Snapshot = json.loads(text)
+        return "\n".join(_lines(state))
+    except (ValueError, LookupError, TypeError):  # of another version, too
+        raise ConfigError(
+            f"{path}: cannot be read; remove it, a running workflow writes it again"
+        ) from None
+
+
+def _lines(state: Snapshot) -> list[str]:
     if state["ended"] or not _is_alive(state):
-        return "\n".join(_over(state))
-    width = max(40, shutil.get_terminal_size((120, 24)).columns)
-    return "\n".join(lines(state, width=width))
+        return _over(state)
+    return lines(state, width=max(40, shutil.get_terminal_size((120, 24)).columns))
 
 
 def _over(state: Snapshot) -> list[str]:
@@ -46,9 +58,11 @@ def _over(state: Snapshot) -> list[str]:
     took = duration(state["changed"] - state["started"])
     how = state["ended"] or "was killed"
     found = [f"{state['name']}: {how} after {took}, {done} of {jobs} jobs done"]
-    found += [f"failed: {job['stage']}, {job['of']}; see {job['log']}" for job in state["failed"]]
+    for job in state["failed"]:
+        found.append(f"failed: {words(job['stage'], job['of'])}; see {job['log']}")
+        found.append(f"  {job['cause'][-1]}")
     if state["ended"] != "done":
-        found.append("the same `snakemake` command goes on from there")
+        found.append(GOES_ON)
     return found
 
 

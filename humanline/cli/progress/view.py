@@ -14,20 +14,24 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from humanline.cli.progress.board import Board, Finished, Running
-from humanline.cli.progress.joblog import VIEW, cause, read
+from humanline.cli.progress.joblog import VIEW, read
 from humanline.cli.progress.lines import duration, head, left_of, lines
-from humanline.cli.progress.names import Namer
+from humanline.cli.progress.names import Namer, words
 from humanline.cli.progress.short import shortened
-from humanline.cli.progress.status import STATE, write
+from humanline.cli.progress.status import GOES_ON, STATE, write
 from humanline.files.validation import TRACEBACK
 
 SILENCE = 60.0  # seconds without a line, where there is no terminal
+FULLY = 5  # failed jobs of which all is told at the end; more have a line each
 _WIDTH = 200  # of lines where there is no terminal
 # Their jobs print for people, and must not do so into the terminal's view.
 _TALKING = ("decide", "judge_cost", "plan", "power", "prefetch")
+_STOPPED = "on user request"  # what Snakemake says after Ctrl-C
 # A failed job's command, and that it failed. `close` says so, with the cause.
 _SAID_AT_THE_END = (
     "CalledProcessError",
@@ -42,7 +46,7 @@ class View(logging.Handler):
     Args:
         board: the state of the workflow.
         namer: what names jobs that the board does not know.
-        below: Snakemake's own handler, for what is no news of a job: warnings and errors.
+        stream: where it prints; None: it prints nothing, as Snakemake or another logger does.
         state: the file that `humanline status` reads.
         means: the file of the scale's seconds.
         logs: Snakemake's own logs.
@@ -52,18 +56,19 @@ class View(logging.Handler):
         self,
         board: Board,
         namer: Namer,
-        below: logging.StreamHandler,
+        stream: TextIO | None,
         state: Path,
         means: Path,
         logs: list[str],
     ):
         super().__init__()
-        self._board, self._namer, self._below = board, namer, below
+        self._board, self._namer, self._stream = board, namer, stream
         self._state, self._means, self._logs = state, means, logs
         self._talking: set[int] = set()
+        self._page: str | None = None
         self._printed = time.monotonic()
         self._over = threading.Event()
-        self._live = _live(below.stream)
+        self._live = _live(stream)
         self._clock = threading.Thread(target=self._tick_on, name="view", daemon=True)
         self._clock.start()
 
@@ -75,6 +80,9 @@ class View(logging.Handler):
                 act(record)
             elif record.levelno >= logging.WARNING:
                 self._warn(record)
+            elif _STOPPED in record.getMessage():
+                self._board.stop()
+                self._print("stops; the running jobs are ended")
         except Exception:
             self.handleError(record)
 
@@ -85,6 +93,8 @@ class View(logging.Handler):
             self._board.start(number)
 
     def _on_job_info(self, record) -> None:
+        if record.rule_name == "report":
+            self._page = next(iter(record.output), None)
         if record.rule_name in _TALKING:
             self._talking.add(record.jobid)
             self._hide()
@@ -94,13 +104,13 @@ class View(logging.Handler):
     def _on_job_finished(self, record) -> None:
         self._talking.discard(record.job_id)
         found = self._board.finish(record.job_id)
-        if found and (self._live is None or not found.named.is_of_cell):
+        if found and found.log and (self._live is None or not found.named.is_of_cell):
             self._print(self._finished(found))
 
     def _on_job_error(self, record) -> None:
         if job := self._board.fail(record.jobid):
             self._talking.discard(record.jobid)
-            self._print(f"failed: {job['stage']}, {job['of']}; the jobs that run end first")
+            self._print(f"failed: {words(job['stage'], job['of'])}: {job['cause'][-1]}")
 
     def _on_progress(self, record) -> None:
         self._board.count(record.total)
@@ -120,19 +130,26 @@ class View(logging.Handler):
     # Printing.
 
     def _finished(self, found: Finished) -> str:
+        own = [found.named.words, f"took {duration(found.seconds)}", found.reading.metrics_words]
+        told = ", ".join(filter(None, own))
+        if self._live:  # the whole is on the screen
+            return told
         now, state = time.time(), self._board.snapshot()
         left = [left_of(job, read(job["log"], job["started"]), now) for job in state["running"]]
-        whole = head(state, left, now).partition(": ")[2]
-        own = f"{found.named.stage}, {found.named.of}, took {duration(found.seconds)}"
-        return f"{', '.join(filter(None, [own, found.reading.metrics_words]))} | {whole}"
+        return f"{told} | {head(state, left, now).partition(': ')[2]}"
+
+    def tell(self, text: str) -> None:
+        """Print a line of another thread."""
+        with self.lock or contextlib.nullcontext():
+            self._print(text)
 
     def _print(self, text: str) -> None:
         self._printed = time.monotonic()
         if self._live and self._live.is_started:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            self._below.stream.write(f"{text}\n")
-            self._below.stream.flush()
+        elif self._stream:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
 
     def _hide(self) -> None:
         if self._live and self._live.is_started:
@@ -147,7 +164,8 @@ class View(logging.Handler):
     def _tick(self) -> None:
         """Show the state, once a second."""
         state = self._board.snapshot()
-        write(self._state, state)
+        if not self._talking:  # `decide` runs a workflow of its own, which writes the state
+            write(self._state, state)
         if self._live is None:
             if time.monotonic() - self._printed > SILENCE:
                 for line in lines(state, width=_WIDTH):
@@ -180,10 +198,17 @@ class View(logging.Handler):
         done, jobs = state["jobs"]
         took = duration(state["changed"] - state["started"])
         if self._board.ended == "done":
-            return [f"{state['name']}: all {jobs} jobs done, in {took}"]
+            page = [f"the page of all results: {self._page}"] if self._page else []
+            return [f"{state['name']}: all {jobs} jobs done, in {took}", *page]
         found = [f"{state['name']}: {self._board.ended} after {took}, {done} of {jobs} jobs done"]
         found += [f"Snakemake's log: {path}" for path in self._logs]
-        for job in self._board.failed:
+        if self._board.ended == "stopped":
+            found.append(GOES_ON)
+        failed = self._board.failed
+        found += [
+            f"failed: {words(job['stage'], job['of'])}; {job['log']}" for job in failed[FULLY:]
+        ]
+        for job in failed[:FULLY]:
             found += why(job)
         return found
 
@@ -194,9 +219,10 @@ def why(job: Running) -> list[str]:
     command = shell.replace('"$HUMANLINE_PYTHON"', sys.executable).partition(" --log=")[0].strip()
     more = [f"the whole log: less -R {job['log']}"] if job["log"] else []
     more += [f"again, with more: {TRACEBACK}=1 {command}"] if command else []
-    told = cause(job["log"])
-    last = f"humanline: failed; the last lines of {job['log']}:" if told else "no log says why"
-    return ["", f"{job['stage']}, {job['of']}", *more, last, *(f"  {line}" for line in told)]
+    told = job["cause"]
+    last = "the cause:" if len(told) == 1 else "its last lines:"
+    failed = f"failed: {words(job['stage'], job['of'])}"
+    return ["", failed, *more, last, *(f"  {line}" for line in told)]
 
 
 def _plain(text: str):
@@ -206,8 +232,8 @@ def _plain(text: str):
 
 
 def _live(stream):
-    """Make the view of a terminal; None if the stream is no terminal that can move its cursor."""
-    if not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+    """Make the view of a terminal; None if there is no stream, or it cannot move a cursor."""
+    if not stream or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         return None
     from rich.console import Console
     from rich.live import Live
@@ -215,10 +241,13 @@ def _live(stream):
     return Live(console=Console(file=stream), auto_refresh=False, transient=True)
 
 
-def watch(workflow, study, jobs: list, means: list[Path]) -> None:
+def watch(
+    workflow, study, jobs: list, means: list[Path], other: Path
+) -> Callable[[str], None] | None:
     """Print a workflow's progress in place of Snakemake's own lines, from now on.
 
-    Nothing changes if the user asks Snakemake for more or less output, or for another logger.
+    If the user asks Snakemake for more or less output, or for another logger, what is printed does
+    not change, and `humanline status` alone tells the progress.
 
     Args:
         workflow: Snakemake's workflow.
@@ -226,6 +255,10 @@ def watch(workflow, study, jobs: list, means: list[Path]) -> None:
         jobs: its jobs that will run.
         means: files with the seconds of earlier runs: this scale's own, which is written at the
             end, and others that count if there is none.
+        other: such a file of another scale.
+
+    Returns:
+        What prints a line for another thread; None: everything is printed as Snakemake does.
     """
     from snakemake.logging import logger
 
@@ -233,14 +266,19 @@ def watch(workflow, study, jobs: list, means: list[Path]) -> None:
 
     asked = workflow.output_settings
     below = next((h for h in logger.handlers if h.name == "DefaultStreamHandler"), None)
-    if below is None or asked.quiet or asked.verbose or asked.debug_dag or asked.printshellcmds:
-        return
+    is_other = asked.quiet or asked.verbose or asked.debug_dag or asked.printshellcmds
+    stream = None if below is None or is_other else below.stream
     namer = Namer(study)
     named = {workflow.dag.jobid(job): namer.name(job.rule.name, job.wildcards_dict) for job in jobs}
     cores = workflow.cores if workflow.local_exec else None
-    board = Board(study.scale.scale, named, first_of(means), cores)
+    board = Board(study.scale.scale, named, first_of(means, other), cores)
     logs = [path for path in workflow.logger_manager.get_logfile() if path]
+    workflow.scheduler.print_progress = True  # else a quiet one does not say that a job has ended
+    view = View(board, namer, stream, Path(".snakemake", STATE), means[0], logs)
+    logger.addHandler(view)
+    if stream is None:
+        return None
     logger.removeHandler(below)
-    logger.addHandler(View(board, namer, below, Path(".snakemake", STATE), means[0], logs))
     if workflow.local_exec:
         os.environ[VIEW] = "1"
+    return view.tell

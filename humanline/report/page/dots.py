@@ -1,18 +1,19 @@
 """Dot plots as inline SVG: estimates with their intervals, beside the paper's figures.
 
 `row_dot` is one row, for a row of an HTML table, and `axis_below` the axis for the last one: they
-fit below each other if they are as wide and have the same `Span`. Lengths are units of the drawing,
-of which the style sheet makes a unit at least a pixel wide; what is drawn has classes, and its
-looks are in dots.css.
+fit below each other if they are as wide and have the same `Span`. `overview` is a small plot of
+several estimates. Lengths are units of the drawing, of which the style sheet makes a unit at least
+a pixel wide; what is drawn has classes, and its looks are in dots.css.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 WIDTH, ROW, AXIS = 280, 22, 20  # the drawing's width, and the heights of a row and of an axis
+_LANE = 10  # the height of a row of an overview
 _TITLE = 16  # the height of a line of text
 _EDGE = 16  # free space beside the axis, for half of a tick's label
 _REACH = 2  # how far beyond all points an interval is drawn, as a multiple of their distance
@@ -81,13 +82,13 @@ class Span:
     @property
     def ticks(self) -> list[float]:
         """A few round values on the axis."""
-        from matplotlib.ticker import LogLocator, MaxNLocator
+        from matplotlib.ticker import MaxNLocator
 
         found = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
         if self.logarithmic and self.high > 5 * self.low:
-            found = LogLocator(subs=(1, 2, 5)).tick_values(self.low, self.high)
-            if len(found) > 8:
-                found = LogLocator(subs=(1,), numticks=6).tick_values(self.low, self.high)
+            tens = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)))
+            parts = (1, 2, 5) if len(tens) <= 3 else (1,)
+            found = [part * 10.0**ten for ten in tens[:: 1 + len(tens) // 7] for part in parts]
         return [float(tick) for tick in found if self.low <= tick <= self.high]
 
 
@@ -147,6 +148,26 @@ def axis_below(span: Span, title: str) -> Markup:
     return _svg(AXIS + _TITLE, f"axis: {title}", _axis(span, title))
 
 
+def overview(dots: Sequence[Dot], span: Span) -> Markup:
+    """Draw estimates in rows close below each other, with ticks below them.
+
+    Args:
+        dots: the estimates, from above.
+        span: their axis.
+    """
+    rows = [
+        Markup('<g transform="translate(0 {})">{}</g>').format(
+            number * _LANE, Markup("").join(_row(dot, span, _LANE))
+        )
+        for number, dot in enumerate(dots)
+    ]
+    height = len(dots) * _LANE
+    axis = Markup('<g transform="translate(0 {})">{}</g>').format(
+        height, Markup("").join(_axis(span))
+    )
+    return _svg(height + AXIS, "; ".join(dot.words for dot in dots), [*rows, axis])
+
+
 def _is_known(value: float) -> bool:
     return math.isfinite(value)
 
@@ -160,45 +181,47 @@ def _path(kind: str, path: str) -> Markup:
     return Markup('<path class="{}" d="{}"/>').format(kind, path)
 
 
-def _row(dot: Dot, span: Span) -> Iterator[Markup]:
-    middle = ROW / 2
+def _row(dot: Dot, span: Span, height: int = ROW) -> Iterator[Markup]:
+    middle, size = height / 2, height / ROW
     if dot.claimed:
         left, right = (span.place(end) for end in dot.claimed)
         left = left if math.isfinite(dot.claimed[0]) else 0
         right = right if math.isfinite(dot.claimed[1]) else WIDTH
-        yield _path("claimed", f"M{left:.1f} 0H{right:.1f}V{ROW}H{left:.1f}z")
+        yield _path("claimed", f"M{left:.1f} 0H{right:.1f}V{height}H{left:.1f}z")
     if span.reference is not None:
-        yield _path("reference", f"M{span.place(span.reference):.1f} 0v{ROW}")
+        yield _path("reference", f"M{span.place(span.reference):.1f} 0v{height}")
     if _is_known(dot.value):
         yield Markup('<g color="{}">').format(dot.colour)
         if not math.isnan(dot.low) and not math.isnan(dot.high):
-            yield _path("interval", _interval(dot, span, middle))
-        x = span.place(dot.value)
-        yield Markup('<circle cx="{:.1f}" cy="{:g}" r="4.5"/></g>').format(x, middle)
+            yield _path("interval", _interval(dot, span, middle, 4 * size))
+        x, radius = span.place(dot.value), max(3, 4.5 * size)
+        yield Markup('<circle cx="{:.1f}" cy="{:g}" r="{:g}"/></g>').format(x, middle, radius)
     if dot.paper is not None and _is_known(dot.paper):
-        x = span.place(dot.paper)
-        yield _path("paper", f"M{x - 7:.1f} {middle:g}l7-7 7 7-7 7z")
+        x, half = span.place(dot.paper), round(7 * max(size, 5 / 7))
+        side = f"{half}-{half} {half} {half}-{half} {half}"
+        yield _path("paper", f"M{x - half:.1f} {middle:g}l{side}z")
 
 
-def _interval(dot: Dot, span: Span, middle: float) -> str:
+def _interval(dot: Dot, span: Span, middle: float, half: float) -> str:
     """Draw a line with a stroke at each end, or an arrow where the interval goes on."""
     path = f"M{span.place(dot.low):.1f} {middle:g}H{span.place(dot.high):.1f}"
     for bound, inward in ((dot.low, 5), (dot.high, -5)):
         x = span.place(bound)
         if bound == span.bounded(bound):
-            path += f"M{x:.1f} {middle - 4:g}v8"
+            path += f"M{x:.1f} {middle - half:.3g}v{2 * half:.3g}"
         else:
-            path += f"M{x + inward:.1f} {middle - 4:g}L{x:.1f} {middle:g}l{inward} 4"
+            path += f"M{x + inward:.1f} {middle - half:.3g}L{x:.1f} {middle:g}l{inward} {half:.3g}"
     return path
 
 
-def _axis(span: Span, title: str) -> Iterator[Markup]:
-    """Draw an axis: a line with ticks, their values below, and a title below these."""
+def _axis(span: Span, title: str = "") -> Iterator[Markup]:
+    """Draw an axis: a line with ticks, their values below, and a title below these, if any."""
     ticks = span.ticks
     strokes = "".join(f"M{span.place(tick):.1f} 1v4" for tick in ticks)
     yield _path("axis", f"M0 1H{WIDTH}{strokes}")
     label = Markup('<text class="tick" x="{:.1f}" y="{}">{:g}</text>')
     for tick in ticks:
         yield label.format(span.place(tick), 17, tick)
-    label = Markup('<text class="tick" x="{:g}" y="{}">{}</text>')
-    yield label.format(WIDTH / 2, AXIS + _TITLE - 4, title)
+    if title:
+        label = Markup('<text class="tick" x="{:g}" y="{}">{}</text>')
+        yield label.format(WIDTH / 2, AXIS + _TITLE - 4, title)

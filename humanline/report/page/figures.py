@@ -13,10 +13,13 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from humanline.files.validation import ConfigError
+from humanline.report.page.runs import anchor
 from humanline.report.page.tables import link
 from humanline.report.page.text import shown
+from humanline.study.cells import Cell
 from humanline.study.runs.requests import PageRequest
 from humanline.study.tasks import scoring_of, title_of
+from humanline.study.words import rows_in_words
 
 _SHAPES = {
     *("svg", "g", "defs", "use", "clipPath", "path", "rect", "circle", "ellipse"),
@@ -44,11 +47,13 @@ class Figure:
         path: the path without suffix; a CSV with its data and a PDF may lie beside the SVG.
         title: its name.
         caption: what it shows, in words.
+        cells: the cells whose runs it shows.
     """
 
     path: str
     title: str
     caption: str
+    cells: tuple[Cell, ...] = ()
 
 
 _CURVES = (
@@ -100,6 +105,7 @@ def context(request: PageRequest) -> dict:
             f"tables/{table.name}_curves",
             title_of(table.name).capitalize(),
             _CURVES.format(score=scoring_of(table.spec.tasks[0]).score),
+            tuple({run.cell.variant: run.cell for run in table.runs}.values()),
         )
         for table in request.tables
         if table.runs and table.spec.has_curves
@@ -130,11 +136,13 @@ def _drawn(request: PageRequest, figure: Figure) -> dict:
     path, name = _svg(request, figure), figure.path.rpartition("/")[2]
     files = {"data (CSV)": "csv", "SVG": "svg", "PDF, for papers": "pdf"}
     places = {text: path.with_suffix(f".{suffix}") for text, suffix in files.items()}
+    words = rows_in_words(figure.cells)[0] if figure.cells else []
     return {
         "name": name,
         "title": figure.title,
         "caption": figure.caption,
         "svg": safe_svg(path, name, figure.title),
+        "runs": list(zip(map(anchor, figure.cells), words, strict=True)),
         "files": [(text, link(request, own)) for text, own in places.items() if own.exists()],
     }
 

@@ -19,6 +19,7 @@ from humanline.files.validation import ConfigError
 from humanline.report.claims import commit_words
 from humanline.report.page.text import shown
 from humanline.study.cells import Cell
+from humanline.study.runs.hashes import content_hash
 from humanline.study.runs.requests import PageRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.tasks import SCORINGS, find_task
@@ -115,14 +116,17 @@ def _run(run: Run, scores: dict[tuple, dict], sets: dict[str, _Numbered]) -> dic
     """Describe a run; what many runs share is the number of a value in one of `sets`."""
     found = {
         "seed": run.cell.seed,
-        "hash": run.hashes.train if run.is_trained else run.hashes.base_model,
         **scores.get((run.cell.task, run.cell.variant, run.cell.seed), {}),
     }
     if not run.is_trained:
-        return found
+        return found | {"hash": run.hashes.base_model}
     record = record_of(run)
     names, values = _last_metrics(run.paths.log)
+    made_with = content_hash(record.manifest.model_dump())
+    if made_with != run.hashes.train:
+        found["now"] = run.hashes.train
     return found | {
+        "hash": made_with,
         "seconds": record.seconds.total,
         "rate": record.manifest.learning_rate,
         "made": sets["made"][_made(record)],
@@ -163,7 +167,7 @@ def _made(record: Described) -> str:
 
 
 def _last_metrics(path: Path) -> tuple[tuple[str, ...], list[str]]:
-    """Read the last value of every metric that a run's trainer logged, with three digits."""
+    """Read the last value of every metric that a trainer logged, with at least three digits."""
     try:
         with open(path, newline="", encoding="utf-8", errors="replace") as file:
             rows = list(csv.DictReader(file))
@@ -175,9 +179,10 @@ def _last_metrics(path: Path) -> tuple[tuple[str, ...], list[str]]:
 
 def _short(value: str) -> str:
     try:
-        return f"{float(value):.3g}"
+        number = float(value)
     except ValueError:
         return shown(value, 20)
+    return f"{number:.0f}" if 1000 <= abs(number) < 1e9 else f"{number:.3g}"
 
 
 def _scores(path: Path) -> dict[tuple, dict]:

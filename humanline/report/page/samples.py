@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2.utils import htmlsafe_json_dumps
+
 from humanline.files.json_files import parse_json
 from humanline.files.typed_files import read_columns
 from humanline.files.validation import ConfigError, pick
@@ -20,6 +22,7 @@ from humanline.study.tasks import find_task, title_of
 from humanline.study.words import rows_in_words
 
 PROMPTS = 200  # on the whole page
+OUTPUTS = 8_000  # on the whole page; tables of very many cells have fewer prompts
 BUDGET = 1_600_000  # bytes of text on the whole page
 AGAIN = "generate and score that run again"
 
@@ -28,7 +31,7 @@ def context(request: PageRequest) -> dict:
     """Make the variables of the template: ``rule``, a sentence, and ``data``."""
     tables = [table for table in request.tables if table.spec.view == "headline" and table.runs]
     groups = [
-        _group(table, PROMPTS // len(tables) + (number < PROMPTS % len(tables)))
+        _group(table, PROMPTS // len(tables) + (number < PROMPTS % len(tables)), len(tables))
         for number, table in enumerate(tables)
     ]
     limit = _limit(groups)
@@ -39,19 +42,20 @@ def context(request: PageRequest) -> dict:
 def rule(groups: Sequence[dict]) -> str:
     """Say how the prompts of some groups were chosen."""
     counts = "; ".join(
-        f"{group['title']}: {len(group['prompts'])} of {group['total']}, seed {group['seed']}"
+        f"{group['title']}: {len(group['prompts'])} of {group['total']:,}, seed {group['seed']}"
         for group in groups
     )
     return (
-        f"At most {PROMPTS} prompts, as many for each headline table, spaced evenly over the"
-        " evaluation prompts of the first seed that all cells of the table have; nobody picked"
-        f" them ({counts}). The outputs are those of the last checkpoint."
+        f"At most {PROMPTS} prompts, the same number for each headline table, spaced evenly over"
+        " the evaluation prompts of the first seed that all cells of the table have: nobody picked"
+        f" them. The outputs are those of the last checkpoint. {counts}."
     )
 
 
-def _group(table: TableRequest, wanted: int) -> dict:
-    """Collect the samples of a table: its cells, and the chosen prompts with all outputs."""
+def _group(table: TableRequest, wanted: int, tables: int) -> dict:
+    """Collect the samples of one of some tables: its cells, and the prompts with all outputs."""
     runs = _runs(table)
+    wanted = min(wanted, max(1, OUTPUTS // tables // len(runs)))
     first, task = runs[0], find_task(runs[0].cell.task)
     samples = [_last_step(run) for run in runs]
     for run, own in zip(runs, samples, strict=True):
@@ -73,10 +77,16 @@ def _group(table: TableRequest, wanted: int) -> dict:
         "seed": first.cell.seed,
         "total": total,
         "cells": words,
+        "first": _first([run.cell.objective for run in runs]),
         "above": [f"{title}: {value}" for title, value in above.items()],
         "runs": [f"{run.cell.task}/{run.name}" for run in runs],
         "prompts": _prompts(first, [samples[0][i] for i in chosen], columns, chosen),
     }
+
+
+def _first(objectives: Sequence[str]) -> list[int]:
+    """Choose the cells that are shown at first: the base model and those of the last objective."""
+    return [place for place, own in enumerate(objectives) if own in ("base", objectives[-1])]
 
 
 def _runs(table: TableRequest) -> list[Run]:
@@ -206,9 +216,14 @@ def _limit(groups: Sequence[dict]) -> int:
     """Find how many characters of each text the page has room for: at most `LIMIT`."""
     texts = [text for group in groups for row in group["prompts"] for text in _texts(row)]
     limit = LIMIT
-    while limit > 100 and sum(len(t[:limit].encode(errors="replace")) for t in texts) > BUDGET:
+    while limit > 100 and sum(_size(shown(text, limit)) for text in texts) > BUDGET:
         limit //= 2
     return limit
+
+
+def _size(text: str) -> int:
+    """Count the bytes of a text on the page, where some characters have six."""
+    return len(htmlsafe_json_dumps(text, ensure_ascii=False).encode())
 
 
 def _texts(row: dict) -> list[str]:

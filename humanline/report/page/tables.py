@@ -21,8 +21,8 @@ from humanline.study.cells import Cell
 from humanline.study.runs.requests import PageRequest, TableRequest
 from humanline.study.tasks import title_of
 
-# The columns that may have dots, and what their line stands for, if they have one. The first that
-# a table shows with intervals has the dots.
+# The columns that may have dots, and what their line stands for, if they have one. Of the columns
+# that a table shows with intervals, one with a line has the dots: that known in most rows.
 _DOTTED = {
     "ratio_to_offline": "plain offline training",
     "difference_to_offline": "plain offline training",
@@ -74,6 +74,10 @@ def context(request: PageRequest) -> dict:
         ConfigError: if a table's CSV is missing or damaged.
     """
     found = [_table(table, request) for table in request.tables if table.runs]
+    told: set[str] = set()
+    for table in found:  # in print, a note stands under the first table alone
+        table["notes"] = [(note, note in told) for note in table["notes"]]
+        told.update(note for note, _ in table["notes"])
     return {"tables": found, "first": FIRST}
 
 
@@ -122,27 +126,33 @@ def _again(table: TableRequest) -> str:
 
 
 def _dots(frame: pd.DataFrame, shown: Narrow, cells: Sequence[Cell]) -> Dots | None:
-    """Find the column with dots: the first of `_DOTTED` that the table shows with intervals."""
+    """Find the column with dots, see `_DOTTED`."""
     headers = {column: header for header, column in shown.sources.items()}
-    for column, line in _DOTTED.items():
-        columns = [column, f"{column}_low", f"{column}_high"]
-        if column not in headers or not set(columns) <= set(frame):
-            continue
-        numbers = frame[columns].astype(float)
-        if numbers[columns[1:]].isna().all(axis=None):
-            continue
-        dots = [
-            Dot("", own[0], own[1], own[2], colour_of(cell))  # the row's text stands beside it
-            for own, cell in zip(numbers.to_numpy().tolist(), cells, strict=True)
-        ]
-        is_ratio = column.startswith("ratio")
-        span = span_of(
-            dots, reference=None if line is None else float(is_ratio), logarithmic=is_ratio
-        )
-        words = f"Dots: {headers[column]}, with its 95 % interval"
-        words += ", on a logarithmic scale" * is_ratio + f"; the line is {line}" * bool(line)
-        return Dots(headers[column], dots, span, f"{words}.")
-    return None
+    known = {
+        column: int(frame[column].notna().sum())
+        for column in _DOTTED
+        if column in headers
+        and {column, *_ends(column)} <= set(frame)
+        and frame[_ends(column)].notna().any(axis=None)
+    }
+    if not known:
+        return None
+    column = max(known, key=lambda own: (_DOTTED[own] is not None, known[own]))
+    numbers = frame[[column, *_ends(column)]].astype(float)
+    dots = [
+        Dot("", own[0], own[1], own[2], colour_of(cell))  # the row's text stands beside it
+        for own, cell in zip(numbers.to_numpy().tolist(), cells, strict=True)
+    ]
+    line, is_ratio = _DOTTED[column], column.startswith("ratio")
+    span = span_of(dots, reference=None if line is None else float(is_ratio), logarithmic=is_ratio)
+    words = f"Dots: {headers[column]}, with its 95 % interval"
+    words += ", on a logarithmic scale" * is_ratio + f"; the line is {line}" * bool(line)
+    return Dots(headers[column], dots, span, f"{words}.")
+
+
+def _ends(column: str) -> list[str]:
+    """Name the columns of an interval."""
+    return [f"{column}_low", f"{column}_high"]
 
 
 def _rows(
@@ -166,6 +176,7 @@ def _rows(
                     "interval": bracket.strip() + interval,
                     "value": f"{value:.6g}" if known else None,
                     "is_best": (number, header) in shown.best,
+                    "is_dotted": dots is not None and header == dots.header,
                     "dot": dots.drawn(number) if known and dots and header == dots.header else "",
                 }
             )

@@ -15,7 +15,7 @@ from humanline.files.validation import ConfigError
 from humanline.report.claims import ABOUT, amount_of, paper_words, result_words
 from humanline.report.formats import amount, figure, p_text
 from humanline.report.page import origin
-from humanline.report.page.dots import Dot, Span, axis_below, row_dot, span_of
+from humanline.report.page.dots import Dot, Span, axis_below, overview, row_dot, span_of
 from humanline.report.page.runs import anchor
 from humanline.study.claims import Claim, Comparison, Test
 from humanline.study.runs.requests import ClaimsRequest, PageRequest
@@ -180,7 +180,7 @@ def _held(verdicts: dict[str, str]) -> str:
             return {
                 "supported": f"All {number} primary claims hold at this scale",
                 "contradicted": f"None of the {number} primary claims holds at this scale",
-                "undecided": f"None of the {number} primary claims is decided so far",
+                "undecided": f"None of the {number} primary claims is decided at this scale",
             }[told]
     parts = [
         f"{len(claims)} {_HOLDS[told][len(claims) > 1]} ({origin.listed(claims)})"
@@ -197,12 +197,14 @@ def _gained(compared: Sequence[Compared]) -> str:
         return ""
     # The first primary claim, or the first.
     claim = min(found, key=lambda own: not own.comparison.claim.primary).comparison.claim
+    told = [own for own in found if own.comparison.claim is claim]
     amounts = origin.listed(
-        amount(own.row["estimate"], own.row["compare"]) + (f" ({own.label})" if own.label else "")
-        for own in found
-        if own.comparison.claim is claim
+        amount(own.row["estimate"], own.row["compare"]).removesuffix("x")
+        + (f" ({own.label})" if own.label else "")
+        for own in told
     )
-    return f"compared with plain offline training, humanline scores {amounts} in {claim.id}"
+    verb = "multiplies" if told[0].row["compare"] == "ratio" else "changes"
+    return f"in {claim.id}, humanline {verb} the score of offline training by {amounts}"
 
 
 def _is_gain(comparison: Comparison) -> bool:
@@ -275,6 +277,8 @@ def _claim(claim: Claim, row: dict, group: Sequence[Compared], spans: dict) -> d
         "kind": kind,
         "verdict": row["verdict"],
         "hold": f"{holding} of {len(rows)} hold" if claim.primary else "",
+        "estimates": ", ".join(amount(own["estimate"], own["compare"]) for own in rows),
+        "papers": _papers(rows),
         "about": _about(group),
         "untested": claim.untested,
         "plots": _plots(group, spans),
@@ -300,7 +304,7 @@ def _about(group: Sequence[Compared]) -> str:
     """Say what a claim's comparisons are about: task, measure, base models and seeds."""
     tests = [own.comparison.test for own in group]
     models = dict.fromkeys(cell.base_model or "" for own in group for cell in own.comparison.cells)
-    named = [f"the base model {name}" if name else "the usual base model" for name in models]
+    named = [f"the base model “{name}”" if name else "the usual base model" for name in models]
     looks = max(own.row["looks"] for own in group)
     numbers = sorted({own.row["seeds"] for own in group})
     seeds = " or ".join(map(str, numbers)) + (" seed" if numbers == [1] else " seeds")
@@ -323,10 +327,25 @@ def _plots(group: Sequence[Compared], spans: dict) -> list[dict]:
     """Draw a claim's comparisons: rows with one axis below them, for each kind of comparison."""
     plots = []
     for key, own in itertools.groupby(group, key=lambda own: _axis_of(own.comparison)):
-        span = spans[key]
+        span, found = spans[key], list(own)
         title = _AXES[key[1]].replace("much", "long" if key[2] else "much")
-        plots.append({"rows": [_row(one, span) for one in own], "axis": axis_below(span, title)})
+        plots.append(
+            {
+                "rows": [_row(one, span) for one in found],
+                "axis": axis_below(span, title),
+                "overview": overview([_dot(one) for one in found], span) if key[0] else "",
+            }
+        )
     return plots
+
+
+def _papers(rows: Iterable[dict]) -> str:
+    """List the paper's figures by the marks of their sources: ``1.4, 1.3 (notes)``."""
+    found: dict[str, dict[str, None]] = {}
+    for text, _, mark in (paper_words(row).partition(" ") for row in rows):
+        if mark:
+            found.setdefault(mark, {})[text] = None
+    return "; ".join(f"{', '.join(texts)} {mark}" for mark, texts in found.items())
 
 
 def _row(own: Compared, span: Span) -> dict:

@@ -1,5 +1,6 @@
-// Tables: a button in each header sorts the rows; a third press brings back the table's own order.
-// The browser lays out the first rows of a long table alone; the others wait in its <template>.
+// Tables: a button in each header sorts the rows; a third press brings back the table's own order. A
+// figure leads where its row's name does. The browser lays out the first rows of a long table alone;
+// the others wait in its <template>.
 
 const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
 
@@ -8,6 +9,10 @@ for (const table of document.querySelectorAll("table.sortable")) sortable(table)
 function sortable(table) {
   const body = table.tBodies[0];
   const headers = [...table.tHead.rows[0].cells];
+  body.addEventListener("click", (event) => {
+    const isChosen = event.target.closest("td") && getSelection().isCollapsed; // not to copy it
+    if (isChosen) event.target.closest("tr").querySelector("a").click();
+  });
   const waiting = table.querySelector("template");
   const rows = [...body.rows, ...(waiting ? waiting.content.querySelectorAll("tr") : [])];
   let [order, limit] = [rows, body.rows.length];
