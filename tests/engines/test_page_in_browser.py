@@ -6,6 +6,7 @@ nothing is downloaded. A load of the page costs more than a check, so a test mak
 
 import base64
 import shutil
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -70,6 +71,9 @@ def opened(browser, request_):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get("about:blank")
         browser.get(f"{request_.paths.page.resolve().as_uri()}{fragment}")
+        is_loaded = "return document.title !== '' && document.readyState === 'complete'"
+        while not browser.execute_script(is_loaded):  # on a busy machine, `get` may return early
+            time.sleep(0.05)
         return browser
 
     yield open_
@@ -200,6 +204,9 @@ def test_rows_lead_to_their_runs_which_are_found_by_words_too(opened):
     link.click()
     assert words in text(driver, "#runs details[open] summary")
     assert "humanline train" in text(driver, "#runs details details[open] dl")
+    of(driver, "table.sortable tbody tr:nth-child(3) td")[0].click()  # its figures lead there, too
+    address = of(driver, "table.sortable tbody tr:nth-child(3) a")[0].get_attribute("href")
+    assert driver.current_url == address
     of(driver, "#runs [name=words]")[0].send_keys("offline humanline kto")
     names = [row.text for row in of(driver, "#runs .cells > details summary")]
     assert names and all("offline KTO" in name and "humanline" in name for name in names)
