@@ -4,15 +4,16 @@
     python benchmarks/other_machines.py --first results --settings avx2
 
 A processor's instructions decide in which order sums are made, so their last digits differ. The
-settings below have PyTorch, oneDNN and MKL use the instructions of older processors, or two threads
-for one sum. Each setting makes everything again, from the pretrained model to the scores, in
-a folder of its own, and is compared with the first: this machine as it is. `--first FOLDER` takes
-runs that were made before. The results are `other_machines.csv`, a row per rerun, and
+settings below have PyTorch, oneDNN and MKL use the instructions of older processors. Each setting
+makes everything again, from the pretrained model to the scores, in a folder of its own, and is
+compared with the first: this machine as it is. `--first FOLDER` takes runs that were made before.
+What is there is not made again. The results are `other_machines.csv`, a row per rerun, and
 `other_machines.md`. `humanline.tables.statistics.agreement.USUAL` is to be above the spread there,
 which needs two seeds or more. Seeds that no table reports are the default.
 """
 
 import argparse
+import itertools
 import math
 import os
 import subprocess
@@ -23,10 +24,12 @@ import pandas as pd
 
 from humanline.files.json_files import write_text
 from humanline.files.provenance import describe
+from humanline.report.claims import commit_words
+from humanline.report.page.runs import record_of
 from humanline.study.runs.resolved import Run
 from humanline.study.study import load_study
 from humanline.tables.estimates import score_table
-from humanline.tables.statistics.agreement import Spread, are_equal, measure_spread
+from humanline.tables.statistics.agreement import Spread, are_equal, kind_of, measure_spread
 
 FIRST = "as it is"
 SETTINGS = {
@@ -49,6 +52,7 @@ CELLS = (
     "instruction_following/dpo-offline",
     "instruction_following/dpo-offline-humanline-k4-clip-1.5_1.5",
     "instruction_following/dpo-online-every8",
+    "instruction_following/kto-offline",
     "instruction_following/grpo-offline",
     "instruction_following/grpo-offline-humanline-k4-clip-1.5_1.5",
     "instruction_following/grpo-online-every8",
@@ -56,6 +60,7 @@ CELLS = (
     "math_reasoning/grpo-online-every1",
     "math_reasoning/grpo-online-every64-humanline-k24-clip-1.5_1.5",
 )
+SPREAD = Path("results/reference/laptop/tables/scores.csv")
 CONFIG = Path("workflow/config")
 
 
@@ -67,19 +72,21 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[101, 102, 103])
     parser.add_argument("--settings", nargs="+", default=[*SETTINGS][1:], choices=SETTINGS)
     parser.add_argument("--first", type=Path, metavar="FOLDER", help="results of the first runs")
+    parser.add_argument("--spread", type=Path, default=SPREAD, metavar="CSV", help="many seeds")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--cores", type=int, default=1)
     options = parser.parse_args()
-    first = options.first or made(FIRST, options)
-    scores = score_table(runs_of(first, options))
-    rows = [
-        compared(scores, score_table(runs_of(made(name, options), options)), name)
-        for name in options.settings
-    ]
+    first = runs_of(options.first or made(FIRST, options), options)
+    again = {name: runs_of(made(name, options), options) for name in options.settings}
+    scores = score_table(first)
+    rows = [compared(scores, score_table(runs), name) for name, runs in again.items()]
     frame = pd.concat(rows, ignore_index=True)
+    runs = [*first, *itertools.chain.from_iterable(again.values())]
+    deviations = pd.read_csv(options.spread).groupby(["task", "variant"])["score"].std()
+    text = report(frame, deviations, options.scale, commits(runs))
     write_text(options.output / "other_machines.csv", frame.to_csv(index=False))
-    write_text(options.output / "other_machines.md", report(frame, options.scale))
-    print(report(frame, options.scale))
+    write_text(options.output / "other_machines.md", text)
+    print(text)
 
 
 def made(setting: str, options: argparse.Namespace) -> Path:
@@ -110,13 +117,23 @@ def compared(first: pd.DataFrame, again: pd.DataFrame, setting: str) -> pd.DataF
     return sides[0].merge(sides[1], on=keys).assign(setting=setting)
 
 
-def report(frame: pd.DataFrame, scale: str) -> str:
+def commits(runs: list[Run]) -> str:
+    """List the commits that trained some runs."""
+    records = [record_of(run) for run in runs if run.is_trained]
+    return ", ".join(sorted({commit_words(record.provenance.git) for record in records}))
+
+
+def report(frame: pd.DataFrame, deviations: pd.Series, scale: str, commits: str) -> str:
     """Write what was measured as Markdown."""
+    kinds = frame["variant"].map(kind_of)
     rows = []
-    for (setting, task), own in frame.groupby(["setting", "task"], sort=False):
-        row = summary(own) | {"setting": setting, "task": task}
-        rows.append({"setting": row.pop("setting"), "task": row.pop("task"), **row})
-    rows.append({"setting": "all", "task": "all", **summary(frame)})
+    for (task, kind), own in frame.groupby(["task", kinds], sort=False):
+        names = {"task": task, "training": kind}
+        for setting, part in own.groupby("setting", sort=False):
+            rows.append({**names, "setting": setting, **summary(part, deviations)})
+        rows.append({**names, "setting": "all", **summary(own, deviations)})
+    for kind, own in frame.groupby(kinds, sort=False):
+        rows.append({"task": "all", "training": kind, "setting": "all", **summary(own, deviations)})
     known = pd.DataFrame(rows).astype(object)
     table = known.where(known.notna(), None).to_markdown(index=False, floatfmt=".2f", missingval="")
     machine = describe()
@@ -127,9 +144,9 @@ def report(frame: pd.DataFrame, scale: str) -> str:
         [
             f"# Reruns with the instructions of other processors, scale {scale}",
             "",
-            f"Commit {str(machine['git']['commit'])[:12]}, {packages}, "
-            f"{machine['machine']['processor']}. Differences are in points. *run* and *shared* are "
-            "in standard deviations over seeds, as docs/statistics.md explains.",
+            f"Commits {commits}; {packages}; {machine['machine']['processor']}. Differences are in "
+            "points. *run* and *shared* are in standard deviations over the seeds that the tables "
+            "report, as docs/statistics.md explains. Base models are counted with online training.",
             "",
             table,
             "",
@@ -137,15 +154,15 @@ def report(frame: pd.DataFrame, scale: str) -> str:
     )
 
 
-def summary(own: pd.DataFrame) -> dict:
+def summary(own: pd.DataFrame, deviations: pd.Series) -> dict:
     """Summarise the differences of some reruns."""
     difference = own["b"] - own["a"]
     has_seeds = own.groupby(["setting", "task", "variant"]).size().max() > 1
-    spread = measure_spread(own) if has_seeds else Spread(math.nan, math.nan)
+    spread = measure_spread(own, deviations) if has_seeds else Spread(math.nan, math.nan)
     return {
         "runs": len(own),
         "equal": int(are_equal(own["a"], own["b"]).sum()),
-        "mean absolute difference": difference.abs().mean(),
+        "root mean square": math.sqrt((difference**2).mean()),
         "greatest": difference.abs().max(),
         "run": spread.run,
         "shared": spread.shared,

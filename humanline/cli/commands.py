@@ -321,7 +321,14 @@ def _list(study: None, arguments) -> None:
 def _compare(study: None, arguments) -> int:
     from humanline.report.compare.page import compare
 
-    return compare(arguments.a, arguments.b, arguments.results, arguments.scale, arguments.output)
+    return compare(
+        arguments.a,
+        arguments.b,
+        results=arguments.results,
+        scale=arguments.scale,
+        config=arguments.config,
+        output=arguments.output,
+    )
 
 
 def _schema(study: None, arguments) -> None:

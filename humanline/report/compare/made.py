@@ -45,6 +45,17 @@ def differences(a: Side, b: Side) -> pd.DataFrame:
     return frame.assign(is_cause=np.array(causes, dtype=bool))
 
 
+def summary(side: Side) -> str:
+    """Say in a few words how a side was made: its scale, seeds, commit and processor."""
+    facts = dict(_facts(side))
+    told = [f"scale {side.scale}"]
+    if side.scores is not None:
+        told.append(f"{len(side.scores)} runs")
+    if commit := facts.get(("commit", "")):
+        told.append(f"commit {commit}")
+    return ", ".join([*told, *filter(None, [facts.get(("processor", ""))])])
+
+
 def _several(names: list[str]) -> str:
     shown = sorted(names)[:_NAMES]
     rest = len(names) - len(shown)

@@ -9,7 +9,6 @@ from scipy import stats
 from humanline.files.validation import ConfigError
 from humanline.report.compare.sides import Side, keys_of
 from humanline.tables.statistics.agreement import (
-    USUAL,
     Spread,
     are_equal,
     compare_cells,
@@ -34,6 +33,7 @@ KINDS = {
 _TESTED = ("cell", "run", "task", "number", "comparison")
 _COLUMNS = ["kind", "where", "row", "column", "a", "b", "difference", "standard_error"]
 _COLUMNS += ["low", "high", "p", "p_corrected", "status"]
+_MEAN_SQUARES = {"seen": "difference", "usual": "standard_error"}
 _OPPOSITES = {"supported", "contradicted"}
 
 
@@ -44,13 +44,13 @@ class Comparison:
     Attributes:
         rows: a row per number: kind (a key of `KINDS`), where, row, column, a, b, difference,
             standard_error, p, p_corrected and status.
-        spread: by task, how much the runs differ, in the units of `Spread.run`.
-        smallest: by task, the difference of a cell that would have been found, in the median.
+        tasks: a row per task with common seeds: task; seen, the root mean square of the
+            differences of its runs; usual, what it is usually, between machines; smallest, the
+            difference of a cell that is found; all in points.
     """
 
     rows: pd.DataFrame
-    spread: dict[str, float]
-    smallest: dict[str, float]
+    tasks: pd.DataFrame
 
     @property
     def differing(self) -> pd.DataFrame:
@@ -66,7 +66,7 @@ class Comparison:
         return table.reindex(index=kinds, columns=order, fill_value=0)
 
 
-def compare_sides(a: Side, b: Side, usual: Spread = USUAL) -> Comparison:
+def compare_sides(a: Side, b: Side, usual: Spread | None = None) -> Comparison:
     """Compare all numbers of two sides.
 
     Three families of tests share the level `ALPHA`: cells and tasks, runs, and derived numbers. So
@@ -74,29 +74,29 @@ def compare_sides(a: Side, b: Side, usual: Spread = USUAL) -> Comparison:
 
     Args:
         a, b: the sides.
-        usual: how much a rerun on another machine usually differs.
+        usual: how much a rerun on another machine usually differs; None: as `USUAL` says.
 
     Raises:
         ConfigError: if the sides have no number in common, or nothing of what they have in common
             can be tested.
     """
     derived = [*_tables(a, b), *_claims(a, b)]
-    families, spread, smallest = [[], [], derived], {}, {}
+    families, tasks = [[], [], derived], pd.DataFrame(columns=["task"])
     runs = _runs(a, b)
     if runs is not None:
-        cells, tasks = compare_cells(runs, usual), compare_tasks(runs, usual)
-        spread = dict(zip(tasks["task"], tasks["spread"], strict=True))
+        cells, each = compare_cells(runs, usual), compare_runs(runs, usual)
+        together = compare_tasks(runs, usual).assign(variant="all cells")
         families[0] = [
             _shaped(cells, "cell", "scores", column="score"),
-            _shaped(tasks.assign(variant="all cells"), "task", "scores", column="seed deviations"),
+            _shaped(together, "task", "scores", column="seed deviations"),
         ]
-        families[1] = [_shaped(compare_runs(runs, usual), "run", "scores", column="score")]
-        smallest = _smallest(cells)
+        families[1] = [_shaped(each, "run", "scores", column="score")]
+        tasks = _of_tasks(cells, each)
     is_same = runs is not None and bool(are_equal(runs["a"], runs["b"]).all())
     found = [_corrected(pd.concat(family), is_same) for family in families if family]
     rows = pd.concat([*found, *_alone(runs), *_verdicts(a, b)], ignore_index=True)
     _require_common(rows, a, b)
-    return Comparison(rows.reindex(columns=_COLUMNS), spread, smallest)
+    return Comparison(rows.reindex(columns=_COLUMNS), tasks)
 
 
 def _require_common(rows: pd.DataFrame, a: Side, b: Side) -> None:
@@ -148,15 +148,18 @@ def _alone(runs: pd.DataFrame | None) -> list[pd.DataFrame]:
     return found
 
 
-def _smallest(cells: pd.DataFrame) -> dict[str, float]:
-    """Find the difference of a cell, by task, that would have been found: the median of cells."""
-    if cells.empty:
-        return {}
+def _of_tasks(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Say of each task how much its runs differ, and which difference of a cell is found."""
     half = (cells["high"] - cells["difference"]) / cells["standard_error"]
     # The interval's quantile tells the degrees of freedom; the normal one is near for many.
-    strict = stats.norm.isf(ALPHA / 6 / len(cells)) * half / stats.norm.isf(0.025)
-    needed = (strict * cells["standard_error"]).groupby(cells["task"]).median().dropna()
-    return {str(task): float(value) for task, value in needed.items()}
+    strict = stats.norm.isf(ALPHA / 6 / max(1, len(cells))) * half / stats.norm.isf(0.025)
+    needed = cells.assign(needed=strict * cells["standard_error"])
+    rows = []
+    for task, own in runs.groupby("task", sort=False):
+        row = {name: np.sqrt((own[of] ** 2).mean()) for name, of in _MEAN_SQUARES.items()}
+        smallest = needed.loc[needed["task"] == task, "needed"].median()
+        rows.append({"task": task, **row, "smallest": smallest})
+    return pd.DataFrame(rows, columns=["task", *_MEAN_SQUARES, "smallest"])
 
 
 def _tables(a: Side, b: Side) -> list[pd.DataFrame]:
@@ -184,8 +187,13 @@ def _table(name: str, a: pd.DataFrame, b: pd.DataFrame) -> list[pd.DataFrame]:
         if side in sides
     ]
     both, words = both[both["_merge"] == "both"], words[both["_merge"] == "both"]
-    results = [column for column in _results(a) if column in _results(b)]
-    for column in results:
+    results, others = _results(a), _results(b)
+    for one, other, status in ((results, others, ONLY_A), (others, results, ONLY_B)):
+        lacking = [column for column in one if column not in other]
+        found += [
+            pd.DataFrame([_row("number", name, "all", column, status=status)]) for column in lacking
+        ]
+    for column in [column for column in results if column in others]:
         values = [both[f"{column}_{side}"] for side in "ab"]
         shown = (values[0].notna() | values[1].notna()).to_numpy()
         errors = tuple(_error(both, column, side) for side in "ab")

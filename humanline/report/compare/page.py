@@ -1,17 +1,20 @@
-"""Write what `humanline compare` found: a page for people, and a CSV file with every number."""
+"""`humanline compare`: its page, a CSV file with every number, and its exit status."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from humanline.files.json_files import write_text
-from humanline.report.compare.made import differences
+from humanline.files.validation import ConfigError
+from humanline.report.compare import told
+from humanline.report.compare.made import differences, summary
 from humanline.report.compare.numbers import (
     ALPHA,
     DIFFERS,
     EQUAL,
-    KINDS,
     ONLY_A,
     ONLY_B,
     WITHIN,
@@ -19,61 +22,34 @@ from humanline.report.compare.numbers import (
     compare_sides,
 )
 from humanline.report.compare.sides import Side, find_sides
+from humanline.report.formats import p_text
+from humanline.report.page.dots import Dot, axis_below, row_dot, span_of
+from humanline.report.page.page import document
+from humanline.study.study import load_study
+from humanline.study.tasks import TASKS, title_of
+from humanline.study.words import cell_words
 from humanline.tables.statistics.agreement import USUAL
 
 AGREE, DIFFER = 0, 1  # exit statuses
-_SHOWN = 30  # rows of a list on the page; the CSV file has all
-_PAGE = """\
-# {a} (A) compared with {b} (B), scale {scale}
-
-**{sentence}** {reason}
-
-{counts}
-
-*equal*: but for the last digit. *within*: not equal, but no more different than chance and another
-machine make it. *differs*: by more. *not tested*: without an interval, or a time.
-{differing}{missing}
-## Verdicts
-
-{verdicts}
-
-A verdict that is undecided on one side alone does not count as a difference: chance decides that.
-Supported on one side and contradicted on the other does.
-
-## How much the runs differ
-
-{spread}
-
-## Cells
-
-{cells}
-
-Brackets: 95 % intervals of B - A, not corrected for their number.
-
-## How they were made
-
-{made}
-
-## How this was decided
-
-Runs of the same seed are compared with each other; without common seeds, means are compared. On
-another processor a run differs in the last digits, and so after training. Usual is up to {run:g}
-standard deviations over seeds in a run by itself, and {shared:g} in all seeds of a cell alike. A
-cell's spread over seeds is drawn towards that of the task's other cells. Derived numbers are
-compared by the standard errors of both sides. Holm's correction keeps the chance of any *differs*,
-if nothing but the machine has changed, at {alpha:.0%}. docs/statistics.md says more.
-
-All numbers: [comparison.csv](comparison.csv).
-"""
+_SHOWN = 100  # rows of a list on the page; the CSV file has all
+_TEMPLATES = Path(__file__).parent / "templates"
+_COLOURS = {DIFFERS: "var(--bad)", EQUAL: "var(--quiet)"}
 
 
 def compare(
-    first: str, second: str | None, results: Path, scale: str, output: Path | None = None
+    first: str,
+    second: str | None,
+    *,
+    results: Path,
+    scale: str,
+    config: Path,
+    output: Path | None = None,
 ) -> int:
-    """Compare two sides, write `comparison.md` and `comparison.csv`, and print what was found.
+    """Compare two sides, write `index.html` and `comparison.csv`, and print what was found.
 
     Args:
         first, second, results, scale: as in `find_sides`.
+        config: the folder of configuration, from which cells have their words if it has the scale.
         output: the folder to write in; None: `comparison` in the scale's results.
 
     Returns:
@@ -84,209 +60,126 @@ def compare(
     """
     with TemporaryDirectory() as place:
         a, b = find_sides(first, second, results=results, scale=scale, place=Path(place))
-    found = compare_sides(a, b)
+    found, made = compare_sides(a, b), differences(a, b)
     folder = output or results / a.scale / "comparison"
-    made = differences(a, b)
+    page = document(
+        "compare.html.j2", _TEMPLATES, **_context(a, b, found, made, _words(config, a.scale))
+    )
     write_text(folder / "comparison.csv", found.rows.to_csv(index=False))
-    write_text(folder / "comparison.md", _page(a, b, found, made))
-    print(_told(a, b, found, made))
-    print(f"page: {folder / 'comparison.md'}")
+    write_text(folder / "index.html", page)
+    print(f"A: {a.name} ({summary(a)})\nB: {b.name} ({summary(b)})")
+    print(told.terminal(found, made, str(folder / "index.html")))
     return DIFFER if len(found.differing) else AGREE
 
 
-def _told(a: Side, b: Side, found: Comparison, made: pd.DataFrame) -> str:
-    """Write the lines for the terminal."""
-    counts = found.counts
-    lines = [f"A: {a.name}\nB: {b.name}\nscale: {a.scale}"]
-    for kind, row in counts.iterrows():
-        parts = ", ".join(f"{n} {status}" for status, n in row.items() if n)
-        lines.append(f"{KINDS[str(kind)]}: {parts}")
-    worst = _once(found.differing).head(5)
-    lines += [f"differs: {_line(row)}" for row in worst.to_dict("records")]
-    lines.append(f"{_sentence(found)} {_reason(found, made)}".strip())
-    return "\n".join(lines)
+def _words(config: Path, scale: str) -> dict[str, str]:
+    """Say what each cell is, by its name; empty if the configuration has no such scale."""
+    try:
+        study = load_study(config / f"{scale}.yaml", config / "experiments.yaml", Path("results"))
+    except ConfigError:
+        return {}
+    return {cell.variant: cell_words(cell) for cell in study.all_cells()}
 
 
-def _once(rows: pd.DataFrame) -> pd.DataFrame:
-    """List numbers, the surest difference first; one that is in several tables has one row."""
-    rows = rows.sort_values("p_corrected", kind="stable")
-    # Tables of one task name a cell without its task.
-    is_number = rows["kind"] == "number"
-    cell = rows["row"].mask(is_number, rows["row"].str.split().str[-1])
-    groups = rows.assign(row=cell).groupby(
-        ["kind", "row", "column", "a", "b"], sort=False, dropna=False, as_index=False
-    )
-    return groups.agg({"where": ", ".join, "p_corrected": "first"})
+def _context(
+    a: Side, b: Side, found: Comparison, made: pd.DataFrame, words: Mapping[str, str]
+) -> dict:
+    """Make the variables of the template."""
+    counts = found.counts.rename(index=told.KINDS)
+    counts = counts.loc[:, counts.sum() > 0]
+    differing = told.once(found.differing)
+    return {
+        "sides": [("A", a.name, summary(a)), ("B", b.name, summary(b))],
+        "scale": a.scale,
+        "agrees": found.differing.empty,
+        "sentence": told.sentence(found),
+        "reason": told.reason(found, made),
+        "statuses": list(counts),
+        "counts": list(counts.itertuples(name=None)),
+        "differing": [_differing(row, words) for row in differing.head(_SHOWN).to_dict("records")],
+        "more": max(0, len(differing) - _SHOWN),
+        "lacking": told.lacking(found),
+        "verdicts": _verdicts(a, b, found.rows),
+        "tasks": [row | {"task": _task(row["task"])} for row in found.tasks.to_dict("records")],
+        "cells": _cells(found.rows, words),
+        "made": made.to_dict("records"),
+        "usual": {kind: asdict(spread) for kind, spread in USUAL.items()},
+        "alpha": f"{ALPHA:.0%}",
+    }
 
 
-def _line(row: dict) -> str:
-    values = f"{_number(row['a'])} against {_number(row['b'])}"
-    return f"{row['where']}: {row['row']}, {row['column']}: {values}"
+def _differing(row: dict, words: Mapping[str, str]) -> dict:
+    """Describe a number that differs."""
+    name = next((part for part in row["row"].split() if part in words), None)
+    p = "" if pd.isna(row["p_corrected"]) else p_text(row["p_corrected"])
+    values = {"a": told.number(row["a"]), "b": told.number(row["b"]), "p": p}
+    return row | values | {"words": words.get(name, "") if name else ""}
 
 
-def _sentence(found: Comparison) -> str:
-    """Say in one sentence whether the sides agree."""
-    if number := len(found.differing):
-        return (
-            f"They differ: {number} number{'s' * (number > 1)} by more than chance and another "
-            "machine explain."
+def _verdicts(a: Side, b: Side, rows: pd.DataFrame) -> list[dict]:
+    """List the verdicts that one side has at least, with what each claim says."""
+    texts: dict[str, str] = {}
+    for side in (b, a):
+        if side.verdicts is not None and "text" in side.verdicts:
+            texts |= dict(zip(side.verdicts["claim"], side.verdicts["text"], strict=True))
+    said = {EQUAL: "the same", DIFFERS: "opposite", WITHIN: "undecided on one side"}
+    found = []
+    for row in rows[rows["kind"] == "verdict"].to_dict("records"):
+        sides = [row["a"], row["b"]]
+        decided = [verdict for verdict in sides if verdict != "exploratory"]
+        if not decided:
+            continue
+        same = "exploratory on one side" if len(decided) == 1 else said.get(row["status"])
+        values = ["none" if pd.isna(verdict) else verdict for verdict in sides]
+        found.append(
+            {
+                "claim": row["row"],
+                "text": texts.get(row["row"], ""),
+                "verdicts": values,
+                "same": same or row["status"],
+                "differs": row["status"] == DIFFERS,
+            }
         )
-    counts = found.counts
-    tested = counts.drop(index="other", errors="ignore")
-    alone = counts[[ONLY_A, ONLY_B]].to_numpy().sum()
-    rest = f" in what both have; {alone} rows are on one side only" if alone else ""
-    if tested[EQUAL].sum() == tested.drop(columns=[ONLY_A, ONLY_B]).to_numpy().sum():
-        return f"They agree exactly{rest}."
-    return f"They agree{rest}."
+    return found
 
 
-def _reason(found: Comparison, made: pd.DataFrame) -> str:
-    """Say what may be behind a difference."""
-    if not len(found.differing):
-        return ""
-    causes = made.loc[made["is_cause"], "what"]
-    if len(causes):
-        shown = ", ".join(causes.head(3)) + (
-            f" and {len(causes) - 3} more" if len(causes) > 3 else ""
-        )
-        return f"They were not made in the same way, which may be why: {shown}."
-    return "Nothing that is known of how they were made explains it: look for a fault."
+def _cells(rows: pd.DataFrame, words: Mapping[str, str]) -> list[dict]:
+    """List the cells of each task, with dots if they are not all equal."""
+    both = rows[(rows["kind"] == "cell") & ~rows["status"].isin([ONLY_A, ONLY_B])]
+    names = both["row"].str.split(n=1, expand=True)
+    found = []
+    for task, own in both.groupby(names[0] if len(both) else [], sort=False):
+        records = own.to_dict("records")
+        is_equal = (own["status"] == EQUAL).all()
+        dots = [_dot(row) for row in records]
+        span = span_of(dots, reference=0.0)
+        cells = [
+            {
+                "words": words.get(names.loc[index, 1], names.loc[index, 1]),
+                "differs": row["status"] == DIFFERS,
+                "a": f"{row['a']:.2f}",
+                "b": f"{row['b']:.2f}",
+                "difference": row["difference"],
+                "interval": _interval(row),
+                "dot": "" if is_equal else row_dot(dot, **asdict(span)),
+            }
+            for index, row, dot in zip(own.index, records, dots, strict=True)
+        ]
+        axis = "" if is_equal else axis_below(span, "B - A, points")
+        found.append({"task": _task(task), "cells": cells, "axis": axis, "is_equal": is_equal})
+    return found
 
 
-def _page(a: Side, b: Side, found: Comparison, made: pd.DataFrame) -> str:
-    rows = found.rows
-    counts = found.counts.rename(index=KINDS)
-    counts = counts.loc[:, counts.sum() > 0].rename_axis("What").reset_index()
-    return _PAGE.format(
-        a=_code(a.name),
-        b=_code(b.name),
-        scale=a.scale,
-        sentence=_sentence(found),
-        reason=_reason(found, made),
-        counts=_markdown(counts.rename(columns=str)),
-        differing=_section("What differs", _listed(found.differing)),
-        missing=_section("What one side lacks", _alone(rows)),
-        verdicts=_verdicts(rows),
-        spread=_spread(found),
-        cells=_cells(rows[rows["kind"] == "cell"]),
-        made=_made(made),
-        run=USUAL.run,
-        shared=USUAL.shared,
-        alpha=ALPHA,
-    )
-
-
-def _section(title: str, text: str) -> str:
-    return f"\n## {title}\n\n{text}\n" if text else ""
-
-
-def _listed(rows: pd.DataFrame) -> str:
-    """List the numbers that differ, the surest first."""
-    if rows.empty:
-        return ""
-    once = _once(rows)
-    shown = once.head(_SHOWN)
-    table = pd.DataFrame(
-        {
-            "Where": shown["where"],
-            "Row": shown["row"],
-            "Number": shown["column"],
-            "A": shown["a"].map(_number),
-            "B": shown["b"].map(_number),
-            "p, corrected": shown["p_corrected"].map(lambda p: "" if pd.isna(p) else f"{p:.2g}"),
-        }
-    )
-    return _markdown(table) + _more(len(once))
-
-
-def _more(number: int) -> str:
-    return f"\n\nAnd {number - _SHOWN} more, in comparison.csv." if number > _SHOWN else ""
-
-
-def _alone(rows: pd.DataFrame) -> str:
-    """List what one side lacks, by where it is."""
-    alone = rows[rows["status"].isin([ONLY_A, ONLY_B])]
-    lines = []
-    for (status, where), group in alone.groupby(["status", "where"], sort=False):
-        names = ", ".join(group["row"].head(_SHOWN)) + (", ..." if len(group) > _SHOWN else "")
-        lines.append(f"- {status}, {where}: {names}")
-    return "\n".join(lines)
-
-
-def _verdicts(rows: pd.DataFrame) -> str:
-    verdicts = rows[rows["kind"] == "verdict"]
-    verdicts = verdicts[~(verdicts[["a", "b"]] == "exploratory").all(axis=1)]
-    if verdicts.empty:
-        return "No verdict is on both sides."
-    words = {EQUAL: "the same", DIFFERS: "**opposite**", WITHIN: "undecided on one side"}
-    same = verdicts["status"].map(lambda status: words.get(status, status))
-    one_sided = (verdicts[["a", "b"]] == "exploratory").any(axis=1)
-    same = same.mask(one_sided, "exploratory on one side")
-    table = pd.DataFrame(
-        {
-            "Claim": verdicts["row"],
-            "A": verdicts["a"].fillna("none"),
-            "B": verdicts["b"].fillna("none"),
-            "": same,
-        }
-    )
-    return _markdown(table)
-
-
-def _spread(found: Comparison) -> str:
-    if not found.spread:
-        return "Not known: seeds in common, with scores on both sides, are needed."
-    lines = [
-        f"- {task}: by {spread:.2f} of what another seed changes"
-        + (
-            f"; a cell that differs by {found.smallest[task]:.1f} points would have been found"
-            if task in found.smallest
-            else ""
-        )
-        for task, spread in found.spread.items()
-    ]
-    lines.append(f"\nBetween machines up to {USUAL.run:g} is usual, on one machine 0.")
-    return "\n".join(lines)
-
-
-def _cells(rows: pd.DataFrame) -> str:
-    both = rows[rows["a"].notna() & rows["b"].notna()]
-    if both.empty:
-        return "No scores are on both sides, so tables were compared."
-    table = pd.DataFrame(
-        {
-            "Cell": both["row"],
-            "A": both["a"].map(_number),
-            "B": both["b"].map(_number),
-            "B - A": [_interval(row) for row in both.to_dict("records")],
-            "": both["status"].replace({EQUAL: "equal"}),
-        }
-    )
-    return _markdown(table)
+def _dot(row: dict) -> Dot:
+    colour = _COLOURS.get(row["status"], "currentColor")
+    return Dot("", row["difference"], row["low"], row["high"], colour)
 
 
 def _interval(row: dict) -> str:
-    bounds = "" if pd.isna(row["low"]) else f" [{row['low']:+.2f}, {row['high']:+.2f}]"
-    return f"{row['difference']:+.2f}{bounds}"
+    if pd.isna(row["low"]) or row["status"] == EQUAL:
+        return ""
+    return f"[{row['low']:+.1f}, {row['high']:+.1f}]"
 
 
-def _made(made: pd.DataFrame) -> str:
-    if made.empty:
-        return "Nothing is known to differ: code, configuration, seeds, packages, machine."
-    shown = made.head(_SHOWN)[["what", "a", "b"]]
-    table = _markdown(shown.rename(columns={"what": "What differs", "a": "A", "b": "B"}))
-    rest = len(made) - _SHOWN
-    return table + (f"\n\nAnd {rest} more." if rest > 0 else "")
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def _code(name: str) -> str:
-    return f"`{name}`"
-
-
-def _markdown(frame: pd.DataFrame) -> str:
-    cells = frame.map(lambda value: str(value).replace("|", "\\|"))
-    return cells.to_markdown(index=False, disable_numparse=True)
+def _task(name: object) -> str:
+    return title_of(str(name)).capitalize() if name in TASKS else str(name)

@@ -55,12 +55,15 @@ def find_sides(
     """
     folder = _folder(first, results)
     own = scale if folder is None else _scale(folder)
-    second = str(results / "reference" / own) if second is None else second
+    reference = results / "reference" / own
+    if second is None and not reference.is_dir():
+        raise ConfigError(f"compare: there is no reference {reference}; name the second side")
+    second = str(reference) if second is None else second
     other = _folder(second, results)
     if folder is None and other is not None:
         own = _scale(other)
     places = [
-        found or _unpacked(name, results / "reference" / own, place / str(number))
+        found or _unpacked(name, results / "reference" / own / "tables", place / str(number))
         for number, (name, found) in enumerate([(first, folder), (second, other)])
     ]
     sides = [_read(name, at) for name, at in zip((first, second), places, strict=True)]
@@ -73,12 +76,11 @@ def find_sides(
 
 
 def _folder(name: str, results: Path) -> Path | None:
-    """Find a folder with tables by its path or its scale; None if there is no such folder."""
+    """Find a folder of tables by its path or its scale; None if there is no such folder."""
     for path in (Path(name), results / name):
-        if path.name == "tables" and any(path.glob("*.csv")):
-            return path.parent
-        if any((path / "tables").glob("*.csv")):
-            return path
+        for tables in (path / "tables", path):
+            if any(tables.glob("*.csv")):
+                return tables
     if Path(name).exists():
         raise ConfigError(
             f"{name}: has no tables; name a folder of a scale's results, such as "
@@ -87,34 +89,36 @@ def _folder(name: str, results: Path) -> Path | None:
     return None
 
 
-def _scale(folder: Path) -> str:
-    """Read of which scale the tables are; the folder's name if they do not say it."""
-    for path in sorted((folder / "tables").glob("*.provenance.json")):
+def _scale(tables: Path) -> str:
+    """Read of which scale the tables are; the name of their folder if they do not say it."""
+    for path in sorted(tables.glob("*.provenance.json")):
         content = read_json(path)
         if isinstance(content, dict) and isinstance(content.get("scale"), str):
             return content["scale"]
-    return folder.resolve().name
+    claims = tables / "claims.csv"
+    if claims.is_file() and "scale" in (frame := _csv(claims)) and len(frame):
+        return str(frame["scale"].iloc[0])
+    return (tables.parent if tables.name == "tables" else tables).resolve().name
 
 
-def _unpacked(name: str, folder: Path, place: Path) -> Path:
-    """Unpack a folder of a commit."""
+def _unpacked(name: str, tables: Path, place: Path) -> Path:
+    """Unpack the folder of tables of a commit."""
     shown = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if shown is None:
         raise ConfigError(
-            f"compare: {name!r} is no folder with tables, no scale in {folder.parents[1]} and no "
+            f"compare: {name!r} is no folder with tables, no scale in {tables.parents[2]} and no "
             "commit of this repository; name one of them"
         )
     archive = None
-    if not folder.is_absolute():
-        archive = _git("archive", "--format=tar", shown.decode().strip(), str(folder / "tables"))
+    if not tables.is_absolute():
+        archive = _git("archive", "--format=tar", shown.decode().strip(), str(tables))
     if not archive:
         raise ConfigError(
-            f"compare: commit {name} has no {folder / 'tables'}; name a commit that has it, or a "
-            "folder"
+            f"compare: commit {name} has no {tables}; name a commit that has it, or a folder"
         )
     with tarfile.open(fileobj=BytesIO(archive)) as files:
         files.extractall(place, filter="data")
-    return place / folder
+    return place / tables
 
 
 def _git(*arguments: str) -> bytes | None:
@@ -125,8 +129,7 @@ def _git(*arguments: str) -> bytes | None:
         return None
 
 
-def _read(name: str, folder: Path) -> Side:
-    tables = folder / "tables"
+def _read(name: str, tables: Path) -> Side:
     files = {path.stem: _csv(path) for path in sorted(tables.glob("*.csv"))}
     if not files:
         raise ConfigError(f"{tables}: has no CSV file; make the tables first")
@@ -139,7 +142,7 @@ def _read(name: str, folder: Path) -> Side:
     compared = files.get("comparisons")
     return Side(
         name=name,
-        scale=_scale(folder),
+        scale=_scale(tables),
         tables=of_cells,
         scores=_scores(tables / f"{SCORES}.csv", files.get(SCORES)),
         # An earlier version had a verdict in every comparison, and those of claims in another file.

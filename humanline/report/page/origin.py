@@ -138,7 +138,7 @@ def _missing_of_claims(asked: ClaimsRequest) -> dict[str, str]:
     if not asked.has_pilot:
         found["no pilot"] = (
             "Nobody computed before the runs what these claims could decide with their seeds, so"
-            " what is open may have had too few. `snakemake power` does."
+            " what is open may have had too few. The command snakemake power does."
         )
     elif asked.pilot_changes:
         found["earlier pilot"] = f"The claims' power was {asked.pilot_changes}."
@@ -197,17 +197,18 @@ def _judge(judge: Judge) -> str:
 
 
 def _seeds(runs: Sequence[Run]) -> str:
-    """Say which seeds runs have, and how many a cell has: ``10: 21 to 30``."""
+    """Say which seeds runs have, and how many a cell has if not all: ``2 a cell, of 1 to 3``."""
     by_cell: dict[tuple[str, str], set[int]] = {}
     for run in runs:
         by_cell.setdefault((run.cell.task, run.cell.variant), set()).add(run.cell.seed)
     numbers = sorted({len(own) for own in by_cell.values()})
     if not numbers:
         return ""
-    seeds = _ranges(sorted(set().union(*by_cell.values())))
-    if len(numbers) == 1:
-        return f"{numbers[0]}: {seeds}"
-    return f"{numbers[0]} to {numbers[-1]} a cell, of {seeds}"
+    seeds = set().union(*by_cell.values())
+    ranges = _ranges(sorted(seeds))
+    if numbers == [len(seeds)]:
+        return ranges
+    return f"{' to '.join(map(str, dict.fromkeys([numbers[0], numbers[-1]])))} a cell, of {ranges}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:

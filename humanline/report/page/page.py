@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -61,17 +62,28 @@ def render(request: PageRequest, parts: tuple[Part, ...] = PARTS) -> str:
         request: what the page shows.
         parts: its sections, in order.
     """
+    parts_with_context = [(part, part.context(request)) for part in parts]
+    return document("page.html.j2", request=request, parts=parts_with_context)
+
+
+def document(template: str, *folders: Path, **context: Any) -> str:
+    """Write one HTML file without any other, in the page's style and with its script.
+
+    Args:
+        template: the name of its template.
+        folders: where templates are, before those of the page.
+        context: the variables of the template, besides ``style``, ``script`` and ``script_hash``.
+    """
     script, style = map(_joined, ("js", "css"))
     return (
-        _environment()
-        .get_template("page.html.j2")
+        _environment(folders)
+        .get_template(template)
         .render(
-            request=request,
-            parts=[(part, part.context(request)) for part in parts],
             script=script,
             style=style,
             # The browser runs this script and no other, whatever a text may hold.
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **context,
         )
     )
 
@@ -82,9 +94,9 @@ def _joined(kind: str) -> str:
     return "\n".join(path.read_text("utf-8") for path in files)
 
 
-def _environment() -> Environment:
+def _environment(folders: tuple[Path, ...]) -> Environment:
     found = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader([*folders, _TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import optimize, special, stats
+from scipy import special, stats
 
 _CELL = ["task", "variant"]
 _TESTED = ["a", "b", "difference", "standard_error", "low", "high", "p"]
@@ -44,8 +44,15 @@ class Spread:
     shared: float
 
 
-# With a margin above what is known: docs/statistics.md, "Whether two runs of a scale agree".
-USUAL = Spread(run=0.5, shared=0.3)
+# By how a cell is trained, above what was measured: docs/statistics.md, "Whether two runs of a
+# scale agree". Sampled tokens multiply a last digit's difference: a rerun is as another seed.
+USUAL = {"offline": Spread(run=0.4, shared=0.3), "online": Spread(run=1.2, shared=0.3)}
+_MOST_SHARED = max(spread.shared for spread in USUAL.values())
+
+
+def kind_of(variant: str) -> str:
+    """Say which row of `USUAL` a cell has, by its name; base models are with online training."""
+    return "offline" if "-offline-" in f"-{variant}-" else "online"
 
 
 def are_equal(a: ArrayLike, b: ArrayLike) -> np.ndarray:
@@ -54,7 +61,11 @@ def are_equal(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def two_estimates(
-    a: np.ndarray, b: np.ndarray, errors: tuple, seeds: tuple, shared: float = USUAL.shared
+    a: np.ndarray,
+    b: np.ndarray,
+    errors: tuple,
+    seeds: tuple,
+    shared: float = _MOST_SHARED,
 ) -> np.ndarray:
     """Test whether estimates of two sides are of one truth, by their standard errors (Welch).
 
@@ -79,13 +90,13 @@ def two_estimates(
     return np.where(np.isnan(freedom[0] + freedom[1]), np.nan, p)
 
 
-def compare_cells(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
+def compare_cells(runs: pd.DataFrame, usual: Spread | None = None) -> pd.DataFrame:
     """Compare the mean score of every cell that both sides have.
 
     Args:
         runs: a row per run of either side, with the columns task, variant, seed, and a and b, its
             scores; NaN on the side that has no such run.
-        usual: how much a rerun usually differs.
+        usual: how much a rerun usually differs; None: as `USUAL` says of each cell.
 
     Returns:
         A row per cell: task, variant; common: the number of common seeds. a, b: the means over
@@ -95,15 +106,16 @@ def compare_cells(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     found = [pd.DataFrame(columns=[*_CELL, "common", *_TESTED])]
     for task, a, b in _tasks(runs):
         common = np.isfinite(a.to_numpy()) & np.isfinite(b.to_numpy())
+        run, shared = _spreads(a.index, usual)
         has_common = common.any(axis=1)
         with np.errstate(divide="ignore"):
             apart = 1 / a.count(axis=1).to_numpy() + 1 / b.count(axis=1).to_numpy()
-            together = 2 * usual.run**2 / common.sum(axis=1)
-        factor = usual.shared**2 + np.where(has_common, together, apart)
+            together = 2 * run**2 / common.sum(axis=1)
+        factor = shared**2 + np.where(has_common, together, apart)
         kept = common | ~has_common[:, None]
         first, second = (side.where(kept).mean(axis=1).to_numpy() for side in (a, b))
-        variance = _pooled(a.to_numpy(), b.to_numpy())
-        deviation, freedom = _moderated(*variance, _prior(*variance))
+        variance = _pooled(a.to_numpy(), b.to_numpy(), run)
+        deviation, freedom = _moderated(*variance, _priors(*variance))
         tested = _tested(first, second, deviation * np.sqrt(factor), freedom)
         cells = {"task": task, "variant": a.index, "common": common.sum(axis=1)}
         frame = pd.DataFrame(cells | tested)
@@ -111,7 +123,7 @@ def compare_cells(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
 
 
-def compare_runs(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
+def compare_runs(runs: pd.DataFrame, usual: Spread | None = None) -> pd.DataFrame:
     """Compare every run that both sides have with its rerun.
 
     The spread of its cell is taken without its own seed, so a fault does not hide itself.
@@ -124,11 +136,12 @@ def compare_runs(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     """
     found = [pd.DataFrame(columns=[*_CELL, "seed", *_TESTED])]
     for task, a, b in _tasks(runs):
-        prior = _prior(*_pooled(a.to_numpy(), b.to_numpy()))
+        run, shared = _spreads(a.index, usual)
+        priors = _priors(*_pooled(a.to_numpy(), b.to_numpy(), run))
         own = np.eye(a.shape[1], dtype=bool)
-        others = [np.where(own, np.nan, side.to_numpy()[:, None, :]) for side in (a, b)]
-        deviation, freedom = _moderated(*_pooled(*others), prior)
-        error = deviation * math.sqrt(usual.shared**2 + 2 * usual.run**2)
+        a_others, b_others = (np.where(own, np.nan, side.to_numpy()[:, None]) for side in (a, b))
+        deviation, freedom = _moderated(*_pooled(a_others, b_others, run), priors)
+        error = deviation * np.sqrt(shared**2 + 2 * run**2)[:, None]
         tested = _tested(a.to_numpy(), b.to_numpy(), error, freedom)
         variants, seeds = (axis.ravel() for axis in np.meshgrid(a.index, a.columns, indexing="ij"))
         names = {"task": task, "variant": variants, "seed": seeds}
@@ -137,7 +150,7 @@ def compare_runs(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
 
 
-def compare_tasks(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
+def compare_tasks(runs: pd.DataFrame, usual: Spread | None = None) -> pd.DataFrame:
     """Test whether all cells of a task have moved together, as by another judge.
 
     Args:
@@ -146,33 +159,34 @@ def compare_tasks(runs: pd.DataFrame, usual: Spread = USUAL) -> pd.DataFrame:
     Returns:
         A row per task with at least two common seeds: task; difference: the mean over seeds of the
         median over cells, in standard deviations of each cell over seeds, with its standard_error,
-        interval and p; spread: the standard deviation of a run's difference in the same units,
-        divided by the square root of 2, to be seen beside `Spread.run`.
+        interval and p.
     """
     rows = []
     for task, a, b in _tasks(runs):
-        variance = _pooled(a.to_numpy(), b.to_numpy())
-        deviation, _ = _moderated(*variance, _prior(*variance))
+        run, shared = _spreads(a.index, usual)
+        variance = _pooled(a.to_numpy(), b.to_numpy(), run)
+        deviation, _ = _moderated(*variance, _priors(*variance))
         with np.errstate(divide="ignore", invalid="ignore"):
             moved = (b - a).div(deviation, axis=0).dropna(how="all")
         # The median: a fault of one cell moves no others.
         means = moved.median().dropna()
         if len(means) < 2 or not np.isfinite(means).all():
             continue
-        error = math.sqrt(usual.shared**2 + means.var() / len(means))
+        error = math.sqrt(shared.max() ** 2 + means.var() / len(means))
         tested = _tested(0.0, means.mean(), error, len(means) - 1)
-        spread = math.sqrt(moved.var(axis=1).mean() / 2)
-        rows.append({"task": task, "spread": spread} | {k: float(v) for k, v in tested.items()})
-    columns = ["task", "spread", *_TESTED]
+        rows.append({"task": task} | {name: float(value) for name, value in tested.items()})
+    columns = ["task", *_TESTED]
     return pd.DataFrame(rows, columns=columns).drop(columns=["a", "b"])
 
 
-def measure_spread(runs: pd.DataFrame) -> Spread:
+def measure_spread(runs: pd.DataFrame, deviations: pd.Series | None = None) -> Spread:
     """Measure how much reruns differ, for `USUAL`.
 
     Args:
         runs: a row per rerun: task, variant, seed; setting, the machine or what stands for it; a,
             the score of the first run, and b, that of the rerun.
+        deviations: the standard deviation over seeds by task and variant, where more seeds tell it
+            than these; None: that of these seeds.
 
     Returns:
         The spread: variances of the differences within and between the cells of a setting, divided
@@ -188,7 +202,11 @@ def measure_spread(runs: pd.DataFrame) -> Spread:
     known = seeds > 1
     if not known.any():
         raise ValueError("no cell has two seeds; run more seeds")
-    unit = ((groups["a"].var() + groups["b"].var()) / 2)[known].mean()
+    variances = (groups["a"].var() + groups["b"].var()) / 2
+    if deviations is not None:
+        squares = [deviations[task, variant] ** 2 for _, task, variant in variances.index]
+        variances = pd.Series(squares, variances.index)
+    unit = variances[known].mean()
     within = groups["difference"].var()
     shared = (groups["difference"].mean() ** 2 - within / seeds)[known].mean() / unit
     return Spread(math.sqrt(within[known].mean() / 2 / unit), math.sqrt(max(0.0, shared)))
@@ -202,6 +220,12 @@ def _tasks(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame
         yield str(task), a.loc[order].astype(float), b.loc[order].astype(float)
 
 
+def _spreads(variants: pd.Index, usual: Spread | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the usual spreads of cells (N,): of each run, and of all seeds alike."""
+    found = [usual or USUAL[kind_of(str(variant))] for variant in variants]
+    return np.array([own.run for own in found]), np.array([own.shared for own in found])
+
+
 def _tested(a: ArrayLike, b: ArrayLike, error: ArrayLike, freedom: ArrayLike) -> dict:
     """Test differences; return the columns `_TESTED`."""
     difference = np.asarray(b) - np.asarray(a)
@@ -211,11 +235,19 @@ def _tested(a: ArrayLike, b: ArrayLike, error: ArrayLike, freedom: ArrayLike) ->
     return dict(zip(_TESTED, values, strict=True))
 
 
-def _pooled(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pool the variances over seeds (..., S) of both sides; NaN is no run.
+def _pooled(a: np.ndarray, b: np.ndarray, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pool the variances over seeds (N, ..., S) of both sides; NaN is no run.
+
+    A rerun says little of the spread over seeds that the first run has not said: if runs of the
+    two sides have the correlation r, their two variances have r^2 (normal distribution), so both
+    together have 2 / (1 + r^2) times the degrees of freedom of one.
+
+    Args:
+        a, b: the scores.
+        run: the usual spread of the cells (N,), from which r follows.
 
     Returns:
-        Variances (...), NaN without two seeds on a side, and their degrees of freedom (...).
+        Variances (N, ...), NaN without two seeds on a side, and their degrees of freedom (N, ...).
     """
     squares, freedom = np.zeros(a.shape[:-1]), np.zeros(a.shape[:-1])
     for side in (a, b):
@@ -223,37 +255,56 @@ def _pooled(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean = np.nansum(side, axis=-1) / np.maximum(number, 1)
         squares += np.nansum((side - mean[..., None]) ** 2, axis=-1)
         freedom += np.maximum(number - 1, 0)
+    correlation = np.maximum(0.0, 1 - run.reshape(-1, *[1] * (a.ndim - 2)) ** 2)
+    is_rerun = (np.isfinite(a) & np.isfinite(b)).any(axis=-1)
     with np.errstate(invalid="ignore"):
-        return squares / freedom, freedom
+        return squares / freedom, freedom / np.where(is_rerun, 1 + correlation**2, 1.0)
 
 
-def _prior(variance: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
-    """Estimate the distribution of the cells' true variances: its centre, and its freedom.
+def _priors(variance: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate, for each cell, the distribution of the others' true variances.
 
-    Cells whose scores never vary say nothing of it. Without two cells there is no prior.
+    Variances over a centre have an F distribution, with the freedom of each and of the prior. Its
+    likelihood counts cells of many seeds for more than those of two. Of the priors within one
+    standard error, this is the weakest: to think that cells are alike is the graver error. Cells
+    whose scores never vary say nothing, and a cell with a fault says nothing of itself.
+
+    Args:
+        variance, freedom: of each cell (N,).
+
+    Returns:
+        The centres (N,), and the degrees of freedom (N,), 0 without two other cells.
     """
     known = (freedom > 0) & (variance > 0)
+    others = known.sum() - known
     if known.sum() < 2:
-        return math.nan, 0.0
-    half = freedom[known] / 2
-    logs = np.log(variance[known]) - special.digamma(half) + np.log(half)
-    excess = logs.var(ddof=1) - special.polygamma(1, half).mean()
-    most = float(freedom[known].sum())
-    if excess <= special.polygamma(1, most / 2):
-        return float(np.exp(logs.mean())), most
-    own = optimize.brentq(lambda x: float(special.polygamma(1, x)) - excess, 1e-3, most)
-    return float(np.exp(logs.mean() + special.digamma(own) - np.log(own))), 2 * own
+        return np.ones(len(known)), np.zeros(len(known))
+    own, logs = freedom[known], np.log(variance[known])
+    centres = np.average(logs, weights=own) + np.linspace(-1.5, 1.5, 61)
+    strengths = np.geomspace(0.5, own.sum(), 40)
+    at = strengths[:, None]
+    scaled = logs - centres[:, None, None]
+    each = np.zeros((len(centres), len(strengths), len(known)))
+    each[..., known] = (
+        (own * (np.log(own) + scaled) + at * np.log(at)) / 2
+        - (own + at) / 2 * np.log(at + own * np.exp(scaled))
+        - special.betaln(own / 2, at / 2)
+    )
+    likely = each.sum(axis=-1, keepdims=True) - each
+    best = likely.max(axis=0)
+    weakest = np.argmax(best >= best.max(axis=0) - 0.5, axis=0)
+    centre = likely[:, weakest, np.arange(len(known))].argmax(axis=0)
+    return np.exp(centres[centre]), np.where(others > 1, strengths[weakest], 0.0)
 
 
 def _moderated(
-    variance: np.ndarray, freedom: np.ndarray, prior: tuple[float, float]
+    variance: np.ndarray, freedom: np.ndarray, priors: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw variances to their prior; return standard deviations and their degrees of freedom."""
-    centre, strength = prior
+    """Draw variances (N, ...) to priors; return standard deviations and degrees of freedom."""
+    centre, strength = (own.reshape(-1, *[1] * (variance.ndim - 1)) for own in priors)
     total = freedom + strength
     with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = np.where(freedom > 0, freedom * variance, 0.0)
-        drawn = drawn + (strength * centre if strength else 0.0)
+        drawn = np.where(freedom > 0, freedom * variance, 0.0) + strength * centre
         return np.sqrt(drawn / total), total
 
 

@@ -51,7 +51,11 @@ def least_p(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found, keys=["cell", "run"], names=["kind"])
 
 
-def test_noise_of_the_usual_size_is_rarely_reported():
+def test_noise_of_the_usual_size_is_rarely_reported(monkeypatch):
+    # As at laptop scale: most cells have two seeds, and their spreads are of any size.
+    rng = np.random.default_rng(3)
+    monkeypatch.setitem(globals(), "SEEDS", np.array([10] * 12 + [2] * 24))
+    monkeypatch.setitem(globals(), "DEVIATIONS", rng.permutation(np.linspace(0.8, 2.4, 36)))
     studies = 150
     p = least_p(reruns(1, tasks=[f"study{n}" for n in range(studies)]))["p"]
     false = (p.groupby("task").min() < 0.05).sum()
