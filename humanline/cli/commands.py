@@ -67,6 +67,12 @@ def _run(arguments) -> int:
         name = getattr(arguments, "run_name", None)
         run = study.run(arguments.task, name) if name else None
         require_pinned(study.scale, command.name, arguments.task, run)
+        if run and run.report_to:
+            # Else TensorBoard's files would be among the run's checkpoints, under the machine's
+            # name, and Weights & Biases would call the project huggingface.
+            folder = study.paths.results / "tensorboard" / arguments.task / run.name
+            os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder))
+            os.environ.setdefault("WANDB_PROJECT", f"humanline-{study.scale.scale}")
     started = time.time()
     status = globals()[f"_{command.name}"](study, arguments)
     if command.is_timed and not getattr(arguments, "json", False):

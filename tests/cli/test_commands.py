@@ -1,6 +1,7 @@
 """The command line: exit status, one-line errors, logs, and the schemas it writes."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -51,6 +52,22 @@ def test_a_command_writes_its_stages_files(run, tmp_path):
     assert status == 0
     names = {path.name for path in (tmp_path / "smoke/data/math_reasoning/s1").iterdir()}
     assert names == {"train.jsonl", "validation.jsonl", "evaluation.jsonl"}
+
+
+def test_where_metrics_go_has_the_name_of_the_run(tmp_path, monkeypatch):
+    for variable in ("WANDB_PROJECT", "TENSORBOARD_LOGGING_DIR"):
+        monkeypatch.setenv(variable, "")  # so that it is as before afterwards
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr("humanline.study.scale.scale.find_spec", lambda name: True)
+    config = shutil.copytree(WORKFLOW / "config", tmp_path / "config")
+    with open(config / "smoke.yaml", "a") as file:
+        file.write("\nreport_to: [tensorboard]\n")
+    monkeypatch.setattr(cli, "_train", lambda study, arguments: 0)
+    options = ["--scale", "smoke", "--config", str(config), "--results", str(tmp_path)]
+    assert main(["train", "math_reasoning", "grpo-online-every1-s1", *options]) == 0
+    folder = tmp_path / "smoke/tensorboard/math_reasoning/grpo-online-every1-s1"
+    assert os.environ[variable] == str(folder)
+    assert os.environ["WANDB_PROJECT"] == "humanline-smoke"
 
 
 @pytest.mark.parametrize("draw", ["all", "s999", "1", "../s1"])

@@ -198,8 +198,7 @@ def record(event, message="", level=logging.INFO, **fields):
 def view(board, tmp_path):
     stream = io.StringIO()
     namer = SimpleNamespace(name=lambda rule, wildcards: board._named[wildcards["number"]])
-    below = logging.StreamHandler(stream)
-    made = View(board, namer, below, tmp_path / status.STATE, tmp_path / "seconds.csv", ["a.log"])
+    made = View(board, namer, stream, tmp_path / status.STATE, tmp_path / "seconds.csv", ["a.log"])
     yield made
     made.close()
 
@@ -221,7 +220,7 @@ def test_without_a_terminal_each_job_that_ends_is_a_short_line(view, now, tmp_pa
         begin(view, number, ["none.log"] * (number < 3))
         view.handle(record("job_finished", job_id=number))
     view.close()
-    first, *_, last = told = view._below.stream.getvalue().splitlines()
+    first, *_, last = told = view._stream.getvalue().splitlines()
     assert first.startswith(
         "train, online GRPO; seed 1, took 0 s, loss 0.012, reward 0.57 | 0 of 1"
     )
@@ -240,7 +239,7 @@ def test_why_a_job_failed_is_last_and_the_commands_that_show_more_are_above(view
     view.handle(record(None, "Exiting because a job execution failed.", logging.ERROR))
     view.handle(record(None, "a warning", logging.WARNING))
     view.close()
-    told = view._below.stream.getvalue()
+    told = view._stream.getvalue()
     assert told.endswith("  humanline: error: samples.jsonl: line 1: not JSON; make it again\n")
     assert f"less -R {log}" in told and "-m humanline train 0 --scale=laptop\n" in told
     assert "CalledProcessError" not in told and "Exiting" not in told and "a warning" in told
@@ -251,7 +250,7 @@ def test_who_stops_a_workflow_is_told_of_no_failure(view, tmp_path):
     view.handle(record(None, "Terminating processes on user request, this might take some time."))
     view.handle(record("job_error", "Error in rule", logging.ERROR, jobid=0))
     view.close()
-    _, *told = view._below.stream.getvalue().splitlines()
+    _, *told = view._stream.getvalue().splitlines()
     assert told[0] == "laptop: stopped after 0 s, 0 of 4 jobs done" and told[-1] == status.GOES_ON
     assert "stopped after" in status.describe(tmp_path) and "failed" not in "".join(told)
 
@@ -283,6 +282,12 @@ class TestStatus:
 
     def test_without_one_it_is_one_line(self, tmp_path):
         with pytest.raises(ConfigError, match="no workflow was started here; run this where"):
+            status.describe(tmp_path)
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"ended": "failed", "jobs": 1}'])
+    def test_a_damaged_state_is_one_line(self, text, tmp_path):
+        (tmp_path / status.STATE).write_text(text)
+        with pytest.raises(ConfigError, match="cannot be read; remove it"):
             status.describe(tmp_path)
 
 

@@ -216,6 +216,9 @@ def test_rows_lead_to_their_runs_which_are_found_by_words_too(opened):
     until(driver, lambda driver: of(driver, "#runs details details[open] dl"))
     assert words in text(driver, "#runs details[open] summary")
     assert "humanline train" in text(driver, "#runs details details[open] dl")
+    of(driver, "table.sortable tbody tr:nth-child(3) td")[0].click()  # its figures lead there, too
+    address = of(driver, "table.sortable tbody tr:nth-child(3) a")[0].get_attribute("href")
+    assert driver.current_url == address
     of(driver, "#runs [name=words]")[0].send_keys("offline humanline kto")
     names = [row.text for row in of(driver, "#runs .cells > details summary")]
     assert names and all("offline KTO" in name and "humanline" in name for name in names)

@@ -51,8 +51,8 @@ class Elements(HTMLParser):
 
 
 def written(request, name: str, part) -> Elements:
-    template = page._environment().get_template(f"{name}.html.j2")
-    return Elements(template.render(request=request, here=part.context(request)))
+    context = part.context(request)
+    return Elements(page.document(f"{name}.html.j2", request=request, here=context))
 
 
 def test_every_row_of_every_table_is_there_with_its_run(request_, shown_tables):

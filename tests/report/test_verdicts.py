@@ -14,7 +14,7 @@ from made_results import CONFIG, write_claims, write_scores, write_training
 
 from humanline.files.validation import ConfigError
 from humanline.report.page import origin, verdicts
-from humanline.report.page.dots import WIDTH, Dot, Span, axis_below, row_dot, span_of
+from humanline.report.page.dots import WIDTH, Dot, Span, axis_below, overview, row_dot, span_of
 from humanline.report.page.page import PARTS, render
 from humanline.study.scale.models import HubModel
 from humanline.study.study import Study, load_study
@@ -225,6 +225,15 @@ def test_a_row_says_and_shows_its_numbers():
     assert f'<circle cx="{span.place(1.25):.1f}"' in svg
     assert f'class="paper" d="M{span.place(1.4) - 7:.1f}' in svg
     assert f'class="claimed" d="M{span.place(1.1):.1f} 0H{WIDTH}.0' in svg
+
+
+def test_an_overview_has_all_estimates_at_the_places_of_their_rows():
+    span = Span(0.5, 2.0, 1.0, logarithmic=True)
+    dots = [Dot("a", 1.25, 1.0, 1.5, paper=1.4), Dot("b", 0.75, 0.6, 0.9)]
+    svg = overview(dots, span)
+    assert f'aria-label="{dots[0].words.replace(chr(39), "&#39;")}; {dots[1].words}"' in svg
+    assert re.findall(r'circle cx="([\d.]+)"', svg) == [f"{span.place(d.value):.1f}" for d in dots]
+    assert svg.count('class="paper"') == 1 and svg.count('class="tick"') == len(span.ticks)
 
 
 def test_what_is_not_known_or_beyond_the_axis_is_drawn_as_such():

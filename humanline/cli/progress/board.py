@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
-from humanline.cli.progress.joblog import Reading, read
+from humanline.cli.progress.joblog import SILENT, Reading, cause, read
 from humanline.cli.progress.names import Named
 from humanline.cli.progress.seconds import Seconds
 
 
 class Running(TypedDict):
-    """A job that runs, or one that has failed; times in seconds since the epoch."""
+    """A job that runs, or one that has failed; times in seconds since the epoch.
+
+    ``cause`` has the lines that say why it has failed, from its log of that time.
+    """
 
     stage: str
     of: str
@@ -25,6 +28,7 @@ class Running(TypedDict):
     started: float
     expected: float | None
     command: NotRequired[str]
+    cause: NotRequired[list[str]]
 
 
 class Snapshot(TypedDict):
@@ -150,6 +154,7 @@ class Board:
         self._changed = self._clock()
         if (own := self._running.pop(number, None)) is None or self._is_stopped:
             return None
+        own["cause"] = cause(own["log"]) or [SILENT]
         self._failed[number] = own
         return own
 

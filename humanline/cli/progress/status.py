@@ -7,7 +7,6 @@ import socket
 from pathlib import Path
 
 from humanline.cli.progress.board import Snapshot
-from humanline.cli.progress.joblog import SILENT, cause
 from humanline.cli.progress.lines import duration, lines
 from humanline.cli.progress.names import words
 from humanline.files.validation import ConfigError
@@ -30,18 +29,28 @@ def describe(folder: Path = Path(".snakemake")) -> str:
         folder: Snakemake's folder.
 
     Raises:
-        ConfigError: if none was started here.
+        ConfigError: if none was started here, or its state cannot be read.
     """
+    path = folder / STATE
     try:
-        state: Snapshot = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        text = path.read_text(encoding="utf-8")
+    except OSError:
         raise ConfigError(
-            f"{folder / STATE}: no workflow was started here; run this where you run snakemake"
+            f"{path}: no workflow was started here; run this where you run snakemake"
         ) from None
+    try:
+        state: Snapshot = json.loads(text)
+        return "\n".join(_lines(state))
+    except (ValueError, LookupError, TypeError):  # of another version, too
+        raise ConfigError(
+            f"{path}: cannot be read; remove it, a running workflow writes it again"
+        ) from None
+
+
+def _lines(state: Snapshot) -> list[str]:
     if state["ended"] or not _is_alive(state):
-        return "\n".join(_over(state))
-    width = max(40, shutil.get_terminal_size((120, 24)).columns)
-    return "\n".join(lines(state, width=width))
+        return _over(state)
+    return lines(state, width=max(40, shutil.get_terminal_size((120, 24)).columns))
 
 
 def _over(state: Snapshot) -> list[str]:
@@ -50,8 +59,8 @@ def _over(state: Snapshot) -> list[str]:
     how = state["ended"] or "was killed"
     found = [f"{state['name']}: {how} after {took}, {done} of {jobs} jobs done"]
     for job in state["failed"]:
-        why = cause(job["log"])[-1:] or [SILENT]
-        found += [f"failed: {words(job['stage'], job['of'])}; see {job['log']}", f"  {why[0]}"]
+        found.append(f"failed: {words(job['stage'], job['of'])}; see {job['log']}")
+        found.append(f"  {job['cause'][-1]}")
     if state["ended"] != "done":
         found.append(GOES_ON)
     return found

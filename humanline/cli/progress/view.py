@@ -16,9 +16,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from humanline.cli.progress.board import Board, Finished, Running
-from humanline.cli.progress.joblog import SILENT, VIEW, cause, read
+from humanline.cli.progress.joblog import VIEW, read
 from humanline.cli.progress.lines import duration, head, left_of, lines
 from humanline.cli.progress.names import Namer, words
 from humanline.cli.progress.short import shortened
@@ -45,7 +46,7 @@ class View(logging.Handler):
     Args:
         board: the state of the workflow.
         namer: what names jobs that the board does not know.
-        below: Snakemake's own handler, for what is no news of a job: warnings and errors.
+        stream: where it prints; None: it prints nothing, as Snakemake or another logger does.
         state: the file that `humanline status` reads.
         means: the file of the scale's seconds.
         logs: Snakemake's own logs.
@@ -55,19 +56,19 @@ class View(logging.Handler):
         self,
         board: Board,
         namer: Namer,
-        below: logging.StreamHandler,
+        stream: TextIO | None,
         state: Path,
         means: Path,
         logs: list[str],
     ):
         super().__init__()
-        self._board, self._namer, self._below = board, namer, below
+        self._board, self._namer, self._stream = board, namer, stream
         self._state, self._means, self._logs = state, means, logs
         self._talking: set[int] = set()
         self._page: str | None = None
         self._printed = time.monotonic()
         self._over = threading.Event()
-        self._live = _live(below.stream)
+        self._live = _live(stream)
         self._clock = threading.Thread(target=self._tick_on, name="view", daemon=True)
         self._clock.start()
 
@@ -109,8 +110,7 @@ class View(logging.Handler):
     def _on_job_error(self, record) -> None:
         if job := self._board.fail(record.jobid):
             self._talking.discard(record.jobid)
-            told = cause(job["log"])[-1:] or [SILENT]
-            self._print(f"failed: {words(job['stage'], job['of'])}: {told[0]}")
+            self._print(f"failed: {words(job['stage'], job['of'])}: {job['cause'][-1]}")
 
     def _on_progress(self, record) -> None:
         self._board.count(record.total)
@@ -147,9 +147,9 @@ class View(logging.Handler):
         self._printed = time.monotonic()
         if self._live and self._live.is_started:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            self._below.stream.write(f"{text}\n")
-            self._below.stream.flush()
+        elif self._stream:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
 
     def _hide(self) -> None:
         if self._live and self._live.is_started:
@@ -219,8 +219,8 @@ def why(job: Running) -> list[str]:
     command = shell.replace('"$HUMANLINE_PYTHON"', sys.executable).partition(" --log=")[0].strip()
     more = [f"the whole log: less -R {job['log']}"] if job["log"] else []
     more += [f"again, with more: {TRACEBACK}=1 {command}"] if command else []
-    told = cause(job["log"])
-    last = "the cause:" if len(told) == 1 else "its last lines:" if told else SILENT
+    told = job["cause"]
+    last = "the cause:" if len(told) == 1 else "its last lines:"
     failed = f"failed: {words(job['stage'], job['of'])}"
     return ["", failed, *more, last, *(f"  {line}" for line in told)]
 
@@ -232,8 +232,8 @@ def _plain(text: str):
 
 
 def _live(stream):
-    """Make the view of a terminal; None if the stream is no terminal that can move its cursor."""
-    if not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+    """Make the view of a terminal; None if there is no stream, or it cannot move a cursor."""
+    if not stream or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         return None
     from rich.console import Console
     from rich.live import Live
@@ -246,7 +246,8 @@ def watch(
 ) -> Callable[[str], None] | None:
     """Print a workflow's progress in place of Snakemake's own lines, from now on.
 
-    Nothing changes if the user asks Snakemake for more or less output, or for another logger.
+    If the user asks Snakemake for more or less output, or for another logger, what is printed does
+    not change, and `humanline status` alone tells the progress.
 
     Args:
         workflow: Snakemake's workflow.
@@ -265,16 +266,19 @@ def watch(
 
     asked = workflow.output_settings
     below = next((h for h in logger.handlers if h.name == "DefaultStreamHandler"), None)
-    if below is None or asked.quiet or asked.verbose or asked.debug_dag or asked.printshellcmds:
-        return None
+    is_other = asked.quiet or asked.verbose or asked.debug_dag or asked.printshellcmds
+    stream = None if below is None or is_other else below.stream
     namer = Namer(study)
     named = {workflow.dag.jobid(job): namer.name(job.rule.name, job.wildcards_dict) for job in jobs}
     cores = workflow.cores if workflow.local_exec else None
     board = Board(study.scale.scale, named, first_of(means, other), cores)
     logs = [path for path in workflow.logger_manager.get_logfile() if path]
-    logger.removeHandler(below)
-    view = View(board, namer, below, Path(".snakemake", STATE), means[0], logs)
+    workflow.scheduler.print_progress = True  # else a quiet one does not say that a job has ended
+    view = View(board, namer, stream, Path(".snakemake", STATE), means[0], logs)
     logger.addHandler(view)
+    if stream is None:
+        return None
+    logger.removeHandler(below)
     if workflow.local_exec:
         os.environ[VIEW] = "1"
     return view.tell

@@ -1,5 +1,6 @@
 """Compare the numbers of two sides: runs, cells, rows of tables, comparisons and verdicts."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -187,7 +188,7 @@ def _table(name: str, a: pd.DataFrame, b: pd.DataFrame) -> list[pd.DataFrame]:
         if side in sides
     ]
     both, words = both[both["_merge"] == "both"], words[both["_merge"] == "both"]
-    results, others = _results(a), _results(b)
+    results, others = (_results(frame, [*a, *b]) for frame in (a, b))
     for one, other, status in ((results, others, ONLY_A), (others, results, ONLY_B)):
         lacking = [column for column in one if column not in other]
         found += [
@@ -207,14 +208,18 @@ def _table(name: str, a: pd.DataFrame, b: pd.DataFrame) -> list[pd.DataFrame]:
     return found
 
 
-def _results(frame: pd.DataFrame) -> list[str]:
+def _results(frame: pd.DataFrame, names: Iterable[str]) -> list[str]:
     """Return the columns of results: the numbers after the seeds, and not their intervals.
 
     A table says first what a row is, up to the number of its seeds.
+
+    Args:
+        frame: the table of one side.
+        names: the columns of both sides.
     """
-    names = list(map(str, frame))
-    after = names[names.index("seeds") + 1 :] if "seeds" in names else []
-    parts = {f"{name}_{end}" for name in after for end in ("se", "low", "high")}
+    own = list(map(str, frame))
+    after = own[own.index("seeds") + 1 :] if "seeds" in own else []
+    parts = {f"{name}_{end}" for name in names for end in ("se", "low", "high")}
     numeric = frame.select_dtypes("number").columns
     return [name for name in after if name in numeric and name not in parts]
 
@@ -254,11 +259,12 @@ def _claims(a: Side, b: Side) -> list[pd.DataFrame]:
     """Compare the estimates of the claims' comparisons."""
     if a.comparisons is None or b.comparisons is None:
         return []
-    keys = ["claim", "point", "asked", "comparison"]
-    sides = [
-        frame.assign(point=frame["point"].astype(object).fillna(""))
-        for frame in (a.comparisons, b.comparisons)
-    ]
+    # Words for people, of other columns, change from version to version.
+    keys = ["claim", "comparison"]
+    sides = [a.comparisons, b.comparisons]
+    if any(frame.duplicated(keys).any() for frame in sides):
+        keys += ["point", "asked"]
+        sides = [frame.assign(point=frame["point"].fillna("").astype(str)) for frame in sides]
     both = sides[0].merge(sides[1], "outer", keys, suffixes=("_a", "_b"), indicator=True)
     words = both["claim"] + " " + both["comparison"]
     known = both["_merge"] == "both"
