@@ -93,7 +93,7 @@ def _context(
         "scale": a.scale,
         "agrees": found.differing.empty,
         "sentence": told.sentence(found),
-        "reason": told.reason(found, made),
+        "reason": f"{told.reason(found, made)} {told.hint(found)}".strip(),
         "statuses": list(counts),
         "counts": list(counts.itertuples(name=None)),
         "differing": [_differing(row, words) for row in differing.head(_SHOWN).to_dict("records")],
@@ -161,7 +161,7 @@ def _cells(rows: pd.DataFrame, words: Mapping[str, str]) -> list[dict]:
                 "b": f"{row['b']:.2f}",
                 "difference": row["difference"],
                 "interval": _interval(row),
-                "dot": "" if is_equal else row_dot(dot, **asdict(span)),
+                "dot": "" if row["status"] == EQUAL else row_dot(dot, **asdict(span)),
             }
             for index, row, dot in zip(own.index, records, dots, strict=True)
         ]

@@ -2,7 +2,14 @@
 
 import pandas as pd
 
-from humanline.report.compare.numbers import DIFFERS, EQUAL, ONLY_A, ONLY_B, Comparison
+from humanline.report.compare.numbers import (
+    DIFFERS,
+    EQUAL,
+    ONLY_A,
+    ONLY_B,
+    UNTESTED,
+    Comparison,
+)
 
 _FEW = 3  # names in a list of the terminal
 KINDS = {
@@ -28,6 +35,9 @@ def sentence(found: Comparison) -> str:
     else:
         told = "They agree: no number differs by more than chance and another machine explain"
     rest = " What one side lacks was not compared." if lacking(found) else ""
+    if untested := int(counts[UNTESTED].sum()):
+        words = "numbers have" if untested > 1 else "number has"
+        rest += f" {untested} {words} no interval and could not be tested."
     return f"{told}.{rest}"
 
 
@@ -44,6 +54,18 @@ def reason(found: Comparison, made: pd.DataFrame) -> str:
     if len(causes):
         return f"They were not made in the same way, which may be why: {_listed(list(causes))}."
     return "Nothing that is known of how they were made explains it: look for a fault."
+
+
+def hint(found: Comparison) -> str:
+    """Say if most runs are equal and a few are not, which another machine does not explain."""
+    runs = found.rows[found.rows["kind"] == "run"]
+    other = runs[runs["status"] != EQUAL]
+    if other.empty or len(other) >= len(runs) / 20:
+        return ""
+    return (
+        f"{len(runs) - len(other)} of {len(runs)} runs are equal, as on one machine, so look why "
+        f"the others are not: {_listed(list(other['row']))}."
+    )
 
 
 def lacking(found: Comparison) -> list[tuple[str, str, list[str]]]:
@@ -111,8 +133,8 @@ def terminal(found: Comparison, made: pd.DataFrame, page: str) -> str:
     for status in (ONLY_A, ONLY_B):
         if own := [_short(what, names) for one, what, names in alone if one == status]:
             lines.append(f"{status}: {'; '.join(own)}")
-    lines += [f"page: {page}", f"{sentence(found)} {reason(found, made)}".strip()]
-    return "\n".join(lines)
+    lines += [hint(found), f"page: {page}", f"{sentence(found)} {reason(found, made)}".strip()]
+    return "\n".join(filter(None, lines))
 
 
 def _short(what: str, names: list[str]) -> str:

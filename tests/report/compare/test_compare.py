@@ -146,6 +146,17 @@ def test_tables_that_do_not_follow_from_equal_runs_differ(compare, tmp_path):
     assert status == 1 and set(rows.loc[rows["status"] == "differs", "where"]) == {"ablation"}
 
 
+def test_one_run_that_is_not_equal_is_named_however_small_its_difference(compare, tmp_path):
+    runs = scores()
+    runs.loc[3, "score"] += 0.01
+    write(tmp_path / "results/laptop", runs)
+    status, out, page, _ = compare("laptop")
+    told = (
+        f"24 of 25 runs are equal, as on one machine, so look why the others are not: {TASK} base"
+    )
+    assert status == 0 and told in out and told in page
+
+
 @pytest.mark.parametrize(
     ("verdict", "status", "told"),
     [("undecided", 0, "(undecided on one side)"), ("contradicted", 1, "opposite contradicted")],
