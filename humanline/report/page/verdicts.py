@@ -277,7 +277,7 @@ def _claim(claim: Claim, row: dict, group: Sequence[Compared], spans: dict) -> d
         "kind": kind,
         "verdict": row["verdict"],
         "hold": f"{holding} of {len(rows)} hold" if claim.primary else "",
-        "estimates": ", ".join(amount(own["estimate"], own["compare"]) for own in rows),
+        "asked": _asked(group),
         "papers": _papers(rows),
         "about": _about(group),
         "untested": claim.untested,
@@ -337,6 +337,15 @@ def _plots(group: Sequence[Compared], spans: dict) -> list[dict]:
             }
         )
     return plots
+
+
+def _asked(group: Sequence[Compared]) -> list[tuple[str, str]]:
+    """List a claim's estimates, ``DPO 0.97x, KTO 0.98x``, by what it asks, if that is several."""
+    asked: dict[str, list[str]] = {}
+    for own in group:
+        told = f"{own.label} {amount(own.row['estimate'], own.row['compare'])}"
+        asked.setdefault(own.comparison.test.says or own.comparison.claimed, []).append(told)
+    return [(says if len(asked) > 1 else "", ", ".join(told)) for says, told in asked.items()]
 
 
 def _papers(rows: Iterable[dict]) -> str:
