@@ -222,6 +222,10 @@ def test_rows_lead_to_their_runs_which_are_found_by_words_too(opened):
     of(driver, "#runs [name=words]")[0].send_keys("offline humanline kto")
     names = [row.text for row in of(driver, "#runs .cells > details summary")]
     assert names and all("offline KTO" in name and "humanline" in name for name in names)
+    first = of(driver, "table.sortable tbody tr:nth-child(3) a")[0]
+    first.click()  # the address is this already, and its cell is not drawn
+    assert of(driver, "#runs details details[open] dl") and focused(driver, "tagName") == "SUMMARY"
+    driver.execute_script("location.hash = '#run-%E0%A4%A'")  # names nothing, and is no fault
 
 
 SHORT, LONG = "table.sortable:not(:has(template))", "table.sortable:has(template)"
@@ -333,6 +337,8 @@ def test_it_prints_and_says_what_it_needs_without_script(browser, opened, reques
     try:
         browser.get(request_.paths.page.resolve().as_uri())
         assert "your browser does not run" in browser.page_source
+        controls = [own for own in of(browser, "main :is(button, input, select)")]
+        assert controls and not any(own.is_displayed() for own in controls)
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 

@@ -161,7 +161,7 @@ def _cells(rows: pd.DataFrame, words: Mapping[str, str]) -> list[dict]:
                 "b": f"{row['b']:.2f}",
                 "difference": row["difference"],
                 "interval": _interval(row),
-                "dot": "" if row["status"] == EQUAL else row_dot(dot, **asdict(span)),
+                "dot": "" if row["status"] == EQUAL else row_dot(dot, span),
             }
             for index, row, dot in zip(own.index, records, dots, strict=True)
         ]

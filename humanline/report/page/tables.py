@@ -5,7 +5,7 @@ A table has the figures of its CSV, which the page links to; nothing is computed
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -64,7 +64,7 @@ class Dots:
 
     def drawn(self, number: int) -> str:
         """Draw the dot of a row."""
-        return row_dot(self.dots[number], **asdict(self.span))
+        return row_dot(self.dots[number], self.span)
 
 
 def context(request: PageRequest) -> dict:
@@ -85,6 +85,7 @@ def _table(table: TableRequest, request: PageRequest) -> dict:
     frame = _frame(table)
     shown, cells = narrow(frame, table), row_cells(frame, table)
     dots = _dots(frame, shown, cells)
+    files = {s: table.paths.tables / f"{table.name}.{s}" for s in _FILES}
     headers = [RUN, *(str(header) for header in shown.rows if header != RUN)]
     return {
         "name": table.name,
@@ -97,8 +98,7 @@ def _table(table: TableRequest, request: PageRequest) -> dict:
         "notes": shown.notes,
         "badges": _badges(table, frame),
         "files": [
-            (text, link(request, table.paths.tables / f"{table.name}.{suffix}"))
-            for suffix, text in _FILES.items()
+            (_FILES[suffix], link(request, path)) for suffix, path in files.items() if path.exists()
         ],
     }
 
