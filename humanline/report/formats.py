@@ -125,6 +125,11 @@ def p_text(p: float) -> str:
     return _format(p, "p")
 
 
+def is_figure(column: str) -> bool:
+    """Whether a column of a wide table has figures that people see, or ends of their intervals."""
+    return column.removesuffix("_low").removesuffix("_high") in _FORMATS
+
+
 def figure(row: dict, column: str) -> str:
     """Format a figure with its interval, if that is known: ``+1.2 [-0.5, 3.0]``.
 
