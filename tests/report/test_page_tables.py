@@ -1,6 +1,7 @@
 """Tables and figures on the page: all of the CSV's rows, each with its run, and harmless SVGs."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -131,6 +132,11 @@ def test_the_best_figures_are_marked_and_files_are_linked(request_, shown_tables
     assert [own["href"] for own in kept.of("a") if own["href"] in files] == files[:-1]
 
 
+def test_a_table_is_titled_by_its_whole_name(request_):
+    table = replace(request_.tables[0], name="k_0.5_of_DPO")
+    assert table.title == "K 0.5 of DPO"
+
+
 def test_rows_with_fewer_seeds_are_told(request_, shown_tables):
     table = request_.tables[0]
     frame = pd.read_csv(table.paths.tables / f"{table.name}.csv").assign(seeds=len(table.seeds))
@@ -148,6 +154,11 @@ def test_rows_with_fewer_seeds_are_told(request_, shown_tables):
         (lambda path: path.write_text(""), "cannot be read"),
         (lambda path: path.write_text("a,b\n1,2\n"), "no column objective"),
         (lambda path: path.write_text("objective,variant\ngrpo,old\n"), "old is no cell of table"),
+        (lambda path: path.write_text("objective,variant\n"), "no rows"),
+        (
+            lambda path: pd.read_csv(path).assign(score="abc").to_csv(path, index=False),
+            "line 2: score: 'abc' is no number",
+        ),
     ],
 )
 def test_a_damaged_table_is_one_clear_line(request_, damage, said):

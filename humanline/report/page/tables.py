@@ -13,13 +13,12 @@ import pandas as pd
 
 from humanline.files.validation import ConfigError
 from humanline.report.formats import Narrow
-from humanline.report.narrow import RUN, narrow, row_cells
+from humanline.report.narrow import RUN, again, narrow, row_cells
 from humanline.report.page.dots import Dot, Span, axis_below, row_dot, span_of
 from humanline.report.page.runs import anchor
 from humanline.report.style import colour_of
 from humanline.study.cells import Cell
 from humanline.study.runs.requests import PageRequest, TableRequest
-from humanline.study.tasks import title_of
 
 # The columns that may have dots, and what their line stands for, if they have one. Of the columns
 # that a table shows with intervals, one with a line has the dots: that known in most rows.
@@ -89,7 +88,7 @@ def _table(table: TableRequest, request: PageRequest) -> dict:
     headers = [RUN, *(str(header) for header in shown.rows if header != RUN)]
     return {
         "name": table.name,
-        "title": title_of(table.name).capitalize(),
+        "title": table.title,
         "caption": shown.caption,
         "above": [f"{header}: {text}" for header, text in shown.constant.items()],
         "headers": [(header, header in shown.sources) for header in headers],
@@ -115,14 +114,10 @@ def _frame(table: TableRequest) -> pd.DataFrame:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: cannot be read ({reason}); {_again(table)}") from None
+        raise ConfigError(f"{path}: cannot be read ({reason}); {again(table)}") from None
     if missing := [name for name in ("objective", "variant") if name not in frame]:
-        raise ConfigError(f"{path}: no column {missing[0]}; {_again(table)}")
+        raise ConfigError(f"{path}: no column {missing[0]}; {again(table)}")
     return frame
-
-
-def _again(table: TableRequest) -> str:
-    return f"make it again: snakemake --cores all --force table_{table.name}"
 
 
 def _dots(frame: pd.DataFrame, shown: Narrow, cells: Sequence[Cell]) -> Dots | None:
