@@ -15,8 +15,10 @@ from humanline.report.compare.numbers import (
     ALPHA,
     DIFFERS,
     EQUAL,
+    KINDS,
     ONLY_A,
     ONLY_B,
+    OPPOSITES,
     WITHIN,
     Comparison,
     compare_sides,
@@ -65,8 +67,13 @@ def compare(
     page = document(
         "compare.html.j2", _TEMPLATES, **_context(a, b, found, made, _words(config, a.scale))
     )
-    write_text(folder / "comparison.csv", found.rows.to_csv(index=False))
-    write_text(folder / "index.html", page)
+    try:
+        write_text(folder / "comparison.csv", found.rows.to_csv(index=False))
+        write_text(folder / "index.html", page)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be written ({error.strerror}); name another folder with --output"
+        ) from None
     print(f"A: {a.name} ({summary(a)})\nB: {b.name} ({summary(b)})")
     print(told.terminal(found, made, str(folder / "index.html")))
     return DIFFER if len(found.differing) else AGREE
@@ -85,7 +92,7 @@ def _context(
     a: Side, b: Side, found: Comparison, made: pd.DataFrame, words: Mapping[str, str]
 ) -> dict:
     """Make the variables of the template."""
-    counts = found.counts.rename(index=told.KINDS)
+    counts = found.counts.rename(index=KINDS)
     counts = counts.loc[:, counts.sum() > 0]
     differing = told.once(found.differing)
     return {
@@ -122,7 +129,7 @@ def _verdicts(a: Side, b: Side, rows: pd.DataFrame) -> list[dict]:
     for side in (b, a):
         if side.verdicts is not None and "text" in side.verdicts:
             texts |= dict(zip(side.verdicts["claim"], side.verdicts["text"], strict=True))
-    said = {EQUAL: "the same", DIFFERS: "opposite", WITHIN: "undecided on one side"}
+    said = {EQUAL: "the same", WITHIN: "undecided on one side"}
     found = []
     for row in rows[rows["kind"] == "verdict"].to_dict("records"):
         sides = [row["a"], row["b"]]
@@ -130,6 +137,8 @@ def _verdicts(a: Side, b: Side, rows: pd.DataFrame) -> list[dict]:
         if not decided:
             continue
         same = "exploratory on one side" if len(decided) == 1 else said.get(row["status"])
+        if row["status"] == DIFFERS:
+            same = "opposite" if set(sides) == OPPOSITES else "not the same"
         values = ["none" if pd.isna(verdict) else verdict for verdict in sides]
         found.append(
             {
