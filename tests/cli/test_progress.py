@@ -360,9 +360,10 @@ class TestStatus:
     def test_all_that_run_are_told_and_the_one_that_ended_last(self, board, tmp_path):
         self.write(board, tmp_path)
         own = status.begin(tmp_path)
-        for name, changed in (("first", 1001.0), ("last", 1002.0)):
-            state = board.snapshot() | {"name": name, "ended": "done", "changed": changed}
-            status.write(own.with_name(f"{status.STATE}-{name}.json"), state)
+        for name, changed in (("last", 1002.0), ("early", 1001.0)):
+            path = own.with_name(f"{status.STATE}-{name}.json")
+            status.write(path, board.snapshot() | {"name": name, "ended": "done"})
+            os.utime(path, (changed, changed))
         status.write(
             own.with_name(f"{status.STATE}-b.json"),
             board.snapshot() | {"name": "elsewhere", "host": "other"},

@@ -56,7 +56,8 @@ def describe(folder: Path = Path(".snakemake")) -> str:
             if _lives(state, path):
                 running.append("\n".join(_lines(state)))
             else:
-                ended.append((state["changed"], "\n".join(_over(state))))
+                # Not by `changed`: a killed run lived on after the last of its jobs began.
+                ended.append((path.stat().st_mtime, "\n".join(_over(state))))
         except FileNotFoundError:  # another run began, and has removed it
             pass
         except (OSError, ValueError, LookupError, TypeError):  # of another version, too

@@ -75,6 +75,7 @@ class View(logging.Handler):
         self._printed = time.monotonic()
         self._over = threading.Event()
         self._live = _live(stream)
+        self._write_state()
         self._clock = threading.Thread(target=self._tick_on, name="view", daemon=True)
         self._clock.start()
 
@@ -196,7 +197,8 @@ class View(logging.Handler):
     def _tick_on(self) -> None:
         while not self._over.wait(1.0):
             with self.lock or contextlib.nullcontext(), self._kept_from_the_workflow():
-                self._tick()
+                if not self._over.is_set():  # while it waited for the lock
+                    self._tick()
 
     def _tick(self) -> None:
         """Show the state, once a second."""
@@ -223,13 +225,13 @@ class View(logging.Handler):
 
     def close(self) -> None:
         """Say how the workflow has ended, and why a job failed; Snakemake calls it at its end."""
-        if self._over.is_set():
-            return
-        self._over.set()
-        self._clock.join(timeout=5)
-        for act in (self._end, self._write_state, self._write_seconds, self._tell_end):
-            with self._kept_from_the_workflow():
-                act()
+        with self.lock or contextlib.nullcontext():
+            if self._over.is_set():
+                return
+            self._over.set()
+            for act in (self._end, self._write_state, self._write_seconds, self._tell_end):
+                with self._kept_from_the_workflow():
+                    act()
         super().close()
 
     def _end(self) -> None:
