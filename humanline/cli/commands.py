@@ -19,7 +19,7 @@ from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.data import HubData, MiniatureData
 from humanline.study.scale.models import MiniatureModel, Pretraining
-from humanline.study.study import Study, load_study, schemas
+from humanline.study.study import Study, load_study, schemas, words_of_cells
 
 INTERRUPTED = 130  # exit status, as shells have it
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
@@ -332,7 +332,7 @@ def _compare(study: None, arguments) -> int:
         arguments.b,
         results=arguments.results,
         scale=arguments.scale,
-        config=arguments.config,
+        words=lambda scale: words_of_cells(arguments.config, scale),
         output=arguments.output,
     )
 

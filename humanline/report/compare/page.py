@@ -1,6 +1,6 @@
 """`humanline compare`: its page, a CSV file with every number, and its exit status."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,9 +27,7 @@ from humanline.report.compare.sides import Side, find_sides
 from humanline.report.formats import p_text
 from humanline.report.page.dots import Dot, axis_below, row_dot, span_of
 from humanline.report.page.page import document
-from humanline.study.study import load_study
 from humanline.study.tasks import TASKS, title_of
-from humanline.study.words import cell_words
 from humanline.tables.statistics.agreement import USUAL
 
 AGREE, DIFFER = 0, 1  # exit statuses
@@ -44,14 +42,14 @@ def compare(
     *,
     results: Path,
     scale: str,
-    config: Path,
+    words: Callable[[str], Mapping[str, str]],
     output: Path | None = None,
 ) -> int:
     """Compare two sides, write `index.html` and `comparison.csv`, and print what was found.
 
     Args:
         first, second, results, scale: as in `find_sides`.
-        config: the folder of configuration, from which cells have their words if it has the scale.
+        words: (a scale's name) -> what its cells are, by their names; empty if that is not known.
         output: the folder to write in; None: `comparison` in the scale's results.
 
     Returns:
@@ -64,9 +62,7 @@ def compare(
         a, b = find_sides(first, second, results=results, scale=scale, place=Path(place))
     found, made = compare_sides(a, b), differences(a, b)
     folder = output or results / a.scale / "comparison"
-    page = document(
-        "compare.html.j2", _TEMPLATES, **_context(a, b, found, made, _words(config, a.scale))
-    )
+    page = document("compare.html.j2", _TEMPLATES, **_context(a, b, found, made, words(a.scale)))
     try:
         write_text(folder / "comparison.csv", found.rows.to_csv(index=False))
         write_text(folder / "index.html", page)
@@ -77,15 +73,6 @@ def compare(
     print(f"A: {a.name} ({summary(a)})\nB: {b.name} ({summary(b)})")
     print(told.terminal(found, made, str(folder / "index.html")))
     return DIFFER if len(found.differing) else AGREE
-
-
-def _words(config: Path, scale: str) -> dict[str, str]:
-    """Say what each cell is, by its name; empty if the configuration has no such scale."""
-    try:
-        study = load_study(config / f"{scale}.yaml", config / "experiments.yaml", Path("results"))
-    except ConfigError:
-        return {}
-    return {cell.variant: cell_words(cell) for cell in study.all_cells()}
 
 
 def _context(

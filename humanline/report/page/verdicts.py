@@ -77,7 +77,7 @@ class Compared(NamedTuple):
     Attributes:
         comparison: the comparison.
         words: what it asks, in words.
-        label: which of its claim's comparisons it is, such as ``DPO``; may be empty.
+        label: which of its claim's comparisons it is, such as an objective; may be empty.
         row: its row of comparisons.csv.
     """
 
@@ -320,7 +320,7 @@ def _plots(group: Sequence[Compared], spans: dict) -> list[dict]:
 
 
 def _asked(group: Sequence[Compared]) -> list[tuple[str, str]]:
-    """List a claim's estimates, ``DPO 0.97x, KTO 0.98x``, by what it asks, if that is several."""
+    """List a claim's estimates, ``mean 1.4x, ...``, by what it asks, if that is several."""
     asked: dict[str, list[str]] = {}
     for own in group:
         told = f"{own.label} {amount(own.row['estimate'], own.row['compare'])}"
