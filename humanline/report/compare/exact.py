@@ -7,8 +7,8 @@ from humanline.report.compare.sides import SCORES, Side
 from humanline.tables.statistics.agreement import are_equal
 
 _OF_TIME = ("seconds", "speed_up", "sampling_share", "timed_out", "memory")
-# What may name a row; words for people change from version to version.
-_KEYS = ("task", "variant", "seed", "step", "claim", "comparison", "point", "role")
+# What may name a row. Words for people, of other columns, change from version to version.
+_KEYS = ("task", "variant", "seed", "step", "claim", "comparison", "role")
 _LISTED = (SCORES, "claims", "comparisons")  # whose rows are compared elsewhere, too
 TIME_MEASURE = "training_seconds"
 

@@ -137,6 +137,14 @@ def test_a_difference_in_how_they_were_made_is_named_as_the_cause(compare, tmp_p
         assert what in page
 
 
+def test_words_for_people_are_no_numbers(compare, tmp_path):
+    write(tmp_path / "results/laptop", scores())
+    path = tmp_path / "results/laptop/tables/comparisons.csv"
+    pd.read_csv(path).assign(point="synced every 12 steps").to_csv(path, index=False)
+    status, out, _, _ = compare("laptop")
+    assert status == 0 and out.endswith("They agree: all numbers are equal.\n")
+
+
 def test_tables_that_do_not_follow_from_equal_runs_differ(compare, tmp_path):
     write(tmp_path / "results/laptop", scores())
     path = tmp_path / "results/laptop/tables/ablation.csv"
