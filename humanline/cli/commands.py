@@ -4,6 +4,7 @@ A stage's command reads the scale's configuration, runs the stage for one cell, 
 files. With ``--log`` its output goes to a file; if it fails, it prints the file's last lines.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -19,7 +20,7 @@ from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.data import HubData, MiniatureData
 from humanline.study.scale.models import MiniatureModel, Pretraining
-from humanline.study.study import Study, load_study, schemas, words_of_cells
+from humanline.study.study import Study, load_study, schemas
 
 INTERRUPTED = 130  # exit status, as shells have it
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
@@ -326,13 +327,21 @@ def _list(study: None, arguments) -> None:
 
 def _compare(study: None, arguments) -> int:
     from humanline.report.compare.page import compare
+    from humanline.study.words import cell_words
+
+    def words(scale: str) -> dict[str, str]:
+        try:
+            cells = _study(argparse.Namespace(**vars(arguments) | {"scale": scale})).all_cells()
+        except ConfigError:  # the configuration has no such scale
+            return {}
+        return {cell.variant: cell_words(cell) for cell in cells}
 
     return compare(
         arguments.a,
         arguments.b,
         results=arguments.results,
         scale=arguments.scale,
-        words=lambda scale: words_of_cells(arguments.config, scale),
+        words=words,
         output=arguments.output,
     )
 

@@ -29,7 +29,6 @@ from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.study_cells import TARGETS, StudyCells
 from humanline.study.table_checks import claims_fault, possible_at, require_tables
 from humanline.study.tasks import find_task
-from humanline.study.words import cell_words
 
 
 class Study(StudyCells):
@@ -329,15 +328,6 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     if reason := claims_fault(claims, experiments.defaults, study.common_seeds):
         raise ConfigError(f"{claims_file}: {reason}")
     return study
-
-
-def words_of_cells(folder: Path, scale: str) -> dict[str, str]:
-    """Say what each cell of a scale is, by its name; empty if the folder has no such scale."""
-    try:
-        study = load_study(folder / f"{scale}.yaml", folder / "experiments.yaml", Path("results"))
-    except ConfigError:
-        return {}
-    return {cell.variant: cell_words(cell) for cell in study.all_cells()}
 
 
 def _claims(file: Path, scale: Scale, scale_file: Path) -> Claims:
