@@ -133,7 +133,10 @@ def report(frame: pd.DataFrame, deviations: pd.Series, scale: str, commits: str)
             rows.append({**names, "setting": setting, **summary(part, deviations)})
         rows.append({**names, "setting": "all", **summary(own, deviations)})
     for kind, own in frame.groupby(kinds, sort=False):
-        rows.append({"task": "all", "training": kind, "setting": "all", **summary(own, deviations)})
+        names = {"task": "all", "training": kind}
+        for setting, part in own.groupby("setting", sort=False):
+            rows.append({**names, "setting": setting, **summary(part, deviations)})
+        rows.append({**names, "setting": "all", **summary(own, deviations)})
     known = pd.DataFrame(rows).astype(object)
     table = known.where(known.notna(), None).to_markdown(index=False, floatfmt=".2f", missingval="")
     machine = describe()
@@ -146,7 +149,7 @@ def report(frame: pd.DataFrame, deviations: pd.Series, scale: str, commits: str)
             "",
             f"Commits {commits}; {packages}; {machine['machine']['processor']}. Differences are in "
             "points. *run* and *shared* are in standard deviations over the seeds that the tables "
-            "report, as docs/statistics.md explains. Base models are counted with online training.",
+            "report, as docs/statistics.md explains. Training *base*: base models.",
             "",
             table,
             "",

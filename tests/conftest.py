@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from collections import Counter
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,6 +17,17 @@ from humanline.worlds.tiny_model import build_model, build_tokenizer
 
 ARCHITECTURE = {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2, "seed": 0}
 SHARED = Path(__file__).parents[1].parent / "shared"
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist takes files in the order below
+
+
+def pytest_collection_modifyitems(items):
+    """Slow files first, then those with many tests: a long one at the end would run alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    number = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow, -number[item.path]))
 
 
 @pytest.fixture(scope="session")

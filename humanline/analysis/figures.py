@@ -64,13 +64,13 @@ def make_figures(
     }
     plots: dict[str, Callable[..., None]] = {
         "capacity": plot_capacity,
-        "perceived_weight": plot_perceived_weight,
-        "implied_capacity": partial(plot_implied_capacity, cells=cells),
+        "perceived_weight": partial(plot_perceived_weight, scale=scale),
+        "implied_capacity": partial(plot_implied_capacity, cells=cells, scale=scale),
     }
     for name, frame in frames.items():
         path = folder / f"{name}.csv"
         write_text(path, frame.to_csv(index=False))
-        plots[name](frame, *figure_files(path), scale=scale)
+        plots[name](frame, *figure_files(path))
 
 
 def capacity_frame(gammas: Sequence[float]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ A stage's command reads the scale's configuration, runs the stage for one cell, 
 files. With ``--log`` its output goes to a file; if it fails, it prints the file's last lines.
 """
 
-import contextlib
+import argparse
 import json
 import os
 import sys
@@ -36,14 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Imported here, so that they are in no command's hash: no result depends on them.
     from humanline.cli.parser import parser
-    from humanline.cli.progress.joblog import show_tail
+    from humanline.cli.progress.joblog import logging_to, show_tail
     from humanline.cli.run_locks import hold_as_job
 
     arguments = parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hold_as_job()
     # As `python -m humanline` has it: a user's own functions may import modules beside them.
-    with working_directory(), _logging_to(arguments.log) as log:
+    with working_directory(), logging_to(arguments.log) as log:
         try:
             return _run(arguments)
         except ConfigError as error:
@@ -328,13 +328,21 @@ def _list(study: None, arguments) -> None:
 
 def _compare(study: None, arguments) -> int:
     from humanline.report.compare.page import compare
+    from humanline.study.words import cell_words
+
+    def words(scale: str) -> dict[str, str]:
+        try:
+            cells = _study(argparse.Namespace(**vars(arguments) | {"scale": scale})).all_cells()
+        except ConfigError:  # the configuration has no such scale
+            return {}
+        return {cell.variant: cell_words(cell) for cell in cells}
 
     return compare(
         arguments.a,
         arguments.b,
         results=arguments.results,
         scale=arguments.scale,
-        config=arguments.config,
+        words=words,
         output=arguments.output,
     )
 
@@ -371,23 +379,3 @@ def _perceived(study: Study, arguments) -> ImpliedCapacity:
 
 def _resolved(study: Study, arguments) -> Run:
     return study.run(arguments.task, arguments.run_name)
-
-
-@contextlib.contextmanager
-def _logging_to(path: str | None):
-    """Redirect output to a file, also that of subprocesses and C libraries."""
-    if not path:
-        yield None
-        return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush(), sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    with open(path, "w", buffering=1) as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        try:
-            yield path
-        finally:
-            sys.stdout.flush(), sys.stderr.flush()
-            os.dup2(saved[0], 1)
-            os.dup2(saved[1], 2)

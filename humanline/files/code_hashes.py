@@ -238,17 +238,11 @@ class _Package:
 
         Modules name a file by its outermost folder that is not a package, or by the file's name.
         """
-        texts = {name: module.text for name, module in self.modules.items()}
-        return [
-            path
-            for path, word in self._data_files
-            if any(word.search(texts[name]) for name in names)
-            or not any(word.search(text) for text in texts.values())
-        ]
+        return [path for path, naming in self._data_files if not naming or naming & names]
 
     @cached_property
-    def _data_files(self) -> list[tuple[Path, re.Pattern]]:
-        """The data files, each with the pattern of the string that names it."""
+    def _data_files(self) -> list[tuple[Path, set[str]]]:
+        """The data files, each with the modules in which a string names it."""
         found = []
         for path in sorted(self.folder.rglob("*")):
             parts = path.relative_to(self.folder).parts
@@ -258,7 +252,9 @@ class _Package:
             folders = [".".join(parts[:length]) for length in range(1, len(parts))]
             outer = [name for name in folders if name not in self.modules]
             name = outer[0].split(".")[-1] if outer else path.name
-            found.append((path, re.compile(rf"[\"'/]{re.escape(name)}[\"'/]")))
+            word = re.compile(rf"[\"'/]{re.escape(name)}[\"'/]")
+            naming = {each for each, module in self.modules.items() if word.search(module.text)}
+            found.append((path, naming))
         return found
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
+from humanline.report.escapes import latex_text, markdown_text
 
 # Number formats of the columns that people see; z: no minus before a zero.
 _FORMATS = {
@@ -43,20 +44,6 @@ _FORMATS = {
 }
 UNKNOWN = "\N{EN DASH}"  # in place of a figure
 _TOGETHER = re.compile(r"\[[^\]]*\]|\d (?:%|points|of \d+)")
-# Also comparison signs: LaTeX's default font encoding prints `<` as another character.
-_LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        **{character: f"${character}$" for character in "<>|"},
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
-        "±": r"$\pm$",
-        UNKNOWN: "--",
-        "\N{MINUS SIGN}": "--",
-        "\N{LEFT SINGLE QUOTATION MARK}": "`",
-    }
-)
 
 
 MOST_COLUMNS = 7  # of a narrow table: as many as fit beside each other on a page
@@ -138,6 +125,11 @@ def p_text(p: float) -> str:
     return _format(p, "p")
 
 
+def is_figure(column: str) -> bool:
+    """Whether a column of a wide table has figures that people see, or ends of their intervals."""
+    return column.removesuffix("_low").removesuffix("_high") in _FORMATS
+
+
 def figure(row: dict, column: str) -> str:
     """Format a figure with its interval, if that is known: ``+1.2 [-0.5, 3.0]``.
 
@@ -173,18 +165,26 @@ def markdown(shown: Narrow, csv: str) -> str:
         shown: the table.
         csv: the file, relative to the folder of the Markdown.
     """
-    rows = _marked(shown, lambda text: f"**{text}**")
+    escaped = replace(shown, rows=shown.rows.map(markdown_text))
+    rows = _marked(escaped, lambda text: f"**{text}**")
+    above = " ".join(f"{header}: {text}." for header, text in shown.constant.items())
+    notes = [*map(markdown_text, shown.notes), f"All columns: [{csv}]({csv})."]
     parts = [
-        shown.caption,
-        " ".join(f"{header}: {text}." for header, text in shown.constant.items()),
-        pipe_table(rows),
-        "\n".join(f"- {note}" for note in (*shown.notes, f"All columns: [{csv}]({csv}).")),
+        markdown_text(shown.caption),
+        markdown_text(above),
+        _piped(rows),
+        "\n".join(f"- {note}" for note in notes),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def pipe_table(rows: pd.DataFrame) -> str:
-    """Write texts as a table of Markdown; a line breaks before an interval, not within it."""
+    """Write plain texts as a table of Markdown."""
+    return _piped(rows.map(markdown_text))
+
+
+def _piped(rows: pd.DataFrame) -> str:
+    """Write Markdown as a table; a line breaks before an interval, not within it."""
     # Without disable_numparse, tabulate would read "0.50" as a number and drop its last digit.
     return rows.map(_joined).to_markdown(index=False, disable_numparse=True)
 
@@ -214,20 +214,20 @@ def latex(shown: Narrow, name: str) -> str:
         name: its label, after ``tab:``.
     """
     shown, width = _fitted(shown)
-    escaped = replace(shown, rows=shown.rows.map(_escape))
+    escaped = replace(shown, rows=shown.rows.map(latex_text))
     rows = _marked(escaped, lambda text: rf"\textbf{{{text}}}")
     above = "; ".join(f"{header}: {text}" for header, text in shown.constant.items())
-    caption = [rf"\caption{{{_escape(shown.caption)}}}", rf"\label{{tab:{name}}}", r"\medskip"]
+    caption = [rf"\caption{{{latex_text(shown.caption)}}}", rf"\label{{tab:{name}}}", r"\medskip"]
     lines = ["% Needs the packages booktabs and tabularx."]
     for page in _pages(shown, width):
         lines += [r"\begin{table}", r"\centering"]
         lines += [rf"Table~\ref{{tab:{name}}}, continued.\\[6pt]"] if page.start else caption
         lines += [r"\footnotesize", rf"\setlength{{\tabcolsep}}{{{_SPACE // 2}pt}}"]
         if above and not page.start:
-            lines.append(rf"\parbox{{\linewidth}}{{{_escape(above)}.}}\\[3pt]")
+            lines.append(rf"\parbox{{\linewidth}}{{{latex_text(above)}.}}\\[3pt]")
         lines += _tabular(rows.iloc[page], shown)
         if shown.notes and page.stop == len(rows):
-            notes = " ".join(map(_escape, shown.notes))
+            notes = " ".join(map(latex_text, shown.notes))
             lines.append(rf"\\[3pt]\parbox{{\linewidth}}{{{notes}}}")
         lines.append(r"\end{table}")
     return "\n".join(lines) + "\n"
@@ -307,14 +307,8 @@ def _tabular(rows: pd.DataFrame, shown: Narrow) -> list[str]:
 def _header(header: str, shown: Narrow) -> str:
     """Break a header that is longer than what stands below it."""
     if header in shown.texts:
-        return _escape(header)
+        return latex_text(header)
     width = max(map(len, [*header.split(), *shown.rows[header]]))
     lines = textwrap.wrap(header, width)
-    text = r"\\".join(map(_escape, lines))
+    text = r"\\".join(map(latex_text, lines))
     return text if len(lines) == 1 else rf"\shortstack[l]{{{text}}}"
-
-
-def _escape(text: str) -> str:
-    text = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
-    text = re.sub(r"(?<!\w)'(?=\w)", "\N{LEFT SINGLE QUOTATION MARK}", text)
-    return re.sub(r"(?<=\d) (?=\\%)", "~", text.translate(_LATEX))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from humanline.files.validation import ConfigError
-from humanline.report.formats import MOST_COLUMNS, UNKNOWN, Narrow, figure
+from humanline.report.formats import MOST_COLUMNS, UNKNOWN, Narrow, figure, is_figure
 from humanline.study.cells import Cell
 from humanline.study.runs.requests import TableRequest
 from humanline.study.tasks import find_task
@@ -78,9 +78,10 @@ def narrow(frame: pd.DataFrame, table: TableRequest) -> Narrow:
         The table. Its first column names the row; the task has a column if there are several.
 
     Raises:
-        ConfigError: if a row is no cell of the table.
+        ConfigError: if there are no rows, a row is no cell of the table, or a figure no number.
     """
     spec = table.spec
+    _check(frame, table)
     kind = find_task(spec.tasks[0]).scoring if spec.view == "headline" else spec.view
     cells = row_cells(frame, table)
     tasks = [cell.task for cell in cells]
@@ -127,9 +128,28 @@ def row_cells(frame: pd.DataFrame, table: TableRequest) -> list[Cell]:
     if missing := [variant for task, variant in keys if (task, variant) not in known]:
         raise ConfigError(
             f"{table.paths.tables / table.name}.csv: variant: {missing[0]} is no cell of table "
-            f"{table.name} in experiments.yaml; make the table again"
+            f"{table.name} in experiments.yaml; {again(table)}"
         )
     return [known[key] for key in keys]
+
+
+def again(table: TableRequest) -> str:
+    """Say how to make a table again, as the end of an error."""
+    return f"make it again: snakemake --cores all --force table_{table.name}"
+
+
+def _check(frame: pd.DataFrame, table: TableRequest) -> None:
+    """Refuse a wide table without rows, or with a text where a number belongs."""
+    path = f"{table.paths.tables / table.name}.csv"
+    if frame.empty:
+        raise ConfigError(f"{path}: no rows; {again(table)}")
+    counts = _counts(table.spec.tasks)
+    for name in (own for own in map(str, frame) if is_figure(own) or own in counts):
+        wrong = frame[name].notna() & pd.to_numeric(frame[name], errors="coerce").isna()
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            found = f"line {row + 2}: {name}: {frame[name].iloc[row]!r} is no number"
+            raise ConfigError(f"{path}: {found}; {again(table)}")
 
 
 def _columns(

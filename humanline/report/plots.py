@@ -72,8 +72,8 @@ def plot_learning_curves(
         axes.set_ylabel(with_unit("Pass@1", "pass_at_1"))
 
 
-def plot_capacity(frame: pd.DataFrame, *paths: Path, scale: str) -> None:
-    """Plot `figures.capacity_frame`, the human capacity function; the scale is not used."""
+def plot_capacity(frame: pd.DataFrame, *paths: Path) -> None:
+    """Plot `figures.capacity_frame`, the human capacity function; it is the same at all scales."""
     title = "Capacity: how large a probability feels"
     notes = [f"People: {_GREEK} is {GAMMA_GAINS:g} for gains and {GAMMA_LOSSES:g} for losses"]
     with _figure(paths, title, notes, height=3.7) as (axes,):

@@ -58,7 +58,7 @@ class Test(Strict):
     compare: Literal["ratio", "difference"] = Field(
         "ratio",
         description="ratio: the geometric mean over seeds of cell / against; difference: the mean "
-        "of cell - against",
+        "of cell - against, in percentage points, so not of training_seconds",
     )
     expect: Literal["greater", "less", "equivalent", "not_less"] = Field(
         description="what the claim says; not_less: not worse by more than the margin"
@@ -107,6 +107,8 @@ class Test(Strict):
                 raise fault(f"{name}.task", "the test has one task for both cells; remove it")
         if self.against == "base" and self.measure != "score":
             raise fault("against", "a base model is not trained; name a cell, or measure score")
+        if self.measure == "training_seconds" and self.compare != "ratio":
+            raise fault("compare", "training_seconds are compared as a ratio; remove this")
         if self.over and not self.each:
             raise fault("over", f"{self.over}, but each is empty; give each, or remove this")
         return self

@@ -112,7 +112,7 @@ def explained(table: Table, **values: object) -> tuple[str, list[str]]:
     """Explain a table: its contents, its units, and how intervals and tests were made.
 
     Args:
-        table: the table; its description comes first.
+        table: the table; its description comes first. It is plain text, so its braces stay.
         values: scale, seeds (their number), shares_prompts (whether all seeds have the same
             prompts) and collapse_below (a share, 0 to 1).
 
@@ -123,13 +123,12 @@ def explained(table: Table, **values: object) -> tuple[str, list[str]]:
     sentence, notes = pick("table", kind, _EXPLAINED)
     values |= {"scores": _scores(table.tasks)}
     values["prompts"] = _PROMPTS[bool(values.pop("shares_prompts"))]
-    first, *more = _END_OF_A_SENTENCE.split(table.description)
-    told = [" ".join(more), _HOW, *notes]
+    first, *more = _END_OF_A_SENTENCE.split(" ".join(table.description.split()))
+    told = [" ".join(more), *(text.format(**values) for text in (_HOW, *notes))]
     if table.view != "cost":
         told += _notices(table.tasks)
         told += [_P_VALUES] * (not table.exploratory)
-    caption = " ".join([first, sentence, _BRACKETS]).format(**values)
-    return caption, [text.format(**values) for text in told if text]
+    return " ".join([first, sentence.format(**values), _BRACKETS]), list(filter(None, told))
 
 
 def _scores(tasks: list[str]) -> str:

@@ -22,6 +22,7 @@ from humanline.files.validation import ConfigError
 from humanline.generation import offline
 from humanline.study.study import Study, load_study
 from humanline.training import base_model
+from humanline.training import cell as training
 from humanline.worlds import miniature
 
 ROOT = Path(__file__).parents[2]
@@ -84,24 +85,13 @@ def train(study: Study, run: str, devices: int, **environment) -> subprocess.Com
 
 def command(study: Study, run: str, devices: int) -> list:
     words = ["-m", "humanline", "train", TASK, run, "--scale", "smoke", "--devices", devices]
-    return [*words, "--results", study.root, "--config", configuration(study)]
+    return [*words, "--results", study.root, "--config", study.root.with_name("config")]
 
 
-def configuration(study: Study) -> Path:
-    return study.root.with_name("config")
-
-
-def train_sharded(study: Study, *runs: str) -> subprocess.CompletedProcess:
+def train_together(*runs: str) -> subprocess.CompletedProcess:
+    """Train runs, each WAY=RESULTS/RUN, in two processes; see `together.py`."""
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    script = Path(__file__).parents[1] / "sharded.py"
-    return python(*launcher, script, configuration(study), study.root, *runs, **fsdp())
-
-
-def fsdp() -> dict[str, str]:
-    """What `accelerate launch` makes of the shipped configuration."""
-    config = yaml.safe_load((ROOT / launch.CONFIGURATION).read_text())["fsdp_config"]
-    variables = {key.upper(): str(value) for key, value in config.items()}
-    return variables | {"ACCELERATE_USE_FSDP": "true"}
+    return python(*launcher, Path(__file__).parents[1] / "together.py", *runs)
 
 
 def python(*arguments, **environment) -> subprocess.CompletedProcess:
@@ -185,15 +175,36 @@ def test_all_processes_end_with_the_command(prepared, tmp_path):
     assert not alive
 
 
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory) -> dict[str, Study]:
+    """What two processes make: of runs with replicas, and with shards, and of one that is cut.
+
+    The command starts the first run, and the others are trained at one start: it takes as long as
+    many runs.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    names = ("replicas", "shards", "interrupted")
+    studies = {name: copied(prepared, folder / name) for name in names}
+    replicas, shards, interrupted = studies.values()
+    first, *others = STORED
+    together = train_together(
+        *(f"replicas={replicas.root}/{run}" for run in (*others, *SAMPLED)),
+        *(f"shards={shards.root}/{run}" for run in (*STORED, *SAMPLED)),
+        f"shards={interrupted.root}/{first}@6",
+    )
+    for result in (train(replicas, first, devices=2), together):
+        assert result.returncode == 0, result.stdout + result.stderr
+    return studies
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("run", STORED)
-def test_two_processes_train_as_one(run, prepared, tmp_path):
-    one, two, sharded = (copied(prepared, tmp_path / name) for name in ("one", "two", "sharded"))
-    results = train(one, run, devices=1), train(two, run, devices=2), train_sharded(sharded, run)
-    for result in results:
-        assert result.returncode == 0, result.stdout + result.stderr
+def test_two_processes_train_as_one(run, prepared, trained, tmp_path, monkeypatch):
+    one, two = copied(prepared, tmp_path / "one"), trained["replicas"]
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    training.train(one.run(TASK, run))
     assert_same(weights(one, run), weights(two, run))
-    assert_same(weights(one, run), weights(sharded, run))
+    assert_same(weights(one, run), weights(trained["shards"], run))
     directory = two.run(TASK, run).paths.directory
     record = read_json(directory / "train.json")
     assert (record["devices"], record["steps"]) == (2, 8)
@@ -202,13 +213,11 @@ def test_two_processes_train_as_one(run, prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(prepared, tmp_path):
-    run = STORED[0]
-    whole, study = (copied(prepared, tmp_path / name) for name in ("whole", "interrupted"))
-    results = train_sharded(whole, run), train_sharded(study, f"{run}@6")
+def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(trained):
+    run, study = STORED[0], trained["interrupted"]
     directory = study.run(TASK, run).paths.directory
     assert not (directory / "train.json").exists()
-    expected = weights(whole, run)
+    expected = weights(trained["shards"], run)
     evaluated, last = sorted(directory.glob("checkpoints/*/checkpoint-*"))
     assert (evaluated.name, last.name) == ("checkpoint-4", "checkpoint-6")
     kept = load_weights(evaluated)
@@ -219,34 +228,25 @@ def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(prepared, tmp_pa
     note = last.parent / "progress.json"  # as if it had taken long
     seconds = {"seconds": {"sample": 0.0, "total": 1000.0}}
     note.write_text(json.dumps(read_json(note) | seconds))
-    results += (train_sharded(study, run),)
-    for result in results:
-        assert result.returncode == 0, result.stdout + result.stderr
+    result = train_together(f"shards={study.root}/{run}")
+    assert result.returncode == 0, result.stdout + result.stderr
     assert read_json(directory / "train.json")["seconds"]["total"] > 1000
     assert_same(expected, weights(study, run))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_sharded", [False, True])
-def test_two_processes_sample_different_prompts(is_sharded, prepared, tmp_path):
-    study = copied(prepared, tmp_path / "one")
-    results = (
-        [train_sharded(study, *SAMPLED)]
-        if is_sharded
-        else [train(study, run, devices=2) for run in SAMPLED]
+@pytest.mark.parametrize("way", ["replicas", "shards"])
+@pytest.mark.parametrize("run", SAMPLED)
+def test_two_processes_sample_different_prompts(run, way, trained):
+    directory = trained[way].run(TASK, run).paths.directory
+    record = read_json(directory / "train.json")
+    assert record["steps"] == 8 and record["sampled_tokens"] > 0
+    if run.startswith("grpo"):
+        return
+    rounds = directory / record["checkpoints"] / "rounds"
+    parts = sorted(path.name for path in rounds.iterdir())
+    assert parts == ["round-0000-1of2.json", "round-0000-2of2.json"]
+    first, second = (
+        {tuple(example["prompt_ids"]) for example in read_json(rounds / part)} for part in parts
     )
-    for result in results:
-        assert result.returncode == 0, result.stdout + result.stderr
-    for run in SAMPLED:
-        directory = study.run(TASK, run).paths.directory
-        record = read_json(directory / "train.json")
-        assert record["steps"] == 8 and record["sampled_tokens"] > 0
-        if run.startswith("grpo"):
-            continue
-        rounds = directory / record["checkpoints"] / "rounds"
-        parts = sorted(path.name for path in rounds.iterdir())
-        assert parts == ["round-0000-1of2.json", "round-0000-2of2.json"]
-        first, second = (
-            {tuple(example["prompt_ids"]) for example in read_json(rounds / part)} for part in parts
-        )
-        assert first and second and not first & second
+    assert first and second and not first & second

@@ -19,7 +19,7 @@ from humanline.cli.progress.names import Named, Namer
 from humanline.cli.progress.seconds import Kind, Seconds, first_of
 from humanline.cli.progress.seconds import read as read_seconds
 from humanline.cli.progress.short import shortened
-from humanline.cli.progress.view import View
+from humanline.cli.progress.view import View, watch
 from humanline.files.validation import ConfigError
 from humanline.study.study import load_study
 
@@ -63,7 +63,9 @@ class TestLogs:
         assert read(str(log), time.time() + 60) is None
         assert read(str(log.with_name("none")), 0) is None and read(None, 0) is None
 
-    @pytest.mark.parametrize("content", ["", "{'loss': nan}", "{'loss': ", "\xff\x00[00:00<"])
+    @pytest.mark.parametrize(
+        "content", ["", "{'loss': nan}", "{'loss': ", "{'loss', 'a'}", "\xff\x00[00:00<"]
+    )
     def test_odd_logs_are_no_error(self, log, content):
         log.write_bytes(content.encode("latin-1"))
         assert read(str(log), 0).fraction is None
@@ -71,6 +73,10 @@ class TestLogs:
     def test_the_cause_is_the_one_line_of_a_users_error(self, log):
         log.write_text(f"{BARS}\nhumanline: error: a.yaml: b: mend it\ntrain: 1 s\n")
         assert cause(str(log)) == ["humanline: error: a.yaml: b: mend it"]
+
+    def test_what_a_log_says_cannot_act_on_the_terminal(self, log):
+        log.write_text("\x1b[31mred\x1b[0m \x1b]0;title\x07 \u202etxt\tend 日本\x9b2J\n")
+        assert cause(str(log)) == [r"red \x1b]0;title\x07 \u202etxt end 日本\x9b2J"]
 
     def test_or_the_last_lines_without_bars(self, log):
         log.write_text("\r1%|\r2%|end\n" + "x" * 999 + "\n" + "\n".join(map(str, range(LINES - 1))))
@@ -120,6 +126,16 @@ class TestSeconds:
         assert first_of([tmp_path / "none", path]).expected(TRAIN) == 2.5
         path.write_text("nonsense\n1\n")
         assert read_seconds(path) == {} and first_of([path]).expected(TRAIN) is None
+
+    @pytest.mark.parametrize("own", ["nan", "inf", "1e400", "-5", "t" * 200_000])
+    def test_a_damaged_file_is_as_good_as_none(self, own, tmp_path):
+        path = tmp_path / "seconds.csv"
+        seconds = Seconds({})
+        seconds.add(TRAIN, 4.0)
+        seconds.write(path)
+        assert first_of([path]).expected(TRAIN) == 4
+        path.write_text(f"{path.read_text()}score,,,,,,3,{own}\n")
+        assert read_seconds(path) == {}
 
     def test_the_released_seconds_are_about_the_laptop_scales_cells(self):
         config = ROOT / "workflow/config"
@@ -198,7 +214,7 @@ def record(event, message="", level=logging.INFO, **fields):
 def view(board, tmp_path):
     stream = io.StringIO()
     namer = SimpleNamespace(name=lambda rule, wildcards: board._named[wildcards["number"]])
-    made = View(board, namer, stream, tmp_path / status.STATE, tmp_path / "seconds.csv", ["a.log"])
+    made = View(board, namer, stream, status.begin(tmp_path), tmp_path / "seconds.csv", ["a.log"])
     yield made
     made.close()
 
@@ -226,7 +242,7 @@ def test_without_a_terminal_each_job_that_ends_is_a_short_line(view, now, tmp_pa
     )
     assert last == "laptop: all 4 jobs done, in 0 s" and len(told) == 4
     assert max(map(len, told)) < 150
-    assert json.loads((tmp_path / status.STATE).read_text())["ended"] == "done"
+    assert json.loads(view._state.read_text())["ended"] == "done"
     assert read_seconds(tmp_path / "seconds.csv")[TRAIN][0] == 2
 
 
@@ -255,6 +271,67 @@ def test_who_stops_a_workflow_is_told_of_no_failure(view, tmp_path):
     assert "stopped after" in status.describe(tmp_path) and "failed" not in "".join(told)
 
 
+def test_an_error_of_snakemake_itself_is_no_stop(view, tmp_path):
+    begin(view, 0)
+    view.handle(record("error", "NotADirectoryError: b\x07", logging.ERROR))
+    view.close()
+    told = view._stream.getvalue()
+    assert "NotADirectoryError: b\\x07\nlaptop: failed after 0 s, 0 of 4 jobs done\n" in told
+    assert "Snakemake itself: see above\nSnakemake's log: a.log\n" in told
+    assert status.GOES_ON not in told + status.describe(tmp_path)
+    assert status.describe(tmp_path).endswith("\nSnakemake's log: a.log")
+
+
+@pytest.fixture
+def warned():
+    """What Snakemake's logger is given."""
+    from snakemake.logging import logger
+
+    found, handler = [], logging.Handler()
+    handler.emit = lambda record: found.append(record.getMessage())
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
+
+
+class TestFaultsOfTheView:
+    def test_at_the_start_it_is_a_warning(self, warned, monkeypatch):
+        assert watch(SimpleNamespace(), None, [], [], Path()) is None
+        assert len(warned) == 1 and "the view of the progress has a fault (Attr" in warned[0]
+
+    @pytest.mark.parametrize("where", ["namer", "thread", "end"])
+    def test_later_snakemake_prints_again_and_the_cause_is_told(
+        self, where, view, log, warned, monkeypatch
+    ):
+        log.write_text("humanline: error: mend it\n")
+        begin(view, 0, [str(log)])
+        given = []
+        view._give_back = lambda: given.append(1)
+        planted = lambda *_: 1 / 0  # noqa: E731
+        if where == "namer":
+            view._namer = SimpleNamespace(name=planted)
+            for _ in range(3):
+                view.handle(record("job_info", jobid=9, rule_name="a", wildcards={}))
+        elif where == "thread":
+            monkeypatch.setattr(view, "_show", planted)
+            time.sleep(2.2)
+            assert view._clock.is_alive()
+        else:
+            monkeypatch.setattr(view, "_last_lines", planted)
+        view.handle(record("job_error", "Error in rule", logging.ERROR, jobid=0))
+        view.close()
+        assert given == [1] and len(warned) == 1 and "ZeroDivisionError" in warned[0]
+        assert view._stream.getvalue().endswith("the cause:\n  humanline: error: mend it\n")
+        assert json.loads(view._state.read_text())["ended"] == "failed"
+
+    def test_a_stream_that_nobody_reads_is_left(self, view, warned):
+        view._stream.close()
+        view._stream = open(os.devnull)  # noqa: SIM115 - not writable: UnsupportedOperation, an OSError
+        begin(view, 0, ["none.log"])
+        view.handle(record("job_finished", job_id=0))
+        assert view._stream is None and warned == []
+
+
 def test_a_job_that_is_tried_again_has_not_failed(board):
     board.start(0)
     board.fail(0)
@@ -264,7 +341,7 @@ def test_a_job_that_is_tried_again_has_not_failed(board):
 
 class TestStatus:
     def write(self, board, tmp_path, **changes):
-        status.write(tmp_path / status.STATE, board.snapshot() | changes)
+        status.write(status.begin(tmp_path), board.snapshot() | changes)
 
     def test_a_running_workflow_has_the_same_lines(self, board, tmp_path):
         self.write(board, tmp_path)
@@ -280,13 +357,28 @@ class TestStatus:
         self.write(board, tmp_path, ended="done")
         assert status.describe(tmp_path) == "laptop: done after 0 s, 0 of 4 jobs done"
 
+    def test_all_that_run_are_told_and_the_one_that_ended_last(self, board, tmp_path):
+        self.write(board, tmp_path)
+        own = status.begin(tmp_path)
+        for name, changed in (("last", 1002.0), ("early", 1001.0)):
+            path = own.with_name(f"{status.STATE}-{name}.json")
+            status.write(path, board.snapshot() | {"name": name, "ended": "done"})
+            os.utime(path, (changed, changed))
+        status.write(
+            own.with_name(f"{status.STATE}-b.json"),
+            board.snapshot() | {"name": "elsewhere", "host": "other"},
+        )
+        told = status.describe(tmp_path).splitlines()
+        assert [line.partition(":")[0] for line in told] == ["elsewhere", "laptop", "last"]
+        assert status.begin(tmp_path) == own and len(list(tmp_path.iterdir())) == 2
+
     def test_without_one_it_is_one_line(self, tmp_path):
         with pytest.raises(ConfigError, match="no workflow was started here; run this where"):
             status.describe(tmp_path)
 
     @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"ended": "failed", "jobs": 1}'])
     def test_a_damaged_state_is_one_line(self, text, tmp_path):
-        (tmp_path / status.STATE).write_text(text)
+        status.begin(tmp_path).write_text(text)
         with pytest.raises(ConfigError, match="cannot be read; remove it"):
             status.describe(tmp_path)
 

@@ -6,6 +6,7 @@ nothing is downloaded. A load of the page costs more than a check, so a test mak
 
 import base64
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -27,6 +28,8 @@ PLANTED = [
     "wide " * 300 + "\n" * 40 + "👩\u200d🔬 שלום",
 ]
 CELLS, WIDTHS = 2000, (400, 1400)
+TIMES = "performance.getEntriesByType('navigation')[0]"
+LOADED = f"return location.protocol === 'file:' && {TIMES}.loadEventEnd > 0"
 
 missing = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
 pytestmark = [
@@ -53,9 +56,14 @@ def browser():
 
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory):
-    """Two thousand cells, and outputs that try to be more than text."""
+    """Two thousand cells, and texts that try to be more than text."""
     study = made_study(tmp_path_factory.mktemp("made"))
     request = make_results(study, lambda run, number, text: (PLANTED[number:] or [text])[0])
+    told = " ".join([*PLANTED[:3], "y" * 2000])
+    claims = request.claims.claims
+    said = [own.model_copy(update={"claim": told, "untested": told}) for own in claims.claims]
+    claims = replace(request.claims, claims=claims.model_copy(update={"claims": said}))
+    request = replace(request, description=told, claims=claims)
     found = with_many_cells(study, request, CELLS)
     make_page(found)
     return found
@@ -70,6 +78,8 @@ def opened(browser, request_):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get("about:blank")
         browser.get(f"{request_.paths.page.resolve().as_uri()}{fragment}")
+        # Chromium's driver sometimes returns before the page is there.
+        until(browser, lambda driver: driver.execute_script(LOADED))
         return browser
 
     yield open_
@@ -78,6 +88,12 @@ def opened(browser, request_):
 
 def of(driver, css: str) -> list:
     return driver.find_elements("css selector", css)
+
+
+def until(driver, is_so) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(driver, 60, poll_frequency=0.05).until(is_so)
 
 
 def text(driver, css: str) -> str:
@@ -95,11 +111,10 @@ def is_no_wider_than_the_window(driver, width: int) -> bool:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_is_ready_soon_readable_and_no_wider_than_the_window(opened, width, request_):
     """Ready within two seconds, in the best of three loads: other jobs may have the processor."""
-    ready = "return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
     times = []
     while len(times) < 3 and min(times, default=2000) >= 2000:
         driver = opened(width)
-        times.append(driver.execute_script(ready))
+        times.append(driver.execute_script(f"return {TIMES}.domContentLoadedEventEnd"))
     assert 0 < min(times) < 2000
     assert request_.paths.page.stat().st_size < 5_000_000
     assert is_no_wider_than_the_window(driver, width)
@@ -193,16 +208,23 @@ def test_a_link_opens_the_run_of_a_number(opened, request_, width):
 
 
 def test_rows_lead_to_their_runs_which_are_found_by_words_too(opened):
-    driver = opened()
+    driver = opened(1400, "#run-%E0%A4%A")  # it names nothing, and is no fault
     assert len(of(driver, "#runs .cells > details")) == 50
     link = of(driver, "table.sortable tbody th a")[1]
     words = link.text
     link.click()
+    until(driver, lambda driver: of(driver, "#runs details details[open] dl"))
     assert words in text(driver, "#runs details[open] summary")
     assert "humanline train" in text(driver, "#runs details details[open] dl")
+    of(driver, "table.sortable tbody tr:nth-child(3) td")[0].click()  # its figures lead there, too
+    address = of(driver, "table.sortable tbody tr:nth-child(3) a")[0].get_attribute("href")
+    assert driver.current_url == address
     of(driver, "#runs [name=words]")[0].send_keys("offline humanline kto")
     names = [row.text for row in of(driver, "#runs .cells > details summary")]
     assert names and all("offline KTO" in name and "humanline" in name for name in names)
+    first = of(driver, "table.sortable tbody tr:nth-child(3) a")[0]
+    first.click()  # the address is this already, and its cell is not drawn
+    assert of(driver, "#runs details details[open] dl") and focused(driver, "tagName") == "SUMMARY"
 
 
 SHORT, LONG = "table.sortable:not(:has(template))", "table.sortable:has(template)"
@@ -299,11 +321,12 @@ def test_all_controls_are_reached_by_keyboard(opened):
     assert not earlier.is_enabled() and "1 to 10 of 12" in text(driver, status)
     later.send_keys(Keys.ENTER)
     assert text(driver, "#samples .samples h3") != first
-    assert text(driver, status) == focused(driver, "textContent") == "Prompts 11 to 12 of 12"
+    assert focused(driver, "role") == "status"
+    assert "prompts 11 to 12 of 12" in text(driver, status)
     assert earlier.is_enabled() and not later.is_enabled()
     summary = of(driver, "#runs summary")[0]
     summary.send_keys(Keys.SPACE)
-    assert of(driver, "#runs details[open] dl")
+    until(driver, lambda driver: of(driver, "#runs details[open] dl"))
 
 
 def test_it_prints_and_says_what_it_needs_without_script(browser, opened, request_):
@@ -313,6 +336,8 @@ def test_it_prints_and_says_what_it_needs_without_script(browser, opened, reques
     try:
         browser.get(request_.paths.page.resolve().as_uri())
         assert "your browser does not run" in browser.page_source
+        controls = [own for own in of(browser, "main :is(button, input, select)")]
+        assert controls and not any(own.is_displayed() for own in controls)
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 

@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from humanline.report.formats import Narrow, figure, latex, p_text, write_table
+from humanline.report.escapes import latex_text, markdown_text
+from humanline.report.formats import (
+    Narrow,
+    figure,
+    latex,
+    markdown,
+    p_text,
+    pipe_table,
+    write_table,
+)
 
 TABLE = pd.DataFrame(
     {
@@ -95,6 +104,51 @@ def test_markdown(folder):
 
 def test_latex(folder):
     assert (folder / "rates.tex").read_text(encoding="utf-8") == LATEX
+
+
+@pytest.mark.parametrize(
+    ("text", "in_markdown"),
+    [
+        ("a | b\nnew *x* <b>", r"a \| b new \*x\* \<b>"),
+        ("`_x_` &amp; [y](z) ~w~ \\", r"\`\_x\_\` \&amp; [y\](z) \~w\~ \\"),
+        ("a_b < 1.0 [-0.5, 2.0] & <0.001, 5 > 3", "a_b < 1.0 [-0.5, 2.0] & <0.001, 5 > 3"),
+    ],
+)
+def test_markdown_shows_a_text_as_it_was_written(text, in_markdown):
+    assert markdown_text(text) == in_markdown
+
+
+def test_a_cell_is_one_cell_of_markdown():
+    rows = pd.DataFrame({"Run": ["a | b\n\nc <i>"], "Score": ["1.0 [0.5, 2.0]"]})
+    for lines in (
+        pipe_table(rows),
+        markdown(Narrow("Of *own* runs.\n\nTwo.", rows, best=frozenset({(0, "Score")})), "x.csv"),
+    ):
+        (row,) = [line for line in lines.splitlines() if line.startswith("| a")]
+        assert r"a \| b c \<i> |" in row and row.count("|") == 4
+    assert (
+        r"Of \*own\* runs. Two." in lines and "**1.0** [0.5" in lines and "[x.csv](x.csv)" in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "in_latex"),
+    [
+        ("100 % of a_b & #1 $5 {x}", r"100~\% of a\_b \& \#1 \$5 \{x\}"),
+        (
+            "\u03bc \xb5 \u03bb \u03a3 \u2265 \xd7",
+            r"$\mu$ $\mu$ $\lambda$ $\Sigma$ $\geq$ $\times$",
+        ),
+        ("x\xb2 CO\u2082 \xbd", "x$^{2}$ CO$_{2}$ 1/2"),
+        ("na\xefve \u0141\xf3d\u017a", r"na\"{i}ve \L{}\'{o}d\'{z}"),
+        ("\u4e2d\u0391\x07", "{}[U+4E2D][U+0391][U+0007]"),
+        ("-0.5 two\n\nparagraphs", "--0.5 two paragraphs"),
+        ("[x] first", "{}[x] first"),
+        ("*star", "{}*star"),
+    ],
+)
+def test_latex_text_needs_no_package(text, in_latex):
+    assert latex_text(text) == in_latex
 
 
 def test_more_columns_than_fit_a_page_are_refused():

@@ -12,6 +12,7 @@ from made_results import wide_table
 
 from humanline.files.validation import ConfigError
 from humanline.report.claims import narrow_verdicts
+from humanline.report.escapes import latex_text
 from humanline.report.formats import MOST_COLUMNS, Narrow, latex, markdown
 from humanline.report.narrow import narrow
 from humanline.study.study import Study, load_study
@@ -23,6 +24,17 @@ CONFIG, REFERENCE = ROOT / "workflow" / "config", ROOT / "results/reference/lapt
 @pytest.fixture(scope="module")
 def study() -> Study:
     return load_study(CONFIG / "laptop.yaml", CONFIG / "experiments.yaml", Path("results"))
+
+
+# All that is more than a number in LaTeX, and texts that once stopped it.
+_SIGNS = [chr(code) for code in (*range(0x20, 0x500), *range(0x2010, 0x2300), 0xFB01, 0xFF21)]
+NASTY = Narrow(
+    "Two {x}.\n\nParagraphs \\ % of_a & #1 $5 ~ ^ | <b> \x07 \U0001f469.",
+    pd.DataFrame({"Run": ["[x] first", "*star", "\u4e2d\u6587"], "Score": ["[0.1]", "*", "1.0"]}),
+    best=frozenset({(0, "Score")}),
+    notes=tuple(own for own in _SIGNS if "[U+" not in latex_text(own)),
+    texts=frozenset({"Run"}),
+)
 
 
 def by_run(shown: Narrow) -> pd.DataFrame:
@@ -115,7 +127,7 @@ def test_every_table_fits_the_page_of_an_article_in_8_points(study, tmp_path):
         parts += [text, r"\clearpage"]
     made = [pd.read_csv(REFERENCE / f"{name}.csv") for name in ("claims", "comparisons")]
     verdicts = narrow_verdicts(study.claims, made[0], made[1].fillna({"point": ""}), "laptop")
-    parts.append(latex(verdicts, "claims"))
+    parts += [latex(verdicts, "claims"), latex(NASTY, "nasty")]
     preamble = [r"\documentclass{article}", r"\usepackage{booktabs,tabularx}"]
     size = r"{\footnotesize\makeatletter\typeout{points: \f@size}\makeatother}"
     lines = [*preamble, r"\begin{document}", size, *parts, r"\end{document}"]

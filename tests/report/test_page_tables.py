@@ -1,6 +1,7 @@
 """Tables and figures on the page: all of the CSV's rows, each with its run, and harmless SVGs."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -51,8 +52,8 @@ class Elements(HTMLParser):
 
 
 def written(request, name: str, part) -> Elements:
-    template = page._environment().get_template(f"{name}.html.j2")
-    return Elements(template.render(request=request, here=part.context(request)))
+    context = part.context(request)
+    return Elements(page.document(f"{name}.html.j2", request=request, here=context))
 
 
 def test_every_row_of_every_table_is_there_with_its_run(request_, shown_tables):
@@ -123,6 +124,17 @@ def test_the_best_figures_are_marked_and_files_are_linked(request_, shown_tables
     assert marked == sum(
         c["is_best"] for t in shown_tables.values() for r in t["rows"] for c in r["cells"]
     )
+    (request_.paths.page.parent / files[-1]).resolve().unlink()  # made by an older version
+    try:
+        kept = written(request_, "tables", tables)
+    finally:
+        write_tables(request_)
+    assert [own["href"] for own in kept.of("a") if own["href"] in files] == files[:-1]
+
+
+def test_a_table_is_titled_by_its_whole_name(request_):
+    table = replace(request_.tables[0], name="k_0.5_of_DPO")
+    assert table.title == "K 0.5 of DPO"
 
 
 def test_rows_with_fewer_seeds_are_told(request_, shown_tables):
@@ -142,6 +154,11 @@ def test_rows_with_fewer_seeds_are_told(request_, shown_tables):
         (lambda path: path.write_text(""), "cannot be read"),
         (lambda path: path.write_text("a,b\n1,2\n"), "no column objective"),
         (lambda path: path.write_text("objective,variant\ngrpo,old\n"), "old is no cell of table"),
+        (lambda path: path.write_text("objective,variant\n"), "no rows"),
+        (
+            lambda path: pd.read_csv(path).assign(score="abc").to_csv(path, index=False),
+            "line 2: score: 'abc' is no number",
+        ),
     ],
 )
 def test_a_damaged_table_is_one_clear_line(request_, damage, said):
@@ -246,7 +263,7 @@ def test_a_figure_of_matplotlib_is_whole_and_smaller(tmp_path):
     from humanline.report.plots import plot_capacity
 
     path = tmp_path / "capacity.svg"
-    plot_capacity(capacity_frame([0.5, 1.0]), path, scale="smoke")
+    plot_capacity(capacity_frame([0.5, 1.0]), path)
     text = path.read_text()
     found = str(safe_svg(path, "f0", "x"))
     assert len(found) < 0.8 * len(text)

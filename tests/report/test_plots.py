@@ -81,15 +81,18 @@ def mapped() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _map(frame, *paths, scale):
-    plot_map(frame, rank_correlations(frame), *paths, scale=scale)
+def _map(frame, *paths):
+    plot_map(frame, rank_correlations(frame), *paths, scale="smoke")
 
 
 PLOTS = {
-    "curves": (partial(plot_learning_curves, cells=CELLS), curves),
+    "curves": (partial(plot_learning_curves, cells=CELLS, scale="smoke"), curves),
     "capacity": (plot_capacity, lambda: capacity_frame((0.5, 1.0))),
-    "weight": (plot_perceived_weight, lambda: perceived_weight_frame((-1.5, 1.5), (1, 10))),
-    "implied": (partial(plot_implied_capacity, cells=SOURCES), implied),
+    "weight": (
+        partial(plot_perceived_weight, scale="smoke"),
+        lambda: perceived_weight_frame((-1.5, 1.5), (1, 10)),
+    ),
+    "implied": (partial(plot_implied_capacity, cells=SOURCES, scale="smoke"), implied),
     "map": (_map, mapped),
 }
 
@@ -99,7 +102,7 @@ def drawn(tmp_path_factory):
     """Every figure, once as SVG and once as PDF."""
     folder = tmp_path_factory.mktemp("figures") / "new"
     for name, (plot, frame) in PLOTS.items():
-        plot(frame(), folder / f"{name}.svg", folder / f"{name}.pdf", scale="smoke")
+        plot(frame(), folder / f"{name}.svg", folder / f"{name}.pdf")
     return folder
 
 
@@ -112,13 +115,13 @@ def text_of(path) -> str:
 @pytest.mark.parametrize("name", PLOTS)
 def test_a_figure_is_an_svg_and_a_pdf_with_the_same_bytes_again(name, drawn, tmp_path):
     plot, frame = PLOTS[name]
-    plot(frame(), tmp_path / "again.svg", tmp_path / "again.pdf", scale="smoke")
+    plot(frame(), tmp_path / "again.svg", tmp_path / "again.pdf")
     for suffix, start in {"svg": b"<?xml", "pdf": b"%PDF"}.items():
         first, again = drawn / f"{name}.{suffix}", tmp_path / f"again.{suffix}"
         assert first.read_bytes() == again.read_bytes()
         assert first.read_bytes().startswith(start)
         assert not re.search(rb"CreationDate|dc:date", first.read_bytes())
-    plot(frame().iloc[: len(frame()) * 2 // 3], tmp_path / "again.svg", scale="smoke")
+    plot(frame().iloc[: len(frame()) * 2 // 3], tmp_path / "again.svg")
     assert (tmp_path / "again.svg").read_bytes() != (drawn / f"{name}.svg").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"again.svg", "again.pdf"}
     width = float(ElementTree.parse(drawn / f"{name}.svg").getroot().get("viewBox").split()[2])
@@ -145,7 +148,7 @@ def test_legends_are_words_and_no_names_of_runs(drawn):
 def test_curves_of_different_numbers_of_seeds_say_theirs(tmp_path):
     frame = curves()
     fewer = frame[(frame["seed"] == 1) | (frame["variant"] != TRAINED[-1].variant)]
-    PLOTS["curves"][0](fewer, tmp_path / "curves.svg", scale="smoke")
+    PLOTS["curves"][0](fewer, tmp_path / "curves.svg")
     text = text_of(tmp_path / "curves.svg")
     assert "online, sampled every step (2 seeds)" in text
     assert "online, sampled every 64 steps, with humanline (1 seed)" in text
@@ -165,7 +168,7 @@ def test_a_cell_has_its_colour_in_every_figure(drawn):
 def test_distances_and_their_range_over_seeds_are_told(drawn, tmp_path):
     frame = implied()
     (plot, _), path = PLOTS["implied"], tmp_path / "one.svg"
-    plot(frame[frame["seed"] == 1], path, scale="smoke")
+    plot(frame[frame["seed"] == 1], path)
     two, one = text_of(drawn / "implied.svg"), text_of(path)
     for (part, name), rows in frame.groupby(["part", "source"]):
         by_seed = rows.groupby("seed")["distance"].first()
@@ -182,7 +185,7 @@ def test_distances_and_their_range_over_seeds_are_told(drawn, tmp_path):
 def test_a_policy_may_have_no_losses(tmp_path):
     frame = implied().copy()
     frame.loc[frame["part"] == "losses", ["implied", "distance"]] = np.nan
-    PLOTS["implied"][0](frame, tmp_path / "gains.svg", scale="smoke")
+    PLOTS["implied"][0](frame, tmp_path / "gains.svg")
     assert "; none" in text_of(tmp_path / "gains.svg")
 
 

@@ -14,7 +14,7 @@ from made_results import CONFIG, write_claims, write_scores, write_training
 
 from humanline.files.validation import ConfigError
 from humanline.report.page import origin, verdicts
-from humanline.report.page.dots import WIDTH, Dot, Span, axis_below, row_dot, span_of
+from humanline.report.page.dots import WIDTH, Dot, Span, axis_below, overview, row_dot, span_of
 from humanline.report.page.page import PARTS, render
 from humanline.study.scale.models import HubModel
 from humanline.study.study import Study, load_study
@@ -76,15 +76,23 @@ def test_the_sentence_fits_every_outcome(told, sentence):
 def test_the_sentence_says_what_humanline_gained_where_a_primary_claim_tells(study):
     """The claims of this repository's own studies; none of those of the tests compares the two."""
     assert "humanline" not in context(study)["takeaway"]
-    own = load_study(CONFIG / "smoke.yaml", CONFIG / "experiments.yaml", study.root / "own")
+    own = load_study(
+        study.root / "config/smoke.yaml", CONFIG / "experiments.yaml", study.root / "own"
+    )
     asked = own.claims_request()
     write_claims(asked, lambda run: 60 if run.cell.humanline else 40)
     _, compared = verdicts._read(asked, asked.paths.tables)
     told = re.fullmatch(
-        r"in C2, humanline multiplies .* by (.*) \(DPO\), .* \(KTO\) and .* \(GRPO\)",
+        r"in C2, offline training with humanline scores (.*) \(DPO\), .* \(KTO\) and .* \(GRPO\)"
+        " times as much as without",
         verdicts._gained(compared),
     )
     assert told and float(told[1]) == pytest.approx(1.5, rel=0.2)
+    # An estimate that is not known, or of one seed, is no news.
+    own = next(own for own in compared if verdicts._is_gain(own.comparison))
+    for column in ("estimate", "estimate_low"):
+        unknown = own._replace(row=own.row | {column: math.nan})
+        assert verdicts._gained([unknown if o is own else o for o in compared]) == ""
 
 
 def test_every_claim_has_its_verdict_estimates_and_what_it_is_about(study):
@@ -217,7 +225,7 @@ def test_a_damaged_table_is_one_clear_line(study, name, damage, said):
 
 def test_a_row_says_and_shows_its_numbers():
     dot = Dot("<DPO>", 1.25, 1.0, 2.0, paper=1.4, claimed=(1.1, math.inf))
-    svg = row_dot(dot, low=0.5, high=2.0, reference=1.0, logarithmic=True)
+    svg = row_dot(dot, Span(0.5, 2.0, 1.0, logarithmic=True))
     label = "&lt;DPO&gt;: 1.25, 95 % interval 1 to 2; the paper&#39;s figure 1.4"
     assert f'role="img" aria-label="{label}"' in svg
     span = Span(0.5, 2.0, 1.0, logarithmic=True)
@@ -227,12 +235,21 @@ def test_a_row_says_and_shows_its_numbers():
     assert f'class="claimed" d="M{span.place(1.1):.1f} 0H{WIDTH}.0' in svg
 
 
+def test_an_overview_has_all_estimates_at_the_places_of_their_rows():
+    span = Span(0.5, 2.0, 1.0, logarithmic=True)
+    dots = [Dot("a", 1.25, 1.0, 1.5, paper=1.4), Dot("b", 0.75, 0.6, 0.9)]
+    svg = overview(dots, span)
+    assert f'aria-label="{dots[0].words.replace(chr(39), "&#39;")}; {dots[1].words}"' in svg
+    assert re.findall(r'circle cx="([\d.]+)"', svg) == [f"{span.place(d.value):.1f}" for d in dots]
+    assert svg.count('class="paper"') == 1 and svg.count('class="tick"') == len(span.ticks)
+
+
 def test_what_is_not_known_or_beyond_the_axis_is_drawn_as_such():
-    unknown = row_dot(Dot("a", math.nan, math.nan, math.nan), low=0, high=1)
+    unknown = row_dot(Dot("a", math.nan, math.nan, math.nan), Span(0, 1))
     assert "not known" in unknown and "circle" not in unknown and "interval" not in unknown
-    without = row_dot(Dot("a", 0.5, math.nan, math.nan), low=0, high=1)
+    without = row_dot(Dot("a", 0.5, math.nan, math.nan), Span(0, 1))
     assert "circle" in without and 'class="interval"' not in without
-    arrow = row_dot(Dot("a", 0.5, -math.inf, 0.75), low=0, high=1)
+    arrow = row_dot(Dot("a", 0.5, -math.inf, 0.75), Span(0, 1))
     assert re.search(r'class="interval" d="M16\.0 11H[\d.]+M21\.0 7\.?0?L16\.0 11l5 4M', arrow)
 
 

@@ -181,6 +181,10 @@ MISTAKES = {
         lambda c: c["claims"][5].update(primary=True),
         r"claims\.5\.tests\.0\.measure: training_seconds depend on .*; measure score, or remove",
     ),
+    "points of seconds": (
+        lambda c: c["claims"][5]["tests"][0].update(compare="difference"),
+        r"claims\.5\.tests\.0\.compare: training_seconds are compared as a ratio; remove",
+    ),
     "each of nothing": (
         lambda c: c["claims"][0]["tests"][0]["each"].update(objective=[]),
         r"claims\.0\.tests\.0\.each\.objective: .*; change",

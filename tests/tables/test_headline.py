@@ -558,6 +558,9 @@ def test_captions_say_scale_seeds_and_how_uncertainty_was_measured(task, view):
     assert "{" not in text
     _, notes = explained(spec, shares_prompts=True, **values)
     assert "all seeds share their evaluation prompts" in " ".join(notes)
+    braces = spec.model_copy(update={"description": "Uses {scale}.\n\nRates in {1e-3, 1e-4}. "})
+    caption, (first, *_) = explained(braces, shares_prompts=True, **values)
+    assert caption.startswith("Uses {scale}. ") and first == "Rates in {1e-3, 1e-4}."
 
 
 def of_cell(runs, **fields):

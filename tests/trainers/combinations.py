@@ -154,9 +154,9 @@ def in_rounds(objective: str, model_folder: str, folder: Path, **options):
     cls = getattr(humanline, f"Humanline{name}Trainer")
     args = getattr(humanline, f"Humanline{name}Config")(
         output_dir=str(folder), max_steps=6, per_device_train_batch_size=8 // PROCESSES,
-        gradient_accumulation_steps=2, learning_rate=5e-3, report_to="none", save_steps=1,
-        logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, gradient_checkpointing=False,
-        **{"sync_interval": 3} | options,
+        gradient_accumulation_steps=2, learning_rate=5e-3, report_to="none", logging_steps=1,
+        bf16=False, use_cpu=True, disable_tqdm=True, gradient_checkpointing=False,
+        **{"sync_interval": 3, "save_strategy": "no"} | options,
     )  # fmt: skip
     prompts = [user_turn(f"{i % 10}+{i}") for i in range(40)]
     rounds = Rounds(prompts, sample, score, 2, folder / "rounds", 0.01)
@@ -169,7 +169,7 @@ def in_rounds(objective: str, model_folder: str, folder: Path, **options):
     )
 
 
-def on_pairs(model_folder: str, folder: Path):
+def on_pairs(model_folder: str, folder: Path, **options):
     """A trainer of DPO, whose reference is not read ahead."""
     groups = Combination(groups=24).dataset().to_list()
     return make_trainer(
@@ -181,9 +181,8 @@ def on_pairs(model_folder: str, folder: Path):
         max_steps=6,
         per_device_train_batch_size=8 // PROCESSES,
         reference="model",
-        save_strategy="steps",
-        save_steps=1,
         use_cpu=True,
+        **options,
     )
 
 
@@ -196,9 +195,8 @@ def train(name: str, model_folder: str, folder: Path) -> None:
     else:
         combination, stop = SPREAD[name], SPREAD[name].stop
         extra = {"rollout_func": drawn_by_place} if combination.online else {}
-        saving = {"save_strategy": "steps", "save_steps": stop}
-        build = partial(combination.trainer, model_folder, folder / name, extra, **saving)
-    trainer, resumed = build(), build()
+        build = partial(combination.trainer, model_folder, folder / name, extra)
+    trainer, resumed = build(save_strategy="steps", save_steps=stop), build()
     trainer.train()
     resumed.train(resume_from_checkpoint=str(folder / name / f"checkpoint-{stop}"))
     if trainer.is_world_process_zero():

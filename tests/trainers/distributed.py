@@ -1,17 +1,20 @@
 """Trains runs, as one process or as one of several; `test_distributed.py` compares them.
 
-    python distributed.py MODEL FOLDER RUN...
-    torchrun --nproc-per-node 2 distributed.py MODEL FOLDER RUN...
+    torchrun --nproc-per-node 2 distributed.py MODEL FOLDER WAY/RUN...
 
-A run is named OBJECTIVE-REFERENCE, with -lora or -resumed; FOLDER gets a file for each, with what
-it logged and its weights at the end. A run may also be the file of a recipe.
+A run is named OBJECTIVE-REFERENCE, with -lora or -resumed, and trained in one of the `WAYS`. FOLDER
+gets a folder for each way, with a file for each run: what it logged, and its weights at the end.
+Who resumes a run writes the file of the run that is not cut, too. A run may also be the file of a
+recipe.
 """
 
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 import torch
+import yaml
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 from datasets import Dataset
@@ -21,8 +24,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from humanline.training.recipes import recipe as recipes
 
-IS_SHARDED = "ACCELERATE_USE_FSDP" in os.environ
+ROOT = Path(__file__).parents[2]
 BATCH = 8  # over all processes; two groups of GRPO's
+RESUMED = "-resumed"
 STOP = 3  # where a run is resumed: within a window, and within the second epoch
 OPTIONS = {
     "max_steps": 7,
@@ -34,6 +38,23 @@ OPTIONS = {
     "eval_strategy": "steps",
     "eval_steps": 3,
     "use_cpu": True,
+}
+
+
+def fsdp(**changes) -> dict[str, str]:
+    """What `accelerate launch` makes of the shipped configuration, with changes."""
+    config = yaml.safe_load((ROOT / "recipes" / "accelerate" / "fsdp2.yaml").read_text())
+    options = config["fsdp_config"] | changes
+    variables = {key.upper(): str(value) for key, value in options.items()}
+    return variables | {"ACCELERATE_USE_FSDP": "true"}
+
+
+# How processes share a model: the environment that says so.
+WAYS = {
+    "replicas": {},
+    "shards": fsdp(),
+    # A forward leaves the whole weights behind.
+    "gathered": fsdp(fsdp_reshard_after_forward=False),
 }
 
 
@@ -67,29 +88,47 @@ def mismatched_alike(dataset: Dataset) -> Dataset:
 
 
 def train(name: str, model_folder: str, folder: Path) -> None:
-    trainer = build(name, model_folder, folder)
+    """Train a run, and go on from a checkpoint of it if its name says so."""
+    run = name.removesuffix(RESUMED)
+    saving = {"save_strategy": "steps", "save_steps": STOP} if name != run else {}
+    trainer = build(run, model_folder, folder, **saving)
     trainer.train()
-    if name.endswith("-resumed"):
-        trainer = build(name, model_folder, folder)
-        trainer.train(resume_from_checkpoint=str(folder / name / f"checkpoint-{STOP}"))
+    write(trainer, run, folder)
+    if name != run:
+        trainer = build(run, model_folder, folder)
+        trainer.train(resume_from_checkpoint=str(folder / run / f"checkpoint-{STOP}"))
+        write(trainer, name, folder)
+
+
+def write(trainer, name: str, folder: Path) -> None:
     # GRPO's kl is a mean of the processes' means, so not the same.
     logged = ["loss", "grad_norm", "eval_loss", *["kl"] * name.startswith("kto")]
     log = {key: [row[key] for row in trainer.state.log_history if key in row] for key in logged}
-    assert isinstance(trainer.model, FSDPModule) == IS_SHARDED
+    assert is_shared_as_asked(trainer)
     weights = {n: whole(w) for n, w in trainer.model.named_parameters() if ".ref." not in n}
     if trainer.is_world_process_zero():
         torch.save({"log": log, "weights": weights}, folder / f"{name}.pt")
 
 
-def build(name: str, model_folder: str, folder: Path):
+def is_sharded() -> bool:
+    return "ACCELERATE_USE_FSDP" in os.environ
+
+
+def is_shared_as_asked(trainer) -> bool:
+    if not is_sharded():
+        return not isinstance(trainer.model, FSDPModule)
+    reshards = trainer.accelerator.state.fsdp_plugin.reshard_after_forward
+    asked = os.environ["FSDP_RESHARD_AFTER_FORWARD"] == "True"
+    return isinstance(trainer.model, FSDPModule) and reshards == asked
+
+
+def build(name: str, model_folder: str, folder: Path, **saving):
     objective, reference, *more = name.split("-")
     batch = BATCH // int(os.environ.get("WORLD_SIZE", 1))
-    options = OPTIONS | {"reference": reference}
+    options = OPTIONS | {"reference": reference} | saving
     options |= {f"per_device_{mode}_batch_size": batch for mode in ("train", "eval")}
     if objective == "grpo":
         options["beta"] = 0.1
-    if "resumed" in more:
-        options |= {"save_strategy": "steps", "save_steps": STOP}
     data = dataset(objective)
     extra = {"eval_dataset": data.select(range(BATCH))}
     if "lora" in more:
@@ -115,7 +154,7 @@ def run_on_cpus() -> None:
     def start_on_cpus(self, *args, **kwargs):
         start(self, *args, **kwargs)
         self.device = torch.device("cpu")  # "cpu:0" is none for torch.load, and so for a resume
-        if IS_SHARDED and self.distributed_type == DistributedType.MULTI_CPU:
+        if is_sharded() and self.distributed_type == DistributedType.MULTI_CPU:
             self.distributed_type = DistributedType.MULTI_GPU  # accelerate shards on these alone
 
     PartialState.__init__ = start_on_cpus
@@ -125,10 +164,14 @@ if __name__ == "__main__":
     run_on_cpus()
     model_folder, folder, *names = sys.argv[1:]
     for name in names:
-        if name.endswith(".yaml"):
-            recipes.run(Path(name), [])
-        else:
-            train(name, model_folder, Path(folder))
+        way, _, run = name.partition("/")
+        own = Path(folder, way)
+        own.mkdir(exist_ok=True)
+        with mock.patch.dict(os.environ, WAYS[way]):
+            if run.endswith(".yaml"):
+                recipes.run(Path(run), [])
+            else:
+                train(run, model_folder, own)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     # Threads of gloo now and then abort an interpreter that ends; all is written, so leave at once.

@@ -11,56 +11,59 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny import OBJECTIVES, rows
+from distributed import RESUMED, WAYS, dataset, train
+from tiny import OBJECTIVES
 from transformers import AutoModelForCausalLM
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("distributed.py")
 REFERENCES = ("cached", "model", "cached-lora", "model-lora", "adapter-lora")
 RUNS = [f"{objective}-{reference}" for objective in OBJECTIVES for reference in REFERENCES]
-RESUMED = [f"{run}-resumed" for run in RUNS if "lora" not in run or "adapter" in run]
+RESUMABLE = [run for run in RUNS if "lora" not in run or "adapter" in run]
+ENDS = [*RUNS, *(run + RESUMED for run in RESUMABLE)]  # what two processes write
+OF_DPO = [f"dpo-{reference}" for reference in REFERENCES]
 
 
-def train(model_folder, folder: Path, runs, processes: int, environment: dict | None = None):
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [*(launch if processes > 1 else []), WORKER, model_folder, folder, *runs]
+@pytest.fixture(scope="module")
+def one(model_folder, tmp_path_factory) -> dict:
+    """What one process makes of each run."""
+    folder = tmp_path_factory.mktemp("one")
+    for run in RUNS:
+        train(run, str(model_folder), folder)
+    return ends(folder, RUNS)
+
+
+@pytest.fixture(scope="module")
+def two(model_folder, recipe, tmp_path_factory) -> Path:
+    """What two processes write, all at one start: that takes as long as many runs."""
+    folder = tmp_path_factory.mktemp("two")
+    runs = [run + RESUMED * (run in RESUMABLE) for run in RUNS]
+    asked = {"replicas": runs, "shards": [*runs, recipe], "gathered": OF_DPO}
+    assert asked.keys() == WAYS.keys()
+    names = [f"{way}/{run}" for way, of_way in asked.items() for run in of_way]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", WORKER]
+    command = [sys.executable, *map(str, [*launch, model_folder, folder, *names])]
     variables = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, *map(str, command)],
-        env=os.environ | variables | (environment or {}),
-        check=True,
-        timeout=1800,
-    )
+    subprocess.run(command, env=os.environ | variables, check=True, timeout=1800)
+    return folder
 
 
-def results(model_folder, folder: Path, runs, *arguments) -> dict:
-    train(model_folder, folder, runs, *arguments)
+def ends(folder: Path, runs) -> dict:
     return {run: torch.load(folder / f"{run}.pt", weights_only=True) for run in runs}
 
 
-def fsdp(**changes) -> dict:
-    """What `accelerate launch` makes of the shipped configuration, with changes."""
-    config = yaml.safe_load((ROOT / "recipes" / "accelerate" / "fsdp2.yaml").read_text())
-    options = config["fsdp_config"] | changes
-    variables = {key.upper(): str(value) for key, value in options.items()}
-    return variables | {"ACCELERATE_USE_FSDP": "true"}
-
-
 @pytest.fixture(scope="module")
-def one(model_folder, tmp_path_factory):
-    return results(model_folder, tmp_path_factory.mktemp("one"), RUNS, 1)
-
-
-@pytest.fixture(scope="module")
-def two(model_folder, tmp_path_factory):
-    return results(model_folder, tmp_path_factory.mktemp("two"), RUNS + RESUMED, 2)
-
-
-@pytest.fixture(scope="module")
-def sharded(model_folder, tmp_path_factory):
-    return results(model_folder, tmp_path_factory.mktemp("sharded"), RUNS + RESUMED, 2, fsdp())
+def recipe(model_folder, tmp_path_factory) -> Path:
+    """A recipe of one step; its model goes to the folder ``out`` beside it."""
+    folder = tmp_path_factory.mktemp("recipe")
+    data, output, file = (folder / name for name in ("rows.jsonl", "out", "recipe.yaml"))
+    dataset("dpo").to_json(data)
+    options = {"max_steps": 1, "bf16": False, "use_cpu": True, "report_to": "none"}
+    paths = {"model_name_or_path": model_folder, "dataset_name": data, "output_dir": output}
+    content = {"objective": "dpo"} | options | {key: str(path) for key, path in paths.items()}
+    file.write_text(yaml.safe_dump(content))
+    return file
 
 
 def assert_same(expected: dict, given: dict) -> None:
@@ -72,22 +75,20 @@ def assert_same(expected: dict, given: dict) -> None:
         torch.testing.assert_close(given["weights"][name], weight, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("run", RUNS + RESUMED)
+@pytest.mark.parametrize("run", ENDS)
 def test_two_processes_train_as_one(run, one, two):
-    assert_same(one[run.removesuffix("-resumed")], two[run])
+    assert_same(one[run.removesuffix(RESUMED)], ends(two / "replicas", [run])[run])
 
 
-@pytest.mark.parametrize("run", RUNS + RESUMED)
-def test_two_shards_train_as_one(run, one, sharded):
-    assert_same(one[run.removesuffix("-resumed")], sharded[run])
+@pytest.mark.parametrize("run", ENDS)
+def test_two_shards_train_as_one(run, one, two):
+    assert_same(one[run.removesuffix(RESUMED)], ends(two / "shards", [run])[run])
 
 
-def test_weights_that_stay_gathered_are_not_taken_for_the_new_ones(one, model_folder, tmp_path):
+def test_weights_that_stay_gathered_are_not_taken_for_the_new_ones(one, two):
     """With `fsdp_reshard_after_forward: false` a forward leaves the whole weights behind."""
-    runs = [f"dpo-{reference}" for reference in REFERENCES]
-    environment = fsdp(fsdp_reshard_after_forward=False)
-    for run, result in results(model_folder, tmp_path, runs, 2, environment).items():
-        assert_same(one[run], result)
+    for run, end in ends(two / "gathered", OF_DPO).items():
+        assert_same(one[run], end)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -98,14 +99,8 @@ def test_the_runs_can_tell(objective, one):
     assert objective != "kto" or max(log["kl"]) > 1e-3
 
 
-def test_a_recipe_saves_the_whole_of_a_sharded_model(model_folder, groups, tmp_path):
-    data, output, recipe = (tmp_path / name for name in ("rows.jsonl", "out", "recipe.yaml"))
-    rows("dpo", groups).to_json(data)
-    options = {"max_steps": 1, "bf16": False, "use_cpu": True, "report_to": "none"}
-    paths = {"model_name_or_path": model_folder, "dataset_name": data, "output_dir": output}
-    content = {"objective": "dpo"} | options | {key: str(path) for key, path in paths.items()}
-    recipe.write_text(yaml.safe_dump(content))
-    train(model_folder, tmp_path, [recipe], 2, fsdp())
-    before, after = (AutoModelForCausalLM.from_pretrained(f) for f in (model_folder, output))
+def test_a_recipe_saves_the_whole_of_a_sharded_model(model_folder, recipe, two):
+    folders = (model_folder, recipe.with_name("out"))
+    before, after = (AutoModelForCausalLM.from_pretrained(folder) for folder in folders)
     assert before.num_parameters() == after.num_parameters()
     assert not torch.equal(before.lm_head.weight, after.lm_head.weight)

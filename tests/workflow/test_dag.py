@@ -5,15 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from zipfile import ZipFile
 
+import forked
 import psutil
 import pytest
 import yaml
 from edited_yaml import edit
 
+from humanline.cli import WORKER
 from humanline.study.runs.hashes import score_hash
 from humanline.study.scale.scale import load_scale
 from humanline.study.study import load_study
@@ -26,11 +29,17 @@ SCALES = sorted(p.stem for p in CONFIG.glob("*.yaml") if "tasks:" in p.read_text
 
 def command(*arguments, results: Path, **config) -> list:
     options = [f"{key}={value}" for key, value in (config | {"results": results}).items()]
-    return [SNAKEMAKE, "--cores", "2", *arguments, "--config", *options]
+    return ["--cores", "2", *arguments, "--config", *options]
 
 
 def snakemake(*arguments, **config) -> subprocess.CompletedProcess:
-    return subprocess.run(command(*arguments, **config), cwd=ROOT, capture_output=True, text=True)
+    return forked.snakemake(*command(*arguments, **config))
+
+
+def as_typed(*arguments, **config) -> subprocess.CompletedProcess:
+    """The same in a process of its own."""
+    words = [SNAKEMAKE, *command(*arguments, **config)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
 
 
 def plan(results: Path, *targets, **config) -> str:
@@ -87,9 +96,11 @@ def test_the_headline_tables_have_twelve_and_five_variants(scale, tmp_path):
 def test_the_plan_counts_the_jobs_of_the_workflow(tmp_path):
     """Over 500 at paper scale, and each told within 15 seconds."""
     started = time.monotonic()
-    counts = jobs(plan(tmp_path, "all_tables", "tune", "explore", scale="paper"))
+    paper = {"results": tmp_path, "scale": "paper"}
+    dry = as_typed("all_tables", "tune", "explore", "-n", "--nolock", **paper)
+    counts = jobs(dry.stdout + dry.stderr)
     resolved = time.monotonic()
-    run = snakemake("plan", "--nolock", results=tmp_path, scale="paper")
+    run = as_typed("plan", "--nolock", **paper)
     assert run.returncode == 0, run.stderr
     assert max(resolved - started, time.monotonic() - resolved) < 15
     assert run.stdout.startswith("# Plan of scale paper")
@@ -289,7 +300,7 @@ def kill_a_job_half_way(console: Path, *, results: Path, **config) -> Path:
     """
     with open(console, "w") as output:
         workflow = subprocess.Popen(
-            command("--nolock", results=results, **config),
+            [SNAKEMAKE, *command("--nolock", results=results, **config)],
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -333,6 +344,16 @@ EDITS = {  # of modules, and what is made anew
 }
 
 
+@pytest.fixture
+def worker():
+    """The socket of a worker for several workflows; else each has to start one."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:  # a socket's path is short
+        socket = Path(folder, "socket")
+        command = [sys.executable, "-m", "humanline", "worker", socket]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT):
+            yield socket
+
+
 def check_snakemakes_report(path: Path, results: Path) -> None:
     """It has the page, verdicts, tables and figures, each in a list and with words of ours."""
     page = results / "report" / "index.html"
@@ -341,7 +362,7 @@ def check_snakemakes_report(path: Path, results: Path) -> None:
         (own,) = (file.read(name) for name in file.namelist() if name.endswith("/index.html"))
     assert own == page.read_bytes()
     lists, entries = (
-        json.loads(re.search(rf"^ +var {name} = (.*);$", text, flags=re.M)[1])
+        json.loads(re.search(rf"^ +var {name} = (\{{.*);$", text, flags=re.M)[1])
         for name in ("categories", "results")
     )
     kinds = {"All on one page", "Verdicts", "Tables", "Figures", "Scores of all runs"}
@@ -364,14 +385,15 @@ def check_snakemakes_report(path: Path, results: Path) -> None:
 
 
 @pytest.mark.slow
-def test_smoke_scale_end_to_end(config, tmp_path):
+def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
     """Everything, once: a killed job, tables, a rerun, a changed option, a broken file."""
     results = tmp_path / "results"
     study = {"results": results, "scale": "smoke", "config_directory": config}
     checkpoint = kill_a_job_half_way(tmp_path / "console.txt", **study)
     state = checkpoint / "trainer_state.json"
     saved = state.stat().st_mtime_ns
-    run = snakemake("--nolock", **study)
+    monkeypatch.setenv(WORKER, str(worker))
+    run = as_typed("--nolock", **study)
     assert run.returncode == 0, run.stdout + run.stderr
     assert json.loads((checkpoint.parents[2] / "train.json").read_text())["steps"] == 8
     assert state.stat().st_mtime_ns == saved  # it went on from there, and did not start anew
@@ -399,7 +421,7 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     assert len(rows) == 1 + 13
     assert (tables / "math_reasoning_curves.svg").read_text().lstrip().startswith("<?xml")
 
-    explored = snakemake("explore", "--nolock", **study)
+    explored = as_typed("explore", "--nolock", **study)
     assert explored.returncode == 0, explored.stdout + explored.stderr
     rows = (results / "smoke" / "map" / "map.csv").read_text().splitlines()
     assert [row.split(",")[1:3] for row in rows[1:]] == [
@@ -408,12 +430,15 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     ]
     assert (tables / "looked_into.csv").exists()
 
-    started = time.monotonic()
+    assert set(jobs(plan(**study))) == {"report", "all"}  # the page shows the map, too
     reported = tmp_path / "report.zip"
-    again = snakemake("--nolock", "--report", reported, "--report-after-run", **study)
+    run = as_typed("--nolock", "--report", reported, "--report-after-run", **study)
+    assert run.returncode == 0, run.stdout + run.stderr
+    check_snakemakes_report(reported, results / "smoke")
+    started = time.monotonic()
+    again = as_typed("--nolock", **study)
     assert "Nothing to be done" in again.stdout + again.stderr
     assert time.monotonic() - started < 30
-    check_snakemakes_report(reported, results / "smoke")
 
     scale = (config / "smoke.yaml").read_text()
     edit(
@@ -441,7 +466,7 @@ def test_smoke_scale_end_to_end(config, tmp_path):
         module = edited / "humanline" / name
         source = module.read_text()
         module.write_text(f"{source}\n_EDITED = 1\n")
-        run = snakemake("-s", edited / "Snakefile", "-n", "--nolock", **study)
+        run = as_typed("-s", edited / "Snakefile", "-n", "--nolock", **study)
         assert set(jobs(run.stdout + run.stderr)) == rules, name
         module.write_text(f"{source}\n# Edited.\n")
 
@@ -450,10 +475,10 @@ def test_smoke_scale_end_to_end(config, tmp_path):
     (broken / "samples.jsonl").write_text('{"step": 0\n')
     (broken / "grades.csv").unlink()
     kept = (tables / "instruction_following.md").stat().st_mtime_ns
-    failed = snakemake("--nolock", **study)
+    failed = as_typed("--nolock", **study)
     output = failed.stdout + failed.stderr
     assert failed.returncode != 0
-    assert "humanline: failed; the last lines of" in output
-    assert re.search(r"samples\.jsonl: line 1: not JSON .*; make it again", output)
+    assert re.search(r"^the whole log: .*\.log$", output, flags=re.M)
+    assert re.search(r"samples\.jsonl: line 1: not JSON .*; make it again\Z", output.rstrip())
     assert (tables / "instruction_following.md").stat().st_mtime_ns == kept
     assert (broken / "train.json").exists()

@@ -6,16 +6,14 @@ and what installs, fetches or trains has its words checked: extras, files, marke
 
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 PAGES = sorted(
     path
     for pattern in ("docs/*.md", "*.md", "results/*.md", "benchmarks/*.md", "recipes/*.md")
@@ -55,9 +53,7 @@ def test_commands_are_found():
 
 @pytest.fixture(scope="session")
 def targets() -> set[str]:
-    run = subprocess.run(
-        [BIN / "snakemake", "--list-rules", "--nolock"], cwd=ROOT, capture_output=True, text=True
-    )
+    run = forked.snakemake("--list-rules", "--nolock")
     assert run.returncode == 0, run.stderr
     return set(run.stdout.split())
 
@@ -102,12 +98,7 @@ def test_snakemakes_commands_plan_something(command, tmp_path):
         words.append("--config")
     place = words.index("--config") + 1
     words.insert(place, f"results={tmp_path / 'results'}")
-    run = subprocess.run(
-        [BIN / "snakemake", "-n", "-q", "rules", "--nolock", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    run = forked.snakemake("-n", "-q", "rules", "--nolock", *words)
     assert run.returncode == 0, run.stderr
     assert "Job stats:" in run.stdout + run.stderr
 

@@ -9,13 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import forked
 import psutil
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
-SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
 TARGETS = ("all", "tune", "explore")
 # Quotes, braces, spaces and commands, as a shell sees them.
@@ -42,10 +42,9 @@ def write_study(folder: Path, task: str) -> None:
     (folder / "experiments.yaml").write_text(yaml.safe_dump(experiments))
 
 
-def snakemake(*arguments, cwd: Path = ROOT, **config) -> subprocess.CompletedProcess:
+def snakemake(*arguments, **config) -> subprocess.CompletedProcess:
     options = [f"{key}={value}" for key, value in config.items()]
-    command = [SNAKEMAKE, "--cores", "2", *arguments, "--config", *options]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    return forked.snakemake("--cores", "2", *arguments, "--config", *options)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -37,6 +37,7 @@ class Snapshot(TypedDict):
     ``jobs`` and ``cells`` are the numbers of those that are done and of all. ``waiting`` is the sum
     of the seconds that the jobs need that have not begun; None: unknown. ``parallel`` is how many
     jobs run at a time. ``ended`` is None, ``done``, ``failed`` or ``stopped``.
+    ``logs`` are the paths of Snakemake's own logs.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Snapshot(TypedDict):
     running: list[Running]
     failed: list[Running]
     ended: str | None
+    logs: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Board:
         self._started = self._changed = clock()
         self.seconds = seconds
         self.ended: str | None = None
-        self._is_stopped = False
+        self._is_stopped = self._are_jobs_stopped = False
 
     def start(self, number: int) -> None:
         """A job has begun; on a cluster, it was submitted."""
@@ -152,15 +154,17 @@ class Board:
     def fail(self, number: int) -> Running | None:
         """A job has failed; None if it is unknown, or was ended because the user stops."""
         self._changed = self._clock()
-        if (own := self._running.pop(number, None)) is None or self._is_stopped:
+        if (own := self._running.pop(number, None)) is None or self._are_jobs_stopped:
             return None
-        own["cause"] = cause(own["log"]) or [SILENT]
+        own["cause"] = [SILENT]
         self._failed[number] = own
+        own["cause"] = cause(own["log"]) or [SILENT]
         return own
 
-    def stop(self) -> None:
-        """The user stops the workflow: what fails from now on was ended by that."""
+    def stop(self, *, with_jobs: bool = True) -> None:
+        """The user stops the workflow; with its jobs, what fails from now on was ended by that."""
         self._is_stopped = True
+        self._are_jobs_stopped |= with_jobs
 
     def count(self, total: int) -> None:
         """The number of jobs in all, after a checkpoint's job has added some."""
@@ -173,8 +177,10 @@ class Board:
 
     def end(self) -> None:
         """The workflow has ended."""
-        is_done = len(self._done) >= self._total
-        self.ended = "failed" if self._failed else "done" if is_done else "stopped"
+        if len(self._done) >= self._total and not self._failed:
+            self.ended = "done"
+        else:  # without a failed job, Snakemake itself has failed
+            self.ended = "stopped" if self._is_stopped and not self._failed else "failed"
         self._changed = self._clock()
 
     def snapshot(self) -> Snapshot:

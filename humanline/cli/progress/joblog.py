@@ -25,6 +25,7 @@ _BAR = re.compile(
     r"(?:^|[\r\n])\s*(?:(?P<name>[\w ]+): +)?\d+%\|[^|\r\n]*\| "
     r"(?P<done>\d+)/(?P<total>\d+) \[[\d:]+<(?P<left>[\d:?]+)"
 )
+_COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # and other sequences of terminals
 _SHORT_WORK = ("Loading weights", "Writing model shards")
 _TOOK = re.compile(r"^\w+: ([\d.]+) s\s*\Z", re.M)
 _METRICS = re.compile(r"\{'loss'[^{}]*\}")
@@ -109,7 +110,7 @@ def _metrics(text: str) -> dict[str, float]:
     """Read the latest value of each metric that is shown; not every line has all."""
     found: dict[str, float] = {}
     for line in _METRICS.findall(text):
-        with suppress(ValueError, SyntaxError):  # `nan` without quotes
+        with suppress(ValueError, SyntaxError, TypeError):  # `nan` without quotes
             values = ast.literal_eval(line)
             found |= {
                 short: float(values[name]) for name, short in _SHOWN.items() if name in values
@@ -134,7 +135,18 @@ def cause(log: str | None) -> list[str]:
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
     lines = [line for line in lines if line]
     own = [line for line in lines if line.startswith(ERROR)]
-    return [line[:WIDTH] for line in (own[-1:] or lines[-LINES:])]
+    return [visible(line[:WIDTH]) for line in (own[-1:] or lines[-LINES:])]
+
+
+def visible(text: str) -> str:
+    """Make a text safe for a terminal: without colours, other control characters as escapes.
+
+    Characters that change the direction of text are escaped, too; ends of lines stay.
+    """
+    shown = _COLOUR.sub("", text).expandtabs(4)
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown
+    )
 
 
 def show_tail(log: Path) -> None:
@@ -144,4 +156,24 @@ def show_tail(log: Path) -> None:
     with open(log, errors="replace") as lines:
         tail = deque(lines, LINES)
     print(f"humanline: failed; the last lines of {log}:", file=sys.stderr)
-    sys.stderr.writelines(f"  {line}" for line in tail)
+    sys.stderr.writelines(f"  {visible(line)}" for line in tail)
+
+
+@contextlib.contextmanager
+def logging_to(path: str | None):
+    """Redirect output to a file, also that of subprocesses and C libraries."""
+    if not path:
+        yield None
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush(), sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with open(path, "w", buffering=1) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield path
+        finally:
+            sys.stdout.flush(), sys.stderr.flush()
+            os.dup2(saved[0], 1)
+            os.dup2(saved[1], 2)

@@ -3,7 +3,7 @@
 import time
 
 from humanline.cli.progress.board import Running, Snapshot
-from humanline.cli.progress.joblog import Reading, read
+from humanline.cli.progress.joblog import Reading, read, visible
 
 _STAGE = 11  # characters of the longest names of stages
 _LEFT = 15  # characters of the longest time left, ``99 h 59 min left``, and a space
@@ -123,6 +123,7 @@ def duration(seconds: float) -> str:
 
 
 def _cut(text: str, width: int) -> str:
+    text = visible(text)
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 

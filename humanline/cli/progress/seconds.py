@@ -5,6 +5,7 @@ its reference results, or else the laptop's: it tells how jobs compare, and this
 """
 
 import csv
+import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
@@ -143,12 +144,14 @@ def read(path: Path) -> dict[Kind, tuple[int, float]]:
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return {
+            found = {
                 Kind(*(row[name] for name in _KIND)): (int(row["jobs"]), float(row["seconds"]))
                 for row in csv.DictReader(file)
             }
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return {}
+    is_sound = all(jobs > 0 and 0 <= seconds < math.inf for jobs, seconds in found.values())
+    return found if is_sound else {}
 
 
 def first_of(paths: Iterable[Path], other: Path | None = None) -> Seconds:

@@ -4,6 +4,8 @@ On a terminal: a line for the whole and one for each running job, once a second.
 for each job that has ended, and one for each running job if nothing has ended for a minute. At the
 end, why a job has failed. Snakemake's log has its own lines, and `snakemake -p` prints them.
 
+A fault of this view never stops a workflow: it is one warning, and Snakemake's own lines come back.
+
 It is no logger plugin: Snakemake does not find plugins of editable installs, and the profile of a
 cluster would replace the one that names it.
 """
@@ -14,16 +16,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from humanline.cli.progress.board import Board, Finished, Running
-from humanline.cli.progress.joblog import VIEW, read
+from humanline.cli.progress.board import Board, Finished, Running, Snapshot
+from humanline.cli.progress.joblog import VIEW, read, visible
 from humanline.cli.progress.lines import duration, head, left_of, lines
 from humanline.cli.progress.names import Namer, words
 from humanline.cli.progress.short import shortened
-from humanline.cli.progress.status import GOES_ON, STATE, write
+from humanline.cli.progress.status import GOES_ON, begin, write
 from humanline.files.validation import TRACEBACK
 
 SILENCE = 60.0  # seconds without a line, where there is no terminal
@@ -32,6 +34,7 @@ _WIDTH = 200  # of lines where there is no terminal
 # Their jobs print for people, and must not do so into the terminal's view.
 _TALKING = ("decide", "judge_cost", "plan", "power", "prefetch")
 _STOPPED = "on user request"  # what Snakemake says after Ctrl-C
+_STOPS_LATER = "Will exit after finishing currently running jobs"  # and after SIGTERM
 # A failed job's command, and that it failed. `close` says so, with the cause.
 _SAID_AT_THE_END = (
     "CalledProcessError",
@@ -50,6 +53,7 @@ class View(logging.Handler):
         state: the file that `humanline status` reads.
         means: the file of the scale's seconds.
         logs: Snakemake's own logs.
+        give_back: what makes Snakemake print its own lines again.
     """
 
     def __init__(
@@ -60,31 +64,54 @@ class View(logging.Handler):
         state: Path,
         means: Path,
         logs: list[str],
+        give_back: Callable[[], None] = lambda: None,
     ):
         super().__init__()
         self._board, self._namer, self._stream = board, namer, stream
         self._state, self._means, self._logs = state, means, logs
+        self._give_back, self._is_faulty = give_back, False
         self._talking: set[int] = set()
         self._page: str | None = None
         self._printed = time.monotonic()
         self._over = threading.Event()
         self._live = _live(stream)
+        self._write_state()
         self._clock = threading.Thread(target=self._tick_on, name="view", daemon=True)
         self._clock.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take note of one of Snakemake's events, or print its warning."""
-        try:
+        with self._kept_from_the_workflow():
             act = getattr(self, f"_on_{getattr(record, 'event', None)}", None)
             if act:
                 act(record)
             elif record.levelno >= logging.WARNING:
                 self._warn(record)
-            elif _STOPPED in record.getMessage():
+            elif _STOPPED in (text := record.getMessage()):
                 self._board.stop()
                 self._print("stops; the running jobs are ended")
-        except Exception:
-            self.handleError(record)
+            elif _STOPS_LATER in text:
+                self._board.stop(with_jobs=False)
+
+    @contextlib.contextmanager
+    def _kept_from_the_workflow(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as fault:
+            self._fall_back(fault)
+
+    def _fall_back(self, fault: Exception) -> None:
+        """Warn once, and leave the lines to Snakemake; the end and the causes are still told."""
+        if self._is_faulty:
+            return
+        self._is_faulty = True
+        with contextlib.suppress(Exception):
+            self._hide()
+        self._live = None
+        os.environ.pop(VIEW, None)
+        with contextlib.suppress(Exception):
+            self._give_back()
+            warn(fault)
 
     # Snakemake's events, by the names of `LogEvent`.
 
@@ -116,6 +143,8 @@ class View(logging.Handler):
         self._board.count(record.total)
 
     def _on_error(self, record) -> None:
+        if _STOPPED in record.getMessage():
+            self._board.stop()
         self._warn(record)
 
     def _warn(self, record) -> None:
@@ -140,16 +169,25 @@ class View(logging.Handler):
 
     def tell(self, text: str) -> None:
         """Print a line of another thread."""
-        with self.lock or contextlib.nullcontext():
-            self._print(text)
+        with self.lock or contextlib.nullcontext(), self._kept_from_the_workflow():
+            self._write(text)
 
     def _print(self, text: str) -> None:
-        self._printed = time.monotonic()
-        if self._live and self._live.is_started:
-            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        elif self._stream:
-            self._stream.write(f"{text}\n")
-            self._stream.flush()
+        if not self._is_faulty:  # else Snakemake prints it
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        self._printed, text = time.monotonic(), visible(text)
+        try:
+            if self._live and self._live.is_started:
+                self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            elif self._stream:
+                self._stream.write(f"{text}\n")
+                self._stream.flush()
+        except OSError:  # nobody reads any more
+            with contextlib.suppress(Exception):
+                self._hide()
+            self._live = self._stream = None
 
     def _hide(self) -> None:
         if self._live and self._live.is_started:
@@ -158,14 +196,22 @@ class View(logging.Handler):
 
     def _tick_on(self) -> None:
         while not self._over.wait(1.0):
-            with self.lock or contextlib.nullcontext(), contextlib.suppress(OSError):
-                self._tick()
+            with self.lock or contextlib.nullcontext(), self._kept_from_the_workflow():
+                if not self._over.is_set():  # while it waited for the lock
+                    self._tick()
 
     def _tick(self) -> None:
         """Show the state, once a second."""
-        state = self._board.snapshot()
-        if not self._talking:  # `decide` runs a workflow of its own, which writes the state
-            write(self._state, state)
+        self._write_state()
+        if not self._is_faulty:
+            with contextlib.suppress(OSError):  # of a terminal that is gone
+                self._show(self._board.snapshot())
+
+    def _write_state(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk; estimates and `status` alone read it
+            write(self._state, self._board.snapshot() | {"logs": self._logs})
+
+    def _show(self, state: Snapshot) -> None:
         if self._live is None:
             if time.monotonic() - self._printed > SILENCE:
                 for line in lines(state, width=_WIDTH):
@@ -179,19 +225,34 @@ class View(logging.Handler):
 
     def close(self) -> None:
         """Say how the workflow has ended, and why a job failed; Snakemake calls it at its end."""
-        if self._over.is_set():
-            return
-        self._over.set()
-        self._clock.join(timeout=5)
+        with self.lock or contextlib.nullcontext():
+            if self._over.is_set():
+                return
+            self._over.set()
+            for act in (self._end, self._write_state, self._write_seconds, self._tell_end):
+                with self._kept_from_the_workflow():
+                    act()
+        super().close()
+
+    def _end(self) -> None:
+        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            self._board.stop()
+        self._board.end()
         self._hide()
         self._live = None
-        self._board.end()
-        with contextlib.suppress(OSError):  # estimates alone depend on these
-            write(self._state, self._board.snapshot())
+
+    def _write_seconds(self) -> None:
+        with contextlib.suppress(OSError):
             self._board.seconds.write(self._means)
-        for text in self._last_lines():
-            self._print(text)
-        super().close()
+
+    def _tell_end(self) -> None:
+        try:
+            told = self._last_lines()
+        except Exception as fault:
+            self._fall_back(fault)
+            told = [line for job in self._board.failed[:FULLY] for line in why(job)]
+        for text in told:
+            self._write(text)
 
     def _last_lines(self) -> list[str]:
         state = self._board.snapshot()
@@ -201,6 +262,8 @@ class View(logging.Handler):
             page = [f"the page of all results: {self._page}"] if self._page else []
             return [f"{state['name']}: all {jobs} jobs done, in {took}", *page]
         found = [f"{state['name']}: {self._board.ended} after {took}, {done} of {jobs} jobs done"]
+        if self._board.ended == "failed" and not self._board.failed:
+            found.append("no job has failed, but Snakemake itself: see above")
         found += [f"Snakemake's log: {path}" for path in self._logs]
         if self._board.ended == "stopped":
             found.append(GOES_ON)
@@ -223,6 +286,14 @@ def why(job: Running) -> list[str]:
     last = "the cause:" if len(told) == 1 else "its last lines:"
     failed = f"failed: {words(job['stage'], job['of'])}"
     return ["", failed, *more, last, *(f"  {line}" for line in told)]
+
+
+def warn(fault: Exception) -> None:
+    """Warn of a fault of the view, by Snakemake's logger."""
+    from snakemake.logging import logger
+
+    name = f"{type(fault).__name__}: {fault}".partition("\n")[0]
+    logger.warning(f"humanline: warning: the view of the progress has a fault ({name}); it is off")
 
 
 def _plain(text: str):
@@ -260,6 +331,14 @@ def watch(
     Returns:
         What prints a line for another thread; None: everything is printed as Snakemake does.
     """
+    try:
+        return _watch(workflow, study, jobs, means, other)
+    except Exception as fault:
+        warn(fault)
+        return None
+
+
+def _watch(workflow, study, jobs: list, means: list[Path], other: Path):
     from snakemake.logging import logger
 
     from humanline.cli.progress.seconds import first_of
@@ -274,7 +353,13 @@ def watch(
     board = Board(study.scale.scale, named, first_of(means, other), cores)
     logs = [path for path in workflow.logger_manager.get_logfile() if path]
     workflow.scheduler.print_progress = True  # else a quiet one does not say that a job has ended
-    view = View(board, namer, stream, Path(".snakemake", STATE), means[0], logs)
+    state = begin(Path(".snakemake"))
+
+    def give_back():
+        if stream is not None:
+            logger.addHandler(below)
+
+    view = View(board, namer, stream, state, means[0], logs, give_back)
     logger.addHandler(view)
     if stream is None:
         return None

@@ -1,5 +1,6 @@
 """Compare the numbers of two sides: runs, cells, rows of tables, comparisons and verdicts."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,14 @@ import pandas as pd
 from scipy import stats
 
 from humanline.files.validation import ConfigError
+from humanline.report.compare.exact import (
+    TIME_MEASURE,
+    Found,
+    claims_of_time,
+    compare_files,
+    is_of_time,
+    lone_files,
+)
 from humanline.report.compare.sides import Side, keys_of
 from humanline.tables.statistics.agreement import (
     Spread,
@@ -22,19 +31,22 @@ ALPHA = 0.05
 EQUAL, WITHIN, DIFFERS, UNTESTED = "equal", "within", "differs", "not tested"
 ONLY_A, ONLY_B = "only in A", "only in B"
 KINDS = {
-    "cell": "Cells: mean score",
-    "run": "Runs: score of a seed",
-    "task": "All cells of a task together",
-    "number": "Numbers of the tables, with an interval",
-    "comparison": "Comparisons of the claims",
-    "verdict": "Verdicts",
-    "other": "Numbers without an interval, or of time",
+    "cell": "scores of cells",
+    "run": "scores of runs",
+    "task": "all cells of a task",
+    "number": "numbers of tables",
+    "comparison": "estimates of claims",
+    "verdict": "verdicts",
+    "exact": "all else that follows",
+    "other": "without an interval",
+    "time": "times",
 }
 _TESTED = ("cell", "run", "task", "number", "comparison")
 _COLUMNS = ["kind", "where", "row", "column", "a", "b", "difference", "standard_error"]
 _COLUMNS += ["low", "high", "p", "p_corrected", "status"]
+_NAMES = ["kind", "where", "row", "column", "status", "a", "b"]
 _MEAN_SQUARES = {"seen": "difference", "usual": "standard_error"}
-_OPPOSITES = {"supported", "contradicted"}
+OPPOSITES = {"supported", "contradicted"}
 
 
 @dataclass(frozen=True)
@@ -43,14 +55,16 @@ class Comparison:
 
     Attributes:
         rows: a row per number: kind (a key of `KINDS`), where, row, column, a, b, difference,
-            standard_error, p, p_corrected and status.
+            standard_error, p, p_corrected and status. What only one side has is a row, too.
         tasks: a row per task with common seeds: task; seen, the root mean square of the
             differences of its runs; usual, what it is usually, between machines; smallest, the
             difference of a cell that is found; all in points.
+        is_same: whether all runs are equal, so that all that follows from them is compared.
     """
 
     rows: pd.DataFrame
     tasks: pd.DataFrame
+    is_same: bool
 
     @property
     def differing(self) -> pd.DataFrame:
@@ -80,9 +94,12 @@ def compare_sides(a: Side, b: Side, usual: Spread | None = None) -> Comparison:
         ConfigError: if the sides have no number in common, or nothing of what they have in common
             can be tested.
     """
-    derived = [*_tables(a, b), *_claims(a, b)]
-    families, tasks = [[], [], derived], pd.DataFrame(columns=["task"])
     runs = _runs(a, b)
+    is_same = runs is not None and bool(are_equal(runs["a"], runs["b"]).all())
+    derived = [*_tables(a, b), *_claims(a, b)]
+    if is_same:
+        derived = [frame[frame["kind"] != "other"] for frame in derived]
+    families, tasks = [[], [], derived], pd.DataFrame(columns=["task"])
     if runs is not None:
         cells, each = compare_cells(runs, usual), compare_runs(runs, usual)
         together = compare_tasks(runs, usual).assign(variant="all cells")
@@ -92,11 +109,26 @@ def compare_sides(a: Side, b: Side, usual: Spread | None = None) -> Comparison:
         ]
         families[1] = [_shaped(each, "run", "scores", column="score")]
         tasks = _of_tasks(cells, each)
-    is_same = runs is not None and bool(are_equal(runs["a"], runs["b"]).all())
     found = [_corrected(pd.concat(family), is_same) for family in families if family]
-    rows = pd.concat([*found, *_alone(runs), *_verdicts(a, b)], ignore_index=True)
+    found += [*_alone(runs), *_verdicts(a, b, is_same), _exact(lone_files(a, b))]
+    if is_same:
+        done = pd.concat(found)
+        done = done[~done["status"].isin([ONLY_A, ONLY_B])]
+        covered = set(zip(done["where"], done["column"], strict=True))
+        found.append(_exact(compare_files(a, b, covered)))
+    rows = pd.concat([one for one in found if len(one)], ignore_index=True)
     _require_common(rows, a, b)
-    return Comparison(rows.reindex(columns=_COLUMNS), tasks)
+    return Comparison(rows.reindex(columns=_COLUMNS).drop_duplicates(_NAMES), tasks, is_same)
+
+
+def _exact(found: list[Found]) -> pd.DataFrame:
+    """Bring what must be the same, and what one side lacks, into the form of all rows."""
+    only = {"left": ONLY_A, "right": ONLY_B}
+    rows = []
+    for one in found:
+        status = only[str(one["side"])] if "side" in one else EQUAL if one["is_equal"] else DIFFERS
+        rows.append({**one, "kind": "number" if "side" in one else "exact", "status": status})
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def _require_common(rows: pd.DataFrame, a: Side, b: Side) -> None:
@@ -135,7 +167,7 @@ def _shaped(frame: pd.DataFrame, kind: str, where: str, column: str) -> pd.DataF
 
 
 def _alone(runs: pd.DataFrame | None) -> list[pd.DataFrame]:
-    """List the cells that one side lacks."""
+    """List the cells that one side lacks, and the runs of other cells if seeds are common."""
     if runs is None:
         return []
     known = runs.groupby(["task", "variant"], sort=False)[["a", "b"]].count().reset_index()
@@ -144,6 +176,10 @@ def _alone(runs: pd.DataFrame | None) -> list[pd.DataFrame]:
         cells = known[known[other] == 0]
         if len(cells):
             shaped = _shaped(cells.drop(columns=["a", "b"]), "cell", "scores", column="score")
+            found.append(shaped.assign(status=status))
+        rest = runs[runs[other].isna()].merge(known[known[other] > 0][["task", "variant"]])
+        if len(rest) and runs[["a", "b"]].notna().all(axis=1).any():
+            shaped = _shaped(rest.drop(columns=["a", "b"]), "run", "scores", column="score")
             found.append(shaped.assign(status=status))
     return found
 
@@ -163,21 +199,17 @@ def _of_tasks(cells: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tables(a: Side, b: Side) -> list[pd.DataFrame]:
-    """Compare the tables, number by number."""
-    found = []
-    for name in sorted(set(a.tables) | set(b.tables)):
-        if name in a.tables and name in b.tables:
-            found += _table(name, a.tables[name], b.tables[name])
-        else:
-            status = ONLY_A if name in a.tables else ONLY_B
-            found.append(pd.DataFrame([_row("number", name, "all", "all", status=status)]))
-    return found
+    """Compare the tables that both sides have, number by number."""
+    names = sorted(a.tables.keys() & b.tables.keys())
+    return [part for name in names for part in _table(name, a.tables[name], b.tables[name])]
 
 
 def _table(name: str, a: pd.DataFrame, b: pd.DataFrame) -> list[pd.DataFrame]:
     keys = [key for key in keys_of(a) if key in b]
     if any(frame.duplicated(keys).any() for frame in (a, b)):
-        return []  # an earlier version named the rows in another way
+        # An earlier version named the rows in another way.
+        rows = [_row("number", name, "all", "all", status=status) for status in (ONLY_A, ONLY_B)]
+        return [pd.DataFrame(rows)]
     both = a.merge(b, "outer", keys, suffixes=("_a", "_b"), indicator=True, sort=False)
     words = both[keys].astype(str).agg(" ".join, axis=1)
     sides = {"left_only": ONLY_A, "right_only": ONLY_B}
@@ -187,7 +219,7 @@ def _table(name: str, a: pd.DataFrame, b: pd.DataFrame) -> list[pd.DataFrame]:
         if side in sides
     ]
     both, words = both[both["_merge"] == "both"], words[both["_merge"] == "both"]
-    results, others = _results(a), _results(b)
+    results, others = (_results(frame, [*a, *b]) for frame in (a, b))
     for one, other, status in ((results, others, ONLY_A), (others, results, ONLY_B)):
         lacking = [column for column in one if column not in other]
         found += [
@@ -201,20 +233,24 @@ def _table(name: str, a: pd.DataFrame, b: pd.DataFrame) -> list[pd.DataFrame]:
         is_ratio = column.startswith("ratio")
         frame = _estimates(values, errors, seeds, is_ratio=is_ratio)
         has_interval = f"{column}_low" in a or f"{column}_se" in a
-        kind = "number" if has_interval and "seconds" not in column else "other"
+        kind = "time" if is_of_time(column) else "number" if has_interval else "other"
         frame = frame.assign(kind=kind, where=name, row=words, column=column)
         found.append(frame[shown])
     return found
 
 
-def _results(frame: pd.DataFrame) -> list[str]:
+def _results(frame: pd.DataFrame, names: Iterable[str]) -> list[str]:
     """Return the columns of results: the numbers after the seeds, and not their intervals.
 
     A table says first what a row is, up to the number of its seeds.
+
+    Args:
+        frame: the table of one side.
+        names: the columns of both sides.
     """
-    names = list(map(str, frame))
-    after = names[names.index("seeds") + 1 :] if "seeds" in names else []
-    parts = {f"{name}_{end}" for name in after for end in ("se", "low", "high")}
+    own = list(map(str, frame))
+    after = own[own.index("seeds") + 1 :] if "seeds" in own else []
+    parts = {f"{name}_{end}" for name in names for end in ("se", "low", "high")}
     numeric = frame.select_dtypes("number").columns
     return [name for name in after if name in numeric and name not in parts]
 
@@ -254,11 +290,12 @@ def _claims(a: Side, b: Side) -> list[pd.DataFrame]:
     """Compare the estimates of the claims' comparisons."""
     if a.comparisons is None or b.comparisons is None:
         return []
-    keys = ["claim", "point", "asked", "comparison"]
-    sides = [
-        frame.assign(point=frame["point"].astype(object).fillna(""))
-        for frame in (a.comparisons, b.comparisons)
-    ]
+    # Words for people, of other columns, change from version to version.
+    keys = ["claim", "comparison"]
+    sides = [a.comparisons, b.comparisons]
+    if any(frame.duplicated(keys).any() for frame in sides):
+        keys += ["point", "asked"]
+        sides = [frame.assign(point=frame["point"].fillna("").astype(str)) for frame in sides]
     both = sides[0].merge(sides[1], "outer", keys, suffixes=("_a", "_b"), indicator=True)
     words = both["claim"] + " " + both["comparison"]
     known = both["_merge"] == "both"
@@ -280,25 +317,29 @@ def _claims(a: Side, b: Side) -> list[pd.DataFrame]:
         for side in "ab"
     )
     frame = _estimates([both["estimate_a"], both["estimate_b"]], errors, seeds, is_ratio=is_ratio)
-    kind = np.where(both["measure_a"] == "training_seconds", "other", "comparison")
+    kind = np.where(both["measure_a"] == TIME_MEASURE, "time", "comparison")
     found.append(frame.assign(kind=kind, where="comparisons", row=words, column="estimate"))
     return found
 
 
-def _verdicts(a: Side, b: Side) -> list[pd.DataFrame]:
-    """Compare the verdicts; only opposite ones differ, as chance may decide or not decide."""
+def _verdicts(a: Side, b: Side, is_same: bool) -> list[pd.DataFrame]:
+    """Compare the verdicts; only opposite ones differ, as chance may decide or not decide.
+
+    If all runs are equal, all verdicts must be, but for those on times.
+    """
     if a.verdicts is None or b.verdicts is None:
         return []
     sides = [side.verdicts.set_index("claim")["verdict"] for side in (a, b)]  # type: ignore[union-attr]
     both = pd.concat(sides, axis=1, keys=["a", "b"], sort=False)
-    rows = []
+    rows, timed = [], claims_of_time(a, b)
     for claim, one, other in both.itertuples():
         if pd.isna(one) or pd.isna(other):
             status = ONLY_B if pd.isna(one) else ONLY_A
         elif one == other:
             status = EQUAL
         else:
-            status = DIFFERS if {one, other} == _OPPOSITES else WITHIN
+            must_equal = is_same and claim not in timed
+            status = DIFFERS if must_equal or {one, other} == OPPOSITES else WITHIN
         row = _row("verdict", "claims", str(claim), "verdict", status=status)
         rows.append(row | {"a": one, "b": other})
     return [pd.DataFrame(rows)]

@@ -1,6 +1,6 @@
 """`humanline compare`: its page, a CSV file with every number, and its exit status."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,8 +15,10 @@ from humanline.report.compare.numbers import (
     ALPHA,
     DIFFERS,
     EQUAL,
+    KINDS,
     ONLY_A,
     ONLY_B,
+    OPPOSITES,
     WITHIN,
     Comparison,
     compare_sides,
@@ -25,9 +27,7 @@ from humanline.report.compare.sides import Side, find_sides
 from humanline.report.formats import p_text
 from humanline.report.page.dots import Dot, axis_below, row_dot, span_of
 from humanline.report.page.page import document
-from humanline.study.study import load_study
 from humanline.study.tasks import TASKS, title_of
-from humanline.study.words import cell_words
 from humanline.tables.statistics.agreement import USUAL
 
 AGREE, DIFFER = 0, 1  # exit statuses
@@ -42,14 +42,14 @@ def compare(
     *,
     results: Path,
     scale: str,
-    config: Path,
+    words: Callable[[str], Mapping[str, str]],
     output: Path | None = None,
 ) -> int:
     """Compare two sides, write `index.html` and `comparison.csv`, and print what was found.
 
     Args:
         first, second, results, scale: as in `find_sides`.
-        config: the folder of configuration, from which cells have their words if it has the scale.
+        words: (a scale's name) -> what its cells are, by their names; empty if that is not known.
         output: the folder to write in; None: `comparison` in the scale's results.
 
     Returns:
@@ -62,30 +62,24 @@ def compare(
         a, b = find_sides(first, second, results=results, scale=scale, place=Path(place))
     found, made = compare_sides(a, b), differences(a, b)
     folder = output or results / a.scale / "comparison"
-    page = document(
-        "compare.html.j2", _TEMPLATES, **_context(a, b, found, made, _words(config, a.scale))
-    )
-    write_text(folder / "comparison.csv", found.rows.to_csv(index=False))
-    write_text(folder / "index.html", page)
+    page = document("compare.html.j2", _TEMPLATES, **_context(a, b, found, made, words(a.scale)))
+    try:
+        write_text(folder / "comparison.csv", found.rows.to_csv(index=False))
+        write_text(folder / "index.html", page)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be written ({error.strerror}); name another folder with --output"
+        ) from None
     print(f"A: {a.name} ({summary(a)})\nB: {b.name} ({summary(b)})")
     print(told.terminal(found, made, str(folder / "index.html")))
     return DIFFER if len(found.differing) else AGREE
-
-
-def _words(config: Path, scale: str) -> dict[str, str]:
-    """Say what each cell is, by its name; empty if the configuration has no such scale."""
-    try:
-        study = load_study(config / f"{scale}.yaml", config / "experiments.yaml", Path("results"))
-    except ConfigError:
-        return {}
-    return {cell.variant: cell_words(cell) for cell in study.all_cells()}
 
 
 def _context(
     a: Side, b: Side, found: Comparison, made: pd.DataFrame, words: Mapping[str, str]
 ) -> dict:
     """Make the variables of the template."""
-    counts = found.counts.rename(index=told.KINDS)
+    counts = found.counts.rename(index=KINDS)
     counts = counts.loc[:, counts.sum() > 0]
     differing = told.once(found.differing)
     return {
@@ -93,7 +87,7 @@ def _context(
         "scale": a.scale,
         "agrees": found.differing.empty,
         "sentence": told.sentence(found),
-        "reason": told.reason(found, made),
+        "reason": f"{told.reason(found, made)} {told.hint(found)}".strip(),
         "statuses": list(counts),
         "counts": list(counts.itertuples(name=None)),
         "differing": [_differing(row, words) for row in differing.head(_SHOWN).to_dict("records")],
@@ -122,7 +116,7 @@ def _verdicts(a: Side, b: Side, rows: pd.DataFrame) -> list[dict]:
     for side in (b, a):
         if side.verdicts is not None and "text" in side.verdicts:
             texts |= dict(zip(side.verdicts["claim"], side.verdicts["text"], strict=True))
-    said = {EQUAL: "the same", DIFFERS: "opposite", WITHIN: "undecided on one side"}
+    said = {EQUAL: "the same", WITHIN: "undecided on one side"}
     found = []
     for row in rows[rows["kind"] == "verdict"].to_dict("records"):
         sides = [row["a"], row["b"]]
@@ -130,6 +124,8 @@ def _verdicts(a: Side, b: Side, rows: pd.DataFrame) -> list[dict]:
         if not decided:
             continue
         same = "exploratory on one side" if len(decided) == 1 else said.get(row["status"])
+        if row["status"] == DIFFERS:
+            same = "opposite" if set(sides) == OPPOSITES else "not the same"
         values = ["none" if pd.isna(verdict) else verdict for verdict in sides]
         found.append(
             {
@@ -161,7 +157,7 @@ def _cells(rows: pd.DataFrame, words: Mapping[str, str]) -> list[dict]:
                 "b": f"{row['b']:.2f}",
                 "difference": row["difference"],
                 "interval": _interval(row),
-                "dot": "" if is_equal else row_dot(dot, **asdict(span)),
+                "dot": "" if row["status"] == EQUAL else row_dot(dot, span),
             }
             for index, row, dot in zip(own.index, records, dots, strict=True)
         ]

@@ -5,6 +5,7 @@ import tarfile
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 
@@ -13,6 +14,8 @@ from humanline.files.validation import ConfigError
 
 SCORES = "scores"
 _SCORE_COLUMNS = ["task", "variant", "seed", "score"]
+_ESTIMATES = ["seeds", "estimate", "estimate_low", "estimate_high"]
+_COMPARISON_COLUMNS = ["claim", "comparison", "measure", *_ESTIMATES]
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Side:
     Attributes:
         name: what the user called it.
         scale: the scale's name.
-        tables: the tables by name, as their CSV files have them; a row is a cell.
+        files: all CSV files by name.
+        tables: those of them in which a row is a cell.
         scores: a row per run: task, variant, seed, score; None if an earlier version wrote none.
         verdicts: a row per claim, with its verdict; None if there are none.
         comparisons: a row per comparison of the claims; None if there are none.
@@ -31,6 +35,7 @@ class Side:
 
     name: str
     scale: str
+    files: dict[str, pd.DataFrame]
     tables: dict[str, pd.DataFrame]
     scores: pd.DataFrame | None
     verdicts: pd.DataFrame | None
@@ -77,6 +82,8 @@ def find_sides(
 
 def _folder(name: str, results: Path) -> Path | None:
     """Find a folder of tables by its path or its scale; None if there is no such folder."""
+    if not name:
+        raise ConfigError("compare: the name of a side is empty; name a folder, scale or commit")
     for path in (Path(name), results / name):
         for tables in (path / "tables", path):
             if any(tables.glob("*.csv")):
@@ -139,15 +146,18 @@ def _read(name: str, tables: Path) -> Side:
     for key, frame in of_cells.items():
         _require_unique(tables / f"{key}.csv", frame, keys_of(frame))
     named = [frame for frame in files.values() if {"claim", "verdict"} <= set(frame)]
-    compared = files.get("comparisons")
+    verdicts = next((frame for frame in named if frame["claim"].is_unique), None)
+    if verdicts is None and "claims" in files and {"claim", "verdict"} <= set(files["claims"]):
+        _require_unique(tables / "claims.csv", files["claims"], ["claim"])
     return Side(
         name=name,
         scale=_scale(tables),
+        files=files,
         tables=of_cells,
         scores=_scores(tables / f"{SCORES}.csv", files.get(SCORES)),
         # An earlier version had a verdict in every comparison, and those of claims in another file.
-        verdicts=next((frame for frame in named if frame["claim"].is_unique), None),
-        comparisons=compared if compared is not None and "compare" in compared else None,
+        verdicts=verdicts,
+        comparisons=_comparisons(tables / "comparisons.csv", files.get("comparisons")),
         provenance={
             path.name.removesuffix(".provenance.json"): _record(path)
             for path in sorted(tables.glob("*.provenance.json"))
@@ -180,16 +190,31 @@ def _scores(path: Path, frame: pd.DataFrame | None) -> pd.DataFrame | None:
         return None
     if missing := [name for name in _SCORE_COLUMNS if name not in frame]:
         raise ConfigError(f"{path}: field {missing[0]}: missing; make it again")
+    if frame.empty:
+        raise ConfigError(f"{path}: has no runs; make it again")
     for name in ("seed", "score"):
         number = pd.to_numeric(frame[name], errors="coerce")
         if not (known := number.abs() < float("inf")).all():
-            row = frame.index[~known][0]
-            raise ConfigError(
-                f"{path}: line {row + 2}: field {name}: {frame[name][row]!r} is no number; "
-                "make it again"
-            )
+            _refuse(path, frame, frame.index[~known][0], name)
     _require_unique(path, frame, _SCORE_COLUMNS[:3])
     return frame
+
+
+def _comparisons(path: Path, frame: pd.DataFrame | None) -> pd.DataFrame | None:
+    if frame is None or "compare" not in frame:
+        return None
+    if missing := [name for name in _COMPARISON_COLUMNS if name not in frame]:
+        raise ConfigError(f"{path}: field {missing[0]}: missing; make it again")
+    for name in _ESTIMATES:
+        is_word = pd.to_numeric(frame[name], errors="coerce").isna() & frame[name].notna()
+        if is_word.any():
+            _refuse(path, frame, frame.index[is_word][0], name)
+    return frame
+
+
+def _refuse(path: Path, frame: pd.DataFrame, row: int, name: str) -> NoReturn:
+    told = f"{path}: line {row + 2}: field {name}: {str(frame[name][row])!r} is no number"
+    raise ConfigError(f"{told}; make it again")
 
 
 def _require_unique(path: Path, frame: pd.DataFrame, keys: list[str]) -> None:

@@ -2,32 +2,46 @@
 
 import pandas as pd
 
-from humanline.report.compare.numbers import DIFFERS, EQUAL, ONLY_A, ONLY_B, Comparison
+from humanline.report.compare.numbers import (
+    DIFFERS,
+    EQUAL,
+    KINDS,
+    ONLY_A,
+    ONLY_B,
+    UNTESTED,
+    Comparison,
+)
 
 _FEW = 3  # names in a list of the terminal
-KINDS = {
-    "cell": "scores of cells",
-    "run": "scores of runs",
-    "task": "all cells of a task",
-    "number": "numbers of tables",
-    "comparison": "estimates of claims",
-    "verdict": "verdicts",
-    "other": "without an interval",
-}
 
 
 def sentence(found: Comparison) -> str:
     """Say in one sentence whether the sides agree, and what that leaves out."""
     if number := len(found.differing):
         verb = "numbers differ" if number > 1 else "number differs"
+        if found.is_same:
+            return f"They differ: all runs are equal, but what follows is not: {number} {verb}."
         return f"They differ: {number} {verb} by more than chance and another machine explain."
-    counts = found.counts.drop(index="other", errors="ignore")
-    both = counts.drop(columns=[ONLY_A, ONLY_B]).to_numpy().sum()
-    if counts[EQUAL].sum() == both:
-        told = "They agree: all numbers are equal"
+    alone = lacking(found)
+    counts = found.counts.drop(columns=[ONLY_A, ONLY_B])
+    times = counts.reindex(["time"], fill_value=0)
+    others = counts.drop(index="time", errors="ignore")
+    if others[EQUAL].sum() == others.to_numpy().sum():
+        is_timed = times[EQUAL].sum() < times.to_numpy().sum()
+        which = "but times " if is_timed else ""
+        told = f"all numbers {which if found.is_same else 'that were compared '}are equal"
     else:
-        told = "They agree: no number differs by more than chance and another machine explain"
-    rest = " What one side lacks was not compared." if lacking(found) else ""
+        told = "no number differs by more than chance and another machine explain"
+    told = f"They agree{' in what both have' if alone else ''}: {told}"
+    for status, side in ((ONLY_A, "A"), (ONLY_B, "B")):
+        if own := [_short(what, names) for one, what, names in alone if one == status]:
+            told += f"; only {side} has: {'; '.join(own)}"
+    rest = ""
+    if untested := int(others[UNTESTED].sum()):
+        words = "numbers have" if untested > 1 else "number has"
+        rest += f" {untested} {words} no interval and could not be tested."
+    if not found.is_same:
+        rest += " Intervals, p-values and curves are compared only if all runs are equal."
     return f"{told}.{rest}"
 
 
@@ -46,6 +60,19 @@ def reason(found: Comparison, made: pd.DataFrame) -> str:
     return "Nothing that is known of how they were made explains it: look for a fault."
 
 
+def hint(found: Comparison) -> str:
+    """Say if most runs are equal and a few are not, which another machine does not explain."""
+    runs = found.rows[found.rows["kind"] == "run"]
+    runs = runs[~runs["status"].isin([ONLY_A, ONLY_B])]
+    other = runs[runs["status"] != EQUAL]
+    if other.empty or len(other) >= len(runs) / 20:
+        return ""
+    return (
+        f"{len(runs) - len(other)} of {len(runs)} runs are equal, as on one machine, so look why "
+        f"the others are not: {_listed(list(other['row']))}."
+    )
+
+
 def lacking(found: Comparison) -> list[tuple[str, str, list[str]]]:
     """List what one side lacks.
 
@@ -61,8 +88,8 @@ def lacking(found: Comparison) -> list[tuple[str, str, list[str]]]:
 
 def _what(row: dict) -> str:
     match row["kind"], row["row"], row["column"]:
-        case "cell", _, _:
-            return "cells"
+        case "cell" | "run" as kind, _, _:
+            return f"{kind}s"
         case "verdict", _, _:
             return "verdicts"
         case "comparison", _, _:
@@ -107,12 +134,12 @@ def terminal(found: Comparison, made: pd.DataFrame, page: str) -> str:
     for row in once(found.rows[found.rows["status"] == DIFFERS]).head(5).to_dict("records"):
         values = f"A {number(row['a'])}, B {number(row['b'])}"
         lines.append(f"differs: {row['where']}: {row['row']}, {row['column']}: {values}")
-    alone = lacking(found)
+    alone = lacking(found) if len(found.differing) else []  # else the last line says it
     for status in (ONLY_A, ONLY_B):
         if own := [_short(what, names) for one, what, names in alone if one == status]:
             lines.append(f"{status}: {'; '.join(own)}")
-    lines += [f"page: {page}", f"{sentence(found)} {reason(found, made)}".strip()]
-    return "\n".join(lines)
+    lines += [hint(found), f"page: {page}", f"{sentence(found)} {reason(found, made)}".strip()]
+    return "\n".join(filter(None, lines))
 
 
 def _short(what: str, names: list[str]) -> str:

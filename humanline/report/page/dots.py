@@ -120,21 +120,13 @@ def span_of(
     return Span(low, high, reference, logarithmic)
 
 
-def row_dot(
-    dot: Dot,
-    *,
-    low: float,
-    high: float,
-    reference: float | None = None,
-    logarithmic: bool = False,
-) -> Markup:
+def row_dot(dot: Dot, span: Span) -> Markup:
     """Draw an estimate with its interval and the paper's figure, as one row of a plot.
 
     Args:
         dot: the estimate.
-        low, high, reference, logarithmic: the axis, the same in all rows; see `Span`.
+        span: its axis, the same in all rows.
     """
-    span = Span(low, high, reference, logarithmic)
     return _svg(ROW, dot.words, _row(dot, span))
 
 

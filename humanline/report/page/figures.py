@@ -18,7 +18,7 @@ from humanline.report.page.tables import link
 from humanline.report.page.text import shown
 from humanline.study.cells import Cell
 from humanline.study.runs.requests import PageRequest
-from humanline.study.tasks import scoring_of, title_of
+from humanline.study.tasks import scoring_of
 from humanline.study.words import rows_in_words
 
 _SHAPES = {
@@ -103,7 +103,7 @@ def context(request: PageRequest) -> dict:
     curves = [
         Figure(
             f"tables/{table.name}_curves",
-            title_of(table.name).capitalize(),
+            table.title,
             _CURVES.format(score=scoring_of(table.spec.tasks[0]).score),
             tuple({run.cell.variant: run.cell for run in table.runs}.values()),
         )

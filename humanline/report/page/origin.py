@@ -1,4 +1,7 @@
-"""What was run, in a few lines, and what is missing to run it again or to compare with it."""
+"""Words of the first screen: which claims hold, what was run, and what is missing.
+
+What is missing is what one needs to run the same again or to compare with it.
+"""
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +17,40 @@ from humanline.study.tasks import title_of
 
 # The packages whose versions the page names; files of provenance have all.
 _NAMED = ("torch", "transformers", "trl", "humanline")
+
+_HOLDS = {
+    "supported": ("holds", "hold"),
+    "contradicted": ("does not hold", "do not hold"),
+    "undecided": ("is undecided", "are undecided"),
+}
+
+
+def held(verdicts: dict[str, str]) -> str:
+    """Say which primary claims hold, which do not, and which are undecided.
+
+    Args:
+        verdicts: of the primary claims, by their names.
+    """
+    number = len(verdicts)
+    groups = {told: [c for c, own in verdicts.items() if own == told] for told in _HOLDS}
+    if not number:
+        return "No claim of this scale is primary, so none has a verdict"
+    if number == 1:
+        ((claim, told),) = verdicts.items()
+        return f"The one primary claim, {claim}, {_HOLDS[told][0]} at this scale"
+    for told, claims in groups.items():
+        if len(claims) == number:
+            return {
+                "supported": f"All {number} primary claims hold at this scale",
+                "contradicted": f"None of the {number} primary claims holds at this scale",
+                "undecided": f"None of the {number} primary claims is decided at this scale",
+            }[told]
+    parts = [
+        f"{len(claims)} {_HOLDS[told][len(claims) > 1]} ({listed(claims)})"
+        for told, claims in groups.items()
+        if claims
+    ]
+    return f"Of {number} primary claims, {listed(parts)}"
 
 
 def facts(request: PageRequest) -> dict[str, str]:

@@ -58,7 +58,6 @@ def context(request: PageRequest) -> dict:
         "cells": cells,
         "options": _options(request),
         "results": os.path.relpath(request.paths.results, request.paths.page.parent),
-        "folder": str(request.paths.results),
         "scores": {task: SCORINGS[find_task(task).scoring].score for task, _ in groups},
         **{name: list(found) for name, found in sets.items()},
     }

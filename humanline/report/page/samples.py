@@ -17,7 +17,7 @@ from humanline.scoring.score_files import grades_of
 from humanline.study.runs.requests import PageRequest, TableRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.rewards import EnglishProxyReward, ProxyReward
-from humanline.study.tasks import find_task, title_of
+from humanline.study.tasks import find_task
 from humanline.study.words import rows_in_words
 
 PROMPTS = 200  # on the whole page
@@ -69,7 +69,7 @@ def _group(table: TableRequest, wanted: int, tables: int) -> dict:
     columns = [score(run, [own[i] for i in chosen]) for run, own in zip(runs, samples, strict=True)]
     words, above = rows_in_words([run.cell for run in runs])
     return {
-        "title": title_of(table.name),
+        "title": table.name.replace("_", " "),
         "scoring": task.scoring,
         "outcomes": [outcome.replace("_", " ") for outcome in task.outcomes],
         "reward": getattr(first.reward, "repo", None) or first.reward.kind,

@@ -5,7 +5,7 @@ A table has the figures of its CSV, which the page links to; nothing is computed
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,13 +13,12 @@ import pandas as pd
 
 from humanline.files.validation import ConfigError
 from humanline.report.formats import Narrow
-from humanline.report.narrow import RUN, narrow, row_cells
+from humanline.report.narrow import RUN, again, narrow, row_cells
 from humanline.report.page.dots import Dot, Span, axis_below, row_dot, span_of
 from humanline.report.page.runs import anchor
 from humanline.report.style import colour_of
 from humanline.study.cells import Cell
 from humanline.study.runs.requests import PageRequest, TableRequest
-from humanline.study.tasks import title_of
 
 # The columns that may have dots, and what their line stands for, if they have one. Of the columns
 # that a table shows with intervals, one with a line has the dots: that known in most rows.
@@ -64,7 +63,7 @@ class Dots:
 
     def drawn(self, number: int) -> str:
         """Draw the dot of a row."""
-        return row_dot(self.dots[number], **asdict(self.span))
+        return row_dot(self.dots[number], self.span)
 
 
 def context(request: PageRequest) -> dict:
@@ -85,10 +84,11 @@ def _table(table: TableRequest, request: PageRequest) -> dict:
     frame = _frame(table)
     shown, cells = narrow(frame, table), row_cells(frame, table)
     dots = _dots(frame, shown, cells)
+    files = {s: table.paths.tables / f"{table.name}.{s}" for s in _FILES}
     headers = [RUN, *(str(header) for header in shown.rows if header != RUN)]
     return {
         "name": table.name,
-        "title": title_of(table.name).capitalize(),
+        "title": table.title,
         "caption": shown.caption,
         "above": [f"{header}: {text}" for header, text in shown.constant.items()],
         "headers": [(header, header in shown.sources) for header in headers],
@@ -97,8 +97,7 @@ def _table(table: TableRequest, request: PageRequest) -> dict:
         "notes": shown.notes,
         "badges": _badges(table, frame),
         "files": [
-            (text, link(request, table.paths.tables / f"{table.name}.{suffix}"))
-            for suffix, text in _FILES.items()
+            (_FILES[suffix], link(request, path)) for suffix, path in files.items() if path.exists()
         ],
     }
 
@@ -115,14 +114,10 @@ def _frame(table: TableRequest) -> pd.DataFrame:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: cannot be read ({reason}); {_again(table)}") from None
+        raise ConfigError(f"{path}: cannot be read ({reason}); {again(table)}") from None
     if missing := [name for name in ("objective", "variant") if name not in frame]:
-        raise ConfigError(f"{path}: no column {missing[0]}; {_again(table)}")
+        raise ConfigError(f"{path}: no column {missing[0]}; {again(table)}")
     return frame
-
-
-def _again(table: TableRequest) -> str:
-    return f"make it again: snakemake --cores all --force table_{table.name}"
 
 
 def _dots(frame: pd.DataFrame, shown: Narrow, cells: Sequence[Cell]) -> Dots | None:

@@ -5,8 +5,8 @@ how to say them.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,10 +25,9 @@ from humanline.study.words import cell_words, comparison_words, labels
 AGAIN = "make the claims again"
 
 _WORDS = {"supported": "yes", "contradicted": "no", "undecided": "open"}
-_HOLDS = {
-    "supported": ("holds", "hold"),
-    "contradicted": ("does not hold", "do not hold"),
-    "undecided": ("is undecided", "are undecided"),
+_GAINS = {
+    "ratio": ("offline training with humanline scores {} times as much as without", ".2f"),
+    "difference": ("humanline changes the score of offline training by {} points", "+z.1f"),
 }
 _SOURCES = {
     "abstract": "the paper's abstract",
@@ -78,7 +77,7 @@ class Compared(NamedTuple):
     Attributes:
         comparison: the comparison.
         words: what it asks, in words.
-        label: which of its claim's comparisons it is, such as ``DPO``; may be empty.
+        label: which of its claim's comparisons it is, such as an objective; may be empty.
         row: its row of comparisons.csv.
     """
 
@@ -163,48 +162,29 @@ def takeaway(verdicts: dict[str, str], compared: Sequence[Compared]) -> str:
         compared: the comparisons of all claims.
     """
     gained = _gained(compared)
-    return f"{_held(verdicts)}{f'; {gained}' if gained else ''}."
-
-
-def _held(verdicts: dict[str, str]) -> str:
-    """Say which primary claims hold, which do not, and which are undecided."""
-    number = len(verdicts)
-    groups = {told: [c for c, own in verdicts.items() if own == told] for told in _HOLDS}
-    if not number:
-        return "No claim of this scale is primary, so none has a verdict"
-    if number == 1:
-        ((claim, told),) = verdicts.items()
-        return f"The one primary claim, {claim}, {_HOLDS[told][0]} at this scale"
-    for told, claims in groups.items():
-        if len(claims) == number:
-            return {
-                "supported": f"All {number} primary claims hold at this scale",
-                "contradicted": f"None of the {number} primary claims holds at this scale",
-                "undecided": f"None of the {number} primary claims is decided at this scale",
-            }[told]
-    parts = [
-        f"{len(claims)} {_HOLDS[told][len(claims) > 1]} ({origin.listed(claims)})"
-        for told, claims in groups.items()
-        if claims
-    ]
-    return f"Of {number} primary claims, {origin.listed(parts)}"
+    return f"{origin.held(verdicts)}{f'; {gained}' if gained else ''}."
 
 
 def _gained(compared: Sequence[Compared]) -> str:
-    """Say what humanline gained over offline training, by the first claim that compares the two."""
+    """Say what humanline gained over offline training, by the first claim that compares the two.
+
+    Nothing is said if an estimate or its interval is not known.
+    """
     found = [own for own in compared if _is_gain(own.comparison)]
     if not found:
         return ""
     # The first primary claim, or the first.
-    claim = min(found, key=lambda own: not own.comparison.claim.primary).comparison.claim
-    told = [own for own in found if own.comparison.claim is claim]
+    first = min(found, key=lambda own: not own.comparison.claim.primary)
+    claim, compare = first.comparison.claim, first.row["compare"]
+    told = [o for o in found if o.comparison.claim is claim and o.row["compare"] == compare]
+    numbers = ("estimate", "estimate_low", "estimate_high")
+    if not all(math.isfinite(own.row[name]) for own in told for name in numbers):
+        return ""
+    words, spec = _GAINS[compare]
     amounts = origin.listed(
-        amount(own.row["estimate"], own.row["compare"]).removesuffix("x")
-        + (f" ({own.label})" if own.label else "")
-        for own in told
+        f"{own.row['estimate']:{spec}}" + f" ({own.label})" * bool(own.label) for own in told
     )
-    verb = "multiplies" if told[0].row["compare"] == "ratio" else "changes"
-    return f"in {claim.id}, humanline {verb} the score of offline training by {amounts}"
+    return f"in {claim.id}, {words.format(amounts)}"
 
 
 def _is_gain(comparison: Comparison) -> bool:
@@ -225,10 +205,10 @@ def _is_gain(comparison: Comparison) -> bool:
 # The claims.
 
 
-def _axis_of(comparison: Comparison) -> tuple[bool, str, bool]:
-    """Return what comparisons with the same axis have in common."""
-    test = comparison.test
-    return comparison.claim.primary, test.compare, test.measure == "training_seconds"
+def _axis_of(comparison: Comparison) -> tuple[str, str, bool]:
+    """Return what comparisons with the same axis have in common: of primary claims, no claim."""
+    claim, test = comparison.claim, comparison.test
+    return "" if claim.primary else claim.id, test.compare, test.measure == "training_seconds"
 
 
 def _dot(own: Compared) -> Dot:
@@ -250,9 +230,9 @@ def _dot(own: Compared) -> Dot:
     )
 
 
-def _spans(compared: Sequence[Compared]) -> dict[tuple[bool, str, bool], Span]:
-    """Find the axes, of which all comparisons of a kind have the same."""
-    groups: dict[tuple[bool, str, bool], list[Dot]] = {}
+def _spans(compared: Sequence[Compared]) -> dict[tuple[str, str, bool], Span]:
+    """Find the axes of all comparisons."""
+    groups: dict[tuple[str, str, bool], list[Dot]] = {}
     for own in compared:
         groups.setdefault(_axis_of(own.comparison), []).append(_dot(own))
     return {
@@ -277,7 +257,7 @@ def _claim(claim: Claim, row: dict, group: Sequence[Compared], spans: dict) -> d
         "kind": kind,
         "verdict": row["verdict"],
         "hold": f"{holding} of {len(rows)} hold" if claim.primary else "",
-        "estimates": ", ".join(amount(own["estimate"], own["compare"]) for own in rows),
+        "asked": _asked(group),
         "papers": _papers(rows),
         "about": _about(group),
         "untested": claim.untested,
@@ -333,10 +313,19 @@ def _plots(group: Sequence[Compared], spans: dict) -> list[dict]:
             {
                 "rows": [_row(one, span) for one in found],
                 "axis": axis_below(span, title),
-                "overview": overview([_dot(one) for one in found], span) if key[0] else "",
+                "overview": overview([_dot(one) for one in found], span) if not key[0] else "",
             }
         )
     return plots
+
+
+def _asked(group: Sequence[Compared]) -> list[tuple[str, str]]:
+    """List a claim's estimates, ``mean 1.4x, ...``, by what it asks, if that is several."""
+    asked: dict[str, list[str]] = {}
+    for own in group:
+        told = f"{own.label} {amount(own.row['estimate'], own.row['compare'])}"
+        asked.setdefault(own.comparison.test.says or own.comparison.claimed, []).append(told)
+    return [(says if len(asked) > 1 else "", ", ".join(told)) for says, told in asked.items()]
 
 
 def _papers(rows: Iterable[dict]) -> str:
@@ -355,7 +344,7 @@ def _row(own: Compared, span: Span) -> dict:
     return {
         "words": own.words,
         "role": row["role"],
-        "dot": row_dot(_dot(own), **asdict(span)),
+        "dot": row_dot(_dot(own), span),
         "estimate": amount_of(row),
         "run": anchor(comparison.cell),
         "paper": paper_words(row) if row["paper_source"] else "",

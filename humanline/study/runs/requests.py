@@ -43,6 +43,12 @@ class TableRequest:
     paths: Paths
 
     @property
+    def title(self) -> str:
+        """The table's name in words, as a heading."""
+        words = self.name.replace("_", " ")
+        return words[:1].upper() + words[1:]
+
+    @property
     def measured(self) -> list[Run]:
         """The runs whose `predictors.json` the table shows: its offline runs.
 

@@ -92,7 +92,8 @@ def test_a_rerun_with_equal_numbers_agrees_exactly(compare, tmp_path):
     assert status == 0 and out.endswith("They agree: all numbers are equal.\n")
     assert set(rows["status"]) == {"equal"}
     assert rows["kind"].value_counts().to_dict() == {
-        "run": 25, "cell": 5, "task": 1, "number": 5, "comparison": 1, "verdict": 2, "other": 5
+        "run": 25, "cell": 5, "task": 1, "number": 5, "comparison": 1, "verdict": 2, "time": 5,
+        "exact": 53
     }  # fmt: skip
     assert "Nothing is known to differ" in page
     # The folder itself, its tables, and the reference that is named are the same sides.
@@ -136,6 +137,14 @@ def test_a_difference_in_how_they_were_made_is_named_as_the_cause(compare, tmp_p
         assert what in page
 
 
+def test_words_for_people_are_no_numbers(compare, tmp_path):
+    write(tmp_path / "results/laptop", scores())
+    path = tmp_path / "results/laptop/tables/comparisons.csv"
+    pd.read_csv(path).assign(point="synced every 12 steps").to_csv(path, index=False)
+    status, out, _, _ = compare("laptop")
+    assert status == 0 and out.endswith("They agree: all numbers are equal.\n")
+
+
 def test_tables_that_do_not_follow_from_equal_runs_differ(compare, tmp_path):
     write(tmp_path / "results/laptop", scores())
     path = tmp_path / "results/laptop/tables/ablation.csv"
@@ -146,12 +155,23 @@ def test_tables_that_do_not_follow_from_equal_runs_differ(compare, tmp_path):
     assert status == 1 and set(rows.loc[rows["status"] == "differs", "where"]) == {"ablation"}
 
 
+def test_one_run_that_is_not_equal_is_named_however_small_its_difference(compare, tmp_path):
+    runs = scores()
+    runs.loc[3, "score"] += 0.01
+    write(tmp_path / "results/laptop", runs)
+    status, out, page, _ = compare("laptop")
+    told = (
+        f"24 of 25 runs are equal, as on one machine, so look why the others are not: {TASK} base"
+    )
+    assert status == 0 and told in out and told in page
+
+
 @pytest.mark.parametrize(
     ("verdict", "status", "told"),
     [("undecided", 0, "(undecided on one side)"), ("contradicted", 1, "opposite contradicted")],
 )
 def test_only_opposite_verdicts_differ(compare, tmp_path, verdict, status, told):
-    write(tmp_path / "results/laptop", scores(), verdict=verdict)
+    write(tmp_path / "results/laptop", scores(noise=0.01), verdict=verdict)
     found, _, page, _ = compare("laptop")
     assert found == status and told in page
 
@@ -160,18 +180,72 @@ def test_what_one_side_lacks_is_listed_and_the_rest_is_compared(compare, tmp_pat
     runs = scores()
     write(tmp_path / "results/laptop", runs[~runs["variant"].str.startswith("kto")])
     status, out, page, rows = compare("laptop")
-    assert status == 0 and out.endswith("What one side lacks was not compared.\n")
+    assert (
+        status == 0
+        and "They agree in what both have: all numbers that were compared are equal; only B" in out
+    )
     told = "rows of ablation: kto-offline, kto-online-every8"
-    assert f"only in B: cells: {TASK} kto-offline, {TASK} kto-online-every8; {told}\n" in out
+    assert f"only B has: cells: {TASK} kto-offline, {TASK} kto-online-every8; {told}." in out
     assert f"Only in B, {told}" in page
     assert (rows["status"] == "only in B").sum() == 4  # two cells, and their rows of the table
     # A column, and all but one table.
     tables = tmp_path / "results/laptop/tables"
     pd.read_csv(tables / "ablation.csv").drop(columns="score").to_csv(tables / "ablation.csv")
-    assert "columns of ablation: score" in compare("laptop")[1]
+    out = compare("laptop")[1]
+    assert "only A" not in out and "columns of ablation: score;" in out
     for path in tables.glob("c*.csv"):
         path.unlink()
-    assert compare("laptop")[0] == 0
+    status, out, page, _ = compare("laptop")
+    assert status == 0 and "tables: claims, comparisons" in out
+    assert "Only in B, tables: claims, comparisons" in page
+    # Some runs of cells that both sides have.
+    runs[runs["seed"] < 25].to_csv(tables / "scores.csv", index=False)
+    assert "5 runs" in compare("laptop")[1]
+    runs[1:].to_csv(tables / "scores.csv", index=False)
+    assert f"runs: {TASK} base s21" in compare("laptop")[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "column"),
+    [
+        ("ablation", "score_low"),
+        ("ablation", "score_se"),
+        ("ablation", "collapsed"),
+        ("comparisons", "estimate_high"),
+        ("comparisons", "p_sequence"),
+        ("claims", "p"),
+        ("scores", "curve_mean"),
+        ("math_curves", "mean"),
+        ("math_curves", "seed"),
+        ("power", "power"),
+    ],
+)
+def test_whatever_follows_from_equal_runs_must_be_equal(compare, tmp_path, file, column):
+    write(tmp_path / "results/laptop", scores())
+    for place in ("laptop", "reference/laptop"):
+        tables = tmp_path / "results" / place / "tables"
+        for name, columns in (
+            ("ablation", {"collapsed": 0}),
+            ("comparisons", {"p_sequence": 0.1}),
+            ("claims", {"p": 0.1}),
+            ("scores", {"curve_mean": 40.0}),
+        ):
+            path = tables / f"{name}.csv"
+            pd.read_csv(path).assign(**columns).to_csv(path, index=False)
+        curves = pd.DataFrame({"variant": CELLS, "seed": 21, "step": 8, "mean": 40.0})
+        curves.to_csv(tables / "math_curves.csv", index=False)
+        power = pd.DataFrame({"claim": ["C1"], "comparison": "a / b > 1", "power": 0.9})
+        power.to_csv(tables / "power.csv", index=False)
+    path = tmp_path / "results/laptop/tables" / f"{file}.csv"
+    table = pd.read_csv(path)
+    table.loc[0, column] = 99
+    table.to_csv(path, index=False)
+    status, out, page, rows = compare("laptop")
+    told = "They differ: all runs are equal, but what follows is not: 1 number differs."
+    assert status == 1 and told in out and told in page
+    differing = rows[rows["status"] == "differs"]
+    column = column.replace("seed", "rows that the other side has not")
+    assert list(zip(differing["where"], differing["column"], strict=True)) == [(file, column)]
 
 
 def test_other_seeds_are_compared_by_their_means(compare, tmp_path):
@@ -180,7 +254,7 @@ def test_other_seeds_are_compared_by_their_means(compare, tmp_path):
     status, _, page, rows = compare("laptop")
     assert status == 0 and "a run differs from its rerun" not in page
     assert rows["kind"].value_counts().to_dict() == {
-        "cell": 5, "number": 5, "comparison": 1, "verdict": 2, "other": 5
+        "cell": 5, "number": 5, "comparison": 1, "verdict": 2, "time": 5
     }  # fmt: skip
 
 
@@ -193,7 +267,8 @@ def test_results_of_an_earlier_version_are_compared_by_their_tables(compare, tmp
     pd.DataFrame({"claim": ["C1", "C1"], "verdict": ["a", "b"]}).to_csv(old / "claims.csv")
     status, _, page, rows = compare("laptop")
     assert status == 0 and " Cells " not in page
-    assert rows["kind"].value_counts().to_dict() == {"number": 5, "other": 5, "verdict": 2}
+    assert rows["kind"].value_counts().to_dict() == {"number": 7, "time": 5, "verdict": 2}
+    assert "only A has: tables: comparisons, scores" in page
 
 
 def test_commits_are_read_without_changing_the_clone(compare, tmp_path):
@@ -213,6 +288,10 @@ def test_commits_are_read_without_changing_the_clone(compare, tmp_path):
     ("file", "text", "told"),
     [
         ("scores.csv", "task,variant,seed\n", "field score"),
+        ("scores.csv", "task,variant,seed,score\n", "has no runs"),
+        ("scores.csv", "task,variant,seed,score\na,b,1,\n", "field score: 'nan' is no number"),
+        ("comparisons.csv", "claim,comparison,compare,measure,seeds,estimate\n", "estimate_low"),
+        ("claims.csv", "claim,verdict\nC1,a\nC1,a\n", "line 3: C1 is there twice"),
         ("scores.csv", "task,variant,seed,score\na,b,1,x\n", "line 2: field score: 'x'"),
         (
             "scores.csv",
@@ -238,9 +317,13 @@ def test_a_side_that_is_not_there_is_one_line(compare, tmp_path):
         ("empty", "has no tables"),
         ("nothing", "no commit"),
         ("own", "no reference results/reference/own"),
+        ("", "the name of a side is empty"),
     ):
         status, out, _, _ = compare(name)
         assert status == 2 and out.count("\n") == 1 and told in out
+    (tmp_path / "file").touch()
+    status, out, _, _ = compare("reference/laptop", "reference/laptop", "--output", "file/there")
+    assert status == 2 and out.count("\n") == 1 and "cannot be written" in out
 
 
 def test_one_seed_without_intervals_cannot_be_compared(compare, tmp_path):

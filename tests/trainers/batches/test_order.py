@@ -142,6 +142,7 @@ def spread(model_folder, tmp_path_factory):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", (*SPREAD, *ROUNDS, PAIRS))
 def test_two_processes_train_on_the_rows_of_one_with_whole_groups_and_with_parts(name, spread):
     one, two = (result[name] for result in spread)
@@ -153,6 +154,7 @@ def test_two_processes_train_on_the_rows_of_one_with_whole_groups_and_with_parts
         assert equal(result["weights"], result["resumed"])
 
 
+@pytest.mark.slow
 def test_a_group_in_two_processes_is_trained_on_whole(spread):
     rewards = [sum((3 * i + j * j) % 5 for j in range(4)) / 4 for i in range(8)]
     for result in spread:

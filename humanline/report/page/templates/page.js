@@ -23,8 +23,8 @@ function make(tag, attributes, ...children) {
 }
 
 // What a model or data wrote: its direction is its own, and does not change what stands beside it.
-function written(text, tag = "bdi") {
-  return make(tag, { class: "written", dir: "auto" }, text === "" ? "(empty)" : text);
+function written(text) {
+  return make("bdi", { class: "written", dir: "auto" }, text === "" ? "(empty)" : text);
 }
 
 function plural(number, one, many) {

@@ -25,7 +25,7 @@ function runs(section, data) {
   // Open what the address names: one run, or a cell with its first run. The address is that of a
   // summary, which can have the focus: a browser moves it there once more when the page is loaded.
   function go() {
-    const name = decodeURIComponent(location.hash.slice(1));
+    const name = decoded(location.hash.slice(1));
     const cell = data.cells.find(
       (own) => name === idOf(own) || own.runs.some((run) => name === idOf(own, run)),
     );
@@ -55,8 +55,21 @@ function runs(section, data) {
     draw();
   });
   window.addEventListener("hashchange", go);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    if (link && link.hash && link.hash === location.hash) go(); // pressed again, which changes no address
+  });
   draw();
   go();
+}
+
+// A text of an address; one that is damaged names nothing.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return "";
+  }
 }
 
 const nameOf = (cell, run) => `${cell.variant}-s${run.seed}`;

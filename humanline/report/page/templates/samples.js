@@ -47,7 +47,7 @@ function samples(section, data) {
     list.replaceChildren(...page.map(([row, kept]) => sample(group, row, kept)));
     everything.disabled = shown.length === group.cells.length;
     status.textContent = found.length
-      ? `Prompts ${start + 1} to ${start + page.length} of ${found.length}`
+      ? `${group.title}: prompts ${start + 1} to ${start + page.length} of ${found.length}`
       : `No prompt has such an output${shown.length ? "" : ": choose a cell"}`;
     for (const button of buttons) {
       const next = start + size * Number(button.dataset.step);

@@ -1,0 +1,71 @@
+"""The command `snakemake`, forked from a process that has imported it, so that it starts sooner.
+
+For the many runs that plan, or refuse, with the code of this repository.
+"""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+from humanline.cli import WORKER
+
+ROOT = Path(__file__).parents[2]
+# With what a Snakefile of ours imports, and the code parsed whose hashes it makes.
+SERVER = f"""
+import os, sys
+from pathlib import Path
+
+import torch
+import snakemake.cli, snakemake.workflow
+import humanline.study.study, humanline.tables.power
+from humanline.cli.worker import serve
+from humanline.files.code_hashes import code_hash
+
+def run(argv):
+    del os.environ["{WORKER}"]  # of this process; a workflow starts a worker of its own
+    sys.argv[:] = ["snakemake", *argv]
+    snakemake.cli.main()
+
+code_hash("train", by_value=True)
+serve(Path(sys.argv[1]), run)
+"""
+CLIENT = """
+import sys
+from humanline.cli.worker import delegate
+
+status = delegate(sys.argv[1:])
+assert status is not None, "the process that forks has ended"
+sys.exit(status)
+"""
+
+
+@cache
+def server() -> tuple[Path, subprocess.Popen]:
+    """Start the process, which ends with this one, and return it with the path of its socket."""
+    folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))  # a socket's path is short
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    socket = folder / "socket"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, socket], stdin=subprocess.PIPE, cwd=ROOT
+    )
+    while not socket.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    return socket, process
+
+
+def snakemake(*arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    socket, _ = server()
+    return subprocess.run(
+        [sys.executable, "-c", CLIENT, *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {WORKER: str(socket)},
+        capture_output=True,
+        text=True,
+    )
