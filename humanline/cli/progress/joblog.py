@@ -4,11 +4,11 @@ Jobs write nothing for this. Progress bars and the trainer's metrics are in thei
 """
 
 import ast
+import contextlib
 import os
 import re
 import sys
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def _metrics(text: str) -> dict[str, float]:
     """Read the latest value of each metric that is shown; not every line has all."""
     found: dict[str, float] = {}
     for line in _METRICS.findall(text):
-        with suppress(ValueError, SyntaxError, TypeError):  # `nan` without quotes
+        with contextlib.suppress(ValueError, SyntaxError, TypeError):  # `nan` without quotes
             values = ast.literal_eval(line)
             found |= {
                 short: float(values[name]) for name, short in _SHOWN.items() if name in values
