@@ -86,6 +86,8 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
         return "trust_region: true, but humanline is true, too; choose one"
     if cell.last_sampling and (reason := _last_sampling_fault(cell)):
         return f"last_sampling: {cell.last_sampling}, but {reason}"
+    if cell.sync_alpha and cell.lora and cell.lora.reference == "cached":
+        return "lora.reference: cached keeps no old weights for soft syncs; use adapter"
     if cell.humanline and cell.log_eps_p == cell.log_eps_r == 0:
         return "log_eps_p: 0, and log_eps_r is 0, too: no interval is left; change either"
     if {"learning_rate", "learning_rate_factor"} <= set(cell.overrides):
@@ -138,7 +140,7 @@ def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Pa
 
 
 def possible_at(scale: Scale, experiments: Experiments) -> Experiments:
-    """Drop the optional tables whose tasks or base models a scale lacks."""
+    """Drop the optional tables whose tasks or base models a scale lacks; give rows its LoRA."""
     models = {(task, name) for task, part in scale.tasks.items() for name in part.base_models}
     tables = {
         name: table
@@ -146,7 +148,11 @@ def possible_at(scale: Scale, experiments: Experiments) -> Experiments:
         if not table.optional
         or (set(table.tasks) <= set(scale.tasks) and table.base_models <= models)
     }
-    return experiments.model_copy(update={"tables": tables})
+    defaults = dict(experiments.defaults)
+    for name, task in scale.tasks.items():
+        if task.training.lora and name in defaults:
+            defaults[name] = defaults[name].model_copy(update={"lora": task.training.lora})
+    return experiments.model_copy(update={"tables": tables, "defaults": defaults})
 
 
 def require_tables(

@@ -23,7 +23,7 @@ from humanline.tables.statistics.scores import Scores, difference
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
 _P_VALUES = ["p_differs_from_offline", "p_differs_from_online"]  # exploration tests nothing
-_COUNTS = ("quartile", "groups", "sample_every", "last_sampling", "k", "batch_size")
+_COUNTS = ("quartile", "groups", "sample_every", "last_sampling", "k", "lora_r", "batch_size")
 
 
 def sweep_table(
@@ -121,6 +121,9 @@ def _settings(cell: Cell) -> dict:
         "sync_alpha": cell.sync_alpha,
         "log_eps_p": cell.log_eps_p,
         "log_eps_r": cell.log_eps_r,
+        "lora_r": cell.lora and cell.lora.r,
+        "lora_alpha": cell.lora and cell.lora.scaling,
+        "reference": cell.lora and cell.lora.reference,
         **{name: cell.overrides.get(name) for name in _overridden(cell)},
     }
 

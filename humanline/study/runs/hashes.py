@@ -132,10 +132,12 @@ class Hashes:
 
 
 def shared_training(training: Training) -> dict:
-    """Select the options of training that all runs of a task share: no rates, no objectives."""
-    return training.model_dump(
-        exclude={"learning_rate", "tune_learning_rates", "wider_learning_rates", "objectives"}
-    )
+    """Select the options of training that all runs of a task share: no rates, no objectives.
+
+    LoRA is an option of each cell.
+    """
+    rates = {"learning_rate", "tune_learning_rates", "wider_learning_rates", "lora_rate_factor"}
+    return training.model_dump(exclude={*rates, "objectives", "lora"})
 
 
 def engine_options(generation: Generation) -> dict:
