@@ -110,10 +110,8 @@ def field_words(name: str, value: Any) -> str:
         case "log_eps_p" | "log_eps_r", _:
             side = "lower" if name == "log_eps_p" else "upper"
             return f"no {side} bound" if value is None else f"{side} bound {value:g}"
-        case "lora", _:
-            return f"LoRA of {_lora(*value)}" if value else "whole model"
-        case "reference", str():
-            return f"{value} reference"
+        case "lora" | "reference", tuple() | str():
+            return f"LoRA of {_lora(*value)}" if name == "lora" else f"{value} reference"
         case "base_model", _:
             return f"base model {value or 'default'}"
         case "quartile", int():
@@ -126,7 +124,7 @@ def field_words(name: str, value: Any) -> str:
             return f"data from {value}"
     plain = name.replace("_", " ")
     if value is None:
-        return f"usual {plain}"
+        return "whole model" if name == "lora" else f"usual {plain}"
     return _OVERRIDES.get(name, f"{plain} {{:g}}").format(value)
 
 

@@ -1,4 +1,4 @@
-"""LoRA in a cell's training: its adapters, and whole models made of them for later stages."""
+"""LoRA in a cell's training: its adapters, and the whole models that later stages read."""
 
 import inspect
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from humanline.files.validation import ConfigError
-from humanline.files.weights import load_folder
+from humanline.files.weights import load_folder, require_whole
 from humanline.study.runs.pins import require_peft
 from humanline.study.runs.resolved import Run
 
@@ -49,45 +49,58 @@ def adapter_options(run: Run, trainer: type) -> dict[str, Any]:
     return {"peft_config": config}
 
 
-def require_adapter(checkpoint: Path, model) -> None:
-    """Check that a checkpoint has all weights of a model's adapter; PEFT would pass over a gap.
+def require_checkpoint(checkpoint: Path, trainer) -> None:
+    """Check that a checkpoint has all weights: of one that is missing, the first would stay.
 
     Args:
         checkpoint: the folder.
-        model: the PEFT model that goes on from it.
+        trainer: the trainer that goes on from it.
 
     Raises:
-        ConfigError: if the file is missing or damaged, or lacks a weight.
+        ConfigError: if a file is missing or damaged, or lacks a weight.
     """
+    from accelerate.utils import is_peft_model
+
+    if trainer.is_fsdp_enabled:  # its checkpoints have a part per process
+        return
+    if is_peft_model(trainer.model):
+        _require_adapter(checkpoint / "adapter_model.safetensors", trainer.model)
+    else:
+        require_whole(checkpoint)
+
+
+def _require_adapter(path: Path, model) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = checkpoint / "adapter_model.safetensors"
+    remedy = f"delete {path.parent.parent} to begin anew"
     try:
         found = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); delete {checkpoint.parent}") from None
+        raise ConfigError(f"{path}: cannot be read ({error}); {remedy}") from None
     for name in get_peft_model_state_dict(model, adapter_name="default"):
         if name not in found or not found[name].isfinite().all():
             fault = "is not finite" if name in found else "is missing"
-            raise ConfigError(f"{path}: {name} {fault}; delete {checkpoint.parent}, to begin anew")
+            raise ConfigError(f"{path}: {name} {fault}; {remedy}")
 
 
-def save_whole(trainer, run: Run, folder: Path) -> None:
-    """Save a trained model in a folder; adapters are merged into the model they were trained on."""
-    trainer.save_whole_model(folder)
+def save_whole(trainer, run: Run, checkpoints: Path) -> None:
+    """Save an ended run's model; make whole models of its adapters, also of those on the way.
+
+    Args:
+        trainer: the trainer. Every process calls this.
+        run: the run.
+        checkpoints: the folder of its checkpoints. The last one stays an adapter, since the run
+            goes on from it if it is interrupted here.
+    """
+    trainer.save_whole_model(run.paths.model)
     if trainer.is_world_process_zero():
-        merge(folder, run.paths.base_model)
+        last = checkpoints / f"checkpoint-{trainer.state.global_step}"
+        earlier = [folder for folder in checkpoints.glob("checkpoint-*") if folder != last]
+        for folder in [run.paths.model, *earlier]:
+            merge(folder, run.paths.base_model)
     trainer.accelerator.wait_for_everyone()
-
-
-def merge_kept(trainer, run: Run, checkpoints: Path) -> None:
-    """Merge the adapters of an ended run's earlier checkpoints, which are evaluated."""
-    if trainer.is_world_process_zero():
-        for folder in checkpoints.glob("checkpoint-*"):
-            if folder.name != f"checkpoint-{trainer.state.global_step}":
-                merge(folder, run.paths.base_model)
 
 
 def merge(folder: Path, base: Path) -> None:

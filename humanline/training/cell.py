@@ -15,7 +15,7 @@ from humanline.files.json_files import write_json
 from humanline.files.provenance import describe, peak_memory
 from humanline.files.typed_files import write_columns, write_record
 from humanline.files.validation import ConfigError
-from humanline.files.weights import load_folder, not_finite, require_whole
+from humanline.files.weights import load_folder, not_finite
 from humanline.study.cells import Cell
 from humanline.study.runs.hashes import code_of_run, content_hash
 from humanline.study.runs.resolved import Run
@@ -56,12 +56,8 @@ def train(run: Run) -> None:
     trainer.accelerator.wait_for_everyone()
     progress.watch(trainer)
     checkpoint = progress.last_checkpoint
-    if checkpoint and not trainer.is_fsdp_enabled:  # FSDP's checkpoints have a part per process
-        # Of weights that are missing, the Trainer would silently keep the first ones.
-        if run.cell.lora:
-            adapters.require_adapter(Path(checkpoint), trainer.model)
-        else:
-            require_whole(Path(checkpoint))
+    if checkpoint:
+        adapters.require_checkpoint(Path(checkpoint), trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step < trainer.args.max_steps:
         raise ConfigError(
@@ -73,8 +69,7 @@ def train(run: Run) -> None:
             f"{directory}: training ended with weights that are not finite, {broken[0]} among "
             "them; lower its learning_rate"
         )
-    adapters.save_whole(trainer, run, run.paths.model)
-    adapters.merge_kept(trainer, run, checkpoints)
+    adapters.save_whole(trainer, run, checkpoints)
     cost = progress.record()
     if trainer.is_world_process_zero():
         _write_records(run, trainer, data | cost)
