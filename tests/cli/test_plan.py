@@ -89,6 +89,15 @@ def test_stored_completions_are_not_sampled(jobs):
     assert jobs[f"offline {TASK}/base-weaker-s1"].work
 
 
+def test_a_model_may_sample_its_own_completions_although_others_are_stored():
+    """Eight for each of 4096 prompts, of 300 tokens, and 200 of the prompt to score."""
+    study = load_study(CONFIG / "one_gpu.yaml", CONFIG / "experiments.yaml", Path("results"))
+    jobs = {job.name: job for job in plan.jobs(study)["all"] if job.rule == "offline"}
+    work = [(work.kind, work.tokens, work.billions) for work in jobs[f"{TASK}/base-s1"].work]
+    completions = 8 * 4096
+    assert work == [("sample", completions * 300, 0.49), ("score", completions * 500, 0.6)]
+
+
 def test_models_that_are_kept(jobs):
     """The last one, and for math one every 100 of 1600 steps."""
     assert jobs[f"train {TASK}/dpo-offline-s1"].gigabytes == 32
