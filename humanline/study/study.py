@@ -29,10 +29,10 @@ from humanline.study.runs.verdicts import LooksTaken
 from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.study_cells import TARGETS, StudyCells
 from humanline.study.table_checks import (
+    claims_at,
     claims_fault,
     possible_at,
     require_tables,
-    testable_at,
 )
 from humanline.study.tasks import find_task
 
@@ -341,7 +341,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
 
 def _claims(file: Path, scale: Scale, scale_file: Path) -> Claims:
     """Read the claims; they have later looks only at a scale that has seeds for them."""
-    claims = testable_at(scale, validate(Claims, load_yaml(file), file))
+    claims = claims_at(scale, validate(Claims, load_yaml(file), file))
     if not claims.rule.looks:
         return claims
     if not scale.seeds.more:

@@ -213,7 +213,7 @@ def _without(fields: Mapping[str, Any], task: str, absent: Absent) -> dict[str, 
     return kept
 
 
-def testable_at(scale: Scale, claims: Claims) -> Claims:
+def claims_at(scale: Scale, claims: Claims) -> Claims:
     """Leave out the tests of claims that need a scale's absent models.
 
     A claim says which are missing. One without other tests is among the dropped ones.
