@@ -15,7 +15,7 @@ from humanline.files.json_files import write_json
 from humanline.files.provenance import describe, peak_memory
 from humanline.files.typed_files import write_columns, write_record
 from humanline.files.validation import ConfigError
-from humanline.files.weights import load_folder, not_finite, require_whole
+from humanline.files.weights import load_folder, not_finite, require_whole, store_as
 from humanline.study.runs.hashes import code_of_run, content_hash
 from humanline.study.runs.resolved import Run
 from humanline.trainers.classes import load
@@ -30,7 +30,7 @@ def train(run: Run) -> None:
 
     An interrupted run continues from its last complete checkpoint. Checkpoints are in a folder that
     is named by the hash of the run's options, code and inputs, so a run never resumes another's.
-    A run that had ended begins again.
+    A run that had ended begins again, and so does one that is not `resumable`.
 
     Raises:
         ConfigError: before training, if the batch does not divide among the devices, or the
@@ -42,13 +42,13 @@ def train(run: Run) -> None:
     data = data_record(run, rows)
     directory = run.paths.directory
     checkpoints = _checkpoints(run)
-    has_ended = _ended(checkpoints).exists()
+    is_new = _ended(checkpoints).exists() or not run.training.resumable
     evaluated = run.training.evaluate_every
-    progress = Progress(checkpoints, evaluated, is_new=has_ended)
+    progress = Progress(checkpoints, evaluated, is_new=is_new)
     trainer = build_trainer(run, rows, checkpoints)
     _require_company(trainer.args.world_size)
     if trainer.is_world_process_zero():
-        if has_ended:
+        if is_new and checkpoints.exists():
             shutil.rmtree(checkpoints)
         write_json(checkpoints / "manifest.json", run.hashes.manifest)
     trainer.accelerator.wait_for_everyone()
@@ -73,6 +73,7 @@ def train(run: Run) -> None:
         _write_records(run, trainer, data | cost)
         _ended(checkpoints).touch()
         progress.end()
+        _convert(run, checkpoints)
 
 
 def device_count() -> int:
@@ -103,6 +104,14 @@ def _checkpoints(run: Run) -> Path:
 def _ended(checkpoints: Path) -> Path:
     """Return the path of the file that exists once a run has ended."""
     return checkpoints / "ended"
+
+
+def _convert(run: Run, checkpoints: Path) -> None:
+    """Store the models of a run that has ended as its scale says."""
+    dtype = run.training.save_dtype
+    if dtype != "float32":  # in which they are trained
+        for folder in (run.paths.model, *checkpoints.glob("checkpoint-*")):
+            store_as(folder, dtype)
 
 
 def _write_records(run: Run, trainer, measured: dict) -> None:
@@ -197,6 +206,7 @@ def _options(run: Run, output: Path) -> dict:
         "gradient_checkpointing": training.gradient_checkpointing,
         "logging_steps": max(1, training.steps // 32),
         "save_steps": training.save_every,
+        "save_only_model": not training.resumable,
         "report_to": list(run.report_to),
         "project": f"humanline-{run.scale}",
         "run_name": f"{cell.task}/{run.name}",

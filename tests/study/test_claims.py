@@ -259,7 +259,7 @@ def test_without_a_file_there_are_no_claims(tmp_path):
     assert study.claims is None and study.comparisons() == []
 
 
-@pytest.mark.parametrize("scale", ["laptop", "smoke", "workstation", "paper"])
+@pytest.mark.parametrize("scale", ["laptop", "smoke", "workstation", "one_gpu", "paper"])
 def test_every_claim_of_the_paper_is_compared_at_every_scale(scale, tmp_path):
     study = load_study(CONFIG / f"{scale}.yaml", CONFIG / "experiments.yaml", tmp_path)
     compared = {c.claim.id for c in study.comparisons() if c.claim.source != "ours"}

@@ -247,11 +247,12 @@ class Scale(Strict):
         for name, task in self.tasks.items():
             if name not in self.plan.lengths:
                 raise fault(f"plan.lengths.{name}", "missing; add this key")
-            for model in (task.base_model, *task.base_models.values(), task.reward):
-                if model.kind == "miniature":
+            judging = getattr(task.judge, "model", None)
+            for model in (task.base_model, *task.base_models.values(), task.reward, judging):
+                if getattr(model, "kind", None) == "miniature":
                     raise fault("plan", f"knows no miniature models, but {name} has one; remove it")
-                if model.kind == "hub" and model.repo not in self.plan.parameters:
-                    raise fault(f"plan.parameters.{model.repo}", "missing; add this key")
+                if (repo := getattr(model, "repo", None)) and repo not in self.plan.parameters:
+                    raise fault(f"plan.parameters.{repo}", "missing; add this key")
         return self
 
     @property

@@ -278,7 +278,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
 
     def _write_beside(self, folder):
         super()._write_beside(folder)
-        if not self._reference_moves:
+        if not self._reference_moves or self.args.save_only_model:
             return
         if self._shard is not None or self.args.should_save:
             save_reference(self.reference.state(), folder, self._shard)
