@@ -157,7 +157,7 @@ class TestRows:
         scale = study.scale.model_copy(update={"tasks": study.scale.tasks | {MATH: task}})
         row = {"objective": "grpo", "data": "online"}
         rows = table(row, row | {"lora": "none"}, row | {"lora": {"r": 2}})
-        own = possible_at(scale, with_tables(study, a=rows).experiments)
+        own, _ = possible_at(scale, with_tables(study, a=rows).experiments)
         own = Study(scale, own, {}, study.root)
         names = ["grpo-online-every8-lora4-s1", "grpo-online-every8-s1"]
         assert [cell.name for cell in own.report_cells("a")][1:3] == names
