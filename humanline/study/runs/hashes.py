@@ -145,7 +145,8 @@ def engine_options(generation: Generation) -> dict:
 
     Defaults are left out because the first versions had no such options.
     """
-    return generation.model_dump(include={"engine", "dtype"}, exclude_defaults=True)
+    named = {"engine", "dtype", "most_at_once"}
+    return generation.model_dump(include=named, exclude_defaults=True)
 
 
 def data_hash(data, draw: str) -> str:
