@@ -120,6 +120,8 @@ class Clock:
         kernels: Counter = Counter()
         calls: Counter = Counter()
         for event in self._profile.events():
+            if event.is_user_annotation:
+                continue
             if event.device_type == torch.autograd.DeviceType.CUDA:
                 kernels[event.name] += event.time_range.elapsed_us() / 1000 / k
             else:
