@@ -242,10 +242,10 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         names = {"completion": ""} | ({"KL": "KL_"} if self.calculate_KL else {})
         sequences = {}
         for name, prefix in names.items():
-            ids, *masks = (
+            ids, attention_mask, mask = (
                 inputs[prefix + key] for key in ("input_ids", "attention_mask", "completion_mask")
             )
-            sequences[name] = Sequences(ids, *masks, width=ids.size(1) - 1)
+            sequences[name] = Sequences(ids, attention_mask, mask, width=ids.size(1) - 1)
         return sequences
 
     def _add_head(self, model):
