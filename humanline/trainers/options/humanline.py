@@ -18,7 +18,6 @@ from humanline.trainers.options.bounds import require_bounds
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
-    from transformers.trainer_pt_utils import AcceleratorConfig
 
     class _Config(TrainingArguments):
         """As `__post_init__` leaves it: a path is set, texts are parsed."""
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
         model_init_kwargs: dict[str, Any] | str | None
         trust_remote_code: bool
         gradient_checkpointing_kwargs: dict[str, Any] | None
-        accelerator_config: AcceleratorConfig
+        accelerator_config: Any
 
 else:  # TRL's config follows in the order of classes, with defaults of its own
     _Config = object

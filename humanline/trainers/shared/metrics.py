@@ -64,6 +64,7 @@ class KeepsMetrics(TrainerOfTrl):
             measure()
 
     def training_step(self, *args, **kwargs):
+        """Do what TRL does, and compute the metrics of this batch."""
         loss = super().training_step(*args, **kwargs)
         self._measure()
         return loss
