@@ -1,24 +1,28 @@
-"""The plan of a scale from its configuration: GPU hours, memory, tokens, dollars and disk.
+"""The plan of a scale from its configuration: time, memory, tokens, dollars and disk.
 
 Nothing is run. The scale's `plan` has the assumptions, which are printed with the result.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pandas as pd
 from pydantic import BaseModel
 
-from humanline.cli.jobs import WEIGHTS, Job, billions_of, jobs, model_of
+from humanline.cli.jobs import Job, jobs
+from humanline.cli.planning.hours import (
+    hours,
+    jobs_of_limited,
+    minutes,
+    name_of_limited,
+    seconds_taken,
+    spans,
+)
+from humanline.cli.planning.memory import WEIGHTS, other_memory, training_memory
 from humanline.files.validation import ConfigError
-from humanline.study.experiments import Cell
-from humanline.study.scale.rewards import HubReward
 from humanline.study.study import Study
 from humanline.study.study_cells import TARGETS
 from humanline.tables.power import weigh
-
-# Bytes per parameter in training besides the weights: gradients, and AdamW's two moments.
-_GRADIENTS, _MOMENTS = 4, 8
-_HALF = 2  # bytes per parameter of a reward model, in bfloat16
 
 
 def describe(study: Study) -> str:
@@ -29,28 +33,19 @@ def describe(study: Study) -> str:
     if study.scale.plan is None:
         known = table.drop(columns=["GPU hours", "longest, hours"])
         return "\n\n".join([*parts, "## Jobs", _markdown(known), _UNKNOWN])
-    parts += ["## Jobs", _markdown(table), _FOOTNOTE, *_warnings(table)]
-    parts += ["## Memory of training, gigabytes", _markdown(memory(study)), _memory_footnote(study)]
+    parts += ["## Jobs", _markdown(table), _FOOTNOTE, *_warnings(study, table)]
+    if study.scale.assumptions.jobs_at_a_time:
+        parts += ["## Time", *_time(study, planned)]
+    if ratios := ratios_taken(study, planned):
+        parts += ["## Planned and measured here", *_measured(study, planned, ratios)]
+    if study.scale.assumptions.device_gigabytes:
+        parts += ["## Memory of a GPU, gigabytes", *_memory(study)]
     parts += ["## Tokens, dollars, disk", _markdown(totals(study, planned))]
-    parts += ["## Assumptions", "Guesses until a first run replaces them.", _assumptions(study)]
+    parts += ["## Assumptions", _origin(study), _assumptions(study)]
     return "\n\n".join(parts)
 
 
 # Sums.
-
-
-def hours(study: Study, job: Job) -> float:
-    """Compute the hours of a job, on the GPUs that it requests, or else on one.
-
-    Raises:
-        ConfigError: if the job has work and the scale no `plan`.
-    """
-    if not job.work:
-        return 0
-    plan = study.scale.assumptions
-    rates = plan.tokens_per_second
-    seconds = sum(w.tokens * w.billions / getattr(rates, w.kind) for w in job.work)
-    return seconds / max(1, job.gpus) / 3600 + plan.startup_minutes / 60
 
 
 def stages(study: Study, planned: dict[str, list[Job]]) -> pd.DataFrame:
@@ -70,10 +65,12 @@ def _stage(study: Study, by_target: dict[str, list[Job]]) -> dict:
     together = [job for of_target in by_target.values() for job in of_target]
     asked = study.scale.resources_for(together[0].stage)
     each = [hours(study, job) for job in together]
+    # Jobs that share one GPU each ask for a place on it.
+    share = (study.scale.plan and study.scale.plan.jobs_at_a_time) or 1
     return {
         **{target: len(by_target.get(target, [])) for target in TARGETS},
         "GPUs": ", ".join(map(str, sorted({job.gpus for job in together}))),
-        "GPU hours": sum(hours * job.gpus for hours, job in zip(each, together, strict=True)),
+        "GPU hours": sum(own * job.gpus for own, job in zip(each, together, strict=True)) / share,
         "longest, hours": max(each),
         "limit, hours": asked.runtime / 60,
     }
@@ -136,36 +133,40 @@ def _sum_of_known(values: list[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-def memory(study: Study) -> pd.DataFrame:
-    """Compute the memory for training each model, in gigabytes of a GPU, without activations."""
-    cells = [cell for cell in study.all_cells() if cell.objective != "base"]
-    # Online cells come last, because the last cell of a model counts and they need most memory.
-    cells.sort(key=lambda cell: cell.data == "online")
-    rows = {(cell.task, model_of(study, cell).repo): _memory(study, cell) for cell in cells}
-    table = pd.DataFrame(
-        [{"task": task, "model": repo} | row for (task, repo), row in rows.items()]
+def times(study: Study, planned: dict[str, list[Job]]) -> pd.DataFrame:
+    """Compute minutes and disk of targets and of tables, on a machine that shares its GPU."""
+    return pd.DataFrame(
+        {
+            "target": name,
+            "trained": sum(job.rule == "train" for job in found),
+            "jobs": len(found),
+            "minutes": minutes(study, found),
+            "gigabytes of models": sum(job.gigabytes for job in found),
+        }
+        for name, found in spans(study, planned)
     )
-    table.insert(6, "together", table[["training", "vLLM", "reward model"]].sum(axis=1))
-    return table
 
 
-def _memory(study: Study, cell: Cell) -> dict[str, float]:
-    plan, generation = study.scale.assumptions, study.scale.generation
-    run = study.resolve(cell)
-    gpus, reward = run.gpus("train"), run.reward
-    beside = (
-        cell.data == "online" and generation.engine == "vllm" and generation.online == "colocate"
-    )
-    labels = reward.repo if cell.data == "online" and isinstance(reward, HubReward) else None
-    each = billions_of(study, cell) * (WEIGHTS + _GRADIENTS + _MOMENTS)
-    return {
-        "GPUs": gpus,
-        "training": each / max(1, gpus),
-        "vLLM": generation.online_memory_utilization * plan.device_gigabytes if beside else 0,
-        "reward model": _HALF * plan.parameters[labels] if labels else 0,
-        "main memory": WEIGHTS * billions_of(study, cell) * max(1, gpus),
-        "of": run.memory("train") / 1e3,
-    }
+def ratios_taken(study: Study, planned: dict[str, list[Job]]) -> dict[str, "Taken"]:
+    """Compare the seconds of the jobs that ran here with those planned, by rule."""
+    found: dict[str, Taken] = {}
+    for job in (job for of_target in planned.values() for job in of_target if job.work):
+        if (taken := seconds_taken(study, job)) is not None:
+            before = found.get(job.rule, Taken(0, 0.0, 0.0))
+            needed = 3600 * hours(study, job)
+            found[job.rule] = Taken(
+                before.jobs + 1, before.planned + needed, before.measured + taken
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The jobs of a rule that ran here: their number, and their seconds, planned and measured."""
+
+    jobs: int
+    planned: float
+    measured: float
 
 
 # What is printed.
@@ -196,25 +197,90 @@ _UNKNOWN = (
 )
 
 
-def _memory_footnote(study: Study) -> str:
-    """Explain the table of memory, and name the models that do not fit."""
-    available = study.scale.assumptions.device_gigabytes
-    told = (
-        "Training: sharded weights, gradients and moments, without activations. vLLM and the reward"
-        f" model: beside online training. A GPU has {available:.0f}. Main memory: of all processes"
-        " at their start, each with the whole model."
+def _time(study: Study, planned: dict[str, list[Job]]) -> Iterator[str]:
+    """Yield the table of times, and whether they keep the limits."""
+    at_a_time, limits = study.scale.assumptions.jobs_at_a_time, study.scale.assumptions.limits
+    yield _markdown(times(study, planned))
+    yield (
+        f"Minutes from nothing with {at_a_time} jobs at a time, `--resources gpu={at_a_time}`;"
+        f" targets after {TARGETS[0]}: the minutes that they add."
     )
-    table = memory(study)
+    if not limits:
+        return
+    yield _compared(TARGETS[0], minutes(study, planned[TARGETS[0]]), limits.minutes, "minutes")
+    if limits.tables and limits.tables_minutes:
+        needed = minutes(study, jobs_of_limited(study))
+        yield _compared(name_of_limited(limits.tables), needed, limits.tables_minutes, "minutes")
+
+
+def _measured(
+    study: Study, planned: dict[str, list[Job]], taken: dict[str, Taken]
+) -> Iterator[str]:
+    """Yield the seconds of the jobs that ran here, beside those planned, and what they foretell."""
+    rows = [
+        {
+            "stage": rule,
+            "jobs that ran": own.jobs,
+            "seconds each, planned": own.planned / own.jobs,
+            "seconds each, measured": own.measured / own.jobs,
+            "ratio": round(own.measured / own.planned, 2),
+        }
+        for rule, own in taken.items()
+    ]
+    yield _markdown(pd.DataFrame(rows))
+    if study.scale.assumptions.jobs_at_a_time:
+        ratios = {rule: own.measured / own.planned for rule, own in taken.items()}
+        all_of_it = minutes(study, planned[TARGETS[0]], ratios)
+        yield f"At these ratios, and as many jobs at a time: {TARGETS[0]} {all_of_it:,.1f} minutes."
+        if limited := jobs_of_limited(study):
+            needed = minutes(study, limited, ratios)
+            limits = study.scale.assumptions.limits
+            yield f"{name_of_limited(limits.tables if limits else [])}: {needed:,.1f} minutes."
+
+
+def _compared(what: str, needed: float, limit: float, unit: str) -> str:
+    """Say whether something keeps its limit; in bold if it does not."""
+    if needed <= limit:
+        return f"{what}: {needed:,.1f} {unit}, within the limit of {limit:,.0f}."
+    return f"**{what}: {needed:,.1f} {unit}, more than the limit of {limit:,.0f}.**"
+
+
+def _memory(study: Study) -> Iterator[str]:
+    """Yield the tables of memory, and which models or how many jobs do not fit."""
+    plan = study.scale.assumptions
+    available = plan.device_gigabytes or 0
+    table = training_memory(study)
+    yield _markdown(table)
+    yield (
+        "Training: sharded weights, gradients and moments. vLLM and the reward model: beside online"
+        " training. In use: activations, or a sampling's cache; unknown of a model that is not in"
+        f" `footprints`. Start: what a job takes before it has a model. A GPU has {available:.0f}."
+        " Main memory: of all processes at their start, each with the whole model."
+    )
     is_too_large = (table["together"] > available) | (table["main memory"] > table["of"])
-    too_large = table.loc[is_too_large, "model"].unique()
     remedy = "give it more `gpus`, or GPUs with more memory, or raise `mem_mb`"
-    return "\n\n".join([told, *(f"**{model}** does not fit; {remedy}." for model in too_large)])
+    for name in table.loc[is_too_large, "model"].unique():
+        yield f"**{name}** does not fit; {remedy}."
+    if plan.footprints:
+        others = other_memory(study)
+        yield _markdown(others)
+        yield from _together(study, max(table["together"].max(), others["together"].max()))
 
 
-def _warnings(table: pd.DataFrame) -> Iterator[str]:
+def _together(study: Study, largest: float) -> Iterator[str]:
+    """Say what all jobs that run at a time take, if each were the largest."""
+    plan = study.scale.assumptions
+    count = plan.jobs_at_a_time or 1
+    limit = min(plan.limits.gigabytes if plan.limits else 0, plan.device_gigabytes or 0)
+    what = f"{count} of the largest jobs at a time" if count > 1 else "The largest job"
+    yield _compared(what, count * largest, limit or plan.device_gigabytes or 0, "gigabytes")
+
+
+def _warnings(study: Study, table: pd.DataFrame) -> Iterator[str]:
     """Yield a warning for each stage whose resources are too small."""
+    is_gpu = study.scale.assumptions.device_gigabytes is not None
     for row in table.to_dict("records"):
-        if row["GPUs"] == "0" and row["longest, hours"] > 0:
+        if is_gpu and row["GPUs"] == "0" and row["longest, hours"] > 0:
             yield f"**{row['stage']}** has a model compute, but `resources` gives it no GPU."
         elif row["longest, hours"] > row["limit, hours"]:
             yield f"**{row['stage']}** takes longer than its `runtime` in `resources`."
@@ -229,6 +295,12 @@ def _doubts(study: Study) -> list[str]:
         return [f"**Refused:** {error}."]
 
 
+def _origin(study: Study) -> str:
+    """Say where the assumptions come from."""
+    measured = study.scale.assumptions.measured
+    return f"Rates: {measured}." if measured else "Guesses until a first run replaces them."
+
+
 def _assumptions(study: Study) -> str:
     lines = "\n".join(_described(study.scale.assumptions))
     return f"{lines}\n- weights, gradients and moments in float32, {WEIGHTS} bytes each"
@@ -240,6 +312,8 @@ def _described(model: BaseModel, prefix: str = "") -> Iterator[str]:
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from _described(value, f"{prefix}{name}.")
+        elif value is None or value == {} or name == "measured":
+            continue
         elif isinstance(value, dict):
             yield f"- {prefix}{name}: {field.description}"
             yield from (line for key, inner in value.items() for line in _entry(key, inner))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from humanline.files.json_files import read_json, write_json
 from humanline.files.validation import ConfigError
 
 _ANOTHER = "restore the file, or give another model"
@@ -118,6 +119,28 @@ def require_whole(path: Path) -> None:
             for name in weights.keys():  # noqa: SIM118
                 if not _is_finite(weights.get_tensor(name)):
                     raise ConfigError(f"{path}: {name} has values that are not finite; {_ANOTHER}")
+
+
+def store_as(path: Path, dtype: str) -> None:
+    """Convert the weights of a model's folder, one file after the other.
+
+    Args:
+        path: the folder.
+        dtype: torch's name of the type of all floating-point weights.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    for file in _files(path):
+        weights = {
+            name: tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
+            for name, tensor in load_file(file).items()
+        }
+        whole = file.with_suffix(".converting")
+        save_file(weights, whole, metadata={"format": "pt"})  # without it, transformers refuses
+        whole.replace(file)
+    config = read_json(path / "config.json")
+    write_json(path / "config.json", config | {"dtype": dtype})
 
 
 def _files(path: Path) -> list[Path]:

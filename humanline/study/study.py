@@ -4,6 +4,7 @@ Snakefiles import this module, so it is cheap.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,12 @@ from humanline.study.runs.resolved import Run
 from humanline.study.runs.verdicts import LooksTaken
 from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.study_cells import TARGETS, StudyCells
-from humanline.study.table_checks import claims_fault, possible_at, require_tables
+from humanline.study.table_checks import (
+    claims_at,
+    claims_fault,
+    possible_at,
+    require_tables,
+)
 from humanline.study.tasks import find_task
 
 
@@ -42,6 +48,7 @@ class Study(StudyCells):
         claims: the paper's claims; None: there are none.
         pilot: the adopted pilot; None: there is none, and no claim is refused for lack of power.
         taken: the looks that `decide` has taken; None: none.
+        left_out: why the scale cannot make some tables of experiments.yaml, by their names.
     """
 
     def __init__(
@@ -53,12 +60,14 @@ class Study(StudyCells):
         claims: Claims | None = None,
         pilot: Pilot | None = None,
         taken: LooksTaken | None = None,
+        left_out: Mapping[str, str] | None = None,
     ):
         rates = Rates(scale, experiments, learning_rates)
         super().__init__(scale, experiments, rates, claims, taken or LooksTaken())
         self.learning_rates = learning_rates
         self.root = root
         self.pilot = pilot
+        self.left_out = left_out or {}
         self.paths = Paths(root / scale.scale)
         self._runs: dict[tuple[str, str], Run] = {}
 
@@ -308,7 +317,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
         return held
     scale = load_scale(scale_file)
     experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
-    experiments = possible_at(scale, experiments)
+    experiments, left_out = possible_at(scale, experiments)
     require_tables(scale, experiments, scale_file, experiments_file)
     rates = {}
     if scale.learning_rates:
@@ -316,7 +325,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
         rates = validate(TunedRates, load_yaml(file), file).model_dump()["chosen"]
     claims_file = experiments_file.with_name("claims.yaml")
     if not claims_file.exists():
-        return Study(scale, experiments, rates, root)
+        return Study(scale, experiments, rates, root, left_out=left_out)
     claims = _claims(claims_file, scale, scale_file)
     pilot = None
     if scale.pilot:
@@ -324,7 +333,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
         pilot = validate(Pilot, load_yaml(file), file)
         pilot.require_scale(scale.scale, file)
     taken = _taken(Paths(root / scale.scale).looks, claims, scale)
-    study = Study(scale, experiments, rates, root, claims, pilot, taken)
+    study = Study(scale, experiments, rates, root, claims, pilot, taken, left_out)
     if reason := claims_fault(claims, experiments.defaults, study.common_seeds):
         raise ConfigError(f"{claims_file}: {reason}")
     return study
@@ -332,7 +341,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
 
 def _claims(file: Path, scale: Scale, scale_file: Path) -> Claims:
     """Read the claims; they have later looks only at a scale that has seeds for them."""
-    claims = validate(Claims, load_yaml(file), file)
+    claims = claims_at(scale, validate(Claims, load_yaml(file), file))
     if not claims.rule.looks:
         return claims
     if not scale.seeds.more:

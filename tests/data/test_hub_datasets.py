@@ -115,6 +115,15 @@ def test_instruction_following(instruction):
     assert [row["prompt"] for row in rows["train"]] == [f"prompt {i}" for i in range(4, 12)]
 
 
+def test_a_part_of_a_split(instruction):
+    """As one_gpu.yaml takes it of data that are larger than it needs."""
+    part = instruction.train.model_copy(update={"split": "train[:6]"})
+    rows = hub_datasets.splits(
+        "instruction_following", instruction.model_copy(update={"train": part})
+    )
+    assert [row["prompt"] for row in rows["train"]] == ["prompt 4", "prompt 5"]
+
+
 def test_math(math):
     rows = hub_datasets.splits("math_reasoning", math)
     assert [row["answer"] for row in rows["validation"]] == ["0.5", "1.5"]

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, load_yaml, validate
 from humanline.study.claims import Claims, comparisons
 from humanline.study.experiments import HumanlineDefaults
+from humanline.study.scale.scale import load_scale
 from humanline.study.study import Study, load_study
+from humanline.study.table_checks import claims_at
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 DEFAULTS = {
@@ -257,11 +259,14 @@ def test_without_a_file_there_are_no_claims(tmp_path):
     assert study.claims is None and study.comparisons() == []
 
 
-@pytest.mark.parametrize("scale", ["laptop", "smoke", "workstation", "paper"])
+@pytest.mark.parametrize("scale", ["laptop", "smoke", "workstation", "one_gpu", "paper"])
 def test_every_claim_of_the_paper_is_compared_at_every_scale(scale, tmp_path):
     study = load_study(CONFIG / f"{scale}.yaml", CONFIG / "experiments.yaml", tmp_path)
     compared = {c.claim.id for c in study.comparisons() if c.claim.source != "ours"}
-    assert compared == {f"C{number}" for number in range(1, 13)}
+    # What needs other models than the package's is said to be dropped.
+    lacking = {"C10"} if scale == "workstation" else set()
+    assert compared == {f"C{number}" for number in range(1, 13)} - lacking
+    assert lacking <= set(study.claims.dropped)
     for comparison in study.comparisons():
         pairs = study.pairs(comparison)
         assert pairs and all(first.seed == second.seed for first, second in pairs)
@@ -349,3 +354,25 @@ def test_extra_tables_are_no_part_of_all(tmp_path):
     compared = {(cell.task, cell.variant) for c in study.comparisons() for cell in c.cells}
     made = {(cell.task, cell.variant) for cell in study.evaluated("all")}
     assert compared <= made
+
+
+def test_tables_and_claims_say_which_of_a_scales_models_are_absent(tmp_path):
+    study = load_study(CONFIG / "workstation.yaml", CONFIG / "experiments.yaml", tmp_path)
+    reason = study.scale.tasks["instruction_following"].absent_models["larger"]
+    told = f"larger and other ({reason})"
+    tables = study.experiments.tables
+    assert study.left_out["scale_online"] == told and "scale_online" not in tables
+    assert tables["scale"].description.endswith(f"Not at this scale: {told}.")
+    assert {name for _, name in tables["scale"].base_models} == {"stronger"}
+    assert study.claims.dropped["C10"] == f"not tested at this scale, {told}"
+    assert "C10" not in study.claims.primary and "C10b" in {own.id for own in study.claims.claims}
+
+    scale = load_scale(CONFIG / "laptop.yaml")
+    task = scale.tasks["instruction_following"]
+    lacking = task.model_copy(update={"absent_models": {"other": "made elsewhere"}})
+    scale = scale.model_copy(update={"tasks": {**scale.tasks, "instruction_following": lacking}})
+    claims = validate(Claims, load_yaml(CONFIG / "claims.yaml"), CONFIG / "claims.yaml")
+    found = {own.id: own for own in claims_at(scale, claims).claims}
+    assert found["C10"].tests[0].each == {"base_model": ["larger"]}
+    assert found["C10"].untested.endswith("; and at this scale, other (made elsewhere)")
+    assert found["C1"] == claims.claims[0]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -129,6 +130,33 @@ def test_kept_are_the_last_checkpoint_and_models_that_are_evaluated(study, inter
     AutoModelForCausalLM.from_pretrained(kept["checkpoint-4"])
     training.train(study.resolve(cell))
     assert [folder.name for folder in checkpoints.glob("checkpoint-*")] == ["checkpoint-4"]
+
+
+def test_a_scale_may_keep_half_the_bytes_and_nothing_to_go_on(study, interrupt, monkeypatch):
+    """Its models are those of other scales, rounded; an interrupted run begins again."""
+    cell = study.find("instruction_following", RUN)
+    run = study.resolve(cell)
+    training.train(run)
+    whole = load_file(run.paths.model / "model.safetensors")
+    as_it_was = run.hashes.manifest
+    options = study.scale.tasks[cell.task].training
+    assert "save_dtype" not in as_it_was["training"]
+    changed = {"evaluate_every": 4, "save_dtype": "bfloat16", "resumable": False}
+    for name, value in changed.items():
+        monkeypatch.setitem(options.__dict__, name, value)
+    assert run.hashes.manifest["training"] == (
+        as_it_was["training"] | {"evaluate_every": 4, "save_dtype": "bfloat16"}
+    )
+    checkpoints = interrupt(cell, after=4)
+    assert not [*checkpoints.glob("checkpoint-4/optimizer*"), *checkpoints.rglob("reference*")]
+    training.train(run)
+    assert [folder.name for folder in checkpoints.glob("checkpoint-*")] == ["checkpoint-4"]
+    assert [point["step"] for point in read_json(run.paths.record)["timeline"]] == [4, 8]
+    for folder in (run.paths.model, checkpoints / "checkpoint-4"):
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        assert model.dtype == torch.bfloat16
+    kept = load_file(run.paths.model / "model.safetensors")
+    assert all(torch.equal(kept[name], whole[name].bfloat16()) for name in whole)
 
 
 def test_other_code_has_other_checkpoints(study, monkeypatch):

@@ -119,7 +119,7 @@ def test_a_careful_expert_meets_the_wishes_and_a_careless_one_does_not():
             instructions.gold_grade(row["prompt"], write(row, rng, carelessness)) for row in ROWS
         )
 
-    careful, usual, careless = map(grade, (0, 0.2, 1))
+    careful, usual, careless = map(grade, (0, 0.5, 1))
     assert careful > 0.95 and careless < 0.5
     references = mean(instructions.gold_grade(r["prompt"], r["reference"]) for r in ROWS)
     assert references == pytest.approx(usual, abs=0.03)

@@ -33,6 +33,17 @@ for table in map(STUDY.table, STUDY.experiments.tables):
             command("table {params.table:q}")
 
 
+for table, reason in STUDY.left_out.items():
+
+    rule:
+        name:
+            f"table_{table}"
+        input:
+            lambda wildcards, table=table, reason=reason: refuse(
+                f"table {table}: not at scale {SCALE}: {reason}"
+            ),
+
+
 rule scores:
     input:
         scores=sorted({run.paths.scored for run in SCORED_RUNS}),

@@ -9,7 +9,7 @@ from humanline.files.validation import ConfigError
 from humanline.trainers.rows.lengths import batches, context_of
 
 BATCH = 512  # sequences at once
-_LOGITS = 2**28  # most logits at once; with a large vocabulary they belong to few sequences
+LOGITS = 2**28  # most logits at once; with a large vocabulary they belong to few sequences
 
 
 def token_log_probabilities(
@@ -67,7 +67,7 @@ def score_ids(
 
     scores: list[np.ndarray] = []
     longest = max((1 + len(completion) for _, completion in pairs), default=1)
-    size = min(batch_size, _LOGITS // (longest * model.config.vocab_size))
+    size = min(batch_size, LOGITS // (longest * model.config.vocab_size))
     chunks = list(batches([len(prompt) + len(own) for prompt, own in pairs], size))
     for chunk in tqdm(chunks, desc="scoring", unit="batch", disable=not progress):
         with torch.no_grad():

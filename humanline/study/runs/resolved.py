@@ -84,7 +84,8 @@ class Run:
         """Whether `data` already contains the scored completions of `data_model`."""
         if self.data.kind != "hub" or not find_task(self.cell.task).has_stored_scores:
             return False
-        return self.cell.data_base.base_model in (None, *self.data.stored)
+        name = self.cell.data_base.base_model
+        return name in self.data.stored if name else not self.data.own_completions
 
     @property
     def evaluations(self) -> int:

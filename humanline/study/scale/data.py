@@ -78,6 +78,13 @@ class HubData(Strict):
         description="stored completions to keep of each prompt, evenly spaced from the best to the "
         "worst; null: all",
     )
+    # A hash of the options has it only if it is used.
+    own_completions: bool = Field(
+        False,
+        exclude_if=lambda own: not own,
+        description="the base model samples its offline completions and the reward scores them, "
+        "also where `train` has scored ones: another model's, say",
+    )
     shares_prompts: ClassVar[bool] = True
 
     def draw(self, seed: int) -> str:

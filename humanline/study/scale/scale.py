@@ -59,6 +59,12 @@ class TaskConfig(Strict):
     base_models: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], AnyModel] = Field(
         {}, description="other models, by their names in rows of experiments.yaml"
     )
+    # No result depends on it: it says which runs there are.
+    absent_models: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        {},
+        description="models of experiments.yaml that this scale lacks, by their names there, and "
+        "why: rows of tables and tests of claims that name one are left out, and say so",
+    )
     reward: Reward = Field(description="what scores completions for training")
     judge: Judge | None = Field(
         None, description="what compares outputs with references; null for a graded task"
@@ -70,6 +76,8 @@ class TaskConfig(Strict):
     def _understands_its_prompts(self) -> Self:
         for name in {"base", "none"} & set(self.base_models):
             raise fault(f"base_models.{name}", "the name has a meaning of its own; use another")
+        for name in set(self.absent_models) & set(self.base_models):
+            raise fault(f"absent_models.{name}", "in base_models, too; remove one")
         parts = {"base_model": self.base_model, "reward": self.reward, "judge": self.judge}
         parts |= {f"base_models.{name}": model for name, model in self.base_models.items()}
         for field, part in parts.items():
@@ -239,11 +247,12 @@ class Scale(Strict):
         for name, task in self.tasks.items():
             if name not in self.plan.lengths:
                 raise fault(f"plan.lengths.{name}", "missing; add this key")
-            for model in (task.base_model, *task.base_models.values(), task.reward):
-                if model.kind == "miniature":
+            judging = getattr(task.judge, "model", None)
+            for model in (task.base_model, *task.base_models.values(), task.reward, judging):
+                if getattr(model, "kind", None) == "miniature":
                     raise fault("plan", f"knows no miniature models, but {name} has one; remove it")
-                if model.kind == "hub" and model.repo not in self.plan.parameters:
-                    raise fault(f"plan.parameters.{model.repo}", "missing; add this key")
+                if (repo := getattr(model, "repo", None)) and repo not in self.plan.parameters:
+                    raise fault(f"plan.parameters.{repo}", "missing; add this key")
         return self
 
     @property

@@ -1,12 +1,12 @@
 """The options that all runs of a task share, and the hyperparameters of each objective."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from humanline.files.validation import ConfigError, Strict, fault, first_fault
 from humanline.study.scale.sampling import Sampling
-from humanline.study.values import Objective, PositiveInt, RateList
+from humanline.study.values import Lora, Objective, PositiveInt, RateList
 from humanline.trainers.registry import OBJECTIVES, Options, find_objective
 
 
@@ -67,6 +67,17 @@ class Training(Strict):
         description="rates below and above them, tried by the variants whose best is the lowest or "
         "highest of them",
     )
+    # Cells have it, so no hash of these options does.
+    lora: Lora | None = Field(
+        None,
+        description="adapters that train in all runs whose row has no lora; null: the whole model",
+    )
+    lora_rate_factor: float = Field(
+        10.0,
+        gt=0,
+        description="a run with LoRA has the rate of one without, times this, unless its own rate "
+        "is tuned or given; tuning multiplies the rates that it tries",
+    )
     warmup_steps: int = Field(ge=0, description="optimizer steps until the full learning rate")
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm")
     weight_decay: float = Field(
@@ -74,6 +85,20 @@ class Training(Strict):
     )
     adam_epsilon: float = Field(1e-5, gt=0, description="added to AdamW's denominator")
     bf16: bool = Field(False, description="compute in bfloat16")
+    # A hash of the options has it only if it is used.
+    save_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        exclude_if=lambda dtype: dtype == "float32",
+        description="number format of the models that runs keep; bfloat16 halves the disk, and "
+        "changes no sample of an engine whose dtype it is",
+    )
+    # No result depends on it, so no hash of the options has it.
+    resumable: bool = Field(
+        True,
+        exclude=True,
+        description="keep optimizer states, which are twice as large as the model, so that an "
+        "interrupted run continues; false: it begins again, as is right for runs of minutes",
+    )
     gradient_checkpointing: bool = Field(False, description="recompute activations, save memory")
     max_length: PositiveInt | None = Field(
         None, description="limit in tokens of prompt and completion"
@@ -93,7 +118,12 @@ class Training(Strict):
 
     @property
     def save_every(self) -> int:
-        """Steps between checkpoints: a divisor of `evaluate_every`, at most a quarter of a run."""
+        """Steps between checkpoints: a divisor of `evaluate_every`, at most a quarter of a run.
+
+        Without checkpoints to resume from, `evaluate_every`.
+        """
+        if not self.resumable:
+            return self.evaluate_every
         quarter = max(1, self.steps // 4)
         return max(d for d in range(1, quarter + 1) if self.evaluate_every % d == 0)
 

@@ -260,19 +260,22 @@ class HumanlineTrainer(RequiresNumbers, KeepsMetrics, ReadsAhead, OwnOrder, Whol
     def _reference_moves(self) -> bool:
         return bool(self.args.humanline and self.args.sync_interval)
 
-    def _save(self, *args, **kwargs):
+    def _save(self, output_dir=None, state_dict=None):
         if broken := not_finite(self.model):
             raise ConfigError(
                 f"step {self.state.global_step}: training ended with weights that are not finite, "
                 f"{broken[0]} among them; nothing is saved: lower learning_rate"
             )
-        adapter = self._reference if isinstance(self._reference, AdapterReference) else None
-        with adapter.hidden() if adapter else nullcontext():
-            super()._save(*args, **kwargs)
+        if not isinstance(self._reference, AdapterReference):
+            super()._save(output_dir, state_dict)
+            return
+        with self._reference.hidden():
+            whole = self.model.state_dict() if state_dict is None else state_dict
+            super()._save(output_dir, self._reference.without_it(whole))
 
     def _write_beside(self, folder):
         super()._write_beside(folder)
-        if not self._reference_moves:
+        if not self._reference_moves or self.args.save_only_model:
             return
         if self._shard is not None or self.args.should_save:
             save_reference(self.reference.state(), folder, self._shard)

@@ -26,7 +26,7 @@ _ASKED = (
     "Say something about {}.",
     "Write a few words about {}.",
 )
-_REFERENCE_CARELESSNESS = 0.2  # chance that the writer of the references ignores a wish
+_REFERENCE_CARELESSNESS = 0.5  # chance that the writer of the references ignores a wish
 
 # The faults of the proxy reward: the weight of each kind of wish (gold: all equal), a bonus per
 # word, and the standard deviation of its random errors.
@@ -60,7 +60,7 @@ def _row(rng: random.Random, most_words: int) -> dict:
     said = [rng.choice(KINDS[wish.kind].sentences).format(wish.value) for wish in wishes]
     prompt = " ".join([asked, *said])
     attention = 1 - _REFERENCE_CARELESSNESS
-    reference = writer.write(subject, wishes, rng, attention)
+    reference = writer.write(subject, setting, wishes, rng, attention)
     return {"prompt": prompt, "reference": reference, "key": subject}
 
 
@@ -125,7 +125,9 @@ def prompt_words(prompt: str) -> list[str]:
 
 def write_completion(row: dict, rng: random.Random, carelessness: float) -> str:
     """Write a text that ignores each wish with probability `carelessness`."""
-    return writer.write(row["key"], wishes_of(row["prompt"]), rng, 1 - carelessness)
+    subject, prompt = row["key"], row["prompt"]
+    setting = asked_of(prompt).partition(f"{subject} ")[2].rstrip(".")
+    return writer.write(subject, setting, wishes_of(prompt), rng, 1 - carelessness)
 
 
 def gold_grade(prompt: str, completion: str) -> float:

@@ -5,6 +5,7 @@ some worked solutions makes its own.
 """
 
 import random
+import re
 
 from humanline.worlds import sums
 
@@ -14,6 +15,7 @@ ASKED = {
 }
 _TOLD = " Give the result as your final answer. Do not include units."  # reasoning-gym's
 _MOST_CHARACTERS = {"question": 260, "solution": 150}
+_DRAWN_FOR_ONE = 16  # drawn problems for one that is short and easy, and more
 
 
 def draw_rows(
@@ -25,7 +27,7 @@ def draw_rows(
         count: number of rows.
         seed: the seed.
         terms: numbers in a sum.
-        digits: most digits of a number in a sum.
+        digits: most digits of a number, but for the totals of a sum.
         in_words: share of problems in words, from 0 to 1; the others are sums.
 
     Returns:
@@ -34,7 +36,7 @@ def draw_rows(
     """
     rng = random.Random(f"english problems {seed}")
     words = round(in_words * count)
-    rows = [*chains(count - words, seed, terms, digits), *word_problems(words, seed)]
+    rows = [*chains(count - words, seed, terms, digits), *word_problems(words, seed, digits)]
     rng.shuffle(rows)
     return rows
 
@@ -53,19 +55,30 @@ def _sum(expression: str, answer: str) -> dict:
     return _problem("sum", " ".join(terms), "\n".join(lines), answer)
 
 
-def word_problems(count: int, seed: int) -> list[dict]:
-    """Draw reasoning-gym's variants of grade-school problems that are short, as `draw_rows`."""
+def word_problems(count: int, seed: int, digits: int = 2) -> list[dict]:
+    """Draw reasoning-gym's variants of grade-school problems, as `draw_rows`.
+
+    They are the short ones, with whole numbers of at most `digits` digits.
+    """
     rows: list[dict] = []
-    for item in sums.drawn("gsm_symbolic", 8 * count + 64, seed):
+    for item in sums.drawn("gsm_symbolic", _DRAWN_FOR_ONE * count + 512, seed):
         question = item["question"].removesuffix(_TOLD)
         solution, _, answer = item["metadata"]["answer_cot"].partition("\n#### ")
         sizes = {"question": len(question), "solution": len(solution)}
         is_short = all(sizes[name] <= most for name, most in _MOST_CHARACTERS.items())
-        if is_short and answer == item["answer"] and answer.isdecimal():
+        is_easy = _is_easy(f"{question} {solution}", digits)
+        if is_short and is_easy and answer == item["answer"]:
             rows.append(_problem("word", question, solution, answer))
         if len(rows) == count:
             break
     return rows
+
+
+def _is_easy(text: str, digits: int) -> bool:
+    """Whether all numbers of a text are whole and have at most `digits` digits."""
+    if re.search(r"\d[.,/]\d|\d%|-\d|half", text):
+        return False
+    return all(len(number) <= digits for number in re.findall(r"\d+", text))
 
 
 def _problem(kind: str, question: str, steps: str, answer: str) -> dict:

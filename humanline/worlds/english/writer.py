@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from humanline.worlds.english.wishes import MARKS, Wish, words_of
 from humanline.worlds.english.words import CLAUSES
 
-_TRIES = 12  # texts of which the one with the length nearest to the wish is taken
+_TRIES = 12  # texts, of which the one with the length nearest to the wish is taken
 
 
-def write(subject: str, wishes: Sequence[Wish], rng: random.Random, attention: float) -> str:
+def write(
+    subject: str, setting: str, wishes: Sequence[Wish], rng: random.Random, attention: float
+) -> str:
     """Write a text about a subject that follows each wish with probability `attention`.
 
     Args:
         subject: what the text is about, a plural.
+        setting: words behind it that say where, when or how; empty: none.
         wishes: the wishes.
         rng: the source of randomness.
         attention: the probability, from 0 to 1.
@@ -22,7 +25,8 @@ def write(subject: str, wishes: Sequence[Wish], rng: random.Random, attention: f
     form = heeded.get("form", "")
     parts = _number_of_parts(heeded, form, rng)
     length = int(heeded.get("words", 0)) or 7 * parts
-    texts = [_sentences(subject, heeded, parts, rng) for _ in range(_TRIES)]
+    settings = [setting] * _TRIES + [""] * _TRIES  # of texts as good, one with the setting
+    texts = [_sentences(subject, own, heeded, parts, rng) for own in settings]
     found = min(texts, key=lambda text: abs(sum(len(words_of(part)) for part in text) - length))
     return _cased(_formed(found, form), heeded.get("casing"))
 
@@ -39,12 +43,15 @@ def _number_of_parts(heeded: dict[str, str], form: str, rng: random.Random) -> i
     return rng.randint(max(1, most - 1), most)
 
 
-def _sentences(subject: str, heeded: dict[str, str], parts: int, rng: random.Random) -> list[str]:
+def _sentences(
+    subject: str, setting: str, heeded: dict[str, str], parts: int, rng: random.Random
+) -> list[str]:
     """Write sentences with the words that are wished for, and without the one that is not."""
     avoided = heeded.get("avoid")
     clauses = [clause for clause in CLAUSES if avoided not in clause.split()]
     other = "They" if avoided != "they" else f"These {subject}"
-    starts = [subject[0].upper() + subject[1:], *[other] * (parts - 1)]
+    topic = subject if avoided in setting.split() else f"{subject} {setting}".strip()
+    starts = [topic[0].upper() + topic[1:], *[other] * (parts - 1)]
     texts = [f"{s} {c}" for s, c in zip(starts, rng.sample(clauses, parts), strict=True)]
     if "use" in heeded:
         place = rng.randrange(parts)

@@ -1,0 +1,1 @@
+"""Planning: what jobs cost in time, memory and disk, from the configuration alone."""
