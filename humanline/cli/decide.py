@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from humanline.cli import run_locks
 from humanline.cli.jobs import Job, jobs_of_cell
+from humanline.cli.planning.hours import seconds_taken
 from humanline.files.json_files import write_json
 from humanline.files.provenance import git_state
 from humanline.files.validation import ConfigError
@@ -95,19 +96,19 @@ def read_verdicts(study: Study) -> dict[str, str]:
     """
     path, found = study.paths.tables / "claims.csv", {}
     for claim in study.claims.primary if study.claims else []:
-        row = next((row for row in _rows(path, ",") if row["claim"] == claim), {})
+        row = next((row for row in _rows(path) if row["claim"] == claim), {})
         if row.get("looks") != str(1 + len(study.taken.added(claim))):
             raise ConfigError(f"{path}: no verdict after the last look; run `snakemake claims`")
         found[claim] = row["verdict"]
     return found
 
 
-def _rows(path: Path, delimiter: str) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[dict[str, str]]:
     """Read a table that the workflow has written; empty if there is none."""
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file, delimiter=delimiter))
+        return list(csv.DictReader(file))
 
 
 def next_looks(study: Study, looks: Looks, claims: Iterable[str]) -> list[Look]:
@@ -160,7 +161,7 @@ class Estimate:
     def __init__(self, study: Study):
         self.unknown: set[tuple[str, str]] = set()
         self._study = study
-        self._measured = cache(self._read)
+        self._measured = cache(partial(seconds_taken, study))
 
     def seconds(self, looks: Iterable[Look]) -> float:
         """Estimate the seconds of all jobs that some looks add, one after another.
@@ -177,10 +178,10 @@ class Estimate:
         return sum(found.values())
 
     def _job(self, job: Job, cell: Cell, number: int) -> float:
-        if self._measured(job.rule, job.stage, job.name) is not None:
+        if self._measured(job) is not None:
             return 0.0
         alike = [self._jobs(on_seed(cell, seed))[number] for seed in self._study.scale.seeds.report]
-        times = [self._measured(other.rule, other.stage, other.name) for other in alike]
+        times = [self._measured(other) for other in alike]
         known = [time for time in times if time is not None]
         if not known and job.stage != "data":  # jobs that write prompts are short, and not timed
             self.unknown.add((job.rule, job.name))
@@ -188,13 +189,6 @@ class Estimate:
 
     def _jobs(self, cell: Cell) -> list[Job]:
         return list(jobs_of_cell(self._study, cell))
-
-    def _read(self, rule: str, stage: str, name: str) -> float | None:
-        folder = self._study.paths.benchmarks / ("score" if stage == "score" else rule)
-        for own in (name, name.replace("/", "-").replace(" ", "-")):
-            if rows := _rows(folder / f"{own}.tsv", "\t"):
-                return sum(float(row["s"]) for row in rows)
-        return None
 
 
 def record(study: Study, looks: Looks, new: Sequence[Look]) -> None:

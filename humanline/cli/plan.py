@@ -4,13 +4,21 @@ Nothing is run. The scale's `plan` has the assumptions, which are printed with t
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pandas as pd
 from pydantic import BaseModel
 
 from humanline.cli.jobs import Job, jobs
-from humanline.cli.planning.hours import hours, jobs_of_limited, minutes, name_of_limited, spans
-from humanline.cli.planning.memory import WEIGHTS, other_memory, training_memory
+from humanline.cli.planning.hours import (
+    hours,
+    jobs_of_limited,
+    minutes,
+    name_of_limited,
+    seconds_taken,
+    spans,
+)
+from humanline.cli.planning.memory import WEIGHTS, largest, other_memory, training_memory
 from humanline.files.validation import ConfigError
 from humanline.study.study import Study
 from humanline.study.study_cells import TARGETS
@@ -28,6 +36,8 @@ def describe(study: Study) -> str:
     parts += ["## Jobs", _markdown(table), _FOOTNOTE, *_warnings(study, table)]
     if study.scale.assumptions.jobs_at_a_time:
         parts += ["## Time", *_time(study, planned)]
+    if ratios := ratios_taken(study, planned):
+        parts += ["## Planned and measured here", *_measured(study, planned, ratios)]
     if study.scale.assumptions.device_gigabytes:
         parts += ["## Memory of a GPU, gigabytes", *_memory(study)]
     parts += ["## Tokens, dollars, disk", _markdown(totals(study, planned))]
@@ -137,6 +147,28 @@ def times(study: Study, planned: dict[str, list[Job]]) -> pd.DataFrame:
     )
 
 
+def ratios_taken(study: Study, planned: dict[str, list[Job]]) -> dict[str, "Taken"]:
+    """Compare the seconds of the jobs that ran here with those planned, by rule."""
+    found: dict[str, Taken] = {}
+    for job in (job for of_target in planned.values() for job in of_target if job.work):
+        if (taken := seconds_taken(study, job)) is not None:
+            before = found.get(job.rule, Taken(0, 0.0, 0.0))
+            needed = 3600 * hours(study, job)
+            found[job.rule] = Taken(
+                before.jobs + 1, before.planned + needed, before.measured + taken
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The jobs of a rule that ran here: their number, and their seconds, planned and measured."""
+
+    jobs: int
+    planned: float
+    measured: float
+
+
 # What is printed.
 
 
@@ -181,6 +213,31 @@ def _time(study: Study, planned: dict[str, list[Job]]) -> Iterator[str]:
         yield _compared(name_of_limited(limits.tables), needed, limits.tables_minutes, "minutes")
 
 
+def _measured(
+    study: Study, planned: dict[str, list[Job]], taken: dict[str, Taken]
+) -> Iterator[str]:
+    """Yield the seconds of the jobs that ran here, beside those planned, and what they foretell."""
+    rows = [
+        {
+            "stage": rule,
+            "jobs that ran": own.jobs,
+            "seconds each, planned": own.planned / own.jobs,
+            "seconds each, measured": own.measured / own.jobs,
+            "ratio": round(own.measured / own.planned, 2),
+        }
+        for rule, own in taken.items()
+    ]
+    yield _markdown(pd.DataFrame(rows))
+    if study.scale.assumptions.jobs_at_a_time:
+        ratios = {rule: own.measured / own.planned for rule, own in taken.items()}
+        all_of_it = minutes(study, planned[TARGETS[0]], ratios)
+        yield f"At these ratios, and as many jobs at a time: {TARGETS[0]} {all_of_it:,.1f} minutes."
+        if limited := jobs_of_limited(study):
+            needed = minutes(study, limited, ratios)
+            limits = study.scale.assumptions.limits
+            yield f"{name_of_limited(limits.tables if limits else [])}: {needed:,.1f} minutes."
+
+
 def _compared(what: str, needed: float, limit: float, unit: str) -> str:
     """Say whether something keeps its limit; in bold if it does not."""
     if needed <= limit:
@@ -205,18 +262,18 @@ def _memory(study: Study) -> Iterator[str]:
     for name in table.loc[is_too_large, "model"].unique():
         yield f"**{name}** does not fit; {remedy}."
     if plan.footprints:
-        others = other_memory(study)
-        yield _markdown(others)
-        yield from _together(study, max(table["together"].max(), others["together"].max()))
+        yield _markdown(other_memory(study))
+        yield _together(study)
 
 
-def _together(study: Study, largest: float) -> Iterator[str]:
+def _together(study: Study) -> str:
     """Say what all jobs that run at a time take, if each were the largest."""
     plan = study.scale.assumptions
     count = plan.jobs_at_a_time or 1
-    limit = min(plan.limits.gigabytes if plan.limits else 0, plan.device_gigabytes or 0)
+    available = plan.device_gigabytes or 0
+    limit = min(plan.limits.gigabytes, available) if plan.limits else available
     what = f"{count} of the largest jobs at a time" if count > 1 else "The largest job"
-    yield _compared(what, count * largest, limit or plan.device_gigabytes or 0, "gigabytes")
+    return _compared(what, count * largest(study), limit, "gigabytes")
 
 
 def _warnings(study: Study, table: pd.DataFrame) -> Iterator[str]:

@@ -36,8 +36,16 @@ def describe() -> dict:
             "python": platform.python_version(),
             "processor": _processor(),
             "cores": os.cpu_count(),
+            **_accelerator(),
         },
     }
+
+
+def _accelerator() -> dict[str, str]:
+    """Look up the name of the GPU that this process may use; nothing if it uses none."""
+    torch = sys.modules.get("torch")  # a process that has not loaded it has used no GPU
+    has_gpu = torch is not None and torch.cuda.is_available()
+    return {"accelerator": torch.cuda.get_device_name()} if torch and has_gpu else {}
 
 
 def packages() -> dict[str, str]:

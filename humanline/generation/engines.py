@@ -14,8 +14,6 @@ from humanline.trainers.rows.preferences import user_turn
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH = 1024  # most sequences at once; the miniature's caches then fit a CPU's memory
-
 
 class Engine(Protocol):
     """A model that completes prompts.
@@ -53,7 +51,7 @@ def open_engine(path: Path, config: Generation, gpus: int = 1) -> Iterator[Engin
         ConfigError: if vLLM is configured and cannot be imported.
     """
     if config.engine == "transformers":
-        yield TransformersEngine(*load_model(path, config.dtype, gpus))
+        yield TransformersEngine(*load_model(path, config.dtype, gpus), config.most_at_once)
         return
     from humanline.generation.vllm_engine import VLLMEngine
 
@@ -147,12 +145,16 @@ class TransformersEngine:
 
     Args:
         model, tokenizer: a causal language model and its tokenizer.
-        batch_size: most sequences at once.
+        batch_size: most sequences at once; a group of completions of a prompt is not divided.
         batch_tokens: most tokens at once, with padding.
     """
 
     def __init__(
-        self, model, tokenizer, batch_size: int = BATCH, batch_tokens: int = TOKENS_AT_ONCE
+        self,
+        model,
+        tokenizer,
+        batch_size: int = Generation().most_at_once,
+        batch_tokens: int = TOKENS_AT_ONCE,
     ):
         self.model, self.tokenizer = model, tokenizer
         self.batch_size, self.batch_tokens = batch_size, batch_tokens

@@ -113,6 +113,14 @@ class AdapterReference:
         finally:
             self._policy.peft_config[self.NAME] = config
 
+    def without_it(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Leave its weights out of a policy's state dict: hidden, PEFT would save them, too."""
+        return {
+            name: tensor
+            for name, tensor in state.items()
+            if f".{self.NAME}." not in name and not name.endswith(f".{self.NAME}")
+        }
+
     def state(self) -> dict[str, Tensor]:
         """Give the adapter's weights by name, for a checkpoint."""
         return self._weights(self.NAME)

@@ -43,6 +43,7 @@ _VIEWS: dict[str, dict[str, str]] = {
         "difference_to_offline": "To offline, points",
         "difference_to_online": "To online, points",
         "data_log_probability": "Log-prob., nats",
+        "peak_memory_mib": "Memory, MiB",
         "unclipped": "Unclipped",
     },
     "cost": {

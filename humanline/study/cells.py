@@ -11,7 +11,7 @@ from pydantic import Field
 
 from humanline.files.validation import Strict
 from humanline.study.tasks import TaskName
-from humanline.study.values import Objective
+from humanline.study.values import Lora, Objective
 
 Data = Literal["offline", "online"]
 Perception = Literal["clip", "sample", "authors", "second_moment"]
@@ -50,6 +50,7 @@ class Cell(Strict):
     )
     log_eps_p: float | None = Field(None, le=0, description="lower bound of the log-ratio, nats")
     log_eps_r: float | None = Field(None, ge=0, description="upper bound of the log-ratio, nats")
+    lora: Lora | None = Field(None, description="adapters that train; null: the whole model does")
     overrides: dict[str, float] = Field({}, description="training options in place of the scale's")
     seed: int = Field(description="seed of the data's order and of sampling")
 
@@ -80,6 +81,8 @@ class Cell(Strict):
             if self.perception not in WITHOUT_BOUNDS:
                 parts.append(self._bounds())
             parts.append((self.perception or "").replace("_", "-"))
+        if self.lora:
+            parts += [_lora(self.lora), self.lora.reference]
         parts += [f"{key}={_short(value)}" for key, value in sorted(self.overrides.items())]
         return "-".join(filter(None, parts))
 
@@ -115,6 +118,10 @@ def base_cell(task: TaskName, seed: int, base_model: str | None = None) -> Cell:
         base_model: a name in the scale's `base_models`; None: the task's own model.
     """
     return Cell(task=task, objective="base", seed=seed, base_model=base_model)
+
+
+def _lora(lora: Lora) -> str:
+    return f"lora{lora.r}" + (f"a{_short(lora.alpha)}" if lora.alpha else "")
 
 
 def _short(value: float) -> str:

@@ -19,7 +19,7 @@ from humanline.study.cells import (
     base_cell,
 )
 from humanline.study.tasks import TaskName, scoring_of
-from humanline.study.values import Objective, PositiveInt, SeedList
+from humanline.study.values import Lora, Objective, PositiveInt, SeedList
 from humanline.trainers.registry import find_objective, option_names
 
 # The word "none" in a row. It is needed because a key that is left out gets the task's default.
@@ -35,13 +35,24 @@ Grid: TypeAlias = Value | Annotated[list[Value], Field(min_length=1)]
 SPLITS = ("train", "validation", "evaluation")
 
 
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
 class HumanlineDefaults(Strict):
-    """The defaults of a task's humanline cells, for options that their row leaves out."""
+    """The defaults of a task's cells, for options that their row leaves out."""
 
     sample_every: int = Field(ge=1, description="optimizer steps per round of online sampling")
     sync_interval: int = Field(ge=1, description="k: optimizer steps per sync of the reference")
     log_eps_p: float = Field(le=0, description="lower bound of the log-ratio, nats")
     log_eps_r: float = Field(ge=0, description="upper bound of the log-ratio, nats")
+    # Hashes have it only where it is given: the first versions had no such option.
+    lora: Lora | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="adapters that train, unless the scale's training.lora gives others; null: the "
+        "whole model trains",
+    )
 
 
 # The options that every row may override, besides its objective's hyperparameters.
@@ -109,6 +120,12 @@ class Row(Strict):
         None,
         description="upper bound of the log-ratio, nats; none: no bound; null: the task's default",
     )
+    lora: Grid[Lora | Nothing] | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="train adapters of the linear layers, {r: 16}, and not the model's own "
+        "weights; none: the whole model; null: the scale's training.lora",
+    )
     overrides: dict[str, Grid[float]] = Field(
         {}, description="training options in place of the scale's"
     )
@@ -137,7 +154,7 @@ class Row(Strict):
             defaults: humanline's defaults of the task.
             seed: the seed.
         """
-        options = self.model_dump(exclude={"task", "overrides"})
+        options = self.model_dump(exclude={"task", "overrides", "lora"}) | {"lora": self.lora}
         options |= {f"overrides.{key}": value for key, value in self.overrides.items()}
         grid = [_grid(value) for value in options.values()]
         return [
@@ -169,10 +186,23 @@ def _complete(point: dict, task: TaskName, defaults: HumanlineDefaults, seed: in
     point |= dict.fromkeys(cleared)
     if point["sync_interval"] is None:
         point["sync_alpha"] = None
+    if point["lora"]:
+        point["lora"] = _only_what_counts(point["lora"], point)
     if point["perception"] == "clip":  # the default, so it is not in the cell's name
         point["perception"] = None
     overrides = {key.removeprefix("overrides."): value for key, value in overrides.items()}
     return Cell(task=task, seed=seed, overrides=overrides, **point)
+
+
+def _only_what_counts(lora: Lora, point: dict) -> Lora:
+    """Leave out what is the default or has no effect on a cell: it is not in the cell's name."""
+    usual = "adapter" if point["sync_alpha"] else "cached"
+    # A reference that never syncs is the model without its adapter, however it is kept.
+    is_usual = lora.reference == usual or point["sync_interval"] is None
+    alpha = None if lora.alpha == 2 * lora.r else lora.alpha
+    return lora.model_copy(
+        update={"alpha": alpha, "reference": None if is_usual else lora.reference}
+    )
 
 
 class Table(Strict):

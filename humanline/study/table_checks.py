@@ -88,6 +88,8 @@ def _cell_fault(cell: Cell, scale: Scale, scale_file: Path) -> str | None:
         return "trust_region: true, but humanline is true, too; choose one"
     if cell.last_sampling and (reason := _last_sampling_fault(cell)):
         return f"last_sampling: {cell.last_sampling}, but {reason}"
+    if cell.sync_alpha and cell.lora and cell.lora.reference == "cached":
+        return "lora.reference: cached keeps no old weights for soft syncs; use adapter"
     if cell.humanline and cell.log_eps_p == cell.log_eps_r == 0:
         return "log_eps_p: 0, and log_eps_r is 0, too: no interval is left; change either"
     if {"learning_rate", "learning_rate_factor"} <= set(cell.overrides):
@@ -143,7 +145,7 @@ def possible_at(scale: Scale, experiments: Experiments) -> tuple[Experiments, di
     """Leave out what a scale cannot make.
 
     These are the rows that name one of its absent models, tables without other rows, and optional
-    tables whose tasks or base models it does not have.
+    tables whose tasks or base models it does not have. Rows get the scale's LoRA.
 
     Returns:
         The experiments, and why a table is left out, by its name.
@@ -159,7 +161,18 @@ def possible_at(scale: Scale, experiments: Experiments) -> tuple[Experiments, di
             tables[name] = table.model_copy(update=update)
         else:
             left_out[name] = _told(absent)
-    return experiments.model_copy(update={"tables": tables}), left_out
+    found = experiments.model_copy(update={"tables": tables})
+    return _with_lora(scale, found), left_out
+
+
+def _with_lora(scale: Scale, experiments: Experiments) -> Experiments:
+    """Make the scale's LoRA the default of rows that say nothing of it."""
+    lora = {name: task.training.lora for name, task in scale.tasks.items()}
+    defaults = {
+        name: own.model_copy(update={"lora": lora.get(name) or own.lora})
+        for name, own in experiments.defaults.items()
+    }
+    return experiments.model_copy(update={"defaults": defaults})
 
 
 Absent = dict[tuple[str, str], str]  # reasons by task and name of a base model

@@ -1,4 +1,4 @@
-"""Kinds of values that the scale and the experiments share: objectives, seeds, functions.
+"""Kinds of values that scale and experiments share: objectives, seeds, LoRA, functions.
 
 Snakefiles import this module, so it is cheap.
 """
@@ -49,6 +49,26 @@ def _known(name: str) -> str:
 _OWN = r"^(?!base$)[a-z]\w*(\.\w+)*$"
 _NAMES = {"anyOf": [{"enum": list(OBJECTIVES)}, {"type": "string", "pattern": _OWN}]}
 Objective = Annotated[str, AfterValidator(_known), WithJsonSchema(_NAMES)]
+
+
+class Lora(Strict):
+    """Training with LoRA: adapters of the model's linear layers train, its own weights do not."""
+
+    r: int = Field(gt=0, description="rank of the adapters")
+    alpha: float | None = Field(
+        None, gt=0, description="what adapters add is multiplied by alpha / r; null: twice r"
+    )
+    reference: Literal["cached", "adapter"] | None = Field(
+        None,
+        description="how humanline's reference is kept, which changes memory and time but no loss. "
+        "cached: the policy scores the batches until the next sync; adapter: a second adapter; "
+        "null: cached, or adapter for soft syncs",
+    )
+
+    @property
+    def scaling(self) -> float:
+        """The value of alpha, also where it is left out."""
+        return self.alpha or 2 * self.r
 
 
 def _is_function(path: str) -> str:

@@ -44,6 +44,8 @@ _TITLES = {
     "sync_interval": "Synced",
     "sync_alpha": "Soft sync",
     "bounds": "Bounds, nats",
+    "lora": "LoRA",
+    "reference": "Reference",
 }
 
 
@@ -67,6 +69,9 @@ def fields_of(cell: Cell) -> dict[str, Any]:
         found |= {"sync_interval": cell.sync_interval, "sync_alpha": cell.sync_alpha}
     if cell.humanline and cell.perception not in WITHOUT_BOUNDS:
         found["bounds"] = (cell.log_eps_p, cell.log_eps_r)
+    found["lora"] = cell.lora and (cell.lora.r, cell.lora.alpha)
+    if cell.lora and cell.sync_interval:
+        found["reference"] = cell.lora.reference
     found["base_model"] = cell.base_model
     return found | dict(sorted(cell.overrides.items()))
 
@@ -105,6 +110,8 @@ def field_words(name: str, value: Any) -> str:
         case "log_eps_p" | "log_eps_r", _:
             side = "lower" if name == "log_eps_p" else "upper"
             return f"no {side} bound" if value is None else f"{side} bound {value:g}"
+        case "lora" | "reference", tuple() | str():
+            return f"LoRA of {_lora(*value)}" if name == "lora" else f"{value} reference"
         case "base_model", _:
             return f"base model {value or 'default'}"
         case "quartile", int():
@@ -117,8 +124,12 @@ def field_words(name: str, value: Any) -> str:
             return f"data from {value}"
     plain = name.replace("_", " ")
     if value is None:
-        return f"usual {plain}"
+        return "whole model" if name == "lora" else f"usual {plain}"
     return _OVERRIDES.get(name, f"{plain} {{:g}}").format(value)
+
+
+def _lora(r: int, alpha: float | None) -> str:
+    return f"rank {r}" + (f" and alpha {alpha:g}" if alpha else "")
 
 
 def _steps(number: int) -> str:
@@ -248,6 +259,8 @@ def _value(name: str, value: Any) -> str:
             return f"every {_steps(value)}"
         case "sync_interval", None:
             return "never"
+        case "lora", _:
+            return _lora(*value)
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 

@@ -254,7 +254,8 @@ def plain(
 ) -> str | None:
     """Find the plain variant of the cell's objective and base model, to compare the cell with.
 
-    Plain means: no humanline, no trust region, all data of its own base model, no overrides.
+    Plain means: no humanline, no trust region, all data of its own base model, no overrides. It
+    trains the same weights as the cell: the whole model, or the same LoRA.
 
     Args:
         variants: runs by variant.
@@ -266,6 +267,7 @@ def plain(
         The variant's name; None if the table lacks it.
     """
     candidates = []
+    lora = cell.lora and cell.lora.model_copy(update={"reference": None})
     for (other, _), *_ in variants.values():
         wanted = Cell(
             task=cell.task,
@@ -273,6 +275,7 @@ def plain(
             objective=cell.objective,
             data=data,
             sample_every=other.sample_every if sample_every is None else sample_every,
+            lora=lora,
             seed=other.seed,
         )
         if other == wanted:

@@ -18,12 +18,19 @@ from humanline.tables.estimates import (
     mean_seconds,
     plain,
 )
-from humanline.tables.run_results import RunFolder, by_variant, notice_names, notices, unclipped
+from humanline.tables.run_results import (
+    RunFolder,
+    by_variant,
+    notice_names,
+    notices,
+    read_cost,
+    unclipped,
+)
 from humanline.tables.statistics.scores import Scores, difference
 
 _ALWAYS_SHOWN = ("objective", "data", "method")
 _P_VALUES = ["p_differs_from_offline", "p_differs_from_online"]  # exploration tests nothing
-_COUNTS = ("quartile", "groups", "sample_every", "last_sampling", "k", "batch_size")
+_COUNTS = ("quartile", "groups", "sample_every", "last_sampling", "k", "lora_r", "batch_size")
 
 
 def sweep_table(
@@ -53,6 +60,8 @@ def sweep_table(
         scores = final_scores(variants, shares_prompts=table.shares_prompts(task))
         for name in variants:
             row = _row(table, variants, scores, name)
+            if any(cell.lora for cell, _ in runs):  # which is there to save memory
+                row["peak_memory_mib"] = _peak_memory(variants[name])
             if compares_data:
                 row["data_log_probability"] = _data_log_probability(table, variants[name])
             rows.append(row)
@@ -121,6 +130,9 @@ def _settings(cell: Cell) -> dict:
         "sync_alpha": cell.sync_alpha,
         "log_eps_p": cell.log_eps_p,
         "log_eps_r": cell.log_eps_r,
+        "lora_r": cell.lora and cell.lora.r,
+        "lora_alpha": cell.lora and cell.lora.scaling,
+        "reference": cell.lora and cell.lora.reference,
         **{name: cell.overrides.get(name) for name in _overridden(cell)},
     }
 
@@ -153,6 +165,12 @@ def _collapsed(own: Scores, base: Scores, table: TableRequest) -> int:
     """Count the seeds whose score is far below their base model's."""
     limit = table.collapse_below * base.on(own.seeds).values
     return int((own.values < limit).sum())
+
+
+def _peak_memory(group: list[RunFolder]) -> float | None:
+    if group[0][0].objective == "base":
+        return None
+    return float(np.mean([read_cost(directory).peak_memory_mib for _, directory in group]))
 
 
 def _data_log_probability(table: TableRequest, group: list[RunFolder]) -> float | None:

@@ -15,12 +15,14 @@ from humanline.files.json_files import write_json
 from humanline.files.provenance import describe, peak_memory
 from humanline.files.typed_files import write_columns, write_record
 from humanline.files.validation import ConfigError
-from humanline.files.weights import load_folder, not_finite, require_whole, store_as
+from humanline.files.weights import load_folder, not_finite, store_as
+from humanline.study.cells import Cell
 from humanline.study.runs.hashes import code_of_run, content_hash
 from humanline.study.runs.resolved import Run
 from humanline.trainers.classes import load
 from humanline.trainers.registry import OBJECTIVES, find_objective
 from humanline.trainers.rows import preferences
+from humanline.training import adapters
 from humanline.training.data import data_record, require_room, training_rows, used_groups
 from humanline.training.progress import Progress
 
@@ -54,8 +56,8 @@ def train(run: Run) -> None:
     trainer.accelerator.wait_for_everyone()
     progress.watch(trainer)
     checkpoint = progress.last_checkpoint
-    if checkpoint and not trainer.is_fsdp_enabled:  # FSDP's checkpoints have a part per process
-        require_whole(Path(checkpoint))  # the Trainer would silently keep the base model's weights
+    if checkpoint:
+        adapters.require_checkpoint(Path(checkpoint), trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step < trainer.args.max_steps:
         raise ConfigError(
@@ -67,7 +69,7 @@ def train(run: Run) -> None:
             f"{directory}: training ended with weights that are not finite, {broken[0]} among "
             "them; lower its learning_rate"
         )
-    trainer.save_whole_model(run.paths.model)
+    adapters.save_whole(trainer, run, checkpoints)
     cost = progress.record()
     if trainer.is_world_process_zero():
         _write_records(run, trainer, data | cost)
@@ -190,7 +192,9 @@ def _options(run: Run, output: Path) -> dict:
     if training.bf16 and not torch.accelerator.is_available():
         humanline["use_cpu"] = True  # without it, transformers wants a GPU for bfloat16
     if cell.sync_alpha:
-        humanline |= {"sync_alpha": cell.sync_alpha, "reference": "model"}
+        humanline |= {"sync_alpha": cell.sync_alpha}
+    if reference := _reference(cell):
+        humanline |= {"reference": reference}
     return humanline | {
         "output_dir": str(output),
         "max_steps": training.steps,
@@ -214,6 +218,13 @@ def _options(run: Run, output: Path) -> dict:
         **run.objective.model_dump(exclude={"batch_size"}),
         **find_objective(cell.objective).arguments,
     }
+
+
+def _reference(cell: Cell) -> str | None:
+    """Name the way to keep the reference; None: the usual one."""
+    soft = "adapter" if cell.lora else "model"
+    own = cell.lora.reference if cell.lora else None
+    return own or (soft if cell.sync_alpha else None)
 
 
 def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path, *, is_drawn: bool):
@@ -248,10 +259,11 @@ def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path, *, is
         prompts = [_prompt_row(row) for row in rows]
         dataset = Dataset.from_list(prompts)
         reward = _reward_function(load_reward(run.reward, cell.task))
+    made_with = {"args": args, "train_dataset": dataset, "processing_class": tokenizer}
     with _engine_start(run, args):
-        trainer = load(row.trainer)(
-            model, reward, args=args, train_dataset=dataset, processing_class=tokenizer
-        )
+        kind = load(row.trainer)
+        trainer = kind(model, reward, **made_with, **adapters.adapter_options(run, kind))
+    trainer.sequences_at_once = run.generation.most_at_once
     if args.use_vllm:
         # A colocated vLLM replaced the run's seed when it started. Processes that share a model
         # must draw the same numbers. Others must draw their own, since they may sample the same
@@ -316,9 +328,9 @@ def _on_pairs(run: Run, rows: list[dict], model, tokenizer, output: Path):
     else:
         dataset = trainer.placeholder(args)
         rounds = _rounds(run, rows, output / "rounds")
-    return trainer(
-        model, args=args, train_dataset=dataset, processing_class=tokenizer, rounds=rounds
-    )
+    made_with = {"args": args, "train_dataset": dataset, "processing_class": tokenizer}
+    options = adapters.adapter_options(run, trainer)
+    return trainer(model, **made_with, rounds=rounds, **options)
 
 
 def _rounds(run: Run, rows: list[dict], directory: Path):
@@ -332,7 +344,8 @@ def _rounds(run: Run, rows: list[dict], directory: Path):
     @cache  # all rounds use one engine
     def engine_of(trainer):
         if run.generation.engine == "transformers":
-            return TransformersEngine(trainer.model, trainer.processing_class)
+            most = run.generation.most_at_once
+            return TransformersEngine(trainer.model, trainer.processing_class, most)
         from humanline.generation.vllm_engine import PolicyEngine
 
         return PolicyEngine(trainer, run.generation, run.shards)

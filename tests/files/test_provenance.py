@@ -43,7 +43,8 @@ def test_describe_says_code_versions_and_machine():
     content = provenance.describe()
     assert content.keys() == {"git", "packages", "machine"}
     assert content["git"].keys() == {"commit", "modified"}
-    assert content["machine"].keys() == {"platform", "python", "processor", "cores"}
+    expected = {"platform", "python", "processor", "cores"}
+    assert content["machine"].keys() - {"accelerator"} == expected  # a GPU's name, if there is one
     assert content["machine"]["cores"] >= 1
     assert json.loads(json.dumps(content)) == content
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, validate
 from humanline.study.experiments import (
     OVERRIDES,
     Cell,
@@ -17,8 +17,9 @@ from humanline.study.experiments import (
 from humanline.study.runs.hashes import content_hash
 from humanline.study.scale.sampling import Generation
 from humanline.study.study import Study, load_study
+from humanline.study.table_checks import possible_at
 from humanline.study.tasks import TASKS
-from humanline.study.values import OBJECTIVES
+from humanline.study.values import OBJECTIVES, Lora
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 DEFAULTS = HumanlineDefaults(sample_every=8, sync_interval=4, log_eps_p=-1.5, log_eps_r=1.5)
@@ -134,6 +135,54 @@ class TestRows:
         assert soft.variant == "kto-offline-humanline-k4-alpha0.1-clip-1.5_1.5"
         assert never.sync_alpha is None
 
+    def test_lora_is_in_the_name_without_its_defaults(self):
+        usual = {"r": 16, "alpha": 32, "reference": "cached"}
+        grid = ["none", usual, {"r": 8, "alpha": 4}, {"r": 16, "reference": "adapter"}]
+        plain = {"objective": "dpo", "data": "offline"}
+        humanline = plain | {"humanline": True, "log_eps_p": "none", "log_eps_r": "none"}
+        names = [cell.variant for cell in cells(**humanline, lora=grid)]
+        start = "dpo-offline-humanline-k4-unclipped"
+        assert names == [start] + [
+            f"{start}-{part}" for part in ("lora16", "lora8a4", "lora16-adapter")
+        ]
+        # Without syncs it does not matter where the reference is; with soft ones it has one place.
+        assert cells(**plain, lora=grid[-1]) == cells(**plain, lora=usual)
+        (soft,) = cells(**humanline, sync_alpha=0.5, lora=grid[-1])
+        assert soft.variant == "dpo-offline-humanline-k4-alpha0.5-unclipped-lora16"
+
+    def test_a_scale_gives_lora_to_the_rows_that_do_not_say(self, study):
+        lora = Lora(r=4)
+        training = study.scale.tasks[MATH].training.model_copy(update={"lora": lora})
+        task = study.scale.tasks[MATH].model_copy(update={"training": training})
+        scale = study.scale.model_copy(update={"tasks": study.scale.tasks | {MATH: task}})
+        row = {"objective": "grpo", "data": "online"}
+        rows = table(row, row | {"lora": "none"}, row | {"lora": {"r": 2}})
+        own, _ = possible_at(scale, with_tables(study, a=rows).experiments)
+        own = Study(scale, own, {}, study.root)
+        names = ["grpo-online-every8-lora4-s1", "grpo-online-every8-s1"]
+        assert [cell.name for cell in own.report_cells("a")][1:3] == names
+        full = own.run(MATH, names[1]).hashes.manifest
+        assert full == with_tables(study, a=rows).run(MATH, names[1]).hashes.manifest
+        manifest = own.run(MATH, names[0]).hashes.manifest
+        assert manifest["cell"]["lora"] == {"r": 4} and "lora" not in manifest["training"]
+        assert manifest["learning_rate"] == 10 * full["learning_rate"]
+
+    @pytest.mark.parametrize(
+        ("lora", "said"),
+        [
+            ({"r": 4, "rank": 4}, "rank: unknown key"),
+            ({"r": 0}, "r: "),
+            ("all", "lora"),
+            ({}, "r: missing"),
+        ],
+    )
+    def test_a_wrong_lora_is_one_line(self, lora, said, tmp_path):
+        row = {"objective": "grpo", "data": "online", "lora": lora}
+        content = {"defaults": {MATH: DEFAULTS.model_dump()}, "tables": {"a": table(row)}}
+        with pytest.raises(ConfigError) as caught:
+            validate(Experiments, content, tmp_path / "experiments.yaml")
+        assert said in str(caught.value) and "\n" not in str(caught.value)
+
     def test_overrides_can_be_grids(self):
         overrides = {"max_grad_norm": [0.1, 4], "learning_rate_factor": 2}
         grid = cells(objective="dpo", data="offline", overrides=overrides)
@@ -165,6 +214,15 @@ rows = st.fixed_dictionaries(
         "sync_interval": st.none() | st.just("none") | st.integers(1, 300),
         "log_eps_p": st.none() | st.just("none") | st.floats(-9, 0),
         "log_eps_r": st.none() | st.just("none") | st.floats(0, 9),
+        "lora": st.none()
+        | st.just("none")
+        | st.fixed_dictionaries(
+            {"r": st.integers(1, 3)},
+            optional={
+                "alpha": st.floats(0.5, 6),
+                "reference": st.sampled_from(["cached", "adapter"]),
+            },
+        ),
         "overrides": st.dictionaries(st.sampled_from(OVERRIDES), positive, max_size=3),
     }
 )
@@ -273,6 +331,26 @@ class TestStudy:
         assert rate(data="offline", overrides={"learning_rate_factor": 4}) == 0.5
         assert rate(data="offline", humanline=True) == 1e-3  # no kin: the default
         assert rate(data="offline", trust_region=True) == 1e-3
+
+    def test_lora_learns_from_the_whole_models_rate_and_not_the_other_way_round(self, study):
+        row = {"objective": "grpo", "data": "online"}
+        rows = (row, row | {"lora": {"r": 4}}, row | {"sample_every": 2, "lora": {"r": 4}})
+        study = with_tables(study, a=table(*rows, tuned=True))
+        tried = [cell.overrides["learning_rate"] for cell in study.rates.tune_cells(MATH)]
+        assert tried == [1e-3, 1e-2, 1e-2]
+        full, lora, other = (c.variant for c in study.report_cells("a") if c.objective != "base")
+
+        def found(rates: dict, **changed) -> tuple[float, str]:
+            chosen = {MATH: {name: {"learning_rate": rate} for name, rate in rates.items()}}
+            own = Study(study.scale, study.experiments, chosen, study.root)
+            run = own.resolve(cells(**row | changed)[0])
+            return run.learning_rate, run.rate_source
+
+        assert found({full: 0.25}, lora={"r": 8}) == (2.5, full)
+        assert found({full: 0.25, lora: 0.5}, lora={"r": 8}) == (0.5, lora)
+        assert found({full: 0.25, other: 0.5}, lora={"r": 4}) == (0.5, other)
+        assert found({lora: 0.5}) == (1e-3, "default")
+        assert found({}, lora={"r": 4}) == (1e-2, "default")
 
     def test_the_rate_of_ones_own_base_model_is_nearer_than_that_of_ones_own_k(self, study):
         tuned = {"objective": "grpo", "data": "offline", "humanline": True}

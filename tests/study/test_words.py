@@ -68,6 +68,12 @@ def study() -> Study:
             ("sync_interval",),
             "offline GRPO with humanline, the authors' sampling",
         ),
+        ({"lora": {"r": 16}}, (), "offline GRPO, LoRA of rank 16"),
+        (
+            HUMANLINE | {"lora": {"r": 8, "alpha": 4, "reference": "adapter"}},
+            ("sync_interval", "bounds"),
+            "offline GRPO with humanline, LoRA of rank 8 and alpha 4, adapter reference",
+        ),
     ],
 )
 def test_a_cell_is_said_in_words(options, without, words):
@@ -88,6 +94,14 @@ def test_what_most_rows_have_stands_above_them():
     assert rows[-1] == "GRPO with humanline, never synced"
     assert above["Synced"] == "every 4 steps unless a row says otherwise"
     assert above["Bounds, nats"] == "-1.5 and 1.5" and "Objective" not in above
+
+
+def test_lora_is_said_above_the_rows_or_in_those_that_have_it():
+    lora = cell(lora={"r": 16})
+    assert rows_in_words([cell(), lora])[0] == ["plain", "LoRA of rank 16"]
+    rows, above = rows_in_words([lora.base, lora, lora.model_copy(update={"humanline": True})])
+    assert rows == ["base model", "plain", "with humanline"]
+    assert above["LoRA"] == "rank 16"
 
 
 def test_what_differs_between_tasks_is_said_of_each():

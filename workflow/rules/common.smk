@@ -117,7 +117,7 @@ def resources_of(stage, run=None):
 
 
 def refuse_unpinned(jobs):
-    """Refuse these jobs if one reads a repository without a commit; other jobs do not count."""
+    """Refuse these jobs if one reads what is not pinned, or lacks PEFT; others do not count."""
     try:
         for job in jobs:
             named = job.wildcards_dict

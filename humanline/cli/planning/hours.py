@@ -1,6 +1,7 @@
 """The time of jobs: of one, and of many on a machine that runs some at a time."""
 
-from collections.abc import Iterable, Iterator
+import csv
+from collections.abc import Iterable, Iterator, Mapping
 
 from humanline.cli.jobs import Job, jobs_of_table
 from humanline.study.study import Study
@@ -26,17 +27,33 @@ def hours(study: Study, job: Job) -> float:
     return seconds / 3600 + plan.startup_minutes / 60
 
 
-def minutes(study: Study, jobs: Iterable[Job]) -> float:
+def seconds_taken(study: Study, job: Job) -> float | None:
+    """Read the seconds that a job took when it ran here; None if it did not."""
+    folder = study.paths.benchmarks / ("score" if job.stage == "score" else job.rule)
+    for name in (job.name, job.name.replace("/", "-").replace(" ", "-")):
+        path = folder / f"{name}.tsv"
+        if job.name and path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                return sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+    return None
+
+
+def minutes(study: Study, jobs: Iterable[Job], ratios: Mapping[str, float] | None = None) -> float:
     """Compute the minutes of some jobs on one machine that runs `jobs_at_a_time`, from nothing.
 
     No order of the jobs takes longer, if none waits while it could run: they fill the machine, or
     those that are left follow each other (R. L. Graham, 1966).
+
+    Args:
+        study: the study.
+        jobs: the jobs.
+        ratios: by rule, how many times as long as planned its jobs take; None: as planned.
     """
     at_a_time = study.scale.assumptions.jobs_at_a_time or 1
     total = 0.0
     longest: dict[str, float] = {}
     for job in jobs:
-        needed = 60 * hours(study, job)
+        needed = 60 * hours(study, job) * (ratios or {}).get(job.rule, 1.0)
         total += needed
         longest[job.stage] = max(needed, longest.get(job.stage, 0.0))
     return total / at_a_time + sum(longest.values()) * (1 - 1 / at_a_time)

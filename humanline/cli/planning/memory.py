@@ -7,7 +7,6 @@ import pandas as pd
 
 from humanline.cli.jobs import BYTES
 from humanline.cli.planning.work import billions_of, name_of_model
-from humanline.generation.engines import BATCH
 from humanline.scoring.likelihood.tokens import LOGITS
 from humanline.study.experiments import Cell
 from humanline.study.scale.judges import EnglishJudge
@@ -20,8 +19,10 @@ from humanline.trainers.registry import find_objective
 # Bytes per parameter in training: the weights, gradients, and AdamW's two moments, in float32.
 WEIGHTS, GRADIENTS, MOMENTS = 4, 4, 8
 _HALF = 2  # bytes of a number in bfloat16
-# Tensors as large as the logits: logits, their logarithms and gradients; with top-p also sorted
-# ones, their places and sums.
+# Bytes of a completion's token in the logits that TRL computes in tiles: 2**15 in bfloat16.
+_TILE = _HALF * 2**15
+# Tensors as large as all logits in sampling and scoring: logits, a copy and probabilities; with
+# top-p also sorted ones, their places and sums.
 _COPIES, _COPIES_TOP_P = 3, 7
 
 
@@ -48,6 +49,12 @@ def other_memory(study: Study) -> pd.DataFrame:
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
     columns = ["weights", "in use", "start"]
     return table[["stage", "task", "model", *columns]].assign(together=table[columns].sum(axis=1))
+
+
+def largest(study: Study) -> float:
+    """Return the gigabytes of the job that needs most."""
+    tables = training_memory(study), other_memory(study)
+    return max(float(table["together"].max()) for table in tables)
 
 
 def _largest(study: Study, cells: list[Cell], of: Callable[[Study, Cell], dict]) -> pd.DataFrame:
@@ -109,14 +116,14 @@ def _step(study: Study, cell: Cell, of: Footprint, sequences: int) -> float:
     kept = of.checkpointed if options.gradient_checkpointing else of.activations
     tokens = sequences * (lengths.prompt_tokens + most)
     copied = _HALF * billions_of(study, cell) if options.bf16 else 0
-    return copied + (tokens * kept + _COPIES * sequences * most * of.logits) / 1e3
+    return copied + tokens * kept / 1e3 + sequences * most * _TILE / 1e9
 
 
 def _sampling(
     study: Study, cell: Cell, of: Footprint, sampling: Sampling, completions: float, dtype: str
 ) -> float:
     """Compute the gigabytes of sampling: keys and values of all tokens, and the logits of one."""
-    together = min(BATCH, completions)
+    together = min(study.scale.generation.most_at_once, completions)
     prompt = study.scale.assumptions.lengths[cell.task].prompt_tokens
     cached = (prompt + sampling.max_new_tokens) * of.cache * BYTES[dtype] / WEIGHTS
     copies = _COPIES if sampling.top_p == 1 else _COPIES_TOP_P

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from humanline.analysis.predictors import OWN, PROMPTS
 from humanline.files.validation import ConfigError
-from humanline.generation.engines import BATCH
 from humanline.scoring.likelihood.tokens import BATCH as SCORED_AT_ONCE
 from humanline.study.experiments import Cell
 from humanline.study.runs.resolved import Run
@@ -130,7 +129,8 @@ def surprisal(study: Study, seed: int) -> Iterator[Work]:
 def _sample(study: Study, cell: Cell, completions: float, most_tokens: int, times: int = 1) -> Work:
     """Return the work of sampling completions, of at most so many tokens, in equal parts."""
     tokens = completions * study.scale.assumptions.lengths[cell.task].completion_tokens
-    batches = times * math.ceil(completions / times / BATCH)
+    most_at_once = study.scale.generation.most_at_once
+    batches = times * math.ceil(completions / times / most_at_once)
     return Work("sample", tokens, billions_of(study, cell), batches * most_tokens)
 
 

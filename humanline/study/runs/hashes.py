@@ -132,10 +132,12 @@ class Hashes:
 
 
 def shared_training(training: Training) -> dict:
-    """Select the options of training that all runs of a task share: no rates, no objectives."""
-    return training.model_dump(
-        exclude={"learning_rate", "tune_learning_rates", "wider_learning_rates", "objectives"}
-    )
+    """Select the options of training that all runs of a task share: no rates, no objectives.
+
+    LoRA is an option of each cell.
+    """
+    rates = {"learning_rate", "tune_learning_rates", "wider_learning_rates", "lora_rate_factor"}
+    return training.model_dump(exclude={*rates, "objectives", "lora"})
 
 
 def engine_options(generation: Generation) -> dict:
@@ -143,7 +145,8 @@ def engine_options(generation: Generation) -> dict:
 
     Defaults are left out because the first versions had no such options.
     """
-    return generation.model_dump(include={"engine", "dtype"}, exclude_defaults=True)
+    named = {"engine", "dtype", "most_at_once"}
+    return generation.model_dump(include=named, exclude_defaults=True)
 
 
 def data_hash(data, draw: str) -> str:

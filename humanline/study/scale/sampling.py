@@ -31,6 +31,11 @@ class Generation(Strict):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="number format of a model's weights when it samples"
     )
+    most_at_once: PositiveInt = Field(
+        1024,
+        description="transformers: completions of a batch at most; fewer take less of a GPU's "
+        "memory, and other samples are drawn",
+    )
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="vLLM: share of a GPU's memory, or of the machine's on a CPU"
     )

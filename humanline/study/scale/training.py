@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 
 from humanline.files.validation import ConfigError, Strict, fault, first_fault
 from humanline.study.scale.sampling import Sampling
-from humanline.study.values import Objective, PositiveInt, RateList
+from humanline.study.values import Lora, Objective, PositiveInt, RateList
 from humanline.trainers.registry import OBJECTIVES, Options, find_objective
 
 
@@ -66,6 +66,17 @@ class Training(Strict):
         None,
         description="rates below and above them, tried by the variants whose best is the lowest or "
         "highest of them",
+    )
+    # Cells have it, so no hash of these options does.
+    lora: Lora | None = Field(
+        None,
+        description="adapters that train in all runs whose row has no lora; null: the whole model",
+    )
+    lora_rate_factor: float = Field(
+        10.0,
+        gt=0,
+        description="a run with LoRA has the rate of one without, times this, unless its own rate "
+        "is tuned or given; tuning multiplies the rates that it tries",
     )
     warmup_steps: int = Field(ge=0, description="optimizer steps until the full learning rate")
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm")

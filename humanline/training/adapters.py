@@ -1,0 +1,128 @@
+"""LoRA in a cell's training: its adapters, and the whole models that later stages read."""
+
+import inspect
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from humanline.files.validation import ConfigError
+from humanline.files.weights import load_folder, require_whole
+from humanline.study.runs.pins import require_peft
+from humanline.study.runs.resolved import Run
+
+_ADAPTER = "adapter_config.json"  # PEFT's name; a folder with this file has an adapter alone
+
+
+def adapter_options(run: Run, trainer: type) -> dict[str, Any]:
+    """Return a trainer's arguments for the adapters of a run; none if the whole model trains.
+
+    It seeds torch, from which PEFT draws the adapters' first weights. The trainer seeds it again.
+
+    Args:
+        run: the run.
+        trainer: the class of its objective's trainer.
+
+    Raises:
+        ConfigError: if the trainer takes no adapters, or PEFT is not installed.
+    """
+    lora = run.cell.lora
+    if lora is None:
+        return {}
+    taken = inspect.signature(trainer).parameters.values()
+    if not any(p.name == "peft_config" or p.kind is p.VAR_KEYWORD for p in taken):
+        raise ConfigError(
+            f"{run.name}: lora: {trainer.__name__} takes no peft_config, so {run.cell.objective} "
+            "trains whole models alone; give its rows lora: none, or let its trainer pass it to TRL"
+        )
+    require_peft(run)
+    from peft import LoraConfig
+    from transformers import set_seed
+
+    set_seed(run.cell.seed)
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.scaling,  # type: ignore[arg-type]  # any number will do
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return {"peft_config": config}
+
+
+def require_checkpoint(checkpoint: Path, trainer) -> None:
+    """Check that a checkpoint has all weights: of one that is missing, the first would stay.
+
+    Args:
+        checkpoint: the folder.
+        trainer: the trainer that goes on from it.
+
+    Raises:
+        ConfigError: if a file is missing or damaged, or lacks a weight.
+    """
+    from accelerate.utils import is_peft_model
+
+    if trainer.is_fsdp_enabled:  # its checkpoints have a part per process
+        return
+    if is_peft_model(trainer.model):
+        _require_adapter(checkpoint / "adapter_model.safetensors", trainer.model)
+    else:
+        require_whole(checkpoint)
+
+
+def _require_adapter(path: Path, model) -> None:
+    from peft import get_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    remedy = f"delete {path.parent.parent} to begin anew"
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); {remedy}") from None
+    for name in get_peft_model_state_dict(model, adapter_name="default"):
+        if name not in found or not found[name].isfinite().all():
+            fault = "is not finite" if name in found else "is missing"
+            raise ConfigError(f"{path}: {name} {fault}; {remedy}")
+
+
+def save_whole(trainer, run: Run, checkpoints: Path) -> None:
+    """Save an ended run's model; make whole models of its adapters, also of those on the way.
+
+    Args:
+        trainer: the trainer. Every process calls this.
+        run: the run.
+        checkpoints: the folder of its checkpoints. The last one stays an adapter, since the run
+            goes on from it if it is interrupted here.
+    """
+    trainer.save_whole_model(run.paths.model)
+    if trainer.is_world_process_zero():
+        last = checkpoints / f"checkpoint-{trainer.state.global_step}"
+        earlier = [folder for folder in checkpoints.glob("checkpoint-*") if folder != last]
+        for folder in [run.paths.model, *earlier]:
+            merge(folder, run.paths.base_model)
+    trainer.accelerator.wait_for_everyone()
+
+
+def merge(folder: Path, base: Path) -> None:
+    """Replace a folder that has an adapter by one with the whole model; leave others as they are.
+
+    Args:
+        folder: the folder of a saved model. Of its other files only a tokenizer's are kept.
+        base: the folder of the model that the adapter was trained on.
+
+    Raises:
+        ConfigError: if that model is missing or damaged.
+    """
+    if not (folder / _ADAPTER).exists():
+        return
+    import torch
+    from peft import PeftModel
+
+    model, tokenizer = load_folder(base, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    whole = folder.with_name(f".merged-{folder.name}")
+    shutil.rmtree(whole, ignore_errors=True)
+    merged.save_pretrained(whole)
+    tokenizer.save_pretrained(whole)
+    shutil.rmtree(folder)
+    os.replace(whole, folder)
