@@ -8,31 +8,32 @@ Variants, on the same model of random weights, the same data and batches:
 - trl: TRL's own trainer with a frozen reference model. It has no k.
 - model: ours with a second model that is synced in place.
 - cached: ours, the default, without a second model.
+- none: ours with zeros for the reference's scores. Nothing can take less time or memory.
 - authors: a second model. Every step copies the full state dict to main memory, and every k-th copy
   is loaded into the second model.
 
-Each measurement has its own process, and so its own peak memory. Variants take turns, so a drift of
-the machine affects all of them.
+Each measurement has its own process, and so its own peak memory. `--one-process` saves the time to
+start them on a GPU, whose peak can be reset. Variants take turns, so a drift of the machine affects
+all of them.
 
 Steps are counted in windows of k: a window has one sync, and all the scoring ahead that belongs to
 it. A median over single steps would hide both if k > 1.
 """
 
 import argparse
-import functools
+import gc
 import json
 import os
 import random
 import subprocess
 import sys
 import tempfile
-import time
-from collections import defaultdict
 from pathlib import Path
 
+from step_clock import PARTS, Clock
+
 OBJECTIVES = ("dpo", "kto", "grpo")
-VARIANTS = ("trl", "model", "cached", "authors")
-PARTS = ("policy forward", "reference", "backward", "update", "sync", "rest")
+VARIANTS = ("trl", "model", "cached", "authors", "none")
 CELL = ["device", "parameters", "optimizer", "size", "objective", "k", "variant"]
 WARM_UP = 2  # first steps, which are not counted
 GROUP = 4  # completions per prompt of GRPO
@@ -41,7 +42,13 @@ SIZES = {
     "cpu": {"small": (128, 344, 4, 4, 4096), "large": (640, 1728, 8, 10, 4096)},
     "cuda": {"small": (768, 2048, 12, 12, 32000), "large": (2048, 5632, 18, 16, 32000)},
 }
-GOALS = {"time, cached / trl": 1.0, "time, cached / authors": 0.9, "memory, cached / authors": 0.65}
+# By a goal's name: what is compared, of which variants, and at most which ratio is good.
+GOALS = {
+    "time, cached / trl": ("seconds_per_step", "trl", {"cpu": 1.0, "cuda": 0.95}),
+    "time, cached / authors": ("seconds_per_step", "authors", {"cpu": 0.9, "cuda": 0.9}),
+    "memory, cached / authors": ("peak_memory_mib", "authors", {"cpu": 0.65, "cuda": 0.65}),
+    "memory, cached / none": ("peak_memory_mib", "none", {"cpu": 1.02, "cuda": 1.02}),
+}
 
 
 def main() -> None:
@@ -54,7 +61,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     windows = []
     for plan in _plans(options):
-        windows += _in_a_process(plan)
+        windows += measure(**plan) if options.one_process else _in_a_process(plan)
         measurements = _summary(pd.DataFrame(windows), ["repeat", *CELL])
         measurements.to_csv(options.output / "trainers.csv", index=False)
         last = measurements.iloc[-1]
@@ -68,6 +75,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=OBJECTIVES)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--k", nargs="+", type=int, default=(1, 4, 16))
     parser.add_argument(
         "--sizes", nargs="+", choices=("small", "large"), default=("small", "large")
@@ -80,8 +88,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=64, help="tokens of prompt and completion")
     parser.add_argument(
         "--optimizer",
-        default="adamw_torch",
-        help="transformers' name of it; adafactor's state is small, so weights dominate memory",
+        help="transformers' name of it, whose default is AdamW, fused if torch is new; adafactor's "
+        "state is small, so weights dominate memory",
+    )
+    parser.add_argument(
+        "--one-process", action="store_true", help="measure all in this process; on a GPU alone"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="print what a GPU does, and where it is waited for"
     )
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a plan, in a process of its own
@@ -93,7 +107,7 @@ def _options() -> argparse.Namespace:
 
 def _plans(options) -> list[dict]:
     """List all measurements in order: variants are the innermost loop, so they take turns."""
-    names = ("steps", "batch", "length", "optimizer")
+    names = ("steps", "batch", "length", "optimizer", "profile")
     shared = {name: getattr(options, name) for name in names}
     return [
         {"repeat": repeat, "size": size, "objective": objective, "k": k, "variant": variant}
@@ -102,7 +116,7 @@ def _plans(options) -> list[dict]:
         for size in options.sizes
         for objective in options.objectives
         for k in options.k
-        for variant in VARIANTS
+        for variant in options.variants
         if variant != "trl" or k == options.k[0]
     ]
 
@@ -123,7 +137,7 @@ def _in_a_process(plan: dict) -> list[dict]:
 
 def measure(
     repeat: int, size: str, objective: str, k: int, variant: str,
-    steps: int, batch: int, length: int, optimizer: str,
+    steps: int, batch: int, length: int, optimizer: str | None, profile: bool,
 ) -> list[dict]:  # fmt: skip
     """Train, and measure in each window seconds per step, their parts, and peak memory (MiB)."""
     import torch
@@ -133,31 +147,41 @@ def measure(
     getattr(humanline, f"Humanline{objective.upper()}Trainer")  # imports TRL
     device = "cuda" if torch.cuda.is_available() else "cpu"
     before = _resident_mib()
-    model, tokenizer = _model(SIZES[device][size], length)
+    if device == "cuda":
+        gc.collect()  # of a measurement before in this process
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    with torch.device(device):
+        model, tokenizer = _model(SIZES[device][size], length)
     parameters = sum(p.numel() for p in model.parameters())
     end = WARM_UP + -(-steps // k) * k
-    total = end + k  # the plan is longer, so the last sync also scores a whole window ahead
+    total = end + 2 * k  # the plan is longer, so the last sync also scores a whole window ahead
     with tempfile.TemporaryDirectory() as folder:
         options = {
-            "output_dir": folder, "max_steps": total, "optim": optimizer, "learning_rate": 1e-6,
+            "output_dir": folder, "max_steps": total, "learning_rate": 1e-6,
             "per_device_train_batch_size": batch, "bf16": device == "cuda", "logging_steps": 10,
             "gradient_checkpointing": False, "save_strategy": "no", "report_to": "none",
             "disable_tqdm": True,
         }  # fmt: skip
+        if optimizer:
+            options["optim"] = optimizer
         if objective == "grpo":
             options |= {"num_generations": GROUP, "max_completion_length": length // 2}
             options |= {"beta": 0.01}
         rows = _rows(objective, total, batch, length)
         trainer = _trainer(objective, variant, k, model, tokenizer, rows, options)
-        clock = _Clock(trainer)
-        trainer.add_callback(clock.callback(end))
+        clock = Clock(trainer, profile and device == "cuda")
+        trainer.add_callback(clock.callback(end, k))
         trainer.train()
+        optimizer = trainer.args.optim.value
     peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else _peak_mib() - before
     cell = {
         "repeat": repeat, "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "parameters": parameters, "optimizer": optimizer, "size": size, "objective": objective,
         "k": k, "variant": variant,
     }  # fmt: skip
+    if clock.profile:
+        print(json.dumps(cell | clock.profile, indent=1), flush=True)
     tokens = batch * length * {"dpo": 2, "kto": 1, "grpo": 1}[objective]
     return [
         cell
@@ -226,12 +250,23 @@ def _trainer(objective, variant, k, model, tokenizer, rows, options):
     if variant == "authors":
         ours = {"reference": "model", "sync_interval": None}
     else:
-        ours = {"reference": variant, "sync_interval": k}
+        ours = {"reference": "cached" if variant == "none" else variant, "sync_interval": k}
     config = getattr(humanline, f"Humanline{name}Config")(**options, **ours)
     trainer = getattr(humanline, f"Humanline{name}Trainer")(model, args=config, **arguments)
     if variant == "authors":
         trainer.add_callback(_copy_every_step(trainer, k))
+    if variant == "none":
+        trainer._scored = lambda batches: [_zeros(trainer._sequences(batch)) for batch in batches]
     return trainer
+
+
+def _zeros(sequences: dict) -> dict:
+    import torch
+
+    return {
+        name: one.scored.new_zeros((len(one.scored), one.width), dtype=torch.float32)
+        for name, one in sequences.items()
+    }
 
 
 def _trl(objective, trainer, config, model, arguments, rows):
@@ -276,84 +311,6 @@ def _copy_every_step(trainer, k: int):
                 trainer.ref_model.load_state_dict(copied)
 
     return CopyEveryStep()
-
-
-class _Clock:
-    """Measures the seconds of each step and of its parts; nested parts count for the outer one."""
-
-    def __init__(self, trainer):
-        self._steps: list[dict[str, float]] = []
-        self._parts: dict[str, float] = defaultdict(float)  # seconds of the present step
-        self._is_inside = False
-        self._time("policy forward", trainer.model, "forward")
-        if trainer.ref_model is not None:
-            self._time("reference", trainer.ref_model, "forward")
-        if hasattr(trainer, "_reference_scores"):  # our trainers
-            self._time("reference", trainer, "_reference_scores")
-        self._time("backward", trainer.accelerator, "backward")
-        for handler in trainer.callback_handler.callbacks:
-            if type(handler).__name__ in ("FollowPolicy", "CopyEveryStep"):
-                self._time("sync", handler, "on_pre_optimizer_step")
-
-    def _time(self, part: str, owner, name: str) -> None:
-        function = getattr(owner, name)
-
-        @functools.wraps(function)
-        def timed(*args, **kwargs):
-            if self._is_inside:
-                return function(*args, **kwargs)
-            self._is_inside, started = True, _now()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._is_inside = False
-                self._parts[part] += _now() - started
-
-        setattr(owner, name, timed)
-
-    def callback(self, end: int):
-        """Make a callback that measures steps and ends the training after `end` of them."""
-        from transformers import TrainerCallback
-
-        clock = self
-
-        class Steps(TrainerCallback):
-            def on_train_begin(self, *args, **kwargs):
-                clock._began = _now()
-
-            def on_pre_optimizer_step(self, *args, **kwargs):
-                clock._optimizer_began = _now()
-
-            def on_optimizer_step(self, *args, **kwargs):
-                clock._parts["update"] += _now() - clock._optimizer_began
-
-            def on_step_end(self, args, state, control, **kwargs):
-                clock._end_step()
-                control.should_training_stop = state.global_step >= end
-
-        return Steps()
-
-    def _end_step(self) -> None:
-        now, parts = _now(), self._parts
-        parts["rest"] = now - self._began - sum(parts.values())
-        self._steps.append(parts)
-        self._began, self._parts = now, defaultdict(float)
-
-    def windows(self, first: int, k: int) -> list[tuple[float, dict[str, float]]]:
-        """Average seconds per step, in all and by part, over windows of k steps from `first` on."""
-        means = [
-            {part: sum(step[part] for step in self._steps[i : i + k]) / k for part in PARTS}
-            for i in range(first, len(self._steps), k)
-        ]
-        return [(sum(parts.values()), parts) for parts in means]
-
-
-def _now() -> float:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def _resident_mib() -> float:
@@ -430,21 +387,20 @@ def _goals(measurements):
     import pandas as pd
 
     rows = []
+    device = "cpu" if measurements["device"].iloc[0] == "cpu" else "cuda"
     for (size, objective), group in measurements.groupby(["size", "objective"], sort=False):
         trl = group[group["variant"] == "trl"].set_index("repeat")
         for k, at_k in group[group["variant"] != "trl"].groupby("k"):
             variants = {name: runs.set_index("repeat") for name, runs in at_k.groupby("variant")}
-            cached, authors = variants["cached"], variants["authors"]
-            ratios = (
-                cached["seconds_per_step"] / trl["seconds_per_step"],
-                cached["seconds_per_step"] / authors["seconds_per_step"],
-                cached["peak_memory_mib"] / authors["peak_memory_mib"],
-            )
+            variants |= {"trl": trl} if len(trl) else {}
             row = {"size": size, "objective": objective, "k": k}
-            for (name, goal), ratio in zip(GOALS.items(), ratios, strict=True):
-                verdict = "met" if ratio.median() <= goal else "missed"
+            for name, (column, other, most) in GOALS.items():
+                if not {"cached", other} <= variants.keys():
+                    continue
+                ratio = variants["cached"][column] / variants[other][column]
+                verdict = "met" if ratio.median() <= most[device] else "missed"
                 spread = f"[{ratio.min():.2f}, {ratio.max():.2f}]"
-                row[f"{name} (goal {goal:g})"] = f"{ratio.median():.2f} {spread} {verdict}"
+                row[f"{name} (goal {most[device]:g})"] = f"{ratio.median():.3f} {spread} {verdict}"
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -1,5 +1,6 @@
 """DPO and its humanline variant, offline on pairs or online in rounds."""
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,17 +12,18 @@ from trl.trainer.utils import add_fused_lm_head
 from humanline.method.losses import DPOLoss, dpo_loss, perceived_log_ratios
 from humanline.method.perception import apart, passing
 from humanline.trainers.batches.rounds import RoundsTrainer
+from humanline.trainers.batches.together import Sequences, token_labels
 from humanline.trainers.options.dpo import HumanlineDPOConfig
 from humanline.trainers.rows.tokens import (
     drop_too_long,
     tokenized_pairs,
 )
-from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, token_labels
+from humanline.trainers.shared.humanline_trainer import HumanlineTrainer
 from humanline.trainers.shared.metrics import (
+    Mean,
     Scores,
     log_perception,
     log_preference_metrics,
-    mean_over_processes,
     metrics_of,
 )
 from humanline.trainers.shared.trl_losses import (
@@ -79,11 +81,14 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
             loss = loss_of_trl(self, super()._compute_loss, inputs, outputs, perceived)
         loss = with_anchor(self, loss, policy.chunk(2)[0], mask.chunk(2)[0])
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
-        for suffix, half in zip(("_chosen", "_rejected"), _halves(scores), strict=True):
-            log_ratio, counted = half[0] - half[1], half[2]
-            chances = passing(log_ratio, counted, perceive)
-            log_perception(self, log_ratio, counted, chances, suffix)
+        self.measure_later(partial(self._log_perception, _halves(scores), perceive))
         return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
+
+    def _log_perception(self, halves: list[Scores], perceive) -> None:
+        """Log chosen and rejected completions apart."""
+        for suffix, (policy, reference, mask) in zip(("_chosen", "_rejected"), halves, strict=True):
+            log_ratio = policy.detach() - reference
+            log_perception(self, log_ratio, mask, passing(log_ratio, mask, perceive), suffix)
 
     def _papers_loss(self, outputs, inputs, scores, perceive):
         """Compute the paper's loss, and log TRL's metrics of it.
@@ -94,10 +99,13 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
         chosen, rejected = _halves(scores)
         result = self.loss_of_pairs(chosen, rejected, perceive)
         rewards = torch.cat([result.chosen_rewards, result.rejected_rewards])
-        log_preference_metrics(self, outputs, inputs, _is_chosen(rewards), rewards)
-        accuracy = (result.chosen_rewards > result.rejected_rewards).float()
-        accuracies = mean_over_processes(self, accuracy.mean()[None])
-        metrics_of(self)["rewards/accuracies"] += accuracies
+
+        def measure() -> None:
+            log_preference_metrics(self, outputs, inputs, _is_chosen(rewards), rewards)
+            accuracy = (result.chosen_rewards > result.rejected_rewards).float()
+            metrics_of(self)["rewards/accuracies"] += Mean.of_known(accuracy.mean()[None])
+
+        self.measure_later(measure)
         return with_auxiliary_loss(self, result.losses.mean(), outputs.aux_loss)
 
     def loss_of_pairs(self, chosen: tuple, rejected: tuple, perceive) -> DPOLoss:
@@ -123,9 +131,10 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
             **options,
         )
 
-    def _scores(self, model, inputs):
-        width = inputs["completion_mask"].size(1) - 1
-        return {"completion": self._outputs(model, inputs).log_probs[:, -width:]}
+    def _sequences(self, inputs):
+        mask = inputs["completion_mask"]
+        width = mask.size(1) - 1
+        return {"completion": Sequences(inputs["input_ids"], inputs["attention_mask"], mask, width)}
 
     def _add_head(self, model):
         add_fused_lm_head(model)

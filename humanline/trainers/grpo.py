@@ -2,6 +2,7 @@
 
 import time
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 from accelerate.utils import gather_object
@@ -14,6 +15,7 @@ from humanline.method.perception import Perceive, passing
 from humanline.trainers.batches.order import RolloutRows
 from humanline.trainers.batches.require_steps import require_full_batch
 from humanline.trainers.batches.rollouts import Rollouts, policy_token_mask
+from humanline.trainers.batches.together import Sequences
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
 from humanline.trainers.options.humanline import require_config
 from humanline.trainers.rows.encoded import OPTIONS
@@ -37,7 +39,7 @@ from humanline.trainers.rows.tokens import (
     require_rows,
 )
 from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, only_the_policy
-from humanline.trainers.shared.metrics import log_perception, metrics_of
+from humanline.trainers.shared.metrics import log_perception, metrics_of, reading_nothing
 from humanline.trainers.shared.sampling import lean_generate
 
 _SEQUENCES_AT_ONCE = 1024
@@ -254,9 +256,13 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         perceive = self._perception_of_batch()
         if self.args.humanline:
             self._require_numbers(policy, reference, mask)
-            self._log_perception(policy - reference, mask, perceive, inputs["advantages"])
+            log_ratio = policy.detach() - reference
+            scores = log_ratio, mask, perceive, inputs["advantages"]
+            self.measure_later(partial(self._log_perception, *scores))
         policy, stand_ins = perceived(policy, reference, perceive, mask)
-        with self._with_scores(policy, *others):
+        # An adaptive entropy bonus needs the entropy for the next step.
+        reading = nullcontext() if self.use_adaptive_entropy else reading_nothing()
+        with self._with_scores(policy, *others), reading:
             return super()._compute_loss(model, inputs | stand_ins | self._tokens_of_step(inputs))
 
     def _tokens_of_step(self, inputs: dict) -> dict:
@@ -269,8 +275,15 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         share = self.current_gradient_accumulation_steps / self.args.steps_per_generation
         return {"num_items_in_batch": inputs["num_items_in_step"] / share}
 
-    def _scores(self, model, inputs):
-        return {"completion": self._token_scores(model, inputs)[0]}
+    def _sequences(self, inputs):
+        ids, mask = inputs["completion_ids"], inputs["completion_mask"]
+        sequences = Sequences(
+            torch.cat([inputs["prompt_ids"], ids], dim=1),
+            torch.cat([inputs["prompt_mask"], mask], dim=1),
+            torch.cat([torch.zeros_like(inputs["prompt_mask"]), mask], dim=1),
+            width=ids.size(1),
+        )
+        return {"completion": sequences}
 
     def _token_scores(self, model, inputs, **options) -> tuple:
         """Compute the completion's (B, T) log-probabilities and entropies, and auxiliary loss."""
@@ -287,7 +300,8 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         chances = passing(log_ratio, mask, perceive)
         for suffix, rows in (("_chosen", advantages > 0), ("_rejected", advantages <= 0)):
-            log_perception(self, log_ratio[rows], mask[rows], chances[rows], suffix)
+            of_rows = rows[:, None]
+            log_perception(self, log_ratio, mask.bool() & of_rows, chances * of_rows, suffix)
 
 
 def perceived(

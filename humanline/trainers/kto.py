@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -19,6 +20,12 @@ from humanline.method.losses import (
 )
 from humanline.method.perception import apart, passing
 from humanline.trainers.batches.rounds import RoundsTrainer
+from humanline.trainers.batches.together import (
+    Sequences,
+    log_probs_alone,
+    scores_of,
+    token_labels,
+)
 from humanline.trainers.options.humanline import HumanlineOptions
 from humanline.trainers.rows.tokens import (
     columns_of,
@@ -27,7 +34,7 @@ from humanline.trainers.rows.tokens import (
     unpaired,
     with_mismatched,
 )
-from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, token_labels
+from humanline.trainers.shared.humanline_trainer import HumanlineTrainer
 from humanline.trainers.shared.metrics import (
     Scores,
     log_perception,
@@ -158,7 +165,8 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         reference = self._reference_scores(inputs)
         scores, perceive = (policy, reference["completion"], mask), self._perception_of_batch()
         self._require_numbers(*scores)
-        desirable = torch.as_tensor(inputs["label"], dtype=torch.bool, device=policy.device)
+        labels = torch.as_tensor(inputs["label"], dtype=torch.bool)
+        desirable = labels.to(policy.device, non_blocking=True)
         of_label = apart(perceive, desirable)
         if kl_policy is not None:
             kl_scores = kl_policy, reference["KL"], inputs["KL_completion_mask"][:, 1:]
@@ -167,19 +175,24 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         else:
             perceived = perceived_log_ratios(*scores, of_label)
             loss = loss_of_trl(self, super()._compute_loss, inputs, outputs, perceived)
-        loss = with_anchor(self, loss, policy[desirable], mask[desirable])
+        loss = with_anchor(self, loss, policy, mask, desirable)
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
-        for suffix, rows in (("_chosen", desirable), ("_rejected", ~desirable)):
-            log_ratio, counted = (policy - reference["completion"])[rows], mask[rows]
-            chances = passing(log_ratio, counted, perceive)
-            log_perception(self, log_ratio, counted, chances, suffix)
+        self.measure_later(partial(self._log_perception, scores, desirable, perceive))
         return (loss, self._plain_outputs(model, inputs)) if return_outputs else loss
+
+    def _log_perception(self, scores: Scores, desirable: Tensor, perceive) -> None:
+        """Log desirable and undesirable completions, rows (B,), apart."""
+        policy, reference, mask = scores
+        log_ratio = policy.detach() - reference
+        for suffix, rows in (("_chosen", desirable), ("_rejected", ~desirable)):
+            counted = mask.bool() & rows[:, None]
+            log_perception(self, log_ratio, counted, passing(log_ratio, counted, perceive), suffix)
 
     @torch.no_grad()
     def _kl_scores(self, model, inputs) -> Tensor:
         """Compute the (B, T) log-probabilities of the mismatched completions."""
-        width = inputs["KL_input_ids"].size(1) - 1
-        return self._outputs(model, inputs, "KL_").log_probs[:, -width:]
+        with log_probs_alone():
+            return scores_of(model, [self._sequences(inputs)["KL"]])[0]
 
     def _kl(self, scores: Scores, perceive) -> Tensor:
         """Compute KTO's reference point over the mismatched completions of all processes.
@@ -190,7 +203,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
         total, count = kto_kl_terms(*scores, perceive=perceive)
         gather = self.accelerator.gather
         kl = floored_mean(gather(total).sum(), gather(count).sum())
-        metrics_of(self)["kl"].append(kl.item())
+        metrics_of(self)["kl"].append(kl)
         return kl
 
     def _papers_loss(self, outputs, inputs, scores: Scores, desirable, kl, perceive) -> Tensor:
@@ -209,27 +222,31 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
             undesirable_weight=self.undesirable_weight,
             perceive=perceive,
         )
-        log_preference_metrics(self, outputs, inputs, desirable, self.beta * result.rewards)
+        of_rewards = desirable, self.beta * result.rewards
+        self.measure_later(partial(log_preference_metrics, self, outputs, inputs, *of_rewards))
         return with_auxiliary_loss(self, result.losses.mean(), outputs.aux_loss)
 
-    def _outputs(self, model, inputs, prefix: str = "", **options):
-        """Compute TRL's fused outputs for the completions; prefix "KL_": the mismatched ones."""
-        ids = inputs[f"{prefix}input_ids"]
+    def _outputs(self, model, inputs, **options):
+        """Compute the outputs of TRL's fused head for the completions."""
+        ids = inputs["input_ids"]
         return model(
             input_ids=ids,
-            attention_mask=inputs[f"{prefix}attention_mask"],
-            labels=token_labels(ids, inputs[f"{prefix}completion_mask"]),
+            attention_mask=inputs["attention_mask"],
+            labels=token_labels(ids, inputs["completion_mask"]),
             use_cache=False,
             fused_lm_head=True,
             **options,
         )
 
-    def _scores(self, model, inputs):
-        width = inputs["input_ids"].size(1) - 1
-        scores = {"completion": self._outputs(model, inputs).log_probs[:, -width:]}
-        if self.calculate_KL:
-            scores["KL"] = self._kl_scores(model, inputs)
-        return scores
+    def _sequences(self, inputs):
+        names = {"completion": ""} | ({"KL": "KL_"} if self.calculate_KL else {})
+        sequences = {}
+        for name, prefix in names.items():
+            ids, attention_mask, mask = (
+                inputs[prefix + key] for key in ("input_ids", "attention_mask", "completion_mask")
+            )
+            sequences[name] = Sequences(ids, attention_mask, mask, width=ids.size(1) - 1)
+        return sequences
 
     def _add_head(self, model):
         add_fused_lm_head(model)

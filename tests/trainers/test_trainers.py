@@ -83,7 +83,8 @@ def perturbed(model, scale=0.3):
     copied = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in copied.parameters():
-            parameter += scale * torch.randn(parameter.shape, generator=generator)
+            draws = torch.randn(parameter.shape, generator=generator)
+            parameter += scale * draws.to(parameter.device)
     return copied
 
 
@@ -116,10 +117,10 @@ def test_tools_tokens_and_vllms_correction_count_as_in_trl(
     inputs = first_batch(trainer)
     trainer.current_gradient_accumulation_steps = 1
     plain = trainer._compute_loss(trainer.model, inputs)
-    shape = inputs["completion_mask"].shape
+    shape, device = inputs["completion_mask"].shape, inputs["completion_mask"].device
     draws = torch.Generator().manual_seed(0)
-    inputs["tool_mask"] = torch.randint(0, 2, shape, generator=draws)
-    inputs["importance_sampling_ratio"] = torch.rand(shape, generator=draws) + 0.5
+    inputs["tool_mask"] = torch.randint(0, 2, shape, generator=draws).to(device)
+    inputs["importance_sampling_ratio"] = torch.rand(shape, generator=draws).to(device) + 0.5
     trainer.use_vllm = trainer.vllm_importance_sampling_correction = True
     own = trainer._compute_loss(trainer.model, inputs)
     expected = GRPOTrainer._compute_loss(trainer, trainer.model, inputs)

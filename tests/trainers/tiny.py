@@ -45,7 +45,8 @@ def make_trainer(objective, model, tokenizer, dataset, folder, extra=None, **opt
 
 
 def weights(model) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
+    """Copy a model's parameters to main memory, wherever the model is."""
+    return {name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters()}
 
 
 def equal(a: dict, b: dict) -> bool:

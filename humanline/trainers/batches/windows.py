@@ -104,8 +104,8 @@ class ReadsAhead(TrainerOfTrl):
         """Optimizer steps from one sync to the next; without syncs more than a run has."""
         return self.args.sync_interval or sys.maxsize
 
-    def _reference_scores(self, inputs: dict) -> dict[str, Tensor]:
-        """The reference's log-probabilities of a batch, by name."""
+    def _scored(self, batches: list[dict]) -> list[dict[str, Tensor]]:
+        """The reference's log-probabilities of batches, by name."""
         raise NotImplementedError
 
     def _score_ahead(self, reference: PolicyReference, lookahead: Lookahead) -> None:
@@ -151,6 +151,14 @@ class ReadsAhead(TrainerOfTrl):
 
     def _score_until(self, last: int, lookahead: Lookahead) -> bool:
         """Prepare and score the batches up to step `last`; return false if some are unknown."""
+        prepared: list[dict] = []
+        is_complete = self._prepare_until(last, lookahead, prepared)
+        scores = self._scored(prepared) if prepared else []
+        self._ahead += [b | {SCORES: s} for b, s in zip(prepared, scores, strict=True)]
+        return is_complete
+
+    def _prepare_until(self, last: int, lookahead: Lookahead, prepared: list[dict]) -> bool:
+        """Append the batches up to step `last` to `prepared`; return false if some are unknown."""
         present = self.state.global_step
         first, index = self._next_unscored
         for step in range(first, last + 1):
@@ -158,18 +166,12 @@ class ReadsAhead(TrainerOfTrl):
             if is_ahead and not self._is_next_known():
                 return False
             raw = lookahead.peek(step - present - 1) if is_ahead else self._present_batches
-            prepared = []
             for batch in raw[index:]:
                 if is_ahead and not self._is_next_known():
-                    break
+                    self._next_unscored = (step, index)
+                    return False
                 prepared.append(self._prepared(batch))
-            with self.reference.scoring():  # once for all: it may swap weights
-                for batch in prepared:
-                    self._ahead.append(batch | {SCORES: self._reference_scores(batch)})
-            index += len(prepared)
-            if index < len(raw):
-                self._next_unscored = (step, index)
-                return False
+                index += 1
             self._next_unscored, index = (step + 1, 0), 0
         return True
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         model_init_kwargs: dict[str, Any] | str | None
         trust_remote_code: bool
         gradient_checkpointing_kwargs: dict[str, Any] | None
+        accelerator_config: Any
 
 else:  # TRL's config follows in the order of classes, with defaults of its own
     _Config = object
@@ -146,6 +147,7 @@ class HumanlineOptions(_Config):
             # TRL's default is bfloat16, and transformers refuses it without a GPU that has it.
             self.bf16 = not self.fp16 and _has_bf16(self.use_cpu)
         super().__post_init__()
+        self._wait_for_no_device()
         require_bounds(self, self.positive)  # again: texts have become numbers
         k = self.sync_interval
         if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
@@ -173,6 +175,15 @@ class HumanlineOptions(_Config):
                 f"sft_weight={weight} has no meaning with humanline=False: it is added to "
                 "humanline's loss; set it to 0, or humanline=True"
             )
+
+    def _wait_for_no_device(self) -> None:
+        """Choose what spares the Trainer from waiting for a GPU at every batch.
+
+        Our trainers refuse a loss that is nan, so no filter has to look for it.
+        """
+        self.logging_nan_inf_filter = False
+        if self.dataloader_pin_memory:
+            self.accelerator_config.non_blocking = True
 
     def _set_options_of_perception(self) -> None:
         """Give each option that was left out the default of the perception."""

@@ -1,7 +1,6 @@
 """The mixin that all humanline trainers share: their reference follows the policy."""
 
 import copy
-import math
 from collections import deque
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
@@ -33,16 +32,19 @@ from humanline.method.reference import (
 from humanline.trainers.batches.follow_policy import FollowPolicy
 from humanline.trainers.batches.order import OwnOrder
 from humanline.trainers.batches.require_steps import RequireSteps, require_batches
+from humanline.trainers.batches.together import Sequences, log_probs_alone, scores_of
 from humanline.trainers.batches.windows import SCORES, ReadsAhead
 from humanline.trainers.rows.tokens import refuse_media, require_rows
 from humanline.trainers.shared.checkpoints import WholeCheckpoints, read_manifest
+from humanline.trainers.shared.metrics import KeepsMetrics
+from humanline.trainers.shared.numbers import RequiresNumbers
 
 
-class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
+class HumanlineTrainer(RequiresNumbers, KeepsMetrics, ReadsAhead, OwnOrder, WholeCheckpoints):
     """Mixin before a TRL trainer: its reference follows the policy.
 
-    A trainer provides `_tokenized`, `_scores` and `_add_head`. In return `_reference_scores`
-    computes what `_scores` does for the reference, however it is kept.
+    A trainer provides `_tokenized`, `_sequences` and `_add_head`. In return `_reference_scores`
+    gives the log-probabilities of these sequences under the reference, however it is kept.
     """
 
     # For the run's record: this process's seconds of sampling and labelling, and its tokens.
@@ -87,8 +89,8 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         """The rows of a dataset as token ids, and how many were left out or cut off, by a name."""
         raise NotImplementedError
 
-    def _scores(self, model, inputs: dict) -> dict[str, Tensor]:
-        """The token log-probabilities (B, T) of a batch under a model, in nats, by a name."""
+    def _sequences(self, inputs: dict) -> dict[str, Sequences]:
+        """What of a batch the reference scores, by a name."""
         raise NotImplementedError
 
     def _add_head(self, model) -> None:
@@ -102,39 +104,6 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
         if "loss" in logs:
             logs |= {f"humanline/{name}": count for name, count in self._row_counts.items()}
         super().log(logs, *args, **kwargs)
-
-    def compute_loss(self, model, inputs, *args, **kwargs):
-        """Compute TRL's loss, and end training if it is not finite.
-
-        Raises:
-            ConfigError: if the loss is nan or infinite, before any weight has changed.
-        """
-        result = super().compute_loss(model, inputs, *args, **kwargs)
-        loss = result[0] if isinstance(result, tuple) else result
-        if not loss.isfinite().all():
-            raise ConfigError(self._not_finite_line("the loss", loss.mean().item()))
-        return result
-
-    def _get_grad_norm(self, model, *args, **kwargs):
-        """Return the Trainer's gradient norm, and refuse nan before an update spreads it."""
-        norm = super()._get_grad_norm(model, *args, **kwargs)
-        skips_itself = getattr(self.accelerator, "scaler", None) is not None  # float16's
-        if norm is not None and not math.isfinite(norm) and not skips_itself:
-            raise ConfigError(self._not_finite_line("the gradient's norm", float(norm)))
-        return norm
-
-    def _require_numbers(self, policy: Tensor, reference: Tensor, mask: Tensor) -> None:
-        """Refuse log-ratios that are not finite: clipping would hide infinity."""
-        log_ratio = (policy - reference).detach()[mask.bool()]
-        if not log_ratio.isfinite().all():
-            value = log_ratio[~log_ratio.isfinite()][0].item()
-            raise ConfigError(self._not_finite_line("the log-ratio of a token", value))
-
-    def _not_finite_line(self, name: str, value: float) -> str:
-        return (
-            f"after step {self.state.global_step}: {name} is {value}; nothing is saved: lower "
-            "learning_rate, or look for broken weights and rows"
-        )
 
     def _refuse_unsupported_models(self) -> None:
         if getattr(self, "_is_vision_dataset", False):
@@ -202,12 +171,23 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             return cast(torch.nn.Module, prepare_fsdp(model, self.accelerator))
         return self.accelerator.prepare_model(model, evaluation_mode=True)
 
-    @torch.no_grad()
+    def _scores(self, model, inputs: dict) -> dict[str, Tensor]:
+        """The token log-probabilities (B, T) of a batch under a model, in nats, by a name."""
+        sequences = self._sequences(inputs)
+        with self.accelerator.autocast():
+            return dict(zip(sequences, scores_of(model, [*sequences.values()]), strict=True))
+
     def _reference_scores(self, inputs: dict) -> dict[str, Tensor]:
         """Give the reference's log-probabilities of a batch: cached with it, or computed now."""
-        if SCORES in inputs:
-            return inputs[SCORES]
-        with self.reference.scoring() as model:
+        return inputs[SCORES] if SCORES in inputs else self._scored([inputs])[0]
+
+    @torch.no_grad()
+    def _scored(self, batches: list[dict]) -> list[dict[str, Tensor]]:
+        """Compute the reference's log-probabilities of batches; on a GPU of several at once."""
+        of_batches = [self._sequences(batch) for batch in batches]
+        sequences = [one for named in of_batches for one in named.values()]
+        # Within one autocast the weights are cast once. It ends before the weights change.
+        with self.reference.scoring() as model, self.accelerator.autocast(), log_probs_alone():
             was_training = model.training
             model.eval()
             checkpointing = self.args.gradient_checkpointing_kwargs
@@ -215,9 +195,23 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
                 # It is of the policy's class, of which `method` knows torch's alone.
                 whole = cast(PreTrainedModel, model)
                 with disable_gradient_checkpointing(whole, checkpointing):
-                    return self._scores(model, inputs)
+                    scores = iter(scores_of(model, sequences, self._batches_at_once))
             finally:
                 model.train(was_training)
+        return [{name: next(scores) for name in named} for named in of_batches]
+
+    @property
+    def _batches_at_once(self) -> int:
+        """How many batches are scored at once: in less memory than a training step takes.
+
+        A step keeps what a batch leaves in all layers, or by gradient checkpointing the inputs of
+        all layers, and scoring only what it leaves in one. Processes that share the weights must
+        make equally many passes. On a CPU nothing would be faster.
+        """
+        if self.accelerator.device.type == "cpu" or self._shard is not None:
+            return 1
+        layers = getattr(self.model.config.get_text_config(), "num_hidden_layers", 1)
+        return max(1, layers // (8 if self.args.gradient_checkpointing else 4))
 
     def _perception_of_batch(self) -> Perceive:
         """Make the batch's perception; seed a random one by run, step, batch and process."""
@@ -290,7 +284,7 @@ class HumanlineTrainer(ReadsAhead, OwnOrder, WholeCheckpoints):
             torch.save(ahead, folder / self._ahead_file)
 
     def _position(self):
-        tokens = {"num_tokens": self._total_train_tokens}
+        tokens = {"num_tokens": int(self._total_train_tokens)}
         return {"prepared_batches": self._prepared_batches} | tokens
 
     def _run_facts(self):
@@ -371,8 +365,3 @@ def _trls_adapter(model):
         names = ", ".join(model.peft_config)
         raise ConfigError(f"the model's adapter is called {names}; TRL needs it to be `default`")
     return leaving_the_base(model)
-
-
-def token_labels(input_ids: Tensor, mask: Tensor) -> Tensor:
-    """Make labels (B, T): the token ids (B, T) where the mask (B, T) is non-zero, else -100."""
-    return input_ids.masked_fill(mask == 0, -100)

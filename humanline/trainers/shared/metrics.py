@@ -1,9 +1,21 @@
-"""The metrics that the trainers log: TRL's, under TRL's names, and humanline's own."""
+"""The metrics that the trainers log: TRL's, under TRL's names, and humanline's own.
 
+A device works behind the program, which queues its operations. Whoever reads a number of it waits
+until the queue is empty, and then the device waits for the program. So metrics stay on the device,
+and are read, for all processes together, when they are logged.
+"""
+
+import copy
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from humanline.trainers.options.trainer import TrainerOfTrl
 
 # Of a batch: log-probabilities (B, T) of policy and reference, in nats, and the mask (B, T), which
 # is non-zero on the tokens that count.
@@ -12,24 +24,123 @@ Scores = tuple[Tensor, Tensor, Tensor]
 _QUANTILES = (0.05, 0.5, 0.95)
 
 
+class Mean:
+    """A mean over all processes that is read when it is logged, or the difference of two of them.
+
+    Args:
+        total, count: this process's sum, and the number of its terms; scalars. If no process has
+            a term, nothing is logged.
+    """
+
+    def __init__(self, total: Tensor, count: Tensor):
+        self.parts = [torch.stack([total.detach().float(), count.float()])]  # (2,) each
+
+    def minus(self, other: "Mean") -> "Mean":
+        """Make the difference of two means."""
+        difference = copy.copy(self)
+        difference.parts = [*self.parts, *other.parts]
+        return difference
+
+    @classmethod
+    def of_known(cls, values: Tensor) -> list["Mean"]:
+        """Make the mean of each of (N,) values over the processes, without nan."""
+        known = ~values.isnan()
+        return list(map(cls, torch.where(known, values, 0.0), known))
+
+
+class KeepsMetrics(TrainerOfTrl):
+    """Mixin before a TRL trainer: it measures, and reads, when the device has other work."""
+
+    _measures: tuple[Callable[[], None], ...] = ()
+
+    def measure_later(self, measure: Callable[[], None]) -> None:
+        """Compute metrics while the device computes the gradient; in evaluation compute them now.
+
+        Before the backward pass the device would wait for these many small operations.
+        """
+        if self.model.training:
+            self._measures += (measure,)
+        else:
+            measure()
+
+    def training_step(self, *args, **kwargs):
+        """Do what TRL does, and compute the metrics of this batch."""
+        loss = super().training_step(*args, **kwargs)
+        self._measure()
+        return loss
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        self._measure()
+        self._total_train_tokens = int(self._total_train_tokens)
+        for metrics in self._metrics.values():
+            _read_all(metrics, self.accelerator.gather)
+        super().log(logs, *args, **kwargs)
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        measures, self._measures = self._measures, ()
+        for measure in measures:
+            measure()
+
+
+def _read_all(metrics: dict[str, list], gather: Callable[[Tensor], Tensor]) -> None:
+    """Replace what is on the device by numbers, all at once."""
+    found = [x for values in metrics.values() for x in values]
+    parts = {id(part): part for x in found if isinstance(x, Mean) for part in x.parts}
+    read: dict[int, float] = {}  # of tensors; nan for the mean of nothing
+    if parts:
+        sums = gather(torch.stack([*parts.values()])[None]).sum(0)
+        read |= zip(parts, (sums[:, 0] / sums[:, 1]).tolist(), strict=True)
+    scalars = [x for x in found if isinstance(x, Tensor)]
+    for dtype in {x.dtype for x in scalars}:  # the count of tokens is no float
+        alike = {id(x): x for x in scalars if x.dtype == dtype}
+        read |= zip(alike, torch.stack([*alike.values()]).tolist(), strict=True)
+
+    def number(x: Any) -> float | None:
+        if not isinstance(x, Mean):
+            return read[id(x)] if isinstance(x, Tensor) else x
+        first, *others = (read[id(part)] for part in x.parts)
+        value = first - sum(others)
+        return None if math.isnan(value) else value
+
+    for name, values in list(metrics.items()):
+        metrics[name] = [x for x in map(number, values) if x is not None]
+        if not metrics[name]:
+            del metrics[name]
+
+
+class _Unread(TorchFunctionMode):
+    """Leaves a number on the device where a program would read it by `item`."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is Tensor.item:
+            return args[0].detach().reshape(())
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def reading_nothing() -> Iterator[None]:
+    """Let TRL's code append tensors to its metrics where it would append numbers."""
+    with _Unread():
+        yield
+
+
 def log_perception(trainer, log_ratio: Tensor, mask: Tensor, passing: Tensor, suffix="") -> None:
     """Log the share of unclipped tokens and quantiles of the log-ratio.
 
     Args:
         trainer: a humanline trainer.
         log_ratio, mask: (B, T), in nats.
-        passing: (B, T), each token's chance to pass a gradient; see `perception.passing`.
+        passing: (B, T), each token's chance to pass a gradient, and 0 off the mask; see
+            `perception.passing`.
         suffix: end of the metrics' names.
     """
     metrics, counted = metrics_of(trainer), mask.bool()
-    unclipped = passing[counted].float().mean()  # nan if there is none
-    log_ratio = log_ratio.detach()[counted].float()
-    if not log_ratio.numel():  # torch.quantile refuses an empty tensor
-        log_ratio = log_ratio.new_full((1,), torch.nan)
-    quantiles = torch.quantile(log_ratio, log_ratio.new_tensor(_QUANTILES))
-    share, *values = mean_over_processes(trainer, torch.stack([unclipped, *quantiles]))
-    if math.isnan(share):  # no process has a token to count
-        return
+    unclipped = passing.float().sum() / counted.sum()  # nan if there is none
+    known = torch.where(counted, log_ratio.detach().float(), torch.nan).flatten()
+    levels = torch.tensor(_QUANTILES).to(known.device, non_blocking=True)
+    quantiles = torch.nanquantile(known, levels)
+    share, *values = Mean.of_known(torch.stack([unclipped, *quantiles]))
     metrics[f"humanline/unclipped{suffix}"].append(share)
     for level, value in zip(_QUANTILES, values, strict=True):
         metrics[f"humanline/log_ratio_q{round(100 * level):02d}{suffix}"].append(value)
@@ -38,12 +149,6 @@ def log_perception(trainer, log_ratio: Tensor, mask: Tensor, passing: Tensor, su
 def metrics_of(trainer) -> dict[str, list]:
     """Return the lists that hold the trainer's metrics of training, or of evaluation."""
     return trainer._metrics["train" if trainer.model.training else "eval"]
-
-
-def mean_over_processes(trainer, values: Tensor) -> list[float]:
-    """Average each of (N,) values over the processes, without nan."""
-    gathered = trainer.accelerator.gather(values.detach().float()[None])
-    return gathered.nanmean(0).tolist()
 
 
 def log_preference_metrics(trainer, outputs, inputs, chosen: Tensor, rewards: Tensor) -> None:
@@ -56,19 +161,18 @@ def log_preference_metrics(trainer, outputs, inputs, chosen: Tensor, rewards: Te
         chosen: (B,) boolean, true for chosen or desirable rows.
         rewards: (B,) beta times the summed perceived log-ratio, in nats.
     """
-    metrics, gather = metrics_of(trainer), trainer.accelerator.gather
+    metrics = metrics_of(trainer)
     mask = inputs["completion_mask"][:, 1:].bool()
     width = mask.size(1)
 
-    def log_mean(name: str, values: Tensor, where: Tensor) -> bool:
-        """Log the mean over all processes; false if there is nothing to average."""
-        total, count = gather((values * where).sum()).sum(), gather(where.sum()).sum()
-        if count:
-            metrics[name].append((total / count).item())
-        return bool(count)
+    def log_mean(name: str, values: Tensor, where: Tensor) -> Mean:
+        """Log the mean over all processes, if there is something to average."""
+        mean = Mean((values * where).sum(), where.sum())
+        metrics[name].append(mean)
+        return mean
 
     if trainer.model.training:
-        tokens = gather(inputs["attention_mask"].sum()).sum().item()
+        tokens = trainer.accelerator.gather(inputs["attention_mask"].sum()).sum()
         trainer._total_train_tokens += tokens // trainer._tp_size
     metrics["num_tokens"] = [trainer._total_train_tokens]
     log_mean("entropy", outputs.entropy[:, -width:].detach(), mask)
@@ -76,11 +180,9 @@ def log_preference_metrics(trainer, outputs, inputs, chosen: Tensor, rewards: Te
         log_mean("mean_token_accuracy", outputs.is_top1[:, -width:], mask & chosen[:, None])
     log_probs = (outputs.log_probs[:, -width:].detach() * mask).sum(1)
     logits = outputs.mean_logits[:, -width:].detach()
-    has_both = True
+    of_rewards = []
     for name, rows in (("chosen", chosen), ("rejected", ~chosen)):
-        has_both &= log_mean(f"rewards/{name}", rewards, rows)
+        of_rewards.append(log_mean(f"rewards/{name}", rewards, rows))
         log_mean(f"logps/{name}", log_probs, rows)
         log_mean(f"logits/{name}", logits, mask & rows[:, None])
-    if has_both:
-        margin = metrics["rewards/chosen"][-1] - metrics["rewards/rejected"][-1]
-        metrics["rewards/margins"].append(margin)
+    metrics["rewards/margins"].append(of_rewards[0].minus(of_rewards[1]))

