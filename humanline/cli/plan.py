@@ -202,12 +202,13 @@ def _time(study: Study, planned: dict[str, list[Job]]) -> Iterator[str]:
     at_a_time, limits = study.scale.assumptions.jobs_at_a_time, study.scale.assumptions.limits
     yield _markdown(times(study, planned))
     yield (
-        f"Minutes from nothing with {at_a_time} jobs at a time, `--resources gpu={at_a_time}`;"
-        f" targets after {TARGETS[0]}: the minutes that they add."
+        f"Minutes of jobs that use a model, from nothing, {at_a_time} at a time; targets after"
+        f" {TARGETS[0]}: the minutes that they add."
     )
     if not limits:
         return
-    yield _compared(TARGETS[0], minutes(study, planned[TARGETS[0]]), limits.minutes, "minutes")
+    if limits.minutes:
+        yield _compared(TARGETS[0], minutes(study, planned[TARGETS[0]]), limits.minutes, "minutes")
     if limits.tables and limits.tables_minutes:
         needed = minutes(study, jobs_of_limited(study))
         yield _compared(name_of_limited(limits.tables), needed, limits.tables_minutes, "minutes")
@@ -270,8 +271,7 @@ def _together(study: Study) -> str:
     """Say what all jobs that run at a time take, if each were the largest."""
     plan = study.scale.assumptions
     count = plan.jobs_at_a_time or 1
-    available = plan.device_gigabytes or 0
-    limit = min(plan.limits.gigabytes, available) if plan.limits else available
+    limit = (plan.limits and plan.limits.gigabytes) or plan.device_gigabytes or 0
     what = f"{count} of the largest jobs at a time" if count > 1 else "The largest job"
     return _compared(what, count * largest(study), limit, "gigabytes")
 

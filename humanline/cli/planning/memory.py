@@ -79,7 +79,8 @@ def _training(study: Study, cell: Cell) -> dict[str, float]:
     beside = is_online and generation.engine == "vllm" and generation.online == "colocate"
     labels = reward.repo if is_online and isinstance(reward, HubReward) else None
     billions = billions_of(study, cell)
-    each = billions * (WEIGHTS + GRADIENTS + MOMENTS)
+    # Adapters are a hundredth of the model.
+    each = billions * (WEIGHTS if cell.lora else WEIGHTS + GRADIENTS + MOMENTS)
     return {
         "GPUs": gpus,
         "training": each / max(1, gpus),
@@ -105,7 +106,8 @@ def _used_in_training(study: Study, cell: Cell) -> float:
         completions = groups * options.group_size * (cell.sample_every or 1)
         sampled = _sampling(study, cell, of, options.sampling, completions, "float32")
         # No gradients are kept while it samples.
-        used = max(used, sampled - GRADIENTS * billions_of(study, cell))
+        free = 0 if cell.lora else GRADIENTS * billions_of(study, cell)
+        used = max(used, sampled - free)
     return used
 
 
