@@ -18,7 +18,13 @@ from humanline.cli.planning.hours import (
     seconds_taken,
     spans,
 )
-from humanline.cli.planning.memory import WEIGHTS, largest, other_memory, training_memory
+from humanline.cli.planning.memory import (
+    WEIGHTS,
+    largest,
+    other_memory,
+    peaks_taken,
+    training_memory,
+)
 from humanline.files.validation import ConfigError
 from humanline.study.study import Study
 from humanline.study.study_cells import TARGETS
@@ -265,6 +271,8 @@ def _memory(study: Study) -> Iterator[str]:
     if plan.footprints:
         yield _markdown(other_memory(study))
         yield _together(study)
+    for gpu, peak in peaks_taken(study).items():
+        yield f"Measured here, {gpu}: trainings allocated up to {peak:.1f} gigabytes each."
 
 
 def _together(study: Study) -> str:

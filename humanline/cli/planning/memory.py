@@ -7,6 +7,7 @@ import pandas as pd
 
 from humanline.cli.jobs import BYTES
 from humanline.cli.planning.work import billions_of, name_of_model
+from humanline.files.json_files import read_json
 from humanline.scoring.likelihood.tokens import LOGITS
 from humanline.study.experiments import Cell
 from humanline.study.scale.judges import EnglishJudge
@@ -55,6 +56,18 @@ def largest(study: Study) -> float:
     """Return the gigabytes of the job that needs most."""
     tables = training_memory(study), other_memory(study)
     return max(float(table["together"].max()) for table in tables)
+
+
+def peaks_taken(study: Study) -> dict[str, float]:
+    """Read the largest memory of the runs that were trained here on a GPU, in gigabytes, by GPU."""
+    found: dict[str, float] = {}
+    for cell in study.all_cells():
+        path = study.resolve(cell).paths.record
+        if cell.objective != "base" and path.exists():
+            record = read_json(path)
+            if gpu := record["provenance"]["machine"].get("accelerator"):
+                found[gpu] = max(found.get(gpu, 0), record["peak_memory_mib"] * 2**20 / 1e9)
+    return found
 
 
 def _largest(study: Study, cells: list[Cell], of: Callable[[Study, Cell], dict]) -> pd.DataFrame:
