@@ -248,8 +248,8 @@ def _measured(
 def _compared(what: str, needed: float, limit: float, unit: str) -> str:
     """Say whether something keeps its limit; in bold if it does not."""
     if needed <= limit:
-        return f"{what}: {needed:,.1f} {unit}, within the limit of {limit:,.0f}."
-    return f"**{what}: {needed:,.1f} {unit}, more than the limit of {limit:,.0f}.**"
+        return f"{what}: {needed:,.1f} {unit}, within the limit of {_number(limit)}."
+    return f"**{what}: {needed:,.1f} {unit}, more than the limit of {_number(limit)}.**"
 
 
 def _memory(study: Study) -> Iterator[str]:

@@ -218,8 +218,9 @@ def test_memory_of_a_step_is_worked_by_hand(workstation):
     kept = sequences * ((lengths.prompt_tokens + most) * of.activations + most * 2**16 / 1e6)
     assert _used_in_training(workstation, cell) == pytest.approx(2 * 0.135 + kept / 1e3)
     sparse = workstation.find(TASK, "grpo-online-every64-s1")
-    many = with_scale(workstation, generation=Generation(most_at_once=4096))
-    sampled = 4096 * ((lengths.prompt_tokens + most) * of.cache + 3 * of.logits)
+    window = 64 * workstation.resolve(sparse).objective.batch_size
+    many = with_scale(workstation, generation=Generation(most_at_once=window))
+    sampled = window * ((lengths.prompt_tokens + most) * of.cache + 3 * of.logits)
     assert _used_in_training(many, sparse) == pytest.approx(sampled / 1e3 - 4 * 0.135)
 
 
