@@ -105,7 +105,7 @@ class RequiresNumbers(TrainerOfTrl):
         """
         values = torch.stack([value.float() for _, value in questions])
         fused.found_inf = (~values.isfinite().all()).float()
-        sent = torch.empty_like(values, device="cpu", pin_memory=values.is_cuda)
+        sent = torch.empty(len(values), dtype=torch.float32, pin_memory=values.is_cuda)
         sent.copy_(values, non_blocking=True)
         are_here = torch.cuda.Event() if values.is_cuda else None
         if are_here:
