@@ -218,7 +218,7 @@ def test_memory_of_a_step_is_worked_by_hand(workstation):
     assert _used_in_training(workstation, cell) == pytest.approx(2 * 0.135 + kept / 1e3)
     sparse = workstation.find(TASK, "grpo-online-every64-s1")
     many = with_scale(workstation, generation=Generation(most_at_once=4096))
-    sampled = 4096 * ((lengths.prompt_tokens + most) * of.cache + 3 * of.logits)
+    sampled = 64 * training.objectives["grpo"].batch_size * ((lengths.prompt_tokens + most) * of.cache + 3 * of.logits)
     assert _used_in_training(many, sparse) == pytest.approx(sampled / 1e3 - 4 * 0.135)
 
 
