@@ -139,7 +139,7 @@ COMMANDS = (
     Command("figures", "plot the figures of the theory"),
     Command("predictors", "measure what may predict how well offline data train", (_TASK, _RUN)),
     Command("map", "plot scores of exploratory runs against their predictors"),
-    Command("plan", "print jobs, GPU hours, tokens, dollars and disk of a scale"),
+    Command("plan", "print jobs, time, memory, tokens, dollars and disk of a scale"),
     Command("status", "tell how far the workflow of this folder is", (), "nothing", is_timed=False),
     Command("check", "validate the configuration"),
     Command("list", "print what there is", (_KIND, _JSON), "options", is_timed=False),

@@ -18,7 +18,7 @@ from humanline.cli.planning.hours import (
     seconds_taken,
     spans,
 )
-from humanline.cli.planning.memory import WEIGHTS, other_memory, training_memory
+from humanline.cli.planning.memory import WEIGHTS, largest, other_memory, training_memory
 from humanline.files.validation import ConfigError
 from humanline.study.study import Study
 from humanline.study.study_cells import TARGETS
@@ -262,18 +262,18 @@ def _memory(study: Study) -> Iterator[str]:
     for name in table.loc[is_too_large, "model"].unique():
         yield f"**{name}** does not fit; {remedy}."
     if plan.footprints:
-        others = other_memory(study)
-        yield _markdown(others)
-        yield from _together(study, max(table["together"].max(), others["together"].max()))
+        yield _markdown(other_memory(study))
+        yield _together(study)
 
 
-def _together(study: Study, largest: float) -> Iterator[str]:
+def _together(study: Study) -> str:
     """Say what all jobs that run at a time take, if each were the largest."""
     plan = study.scale.assumptions
     count = plan.jobs_at_a_time or 1
-    limit = min(plan.limits.gigabytes if plan.limits else 0, plan.device_gigabytes or 0)
+    available = plan.device_gigabytes or 0
+    limit = min(plan.limits.gigabytes, available) if plan.limits else available
     what = f"{count} of the largest jobs at a time" if count > 1 else "The largest job"
-    yield _compared(what, count * largest, limit or plan.device_gigabytes or 0, "gigabytes")
+    return _compared(what, count * largest(study), limit, "gigabytes")
 
 
 def _warnings(study: Study, table: pd.DataFrame) -> Iterator[str]:

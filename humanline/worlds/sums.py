@@ -18,6 +18,8 @@ def drawn(generator: str, count: int, seed: int, **options: int) -> Iterable[dic
     """Draw `count` problems of one of reasoning-gym's generators; no two seeds share any."""
     import reasoning_gym
 
+    if not count:  # reasoning-gym refuses an empty data set
+        return []
     return reasoning_gym.create_dataset(generator, size=count, seed=_STRIDE * seed, **options)
 
 

@@ -38,7 +38,8 @@ def workstation():
         "jobs_at_a_time": 4, "speed": 1, "startup_minutes": 0, "tokens_per_second": rates,
         "seconds_per_call": {"train": 1, "sample": 1, "score": 1},
     }  # fmt: skip
-    return with_scale(study, plan=Assumptions.model_validate(assumed))
+    generation = Generation(dtype="bfloat16")
+    return with_scale(study, plan=Assumptions.model_validate(assumed), generation=generation)
 
 
 def with_scale(study: Study, **changes) -> Study:
@@ -236,3 +237,30 @@ def test_jobs_that_ran_here_are_compared_with_their_plan(workstation, tmp_path):
     text = plan.describe(study)
     assert re.search(r"^\| train +\| +1 \|.*\| +0.5 \|$", text, re.M)
     assert "At these ratios, and as many jobs at a time: all " in text
+
+
+def test_the_readme_says_what_the_plan_expects():
+    study = load_study(CONFIG / "workstation.yaml", CONFIG / "experiments.yaml", Path("results"))
+    everything = plan.jobs(study)["all"]
+    minutes = [plan.minutes(study, jobs) for jobs in (everything, plan.jobs_of_limited(study))]
+    needed = plan.largest(study) * study.scale.assumptions.jobs_at_a_time
+    disk = sum(job.gigabytes for job in everything)
+    said = (
+        f"on a GPU of 24 GB, {minutes[0]:.0f} minutes for everything, {minutes[1]:.0f} for the two "
+        f"headline tables, at most {needed:.0f} GB of the GPU and {disk:.0f} GB of disk"
+    )
+    assert said in (CONFIG.parents[1] / "README.md").read_text()
+
+
+def test_vllm_is_an_entry_of_the_scale(tmp_path):
+    """The file that docs/scales.md shows keeps within the memory that the scale may take."""
+    page = (CONFIG.parents[1] / "docs" / "scales.md").read_text()
+    (content,) = (
+        block for block in re.findall(r"```yaml\n(.*?)```", page, re.S) if "vllm" in block
+    )
+    content = content.replace("extends: ", f"extends: {CONFIG}/")
+    (tmp_path / "workstation_vllm.yaml").write_text(content)
+    study = load_study(tmp_path / "workstation_vllm.yaml", CONFIG / "experiments.yaml", tmp_path)
+    assert study.scale.generation.engine == "vllm"
+    assert study.scale.generation.dtype == "bfloat16"  # as in the scale below
+    assert 2 * plan.largest(study) <= study.scale.assumptions.limits.gigabytes

@@ -119,7 +119,7 @@ def test_a_careful_expert_meets_the_wishes_and_a_careless_one_does_not():
             instructions.gold_grade(row["prompt"], write(row, rng, carelessness)) for row in ROWS
         )
 
-    careful, usual, careless = map(grade, (0, 0.5, 1))
+    careful, usual, careless = map(grade, (0, 0.6, 1))
     assert careful > 0.95 and careless < 0.5
     references = mean(instructions.gold_grade(r["prompt"], r["reference"]) for r in ROWS)
     assert references == pytest.approx(usual, abs=0.03)
@@ -170,9 +170,12 @@ def test_no_prompt_asks_for_a_longer_text_than_the_scale_has_room_for(most):
         assert wish.kind != "words" or int(wish.value) <= most
 
 
-def test_sums_are_as_hard_as_the_scale_says():
+def test_problems_are_as_hard_as_the_scale_says():
+    words = problems.draw_rows(40, 1, digits=2, in_words=1)
+    numbers = [number for row in words for number in re.findall(r"\d+", row["solution"])]
+    assert len(words) == 40 and max(map(int, numbers)) < 100
     rows = problems.draw_rows(40, 1, terms=3, digits=1, in_words=0)
-    assert all(len(re.findall(r"\d", row["key"])) == 3 for row in rows)
+    assert len(rows) == 40 and all(len(re.findall(r"\d", row["key"])) == 3 for row in rows)
     data = EnglishData(kind="english", **SIZES, terms=2, word_problems=0)
     drawn = find_task("math_reasoning").worlds["english"].draw_rows(20, 1, data)
     assert all(len(re.findall(" [+-] ", row["key"])) == 1 for row in drawn)

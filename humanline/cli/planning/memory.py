@@ -51,6 +51,12 @@ def other_memory(study: Study) -> pd.DataFrame:
     return table[["stage", "task", "model", *columns]].assign(together=table[columns].sum(axis=1))
 
 
+def largest(study: Study) -> float:
+    """Return the gigabytes of the job that needs most."""
+    tables = training_memory(study), other_memory(study)
+    return max(float(table["together"].max()) for table in tables)
+
+
 def _largest(study: Study, cells: list[Cell], of: Callable[[Study, Cell], dict]) -> pd.DataFrame:
     """Compute the memory of some cells, and keep the largest of each task and model."""
     rows: dict[tuple[str, str], dict] = {}

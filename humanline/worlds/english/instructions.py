@@ -26,7 +26,7 @@ _ASKED = (
     "Say something about {}.",
     "Write a few words about {}.",
 )
-_REFERENCE_CARELESSNESS = 0.5  # chance that the writer of the references ignores a wish
+_REFERENCE_CARELESSNESS = 0.6  # chance that the writer of the references ignores a wish
 
 # The faults of the proxy reward: the weight of each kind of wish (gold: all equal), a bonus per
 # word, and the standard deviation of its random errors.

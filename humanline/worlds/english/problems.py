@@ -6,6 +6,7 @@ some worked solutions makes its own.
 
 import random
 import re
+from itertools import islice
 
 from humanline.worlds import sums
 
@@ -60,18 +61,18 @@ def word_problems(count: int, seed: int, digits: int = 2) -> list[dict]:
 
     They are the short ones, with whole numbers of at most `digits` digits.
     """
-    rows: list[dict] = []
-    for item in sums.drawn("gsm_symbolic", _DRAWN_FOR_ONE * count + 512, seed):
-        question = item["question"].removesuffix(_TOLD)
-        solution, _, answer = item["metadata"]["answer_cot"].partition("\n#### ")
-        sizes = {"question": len(question), "solution": len(solution)}
-        is_short = all(sizes[name] <= most for name, most in _MOST_CHARACTERS.items())
-        is_easy = _is_easy(f"{question} {solution}", digits)
-        if is_short and is_easy and answer == item["answer"]:
-            rows.append(_problem("word", question, solution, answer))
-        if len(rows) == count:
-            break
-    return rows
+    drawn = sums.drawn("gsm_symbolic", _DRAWN_FOR_ONE * count + 512, seed)
+    return list(islice((row for item in drawn if (row := _short(item, digits))), count))
+
+
+def _short(item: dict, digits: int) -> dict | None:
+    """Read a problem of reasoning-gym; None: it is long, or not easy."""
+    question = item["question"].removesuffix(_TOLD)
+    solution, _, answer = item["metadata"]["answer_cot"].partition("\n#### ")
+    sizes = {"question": len(question), "solution": len(solution)}
+    is_short = all(sizes[name] <= most for name, most in _MOST_CHARACTERS.items())
+    is_easy = _is_easy(f"{question} {solution}", digits) and answer == item["answer"]
+    return _problem("word", question, solution, answer) if is_short and is_easy else None
 
 
 def _is_easy(text: str, digits: int) -> bool:
