@@ -18,7 +18,13 @@ from humanline.cli.planning.hours import (
     seconds_taken,
     spans,
 )
-from humanline.cli.planning.memory import WEIGHTS, largest, other_memory, training_memory
+from humanline.cli.planning.memory import (
+    WEIGHTS,
+    largest,
+    other_memory,
+    peaks_taken,
+    training_memory,
+)
 from humanline.files.validation import ConfigError
 from humanline.study.study import Study
 from humanline.study.study_cells import TARGETS
@@ -202,12 +208,13 @@ def _time(study: Study, planned: dict[str, list[Job]]) -> Iterator[str]:
     at_a_time, limits = study.scale.assumptions.jobs_at_a_time, study.scale.assumptions.limits
     yield _markdown(times(study, planned))
     yield (
-        f"Minutes from nothing with {at_a_time} jobs at a time, `--resources gpu={at_a_time}`;"
-        f" targets after {TARGETS[0]}: the minutes that they add."
+        f"Minutes of jobs that use a model, from nothing, {at_a_time} at a time; targets after"
+        f" {TARGETS[0]}: the minutes that they add."
     )
     if not limits:
         return
-    yield _compared(TARGETS[0], minutes(study, planned[TARGETS[0]]), limits.minutes, "minutes")
+    if limits.minutes:
+        yield _compared(TARGETS[0], minutes(study, planned[TARGETS[0]]), limits.minutes, "minutes")
     if limits.tables and limits.tables_minutes:
         needed = minutes(study, jobs_of_limited(study))
         yield _compared(name_of_limited(limits.tables), needed, limits.tables_minutes, "minutes")
@@ -241,8 +248,8 @@ def _measured(
 def _compared(what: str, needed: float, limit: float, unit: str) -> str:
     """Say whether something keeps its limit; in bold if it does not."""
     if needed <= limit:
-        return f"{what}: {needed:,.1f} {unit}, within the limit of {limit:,.0f}."
-    return f"**{what}: {needed:,.1f} {unit}, more than the limit of {limit:,.0f}.**"
+        return f"{what}: {needed:,.1f} {unit}, within the limit of {_number(limit)}."
+    return f"**{what}: {needed:,.1f} {unit}, more than the limit of {_number(limit)}.**"
 
 
 def _memory(study: Study) -> Iterator[str]:
@@ -264,14 +271,15 @@ def _memory(study: Study) -> Iterator[str]:
     if plan.footprints:
         yield _markdown(other_memory(study))
         yield _together(study)
+    for gpu, peak in peaks_taken(study).items():
+        yield f"Measured here, {gpu}: trainings allocated up to {peak:.1f} gigabytes each."
 
 
 def _together(study: Study) -> str:
     """Say what all jobs that run at a time take, if each were the largest."""
     plan = study.scale.assumptions
     count = plan.jobs_at_a_time or 1
-    available = plan.device_gigabytes or 0
-    limit = min(plan.limits.gigabytes, available) if plan.limits else available
+    limit = (plan.limits and plan.limits.gigabytes) or plan.device_gigabytes or 0
     what = f"{count} of the largest jobs at a time" if count > 1 else "The largest job"
     return _compared(what, count * largest(study), limit, "gigabytes")
 

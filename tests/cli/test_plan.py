@@ -10,6 +10,7 @@ from humanline.cli import plan
 from humanline.cli.jobs import Job, jobs_of_cell, jobs_of_table
 from humanline.cli.planning.memory import _used_in_training
 from humanline.cli.planning.work import Work
+from humanline.files.json_files import write_json
 from humanline.study.scale.plan import Assumptions
 from humanline.study.scale.sampling import Generation
 from humanline.study.study import Study, load_study
@@ -217,8 +218,9 @@ def test_memory_of_a_step_is_worked_by_hand(workstation):
     kept = sequences * ((lengths.prompt_tokens + most) * of.activations + most * 2**16 / 1e6)
     assert _used_in_training(workstation, cell) == pytest.approx(2 * 0.135 + kept / 1e3)
     sparse = workstation.find(TASK, "grpo-online-every64-s1")
-    many = with_scale(workstation, generation=Generation(most_at_once=4096))
-    sampled = 4096 * ((lengths.prompt_tokens + most) * of.cache + 3 * of.logits)
+    window = 64 * workstation.resolve(sparse).objective.batch_size
+    many = with_scale(workstation, generation=Generation(most_at_once=window))
+    sampled = window * ((lengths.prompt_tokens + most) * of.cache + 3 * of.logits)
     assert _used_in_training(many, sparse) == pytest.approx(sampled / 1e3 - 4 * 0.135)
 
 
@@ -231,11 +233,15 @@ def test_jobs_that_ran_here_are_compared_with_their_plan(workstation, tmp_path):
     path = study.paths.benchmarks / "train" / f"{job.name}.tsv"
     path.parent.mkdir(parents=True)
     path.write_text(f"s\th:m:s\n{planned / 2}\t-\n")
+    record = study.run(TASK, "grpo-offline-s1").paths.record
+    machine = {"accelerator": "NVIDIA H100"}
+    write_json(record, {"peak_memory_mib": 4000, "provenance": {"machine": machine}})
     assert plan.ratios_taken(study, plan.jobs(study)) == {
         "train": plan.Taken(1, pytest.approx(planned), pytest.approx(planned / 2))
     }
     text = plan.describe(study)
     assert re.search(r"^\| train +\| +1 \|.*\| +0.5 \|$", text, re.M)
+    assert "Measured here, NVIDIA H100: trainings allocated up to 4.2 gigabytes each." in text
     assert "At these ratios, and as many jobs at a time: all " in text
 
 
@@ -264,3 +270,10 @@ def test_vllm_is_an_entry_of_the_scale(tmp_path):
     assert study.scale.generation.engine == "vllm"
     assert study.scale.generation.dtype == "bfloat16"  # as in the scale below
     assert 2 * plan.largest(study) <= study.scale.assumptions.limits.gigabytes
+
+
+def test_two_cores_have_no_gpu_to_plan():
+    path = CONFIG / "workstation_cpu.yaml"
+    text = plan.describe(load_study(path, CONFIG / "experiments.yaml", Path("results")))
+    assert re.search(r"\ntable_first_taste: [\d.]+ minutes, within the limit of 30\.", text)
+    assert "## Memory" not in text and "gives it no GPU" not in text

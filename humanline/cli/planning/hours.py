@@ -68,7 +68,8 @@ def spans(study: Study, planned: dict[str, list[Job]]) -> Iterator[tuple[str, li
     for target in TARGETS:
         if planned[target]:
             yield target if target == TARGETS[0] else f"{target}, besides", planned[target]
-    if limits := study.scale.assumptions.limits:
+    limits = study.scale.assumptions.limits
+    if limits and len(limits.tables) > 1:
         yield name_of_limited(limits.tables), jobs_of_limited(study)
     for table in study.experiments.tables:
         yield f"table_{table}", jobs_of_table(study, table)

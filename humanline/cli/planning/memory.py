@@ -7,6 +7,7 @@ import pandas as pd
 
 from humanline.cli.jobs import BYTES
 from humanline.cli.planning.work import billions_of, name_of_model
+from humanline.files.json_files import read_json
 from humanline.scoring.likelihood.tokens import LOGITS
 from humanline.study.experiments import Cell
 from humanline.study.scale.judges import EnglishJudge
@@ -57,6 +58,18 @@ def largest(study: Study) -> float:
     return max(float(table["together"].max()) for table in tables)
 
 
+def peaks_taken(study: Study) -> dict[str, float]:
+    """Read the largest memory of the runs that were trained here on a GPU, in gigabytes, by GPU."""
+    found: dict[str, float] = {}
+    for cell in study.all_cells():
+        path = study.resolve(cell).paths.record
+        if cell.objective != "base" and path.exists():
+            record = read_json(path)
+            if gpu := record["provenance"]["machine"].get("accelerator"):
+                found[gpu] = max(found.get(gpu, 0), record["peak_memory_mib"] * 2**20 / 1e9)
+    return found
+
+
 def _largest(study: Study, cells: list[Cell], of: Callable[[Study, Cell], dict]) -> pd.DataFrame:
     """Compute the memory of some cells, and keep the largest of each task and model."""
     rows: dict[tuple[str, str], dict] = {}
@@ -79,7 +92,8 @@ def _training(study: Study, cell: Cell) -> dict[str, float]:
     beside = is_online and generation.engine == "vllm" and generation.online == "colocate"
     labels = reward.repo if is_online and isinstance(reward, HubReward) else None
     billions = billions_of(study, cell)
-    each = billions * (WEIGHTS + GRADIENTS + MOMENTS)
+    # Adapters are a hundredth of the model.
+    each = billions * (WEIGHTS if cell.lora else WEIGHTS + GRADIENTS + MOMENTS)
     return {
         "GPUs": gpus,
         "training": each / max(1, gpus),
@@ -105,7 +119,8 @@ def _used_in_training(study: Study, cell: Cell) -> float:
         completions = groups * options.group_size * (cell.sample_every or 1)
         sampled = _sampling(study, cell, of, options.sampling, completions, "float32")
         # No gradients are kept while it samples.
-        used = max(used, sampled - GRADIENTS * billions_of(study, cell))
+        free = 0 if cell.lora else GRADIENTS * billions_of(study, cell)
+        used = max(used, sampled - free)
     return used
 
 

@@ -70,8 +70,12 @@ class Footprint(Strict):
 class Limits(Strict):
     """What a scale may take; the plan says in bold what takes more."""
 
-    minutes: float = Field(gt=0, description="of all that `snakemake` makes by default")
-    gigabytes: float = Field(gt=0, description="of a GPU, for the jobs that share it")
+    minutes: float | None = Field(
+        None, gt=0, description="of all that `snakemake` makes by default"
+    )
+    gigabytes: float | None = Field(
+        None, gt=0, description="of a GPU, for the jobs that share it; null: its memory"
+    )
     tables: list[str] = Field([], description="tables with a limit of their own, together")
     tables_minutes: float | None = Field(None, gt=0, description="of these tables")
 
