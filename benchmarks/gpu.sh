@@ -30,10 +30,10 @@ extends: workstation.yaml
 seeds: {report: [1, 2]}
 SCALE
 
-part tests 75 python3 -m pytest -q -n "$((cores > 14 ? 14 : cores))" -p no:cacheprovider \
-  tests/trainers/test_{reimplementation,reference_modes,trainers,grpo_losses,numbers,bf16,waits}.py
-part benchmark 140 python3 benchmarks/trainers.py --one-process --sizes large --length 512 --k 4 \
-  --steps 8 --repeats 2 --variants trl cached none --output "$out"
-part first_taste 310 python3 -m snakemake table_first_taste --cores "$cores" --resources gpu=6 \
+part tests 105 python3 -m pytest -q -n "$((cores > 16 ? 16 : cores))" -p no:cacheprovider \
+  tests/trainers/test_{reimplementation,reference_modes,trainers,numbers,bf16,waits}.py
+part benchmark 115 python3 benchmarks/trainers.py --one-process --sizes large --length 512 --k 4 \
+  --steps 8 --repeats 1 --variants trl cached none --output "$out"
+part first_taste 305 python3 -m snakemake table_first_taste --cores "$cores" --resources gpu=6 \
   --config scale=two_seeds "config_directory=$out/config" "results=$out/results"
 python3 benchmarks/gpu_table.py "$out" | tee "$out/gpu.md"
