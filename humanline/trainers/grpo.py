@@ -3,6 +3,7 @@
 import time
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from unittest import mock
 
 import torch
 from accelerate.utils import gather_object
@@ -39,7 +40,13 @@ from humanline.trainers.rows.tokens import (
     require_rows,
 )
 from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, only_the_policy
-from humanline.trainers.shared.metrics import log_perception, metrics_of, reading_nothing
+from humanline.trainers.shared.metrics import (
+    greatest,
+    least,
+    log_perception,
+    metrics_of,
+    reading_nothing,
+)
 from humanline.trainers.shared.sampling import lean_generate
 
 _SEQUENCES_AT_ONCE = 1024
@@ -262,7 +269,8 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         policy, stand_ins = perceived(policy, reference, perceive, mask)
         # An adaptive entropy bonus needs the entropy for the next step.
         reading = nullcontext() if self.use_adaptive_entropy else reading_nothing()
-        with self._with_scores(policy, *others), reading:
+        lean = mock.patch.multiple(grpo_trainer, nanmin=least, nanmax=greatest)
+        with self._with_scores(policy, *others), reading, lean:
             return super()._compute_loss(model, inputs | stand_ins | self._tokens_of_step(inputs))
 
     def _tokens_of_step(self, inputs: dict) -> dict:

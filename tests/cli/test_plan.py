@@ -270,3 +270,10 @@ def test_vllm_is_an_entry_of_the_scale(tmp_path):
     assert study.scale.generation.engine == "vllm"
     assert study.scale.generation.dtype == "bfloat16"  # as in the scale below
     assert 2 * plan.largest(study) <= study.scale.assumptions.limits.gigabytes
+
+
+def test_two_cores_have_no_gpu_to_plan():
+    path = CONFIG / "workstation_cpu.yaml"
+    text = plan.describe(load_study(path, CONFIG / "experiments.yaml", Path("results")))
+    assert re.search(r"\ntable_first_taste: [\d.]+ minutes, within the limit of 30\.", text)
+    assert "## Memory" not in text and "gives it no GPU" not in text

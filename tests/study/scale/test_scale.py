@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -16,7 +17,8 @@ from humanline.study.scale.hub import HubSource
 from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.study import load_study
 
-CONFIG = Path(__file__).parents[3] / "workflow" / "config"
+ROOT = Path(__file__).parents[3]
+CONFIG = ROOT / "workflow" / "config"
 HEADLINES = ("instruction_following", "math_reasoning")
 SMOKE = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
 EXPERIMENTS = yaml.safe_load((CONFIG / "experiments.yaml").read_text())
@@ -76,6 +78,21 @@ def test_every_scale_loads_with_the_experiments(scale):
     study = load_study(CONFIG / f"{scale}.yaml", CONFIG / "experiments.yaml", Path("results"))
     assert study.scale.scale == scale
     assert study.all_cells()
+
+
+SIBLINGS = re.findall(r"^ *start: &smol .*$", (ROOT / "docs" / "scales.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("line", SIBLINGS, ids=lambda line: line.split("repo: ")[1].split(",")[0])
+def test_a_model_of_the_hub_is_one_line(line, tmp_path):
+    """As docs/scales.md says: it stands in the place of the package's eight lines."""
+    config = shutil.copytree(CONFIG, tmp_path / "config")
+    text = (config / "workstation.yaml").read_text()
+    text, replaced = re.subn(r"^ +start: &smol\n(?: {8}.+\n)+", f"{line}\n", text, flags=re.M)
+    assert replaced == 1
+    (config / "workstation.yaml").write_text(text)
+    scale = load_study(config / "workstation.yaml", config / "experiments.yaml", tmp_path).scale
+    assert all(task.base_model.repo in line for task in scale.tasks.values())
 
 
 @pytest.mark.parametrize("scale", SCALES)
