@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from humanline.cli import jobs
 from humanline.cli.planning import work
 from humanline.data import hub_datasets
 from humanline.files.code_hashes import PACKAGE
