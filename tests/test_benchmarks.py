@@ -43,3 +43,32 @@ def test_reruns_are_summarised_with_their_spread(monkeypatch):
         | {"run": 0, "shared": 0}
     )
     assert "| avx2 " in other_machines.report(frame, deviations, "laptop", "")
+
+
+def test_the_table_of_a_gpu_shows_what_there_is(tmp_path):
+    """One part ended, one was cut off after a measurement, one failed."""
+    (tmp_path / "parts.csv").write_text(
+        "benchmark,124,110,110\nfirst_taste,1,9,200\ntests,0,80,99\n"
+    )
+    (tmp_path / "tests.log").write_text("FAILED tests/a.py::b - E\n1 failed, 9 passed in 80.1s\n")
+    (tmp_path / "first_taste.log").write_text("no model\n")
+    numbers = {"parameters": 10**9, "device": "GPU", "optimizer": "adamw", "objective": "dpo"}
+    parts = dict.fromkeys(["policy forward", "reference", "backward", "update", "rest"], 0.01)
+    rows = [
+        numbers | parts | {"repeat": 0, "variant": variant, "seconds_per_step": seconds}
+        for variant, seconds in (("trl", 0.2), ("cached", 0.19))
+    ]
+    pd.DataFrame(rows).assign(peak_memory_mib=30000.0).to_csv(tmp_path / "trainers.csv")
+    command = [sys.executable, SCRIPT.parent / "gpu_table.py", tmp_path]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for line in (
+        "| benchmark | seconds | 110 | cut off after 110 s |",
+        "| benchmark | dpo: time, cached / trl | 0.950 | 0.950 to 0.950 |",
+        "| first_taste | last line |  | no model |",
+        "| tests | failed | 1 |  |",
+        "| tests | failed |  | tests/a.py::b |",
+    ):
+        assert line in table
+    assert "no reference" not in table
+    script = subprocess.run(["bash", "-n", SCRIPT.parent / "gpu.sh"], check=False)
+    assert script.returncode == 0

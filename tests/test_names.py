@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from humanline.cli import jobs
+from humanline.cli.planning import work
 from humanline.data import hub_datasets
 from humanline.files.code_hashes import PACKAGE
 from humanline.files.validation import ConfigError
@@ -90,7 +91,7 @@ def planned(study):
     )
     scale = study.scale.model_copy(update={"tasks": {"math_reasoning": task}})
     changed = type(study)(scale, study.experiments, {}, study.root)
-    return list(jobs._train(changed, cell(objective="ppo")))
+    return list(work.training(changed, cell(objective="ppo")))
 
 
 @pytest.mark.parametrize(

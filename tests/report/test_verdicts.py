@@ -115,6 +115,7 @@ def test_every_claim_has_its_verdict_estimates_and_what_it_is_about(study):
     assert [len(plot["rows"]) for plot in second["plots"]] == [2, 1]
     (secondary,) = found["explored"]
     assert secondary["id"] == "C4" and secondary["word"] == ""
+    assert found["dropped"] == study.claims.dropped
     assert [row["result"] for plot in secondary["plots"] for row in plot["rows"]] == [
         "4 seeds",
         "3 seeds",

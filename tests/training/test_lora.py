@@ -1,5 +1,6 @@
 """Training with LoRA: later stages find whole models, and interruptions change nothing."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,19 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(study, monkeypatch):
     kept = training._checkpoints(run) / "checkpoint-4"
     assert not list(kept.glob("adapter_*"))
     assert load_file(kept / "model.safetensors").keys() == whole.keys()
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto"])
+def test_the_reference_of_plain_online_training_samples_the_round(objective, study):
+    """Its loss is TRL's. At a round's first step policy and reference are the same model."""
+    cell = study.find(TASK, ONLINE)
+    run = study.resolve(cell.model_copy(update={"objective": objective, "sample_every": 4}))
+    training.train(run)
+    losses = read_columns(run.paths.log, LogRow)["loss"].tolist()
+    equal = {"dpo": math.log(2), "kto": losses[0]}[objective]
+    assert losses[0] == pytest.approx(equal) == losses[4]
+    later = losses[2:4] + losses[5:]  # the first update has a rate of 0, to warm up
+    assert all(abs(loss - equal) > 1e-5 for loss in later)
 
 
 def test_what_cannot_train_with_lora_is_refused_in_one_line(study, monkeypatch):

@@ -92,7 +92,8 @@ def context(request: PageRequest) -> dict:
 
     Returns:
         ``facts`` and ``missing``, texts by title; ``takeaway``, a sentence; ``primary`` and
-        ``explored``, the claims with and without a verdict; ``about``, what verdicts are about.
+        ``explored``, the claims with and without a verdict; ``dropped``, why others have no test;
+        ``about``, what verdicts are about.
 
     Raises:
         ConfigError: if a file is missing or damaged, or is not of these claims.
@@ -105,6 +106,7 @@ def context(request: PageRequest) -> dict:
         "about": ABOUT,
         "primary": [],
         "explored": [],
+        "dropped": {},
     }
     if (asked := request.claims) is None:
         return found
@@ -122,6 +124,7 @@ def context(request: PageRequest) -> dict:
         "alpha": f"{asked.claims.rule.alpha:g}",
         "primary": [own for own in shown if own["word"]],
         "explored": [own for own in shown if not own["word"]],
+        "dropped": asked.claims.dropped,
     }
 
 

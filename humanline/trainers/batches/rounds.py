@@ -13,10 +13,11 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, is_peft_model
 from datasets import Dataset
 
 from humanline.files.json_files import read_json, write_json
+from humanline.method.reference import AdapterReference
 from humanline.trainers.options.humanline import HumanlineOptions, require_config
 from humanline.trainers.rows.preferences import best_versus_worst
 from humanline.trainers.rows.scores import finite_numbers
@@ -101,6 +102,14 @@ class RoundsTrainer(HumanlineTrainer):
         with only_the_policy(self.trl_module, model, args.humanline or self.loss_is_ours):
             super().__init__(model, ref_model, args, *data, *rest, **kwargs)
         self._start_humanline(ref_model)
+
+    def _make_reference(self, given):
+        is_trls = self.rounds is not None and not self._uses_reference and given is None
+        if is_trls and is_peft_model(self.model):
+            # TRL's loss takes an adapter of this name for the reference, if there is one. It can
+            # follow the policy; the model without an adapter, which TRL else takes, could not.
+            return AdapterReference(self.model)
+        return super()._make_reference(given)
 
     @property
     def _reference_moves(self) -> bool:
