@@ -164,6 +164,8 @@ def _field(detail: ErrorDetails, content) -> tuple[str, ...]:
     field = []
     *parents, last = detail["loc"] or ("(file)",)
     for part in parents:
+        if isinstance(content, dict) and content.get("kind") == part:
+            continue  # the branch, though a field may have the same name
         try:
             content = content[part]
         except (KeyError, IndexError, TypeError):

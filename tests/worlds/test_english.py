@@ -111,6 +111,13 @@ def test_every_text_has_grades_from_0_to_1():
         assert all(0 <= w.grade(text) <= 1 for w in instructions.wishes_of(row["prompt"]))
 
 
+@pytest.mark.parametrize(
+    "text", ["", " \n", "!?", "- \n- \n- ", "\u201c\u201d", "1 2 3", "\U0001f642"]
+)
+def test_a_text_without_a_word_meets_no_wish(text):
+    assert all(instructions.gold_grade(row["prompt"], text) == 0 for row in ROWS[:50])
+
+
 def test_a_careful_expert_meets_the_wishes_and_a_careless_one_does_not():
     def grade(carelessness: float) -> float:
         rng = random.Random(1)
@@ -179,3 +186,5 @@ def test_problems_are_as_hard_as_the_scale_says():
     data = EnglishData(kind="english", **SIZES, terms=2, word_problems=0)
     drawn = find_task("math_reasoning").worlds["english"].draw_rows(20, 1, data)
     assert all(len(re.findall(" [+-] ", row["key"])) == 1 for row in drawn)
+    with pytest.raises(ValueError, match=r"data.digits: 1, but only \d+ of 40 problems in words"):
+        problems.draw_rows(40, 1, digits=1, in_words=1)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from humanline.data.packages import folder_of
+from humanline.files.validation import ConfigError
 from humanline.files.weights import load_folder
 from humanline.scoring.judge import BatchJudge, sigmoid_judge
 from humanline.study.scale.judges import EnglishJudge
@@ -46,7 +47,8 @@ def gold_scores(config: EnglishJudge) -> Score:
     """Load the judge's model, and return the function that scores texts, in [0, 1].
 
     Raises:
-        ConfigError: if the model cannot be fetched or loaded.
+        ConfigError: if the model cannot be fetched or loaded; and from the function if it gives
+            log-probabilities that are not finite.
     """
     import torch
 
@@ -59,6 +61,8 @@ def gold_scores(config: EnglishJudge) -> Score:
     def score(pairs: Sequence[tuple[str, str]]) -> list[float]:
         asked = [(asked_of(prompt), text) for prompt, text in pairs]
         found = token_log_probabilities(model, tokenizer, asked)
+        if not all(np.isfinite(tokens).all() for tokens in found):
+            raise ConfigError(f"{folder}: its log-probabilities are not finite; take another model")
         weight = config.naturalness
         return [
             (1 - weight) * gold_grade(prompt, text) + weight * naturalness(text, tokens)

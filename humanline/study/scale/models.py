@@ -86,6 +86,12 @@ class FineTunedModel(Warmable):
     )
     bf16: bool = Field(False, description="fine-tune in bfloat16 autocast")
 
+    @model_validator(mode="after")
+    def _learns_on_one_gpu(self) -> Self:
+        if getattr(self.start, "gpus", None):
+            raise fault("start.gpus", "lessons are given on one GPU; remove it, or the lessons")
+        return self
+
     @property
     def repo(self) -> str:
         """The name of the model that it starts from."""

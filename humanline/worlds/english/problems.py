@@ -8,6 +8,7 @@ import random
 import re
 from itertools import islice
 
+from humanline.files.validation import ConfigError
 from humanline.worlds import sums
 
 ASKED = {
@@ -60,9 +61,16 @@ def word_problems(count: int, seed: int, digits: int = 2) -> list[dict]:
     """Draw reasoning-gym's variants of grade-school problems, as `draw_rows`.
 
     They are the short ones, with whole numbers of at most `digits` digits.
+
+    Raises:
+        ConfigError: if too few of them are so easy.
     """
     drawn = sums.drawn("gsm_symbolic", _DRAWN_FOR_ONE * count + 512, seed)
-    return list(islice((row for item in drawn if (row := _short(item, digits))), count))
+    rows = list(islice((row for item in drawn if (row := _short(item, digits))), count))
+    if len(rows) < count:
+        reason = f"only {len(rows)} of {count} problems in words have no longer numbers"
+        raise ConfigError(f"data.digits: {digits}, but {reason}; raise it, or ask for sums alone")
+    return rows
 
 
 def _short(item: dict, digits: int) -> dict | None:

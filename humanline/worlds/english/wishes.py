@@ -32,8 +32,8 @@ class Wish:
         return int(self.value) if self.kind == "words" else own.get(self.kind, 0)
 
     def grade(self, text: str) -> float:
-        """Grade a text, in [0, 1]; an empty text meets no wish."""
-        return KINDS[self.kind].grade(text.strip(), self.value) if text.strip() else 0.0
+        """Grade a text, in [0, 1]; a text without a word meets no wish."""
+        return KINDS[self.kind].grade(text.strip(), self.value) if words_of(text) else 0.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _has_no_word(text: str, value: str) -> float:
 def _casing(text: str, value: str) -> float:
     words = words_of(text)
     wished = str.upper if value == "capital letters" else str.lower
-    return sum(word == wished(word) for word in words) / len(words) if words else 0.0
+    return sum(word == wished(word) for word in words) / len(words)
 
 
 def _last_word(text: str, value: str) -> float:

@@ -633,6 +633,29 @@ def test_the_first_fault_is_told_and_the_others_counted(fault):
     assert message.endswith("(and 2 more)")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sha256": "abc"}, r"base_model\.start\.sha256: String should match"),
+        ({"package": "llm"}, r"base_model\.start\.package: String should match"),
+        ({"kind": "hub", "repo": "a/b"}, r"base_model\.start\.revision: missing"),
+        (
+            {"kind": "hub", "repo": "a/b", "revision": None, "gpus": 2},
+            r"base_model\.start\.gpus: lessons are given on one GPU",
+        ),
+    ],
+)
+def test_a_mistake_in_the_model_that_lessons_start_from(change, said, fault):
+    lessons = {"examples": 8, "epochs": 1, "batch_size": 4, "learning_rate": 1.0e-3}
+    package = {
+        "kind": "package", "package": "llm==0.1", "sha256": "0" * 64, "file": "model.gguf",
+        "file_sha256": "0" * 64, "eos_token": "a", "pad_token": "b",
+    }  # fmt: skip
+    start = change if "kind" in change else package | change
+    model = {"kind": "fine_tuned", "start": start, "carelessness": 0, **lessons}
+    assert re.search(said, fault({f"{MATH}.base_model": model}))
+
+
 def test_a_bootstrap_is_refused(fault):
     assert fault({"bootstrap_replicates": 100}).endswith("t intervals over seeds; remove it")
 
