@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.." || exit 1
 out=$(realpath -m "${1:-results/gpu}")
 mkdir -p "$out" && rm -f "$out/parts.csv"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=1 TRL_EXPERIMENTAL_SILENCE=1
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS nproc)  # nproc would say what OMP_NUM_THREADS says
 
 part() {  # part NAME SECONDS COMMAND...: run a command, and note its end and its seconds
   local name=$1 limit=$2 start end=0

@@ -70,5 +70,22 @@ def test_the_table_of_a_gpu_shows_what_there_is(tmp_path):
     ):
         assert line in table
     assert "no reference" not in table
-    script = subprocess.run(["bash", "-n", SCRIPT.parent / "gpu.sh"], check=False)
-    assert script.returncode == 0
+
+
+def test_what_a_gpu_settles_runs_on_all_cores_and_no_part_stops_another(tmp_path):
+    """Instead of Python there is a script that notes what it is called with, and fails."""
+    python = tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\nexit 3\n')
+    python.chmod(0o755)
+    path = f"{python.parent}:{os.environ['PATH']}"
+    command = ["bash", SCRIPT.parent / "gpu.sh", tmp_path / "out", "300"]
+    subprocess.run(command, env=os.environ | {"PATH": path}, check=True, capture_output=True)
+    first, second, third, table = (tmp_path / "calls").read_text().splitlines()
+    cores = len(os.sched_getaffinity(0))
+    assert f"table_first_taste --cores {cores} " in first and "scale=two_seeds" in first
+    assert "trainers.py --one-process" in second and "gpu_table.py" in table
+    assert f"-n {min(cores, 16)} " in third
+    assert all(Path(word).exists() for word in third.split() if word.startswith("tests/"))
+    parts = pd.read_csv(tmp_path / "out" / "parts.csv", header=None)
+    assert list(parts[0]) == ["first_taste", "benchmark", "tests"] and (parts[1] == 3).all()
