@@ -11,6 +11,7 @@ from humanline.cli.jobs import Job, jobs_of_cell, jobs_of_table
 from humanline.cli.planning.memory import _used_in_training
 from humanline.cli.planning.work import Work
 from humanline.files.json_files import write_json
+from humanline.files.validation import ConfigError
 from humanline.study.scale.plan import Assumptions
 from humanline.study.scale.sampling import Generation
 from humanline.study.study import Study, load_study
@@ -206,6 +207,13 @@ def test_what_is_beyond_a_limit_is_told(workstation):
             assert (f"\n{what}: " in text) is is_kept
             assert (f"\n**{what}: " in text) is not is_kept
         assert text.count(", within the limit of") == 3 * is_kept
+
+
+def test_a_limit_of_an_unknown_table_is_refused(workstation):
+    assumed = workstation.scale.assumptions.model_dump() | {"limits": {"tables": ["mine"]}}
+    study = with_scale(workstation, plan=Assumptions.model_validate(assumed))
+    with pytest.raises(ConfigError, match=r"table of plan\.limits\.tables: 'mine' is unknown"):
+        plan.jobs_of_limited(study)
 
 
 def test_memory_of_a_step_is_worked_by_hand(workstation):

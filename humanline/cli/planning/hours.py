@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping
 
 from humanline.cli.jobs import Job, jobs_of_table
+from humanline.files.validation import pick
 from humanline.study.study import Study
 from humanline.study.study_cells import TARGETS
 
@@ -76,9 +77,15 @@ def spans(study: Study, planned: dict[str, list[Job]]) -> Iterator[tuple[str, li
 
 
 def jobs_of_limited(study: Study) -> list[Job]:
-    """List the jobs of the tables with a limit of their own, from nothing."""
+    """List the jobs of the tables with a limit of their own, from nothing.
+
+    Raises:
+        ConfigError: if one of them is no table at this scale.
+    """
     limits = study.scale.assumptions.limits
     tables = limits.tables if limits else []
+    for table in tables:
+        pick("table of plan.limits.tables", table, study.experiments.tables)
     found = [job for table in tables for job in jobs_of_table(study, table)]
     return list({(job.rule, job.name): job for job in found}.values())
 

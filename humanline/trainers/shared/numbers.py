@@ -51,8 +51,8 @@ class RequiresNumbers(TrainerOfTrl):
         if norm is not None and not skips_itself:
             norm_of_all = norm if isinstance(norm, Tensor) else torch.tensor(float(norm))
             unasked += (("the gradient's norm", norm_of_all.detach()),)
-        fused = self._fused_optimizer
-        if fused is not None and all(value.device.type == "cuda" for _, value in unasked):
+        fused, devices = self._fused_optimizer, {value.device for _, value in unasked}
+        if fused is not None and [device.type for device in devices] == ["cuda"]:  # one GPU
             self._answers = self._asked(unasked, fused)
         else:
             for name, value in unasked:
