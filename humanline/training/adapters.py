@@ -40,12 +40,9 @@ def adapter_options(run: Run, trainer: type) -> dict[str, Any]:
     from transformers import set_seed
 
     set_seed(run.cell.seed)
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.scaling,  # type: ignore[arg-type]  # any number will do
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
+    # PEFT's type of lora_alpha is int, but any number will do.
+    options: dict[str, Any] = {"r": lora.r, "lora_alpha": lora.scaling}
+    config = LoraConfig(**options, target_modules="all-linear", task_type="CAUSAL_LM")
     return {"peft_config": config}
 
 
