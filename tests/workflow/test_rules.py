@@ -19,7 +19,7 @@ def rules() -> dict[str, str]:
     for path in FILES:
         for text in re.split(r"^ *rule\b", path.read_text(), flags=re.M)[1:]:
             name = re.match(r" (\w+):", text) or re.search(r'\bname:\s+(?:f")?(\w+)', text)
-            found[name[1]] = text
+            found[name[1]] = found.get(name[1], "") + text  # two rules may begin alike
     return found
 
 
