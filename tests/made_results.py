@@ -110,9 +110,13 @@ def _write_samples(run: Run, written: Callable[[Run, int, str], str]) -> None:
         return
     annotations = [
         {"instruction": row["prompt"], "output_1": row["reference"], "preference": 1 + rng.random()}
-        for row in rows
+        | {"output_2": "of some length" * (1 + place % 3)}
+        for place, row in enumerate(rows)
     ]
     run.paths.annotations.write_text(json.dumps(annotations))
+    rates = {"win_rate": 50, "length_controlled_winrate": 50, "avg_length": 28}
+    run.paths.summary.write_text(json.dumps(rates))
+    run.paths.curve.write_text("step,length_controlled_win_rate\n8,50\n")
 
 
 def _line(row: dict) -> bytes:

@@ -266,9 +266,13 @@ def _claims(study: Study, arguments) -> None:
 
 
 def _report(study: Study, arguments) -> None:
+    from humanline.report.page.origin import not_made
     from humanline.report.page.page import make_page
+    from humanline.study.runs.on_disk import on_disk
 
-    make_page(study.page_request(arguments.config))
+    request = on_disk(study.page_request(arguments.config))
+    make_page(request)
+    print(request.paths.page, *not_made(request), sep="\n")
 
 
 def _decide(study: Study, arguments) -> None:

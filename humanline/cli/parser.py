@@ -132,7 +132,7 @@ COMMANDS = (
     Command("claims", "write the verdicts on the primary claims, and the estimates of all"),
     Command("decide", "add seeds to undecided claims, as `snakemake decide`", (_MINUTES, _CORES)),
     Command("scores", "write the score of every run that a table or a claim shows"),
-    Command("report", "write the page that shows all results"),
+    Command("report", "write the page that shows all results, or those that are made so far"),
     Command("tune", "choose learning rates from the tuning runs"),
     Command("power", "measure the pilot, and write what the claims can decide with their seeds"),
     Command("surprisal", "measure the figures' policy's log-ratios on outputs", (_SEED,)),

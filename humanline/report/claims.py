@@ -22,8 +22,7 @@ from humanline.study.claims import Claim, Claims
 from humanline.study.runs.requests import ClaimsRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.words import comparison_words, labels
-from humanline.tables.claims import claim_table, comparison_table, with_seeds_to_decide
-from humanline.tables.estimates import values_of
+from humanline.tables.claims import tested_claims
 
 ABOUT = """\
 A verdict is about this scale's worlds, models, data and judge, on average over seeds; it says
@@ -135,10 +134,7 @@ def make_claims(asked: ClaimsRequest) -> None:
         ConfigError: if a run's file is missing or damaged.
     """
     found, folder = [comparison for comparison, _ in asked.compared], asked.paths.tables
-    values = values_of(asked.pairs)
-    compared = comparison_table(asked.claims, found, values, asked.added)
-    compared = with_seeds_to_decide(compared, asked.claims, found, values)
-    claims = claim_table(asked.claims, compared)
+    claims, compared = tested_claims(asked)
     write_text(folder / "claims.csv", claims.assign(scale=asked.scale).to_csv(index=False))
     write_text(folder / "comparisons.csv", compared.assign(scale=asked.scale).to_csv(index=False))
     words = map(comparison_words, found, labels(found))

@@ -30,9 +30,10 @@ import numpy as np
 import pandas as pd
 
 from humanline.study.claims import Claims, Comparison
+from humanline.study.runs.requests import ClaimsRequest
 from humanline.study.runs.verdicts import Looks, Rule
 from humanline.study.words import labels
-from humanline.tables.estimates import Values
+from humanline.tables.estimates import Values, values_of
 from humanline.tables.statistics.inference import estimate, significance
 from humanline.tables.statistics.multiplicity import holm
 from humanline.tables.statistics.sample_size import seeds_to_decide
@@ -97,9 +98,10 @@ def _looked_at(
 def claim_p_values(p: np.ndarray, p_opposite: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a claim's p-values of both sides, (...), from those of its N comparisons, (..., N).
 
-    All comparisons must hold, and any of them contradicts. NaN if one of them is NaN.
+    All comparisons must hold, and any of them contradicts. NaN if one of them is NaN, or N is 0.
     """
-    n = p_opposite.shape[-1]
+    if not (n := p_opposite.shape[-1]):
+        return np.full(p.shape[:-1], np.nan), np.full(p.shape[:-1], np.nan)
     return p.max(axis=-1), np.minimum(1.0, n * p_opposite.min(axis=-1))
 
 
@@ -107,6 +109,25 @@ def verdicts(p_holm: np.ndarray, p_opposite_holm: np.ndarray, alpha: float) -> n
     """Return the verdicts on claims by their corrected p-values of both sides, (...)."""
     chosen = ["supported", "contradicted"]
     return np.select([p_holm < alpha, p_opposite_holm < alpha], chosen, "undecided")
+
+
+def tested_claims(asked: ClaimsRequest) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Test claims on the files of their runs.
+
+    Args:
+        asked: the claims and the runs. A claim without comparisons there has NaN for its p-values,
+            which still counts in the number of tests.
+
+    Returns:
+        The results of `claim_table` and of `with_seeds_to_decide`.
+
+    Raises:
+        ConfigError: if a run's file is missing or damaged.
+    """
+    found, values = [comparison for comparison, _ in asked.compared], values_of(asked.pairs)
+    compared = comparison_table(asked.claims, found, values, asked.added)
+    compared = with_seeds_to_decide(compared, asked.claims, found, values)
+    return claim_table(asked.claims, compared), compared
 
 
 def comparison_table(

@@ -22,6 +22,7 @@ _HOLDS = {
     "supported": ("holds", "hold"),
     "contradicted": ("does not hold", "do not hold"),
     "undecided": ("is undecided", "are undecided"),
+    "untested": ("lacks runs", "lack runs"),
 }
 
 
@@ -29,7 +30,7 @@ def held(verdicts: dict[str, str]) -> str:
     """Say which primary claims hold, which do not, and which are undecided.
 
     Args:
-        verdicts: of the primary claims, by their names.
+        verdicts: of the primary claims, by their names; ``untested`` if runs are not made yet.
     """
     number = len(verdicts)
     groups = {told: [c for c, own in verdicts.items() if own == told] for told in _HOLDS}
@@ -44,6 +45,7 @@ def held(verdicts: dict[str, str]) -> str:
                 "supported": f"All {number} primary claims hold at this scale",
                 "contradicted": f"None of the {number} primary claims holds at this scale",
                 "undecided": f"None of the {number} primary claims is decided at this scale",
+                "untested": f"None of the {number} primary claims has all of its runs yet",
             }[told]
     parts = [
         f"{len(claims)} {_HOLDS[told][len(claims) > 1]} ({listed(claims)})"
@@ -93,7 +95,8 @@ def missing(request: PageRequest) -> dict[str, str]:
         ConfigError: if a run's record is missing or damaged.
     """
     records = _records(request)
-    found = _missing_of_code(records) | _missing_of_machines(records)
+    found = {"not all made": " ".join(told)} if (told := not_made(request)) else {}
+    found |= _missing_of_code(records) | _missing_of_machines(records)
     seeds: dict[tuple[str, str], set[int]] = {}
     for run in request.runs:
         seeds.setdefault((run.cell.task, run.cell.variant), set()).add(run.cell.seed)
@@ -106,6 +109,41 @@ def missing(request: PageRequest) -> dict[str, str]:
     if local := [m.repo for m in models if isinstance(m, HubModel) and not m.revision]:
         found["local model"] = f"Only who has these folders can start from them: {listed(local)}."
     return found | (_missing_of_claims(request.claims) if request.claims else {})
+
+
+def not_made(request: PageRequest) -> list[str]:
+    """Say what the page leaves out because it was not made yet, and the command that makes it.
+
+    Args:
+        request: what the page shows.
+
+    Returns:
+        Sentences; empty: nothing is left out.
+    """
+    if not (lacks := request.not_made):
+        return []
+    tables, runs = len(request.tables), len(request.runs)
+    told = [
+        f"This page shows {tables} of {counted(tables + len(lacks.tables), 'table')} and"
+        f" {runs:,} of {counted(runs + lacks.runs, 'run')}."
+    ]
+    if lacks.tables:
+        names = "; ".join(
+            f"{name} ({counted(number, 'run')} missing)" for name, number in lacks.lacking.items()
+        )
+        told.append(f"Tables that are not made: {names}.")
+    if request.claims and not lacks.has_verdicts:
+        tested, claims = request.claims.tested, request.claims.claims
+        names = listed(claim.id for claim in tested) or "none"
+        told.append(f"Claims that have all of their runs: {names}, of {len(claims.claims)}.")
+        if any(claim.primary for claim in tested):
+            told.append(
+                "Holm's correction counts the others, too; their runs can only decide more."
+            )
+    told.append(f"All of it is made by: {lacks.command}")
+    if lacks.tables:
+        told.append(f"For one table write table_{lacks.tables[0].name} in place of report.")
+    return told
 
 
 def _records(request: PageRequest) -> list[Described]:

@@ -24,6 +24,7 @@ from humanline.study.runs.requests import PageRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.tasks import SCORINGS, find_task
 from humanline.study.words import cell_words
+from humanline.tables.estimates import score_table
 
 BUDGET = 800_000  # characters of metrics on the page; more are left to metrics.csv
 AGAIN = "train that run again"
@@ -41,7 +42,7 @@ def anchor(cell: Cell, *, seed: bool = False) -> str:
 
 def context(request: PageRequest) -> dict:
     """Make the variables of the template: ``count`` of runs, ``has_metrics`` and ``data``."""
-    scores = _scores(request.paths.tables / "scores.csv")
+    scores = _scores(request)
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in request.runs:
         groups.setdefault((run.cell.task, run.cell.variant), []).append(run)
@@ -184,10 +185,15 @@ def _short(value: str) -> str:
     return f"{number:.0f}" if 1000 <= abs(number) < 1e9 else f"{number:.3g}"
 
 
-def _scores(path: Path) -> dict[tuple, dict]:
-    """Read every run's score, its standard error and step, by task, variant and seed."""
+def _scores(request: PageRequest) -> dict[tuple, dict]:
+    """Find every run's score, its standard error and step, by task, variant and seed.
+
+    If runs are still to be made, the table of all scores is, too, or is not of these runs.
+    """
+    path = request.paths.tables / "scores.csv"
     try:
-        rows = pd.read_csv(path).to_dict("records")
+        frame = score_table(request.runs) if request.not_made else pd.read_csv(path)
+        rows = frame.to_dict("records")
         return {(row["task"], row["variant"], row["seed"]): _numbers(row) for row in rows}
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); make the table again") from None

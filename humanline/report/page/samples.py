@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ AGAIN = "generate and score that run again"
 
 def context(request: PageRequest) -> dict:
     """Make the variables of the template: ``rule``, a sentence, and ``data``."""
-    tables = [table for table in request.tables if table.spec.view == "headline" and table.runs]
+    tables = _tables(request)
     groups = [
         _group(table, PROMPTS // len(tables) + (number < PROMPTS % len(tables)), len(tables))
         for number, table in enumerate(tables)
@@ -38,6 +39,26 @@ def context(request: PageRequest) -> dict:
     return {"rule": rule(groups), "data": data if groups else None}
 
 
+def _tables(request: PageRequest) -> list[TableRequest]:
+    """Choose the tables whose outputs are shown: the headline tables.
+
+    If some tables are not made yet, it is all tables with runs that no table before them has.
+    """
+    tables = [table for table in request.tables if table.spec.view == "headline" and table.runs]
+    if not request.not_made:
+        return tables
+    known = {(run.cell.task, run.name) for table in tables for run in table.runs}
+    others = [own for own in (*request.not_made.tables, *request.tables) if own not in tables]
+    for table in sorted(others, key=lambda own: own.spec.view != "headline"):
+        for task in table.spec.tasks:
+            runs = [run for run in table.runs if run.cell.task == task]
+            names = {(task, run.name) for run in runs}
+            if names - known:
+                tables.append(replace(table, runs=runs))
+            known |= names
+    return tables
+
+
 def rule(groups: Sequence[dict]) -> str:
     """Say how the prompts of some groups were chosen."""
     counts = "; ".join(
@@ -45,7 +66,7 @@ def rule(groups: Sequence[dict]) -> str:
         for group in groups
     )
     return (
-        f"At most {PROMPTS} prompts, the same number for each headline table, spaced evenly over"
+        f"At most {PROMPTS} prompts, the same number for each table, spaced evenly over"
         " the evaluation prompts of the first seed that all cells of the table have: nobody picked"
         f" them. The outputs are those of the last checkpoint. {counts}."
     )

@@ -21,6 +21,7 @@ from humanline.study.claims import Claim, Comparison, Test
 from humanline.study.runs.requests import ClaimsRequest, PageRequest
 from humanline.study.tasks import SCORINGS, find_task, title_of
 from humanline.study.words import cell_words, comparison_words, labels
+from humanline.tables.claims import tested_claims
 
 AGAIN = "make the claims again"
 
@@ -110,15 +111,14 @@ def context(request: PageRequest) -> dict:
     }
     if (asked := request.claims) is None:
         return found
-    verdicts, compared = _read(asked, request.paths.tables)
+    verdicts, compared = _found(asked, request)
     groups: dict[str, list[Compared]] = {claim.id: [] for claim in asked.claims.claims}
     for own in compared:
         groups[own.comparison.claim.id].append(own)
     spans = _spans(compared)
-    shown = [
-        _claim(claim, verdicts[claim.id], groups[claim.id], spans) for claim in asked.claims.claims
-    ]
-    told = {claim: verdicts[claim]["verdict"] for claim in asked.claims.primary}
+    shown = [_claim(own, verdicts[own.id], groups[own.id], spans) for own in asked.tested]
+    told = dict.fromkeys(asked.claims.primary, "untested")
+    told |= {own.id: verdicts[own.id]["verdict"] for own in asked.tested if own.primary}
     return found | {
         "takeaway": takeaway(told, compared),
         "alpha": f"{asked.claims.rule.alpha:g}",
@@ -126,6 +126,27 @@ def context(request: PageRequest) -> dict:
         "explored": [own for own in shown if not own["word"]],
         "dropped": asked.claims.dropped,
     }
+
+
+def _found(asked: ClaimsRequest, request: PageRequest) -> tuple[dict[str, dict], list[Compared]]:
+    """Return the verdicts, by claim, and the comparisons, in their order.
+
+    They are read, or else computed for the claims whose runs are all there.
+    """
+    if not request.not_made or request.not_made.has_verdicts:
+        return _read(asked, request.paths.tables)
+    if not asked.compared:
+        return {}, []
+    verdicts, compared = (frame.to_dict("records") for frame in tested_claims(asked))
+    return {row["claim"]: row for row in verdicts}, _in_words(asked, compared)
+
+
+def _in_words(asked: ClaimsRequest, rows: Sequence[dict]) -> list[Compared]:
+    """Join comparisons with their words and their rows of comparisons.csv."""
+    found = [comparison for comparison, _ in asked.compared]
+    told = labels(found)
+    words = map(comparison_words, found, told)
+    return [Compared(*own) for own in zip(found, words, told, map(_complete, rows), strict=True)]
 
 
 def _read(asked: ClaimsRequest, folder: Path) -> tuple[dict[str, dict], list[Compared]]:
@@ -136,16 +157,13 @@ def _read(asked: ClaimsRequest, folder: Path) -> tuple[dict[str, dict], list[Com
     written = [(row["claim"], row["comparison"]) for row in rows]
     if written != [(own.claim.id, own.words) for own in found]:
         raise ConfigError(f"{path}: field comparison: not those of claims.yaml; {AGAIN}")
-    told = labels(found)
-    words = map(comparison_words, found, told)
     path = folder / "claims.csv"
     verdicts = {row["claim"]: row for row in read_columns(path, _Verdict).to_dict("records")}
     for claim in asked.claims.claims:
         known = _WORDS if claim.primary else ("exploratory",)
         if claim.id not in verdicts or verdicts[claim.id]["verdict"] not in known:
             raise ConfigError(f"{path}: field verdict: {claim.id} has none; {AGAIN}")
-    parts = zip(found, words, told, map(_complete, rows), strict=True)
-    return verdicts, [Compared(*own) for own in parts]
+    return verdicts, _in_words(asked, rows)
 
 
 def _complete(row: dict) -> dict:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from humanline.study.claims import Claims, Comparison
+from humanline.study.claims import Claim, Claims, Comparison
 from humanline.study.experiments import Cell, HumanlineDefaults, Table
 from humanline.study.runs.hashes import content_hash
 from humanline.study.runs.paths import Paths
@@ -102,7 +102,7 @@ class ClaimsRequest:
     Args:
         claims: the claims, and the rule for their verdicts.
         compared: every comparison, with the runs of both cells of each of its pairs, in the order
-            of the seeds that all of these cells have.
+            of the seeds that all of these cells have. A claim without all of its runs has none.
         scale: the name of the scale.
         paths: the paths of the scale's files.
         has_pilot: whether the scale has a pilot, and so a page of the claims' power.
@@ -126,6 +126,12 @@ class ClaimsRequest:
     def pairs(self, comparison: Comparison) -> list[tuple[list[Run], list[Run]]]:
         """List the runs of both cells of each pair of a comparison."""
         return next(pairs for own, pairs in self.compared if own is comparison)
+
+    @property
+    def tested(self) -> list[Claim]:
+        """The claims that have comparisons."""
+        known = {comparison.claim.id for comparison, _ in self.compared}
+        return [claim for claim in self.claims.claims if claim.id in known]
 
     @property
     def runs(self) -> list[Run]:
@@ -174,6 +180,26 @@ class Design:
 
 
 @dataclass(frozen=True)
+class NotMade:
+    """What a page lacks, because it was not made yet.
+
+    Args:
+        tables: the tables without files, each with those of its runs that are there.
+        lacking: how many runs each of these tables lacks, by its name.
+        has_verdicts: whether the files of the claims are there; else the page tests the claims that
+            have all of their runs.
+        runs: the number of runs that are not there.
+        command: what makes it all, for a shell.
+    """
+
+    tables: list[TableRequest]
+    lacking: dict[str, int]
+    has_verdicts: bool
+    runs: int
+    command: str
+
+
+@dataclass(frozen=True)
 class PageRequest:
     """The page of a scale's results.
 
@@ -185,6 +211,7 @@ class PageRequest:
         runs: the runs whose scores tables and claims show, each once.
         paths: the paths of the scale's files.
         config: the folder of the configuration, for the commands that the page shows.
+        not_made: what is left out, because it is not there; None: nothing is.
     """
 
     scale: str
@@ -194,3 +221,4 @@ class PageRequest:
     runs: list[Run]
     paths: Paths
     config: Path
+    not_made: NotMade | None = None
