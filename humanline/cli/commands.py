@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("humanline: interrupted", file=sys.stderr, flush=True)
             return INTERRUPTED
+        except SystemExit as error:  # of training that SIGTERM has stopped; it says so itself
+            return int(error.code or 0)
         except Exception:
             traceback.print_exc()
     if log:

@@ -120,7 +120,8 @@ def _write_records(run: Run, trainer, measured: dict) -> None:
     import pandas as pd
 
     log = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
-    write_columns(run.paths.log, LogRow, log)
+    columns = ["step", *sorted(set(log) - {"step"})]  # a resumed run has them in another order
+    write_columns(run.paths.log, LogRow, log[columns])
     write_record(
         run.paths.record,
         TrainingRecord,
@@ -211,6 +212,7 @@ def _options(run: Run, output: Path) -> dict:
         "logging_steps": max(1, training.steps // 32),
         "save_steps": training.save_every,
         "save_only_model": not training.resumable,
+        "enable_jit_checkpoint": training.resumable,
         "report_to": list(run.report_to),
         "project": f"humanline-{run.scale}",
         "run_name": f"{cell.task}/{run.name}",

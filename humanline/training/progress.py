@@ -22,6 +22,7 @@ _TO_GO_ON = (
     "reference*.safetensors",
     "ahead-*.pt",
     "rollout-*.pt",
+    "unlogged-*.pt",
 )
 _NOTHING = ProgressNote(
     step=0, seconds=Seconds(sample=0.0, total=0.0), sampled_tokens=0, timeline=[]

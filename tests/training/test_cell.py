@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from signals import SignalAt, in_a_child
 from transformers import AutoModelForCausalLM
 
 from humanline.files.json_files import read_json, read_jsonl, write_jsonl
@@ -104,6 +105,30 @@ def test_an_interrupted_run_goes_on_and_an_ended_one_starts_anew(study, interrup
 
     training.train(study.resolve(cell))
     assert read_json(study.resolve(cell).paths.record)["seconds"]["total"] < 900
+
+
+@pytest.mark.parametrize("run", [RUN, "kto-online-every1-s1"])
+def test_a_run_that_gets_sigterm_goes_on_from_the_step_it_was_in(run, study, monkeypatch):
+    run = study.run("instruction_following", run)
+    made = (run.paths.model / "model.safetensors", run.paths.log)
+    training.train(run)
+    uncut = [path.read_bytes() for path in made]
+    build = training.build_trainer
+
+    def with_signal(*args):
+        trainer = build(*args)
+        trainer.add_callback(SignalAt(2))
+        return trainer
+
+    shutil.rmtree(run.paths.model)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "build_trainer", with_signal)
+        assert in_a_child(lambda: training.train(run)) == 143
+    assert not run.paths.model.exists()
+    assert (training._checkpoints(run) / "checkpoint-3" / "optimizer.pt").exists()
+    training.train(run)
+    assert [path.read_bytes() for path in made] == uncut
+    assert [p["step"] for p in read_json(run.paths.record)["timeline"]] == [2, 3, 4, 6, 8]
 
 
 def test_a_half_written_checkpoint_is_passed_over(study, interrupt):

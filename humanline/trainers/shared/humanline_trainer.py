@@ -38,9 +38,12 @@ from humanline.trainers.rows.tokens import refuse_media, require_rows
 from humanline.trainers.shared.checkpoints import WholeCheckpoints, read_manifest
 from humanline.trainers.shared.metrics import KeepsMetrics
 from humanline.trainers.shared.numbers import RequiresNumbers
+from humanline.trainers.shared.stop_signal import StopsOnSigterm
 
 
-class HumanlineTrainer(RequiresNumbers, KeepsMetrics, ReadsAhead, OwnOrder, WholeCheckpoints):
+class HumanlineTrainer(
+    RequiresNumbers, KeepsMetrics, ReadsAhead, OwnOrder, StopsOnSigterm, WholeCheckpoints
+):
     """Mixin before a TRL trainer: its reference follows the policy.
 
     A trainer provides `_tokenized`, `_sequences` and `_add_head`. In return `_reference_scores`
@@ -72,6 +75,7 @@ class HumanlineTrainer(RequiresNumbers, KeepsMetrics, ReadsAhead, OwnOrder, Whol
             self._cached = reference
         if self._uses_reference:
             self.add_callback(FollowPolicy(self))
+        self._watch_signal()
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name: str):
         """Tokenize a dataset by our code instead of TRL's."""
@@ -275,7 +279,10 @@ class HumanlineTrainer(RequiresNumbers, KeepsMetrics, ReadsAhead, OwnOrder, Whol
 
     def _write_beside(self, folder):
         super()._write_beside(folder)
-        if not self._reference_moves or self.args.save_only_model:
+        if self.args.save_only_model:
+            return
+        self.save_unlogged(folder)
+        if not self._reference_moves:
             return
         if self._shard is not None or self.args.should_save:
             save_reference(self.reference.state(), folder, self._shard)
@@ -303,6 +310,7 @@ class HumanlineTrainer(RequiresNumbers, KeepsMetrics, ReadsAhead, OwnOrder, Whol
         if checkpoint is None:
             return
         checkpoint = Path(checkpoint)
+        self.load_unlogged(checkpoint)
         position = read_manifest(checkpoint)["position"]
         self._prepared_batches = position["prepared_batches"]
         self._total_train_tokens = position["num_tokens"]

@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ class KeepsMetrics(TrainerOfTrl):
     """Mixin before a TRL trainer: it measures, and reads, when the device has other work."""
 
     _measures: tuple[Callable[[], None], ...] = ()
+    _resumed: dict[str, Any] | None = None  # of a checkpoint, until training begins
 
     def measure_later(self, measure: Callable[[], None]) -> None:
         """Compute metrics while the device computes the gradient; in evaluation compute them now.
@@ -75,6 +77,32 @@ class KeepsMetrics(TrainerOfTrl):
         for metrics in self._metrics.values():
             _read_all(metrics, self.accelerator.gather)
         super().log(logs, *args, **kwargs)
+
+    def _run_epoch(self, *args, **kwargs):
+        resumed, self._resumed = self._resumed, None
+        if resumed:
+            self._tr_loss += resumed["loss"]
+            self._globalstep_last_logged = resumed["last_logged"]
+            self._metrics["train"].update(resumed["metrics"])
+        super()._run_epoch(*args, **kwargs)
+
+    def save_unlogged(self, folder: Path) -> None:
+        """Save what this process has measured since the last log. All processes call this."""
+        self._measure()
+        metrics = self._metrics["train"]
+        _read_all(metrics, self.accelerator.gather)
+        plain = {n: [x if type(x) is int else float(x) for x in v] for n, v in metrics.items()}
+        content = {"loss": self._tr_loss.item(), "last_logged": self._globalstep_last_logged}
+        torch.save(content | {"metrics": plain}, folder / self._unlogged_file)
+
+    def load_unlogged(self, checkpoint: Path) -> None:
+        """Load what `save_unlogged` saved, if it did: older checkpoints lack it."""
+        path = checkpoint / self._unlogged_file
+        self._resumed = torch.load(path, weights_only=True) if path.exists() else None
+
+    @property
+    def _unlogged_file(self) -> str:
+        return f"unlogged-{self.accelerator.process_index}.pt"
 
     @torch.no_grad()
     def _measure(self) -> None:

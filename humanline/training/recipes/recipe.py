@@ -25,6 +25,9 @@ from humanline.training.recipes.options import Parser, Recipe, library_error
 def run(path: Path, overrides: list[str]) -> None:
     """Train as a recipe says, and save the model to its `output_dir`.
 
+    Unless the recipe has `enable_jit_checkpoint: false` or saves nothing to resume from, SIGTERM
+    ends training after the running step, with a checkpoint and exit status 143.
+
     Args:
         path: the recipe's YAML file.
         overrides: arguments ``--key value`` that take precedence.
@@ -54,7 +57,10 @@ def read(path: Path, overrides: list[str]) -> Recipe:
     """
     content = load_yaml(path)
     objective, overrides = _objective(path, content, overrides)
+    content.setdefault("enable_jit_checkpoint", True)
     recipe = Recipe(path, objective, *Parser(objective).read(path, content, overrides))
+    if recipe.training.save_strategy == "no" or recipe.training.save_only_model:
+        recipe.training.enable_jit_checkpoint = False  # SIGTERM then ends it at once
     with _told_as_one_line(recipe, Exception):
         checks.check(recipe)
     return recipe

@@ -1,11 +1,14 @@
 """Recipes: from one file to a trained model, and one line for what is wrong."""
 
 import json
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from safetensors.torch import load_file
+from signals import SignalAt, in_a_child
 
 from humanline.cli.commands import main
 from humanline.files.validation import ConfigError
@@ -164,6 +167,31 @@ def test_resumed_at_the_last_step(write, tmp_path, capfd):
     assert train(path, "--resume_from_checkpoint", "true", "--max_steps", 6) == 1
     assert "is at step 6 of 6, and nothing is left to train; " in capfd.readouterr().err
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_sigterm_leaves_a_checkpoint_to_go_on_from(write, tmp_path, monkeypatch):
+    path = write(max_steps=4, save_strategy="steps", save_steps=100)
+    assert train(path) == 0
+    uncut = (tmp_path / "out" / "model.safetensors").read_bytes()
+    build = recipes.build_trainer
+
+    def with_signal(recipe):
+        trainer = build(recipe)
+        trainer.add_callback(SignalAt(1))
+        return trainer
+
+    monkeypatch.setattr(recipes, "build_trainer", with_signal)
+    new = ("--output_dir", tmp_path / "new")
+    assert in_a_child(lambda: sys.exit(train(path, *new))) == 143
+    assert [p.name for p in (tmp_path / "new").glob("checkpoint-*")] == ["checkpoint-2"]
+    assert not (tmp_path / "new" / "model.safetensors").exists()
+    off = ("--output_dir", tmp_path / "off", "--enable_jit_checkpoint", "false")
+    assert in_a_child(lambda: sys.exit(train(path, *off))) == -signal.SIGTERM
+    off = ("--output_dir", tmp_path / "off", "--save_strategy", "no")
+    assert in_a_child(lambda: sys.exit(train(path, *off))) == -signal.SIGTERM
+    monkeypatch.undo()
+    assert train(path, *new, "--resume_from_checkpoint", "true") == 0
+    assert (tmp_path / "new" / "model.safetensors").read_bytes() == uncut
 
 
 def test_lora(write, tmp_path):
