@@ -120,7 +120,7 @@ def _write_records(run: Run, trainer, measured: dict) -> None:
     import pandas as pd
 
     log = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
-    columns = ["step", *sorted(set(log) - {"step"})]  # a resumed run has them in another order
+    columns = ["step", *sorted(log.columns.drop("step"))]  # a resumed run has them in another order
     write_columns(run.paths.log, LogRow, log[columns])
     write_record(
         run.paths.record,

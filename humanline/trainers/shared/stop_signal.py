@@ -44,7 +44,7 @@ class StopsOnSigterm(TrainerOfTrl):
     def _watch_signal(self) -> None:
         """Take the place of transformers' callback. To be called last in `__init__`."""
         theirs = self.pop_callback(JITCheckpointCallback)
-        if theirs is None:
+        if not isinstance(theirs, JITCheckpointCallback):
             return
         if theirs.jit_manager:
             _restore(theirs.jit_manager._original_sigterm_handler)
