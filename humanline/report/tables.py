@@ -58,6 +58,8 @@ def _frame(table: TableRequest, runs: list[RunFolder]) -> pd.DataFrame:
 
 def _provenance(table: TableRequest) -> dict:
     """Collect code, configuration, seeds, versions, machine, and the seconds of every stage."""
+    installed = packages()
+    trained = [run for run in table.runs if run.is_trained]
     return {
         "table": table.name,
         "scale": table.scale,
@@ -68,17 +70,17 @@ def _provenance(table: TableRequest) -> dict:
             stage: _seconds(table.paths.benchmarks / stage, table.runs)
             for stage in ("base_model", "offline", "train", "generate", "score")
         },
-        "runs": {run.name: _run_record(run.paths.record) for run in table.runs if run.is_trained},
+        "runs": {run.name: _run_record(run.paths.record, installed) for run in trained},
     }
 
 
-def _run_record(path: Path) -> dict:
+def _run_record(path: Path, installed: dict[str, str]) -> dict:
     record = read_record(path, Described)
     return {
         "learning_rate": record.manifest.learning_rate,
         "seconds": record.seconds.model_dump(),
         "git": record.provenance.git,
-        "other_packages": _differing(record.provenance.packages, packages()),
+        "other_packages": _differing(record.provenance.packages, installed),
     }
 
 

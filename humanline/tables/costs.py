@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from humanline.study.experiments import Cell
-from humanline.tables.estimates import comparison, plain, read_scores
+from humanline.tables.estimates import Plain, comparison, plain_of, read_scores
 from humanline.tables.run_results import Cost, RunFolder, by_variant, read_cost, scores
 from humanline.tables.statistics.scores import Scores, log_ratio
 
@@ -46,7 +46,8 @@ def cost_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
             [run for run in runs if run[0].task == task and run[0].objective != "base"]
         )
         read = {name: _read(group) for name, group in variants.items()}
-        rows += [_row(variants, read, name) for name in variants]
+        plain, seconds = plain_of(variants), {name: runs.seconds for name, runs in read.items()}
+        rows += [_row(plain, read, seconds, name) for name in variants]
     frame = pd.DataFrame(rows).astype({"sample_every": "Int64", "k": "Int64"})
     return frame if frame["task"].nunique() > 1 else frame.drop(columns="task")
 
@@ -61,10 +62,10 @@ def _read(group: list[RunFolder]) -> _Runs:
     )
 
 
-def _row(variants: dict[str, list[RunFolder]], read: dict[str, _Runs], name: str) -> dict:
+def _row(plain: Plain, read: dict[str, _Runs], by_name: dict[str, Scores], name: str) -> dict:
     own = read[name]
     cell, costs = own.cell, list(own.costs.values())
-    online = plain(variants, cell, "online")
+    online = plain(cell, "online")
     seconds = sum(cost.seconds for cost in costs)
     row = {
         "task": cell.task,
@@ -87,8 +88,7 @@ def _row(variants: dict[str, list[RunFolder]], read: dict[str, _Runs], name: str
         "speed_up": None,
     }
     if online:
-        both = {other: runs.seconds for other, runs in read.items()}
-        row |= comparison("ratio_of_seconds", log_ratio, both, name, online)
+        row |= comparison("ratio_of_seconds", log_ratio, by_name, name, online)
         row |= _speed_up(own, read[online])
     return row | {"variant": name}
 

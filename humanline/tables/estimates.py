@@ -31,6 +31,7 @@ from humanline.tables.statistics.scores import GROUPS, Contrast, Scores, log_rat
 Measure = Literal["score", "curve_mean", "training_seconds"]
 # Returns the measures of both cells of each pair of a comparison.
 Values = Callable[[Comparison], list[tuple[Scores, Scores]]]
+Plain = Callable[..., str | None]  # see `plain_of`
 
 
 def scores_of(runs: Sequence[Run], measure: Measure = "score") -> Scores:
@@ -246,42 +247,49 @@ def cells_of(group: list[RunFolder]) -> list[Cell]:
     return [cell for cell, _ in group]
 
 
-def plain(
-    variants: dict[str, list[RunFolder]],
-    cell: Cell,
-    data: str | None,
-    sample_every: int | None = None,
-) -> str | None:
-    """Find the plain variant of the cell's objective and base model, to compare the cell with.
+def plain_of(variants: dict[str, list[RunFolder]]) -> Plain:
+    """Make the function that finds the plain variant to compare a cell with.
 
-    Plain means: no humanline, no trust region, all data of its own base model, no overrides. It
-    trains the same weights as the cell: the whole model, or the same LoRA.
+    Plain means: no humanline, no trust region, all data of its own base model, no overrides. It has
+    the cell's objective and base model, and trains the same weights: the whole model, or the same
+    LoRA.
 
     Args:
         variants: runs by variant.
-        cell: the cell to compare.
-        data: offline or online.
-        sample_every: steps between samplings; None takes the variant that samples most often.
 
     Returns:
-        The variant's name; None if the table lacks it.
+        A function of a cell, its data (offline or online) and the steps between samplings; None
+        takes the variant that samples most often. It returns the variant's name, or None if the
+        table lacks it.
     """
-    candidates = []
-    lora = cell.lora and cell.lora.model_copy(update={"reference": None})
-    for (other, _), *_ in variants.values():
+    # A row asks for one, so the variants are gone through once and not again for each row.
+    known: dict[tuple, dict[int | None, str]] = {}
+    for name, ((cell, _), *_) in variants.items():
         wanted = Cell(
             task=cell.task,
             base_model=cell.base_model,
             objective=cell.objective,
-            data=data,
-            sample_every=other.sample_every if sample_every is None else sample_every,
-            lora=lora,
-            seed=other.seed,
+            data=cell.data,
+            sample_every=cell.sample_every,
+            lora=cell.lora and cell.lora.model_copy(update={"reference": None}),
+            seed=cell.seed,
         )
-        if other == wanted:
-            candidates.append(other)
-    chosen = min(candidates, key=lambda other: other.sample_every or 0, default=None)
-    return chosen.variant if chosen else None
+        if cell == wanted:
+            known.setdefault(_kind(cell, cell.data), {})[cell.sample_every] = name
+
+    def plain(cell: Cell, data: str | None, sample_every: int | None = None) -> str | None:
+        found = known.get(_kind(cell, data), {})
+        if sample_every is not None:
+            return found.get(sample_every)
+        return found[min(found, key=lambda every: every or 0)] if found else None
+
+    return plain
+
+
+def _kind(cell: Cell, data: str | None) -> tuple:
+    """Return what plain variants with another interval of sampling have in common."""
+    lora = cell.lora and (cell.lora.r, cell.lora.alpha)
+    return cell.task, cell.base_model, cell.objective, data, lora
 
 
 def columns(name: str, scores: Scores, *, interval: bool = True) -> dict[str, float]:
@@ -324,8 +332,14 @@ def compared_p_value(
     name: str,
     other: str | None,
     alternative: Alternative,
+    most: int,
 ) -> float:
     """Test the comparison of two variants against no difference.
+
+    Args:
+        compare, scores, name, other: as for `comparison`.
+        alternative: as for `p_value`.
+        most: the most seeds of a row; see `most_seeds`.
 
     Returns:
         The p-value; NaN without another variant, and if the two have fewer common seeds than other
@@ -334,9 +348,12 @@ def compared_p_value(
     if other is None or other == name:
         return math.nan
     contrast = compare(scores[name], scores[other])
-    if len(contrast.seeds) < max(len(each.seeds) for each in scores.values()):
-        return math.nan
-    return p_value(contrast, alternative=alternative)
+    return p_value(contrast, alternative=alternative) if len(contrast.seeds) >= most else math.nan
+
+
+def most_seeds(scores: Mapping[str, Scores]) -> int:
+    """Count the seeds of the variant that has most."""
+    return max(len(each.seeds) for each in scores.values())
 
 
 def mean_seconds(group: list[RunFolder]) -> float:

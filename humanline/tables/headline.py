@@ -23,7 +23,8 @@ from humanline.tables.estimates import (
     final_pass_at_1,
     length_controlled,
     mean_seconds,
-    plain,
+    most_seeds,
+    plain_of,
     raw_win_rate,
     scores_on,
 )
@@ -177,14 +178,15 @@ def win_rate_table(runs: Sequence[RunFolder], *, shares_prompts: bool) -> pd.Dat
         }
         for rate in (raw_win_rate, length_controlled)
     )
+    plain, most = plain_of(variants), most_seeds(controlled)
 
     def p_value(name: str, other: str | None, alternative: Alternative) -> float:
-        return compared_p_value(log_ratio, controlled, name, other, alternative)
+        return compared_p_value(log_ratio, controlled, name, other, alternative, most)
 
     rows = []
     for name, group in judged.items():
         cell = variants[name][0][0]
-        offline, online = plain(variants, cell, "offline"), plain(variants, cell, "online")
+        offline, online = plain(cell, "offline"), plain(cell, "online")
         rows.append(
             {
                 "objective": cell.objective,
@@ -223,12 +225,13 @@ def pass_at_1_table(runs: Sequence[RunFolder], *, shares_prompts: bool) -> pd.Da
         )
         for name, group in graded.items()
     }
+    plain, most = plain_of(variants), most_seeds(scores)
 
     rows = []
     for name, group in graded.items():
         cell = variants[name][0][0]
-        online = plain(variants, cell, "online")
-        same = plain(variants, cell, cell.data, cell.sample_every)
+        online = plain(cell, "online")
+        same = plain(cell, cell.data, cell.sample_every)
         rows.append(
             {
                 "objective": cell.objective,
@@ -242,9 +245,9 @@ def pass_at_1_table(runs: Sequence[RunFolder], *, shares_prompts: bool) -> pd.Da
                 **{name: sum(r.notices[name] for r in group) for name in group[0].notices},
                 **comparison("difference_to_online", difference, scores, name, online),
                 "p_differs_from_online": compared_p_value(
-                    difference, scores, name, online, "two-sided"
+                    difference, scores, name, online, "two-sided", most
                 ),
-                "p_beats_plain": compared_p_value(difference, scores, name, same, "greater"),
+                "p_beats_plain": compared_p_value(difference, scores, name, same, "greater", most),
                 "steps_to_online": _first_step(curves[name], curves[online]) if online else None,
                 "training_seconds": mean_seconds(variants[name]),
                 "variant": name,

@@ -1,6 +1,7 @@
 """Sweeps: tables of scores with the settings that vary, over tasks, methods and options."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,14 @@ from humanline.study.cells import WITHOUT_BOUNDS, Cell
 from humanline.study.experiments import OVERRIDES
 from humanline.study.runs.requests import TableRequest
 from humanline.tables.estimates import (
+    Plain,
     columns,
     compared_p_value,
     comparison,
     final_scores,
     mean_seconds,
-    plain,
+    most_seeds,
+    plain_of,
 )
 from humanline.tables.run_results import (
     RunFolder,
@@ -54,16 +57,19 @@ def sweep_table(
         ConfigError: if a run's file is missing or damaged.
     """
     rows = []
+    has_lora = any(cell.lora for cell, _ in runs)  # which is there to save memory
+    measured = _measured(table) if compares_data else {}
     tasks = list(dict.fromkeys(cell.task for cell, _ in runs))
     for task in tasks:
         variants = by_variant([run for run in runs if run[0].task == task])
         scores = final_scores(variants, shares_prompts=table.shares_prompts(task))
+        plain, most = plain_of(variants), most_seeds(scores)
         for name in variants:
-            row = _row(table, variants, scores, name)
-            if any(cell.lora for cell, _ in runs):  # which is there to save memory
+            row = _row(table, variants[name], scores, plain, most)
+            if has_lora:
                 row["peak_memory_mib"] = _peak_memory(variants[name])
             if compares_data:
-                row["data_log_probability"] = _data_log_probability(table, variants[name])
+                row["data_log_probability"] = _data_log_probability(measured, variants[name])
             rows.append(row)
     frame = pd.DataFrame(rows)
     settings = {column for cell, _ in runs for column in _settings(cell)}
@@ -77,16 +83,17 @@ def sweep_table(
 
 def _row(
     table: TableRequest,
-    variants: dict[str, list[RunFolder]],
+    group: list[RunFolder],
     scores: dict[str, Scores],
-    name: str,
+    plain: Plain,
+    most: int,
 ) -> dict:
-    group = variants[name]
     cell = group[0][0]
+    name = cell.variant
     run, usual = table.run(cell), table.defaults[cell.task].sample_every
-    offline, online = plain(variants, cell, "offline"), plain(variants, cell, "online", usual)
+    offline, online = plain(cell, "offline"), plain(cell, "online", usual)
     differs = [
-        compared_p_value(difference, scores, name, other, "two-sided")
+        compared_p_value(difference, scores, name, other, "two-sided", most)
         for other in (offline, online)
     ]
     return {
@@ -173,12 +180,17 @@ def _peak_memory(group: list[RunFolder]) -> float | None:
     return float(np.mean([read_cost(directory).peak_memory_mib for _, directory in group]))
 
 
-def _data_log_probability(table: TableRequest, group: list[RunFolder]) -> float | None:
-    """Return the mean token log-probability of offline data under the initial model, in nats."""
-    folders = {directory for _, directory in group}
-    found = [
-        read_record(run.paths.predictors, Predictors).mean_token_log_probability
+def _measured(table: TableRequest) -> dict[Path, float]:
+    """Read the mean token log-probability of offline data by run's folder, in nats."""
+    return {
+        run.paths.directory: read_record(
+            run.paths.predictors, Predictors
+        ).mean_token_log_probability
         for run in table.measured
-        if run.paths.directory in folders
-    ]
+    }
+
+
+def _data_log_probability(measured: dict[Path, float], group: list[RunFolder]) -> float | None:
+    """Return the mean token log-probability of offline data under the initial model, in nats."""
+    found = [measured[directory] for _, directory in group if directory in measured]
     return float(np.mean(found)) if found else None
