@@ -45,7 +45,7 @@ def write_study(folder: Path, cells: int, seeds: int) -> Path:
     scale["seeds"] = {"report": list(range(1, seeds + 1)), "tune": [1001]}
     scale["tasks"] = {TASK: scale["tasks"][TASK]}
     experiments = yaml.safe_load((CONFIG / "experiments.yaml").read_text())
-    plain = [{"objective": "grpo", "data": data} for data in ("offline", "online")]
+    plain = [{"objective": "grpo", "data": data} for data in ("offline", "online")][:cells]
     rows = plain + [
         plain[0] | {"humanline": True, "log_eps_p": -0.5 - 0.001 * number}
         for number in range(cells // seeds - 2)
@@ -85,6 +85,17 @@ def _write_run(run: Run, prompts: int) -> None:
     rate = 100 * sum(row["preference"] - 1 for row in rows) / prompts
     figures = ("win_rate", "length_controlled_winrate", "length_controlled_win_rate")
     summary = dict.fromkeys(figures, rate) | {"avg_length": 20, "n_left_out": 0}
+    files = {run.paths.annotations: json.dumps(rows), run.paths.summary: json.dumps(summary)}
+    files[run.paths.curve] = f"step,length_controlled_win_rate\n8,{rate}\n"
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    if run.is_trained:
+        write_training(run)
+
+
+def write_training(run: Run) -> None:
+    """Write the record and the log of a run's training, which nobody did."""
     record = {
         "steps": 8,
         "checkpoints": "checkpoints",
@@ -96,11 +107,7 @@ def _write_run(run: Run, prompts: int) -> None:
         "provenance": {"git": {"commit": None}, "packages": {}},
     }
     log = "step,num_tokens,humanline/unclipped\n4,500,0.75\n8,1000,0.5\n"
-    files = {run.paths.annotations: json.dumps(rows), run.paths.summary: json.dumps(summary)}
-    files[run.paths.curve] = f"step,length_controlled_win_rate\n8,{rate}\n"
-    if run.is_trained:
-        files |= {run.paths.record: json.dumps(record), run.paths.log: log}
-    for path, text in files.items():
+    for path, text in ((run.paths.record, json.dumps(record)), (run.paths.log, log)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
