@@ -59,16 +59,16 @@ include: "workflow/rules/report.smk"
 
 
 if workflow.is_main_process:  # jobs read this file too, and must not do this
-    from humanline.cli import run_locks
+    from humanline.cli.local import lifeline, run_locks
     from humanline.cli.progress.short import shorten
 
     if not workflow.output_settings.verbose:
         shorten()
-
-    # Else the locks are those of the workflow that waits for this one; see `decide`.
+    run_locks.guard()
     if run_locks.waiting_workflow() is None:
-        run_locks.take_over(Path(".snakemake"))
         run_locks.announce()
+    else:  # a command of that workflow waits for this one; see `decide`
+        lifeline.watch()
 
 
 localrules:
@@ -83,7 +83,7 @@ localrules:
 
 
 onstart:
-    from humanline.cli import run_locks, worker
+    from humanline.cli.local import lifeline, run_locks, worker
     from humanline.cli.progress.view import watch
 
     jobs = list(workflow.dag.needrun_jobs())
@@ -95,6 +95,8 @@ onstart:
         # Only for local jobs: a job on another machine or in another cgroup cannot be a child of
         # this process.
         if workflow.local_exec:
+            lifeline.hold(Path(".snakemake"))
+            lifeline.stop_jobs_on_signals()
             worker.start(
                 CONFIG / f"{SCALE}.yaml",
                 CONFIG / "experiments.yaml",

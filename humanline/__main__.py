@@ -3,8 +3,10 @@
 import sys
 
 try:
-    from humanline.cli.worker import delegate
+    from humanline.cli.local.lifeline import watch
+    from humanline.cli.local.worker import delegate
 
+    watch()
     status = delegate(sys.argv[1:])
     if status is None:
         from humanline.cli.commands import main

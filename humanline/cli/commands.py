@@ -35,9 +35,9 @@ def main(argv: list[str] | None = None) -> int:
         The exit status: that of the command, or the command's own for errors.
     """
     # Imported here, so that they are in no command's hash: no result depends on them.
+    from humanline.cli.local.run_locks import hold_as_job
     from humanline.cli.parser import parser
     from humanline.cli.progress.joblog import logging_to, show_tail
-    from humanline.cli.run_locks import hold_as_job
 
     arguments = parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -367,10 +367,10 @@ def _recipe(study: None, arguments) -> None:
 
 
 def _worker(study: None, arguments) -> None:
-    from humanline.cli.worker import serve_workflow, warm_up
+    from humanline.cli.local.worker import serve, warm_up
 
     warm_up(arguments.study)
-    serve_workflow(arguments.socket, main)
+    serve(arguments.socket, main)
 
 
 def _perceived(study: Study, arguments) -> ImpliedCapacity:

@@ -17,8 +17,8 @@ from datetime import date
 from functools import cache, partial
 from pathlib import Path
 
-from humanline.cli import run_locks
 from humanline.cli.jobs import Job, jobs_of_cell
+from humanline.cli.local import run_locks
 from humanline.cli.planning.hours import seconds_taken
 from humanline.files.json_files import write_json
 from humanline.files.provenance import git_state

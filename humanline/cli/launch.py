@@ -28,8 +28,17 @@ def launch(arguments: list[str], devices: int, *, bf16: bool) -> None:
     # Without the warm worker: processes forked from it could not each take their own device.
     environment = {key: value for key, value in os.environ.items() if key != WORKER}
     words = command(arguments, devices, bf16=bf16)
+    was_stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal was_stopped
+        was_stopped = True
+        process.terminate()  # accelerate sends it on
+
     with subprocess.Popen(words, env=environment) as process:
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        signal.signal(signal.SIGTERM, stop)
+    if process.returncode and was_stopped:
+        sys.exit(128 + signal.SIGTERM)
     if process.returncode:
         raise ConfigError("one of the processes that train together failed, and says why above")
 

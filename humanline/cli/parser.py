@@ -97,7 +97,7 @@ _JSON = ("--json", {"action": "store_true", "help": "print JSON alone"})
 _ANNOTATED = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
 _REPLICATES = ("--replicates", {"type": _count, "default": 2000, "help": "bootstrap replicates"})
 _KIND = ("kind", {"choices": LISTS, "nargs": "?", "help": "without it: print the lists"})
-_SOCKET = ("socket", {"type": Path, "metavar": "SOCKET"})
+_SOCKET = ("socket", {"metavar": "SOCKET"})  # a path, or @name: one without a file
 _HELD = (
     "study",
     {"type": Path, "nargs": "*", "metavar": "FILE", "help": "scale, experiments and results"},

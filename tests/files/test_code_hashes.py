@@ -94,8 +94,8 @@ def test_a_copy_has_the_same_hashes(package):
         ("scoring/score_files.py", {"score", "table", "tune"}, MODELS),
         ("cli/plan.py", set(), set(COMMANDS)),
         ("cli/parser.py", set(), set(COMMANDS)),
-        ("cli/run_locks.py", set(), set(COMMANDS)),
-        ("cli/worker.py", set(), set(COMMANDS)),  # it imports what all commands import
+        ("cli/local/run_locks.py", set(), set(COMMANDS)),
+        ("cli/local/worker.py", set(), set(COMMANDS)),  # it imports what all commands import
     ],
 )
 def test_who_imports_a_module_has_it_in_its_hash(file, changed, unchanged, package):
@@ -360,7 +360,7 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
         record = json.loads((tmp_path / f"{number}.json").read_text())
         assert (record["status"] == 0) or number >= done, (command, run.stderr[-3000:])
         found = {name.removeprefix("humanline").removeprefix(".") for name in record["modules"]}
-        found -= {"cli", "cli.commands", "cli.parser", "cli.run_locks"}
+        found -= {"cli", "cli.commands", "cli.parser", "cli.local", "cli.local.run_locks"}
         found -= {"cli.progress", "cli.progress.joblog"}
         # Of every command the configuration is validated, with all tasks that it names.
         found -= {f"tasks.{task}" for task in TASKS if task not in command}

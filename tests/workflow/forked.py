@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 import snakemake.cli, snakemake.workflow
 import humanline.study.study, humanline.tables.power
-from humanline.cli.worker import serve
+from humanline.cli.local.worker import serve
 from humanline.files.code_hashes import code_hash
 
 def run(argv):
@@ -33,11 +33,11 @@ def run(argv):
     snakemake.cli.main()
 
 code_hash("train", by_value=True)
-serve(Path(sys.argv[1]), run)
+serve(sys.argv[1], run)
 """
 CLIENT = """
 import sys
-from humanline.cli.worker import delegate
+from humanline.cli.local.worker import delegate
 
 status = delegate(sys.argv[1:])
 assert status is not None, "the process that forks has ended"

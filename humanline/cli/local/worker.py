@@ -7,24 +7,35 @@ the command with its arguments, environment, folder and streams. If no worker an
 runs itself.
 """
 
-import array
 import atexit
 import contextlib
 import gc
-import json
 import os
 import selectors
 import signal
 import socket
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from humanline.cli import WORKER
+from humanline.cli.local import lifeline
+from humanline.cli.local.requests import (
+    STREAMS,
+    Reader,
+    RefusedError,
+    Request,
+    address,
+    is_own,
+    send,
+)
 
-_STREAMS = (0, 1, 2)
+_TAKEN = "taken"  # the worker's first line: it runs the command
+_STOP = b"T"  # what a client sends after its request, to end the command by SIGTERM
+_MOST_WAITING = 256  # clients whose requests are not whole; the oldest has to go
 
 
 def delegate(argv: list[str]) -> int | None:
@@ -36,21 +47,30 @@ def delegate(argv: list[str]) -> int | None:
     Returns:
         The exit status; None if no worker answers.
     """
-    path = os.environ.get(WORKER)
-    if not path or not hasattr(socket, "AF_UNIX"):
+    name = os.environ.get(WORKER)
+    if not name or not hasattr(socket, "AF_UNIX"):
         return None
-    request = {"argv": argv, "folder": os.getcwd(), "environment": dict(os.environ)}
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(path)
-            streams = array.array("i", _STREAMS)
-            connection.sendmsg([b"\n"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
-            connection.sendall(json.dumps(request).encode() + b"\n")
+            connection.connect(address(name))
+            if not is_own(connection):
+                return None
+            send(connection, argv)
         except OSError:
             return None
+        # The command may have something to write before it ends, such as a checkpoint.
+        signal.signal(signal.SIGTERM, lambda *_: _ask_to_stop(connection))
         with connection.makefile() as answer:
-            status = answer.readline()
-    return int(status) if status else 1  # the worker was killed, and the command with it
+            lines = [answer.readline().strip(), answer.readline()]
+    if lines[0] != _TAKEN:  # the worker has ended before it took the command
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return None
+    return int(lines[1]) if lines[1] else 1  # the worker was killed, and the command with it
+
+
+def _ask_to_stop(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the worker has ended
+        connection.sendall(_STOP)
 
 
 def can_serve() -> bool:
@@ -72,21 +92,18 @@ def start(*study: Path, tell: Callable[[str], None] | None = None) -> None:
         tell: what prints a line of the worker's own errors; None: it prints them itself.
     """
     # Imported here, because every command imports this module and should start fast.
-    import shutil
+    import secrets
     import subprocess
-    import tempfile
     import threading
 
-    if not can_serve() or Path(os.environ.get(WORKER) or os.devnull).is_socket():
+    if not can_serve() or _answers(os.environ.get(WORKER)):
         return
-    folder = tempfile.mkdtemp(prefix="humanline-")
-    # The worker also removes it, in case this process is killed.
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = str(Path(folder) / "socket")
+    # Without a file, so that nothing is left of it.
+    name = f"@humanline-{os.getpid()}-{secrets.token_hex(8)}"
     # One thread: a thread pool would be lost in the fork, and each command sets its own number.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    environment = os.environ | threads
-    command = [sys.executable, "-m", "humanline", "worker", path, *map(str, study)]
+    environment = os.environ | threads | {lifeline.VARIABLE: lifeline.PARENT}
+    command = [sys.executable, "-m", "humanline", "worker", name, *map(str, study)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -96,10 +113,22 @@ def start(*study: Path, tell: Callable[[str], None] | None = None) -> None:
         errors="replace",
         env=environment,
     )
-    os.environ[WORKER] = path
+    os.environ[WORKER] = name
     if tell and process.stderr:
         lines = map(str.rstrip, process.stderr)
         threading.Thread(target=lambda: [*map(tell, lines)], daemon=True).start()
+
+
+def _answers(name: str | None) -> bool:
+    """Say whether there is a worker of this name."""
+    if not name:
+        return False
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(address(name))
+        except OSError:
+            return False
+        return is_own(connection)
 
 
 def warm_up(study: list[Path]) -> None:
@@ -116,7 +145,8 @@ def warm_up(study: list[Path]) -> None:
 
     import humanline.analysis.predictors
     import humanline.scoring.math.grading  # noqa: F401
-    from humanline.cli import parser, run_locks  # noqa: F401
+    from humanline.cli import parser  # noqa: F401
+    from humanline.cli.local import run_locks  # noqa: F401
     from humanline.files.code_hashes import code_hash
     from humanline.files.user_code import working_directory
     from humanline.files.validation import ConfigError
@@ -138,18 +168,19 @@ def warm_up(study: list[Path]) -> None:
             hold_study(*study)
 
 
-def serve(path: Path, run: Callable[[list[str]], int]) -> None:
-    """Listen at `path` and run commands in children, until the standard input ends.
+def serve(name: str, run: Callable[[list[str]], int]) -> None:
+    """Listen and run commands in children, until the standard input ends.
 
-    A child is ended if its command is killed. All children are ended when the standard input ends:
-    if a killed workflow is started again, old children could write the files of its new jobs.
+    A child is killed with its command's process, and with this one. All are killed when the
+    standard input ends: if a killed workflow is started again, old children could write the files
+    of its new jobs.
 
     Args:
-        path: the path of the socket.
+        name: the name of the socket: a path, or ``@name`` for one without a file.
         run: (a command's arguments) -> its exit status.
 
     Raises:
-        ConfigError: if no socket can be made at `path`; commands then run themselves.
+        ConfigError: if there can be no socket of this name; commands then run themselves.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the children handle it
     gc.freeze()  # a child's garbage collector would touch, and so copy, all imported objects
@@ -158,45 +189,32 @@ def serve(path: Path, run: Callable[[list[str]], int]) -> None:
         _signals_of_children() as signals,
         selectors.DefaultSelector() as selector,
     ):
-        _bind(listener, path)
+        _bind(listener, name)
+        listener.setblocking(False)
         listener.listen()
         commands = _Commands(selector, run)
         selector.register(listener, selectors.EVENT_READ, lambda: commands.accept(listener))
         selector.register(signals, selectors.EVENT_READ, lambda: commands.answer(signals))
         selector.register(sys.stdin, selectors.EVENT_READ)
         while True:
-            for key, _ in selector.select():
+            for key, _ in selector.select(commands.patience()):
                 if key.data is None:
                     commands.end_all()
                     return
                 key.data()
+            commands.drop_silent()
 
 
-def serve_workflow(path: Path, run: Callable[[list[str]], int]) -> None:
-    """Serve a workflow at `path`, unless it has ended, and remove the folder of the socket after.
-
-    Args and errors are those of `serve`.
-    """
-    if not path.parent.exists():  # the workflow has ended and removed its folder
-        return
+def _bind(listener: socket.socket, name: str) -> None:
     try:
-        serve(path, run)
-    finally:  # a killed workflow does not remove its folder
-        path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            path.parent.rmdir()
-
-
-def _bind(listener: socket.socket, path: Path) -> None:
-    try:
-        listener.bind(str(path))
+        listener.bind(address(name))
     except OSError as error:
         # Imported here, because every command imports this module and should start fast.
         from humanline.files.validation import ConfigError
 
         raise ConfigError(
-            f"{path}: no socket can be made there ({error}), so each command starts by itself, "
-            "which takes seconds; set TMPDIR to a shorter path"
+            f"{name}: no socket can be made there ({error}), so each command starts by itself, "
+            "which takes seconds; use a shorter path"
         ) from None
 
 
@@ -220,43 +238,102 @@ class _Commands:
 
     def __init__(self, selector: selectors.BaseSelector, run: Callable[[list[str]], int]):
         self._selector, self._execute = selector, run
+        self._readers: list[Reader] = []  # of requests that are not whole, the oldest first
         self._waiting: dict[int, socket.socket] = {}  # by the child's process id
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept one request and run it in a forked child, which does not return."""
-        connection, _ = listener.accept()
-        _, streams, *_ = socket.recv_fds(connection, 1, len(_STREAMS))
-        with connection.makefile() as lines:
-            line = lines.readline()
-        if not line.endswith("\n"):  # the client was killed while it sent the request
+        """Accept a client, whose request is still to come."""
+        if len(self._readers) >= _MOST_WAITING:
+            self._drop(self._readers[0])
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:  # the client is gone
+            return
+        except OSError:  # no file descriptors are left
+            if self._readers:
+                self._drop(self._readers[0])
+            else:
+                time.sleep(0.1)
+            return
+        if not is_own(connection):
             connection.close()
-        elif child := os.fork():
-            self._waiting[child] = connection
-            self._selector.register(
-                connection, selectors.EVENT_READ, lambda: self._end(child, connection)
-            )
-        else:
-            self._become(json.loads(line), streams, connection)
-        for stream in streams:
-            os.close(stream)
+            return
+        self._readers.append(reader := Reader(connection))
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(reader))
 
-    def _become(self, request: dict, streams: list[int], connection: socket.socket) -> NoReturn:
+    def patience(self) -> float | None:
+        """Return the seconds until the first client has been silent for too long; None: never."""
+        return max(0.0, self._readers[0].until - time.monotonic()) if self._readers else None
+
+    def drop_silent(self) -> None:
+        """Close the connections of clients that have been silent for too long."""
+        while self._readers and self._readers[0].until <= time.monotonic():
+            self._drop(self._readers[0])
+
+    def _read(self, reader: Reader) -> None:
+        try:
+            request = reader.read()
+        except RefusedError:
+            self._drop(reader)
+            return
+        if request:
+            self._start(request, reader)
+
+    def _drop(self, reader: Reader) -> None:
+        self._readers.remove(reader)
+        self._selector.unregister(reader.connection)
+        reader.close()
+
+    def _start(self, request: Request, reader: Reader) -> None:
+        """Run a request in a forked child, which does not return."""
+        worker, connection = os.getpid(), reader.connection
+        try:
+            child = os.fork()
+        except OSError:  # no memory, or no processes, are left; the client runs the command itself
+            self._drop(reader)
+            return
+        if not child:
+            self._become(request, worker)
+        self._waiting[child] = connection
+        self._readers.remove(reader)
+        reader.close_streams()
+        self._selector.modify(
+            connection, selectors.EVENT_READ, lambda: self._end(child, connection)
+        )
+        with contextlib.suppress(OSError):  # the client may be gone; `_end` will know
+            connection.sendall(f"{_TAKEN}\n".encode())
+
+    def _become(self, request: Request, worker: int) -> NoReturn:
         """Run a command in this child, and end the child."""
+        status = 1
+        try:
+            lifeline.die_with(worker)
+            self._leave_the_worker(request)
+            status = _run(request, self._execute)
+            # Run the exit functions as Python does, but skip the slow teardown of modules.
+            atexit._run_exitfuncs()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(status & 0xFF)
+
+    def _leave_the_worker(self, request: Request) -> None:
+        """Close what is the worker's, in a child."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # Close the worker's sockets: a client notices the worker's end only if no child holds them.
+        for reader in self._readers:
+            if reader.streams is not request.streams:
+                reader.close_streams()
+        # A client notices the worker's end only if no child holds its connection.
         for key in list(self._selector.get_map().values()):
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()
-        connection.close()
         # What the worker's imports registered is not for a child to undo: for torch alone that
         # takes 30 ms, a fifth of a short command.
         for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
             finalizer.atexit = False
-        status = _run(request, streams, self._execute)
-        # Run the exit functions as Python does, but skip the slow teardown of modules.
-        atexit._run_exitfuncs()
-        os._exit(status)
 
     def answer(self, signals: socket.socket) -> None:
         """Send the exit status of each child that has ended to its client."""
@@ -273,28 +350,37 @@ class _Commands:
                     self._selector.unregister(connection)
 
     def end_all(self) -> None:
-        """End all children."""
+        """Kill all children."""
         for child in self._waiting:
-            os.kill(child, signal.SIGTERM)
+            os.kill(child, signal.SIGKILL)
 
     def _end(self, child: int, connection: socket.socket) -> None:
-        """End a child whose client is gone."""
-        self._selector.unregister(connection)
-        os.kill(child, signal.SIGTERM)  # its process id is still its own: nobody has waited for it
+        """End a child whose client asks for it, by SIGTERM; kill one whose client is gone."""
+        try:
+            told = connection.recv(1)
+        except BlockingIOError:
+            return
+        except OSError:
+            told = b""
+        if not told:
+            self._selector.unregister(connection)
+        # Its process id is still its own: nobody has waited for it.
+        os.kill(child, signal.SIGTERM if told else signal.SIGKILL)
 
 
-def _run(request: dict, streams: list[int], run) -> int:
+def _run(request: Request, run: Callable[[list[str]], int]) -> int:
     import torch
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for stream, standard in zip(streams, _STREAMS, strict=True):
+    for stream, standard in zip(request.streams, STREAMS, strict=True):
         os.dup2(stream, standard)
-    os.chdir(request["folder"])
+        os.close(stream)
+    os.chdir(request.folder)
     os.environ.clear()
-    os.environ.update(request["environment"])
+    os.environ.update(request.environment)
     # torch read this variable in the worker, before the command's environment was known.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     try:
-        return run(request["argv"])
+        return run(request.argv)
     finally:
         sys.stdout.flush(), sys.stderr.flush()
