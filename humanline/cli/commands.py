@@ -12,6 +12,7 @@ import time
 import traceback
 from pathlib import Path
 
+from humanline.files.json_files import disk_fault
 from humanline.files.user_code import working_directory
 from humanline.files.validation import TRACEBACK, ConfigError, pick
 from humanline.study.experiments import ImpliedCapacity
@@ -42,21 +43,26 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hold_as_job()
+    fault: ConfigError | None = None  # of the disk
     # As `python -m humanline` has it: a user's own functions may import modules beside them.
-    with working_directory(), logging_to(arguments.log) as log:
-        try:
-            return _run(arguments)
-        except ConfigError as error:
-            _print_error(error)
-        except KeyboardInterrupt:
-            print("humanline: interrupted", file=sys.stderr, flush=True)
-            return INTERRUPTED
-        except SystemExit as error:  # of training that SIGTERM has stopped; it says so itself
-            return int(error.code or 0)
-        except Exception:
-            traceback.print_exc()
-    if log:
-        show_tail(Path(log))
+    fault: ConfigError | None = None  # of the disk
+    # As `python -m humanline` has it: a user's own functions may import modules beside them.
+    try:
+        with working_directory(), logging_to(arguments.log) as log:
+            try:
+                return _run(arguments)
+            except ConfigError as error:
+                _print_error(error)
+            except KeyboardInterrupt:
+                print("humanline: interrupted", file=sys.stderr, flush=True)
+                return INTERRUPTED
+            except SystemExit as error:  # of training that SIGTERM has stopped; it says so itself
+                return int(error.code or 0)
+            except Exception as error:
+                if (fault := disk_fault(error)) is None:
+                    traceback.print_exc()
+                else:
+                    _print_error(fault)
     return arguments.command.error_status
 
 

@@ -1,20 +1,65 @@
 """JSON and JSON Lines, the files between stages: strict to read, atomic to write."""
 
+import errno
 import json
 import math
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from humanline.files.validation import ConfigError
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # errors of writing alone
+_DISK_WORDS = re.compile(
+    "No space left on device|Disk quota exceeded|Read-only file system|file write failed"
+)
+
+
+class NotWrittenError(OSError):
+    """A file or folder cannot be written; `filename` names it."""
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, then rename it: readers see all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the name under which a file is to be written; then rename it.
+
+    The name is always the same, so the next one replaces what a killed process left.
+
+    Raises:
+        NotWrittenError: if the disk is full, or nothing may be written there.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)  # it takes room
+        raise NotWrittenError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def disk_fault(error: BaseException) -> ConfigError | None:
+    """Say in one line that a file cannot be written, if that is what an error means.
+
+    Some libraries have errors of their own for it; their texts tell.
+    """
+    if isinstance(error, NotWrittenError) or (isinstance(error, OSError) and error.errno in _FULL):
+        where, reason = error.filename or "a file", error.strerror
+    elif not isinstance(error, ConfigError) and (found := _DISK_WORDS.search(str(error))):
+        where, reason = "a file of a model", found[0]
+    else:
+        return None
+    remedy = "make room, or let this user write there; then the same command goes on"
+    return ConfigError(f"{where}: cannot be written ({reason}); {remedy}")
 
 
 def write_json(path: Path, content) -> None:

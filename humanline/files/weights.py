@@ -4,10 +4,19 @@ If a file lacks a weight, transformers draws it at random and only logs a warnin
 """
 
 import json
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from humanline.files.json_files import read_json, write_json
+from humanline.files.json_files import (
+    NotWrittenError,
+    disk_fault,
+    read_json,
+    replacing,
+    write_json,
+)
 from humanline.files.validation import ConfigError
 
 _ANOTHER = "restore the file, or give another model"
@@ -121,6 +130,37 @@ def require_whole(path: Path) -> None:
                     raise ConfigError(f"{path}: {name} has values that are not finite; {_ANOTHER}")
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to write a model into; then it takes the place of `path`.
+
+    Args:
+        path: the model's folder; an existing one is replaced.
+
+    Raises:
+        NotWrittenError: if the disk is full, or nothing may be written there.
+    """
+    written = path.with_name(f".{path.name}.incomplete")
+    shutil.rmtree(written, ignore_errors=True)
+    try:
+        written.mkdir(parents=True)
+        yield written
+        put_in_place(written, path)
+    except Exception as error:
+        shutil.rmtree(written, ignore_errors=True)
+        if disk_fault(error) is None:
+            raise
+        reason = getattr(error, "strerror", None) or "the disk is full, or cannot be written"
+        raise NotWrittenError(getattr(error, "errno", None), reason, str(path)) from error
+
+
+def put_in_place(written: Path, path: Path) -> None:
+    """Replace a folder by a whole one; links in the old one are not followed."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    os.replace(written, path)
+
+
 def store_as(path: Path, dtype: str) -> None:
     """Convert the weights of a model's folder, one file after the other.
 
@@ -136,9 +176,8 @@ def store_as(path: Path, dtype: str) -> None:
             name: tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
             for name, tensor in load_file(file).items()
         }
-        whole = file.with_suffix(".converting")
-        save_file(weights, whole, metadata={"format": "pt"})  # without it, transformers refuses
-        whole.replace(file)
+        with replacing(file) as whole:  # without the metadata, transformers refuses it
+            save_file(weights, whole, metadata={"format": "pt"})
     config = read_json(path / "config.json")
     write_json(path / "config.json", config | {"dtype": dtype})
 

@@ -6,7 +6,6 @@ figure has a short title above, a legend in words below its panels, and notes be
 
 import contextlib
 import math
-import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from humanline.files.json_files import replacing
 from humanline.method.prospect_theory import GAMMA_GAINS, GAMMA_LOSSES
 from humanline.report import style
 from humanline.report.style import with_unit
@@ -283,10 +283,8 @@ def _surround(
 
 def _save(figure: "Figure", path: Path, title: str) -> None:
     """Write a figure atomically; the same data give an SVG or a PDF with the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     kind = path.suffix[1:]
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    figure.savefig(temporary, format=kind, metadata=undated.get(kind, {}) | {"Title": title},
-                   dpi=150)  # fmt: skip
-    os.replace(temporary, path)
+    metadata = undated.get(kind, {}) | {"Title": title}
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=kind, metadata=metadata, dpi=150)

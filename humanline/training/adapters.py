@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from humanline.files.validation import ConfigError
-from humanline.files.weights import load_folder, require_whole
+from humanline.files.weights import load_folder, put_in_place, require_whole
 from humanline.study.runs.pins import require_peft
 from humanline.study.runs.resolved import Run
 
@@ -91,8 +91,14 @@ def save_whole(trainer, run: Run, checkpoints: Path) -> None:
         checkpoints: the folder of its checkpoints. The last one stays an adapter, since the run
             goes on from it if it is interrupted here.
     """
-    trainer.save_whole_model(run.paths.model)
+    written = run.paths.model.with_name(".model.incomplete")
     if trainer.is_world_process_zero():
+        shutil.rmtree(written, ignore_errors=True)  # of a process that was killed
+    trainer.accelerator.wait_for_everyone()
+    trainer.save_whole_model(written)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        put_in_place(written, run.paths.model)
         last = checkpoints / f"checkpoint-{trainer.state.global_step}"
         earlier = [folder for folder in checkpoints.glob("checkpoint-*") if folder != last]
         for folder in [run.paths.model, *earlier]:
@@ -121,5 +127,14 @@ def merge(folder: Path, base: Path) -> None:
     shutil.rmtree(whole, ignore_errors=True)
     merged.save_pretrained(whole)
     tokenizer.save_pretrained(whole)
-    shutil.rmtree(folder)
-    os.replace(whole, folder)
+    # The adapter goes last: if this process is killed before, its files are merged again.
+    kept = {path.name for path in whole.iterdir()}
+    for path in whole.iterdir():
+        os.replace(path, folder / path.name)
+    for path in [*folder.iterdir()]:
+        if path.name not in kept and not path.name.startswith("adapter_"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (folder / _ADAPTER).unlink()
+    for path in folder.glob("adapter_*"):
+        path.unlink()
+    whole.rmdir()

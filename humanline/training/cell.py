@@ -25,7 +25,6 @@ from humanline.trainers.rows import preferences
 from humanline.training import adapters
 from humanline.training.data import data_record, require_room, training_rows, used_groups
 from humanline.training.progress import Progress
-from humanline.training.stopping import StopsOnTerm
 
 
 def train(run: Run) -> None:
@@ -36,7 +35,6 @@ def train(run: Run) -> None:
     A run that had ended begins again, and so does one that is not `resumable`.
 
     Raises:
-        SystemExit: if SIGTERM has stopped the training; its last checkpoint is of that step.
         ConfigError: before training, if the batch does not divide among the devices, or the
             processes do not find each other; afterwards, if there were too few prompts, or the
             weights are not finite.
@@ -60,7 +58,7 @@ def train(run: Run) -> None:
     checkpoint = progress.last_checkpoint
     if checkpoint:
         adapters.require_checkpoint(Path(checkpoint), trainer)
-    _train_on(trainer, checkpoint, is_resumable=run.training.resumable)
+    trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step < trainer.args.max_steps:
         raise ConfigError(
             f"{directory}: trained {trainer.state.global_step} of {trainer.args.max_steps} steps,"
@@ -78,15 +76,6 @@ def train(run: Run) -> None:
         _ended(checkpoints).touch()
         progress.end()
         _convert(run, checkpoints)
-
-
-def _train_on(trainer, checkpoint: str | None, *, is_resumable: bool) -> None:
-    """Train from a checkpoint or from the start; if SIGTERM stops it, this process ends."""
-    stopping = StopsOnTerm(trainer)
-    trainer.add_callback(stopping)
-    with stopping.listening() if is_resumable else nullcontext():
-        trainer.train(resume_from_checkpoint=checkpoint)
-    stopping.exit_if_stopped()
 
 
 def device_count() -> int:

@@ -266,6 +266,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="an empty folder; it is kept")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
     top = (options.folder or Path(tempfile.mkdtemp(prefix="kills"))).resolve()
     chance = random.Random(options.seed)
     whole = top / "whole"
@@ -279,6 +280,8 @@ def main() -> int:
     while number < options.kills:
         folder, turn = top / f"killed-{options.seed}-{turn}", turn + 1
         drawn = moments(chance, seconds / 2)
+        if options.kills - number > len(KINDS):  # two of each kind
+            drawn += moments(chance, seconds / 2)
         kills, differing = run_of_kills(whole, checkout(folder), drawn)
         number += len(kills)
         for own in kills:

@@ -49,6 +49,11 @@ def hold(folder: Path) -> None:
         os.environ[VARIABLE] = f"{number}:{path}"
 
 
+def is_held() -> bool:
+    """Say whether the jobs of this process have a lifeline."""
+    return bool(_held)
+
+
 def stop_jobs() -> None:
     """Send SIGTERM to the jobs of this process."""
     for number, file in _held.items():

@@ -102,7 +102,7 @@ class Board:
         self._started = self._changed = clock()
         self.seconds = seconds
         self.ended: str | None = None
-        self._is_stopped = self._are_jobs_stopped = False
+        self.is_stopped = self._are_jobs_stopped = False
 
     def start(self, number: int) -> None:
         """A job has begun; on a cluster, it was submitted."""
@@ -163,7 +163,7 @@ class Board:
 
     def stop(self, *, with_jobs: bool = True) -> None:
         """The user stops the workflow; with its jobs, what fails from now on was ended by that."""
-        self._is_stopped = True
+        self.is_stopped = True
         self._are_jobs_stopped |= with_jobs
 
     def count(self, total: int) -> None:
@@ -180,7 +180,7 @@ class Board:
         if len(self._done) >= self._total and not self._failed:
             self.ended = "done"
         else:  # without a failed job, Snakemake itself has failed
-            self.ended = "stopped" if self._is_stopped and not self._failed else "failed"
+            self.ended = "stopped" if self.is_stopped and not self._failed else "failed"
         self._changed = self._clock()
 
     def snapshot(self) -> Snapshot:

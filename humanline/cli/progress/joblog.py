@@ -12,6 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from humanline.files.json_files import NotWrittenError
+
 ERROR = "humanline: error: "  # how the line of a user's error begins
 LINES = 15  # number of a failed job's log lines to print
 VIEW = "HUMANLINE_VIEW"  # environment variable; 1: the workflow's view says why a job failed
@@ -165,15 +167,21 @@ def logging_to(path: str | None):
     if not path:
         yield None
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush(), sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    with open(path, "w", buffering=1) as log:
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        log = open(path, "w", buffering=1)  # noqa: SIM115
+    except OSError as error:
+        raise NotWrittenError(error.errno, error.strerror, path) from error
+    with log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:
             yield path
         finally:
-            sys.stdout.flush(), sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):  # the log's disk is full
+                    stream.flush()
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)

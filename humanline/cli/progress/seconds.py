@@ -5,11 +5,14 @@ its reference results, or else the laptop's: it tells how jobs compare, and this
 """
 
 import csv
+import io
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+
+from humanline.files.json_files import write_text
 
 FILE = "seconds.csv"
 _PRIOR = 60.0  # seconds of jobs at the expected pace that count as seen before any job has ended
@@ -129,12 +132,12 @@ class Seconds:
             whole[kind].add(seconds, min(jobs, new))
         for kind, own in self._seen.items():
             whole[kind].add(own.mean, own.jobs)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*_KIND, "jobs", "seconds"])
-            for kind in sorted(whole, key=astuple):
-                writer.writerow([*astuple(kind), whole[kind].jobs, f"{whole[kind].mean:.2f}"])
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*_KIND, "jobs", "seconds"])
+        for kind in sorted(whole, key=astuple):
+            writer.writerow([*astuple(kind), whole[kind].jobs, f"{whole[kind].mean:.2f}"])
+        write_text(path, text.getvalue())
 
 
 def read(path: Path) -> dict[Kind, tuple[int, float]]:

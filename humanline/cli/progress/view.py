@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from humanline.cli.local import lifeline
 from humanline.cli.progress.board import Board, Finished, Running, Snapshot
 from humanline.cli.progress.joblog import VIEW, read, visible
 from humanline.cli.progress.lines import duration, head, left_of, lines
@@ -90,8 +91,10 @@ class View(logging.Handler):
             elif _STOPPED in (text := record.getMessage()):
                 self._board.stop()
                 self._print("stops; the running jobs are ended")
-            elif _STOPS_LATER in text:
-                self._board.stop(with_jobs=False)
+            elif _STOPS_LATER in text and not self._board.is_stopped:  # it says so again and again
+                self._board.stop(with_jobs=lifeline.is_held())
+                if lifeline.is_held():
+                    self._print("stops; trainings write a checkpoint, other jobs are ended")
 
     @contextlib.contextmanager
     def _kept_from_the_workflow(self) -> Iterator[None]:
