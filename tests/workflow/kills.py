@@ -127,36 +127,55 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When to kill.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        after: seconds.
+        is_early: count them from the start of snakemake, and else from its first job.
+    """
+
+    kind: str
+    after: float
+    is_early: bool
+
+    def __str__(self) -> str:
+        since = "start" if self.is_early else "lock"
+        return f"{self.kind:25} {self.after:5.1f} s after its {since}"
+
+
 @dataclass
 class Kill:
     """What a kill did.
 
     Attributes:
-        kind: a key of `KINDS`.
-        after: seconds from the start of snakemake to the kill.
+        moment: when it was.
         done: the jobs that were done then.
         took: seconds until snakemake had ended.
         outlived: the command lines of processes that lived longer than `GRACE` after its end.
         wrote: the files that were changed after that.
     """
 
-    kind: str
-    after: float
+    moment: Moment
     done: int
     took: float
     outlived: list[str]
     wrote: list[str]
 
 
-def kill(folder: Path, kind: str, after: float) -> Kill | None:
+def kill(folder: Path, moment: Moment) -> Kill | None:
     """Run the README's command, and kill it; None if it had ended before."""
     run = start(folder)
+    while not moment.is_early and run.poll() is None and not has_begun(folder, run):
+        time.sleep(0.02)
     try:
-        run.wait(timeout=after)
+        run.wait(timeout=moment.after)
         return None
     except subprocess.TimeoutExpired:
         pass
-    KINDS[kind](run, folder)
+    KINDS[moment.kind](run, folder)
     struck = time.monotonic()
     run.wait(timeout=ENDS)
     took = time.monotonic() - struck
@@ -165,7 +184,16 @@ def kill(folder: Path, kind: str, after: float) -> Kill | None:
     before = stamps(folder)
     time.sleep(1.0)
     wrote = sorted(str(p) for p in dict(before.items() ^ stamps(folder).items()))
-    return Kill(kind, after, jobs_done(folder), took, outlived, wrote)
+    return Kill(moment, jobs_done(folder), took, outlived, wrote)
+
+
+def has_begun(folder: Path, run: subprocess.Popen) -> bool:
+    """Say whether a run holds the folder: it starts its worker and its first jobs then."""
+    try:
+        record = json.loads((folder / ".snakemake" / "humanline-runs").read_text())
+    except (OSError, ValueError):
+        return False
+    return record["process"] == run.pid
 
 
 def jobs_done(folder: Path) -> int:
@@ -239,24 +267,26 @@ def _content(folder: Path, name: str):
 # A person's command.
 
 
-def run_of_kills(whole: Path, folder: Path, moments: list[tuple[str, float]]) -> tuple[list, list]:
+def run_of_kills(whole: Path, folder: Path, moments: list[Moment]) -> tuple[list, list]:
     """Kill a study again and again, let it end, and compare it.
 
     Returns:
         The kills, and the names of the files that differ.
     """
-    kills = [done for kind, after in moments if (done := kill(folder, kind, after))]
+    kills = [done for moment in moments if (done := kill(folder, moment))]
     status = finish(folder)
     if status:
         return kills, [f"exit status {status}; see {folder / 'console.txt'}"]
     return kills, differences(whole, folder)
 
 
-def moments(chance: random.Random, seconds: float) -> list[tuple[str, float]]:
-    """Draw one moment for each kind of kill: half of them early, when little has started."""
-    kinds = chance.sample(sorted(KINDS), len(KINDS))
-    longest = [seconds / 3 if chance.random() < 0.5 else seconds for _ in kinds]
-    return [(kind, chance.uniform(1.0, most)) for kind, most in zip(kinds, longest, strict=True)]
+def moments(chance: random.Random, seconds: float) -> list[Moment]:
+    """Draw one moment for each kind of kill; one in five while snakemake itself starts."""
+    found = []
+    for kind in chance.sample(sorted(KINDS), len(KINDS)):
+        is_early = chance.random() < 0.2
+        found.append(Moment(kind, chance.uniform(0.1, 10.0 if is_early else seconds), is_early))
+    return found
 
 
 def main() -> int:
@@ -264,6 +294,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=60.0, help="the latest moment")
     parser.add_argument("--folder", type=Path, help="an empty folder; it is kept")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
@@ -274,19 +305,18 @@ def main() -> int:
     if not whole.exists() and finish(checkout(whole)):
         print(f"the study that is not killed fails; see {whole / 'console.txt'}")
         return 1
-    seconds = min(time.monotonic() - began, 240.0)
-    print(f"not killed: {seconds:.0f} s, in {whole}", flush=True)
+    print(f"not killed: {time.monotonic() - began:.0f} s, in {whole}", flush=True)
     number, bad, turn = 0, 0, 0
     while number < options.kills:
         folder, turn = top / f"killed-{options.seed}-{turn}", turn + 1
-        drawn = moments(chance, seconds / 2)
+        drawn = moments(chance, options.seconds)
         if options.kills - number > len(KINDS):  # two of each kind
-            drawn += moments(chance, seconds / 2)
+            drawn += moments(chance, options.seconds)
         kills, differing = run_of_kills(whole, checkout(folder), drawn)
         number += len(kills)
         for own in kills:
-            told = f"{own.kind:25} after {own.after:5.1f} s, {own.done:4d} files known"
-            print(f"{told}, ended in {own.took:5.1f} s", *own.outlived, *own.wrote, flush=True)
+            told = f"{own.moment}, {own.done:3d} files known, ended in {own.took:5.1f} s"
+            print(told, *own.outlived, *own.wrote, flush=True)
             bad += bool(own.outlived or own.wrote)
         bad += bool(differing)
         print("  differs: " + "; ".join(differing) if differing else "  equal", flush=True)
