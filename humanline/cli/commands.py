@@ -45,8 +45,6 @@ def main(argv: list[str] | None = None) -> int:
     hold_as_job()
     fault: ConfigError | None = None  # of the disk
     # As `python -m humanline` has it: a user's own functions may import modules beside them.
-    fault: ConfigError | None = None  # of the disk
-    # As `python -m humanline` has it: a user's own functions may import modules beside them.
     try:
         with working_directory(), logging_to(arguments.log) as log:
             try:
@@ -63,6 +61,13 @@ def main(argv: list[str] | None = None) -> int:
                     traceback.print_exc()
                 else:
                     _print_error(fault)
+        if log:
+            show_tail(Path(log))
+    except OSError as error:  # of the log itself
+        if (fault := fault or disk_fault(error)) is None:
+            raise
+    if fault and arguments.log:  # whose disk may be the full one
+        _print_error(fault)
     return arguments.command.error_status
 
 

@@ -54,6 +54,8 @@ def disk_fault(error: BaseException) -> ConfigError | None:
     """
     if isinstance(error, NotWrittenError) or (isinstance(error, OSError) and error.errno in _FULL):
         where, reason = error.filename or "a file", error.strerror
+    elif isinstance(error, OSError) and error.errno is None and _DISK_WORDS.search(str(error)):
+        return ConfigError(str(error))  # it names the file and the remedy; see `checkpoints`
     elif not isinstance(error, ConfigError) and (found := _DISK_WORDS.search(str(error))):
         where, reason = "a file of a model", found[0]
     else:

@@ -257,7 +257,9 @@ def _content(folder: Path, name: str):
     if not path.exists():
         return None
     if path.name == "metrics.csv":
-        return pd.read_csv(path).drop(columns="step_time", errors="ignore").to_csv()
+        return (
+            pd.read_csv(path).drop(columns="step_time", errors="ignore").sort_index(axis=1).to_csv()
+        )
     if path.name == "train.json":
         record = json.loads(path.read_text())
         return {k: v for k, v in record.items() if k not in (*_OF_THE_CLOCK, "checkpoints")}
