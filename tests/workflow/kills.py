@@ -58,21 +58,36 @@ def small(experiments: dict) -> dict:
     return experiments | {"tables": kept | {"cost": cost}}
 
 
-def checkout(folder: Path) -> Path:
-    """Make a checkout whose smoke scale has the small study."""
+def tiny(experiments: dict) -> dict:
+    """Keep three runs, for tests: DPO offline, GRPO online with humanline, and GRPO in math."""
+    tables = experiments["tables"]
+    cells = [
+        {"objective": "dpo", "data": "offline"},
+        {"objective": "grpo", "data": "online", "humanline": True},
+    ]
+    kept = {"instruction_following": tables["instruction_following"] | {"cells": cells}}
+    cells = [{"objective": "grpo", "data": "online"}]
+    kept |= {"math_reasoning": tables["math_reasoning"] | {"cells": cells}}
+    return {k: v for k, v in experiments.items() if k != "implied_capacity"} | {"tables": kept}
+
+
+def checkout(folder: Path, choose=small) -> Path:
+    """Make a checkout whose smoke scale has a part of the tests' experiments."""
     for name in ("humanline", "workflow", "profiles", "recipes"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", folder)
     config = folder / "workflow" / "config"
     experiments = yaml.safe_load(Path(__file__).with_name("experiments.yaml").read_text())
-    (config / "experiments.yaml").write_text(yaml.safe_dump(small(experiments), sort_keys=False))
-    shutil.copy(Path(__file__).with_name("claims.yaml"), config)
+    (config / "experiments.yaml").write_text(yaml.safe_dump(choose(experiments), sort_keys=False))
+    (config / "claims.yaml").unlink()
+    if choose is small:  # the claims compare its cells
+        shutil.copy(Path(__file__).with_name("claims.yaml"), config)
     return folder
 
 
-def start(folder: Path) -> subprocess.Popen:
-    """Run the README's command; its lines are added to `console.txt`."""
-    words = [Path(sys.executable).parent / COMMAND[0], *COMMAND[1:]]
+def start(folder: Path, *more: str) -> subprocess.Popen:
+    """Run the README's command, perhaps with more words; it adds its lines to `console.txt`."""
+    words = [Path(sys.executable).parent / COMMAND[0], *more, *COMMAND[1:]]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HUMANLINE")}
     with open(folder / "console.txt", "a") as console:
         return subprocess.Popen(
@@ -227,13 +242,14 @@ def differences(whole: Path, other: Path) -> list[str]:
         (other / RESULTS / path).write_text(json.dumps(own))
     shutil.rmtree(other / RESULTS / "benchmarks")
     shutil.copytree(whole / RESULTS / "benchmarks", other / RESULTS / "benchmarks")
-    tables = [f"table {path.stem}" for path in map(Path, ("cost.csv",))]
-    tables += ["table instruction_following", "table math_reasoning"]
-    words = [*tables, "scores", "claims", "report"]
+    made = [path.name.split(".")[0] for path in (whole / RESULTS / "tables").glob("*.prov*.json")]
+    alone = [name for name in ("scores", "claims") if name in made]
+    words = [f"table {name}" for name in sorted(made) if name not in alone]
+    words += [*alone, "report"]
     for folder in (whole, other):  # in both, because what a job is told differs from a person's
         environment = os.environ | {"PYTHONPATH": str(folder)}
-        made = [sys.executable, "-c", _REMAKE, *words]
-        subprocess.run(made, cwd=folder, env=environment, check=True, capture_output=True)
+        again = [sys.executable, "-c", _REMAKE, *words]
+        subprocess.run(again, cwd=folder, env=environment, check=True, capture_output=True)
     names = {str(path) for folder in (whole, other) for path in _files(folder, "*")}
     return sorted(name for name in names if _content(whole, name) != _content(other, name))
 

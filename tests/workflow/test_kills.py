@@ -1,0 +1,94 @@
+"""A study that is killed and started again ends with the bytes of one that was not.
+
+`python tests/workflow/kills.py` does it with every kind of cell, and many more kills.
+"""
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import kills
+import pytest
+from kills import Moment
+
+pytestmark = pytest.mark.slow
+ALONE, GROUP, EVERY, TERM, INTERRUPT = kills.KINDS
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A small study that was not killed, on one core."""
+    folder = kills.checkout(tmp_path_factory.mktemp("whole") / "study", kills.tiny)
+    assert kills.start(folder, "--cores", "1").wait() == 0, (folder / "console.txt").read_text()
+    return folder
+
+
+def test_a_killed_study_goes_on_to_the_same_bytes_on_any_cores(whole, tmp_path):
+    """The first kills meet the worker's start, when jobs run by themselves."""
+    moments = [
+        Moment(ALONE, 0.2, is_early=False),
+        Moment(GROUP, 3.0, is_early=False),
+        Moment(TERM, 12.0, is_early=False),
+        Moment(ALONE, 6.0, is_early=True),
+    ]
+    folder = kills.checkout(tmp_path / "study", kills.tiny)
+    done, differing = kills.run_of_kills(whole, folder, moments)
+    assert len(done) >= 3
+    assert [(kill.outlived, kill.wrote) for kill in done] == [([], [])] * len(done)
+    assert differing == []
+    left = [path.name for path in (folder / kills.RESULTS).rglob("*.tmp")]
+    left += [path.name for path in (folder / kills.RESULTS).rglob("*.incomplete")]
+    assert left == []
+    assert not [*(folder / ".snakemake" / "locks").glob("*")]
+
+
+def told(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run snakemake in a folder, and read what it tells."""
+    console = folder / "console.txt"
+    console.unlink(missing_ok=True)
+    status = kills.start(folder, *words).wait()
+    return subprocess.CompletedProcess(words, status, console.read_text())
+
+
+def test_two_runs_refuse_each_other_and_a_killed_one_is_forgotten(tmp_path):
+    folder = kills.checkout(tmp_path / "study", kills.tiny)
+    first = kills.start(folder)
+    while not kills.has_begun(folder, first):
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = told(folder, "table_math_reasoning")  # of other files, but for the data's
+    assert second.returncode == 1
+    lines = [line for line in second.stdout.splitlines() if "humanline: error:" in line]
+    assert len(lines) == 1 and f"held by process {first.pid} on " in lines[0]
+    assert "Traceback" not in second.stdout
+    first.kill()
+    first.wait()
+    assert [*(folder / ".snakemake" / "locks").glob("*.lock")]
+    planned = told(folder, "-n", "table_math_reasoning")
+    assert planned.returncode == 0 and "cannot be locked" not in planned.stdout
+
+    kills.kill(folder, Moment(ALONE, 0.1, is_early=False))
+    record = folder / ".snakemake" / "humanline-runs"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"host": "another"}))
+    refused = told(folder)
+    assert refused.returncode == 1
+    assert "run `snakemake --unlock`, then the same command" in refused.stdout
+    assert "Traceback" not in refused.stdout
+    assert told(folder, "--unlock").returncode == 0
+    assert told(folder, "prefetch").returncode == 0
+
+
+def test_comparing_finds_a_changed_weight(whole, tmp_path):
+    """The comparison itself can fail."""
+    other = shutil.copytree(whole, tmp_path / "study")
+    (weights,) = (other / kills.RESULTS).glob("runs/*/dpo-offline-s1/model/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    samples = weights.parents[1] / "samples.jsonl"
+    samples.write_text(samples.read_text().replace("dpo", "DPO", 1) + "\n")
+    assert kills.differences(whole, other) == [
+        str(path.relative_to(other / kills.RESULTS)) for path in (weights, samples)
+    ]
