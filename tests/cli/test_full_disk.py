@@ -114,9 +114,12 @@ def test_a_folder_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path):
         (ValueError("a number"), None),
         (OSError(28, "No space left on device", "b"), "b: cannot be written (No space left"),
         (OSError(28, "No space left on device"), "a file: cannot be written (No space left"),
-        (RuntimeError("PytorchStreamWriter failed: file write failed"), "a file of a model: cann"),
+        (RuntimeError("PytorchStreamWriter failed: file write failed"), "a file of a model: "),
         (Exception("No space left on device (os error 28)"), "a file of a model: cannot be wr"),
-        (OSError("c/checkpoint-4 could not be written (No space left on device); make"), "c/chec"),
+        (
+            OSError("c/checkpoint-4 could not be written (No space left on device); make"),
+            "c/checkpoint-4",
+        ),
     ],
 )
 def test_errors_that_mean_a_full_disk(error, line):
