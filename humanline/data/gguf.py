@@ -30,7 +30,7 @@ def convert(file: Path, folder: Path, source: PackageModel) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        options = {"gguf_file": file.name}
+        options = {"gguf_file": file.name, "trust_remote_code": False}
         read = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
     except Exception as error:  # transformers and gguf raise many kinds

@@ -1,6 +1,8 @@
 """Loading all of a model's weights, or raising a one-line error.
 
-If a file lacks a weight, transformers draws it at random and only logs a warning.
+If a file lacks a weight, transformers draws it at random and only logs a warning. Weights are read
+from safetensors alone, and a repository's own code is not run unless the caller says so: without an
+answer, transformers would ask at the terminal.
 """
 
 import json
@@ -20,6 +22,8 @@ from humanline.files.json_files import (
 from humanline.files.validation import ConfigError
 
 _ANOTHER = "restore the file, or give another model"
+_OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_PLAIN = {"use_safetensors": True, "trust_remote_code": False}
 
 
 def load_causal_lm(path: str | Path, **options):
@@ -52,6 +56,9 @@ def load_whole(load: Callable, path: str | Path, **options):
     """
     from safetensors import SafetensorError
 
+    options = _PLAIN | options
+    if options["use_safetensors"]:
+        _refuse_other_formats(Path(path))
     # Mismatched sizes are refused below, with the weights' names.
     told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
@@ -75,6 +82,18 @@ def load_whole(load: Callable, path: str | Path, **options):
     return model
 
 
+def _refuse_other_formats(folder: Path) -> None:
+    """Refuse a folder that has weights in other formats alone: they can hold code."""
+    others = [path.name for pattern in _OTHER_FORMATS for path in sorted(folder.glob(pattern))]
+    others = [name for name in others if name != "training_args.bin"]
+    if others and not [*folder.glob("*.safetensors")]:
+        raise ConfigError(
+            f"{folder}: its weights are in {others[0]}, a format that can hold code, and not in "
+            f"safetensors; if you trust it, load it with transformers, save it with "
+            "save_pretrained, and give that folder"
+        )
+
+
 def load_folder(path: Path, **options):
     """Load a folder's model as `load_causal_lm` does, and its tokenizer.
 
@@ -89,7 +108,7 @@ def load_folder(path: Path, **options):
         ConfigError: if any part of the folder is missing or wrong.
     """
     try:
-        model = load_causal_lm(path, use_safetensors=True, **options)
+        model = load_causal_lm(path, **options)
     except ConfigError:
         raise
     except (OSError, ValueError, KeyError) as error:
@@ -106,7 +125,7 @@ def load_tokenizer(path: Path):
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain `Exception`
         raise _not_whole(path, error) from None
     if not tokenizer.chat_template:

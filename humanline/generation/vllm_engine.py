@@ -37,7 +37,9 @@ class VLLMEngine:
         vllm = _import_vllm()
         require_whole(path)  # vLLM would load a folder with missing weights
         self.tokenizer = load_tokenizer(path)
-        known = context_of(AutoConfig.from_pretrained(path), self.tokenizer)
+        known = context_of(
+            AutoConfig.from_pretrained(path, trust_remote_code=False), self.tokenizer
+        )
         self.context = config.max_model_length or known
         self._llm = vllm.LLM(
             model=str(path),
