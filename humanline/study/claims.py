@@ -132,7 +132,7 @@ class Test(Strict):
 class Claim(Strict):
     """A claim of the paper."""
 
-    id: str = Field(min_length=1, description="such as C1")
+    id: str = Field(pattern=r"^\w[\w.-]*$", description="its name, such as C1")
     claim: str = Field(description="the claim in one sentence")
     primary: bool = Field(
         False,

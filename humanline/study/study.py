@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from humanline.files.validation import ConfigError, load_yaml, pick, validate
 from humanline.study.claims import Claims, Comparison
 from humanline.study.experiments import Cell, Experiments
-from humanline.study.runs.paths import Paths, RunPaths
+from humanline.study.runs.paths import Paths, RunPaths, require_folder
 from humanline.study.runs.pilot import Pilot, on_seed, options_of
 from humanline.study.runs.rates import Rates, TunedRates
 from humanline.study.runs.requests import (
@@ -312,6 +312,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     Raises:
         ConfigError: at the first fault, with file, field and remedy.
     """
+    require_folder("results", root)
     stamp, held = _held.get(_key(scale_file, experiments_file, root), ([], None))
     if held and stamp == _stamp(scale_file, root):
         return held

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
 TARGETS = ("all", "tune", "explore")
-# Quotes, braces, spaces and commands, as a shell sees them.
-ODD = "a folder; touch 'y' $(touch z) \"ü\" &"
+# Quotes, spaces, patterns and commands, as a shell, Python and Snakemake see them.
+ODD = "a folder; touch 'y' $(touch z) `touch y` \"ü\" %s \\n * ~#&"
+ODD_COPY, ODD_CONFIG, ODD_ENVIRONMENT = "-a copy's é", "con fig;&'ü", "an \"env's $(touch y)"
 LOCKED = "Directory cannot be locked"
 
 
@@ -104,8 +105,13 @@ def test_a_task_that_the_scale_lacks_is_one_line(command, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("results", "a{b}c", "has braces or control characters"),
-        ("results", "a\tb", "has braces or control characters"),
+        ("results", "a{b}c", "has braces"),
+        ("results", "a\tb", "has a line break, a control character"),
+        ("results", "a\nb", "is 'a b' to Snakemake"),
+        ("results", "a #b", "is 'a' to Snakemake"),
+        ("results", "a" * 250, "is too long"),
+        ("results", "README.md", "is a file"),
+        ("results", "README.md/a", "is a file"),
         ("results", "1", "results: 1 is no text"),
         ("scale", "../smoke", "is not the name of a scale"),
     ],
@@ -113,7 +119,7 @@ def test_a_task_that_the_scale_lacks_is_one_line(command, tmp_path, capfd):
 def test_what_cannot_be_a_path_is_one_line(key, value, expected, tmp_path):
     run = snakemake("-n", "--nolock", **({"scale": "smoke", "results": tmp_path} | {key: value}))
     assert run.returncode != 0
-    lines = [line for line in run.stderr.splitlines() if "humanline: error: --config" in line]
+    lines = [line for line in run.stderr.splitlines() if line.startswith("humanline: error: ")]
     assert len(lines) == 1 and expected in lines[0], run.stderr
     assert "Traceback" not in run.stderr
 
@@ -128,12 +134,12 @@ class Workflow:
             copy = shutil.copytree if source.is_dir() else shutil.copy
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             copy(source, folder / name)
-        write_study(folder / "con fig", "math_reasoning")
+        write_study(folder / ODD_CONFIG, "math_reasoning")
         # The interpreter of an environment whose folder has a space in its name.
-        (folder / "an env").symlink_to(sys.prefix)
+        (folder / ODD_ENVIRONMENT).symlink_to(sys.prefix)
         self.command = [
-            *(folder / "an env" / "bin" / "python", "-m", "snakemake", "--cores", "all"),
-            *("--config", "scale=smoke", "config_directory=con fig", f"results={ODD}"),
+            *(folder / ODD_ENVIRONMENT / "bin" / "python", "-m", "snakemake", "--cores", "all"),
+            *("--config", "scale=smoke", f"config_directory={ODD_CONFIG}", f"results={ODD}"),
         ]
         self.environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
         self.console = folder / "console.txt"
@@ -161,7 +167,7 @@ def test_the_readmes_command_goes_on_after_it_was_killed(tmp_path):
     """Once with SIGINT and once with SIGKILL, of snakemake alone; nothing else is to be done."""
     # A socket's path is short.
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary:
-        workflow = Workflow(tmp_path / "a copy", Path(temporary))
+        workflow = Workflow(tmp_path / ODD_COPY, Path(temporary))
         first = workflow.start()
         workflow.wait_for(first, "base-s1/model/config.json")
         first.send_signal(signal.SIGINT)
@@ -190,4 +196,4 @@ def test_the_readmes_command_goes_on_after_it_was_killed(tmp_path):
         assert not still and list(Path(temporary).glob("humanline-*")) == []
     table = workflow.folder / ODD / "smoke/tables/headline.csv"
     assert len(table.read_text().splitlines()) == 3
-    assert not [path for path in (tmp_path / "a copy").iterdir() if path.name in ("y", "z")]
+    assert not [path for path in (tmp_path / ODD_COPY).iterdir() if path.name in ("y", "z")]

@@ -3,7 +3,7 @@
 
 def refuse(fault):
     # Exit with one line instead of a traceback through Snakemake.
-    sys.exit(f"humanline: error: {fault}")
+    sys.exit(f"humanline: error: {ConfigError(fault)}")  # it makes one line of any text
 
 
 MINUTES = config.get("minutes", 60)
@@ -19,6 +19,13 @@ for key, value in config.items():
         continue
     if not isinstance(value, str) or not value:
         refuse(f"--config: {key}: {value!r} is no text; give another name")
+    # Snakemake reads `results=a #1` as YAML, so a part of it as a comment.
+    typed = [word[len(key) + 1 :] for word in sys.argv if word.startswith(f"{key}=")]
+    if typed and typed[-1] != value and typed[-1].strip()[:1] not in ("'", '"'):
+        refuse(
+            f"--config: {key}: {typed[-1]!r} is {value!r} to Snakemake, which reads YAML there; "
+            "use another name, or quote it twice"
+        )
 
 SCALE = config.get("scale", "laptop")
 CONFIG = Path(config.get("config_directory", "workflow/config"))
@@ -28,10 +35,10 @@ if not re.fullmatch(r"\w[\w.-]*", SCALE):
     refuse(
         f"--config: scale: {SCALE!r} is not the name of a scale; name a file of {CONFIG}"
     )
-if re.search(r"[{}\x00-\x1f]", str(RESULTS_ROOT)):
+if re.search("[{}]", str(RESULTS_ROOT)):
     refuse(
-        f"--config: results: {str(RESULTS_ROOT)!r} has braces or control characters, which "
-        "Snakemake cannot have in a path; use another folder"
+        f"--config: results: {str(RESULTS_ROOT)!r} has braces, which Snakemake cannot have in a "
+        "path; use another folder"
     )
 
 try:
@@ -53,6 +60,7 @@ wildcard_constraints:
     base=r"base(-[a-z][a-z0-9_]*)?-s\d+",
     source=r"base(-[a-z][a-z0-9_]*)?-s\d+",
     run=r"[a-z][^/]*-s\d+",
+    seed=r"\d+",
 
 
 os.environ.update(

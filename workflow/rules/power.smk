@@ -12,8 +12,8 @@ rule power:
     log:
         f"{RESULTS}/logs/power.log",
     params:
-        claims=STUDY.claims and STUDY.claims.model_dump_json(),
-        seeds=STUDY.scale.seeds.model_dump_json(),
+        claims=lambda wildcards: STUDY.claims and STUDY.claims.model_dump_json(),
+        seeds=lambda wildcards: STUDY.scale.seeds.model_dump_json(),
         code=code_hash("power", tasks=STUDY.scale.tasks),
     shell:
         command("power") + " && cat -- {output.page:q}"

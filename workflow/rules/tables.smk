@@ -72,8 +72,9 @@ rule claims:
     resources:
         **resources_of("table"),
     params:
-        claims=STUDY.claims and STUDY.claims.model_dump_json(),
-        pilot=STUDY.pilot and STUDY.pilot.model_dump_json(),
+        # By functions, because texts may have braces.
+        claims=lambda wildcards: STUDY.claims and STUDY.claims.model_dump_json(),
+        pilot=lambda wildcards: STUDY.pilot and STUDY.pilot.model_dump_json(),
         code=code_hash("claims", tasks={run.cell.task for run in CLAIM_RUNS}),
     shell:
         command("claims")
@@ -91,7 +92,7 @@ rule decide:
         minutes=MINUTES,
     shell:
         command(
-            "decide --minutes {params.minutes} --cores {threads}",
+            "decide --minutes {params.minutes:q} --cores {threads:q}",
             log="| tee -- {log:q}",
         )
 

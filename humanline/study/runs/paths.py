@@ -1,10 +1,41 @@
 """The paths of a scale's files. Rules and stages take them from here and build none themselves."""
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
 from humanline.study.tasks import scoring_of
+
+_UNPRINTABLE = ("Cc", "Cs")  # control characters, and bytes that are not UTF-8
+_LONGEST = 255 - len(".provenance.json.1234567.tmp")  # bytes of a name, with what we append to it
+
+
+def require_folder(name: str, folder: Path) -> None:
+    """Refuse a folder that no file can be written into, whatever its rights and place on the disk.
+
+    Args:
+        name: what an error's line calls it.
+        folder: the folder; it need not exist.
+
+    Raises:
+        ConfigError: if it is a file or in one, or if its path is no text or too long.
+    """
+    if any(unicodedata.category(c) in _UNPRINTABLE for c in str(folder)):
+        reason = "has a line break, a control character or a byte that is not UTF-8"
+        raise ConfigError(f"{name}: {str(folder)!r} {reason}; use another folder")
+    long = max(folder.parts, key=len, default="")
+    if len(long.encode()) > _LONGEST or len(str(folder.absolute()).encode()) > 3000:
+        reason = "is too long for a path with the files below it"
+        raise ConfigError(f"{name}: {long[:40]!r}...: {reason}; use a shorter folder")
+    try:
+        first = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not first.is_dir():
+            raise ConfigError(f"{name}: {str(first)!r} is a file; name a folder")
+    except OSError as error:
+        reason = f"cannot be looked at ({error.strerror})"
+        raise ConfigError(f"{name}: {str(folder)!r} {reason}; use another folder") from None
 
 
 @dataclass(frozen=True)
