@@ -48,7 +48,9 @@ rule figures:
         **resources_of("table"),
     params:
         # The perceived weights are drawn for the bounds of the defaults.
-        defaults=lambda wildcards: STUDY.experiments.model_dump_json(include={"defaults"}),
+        defaults=lambda wildcards: STUDY.experiments.model_dump_json(
+            include={"defaults"}
+        ),
         code=code_hash("figures"),
     shell:
         command("figures")
