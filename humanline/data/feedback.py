@@ -86,7 +86,7 @@ def groups(rows: Iterable[dict], place: str, split: str | None = None) -> list[d
 
     Raises:
         ConfigError: if a field is missing or wrong, with row and field; if rows are of both kinds;
-            or if two prompts have the same `prompt_id`.
+            if two prompts have the same `prompt_id`, or an output has two rewards.
     """
     scored: dict[str | int, tuple[list[dict], dict[str, float]]] = {}
     for row, found, where in _validated(rows, place, split):
@@ -98,7 +98,10 @@ def groups(rows: Iterable[dict], place: str, split: str | None = None) -> list[d
             if len(output) > 1:
                 reason = f"{len(output)} turns, but a completion has one; move the others to prompt"
                 raise ConfigError(f"{where}: output: {reason}")
-            scores.setdefault(output[0].content, reward)
+            known = scores.setdefault(output[0].content, reward)
+            if known != reward:
+                reason = f"{reward}, but a row before gives this output {known}; keep one of them"
+                raise ConfigError(f"{where}: reward: {reason}")
     return [
         {"prompt": prompt, "completions": list(scores), "scores": list(scores.values())}
         for prompt, scores in scored.values()

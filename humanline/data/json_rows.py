@@ -42,7 +42,7 @@ def _of_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[str, dict]]:
         try:
             row = _parse(line.strip(), place)
         except ConfigError:
-            if line.strip() in (b"{", b"{}"):  # one object over many lines
+            if number == 1 and line.strip() == b"{":  # one object over many lines
                 place = f"{path}: one object, not a list of rows"
                 raise ConfigError(f"{place}; write one row a line") from None
             raise

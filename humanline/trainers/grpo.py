@@ -111,7 +111,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
 
     def _groups(self, dataset, name: str):
         """Tokenize stored groups, unless they are tokenized already."""
-        if "stored_completion_ids" in columns_of(dataset):
+        if set(columns_of(dataset)) >= set(COLUMNS):
             return dataset
         is_train = name == "train"
         size = self.num_generations if is_train else self.num_generations_eval
@@ -227,7 +227,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             context = self.args.vllm_max_model_length or context
         longest = max(prompt_ids, key=len)
         begin = tokenizer.decode(longest[:20], skip_special_tokens=True)
-        place = f"the prompt that begins {begin!r}"
+        place = f"max_completion_length={new_tokens}: the prompt that begins {begin!r}"
         require_room_for(len(longest), context, new_tokens, place)
 
     def _chunks(self, lengths: list[int]) -> list[slice]:

@@ -84,6 +84,18 @@ class HumanlineKTOConfig(HumanlineOptions, KTOConfig):
         },
     )
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.loss_type == "kto" and (size := self.per_device_train_batch_size) < 2:
+            raise ValueError(
+                "per_device_train_batch_size must be at least 2 with loss_type='kto', whose KL "
+                f"term pairs a prompt with another's completion; got {size}"
+            )
+        if not self.desirable_weight and not self.undesirable_weight:
+            raise ValueError(
+                "desirable_weight and undesirable_weight are both 0, so no row counts; raise one"
+            )
+
     def _refuse_meaningless_options(self):
         super()._refuse_meaningless_options()
         if self.loss_type not in _LOSSES:

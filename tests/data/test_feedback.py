@@ -94,3 +94,9 @@ def test_rows_keep_their_numbers():
 def test_rows_that_make_no_group(row, reason):
     with pytest.raises(ConfigError, match=f"^feedback: {reason}"):
         feedback.groups([binary("x", 1, 0.5), row], "feedback")
+
+
+def test_an_output_has_one_reward():
+    rows = [pairwise("x", "y", 1), pairwise("x", "z", 1, reward_A=9.0)]
+    with pytest.raises(ConfigError, match=r"^here: row 1: reward: 9\.0, but .* this output 2\.0; "):
+        feedback.groups(rows, "here")

@@ -62,6 +62,8 @@ class HumanlineDPOConfig(HumanlineOptions, DPOConfig):
         if self.loss_weights is not None:
             self.loss_weights = _as_list("loss_weights", self.loss_weights, float | int, "numbers")
         super().__post_init__()
+        if self.loss_weights is not None and not any(self.loss_weights):
+            raise ValueError("loss_weights are all 0, so nothing is learned; raise one")
 
     @property
     def is_papers_loss(self) -> bool:

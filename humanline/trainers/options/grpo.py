@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from transformers import GenerationConfig
 from trl import GRPOConfig
 
 from humanline.trainers.options.humanline import HumanlineOptions
@@ -86,7 +87,15 @@ class HumanlineGRPOConfig(HumanlineOptions, _Config):
     )
 
     def __post_init__(self):
+        if self.num_generations in (None, 1):
+            raise ValueError(
+                "num_generations must be at least 2, since advantages compare completions; "
+                f"got {self.num_generations}"
+            )
         super().__post_init__()
+        self._require_generation_options()
+        if self.reward_weights and not any(self.reward_weights):
+            raise ValueError("reward_weights are all 0, so nothing is rewarded; raise one")
         for name, known in _KNOWN.items():
             if self.humanline and getattr(self, name) not in known:
                 raise ValueError(
@@ -118,6 +127,18 @@ class HumanlineGRPOConfig(HumanlineOptions, _Config):
             raise ValueError(
                 f"{biased[0]} is biased by {narrowing}: vLLM then samples from a part of the "
                 "policy alone, and TRL's ratio ignores that; switch it off, as in the authors' code"
+            )
+
+    def _require_generation_options(self) -> None:
+        """Refuse keys of `generation_kwargs` that transformers would pass over in silence."""
+        given = self.generation_kwargs
+        if not isinstance(given, dict) or self.use_vllm:  # vLLM refuses them itself
+            return
+        if unknown := sorted(set(given) - set(GenerationConfig().to_dict())):
+            raise ValueError(f"generation_kwargs has no option {unknown[0]!r}; mend its spelling")
+        if given.get("num_return_sequences", 1) != 1:
+            raise ValueError(
+                "generation_kwargs: num_return_sequences is for num_generations to say; remove it"
             )
 
     def narrowing(self) -> str | None:

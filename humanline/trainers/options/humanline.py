@@ -1,6 +1,7 @@
 """The options that humanline adds to TRL's configs."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
@@ -14,7 +15,7 @@ from humanline.method.perception import (
     SecondMoment,
     identity,
 )
-from humanline.trainers.options.bounds import require_bounds
+from humanline.trainers.options.bounds import require_bounds, require_types
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -142,6 +143,7 @@ class HumanlineOptions(_Config):
     )
 
     def __post_init__(self):
+        require_types(self)
         require_bounds(self, self.positive)
         if self.bf16 is None:
             # TRL's default is bfloat16, and transformers refuses it without a GPU that has it.
@@ -240,12 +242,18 @@ def require_config(args, config: type, model):
         model: a model or its path; it names the default output folder.
 
     Raises:
-        ValueError: if `args` is TRL's own config, which lacks our options.
+        ValueError: if `args` is TRL's own config, which lacks our options, or another objective's;
+            or if `model` is neither a model nor its path.
     """
+    if isinstance(model, str) and model.startswith(("/", ".")) and not Path(model).exists():
+        raise ValueError(f"model: no such folder: {model!r}; mend the path")
+    if not isinstance(model, str) and not hasattr(model, "config"):
+        kind = type(model).__name__
+        raise ValueError(f"model must be a model of transformers or its path; got {kind}")
     if args is None:
         name = model if isinstance(model, str) else model.config._name_or_path
         objective = config.__name__.removeprefix("Humanline").removesuffix("Config")
         return config(f"{name.split('/')[-1]}-Humanline-{objective}")
-    if not isinstance(args, HumanlineOptions):
+    if not isinstance(args, HumanlineOptions) or not isinstance(args, config):
         raise ValueError(f"args must be a {config.__name__}; got {type(args).__name__}")
     return args

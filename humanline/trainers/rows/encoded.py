@@ -11,6 +11,7 @@ from trl.trainer.utils import global_then_local_main_first
 
 from humanline.files.validation import ConfigError
 from humanline.trainers.rows.conversations import encode_all, encode_groups, template_options
+from humanline.trainers.rows.examples import read
 
 OPTIONS = ("tools", "chat_template_kwargs")  # columns with a row's options for the chat template
 Encoded = list[tuple[list[int], list[int]]]  # the ids of the prompt and of each completion
@@ -72,6 +73,28 @@ class Rows:
             if not ids:
                 raise ValueError(f"{column} has no tokens to train on; leave the row out")
         return self.columns(row, prompt, encoded)
+
+
+def require_template(processing_class, row: dict) -> None:
+    """Check that the chat template takes a row's conversations.
+
+    Args:
+        processing_class: a tokenizer or processor.
+        row: a row of any objective, in a form that `examples.read` reads.
+
+    Raises:
+        ValueError: if the template refuses it.
+    """
+    answers = [row[name] for name in ("chosen", "rejected", "completion") if name in row]
+    answers += row.get("completions") or []
+    if not answers:
+        return
+    names = [f"answer {number}" for number in range(len(answers))]
+
+    def read_row(row: dict) -> tuple:
+        return read(row.get("prompt"), answers, names)
+
+    Rows(processing_class, read_row, names, lambda *_: {}).alone(row)
 
 
 def map_encoded(dataset, rows: Rows, name: str, num_proc=None, **options):

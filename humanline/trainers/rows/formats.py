@@ -1,6 +1,7 @@
 """Models of the rows that users write for training, and the check of each row."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,6 +18,7 @@ from humanline.trainers.registry import LABELLED, PAIRED, PROMPTS, STORED
 from humanline.trainers.rows.conversations import template_options
 from humanline.trainers.rows.examples import read
 
+_log = logging.getLogger(__name__)
 LARGEST_SCORE = 1e15  # TRL squares scores, in single precision
 _ANSWERS = ("chosen", "rejected", "completion", "completions")
 
@@ -158,6 +160,22 @@ class Group(Row):
         return len(set(self.scores)) > 1
 
 
+def _claims(found: Row, row: dict) -> Iterator[tuple[tuple, bool | float]]:
+    """Yield what a row says of a prompt's completions: a label, a score, or which is better."""
+    prompt = repr(row.get("prompt"))
+    match found:
+        case Labelled():
+            yield (prompt, repr(row["completion"])), found.label
+        case WholePair():
+            chosen, rejected = repr(row["chosen"]), repr(row["rejected"])
+            if chosen != rejected:
+                yield (prompt, chosen, rejected), True
+                yield (prompt, rejected, chosen), False
+        case Group():
+            for completion, score in zip(row["completions"], found.scores, strict=True):
+                yield (prompt, repr(completion)), score
+
+
 def row_model(columns: Iterable[str], wanted: frozenset[str]) -> type[Row]:
     """Choose the model of a dataset's rows.
 
@@ -187,7 +205,8 @@ class RowCheck:
         self._model = model
         self._group_size = group_size
         self._forms: dict[str, tuple[str, str]] = {}  # of a column, and where it was first seen
-        self._teaches = False
+        self._rows, self._idle, self._opposed = 0, 0, 0
+        self._claims: dict[int, bool | float] = {}  # of rows so far, by a hash of what they are of
 
     def __call__(self, row: dict, place: str) -> dict[str, Any]:
         """Check a row, and return it with labels as truth values and scores as floats.
@@ -200,7 +219,9 @@ class RowCheck:
             ConfigError: naming the place, the field and the remedy.
         """
         found = validate(self._model, row, place)
-        self._teaches |= found.teaches
+        self._rows += 1
+        self._idle += not found.teaches
+        self._opposed += self._is_opposed(found, row)
         for name in ("prompt", *_ANSWERS):
             value = getattr(found, name, [])
             for part in value if name == "completions" else [value] * (value != []):
@@ -213,11 +234,30 @@ class RowCheck:
 
     def require_something_to_learn(self, place: str) -> None:
         """Raise a ConfigError if none of the rows that were checked has a gradient."""
-        if not self._teaches:
+        if self._idle == self._rows:
             raise ConfigError(
                 f"{place}: nothing to learn: in each row all scores, or chosen and rejected, are "
                 "alike; give rows that tell better from worse"
             )
+
+    def tell(self, place: str) -> None:
+        """Warn of rows without a gradient, and of rows that contradict others.
+
+        Annotators do contradict each other, so such rows are trained on.
+        """
+        if self._idle or self._opposed:
+            _log.warning(
+                "%s: of %s rows %s teach nothing (chosen and rejected, or all scores, are alike) "
+                "and %s judge a completion otherwise than a row before",
+                *(place, self._rows, self._idle, self._opposed),
+            )
+
+    def _is_opposed(self, found: Row, row: dict) -> bool:
+        """Note what a row claims, and say whether a row before claims otherwise."""
+        is_new = [
+            self._claims.setdefault(hash(key), value) == value for key, value in _claims(found, row)
+        ]
+        return not all(is_new)
 
     def _check_reading(self, row: dict, place: str) -> None:
         """Refuse a row whose prompt and completions cannot be told apart."""

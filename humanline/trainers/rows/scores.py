@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import Module
 
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, first_line
 from humanline.trainers.rows.formats import LARGEST_SCORE
 
 _TOLERANCE = 0.05  # by how much rounding may change an advantage
@@ -67,7 +67,8 @@ def checked_reward(function: Callable, name: str) -> Callable:
         name: its name in errors.
 
     Returns:
-        A function that raises a ConfigError if a value is neither a finite number nor None.
+        A function that raises a ConfigError if a value is neither a finite number nor None, or if
+        the function itself raises an error.
     """
     source = f"reward function {name}"
 
@@ -81,14 +82,28 @@ def checked_reward(function: Callable, name: str) -> Callable:
     ):
 
         async def score_later(prompts, **columns):
-            return check(await function(prompts=prompts, **columns), prompts)
+            with _told(source):
+                values = await function(prompts=prompts, **columns)
+            return check(values, prompts)
 
         return score_later
 
     def score(prompts, **columns):
-        return check(function(prompts=prompts, **columns), prompts)
+        with _told(source):
+            values = function(prompts=prompts, **columns)
+        return check(values, prompts)
 
     return score
+
+
+@contextmanager
+def _told(source: str) -> Iterator[None]:
+    """Turn whatever a user's function raises into one line."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"{source} raised {reason}; mend it, or leave out such rows") from error
 
 
 @contextmanager

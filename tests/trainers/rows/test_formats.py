@@ -48,3 +48,27 @@ def test_rows_are_of_one_form():
     answer = [{"role": "assistant", "content": "a"}]
     with pytest.raises(ConfigError, match=r"^line 2: prompt: a conversation, but line 1 has text"):
         check({"prompt": turns, "chosen": answer, "rejected": answer}, "line 2")
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "told"),
+    [
+        (formats.Pair, [("b", "c"), ("c", "b"), ("d", "d")], "of 3 rows 1 teach nothing "),
+        (formats.Pair, [("b", "c"), ("c", "b")], "and 1 judge a completion otherwise"),
+        (formats.Pair, [("b", "c"), ("b", "c")], ""),
+        (formats.Labelled, [("b", True), ("b", False)], "and 1 judge a completion otherwise"),
+        (formats.Labelled, [("b", True), ("c", False)], ""),
+        (formats.Group, [(["b", "c"], [1.0, 2.0]), (["c"], [1.0])], "1 teach nothing"),
+        (formats.Group, [(["b", "b"], [1.0, 2.0])], "and 1 judge a completion otherwise"),
+        (formats.Group, [(["b", "c"], [1.0, 2.0])] * 2, ""),
+    ],
+)
+def test_rows_that_contradict_others_are_told(model, rows, told, caplog):
+    check = formats.RowCheck(model)
+    names = [
+        name for name in model.model_fields if name not in {"prompt", *formats.Row.model_fields}
+    ]
+    for row in rows:
+        check({"prompt": "a"} | dict(zip(names, row, strict=True)), "here")
+    check.tell("rows.jsonl")
+    assert told in caplog.text and ("rows.jsonl: of" in caplog.text) == bool(told)
