@@ -1,20 +1,18 @@
 """Check a recipe's packages, files and folders on this machine, before a model is loaded."""
 
-import json
-import os
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
-from transformers import AutoConfig, AutoProcessor
+import torch
+from huggingface_hub import constants
+from transformers import AutoConfig, AutoProcessor, Trainer, get_scheduler
 from transformers.integrations import integration_utils
-from transformers.trainer_utils import get_last_checkpoint
-from trl import ModelConfig
 
 from humanline.files.validation import first_line
 from humanline.study.scale.hub import REMOTE_CODE
 from humanline.training.recipes.data import FILES, not_loaded
 from humanline.training.recipes.options import Recipe
+from humanline.training.recipes.outputs import checkpoint_of
 
 # Keys of model_init_kwargs that are set elsewhere: one place decides whose code runs.
 _KEPT = {
@@ -36,8 +34,9 @@ def check(recipe: Recipe) -> None:
         _check_given(recipe, "reward_model_name_or_path", reward)
     _check_options_together(recipe)
     _check_packages(recipe)
+    _check_optimizer(recipe)
     _check_reports(recipe)
-    recipe.training.resume_from_checkpoint = _checkpoint(recipe)
+    recipe.training.resume_from_checkpoint = checkpoint_of(recipe)
 
 
 def _check_given(recipe: Recipe, field: str, name: str | None) -> None:
@@ -55,6 +54,21 @@ def _check_options_together(recipe: Recipe) -> None:
     if training.reference == "adapter" and not model.use_peft:
         reason = "adapter, which needs PEFT; set use_peft: true, or use cached or model"
         raise recipe.fault("reference", reason)
+    if training.learning_rate == 0:
+        raise recipe.fault("learning_rate", "0, with which nothing is learned; raise it")
+    if training.max_steps > 0 and training.warmup_steps >= training.max_steps:
+        reason = f"{training.warmup_steps}, and training ends before, after max_steps"
+        raise recipe.fault("warmup_steps", f"{reason}={training.max_steps}; lower it")
+    by_length = training.train_sampling_strategy in ("group_by_length", "batch_rebalance")
+    if by_length and training.length_column_name == "length":
+        reason = f"{training.train_sampling_strategy}, which needs the lengths of rows"
+        raise recipe.fault("train_sampling_strategy", f"{reason}; add length_column_name: longest")
+    for name in ("use_transformers_continuous_batching", "use_transformers_paged"):
+        on_cpu = training.use_cpu or not torch.accelerator.is_available()
+        if getattr(training, name, False) and on_cpu:
+            raise recipe.fault(name, "true, which needs a GPU; remove it")
+    if training.push_to_hub and constants.HF_HUB_OFFLINE:
+        raise recipe.fault("push_to_hub", "true, but HF_HUB_OFFLINE=1; unset that, or remove this")
     if script.dataset_streaming and training.max_steps < 1:
         raise recipe.fault("max_steps", "missing; a stream has no length to train epochs of")
     if script.ignore_bias_buffers:
@@ -65,13 +79,10 @@ def _check_options_together(recipe: Recipe) -> None:
     if Path(recipe.model_name).is_dir() and model.model_revision != "main":
         reason = f"{model.model_revision!r} has no effect on a folder; remove it"
         raise recipe.fault("model_revision", reason)
-    for field in fields(ModelConfig):
-        is_of_lora = field.name.startswith("lora_") or field.name in ("use_rslora", "use_dora")
-        if is_of_lora and not model.use_peft and getattr(model, field.name) != field.default:
-            reason = "has no effect without use_peft: true; add that, or remove this"
-            raise recipe.fault(field.name, reason)
     if model.lora_r < 1:
         raise recipe.fault("lora_r", f"{model.lora_r}; use at least 1")
+    if model.lora_alpha < 1:
+        raise recipe.fault("lora_alpha", f"{model.lora_alpha}; use at least 1")
     if not 0 <= model.lora_dropout < 1:
         raise recipe.fault("lora_dropout", f"{model.lora_dropout}; use at least 0 and below 1")
     if model.lora_task_type != "CAUSAL_LM":
@@ -97,6 +108,37 @@ def _check_packages(recipe: Recipe) -> None:
             raise recipe.fault(field, f"{getattr(training, field, True)!r} {reason}")
 
 
+def _check_optimizer(recipe: Recipe) -> None:
+    """Refuse an optimizer or a schedule that cannot be made, by making it for a number."""
+    training = recipe.training
+    needs_model = ("galore", "apollo", "layerwise", "lomo")
+    try:
+        if not any(name in training.optim for name in needs_model):
+            Trainer.get_optimizer_cls_and_kwargs(training)
+    except Exception as error:  # a package that is missing gives a ValueError or ImportError
+        field, value = "optim", training.optim
+        if training.optim_args:
+            field, value = "optim_args", training.optim_args
+        reason = f"{value!r} cannot be used here ({first_line(error)}); mend it, or use another"
+        raise recipe.fault(field, reason) from error
+    kind, given = training.lr_scheduler_type, training.lr_scheduler_kwargs
+    options = dict(given) if isinstance(given, dict) else {}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    try:
+        get_scheduler(
+            kind,
+            optimizer,
+            num_warmup_steps=0,
+            num_training_steps=10,
+            scheduler_specific_kwargs=options,
+        )
+    except Exception as error:
+        reason = f"{options} does not suit lr_scheduler_type {getattr(kind, 'value', kind)}"
+        raise recipe.fault(
+            "lr_scheduler_kwargs", f"{reason} ({first_line(error)}); mend its keys"
+        ) from error
+
+
 def _check_reports(recipe: Recipe) -> None:
     known = integration_utils.INTEGRATION_TO_CALLBACK
     for name in recipe.training.report_to or ():
@@ -108,62 +150,6 @@ def _check_reports(recipe: Recipe) -> None:
         if not is_available():
             reason = f"needs the package {name}, which is not installed; pip install {name}"
             raise recipe.fault("report_to", f"{name!r} {reason}, or set report_to: none")
-
-
-def make_output(recipe: Recipe) -> None:
-    """Make the output folder before training begins.
-
-    Raises:
-        ConfigError: if the folder cannot be made or is not writable.
-    """
-    folder = Path(recipe.training.output_dir)
-    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise recipe.fault("output_dir", f"{existing} is a file; name another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        is_writable = os.access(folder, os.W_OK)
-    except OSError as error:
-        raise recipe.fault(
-            "output_dir", f"{folder} cannot be made ({error.strerror}); name another folder"
-        ) from None
-    if not is_writable:
-        raise recipe.fault("output_dir", f"{folder} is not writable; name another folder")
-
-
-def _checkpoint(recipe: Recipe) -> str | None:
-    """Find the checkpoint to resume from; `true` means the last one in the output folder."""
-    asked, output = recipe.training.resume_from_checkpoint, recipe.training.output_dir
-    if asked is None or str(asked).lower() in ("false", "none", "no", ""):
-        return None
-    if str(asked).lower() in ("true", "yes"):
-        asked = get_last_checkpoint(output) if Path(output).is_dir() else None
-        if asked is None:
-            reason = f"true, but {output} has no checkpoint; remove this key to begin anew"
-            raise recipe.fault("resume_from_checkpoint", reason)
-    try:
-        reached = reached_step(asked)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{asked!r} is no checkpoint (trainer_state.json: {first_line(error)})"
-        raise recipe.fault(
-            "resume_from_checkpoint", f"{reason}; use true, or a folder checkpoint-N"
-        ) from None
-    if 0 < recipe.training.max_steps <= reached:
-        reason = f"{asked} is at step {reached} of {recipe.training.max_steps}"
-        raise recipe.fault("max_steps", f"{reason}, and nothing is left to train; raise it")
-    return str(asked)
-
-
-def reached_step(checkpoint: str | None) -> int:
-    """Read the optimizer step of a checkpoint; 0 without a checkpoint.
-
-    Raises:
-        OSError, ValueError, KeyError, TypeError: if its trainer_state.json cannot be read.
-    """
-    if checkpoint is None:
-        return 0
-    state = Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8")
-    return int(json.loads(state)["global_step"])
 
 
 def check_model(recipe: Recipe):
@@ -191,6 +177,12 @@ def check_model(recipe: Recipe):
     except Exception as error:  # transformers raises many kinds for files that it cannot read
         raise recipe.fault("model_name_or_path", not_loaded(name, error, where)) from error
     _check_weights(recipe, Path(name))
+    if reward := getattr(recipe.script, "reward_model_name_or_path", None):
+        try:
+            AutoConfig.from_pretrained(reward, trust_remote_code=trust)
+        except Exception as error:
+            reason = not_loaded(reward, error)
+            raise recipe.fault("reward_model_name_or_path", reason) from error
     try:
         return AutoProcessor.from_pretrained(name, **options)
     except Exception as error:
@@ -236,3 +228,20 @@ def check_template(recipe: Recipe, processor, row: dict) -> None:
         model, data = recipe.model.model_name_or_path, recipe.script.dataset_name
         reason = f"{model} has no chat template, and {data} has conversations"
         raise recipe.fault("model_name_or_path", f"{reason}; give a chat model, or rows of text")
+
+
+def check_adapter(recipe: Recipe, model) -> None:
+    """Refuse a name in `lora_target_parameters` that the model lacks; PEFT leaves it out.
+
+    Args:
+        recipe: the recipe.
+        model: the trainer's model, with its adapter.
+
+    Raises:
+        ConfigError: naming the parameter.
+    """
+    found = getattr(getattr(model, "base_model", None), "targeted_parameter_names", ())
+    for name in recipe.model.lora_target_parameters or ():
+        if not any(each == name or each.endswith(f".{name}") for each in found):
+            reason = f"{name!r} is no parameter of the model; mend the name"
+            raise recipe.fault("lora_target_parameters", reason)

@@ -1,5 +1,6 @@
 """Read the data of a recipe, and check every row before a model is loaded."""
 
+import glob
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from humanline.data import feedback
 from humanline.data.json_rows import read_rows
 from humanline.files.validation import ConfigError, first_line
 from humanline.trainers.rows import formats
+from humanline.trainers.rows.encoded import require_template
 
 _JSON = (".json", ".jsonl")
 _OTHERS = (".csv", ".tsv", ".txt", ".gz", ".zip", ".zst", ".xz", ".arrow", ".xlsx")  # known by name
@@ -43,6 +45,10 @@ def load_splits(recipe) -> dict:
     is_file = path.is_file()
     if is_file and path.suffix not in (*_JSON, ".parquet"):
         raise recipe.fault("dataset_name", f"{name}: files like this are not read; {_FORMATS}")
+    if path.exists() and not is_file and not path.is_dir():
+        raise recipe.fault("dataset_name", f"{name} is no file and no folder; mend the path")
+    if is_file and path.suffix == ".parquet" and "::" in name:
+        raise recipe.fault("dataset_name", f"{name}: has '::', which joins addresses; rename it")
     if path.is_dir() and path.suffix in FILES:
         raise recipe.fault("dataset_name", f"{name}: a folder, named as a file; rename it")
     if is_file and script.dataset_config:
@@ -55,7 +61,9 @@ def load_splits(recipe) -> dict:
         return {script.dataset_train_split: path}
     options = {"path": name, "name": script.dataset_config}
     if is_file:
-        options = {"path": "parquet", "data_files": {script.dataset_train_split: name}}
+        # `datasets` takes stars and brackets for patterns.
+        files = {script.dataset_train_split: glob.escape(name)}
+        options = {"path": "parquet", "data_files": files}
     with _readable(recipe):
         return _load(options | {"streaming": script.dataset_streaming})
 
@@ -209,6 +217,26 @@ def _wanted_columns(recipe, columns: set[str]) -> frozenset[str]:
     return wanted
 
 
+def require_rendered(recipe, splits: dict, processor) -> None:
+    """Refuse the first row of the training data that the chat template refuses.
+
+    Args:
+        recipe, splits: as in `load_split`.
+        processor: the model's tokenizer or processor.
+
+    Raises:
+        ConfigError: naming the row's place.
+    """
+    name = recipe.script.dataset_train_split
+    rows = _rows(recipe, splits[name], name)
+    rows = _without_feedback(recipe, rows, next(iter(rows.pairs))[1], name)
+    for place, row in rows.pairs:
+        try:
+            require_template(processor, row)
+        except ValueError as error:
+            raise ConfigError(f"{place}: {error}") from None
+
+
 def _group_size(recipe, field: str) -> int:
     is_test = field == "dataset_test_split"
     training = recipe.training
@@ -221,8 +249,12 @@ def _checked(rows: _Rows, model: type[formats.Row], group_size: int | None) -> D
     if rows.dataset is None:
         found = [check(row, place) for place, row in rows.pairs]
         check.require_something_to_learn(rows.place)
+        check.tell(rows.place)
+        # `from_list` takes the first row's columns alone, and would lose the others in silence.
+        columns = dict.fromkeys(name for row in found for name in row)
         try:
-            return Dataset.from_list(found, on_mixed_types="use_json")
+            whole = [columns | row for row in found]
+            return Dataset.from_list(whole, on_mixed_types="use_json")
         except (ValueError, TypeError, OverflowError) as error:  # of columns that are not ours
             reason = f"cannot be a dataset ({first_line(error)}); write all rows alike"
             raise ConfigError(f"{rows.place}: {reason}") from error
@@ -233,6 +265,7 @@ def _checked(rows: _Rows, model: type[formats.Row], group_size: int | None) -> D
     for place, row in pairs:
         check(row, place)
     check.require_something_to_learn(rows.place)
+    check.tell(rows.place)
     return rows.dataset
 
 

@@ -7,7 +7,7 @@ options of the objective's humanline config. A fault is a one-line error, before
 from argparse import ArgumentError, ArgumentParser
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from trl import get_peft_config, get_quantization_config
 
@@ -18,8 +18,10 @@ from humanline.trainers.registry import OBJECTIVES, find_objective
 from humanline.trainers.rows.formats import PAIRED
 from humanline.trainers.rows.tokens import columns_of, unpaired
 from humanline.training.recipes import checks
-from humanline.training.recipes.data import load_split, load_splits
-from humanline.training.recipes.options import Parser, Recipe, library_error
+from humanline.training.recipes.data import load_split, load_splits, require_rendered
+from humanline.training.recipes.effects import check_effects
+from humanline.training.recipes.options import Parser, Recipe, library_error, sources
+from humanline.training.recipes.outputs import make_output, reached_step
 
 
 def run(path: Path, overrides: list[str]) -> None:
@@ -37,11 +39,10 @@ def run(path: Path, overrides: list[str]) -> None:
     """
     recipe = read(path, overrides)
     trainer = build_trainer(recipe)
-    # A KeyError comes from metric_for_best_model, or a column that a reward function lacks.
-    with _told_as_one_line(recipe, TypeError, ValueError, ImportError, OSError, KeyError):
+    with _told_as_one_line(recipe):
         checkpoint = recipe.training.resume_from_checkpoint
         trainer.train(resume_from_checkpoint=checkpoint)
-        if trainer.state.global_step <= checks.reached_step(checkpoint):
+        if trainer.state.global_step <= reached_step(checkpoint):
             reason = f"{checkpoint} is of the last step, and nothing is left to train"
             raise recipe.fault("resume_from_checkpoint", f"{reason}; raise num_train_epochs")
         trainer.save_whole_model(Path(recipe.training.output_dir))
@@ -57,12 +58,14 @@ def read(path: Path, overrides: list[str]) -> Recipe:
     """
     content = load_yaml(path)
     objective, overrides = _objective(path, content, overrides)
+    given = sources(content, overrides)
     content.setdefault("enable_jit_checkpoint", True)
-    recipe = Recipe(path, objective, *Parser(objective).read(path, content, overrides))
+    recipe = Recipe(path, objective, given, *Parser(objective).read(path, content, overrides))
     if recipe.training.save_strategy == "no" or recipe.training.save_only_model:
         recipe.training.enable_jit_checkpoint = False  # SIGTERM then ends it at once
-    with _told_as_one_line(recipe, Exception):
+    with _told_as_one_line(recipe):
         checks.check(recipe)
+        check_effects(recipe)
     return recipe
 
 
@@ -72,38 +75,41 @@ def build_trainer(recipe: Recipe):
     Raises:
         ConfigError: if the model or the data are wrong, or the trainer refuses the options.
     """
-    with _told_as_one_line(recipe, Exception):
+    with _told_as_one_line(recipe):
         return _build_trainer(recipe)
 
 
 def _build_trainer(recipe: Recipe):
     model, training = recipe.model, recipe.training
     processor = checks.check_model(recipe)
-    options = {}
+    options: dict[str, Any] = {}
     if recipe.row.view.takes_groups:
         options["reward_funcs"] = _reward_functions(recipe)
     splits = load_splits(recipe)
     options["train_dataset"] = _dataset(recipe, splits, "dataset_train_split", processor)
     if training.eval_strategy != "no":
         options["eval_dataset"] = _dataset(recipe, splits, "dataset_test_split", processor)
-    checks.make_output(recipe)
+    make_output(recipe)
     training.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
         "use_safetensors": True,
     } | recipe.model_options
-    return load(recipe.row.trainer)(
-        recipe.model_name,
-        args=training,
-        quantization_config=get_quantization_config(model),
-        peft_config=get_peft_config(model),
-        **options,
-    )
+    options["quantization_config"] = get_quantization_config(model)
+    options["peft_config"] = get_peft_config(model)
+    try:
+        trainer = load(recipe.row.trainer)(recipe.model_name, args=training, **options)
+    except ConfigError:
+        # The trainer counts the rows that it got, which were shuffled and unpaired.
+        require_rendered(recipe, splits, processor)
+        raise
+    checks.check_adapter(recipe, trainer.model)
+    return trainer
 
 
 @contextmanager
-def _told_as_one_line(recipe: Recipe, *kinds: type[Exception]):
+def _told_as_one_line(recipe: Recipe):
     """Turn errors that libraries raise for a recipe's options and files into one line."""
     try:
         yield
@@ -111,8 +117,8 @@ def _told_as_one_line(recipe: Recipe, *kinds: type[Exception]):
         if "\n" in str(error):  # a dataloader's worker puts its traceback first
             raise ConfigError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
         raise
-    except kinds as error:
-        raise library_error(recipe.path, error) from error
+    except Exception as error:
+        raise library_error(recipe.path, error, recipe.values) from error
 
 
 # Options.

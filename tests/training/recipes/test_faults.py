@@ -397,14 +397,15 @@ def test_parquet_rows_are_checked(write, groups, tmp_path):  # noqa: F811
 def test_an_error_of_a_dataloaders_worker_is_one_line(write, groups, monkeypatch, capfd):  # noqa: F811
     monkeypatch.undo()
     rows = [row | {"label": 1 if row["label"] else -1} for row in VIEWS["kto"](groups)]
-    options = {"dataset_streaming": True, "dataloader_num_workers": 1, "humanline": False}
+    options = {"dataset_streaming": True, "dataloader_num_workers": 1}
+    options |= {"humanline": False, "sync_interval": None}
     assert train(write("kto", rows, **options)) == 1
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "error: " in line]
     assert "label: -1 is no label" in line
 
 
 def test_the_traceback_behind_a_line(write, monkeypatch, capfd):  # noqa: F811
-    path = write(lr_scheduler_kwargs={"nonsense": 1})
+    path = write(model_init_kwargs={"nonsense": 1})
     monkeypatch.undo()
     for value in ("0", "1"):
         monkeypatch.setenv("HUMANLINE_TRACEBACK", value)

@@ -151,7 +151,12 @@ def test_the_command_line_takes_precedence(write, tmp_path):
 
 
 def test_a_file_says_null_lists_and_mappings(write):
-    path = write(sync_interval=None, loss_type="sigmoid", lr_scheduler_kwargs={"num_cycles": 2})
+    path = write(
+        sync_interval=None,
+        loss_type="sigmoid",
+        lr_scheduler_kwargs={"num_cycles": 2},
+        lr_scheduler_type="cosine",
+    )
     training = recipes.read(path, []).training
     assert training.sync_interval is None
     assert training.loss_type == ["sigmoid"]
