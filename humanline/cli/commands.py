@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Imported here, so that they are in no command's hash: no result depends on them.
     from humanline.cli.local.run_locks import hold_as_job
-    from humanline.cli.parser import parser
+    from humanline.cli.makers import with_remake
+    from humanline.cli.parser import FOLDERS, parser
     from humanline.cli.progress.joblog import logging_to, show_tail
 
     arguments = parser().parse_args(argv)
@@ -50,17 +51,15 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 return _run(arguments)
             except ConfigError as error:
-                _print_error(error)
+                _print_error(with_remake(error, vars(arguments), FOLDERS))
             except KeyboardInterrupt:
                 print("humanline: interrupted", file=sys.stderr, flush=True)
                 return INTERRUPTED
             except SystemExit as error:  # of training that SIGTERM has stopped; it says so itself
                 return int(error.code or 0)
             except Exception as error:
-                if (fault := disk_fault(error)) is None:
-                    traceback.print_exc()
-                else:
-                    _print_error(fault)
+                fault = disk_fault(error)
+                _print_error(fault) if fault else traceback.print_exc()
         if log:
             show_tail(Path(log))
     except OSError as error:  # of the log itself
@@ -73,7 +72,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments) -> int:
     """Call the command's function, which has the command's name; return its exit status."""
-    command = arguments.command
+    from humanline.cli.makers import name_maker
+
+    command, run = arguments.command, None
     study = _study(arguments) if command.reads == "study" else None
     if study and "task" in arguments:  # other commands read nothing from the hub
         pick(f"scale {study.scale.scale}: tasks", arguments.task, study.scale.tasks)
@@ -86,6 +87,7 @@ def _run(arguments) -> int:
             folder = study.paths.results / "tensorboard" / arguments.task / run.name
             os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder))
             os.environ.setdefault("WANDB_PROJECT", f"humanline-{study.scale.scale}")
+    name_maker(command.name, getattr(arguments, "task", None), run)
     started = time.time()
     status = globals()[f"_{command.name}"](study, arguments)
     if command.is_timed and not getattr(arguments, "json", False):

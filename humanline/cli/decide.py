@@ -22,6 +22,7 @@ from humanline.cli.local import run_locks
 from humanline.cli.planning.hours import seconds_taken
 from humanline.files.json_files import write_json
 from humanline.files.provenance import git_state
+from humanline.files.seals import require_seal
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
 from humanline.study.runs.pilot import on_seed
@@ -107,6 +108,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     """Read a table that the workflow has written; empty if there is none."""
     if not path.exists():
         return []
+    require_seal(path)
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -194,7 +196,7 @@ class Estimate:
 def record(study: Study, looks: Looks, new: Sequence[Look]) -> None:
     """Add looks to the record of those that were taken."""
     taken = LooksTaken(looks=looks, taken=[*study.taken.taken, *new])
-    write_json(study.paths.looks, taken.model_dump(mode="json"))
+    write_json(study.paths.looks, taken.model_dump(mode="json"), sealed=True)
 
 
 def run_workflow() -> None:

@@ -12,6 +12,7 @@ from humanline.files.validation import ConfigError
 from humanline.study.tasks import TASKS, find_task
 
 CONFIG_DIRECTORY = Path("workflow/config")
+FOLDERS = {"config": CONFIG_DIRECTORY, "results": Path("results")}
 SCHEMA_DIRECTORY = Path("workflow/schemas")
 LISTS = {
     "scales": "scales of the configuration folder, with their errors",
@@ -179,7 +180,7 @@ def parser() -> argparse.ArgumentParser:
         if command.reads != "nothing":
             sub.add_argument("--scale", default="laptop", help="a file of the configuration folder")
             sub.add_argument("--config", type=Path, default=CONFIG_DIRECTORY, metavar="FOLDER")
-            sub.add_argument("--results", type=Path, default=Path("results"), metavar="FOLDER")
+            sub.add_argument("--results", type=Path, default=FOLDERS["results"], metavar="FOLDER")
         sub.add_argument("--log", metavar="FILE", help="write output to FILE")
         sub.set_defaults(command=command)
     return whole

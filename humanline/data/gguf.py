@@ -35,7 +35,9 @@ def convert(file: Path, folder: Path, source: PackageModel) -> None:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
     except Exception as error:  # transformers and gguf raise many kinds
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ConfigError(f"{file.name} of {source.package}: cannot be read ({reason})") from None
+        raise ConfigError(
+            f"{file.name} of {source.package}: cannot be read ({reason}); fetch it again"
+        ) from None
     _mend_tokenizer(tokenizer, file, source, read.config.max_position_embeddings)
     _plain(read, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

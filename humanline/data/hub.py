@@ -105,7 +105,9 @@ def _folder(source: HubSource, patterns: list[str] | None) -> Path:
     Offline, the hub's client reads the cache alone, and knows whether the fetch was complete.
     """
     if source.is_local:
-        return Path(source.repo)
+        if not (local := Path(source.repo)).is_dir():
+            raise ConfigError(f"{source.repo_type} {source.repo}: no folder; mend repo")
+        return local
     if not source.is_pinned:
         raise ConfigError(f"{source.repo_type} {source.repo}: {source.how_to_pin}")
     from huggingface_hub import constants, snapshot_download

@@ -7,6 +7,7 @@ read records that lack newer fields.
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict  # of pydantic; before Python 3.12 it takes no other
 
 from humanline.data.stage_files import LogProbability
 from humanline.files.typed_files import Columns, Count, NonNegative, number_fault
@@ -82,12 +83,30 @@ class Manifest(Record):
     learning_rate: Annotated[float, Field(gt=0)]
 
 
+class Git(TypedDict, total=False):
+    """The state of a source tree; see `provenance.git_state`."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]  # pydantic's
+    commit: str | None
+    modified: bool | None
+
+
+class Machine(TypedDict, total=False):
+    """A machine; see `provenance.describe`."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]  # pydantic's
+    python: str
+    processor: str
+    accelerator: str
+    cores: int | None
+
+
 class Provenance(Record):
     """The code, packages and machine that made a file; see `provenance.describe`."""
 
-    git: dict
+    git: Git
     packages: dict[str, str]
-    machine: dict = Field(default_factory=dict)
+    machine: Machine = Field(default_factory=Machine)
 
 
 class Described(Timed):

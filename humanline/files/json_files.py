@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from humanline.files.seals import seal, seal_of
 from humanline.files.validation import ConfigError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # errors of writing alone
@@ -21,10 +22,22 @@ class NotWrittenError(OSError):
     """A file or folder cannot be written; `filename` names it."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it: readers see all of it or none."""
+def write_text(path: Path, text: str, *, sealed: bool = False) -> None:
+    """Write a file under a temporary name, then rename it: readers see all of it or none.
+
+    Args:
+        path: the file.
+        text: its content.
+        sealed: write its seal, too. The old seal goes first and the new one comes last, so a
+            process that is killed in between leaves a file without a seal, never with a wrong one.
+    """
+    content = text.encode("utf-8")
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
+        seal_of(path).unlink(missing_ok=True)
+    if sealed:
+        with replacing(seal_of(path)) as temporary:
+            temporary.write_bytes(seal(path, content))
 
 
 @contextmanager
@@ -64,15 +77,15 @@ def disk_fault(error: BaseException) -> ConfigError | None:
     return ConfigError(f"{where}: cannot be written ({reason}); {remedy}")
 
 
-def write_json(path: Path, content) -> None:
+def write_json(path: Path, content, *, sealed: bool = False) -> None:
     """Write indented JSON; raise a `ConfigError` if a number is not finite."""
-    write_text(path, _dumps(path, content, indent=1) + "\n")
+    write_text(path, _dumps(path, content, indent=1) + "\n", sealed=sealed)
 
 
-def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
+def write_jsonl(path: Path, rows: Iterable[dict], *, sealed: bool = False) -> None:
     """Write JSON Lines; raise a `ConfigError` if a number is not finite."""
     lines = [_dumps(f"{path}: line {number}", row) for number, row in enumerate(rows, 1)]
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    write_text(path, "".join(f"{line}\n" for line in lines), sealed=sealed)
 
 
 def _dumps(place: Path | str, content, **options) -> str:
@@ -87,7 +100,7 @@ def _dumps(place: Path | str, content, **options) -> str:
 
 def read_json(path: Path):
     """Read JSON, or raise a `ConfigError` that names the file and the fault."""
-    return parse_json(path, _read(path), 1)
+    return _whole(path, parse_json(path, text := _read(path), 1), text, 1)
 
 
 def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
@@ -111,7 +124,7 @@ def read_lines(path: Path, fields: tuple[str, ...] = ()) -> list[tuple[int, dict
     for number, line in enumerate(_read(path).split("\n"), 1):
         if not line.strip():
             continue
-        row = parse_json(path, line, number)
+        row = _whole(path, parse_json(path, line, number), line, number)
         if not isinstance(row, dict):
             raise ConfigError(f"{path}: line {number}: not an object; make it again")
         if missing := [field for field in fields if field not in row]:
@@ -120,6 +133,17 @@ def read_lines(path: Path, fields: tuple[str, ...] = ()) -> list[tuple[int, dict
     if not rows:
         raise ConfigError(f"{path}: empty; make it again")
     return rows
+
+
+def _whole(path: Path, found, text: str, line: int):
+    """Refuse half a character, which JSON can hold and no file in UTF-8, such as a table."""
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            reason = "holds half a character, \\ud..."
+            raise ConfigError(f"{path}: line {line}: {reason}; make it again") from None
+    return found
 
 
 def _read(path: Path) -> str:

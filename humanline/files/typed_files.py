@@ -6,6 +6,8 @@ can still read files that lack newer fields. A fault is a `ConfigError` of one l
 row or line, the field and the remedy.
 """
 
+import csv
+import io
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from humanline.files.json_files import read_json, read_lines, write_json, write_jsonl, write_text
+from humanline.files.seals import require_seal
 from humanline.files.validation import ConfigError, Record, first_fault, validate
 
 if TYPE_CHECKING:
@@ -67,7 +70,7 @@ def write_rows(path: Path, model: type[Row], rows: Iterable[dict]) -> None:
     if not rows:
         raise ConfigError(f"{path}: no rows to write; see what this stage was given")
     _check_rows(path, model, enumerate(rows, 1))
-    write_jsonl(path, rows)
+    write_jsonl(path, rows, sealed=True)
 
 
 def read_rows(path: Path, model: type[Row]) -> list[dict]:
@@ -79,6 +82,7 @@ def read_rows(path: Path, model: type[Row]) -> list[dict]:
     needed = (name for name, field in model.model_fields.items() if field.is_required())
     lines = read_lines(path, tuple(needed))
     _check_rows(path, model, lines)
+    require_seal(path)
     return [row for _, row in lines]
 
 
@@ -114,7 +118,7 @@ def write_record(
     if unknown := set(content) - set(model.model_fields):
         raise ConfigError(f"{path}: field {min(unknown)}: {model.__name__} has none; add it there")
     found = _validated(path, model, content, remedy)
-    write_json(path, found.model_dump(mode="json", exclude_unset=True))
+    write_json(path, found.model_dump(mode="json", exclude_unset=True), sealed=True)
 
 
 def read_record(path: Path, model: type[SomeRecord], remedy: str | None = None) -> SomeRecord:
@@ -128,7 +132,9 @@ def read_record(path: Path, model: type[SomeRecord], remedy: str | None = None) 
     Raises:
         ConfigError: at the first fault, with file and field.
     """
-    return _validated(path, model, read_json(path), remedy)
+    found = _validated(path, model, read_json(path), remedy)
+    require_seal(path)
+    return found
 
 
 def _validated(
@@ -225,7 +231,7 @@ def write_columns(path: Path, model: type[Columns], frame: "pd.DataFrame") -> No
         ConfigError: if there are no rows, or at the first column that does not fit the model.
     """
     check_columns(path, model, frame)
-    write_text(path, frame.to_csv(index=False))
+    write_text(path, frame.to_csv(index=False), sealed=True)
 
 
 def read_columns(path: Path, model: type[Columns]) -> "pd.DataFrame":
@@ -235,15 +241,49 @@ def read_columns(path: Path, model: type[Columns]) -> "pd.DataFrame":
         ConfigError: if the file cannot be read, has no rows, or does not fit the model; the message
             names file, row (from 0) and field.
     """
+    frame = read_csv(path, model.remedy)
+    check_columns(path, model, frame)
+    require_seal(path)
+    return frame
+
+
+def read_csv(path: Path, remedy: str) -> "pd.DataFrame":
+    """Read any CSV, strictly: pandas fills short rows, and renames columns that are there twice.
+
+    Args:
+        path: the file.
+        remedy: the end of an error's line.
+
+    Raises:
+        ConfigError: if the file cannot be read, a column is there twice or has no name, or a row
+            has another number of fields than the header.
+    """
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: cannot be read ({reason}); {model.remedy}") from None
-    check_columns(path, model, frame)
-    return frame
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            text = file.read()
+        if reason := _fault_of_csv(text):
+            raise ConfigError(f"{path}: {reason}; {remedy}")
+        return pd.read_csv(io.StringIO(text), index_col=False)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:  # pandas' errors are values' errors
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: cannot be read as CSV ({reason}); {remedy}") from None
+
+
+def _fault_of_csv(text: str) -> str | None:
+    if "\0" in text:
+        return f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL"
+    rows = csv.reader(io.StringIO(text), strict=True)
+    header = next(rows, [])
+    if twice := [name for name in header if header.count(name) > 1]:
+        return f"line 1: field {twice[0] or '(no name)'}: there twice"
+    for row in rows:
+        if row and len(row) != len(header):
+            return f"line {rows.line_num}: {len(row)} fields, but the header has {len(header)}"
+    return None
 
 
 def check_columns(path: Path, model: type[Columns], frame: "pd.DataFrame") -> None:
@@ -285,7 +325,11 @@ def number_fault(
     low, high = bounds
     # NumPy's arrays, because pandas takes ten times as long for a short column.
     is_number = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf"
-    values = column if is_number else pd.to_numeric(column, errors="coerce")
+    if is_number:
+        values = column
+    else:  # texts are no numbers, though they may look like some
+        known = column.mask(column.map(lambda value: isinstance(value, str)))
+        values = pd.to_numeric(known, errors="coerce")
     numbers = values.to_numpy(dtype=float, na_value=np.nan)
     good = np.isfinite(numbers) & (low <= numbers) & (numbers <= high)
     if gaps:

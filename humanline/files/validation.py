@@ -15,7 +15,14 @@ TRACEBACK = "HUMANLINE_TRACEBACK"  # environment variable; 1: errors come with t
 
 
 class ConfigError(ValueError):
-    """The user's input is wrong. The message is one line: file, field and remedy."""
+    """The user's input is wrong. The message is one line: file, field and remedy.
+
+    What is quoted from a file may hold line breaks and control characters; they become escapes.
+    """
+
+    def __init__(self, message: object = ""):
+        text = " ".join(str(message).splitlines())
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
 
 
 Choice = TypeVar("Choice")

@@ -8,6 +8,8 @@ answer, transformers would ask at the terminal.
 import json
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,8 @@ from humanline.files.validation import ConfigError
 _ANOTHER = "restore the file, or give another model"
 _OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _PLAIN = {"use_safetensors": True, "trust_remote_code": False}
+# Of a chat template on one word: the time, and the characters of a system prompt and of tools.
+_SECONDS, _LONGEST = 20.0, 100_000
 
 
 def load_causal_lm(path: str | Path, **options):
@@ -111,16 +115,24 @@ def load_folder(path: Path, **options):
         model = load_causal_lm(path, **options)
     except ConfigError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a wrong value in config.json raises any kind
+        if "out of memory" in str(error):
+            raise
         raise _not_whole(path, error) from None
-    return model, load_tokenizer(path)
+    tokenizer = load_tokenizer(path)
+    rows, last = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values())
+    if last >= rows:
+        reason = f"its tokenizer has a token {last}, but the model has {rows} tokens"
+        raise ConfigError(f"{path}: {reason}; {_ANOTHER}")
+    return model, tokenizer
 
 
 def load_tokenizer(path: Path):
     """Load the tokenizer of a folder.
 
     Raises:
-        ConfigError: if it cannot be loaded, or has no chat template.
+        ConfigError: if it cannot be loaded, has no end of sequence, or has no chat template that
+            writes a message within `_SECONDS`.
     """
     from transformers import AutoTokenizer
 
@@ -130,7 +142,46 @@ def load_tokenizer(path: Path):
         raise _not_whole(path, error) from None
     if not tokenizer.chat_template:
         raise ConfigError(f"{path}: the tokenizer has no chat template; give a chat model")
+    if tokenizer.eos_token is None:
+        raise ConfigError(f"{path}: the tokenizer has no eos_token; name it in its configuration")
+    _require_template(path, tokenizer)
     return tokenizer
+
+
+def _require_template(path: Path, tokenizer) -> None:
+    """Try the chat template on one word: a template is a program, and may fail or never end."""
+    word = "Zebra"
+    try:
+        with _time_limit(_SECONDS):
+            asked = [{"role": "user", "content": word}]
+            text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # Jinja and what a template calls raise many kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+    else:
+        if word in text and len(text) < _LONGEST:
+            return
+        reason = f"it writes {len(text)} characters for a message of one word"
+        reason = reason if word in text else "it leaves the message out"
+    raise ConfigError(f"{path}: chat_template: {reason}; mend it, or give another model")
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise a `TimeoutError` in a block that takes longer; only the main thread can be stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise TimeoutError(f"it does not end within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def require_whole(path: Path) -> None:

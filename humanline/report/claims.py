@@ -1,14 +1,13 @@
 """Write the paper's claims at a scale: verdicts, comparisons, and a page of both."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pandas as pd
 
-from humanline.data.training_files import Described
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
-from humanline.files.typed_files import read_record
 from humanline.report.formats import (
     UNKNOWN,
     Narrow,
@@ -18,6 +17,8 @@ from humanline.report.formats import (
     p_text,
     pipe_table,
 )
+from humanline.report.origins.mixed import commits_of, differences, notes
+from humanline.report.origins.unrepeatable import not_deterministic
 from humanline.study.claims import Claim, Claims
 from humanline.study.runs.requests import ClaimsRequest
 from humanline.study.runs.resolved import Run
@@ -135,8 +136,9 @@ def make_claims(asked: ClaimsRequest) -> None:
     """
     found, folder = [comparison for comparison, _ in asked.compared], asked.paths.tables
     claims, compared = tested_claims(asked)
-    write_text(folder / "claims.csv", claims.assign(scale=asked.scale).to_csv(index=False))
-    write_text(folder / "comparisons.csv", compared.assign(scale=asked.scale).to_csv(index=False))
+    for name, frame in {"claims": claims, "comparisons": compared}.items():
+        content = frame.assign(scale=asked.scale).to_csv(index=False)
+        write_text(folder / f"{name}.csv", content, sealed=True)
     words = map(comparison_words, found, labels(found))
     text = page(
         asked.claims,
@@ -146,33 +148,30 @@ def make_claims(asked: ClaimsRequest) -> None:
         has_power=asked.has_pilot,
         pilot_changes=asked.pilot_changes,
         first_run=first_run(asked.runs),
-        commits=_commits(asked.runs),
+        commits=commits_of(asked.runs),
     )
-    write_text(folder / "claims.md", text)
+    differing = differences(asked.runs)
+    marks = notes(differing)
+    write_text(folder / "claims.md", text + "".join(f"\n{mark}\n" for mark in marks))
     shown = narrow_verdicts(asked.claims, claims, compared, asked.scale)
+    shown = replace(shown, notes=(*shown.notes, *marks))
     write_text(folder / "claims.tex", latex(shown, "claims"))
     runs = {f"{run.cell.task}/{run.name}": run.hashes.train for run in asked.runs}
     looks = [own.model_dump(mode="json") for own in asked.taken.taken]
-    write_json(folder / "claims.provenance.json", {"runs": runs, "looks": looks, **describe()})
+    made = {
+        "runs": runs,
+        "looks": looks,
+        "differences_between_runs": differing,
+        "not_deterministic": not_deterministic(asked.runs),
+        **describe(),
+    }
+    write_json(folder / "claims.provenance.json", made, sealed=True)
 
 
 def first_run(runs: Sequence[Run]) -> date | None:
     """Find the day on which the first of some runs was trained, by its record's time of change."""
     times = [run.paths.record.stat().st_mtime for run in runs if run.is_trained]
     return datetime.fromtimestamp(min(times), UTC).date() if times else None
-
-
-def _commits(runs: Sequence[Run]) -> list[str]:
-    """List the commits that trained some runs, by their records, in the order of the runs."""
-    records = (read_record(run.paths.record, Described) for run in runs if run.is_trained)
-    return list(dict.fromkeys(commit_words(record.provenance.git) for record in records))
-
-
-def commit_words(git: dict) -> str:
-    """Write the state of a source tree: ``4b69d05``, and whether files differed from it."""
-    if not git.get("commit"):
-        return "unknown"
-    return git["commit"][:7] + (" with changes" if git.get("modified") else "")
 
 
 def page(

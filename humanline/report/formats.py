@@ -99,10 +99,10 @@ def write_table(
         name: stem of the files' names and of the LaTeX label.
         provenance: how the table was made, JSON-serialisable.
     """
-    write_text(directory / f"{name}.csv", frame.to_csv(index=False))
+    write_text(directory / f"{name}.csv", frame.to_csv(index=False), sealed=True)
     write_text(directory / f"{name}.md", markdown(shown, f"{name}.csv"))
     write_text(directory / f"{name}.tex", latex(shown, name))
-    write_json(directory / f"{name}.provenance.json", provenance)
+    write_json(directory / f"{name}.provenance.json", provenance, sealed=True)
 
 
 def amount(value: float | None, compare: str, low: float = math.nan, high: float = math.nan) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from humanline.files.typed_files import number_fault
 from humanline.files.validation import ConfigError
 from humanline.report.formats import MOST_COLUMNS, UNKNOWN, Narrow, figure, is_figure
 from humanline.study.cells import Cell
@@ -146,11 +147,8 @@ def _check(frame: pd.DataFrame, table: TableRequest) -> None:
         raise ConfigError(f"{path}: no rows; {again(table)}")
     counts = _counts(table.spec.tasks)
     for name in (own for own in map(str, frame) if is_figure(own) or own in counts):
-        wrong = frame[name].notna() & pd.to_numeric(frame[name], errors="coerce").isna()
-        if wrong.any():
-            row = int(wrong.to_numpy().argmax())
-            found = f"line {row + 2}: {name}: {frame[name].iloc[row]!r} is no number"
-            raise ConfigError(f"{path}: {found}; {again(table)}")
+        if reason := number_fault(frame[name], gaps=True):
+            raise ConfigError(f"{path}: {reason}; {again(table)}")
 
 
 def _columns(

@@ -1,6 +1,7 @@
 """Make a table: gather its runs, compute it, and write it with the provenance of its numbers."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,8 @@ from humanline.files.provenance import describe, packages
 from humanline.files.typed_files import read_record
 from humanline.report.formats import write_table
 from humanline.report.narrow import narrow
+from humanline.report.origins.mixed import differences, notes
+from humanline.report.origins.unrepeatable import not_deterministic
 from humanline.report.plots import figure_files, plot_learning_curves
 from humanline.study.runs.requests import TableRequest
 from humanline.study.runs.resolved import Run
@@ -33,7 +36,14 @@ def make_table(table: TableRequest) -> None:
     """
     runs = [(run.cell, run.paths.directory) for run in table.runs]
     frame, folder = _frame(table, runs), table.paths.tables
-    write_table(frame, narrow(frame, table), folder, table.name, provenance=_provenance(table))
+    made = differences(table.runs)
+    shown = narrow(frame, table)
+    shown = replace(shown, notes=(*shown.notes, *notes(made)))
+    provenance = _provenance(table) | {
+        "differences_between_runs": made,
+        "not_deterministic": not_deterministic(table.runs),
+    }
+    write_table(frame, shown, folder, table.name, provenance=provenance)
     if table.spec.has_curves:
         shares_prompts = table.shares_prompts(table.spec.tasks[0])
         curves = headline.learning_curves(runs, shares_prompts=shares_prompts)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from humanline.files.seals import require_seal
 from humanline.files.validation import ConfigError
 from humanline.scoring.difficulties import find_difficulty
 from humanline.scoring.length_control import (
@@ -50,6 +51,7 @@ def read_annotations(path: Path, remedy: str = "mend that row") -> pd.DataFrame:
         if (before := first.setdefault(row["instruction"], number)) != number:
             reason = f"field instruction: the same as in row {before}"
             raise ConfigError(f"{path}: row {number}: {reason}; {remedy}")
+    require_seal(path)
     table = pd.DataFrame(rows)
     return table.assign(preference=pd.to_numeric(table["preference"]).astype(float))
 

@@ -237,7 +237,7 @@ def write_annotations(annotations: pd.DataFrame, path: Path) -> None:
     rows = annotations.to_dict(orient="records")
     for row in rows:
         row["preference"] = None if np.isnan(row["preference"]) else row["preference"]
-    write_json(path, rows)
+    write_json(path, rows, sealed=True)
 
 
 def _by_instruction(rows: list[dict], name: str) -> dict[str, dict]:

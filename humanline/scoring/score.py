@@ -71,7 +71,7 @@ def _samples(run: Run) -> dict[int, list[dict]]:
     if data.exists():  # samples may be scored elsewhere, without the prompts
         expected = dict(enumerate(read_rows(data, prompts_of(run.cell.task))))
         sampled = {
-            row["prompt_id"]: {name: row[name] for name in expected.get(row["prompt_id"], row)}
+            row["prompt_id"]: {name: row.get(name) for name in expected.get(row["prompt_id"], row)}
             for row in next(iter(samples.values()))
         }
         if sampled != expected:

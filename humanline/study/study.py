@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from humanline.files.seals import require_seal
 from humanline.files.validation import ConfigError, load_yaml, pick, validate
 from humanline.study.claims import Claims, Comparison
 from humanline.study.experiments import Cell, Experiments
@@ -359,6 +360,7 @@ def _taken(file: Path, claims: Claims, scale: Scale) -> LooksTaken | None:
     if not file.exists():
         return None
     taken = validate(LooksTaken, load_yaml(file), file)  # JSON is YAML
+    require_seal(file)
     taken.require(claims.rule.looks, scale.seeds, claims.primary, file)
     return taken
 

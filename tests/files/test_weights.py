@@ -1,11 +1,13 @@
 """Models are loaded with all their weights, or not at all."""
 
+import json
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from humanline.files import weights
 from humanline.files.validation import ConfigError
 from humanline.files.weights import load_causal_lm, load_folder, require_whole
 
@@ -32,6 +34,79 @@ def test_a_whole_model_is_loaded_and_tied_weights_count_as_there(model_folder):
     saved = load_file(model_folder / "model.safetensors")
     assert "lm_head.weight" not in saved
     assert all(torch.equal(model.get_parameter(name), tensor) for name, tensor in saved.items())
+
+
+def _edited(name, **values):
+    def change(folder):
+        path = folder / name
+        content = json.loads(path.read_text())
+        kept = {key: value for key, value in (content | values).items() if value is not None}
+        path.write_text(json.dumps(kept))
+
+    return change
+
+
+def _cut(name):
+    def change(folder):
+        path = folder / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return change
+
+
+def _template(text):
+    return lambda folder: (folder / "chat_template.jinja").write_text(text)
+
+
+def _header(folder):
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[12] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "empty folder": lambda folder: [path.unlink() for path in folder.iterdir()],
+    "no config": lambda folder: (folder / "config.json").unlink(),
+    "config cut": _cut("config.json"),
+    "config of texts": _edited("config.json", hidden_size="sixteen"),
+    "config of no heads": _edited("config.json", num_attention_heads=0),
+    "config of another size": _edited("config.json", hidden_size=64),
+    "another kind": _edited("config.json", model_type="unheard_of"),
+    "fewer tokens": _edited("config.json", vocab_size=7),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "weights empty": lambda folder: (folder / "model.safetensors").write_bytes(b""),
+    "weights cut": _cut("model.safetensors"),
+    "a bit of the header": _header,
+    "no tokenizer": lambda folder: (folder / "tokenizer.json").unlink(),
+    "tokenizer cut": _cut("tokenizer.json"),
+    "no end of sequence": _edited("tokenizer_config.json", eos_token=None),
+    "no template": lambda folder: (folder / "chat_template.jinja").unlink(),
+    "template empty": _template(""),
+    "template that is no Jinja": _template("{% for m in messages %}{{ m.content }"),
+    "template that raises": _template("{{ raise_exception('never') }}"),
+    "template with unknown names": _template("{{ messages[0].content.no.where }}"),
+    "template of a filter that is unknown": _template("{{ messages | unheard_of }}"),
+    "template without the messages": _template("Hello"),
+    "template of much text": _template("{{ messages[0].content * 100000 }}"),
+    "template that reads attributes": _template("{{ messages.__class__.__mro__ }}"),
+    "template without an end": _template(
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_folder_is_refused_in_one_line(name, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_SECONDS", 0.5)
+    folder = shutil.copytree(model_folder, tmp_path / "damaged")
+    DAMAGES[name](folder)
+    with pytest.raises(ConfigError) as error:
+        load_folder(folder, dtype=torch.float32)
+    told = str(error.value)
+    assert told.startswith(f"{folder}: ")
+    assert "; " in told
+    assert "\n" not in told
 
 
 @pytest.mark.parametrize(

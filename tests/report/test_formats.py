@@ -87,8 +87,9 @@ def folder(tmp_path):
     return folder
 
 
-def test_a_table_is_four_files_and_leaves_no_other(folder):
+def test_a_table_is_four_files_and_two_seals_and_leaves_no_other(folder):
     names = {"rates.csv", "rates.md", "rates.tex", "rates.provenance.json"}
+    names |= {".rates.csv.seal", ".rates.provenance.json.seal"}
     assert {file.name for file in folder.iterdir()} == names
     assert json.loads((folder / "rates.provenance.json").read_text()) == {"git": "abc"}
 

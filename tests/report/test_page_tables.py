@@ -157,7 +157,7 @@ def test_rows_with_fewer_seeds_are_told(request_, shown_tables):
         (lambda path: path.write_text("objective,variant\n"), "no rows"),
         (
             lambda path: pd.read_csv(path).assign(score="abc").to_csv(path, index=False),
-            "line 2: score: 'abc' is no number",
+            "row 0: field score: 'abc' is no finite number",
         ),
     ],
 )

@@ -94,7 +94,11 @@ def test_grading_leaves_nothing_else_behind(study):
     write_jsonl(directory / "samples.jsonl", [math_sample(8, 0, "\\boxed{3}")])
     grade(study.resolve(MATH))
     grade(study.resolve(MATH))
-    assert {path.name for path in directory.iterdir()} == {"samples.jsonl", "grades.csv"}
+    assert {path.name for path in directory.iterdir()} == {
+        "samples.jsonl",
+        "grades.csv",
+        ".grades.csv.seal",
+    }
 
 
 @pytest.mark.parametrize("answers", [["3"], ["3", "4", "5"], ["3", "5"]])

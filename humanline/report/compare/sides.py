@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
+from pydantic import Field
 
+from humanline.data.training_files import Git, Machine
 from humanline.files.json_files import read_json
-from humanline.files.validation import ConfigError
+from humanline.files.seals import require_seal
+from humanline.files.typed_files import number_fault, read_csv, read_record
+from humanline.files.validation import ConfigError, Record
+from humanline.report.formats import is_figure
 
 SCORES = "scores"
 _SCORE_COLUMNS = ["task", "variant", "seed", "score"]
@@ -145,6 +150,9 @@ def _read(name: str, tables: Path) -> Side:
     }
     for key, frame in of_cells.items():
         _require_unique(tables / f"{key}.csv", frame, keys_of(frame))
+        for column in (own for own in map(str, frame) if is_figure(own.removesuffix("_se"))):
+            if reason := number_fault(frame[column], gaps=True):
+                raise ConfigError(f"{tables / key}.csv: {reason}; make it again")
     named = [frame for frame in files.values() if {"claim", "verdict"} <= set(frame)]
     verdicts = next((frame for frame in named if frame["claim"].is_unique), None)
     if verdicts is None and "claims" in files and {"claim", "verdict"} <= set(files["claims"]):
@@ -171,18 +179,33 @@ def keys_of(frame: pd.DataFrame) -> list[str]:
 
 
 def _csv(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:  # a ParserError is a ValueError
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: cannot be read as CSV ({reason}); make it again") from None
+    frame = read_csv(path, "make it again")
+    require_seal(path)
+    return frame
+
+
+class _Seeds(Record):
+    report: list[int] | None = None
+
+
+class _MadeRun(Record):
+    learning_rate: float | None = None
+
+
+class _Made(Record):
+    """The part of a table's provenance that is compared; earlier versions had less."""
+
+    scale: str | None = None
+    config_hash: str | None = None
+    git: Git = Field(default_factory=Git)
+    packages: dict[str, str] = Field(default_factory=dict)
+    machine: Machine = Field(default_factory=Machine)
+    seeds: _Seeds | None = None
+    runs: dict[str, str | _MadeRun] = Field(default_factory=dict)
 
 
 def _record(path: Path) -> dict:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: not an object; make it again")
-    return content
+    return read_record(path, _Made, "make the table again").model_dump(exclude_unset=True)
 
 
 def _scores(path: Path, frame: pd.DataFrame | None) -> pd.DataFrame | None:

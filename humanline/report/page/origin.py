@@ -7,8 +7,10 @@ import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from humanline.data.training_files import Described
-from humanline.report.claims import commit_words, first_run, registered_after
-from humanline.report.page.runs import machine_words, record_of
+from humanline.report.claims import first_run, registered_after
+from humanline.report.origins.mixed import commit_words, record_of
+from humanline.report.origins.unrepeatable import not_deterministic
+from humanline.report.page.runs import machine_words
 from humanline.study.runs.requests import ClaimsRequest, PageRequest
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.judges import EnglishJudge, FunctionJudge, Judge, LocalJudge, OpenAIJudge
@@ -108,6 +110,10 @@ def missing(request: PageRequest) -> dict[str, str]:
     models = [getattr(run.model, "start", run.model) for run in request.runs]
     if local := [m.repo for m in models if isinstance(m, HubModel) and not m.revision]:
         found["local model"] = f"Only who has these folders can start from them: {listed(local)}."
+    if reasons := not_deterministic(request.runs):
+        found["not deterministic"] = (
+            f"{listed(reasons)}; the same commit and seeds do not give the same bytes again."
+        )
     return found | (_missing_of_claims(request.claims) if request.claims else {})
 
 
@@ -164,7 +170,7 @@ def _missing_of_code(records: Sequence[Described]) -> dict[str, str]:
             f"{modified} {of_all} had files that differ from their commit, and no commit has these"
             " changes."
         )
-    commits = list(dict.fromkeys(git["commit"][:7] for git in states if git.get("commit")))
+    commits = list(dict.fromkeys(own[:7] for git in states if (own := git.get("commit"))))
     if len(commits) > 1:
         found["several commits"] = (
             f"The runs were trained at {len(commits)} commits, {listed(commits)}, so their code"

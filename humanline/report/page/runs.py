@@ -8,15 +8,16 @@ import csv
 import os
 import shlex
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
 from humanline.data.training_files import Described
-from humanline.files.typed_files import read_record
+from humanline.files.seals import require_seal
+from humanline.files.typed_files import Columns, Count, read_columns
 from humanline.files.validation import ConfigError
-from humanline.report.claims import commit_words
+from humanline.report.origins.mixed import commit_words, record_of
 from humanline.report.page.text import shown
 from humanline.study.cells import Cell
 from humanline.study.runs.hashes import content_hash
@@ -135,23 +136,6 @@ def _run(run: Run, scores: dict[tuple, dict], sets: dict[str, _Numbered]) -> dic
     }
 
 
-def record_of(run: Run) -> Described:
-    """Read the record of a run's training; a file that several parts of the page read is read once.
-
-    Raises:
-        ConfigError: if it is missing or damaged.
-    """
-    path = run.paths.record
-    found = path.stat() if path.exists() else None
-    return _record(path, found and (found.st_mtime_ns, found.st_size))
-
-
-@lru_cache(maxsize=8192)
-def _record(path: Path, stamp: tuple[int, int] | None) -> Described:
-    """Read a record; the stamp changes when its file does."""
-    return read_record(path, Described, AGAIN)
-
-
 def machine_words(record: Described) -> str:
     """Say on what machine a run was trained; empty if that is not known."""
     machine = record.provenance.machine
@@ -173,6 +157,7 @@ def _last_metrics(path: Path) -> tuple[tuple[str, ...], list[str]]:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error}); {AGAIN}") from None
+    require_seal(path)
     last = {name: value for row in rows for name, value in row.items() if name and value}
     return tuple(shown(name, 80) for name in last), [_short(value) for value in last.values()]
 
@@ -190,13 +175,32 @@ def _scores(request: PageRequest) -> dict[tuple, dict]:
 
     If runs are still to be made, the table of all scores is, too, or is not of these runs.
     """
-    path = request.paths.tables / "scores.csv"
-    try:
-        frame = score_table(request.runs) if request.not_made else pd.read_csv(path)
-        rows = frame.to_dict("records")
-        return {(row["task"], row["variant"], row["seed"]): _numbers(row) for row in rows}
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); make the table again") from None
+    if request.not_made:
+        frame = score_table(request.runs)
+    else:
+        frame = read_columns(request.paths.tables / "scores.csv", _Score)
+    rows = frame.to_dict("records")
+    return {(row["task"], row["variant"], row["seed"]): _numbers(row) for row in rows}
+
+
+class _Score(Columns):
+    """The part of a row of `scores.csv` that the page shows."""
+
+    remedy: ClassVar[str] = "run `humanline scores` again"
+    task: str
+    variant: str
+    seed: Count
+    step: Count
+    score: float
+    score_se: float | None
+
+    @classmethod
+    def fault(cls, frame: pd.DataFrame) -> str | None:
+        """Look for a run that is there twice."""
+        twice = frame.duplicated(["task", "variant", "seed"])
+        if not twice.any():
+            return None
+        return f"row {int(twice.to_numpy().argmax())}: field variant: its run is there twice"
 
 
 def _numbers(row: dict) -> dict[str, float]:

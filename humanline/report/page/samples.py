@@ -10,6 +10,7 @@ from typing import Any
 from jinja2.utils import htmlsafe_json_dumps
 
 from humanline.files.json_files import parse_json
+from humanline.files.seals import require_seal
 from humanline.files.typed_files import read_columns
 from humanline.files.validation import ConfigError, pick
 from humanline.report.page.text import LIMIT, shown
@@ -156,6 +157,7 @@ def _last_step(run: Run) -> list[dict]:
         steps.setdefault(row["step"], []).append({name: _whole(v) for name, v in row.items()})
     if not steps:
         raise ConfigError(f"{path}: empty; {AGAIN}")
+    require_seal(path)
     return steps[max(steps)]
 
 
@@ -202,6 +204,7 @@ def _preferences(path: Path) -> dict[str, float | None]:
         known = {prompt: None if p is None else float(p) - 1 for prompt, p in found.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not annotations ({error!r}); {AGAIN}") from None
+    require_seal(path)
     return {prompt: None if p is None or math.isnan(p) else p for prompt, p in known.items()}
 
 

@@ -11,9 +11,12 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from humanline.files.seals import require_seal
+from humanline.files.typed_files import read_csv
 from humanline.files.validation import ConfigError
 from humanline.report.formats import Narrow
 from humanline.report.narrow import RUN, again, narrow, row_cells
+from humanline.report.origins.mixed import differences, notes
 from humanline.report.page.dots import Dot, Span, axis_below, row_dot, span_of
 from humanline.report.page.runs import anchor
 from humanline.report.style import colour_of
@@ -94,7 +97,7 @@ def _table(table: TableRequest, request: PageRequest) -> dict:
         "headers": [(header, header in shown.sources) for header in headers],
         "dots": dots,
         "rows": list(_rows(frame, shown, cells, headers[1:], dots)),
-        "notes": shown.notes,
+        "notes": [*shown.notes, *notes(differences(table.runs))],
         "badges": _badges(table, frame),
         "files": [
             (_FILES[suffix], link(request, path)) for suffix, path in files.items() if path.exists()
@@ -110,13 +113,10 @@ def link(request: PageRequest, path: Path) -> str:
 def _frame(table: TableRequest) -> pd.DataFrame:
     """Read a table's CSV."""
     path = table.paths.tables / f"{table.name}.csv"
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: cannot be read ({reason}); {again(table)}") from None
+    frame = read_csv(path, again(table))
     if missing := [name for name in ("objective", "variant") if name not in frame]:
         raise ConfigError(f"{path}: no column {missing[0]}; {again(table)}")
+    require_seal(path)
     return frame
 
 

@@ -41,6 +41,19 @@ def code_of_run(command: str, run: "Run", *, by_value: bool = False) -> str:
     return code_hash(command, by_value=by_value, tasks=[run.cell.task], named=named)
 
 
+def code_of_stage(command: str, task: str, run: "Run | None" = None) -> str:
+    """Hash of the code of a task's stage, as its rule has it and the seals of its files say.
+
+    Args:
+        command: the stage's command.
+        task: the task's name.
+        run: the trained run, of a training.
+    """
+    if command == "train" and run:
+        return code_of_run(command, run, by_value=True)
+    return code_hash(command, by_value=command != "score", tasks=[task])
+
+
 @dataclass(frozen=True)
 class Hashes:
     """The hashes of a run's stages, by the names of their rules."""

@@ -1,0 +1,83 @@
+"""What makes the files of the results: for their seals, and for errors about them."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from humanline.files.provenance import git_state
+from humanline.files.seals import set_maker
+from humanline.files.validation import ConfigError
+from humanline.study.runs.hashes import code_of_stage
+from humanline.study.runs.resolved import Run
+
+# Files below the folder of a scale, and the words of the command that writes them.
+_COMMANDS = (
+    (r"runs/(?P<task>[^/]+)/(?P<run>[^/]+)/samples\.jsonl", "generate {task} {run}"),
+    (
+        r"runs/(?P<task>[^/]+)/(?P<run>[^/]+)/(annotations\.json|metrics\.json|curve\.csv|grades\.csv)",
+        "score {task} {run}",
+    ),
+    (r"runs/(?P<task>[^/]+)/(?P<run>base-[^/]+)/model(/[^:]*)?", "base_model {task} {run}"),
+    (
+        r"runs/(?P<task>[^/]+)/(?P<run>[^/]+)/(train\.json|metrics\.csv|model(/[^:]*)?)",
+        "train {task} {run}",
+    ),
+    (r"runs/(?P<task>[^/]+)/(?P<run>[^/]+)/predictors\.json", "predictors {task} {run}"),
+    (r"data/(?P<task>[^/]+)/(?P<draw>[^/]+)/[^/:]+\.jsonl", "data {task} {draw}"),
+    (r"data/(?P<task>[^/]+)/offline-(?P<base>[^/]+)\.jsonl", "offline {task} {base}"),
+    (
+        r"data/(?P<task>[^/]+)/likelihood-(?P<source>[^/]+)-under-(?P<base>[^/]+)\.jsonl",
+        "likelihood {task} {base} --of {source}",
+    ),
+    (r"pretrained/(?P<task>[^/]+)/(?P<name>[^/:]+)(/[^:]*)?", "pretrained {task} {name}"),
+    (r"figures/surprisals-s(?P<seed>\d+)\.csv", "surprisal {seed}"),
+    (r"tables/(claims|comparisons)\.[^/:]+", "claims"),
+    (r"tables/scores\.[^/:]+", "scores"),
+    (r"tables/(?P<table>\w+?)\.(csv|md|tex|provenance\.json)", "table {table}"),
+)
+
+
+def name_maker(command: str, task: str | None, run: Run | None) -> None:
+    """Let the seals of the files that a command writes name it, its code and the commit.
+
+    Args:
+        command: the command.
+        task: the task that it is about, if any.
+        run: the run that it is about, if any.
+    """
+
+    def describe() -> dict:
+        code = {"code": code_of_stage(command, task, run)} if task else {}
+        return {"command": command, **code, "git": git_state()}
+
+    set_maker(describe)
+
+
+def with_remake(
+    error: ConfigError, options: Mapping[str, Any], usual: Mapping[str, Any]
+) -> ConfigError:
+    """Add to an error about a file of the results the command that makes the file again.
+
+    Args:
+        error: its line begins with the file: ``FILE: FIELD: what is wrong; what to do``.
+        options: the present command's arguments; ``scale``, ``config`` and ``results`` count.
+        usual: the defaults of the two folders; the command has those that differ.
+    """
+    known = {name: options[name] for name in ("scale", *usual) if options.get(name)}
+    command = _remake(str(error), known, usual) if len(known) == 3 else ""
+    return ConfigError(f"{error} (`{command}`)") if command else error
+
+
+def _remake(message: str, options: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+    folder = f"{Path(options['results'], options['scale'])}/"
+    if not message.startswith(folder):
+        return ""
+    place = message.removeprefix(folder)
+    for pattern, words in _COMMANDS:
+        if found := re.match(rf"{pattern}(?=: )", place):
+            told = {name: v for name, v in options.items() if v != usual.get(name)}
+            more = [f"--{name} {shlex.quote(str(value))}" for name, value in told.items()]
+            return " ".join(["humanline", words.format(**found.groupdict()), *more])
+    return ""
