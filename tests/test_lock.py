@@ -33,7 +33,9 @@ def locked() -> dict[str, list[str]]:
 
 def asked() -> list[Requirement]:
     project = PROJECT["project"]
-    texts = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    texts = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        texts += extra
     return [own for own in map(Requirement, texts) if canonicalize_name(own.name) not in UNLOCKED]
 
 
