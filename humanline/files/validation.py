@@ -151,9 +151,33 @@ def validate(model: type[Model], content: dict, place: Path | str) -> Model:
         ConfigError: one line about the first fault: place, field, reason and remedy.
     """
     try:
-        return model.model_validate(content)
+        found = model.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{place}: {first_fault(error, content)}") from None
+    if isinstance(found, Strict) and (reason := _truth_fault(content, found)):
+        raise ConfigError(f"{place}: {reason}")
+    return found
+
+
+def _truth_fault(given: object, found: object, *path: str) -> str | None:
+    """Find a truth value that became a number, or something else that became a truth value.
+
+    Pydantic refuses these only together with numbers in texts, such as "1e-5" in YAML.
+    """
+    if isinstance(given, dict):
+        inside = dict(found) if isinstance(found, BaseModel | dict) else {}
+        pairs = [(name, given[name], value) for name, value in inside.items() if name in given]
+    elif isinstance(given, list) and isinstance(found, list | tuple):
+        pairs = [(place, *pair) for place, pair in enumerate(zip(given, found, strict=False))]
+    elif isinstance(given, bool) == isinstance(found, bool):
+        return None
+    else:
+        kind = (
+            "truth value; write true or false" if isinstance(found, bool) else "number; change it"
+        )
+        return f"{'.'.join(path)}: {given!r} is no {kind}"
+    faults = (_truth_fault(own, value, *path, str(name)) for name, own, value in pairs)
+    return next(filter(None, faults), None)
 
 
 def first_fault(error: ValidationError, content: dict) -> str:

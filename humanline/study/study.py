@@ -30,6 +30,7 @@ from humanline.study.runs.verdicts import LooksTaken
 from humanline.study.scale.scale import Scale, load_scale
 from humanline.study.study_cells import TARGETS, StudyCells
 from humanline.study.table_checks import (
+    absent_fault,
     claims_at,
     claims_fault,
     possible_at,
@@ -318,17 +319,22 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     if held and stamp == _stamp(scale_file, root):
         return held
     scale = load_scale(scale_file)
-    experiments = validate(Experiments, load_yaml(experiments_file), experiments_file)
-    experiments, left_out = possible_at(scale, experiments)
+    whole = validate(Experiments, load_yaml(experiments_file), experiments_file)
+    experiments, left_out = possible_at(scale, whole)
     require_tables(scale, experiments, scale_file, experiments_file)
     rates = {}
     if scale.learning_rates:
         file = scale_file.parent / scale.learning_rates
         rates = validate(TunedRates, load_yaml(file), file).model_dump()["chosen"]
     claims_file = experiments_file.with_name("claims.yaml")
-    if not claims_file.exists():
+    written = None
+    if claims_file.exists():
+        written = validate(Claims, load_yaml(claims_file), claims_file)
+    if reason := absent_fault(scale, whole, written):
+        raise ConfigError(f"{scale_file}: {reason}")
+    if not written:
         return Study(scale, experiments, rates, root, left_out=left_out)
-    claims = _claims(claims_file, scale, scale_file)
+    claims = _claims(written, scale, scale_file)
     pilot = None
     if scale.pilot:
         file = scale_file.parent / scale.pilot
@@ -341,9 +347,9 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     return study
 
 
-def _claims(file: Path, scale: Scale, scale_file: Path) -> Claims:
-    """Read the claims; they have later looks only at a scale that has seeds for them."""
-    claims = claims_at(scale, validate(Claims, load_yaml(file), file))
+def _claims(written: Claims, scale: Scale, scale_file: Path) -> Claims:
+    """Return the claims at a scale; they have later looks only if it has seeds for them."""
+    claims = claims_at(scale, written)
     if not claims.rule.looks:
         return claims
     if not scale.seeds.more:

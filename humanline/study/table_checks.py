@@ -37,12 +37,14 @@ def table_fault(
     """
     if shared := set(table.seeds or []) & set(scale.seeds.validating):
         return f"seeds: {sorted(shared)} are tuning seeds of {scale_file}; use others"
+    is_tuned = not isinstance(table.tuned, dict)
     for index, row in enumerate(table.cells):
         task = table.task_of(row)
         for cell in row.cells(task, defaults[task], seed=0):
             if reason := _cell_fault(cell, scale, scale_file):
                 return f"cells.{index}.{reason}"
-    return None
+            is_tuned = is_tuned or table.tunes(cell)
+    return None if is_tuned else f"tuned: no cell has {table.tuned}; mend or remove it"
 
 
 def figure_fault(experiments: Experiments, scale: Scale, scale_file: Path) -> str | None:
@@ -185,6 +187,29 @@ def _absent(scale: Scale) -> Absent:
         for task, part in scale.tasks.items()
         for name, reason in part.absent_models.items()
     }
+
+
+def absent_fault(scale: Scale, experiments: Experiments, claims: Claims | None) -> str | None:
+    """Find an absent model that nothing names, as by a slip of the pen.
+
+    Args:
+        scale: the scale.
+        experiments: all that experiments.yaml has.
+        claims: all that claims.yaml has; None: there is no such file.
+
+    Returns:
+        The first fault: field, reason and remedy. None: there is no fault.
+    """
+    named = set().union(*(table.base_models for table in experiments.tables.values()))
+    for claim in claims.claims if claims else []:
+        named |= _named(claim.tests)
+    for task, name in sorted(set(_absent(scale)) - named):
+        known = sorted(own for of, own in named if of == task)
+        return (
+            f"tasks.{task}.absent_models.{name}: no row of experiments.yaml and no claim names it; "
+            f"use one of {', '.join(known) or 'none'}, or remove it"
+        )
+    return None
 
 
 def _told(absent: Absent) -> str:

@@ -108,6 +108,37 @@ PAID["prices"] = {"gpt-4.1": {"input": 2, "output": 8}}
 PLAN = yaml.safe_load((CONFIG / "paper.yaml").read_text())["plan"]
 # What is changed in smoke.yaml, the field that is named, and what is said of it.
 MISTAKES = {
+    "a truth value for a whole number": (
+        {f"{MATH}.training.lora": {"r": True}},
+        f"{MATH}.training.lora.r",
+        "True is no number",
+    ),
+    "a truth value for a number": (
+        {f"{MATH}.training.learning_rate": True},
+        f"{MATH}.training.learning_rate",
+        "True is no number",
+    ),
+    "a truth value in a list": ({"seeds.report": [True]}, "seeds.report.0", "True is no number"),
+    "a truth value of an objective": (
+        {f"{MATH}.training.objectives.grpo.beta": True},
+        f"{MATH}.training.objectives.grpo.beta",
+        "True is no number",
+    ),
+    "a number for a truth value": (
+        {f"{MATH}.training.bf16": 1},
+        f"{MATH}.training.bf16",
+        "1 is no truth value; write true or false",
+    ),
+    "a text for a truth value": (
+        {f"{MATH}.training.bf16": "yes"},
+        f"{MATH}.training.bf16",
+        "'yes' is no truth value",
+    ),
+    "an absent model that nothing names": (
+        {f"{INSTRUCTIONS}.absent_models": {"largest": "no package has it"}},
+        f"{INSTRUCTIONS}.absent_models.largest",
+        "no row of experiments.yaml and no claim names it; use one of none, or remove it",
+    ),
     "unknown key": ({"sceed": 1}, "sceed", "unknown key; remove it"),
     "unknown inner key": (
         {f"{INSTRUCTIONS}.data.colour": 1},
@@ -383,6 +414,21 @@ ROW = "tables.math_reasoning.cells.0"
 DPO = "tables.instruction_following.cells.0"
 GRPO = {"objective": "grpo", "data": "online"}
 MISTAKES_IN_EXPERIMENTS = {
+    "a number for a truth value": (
+        {f"{ROW}.humanline": [False, 1]},
+        f"{ROW}.humanline.1",
+        "1 is no truth value",
+    ),
+    "a truth value for a whole number": (
+        {f"{ROW}.lora": {"r": True}},
+        f"{ROW}.lora.r",
+        "True is no number",
+    ),
+    "tuned at a value that no cell has": (
+        {"tables.math_reasoning.tuned": {"sync_interval": 5}},
+        "tables.math_reasoning.tuned",
+        "no cell has .*5.*; mend or remove it",
+    ),
     "unknown objective": (
         {f"{ROW}.objective": "ppo"},
         f"{ROW}.objective",
