@@ -45,8 +45,8 @@ def make(
             first weights.
 
     Raises:
-        ConfigError: if the model cannot be downloaded, its weights are damaged, or there are too
-            few examples to learn from.
+        ConfigError: if the model cannot be downloaded, its weights are damaged, there are too few
+            examples to learn from, or several GPUs are visible.
     """
     match config, data:
         case HubSource() | PackageModel(), _:
@@ -73,7 +73,7 @@ def pretrain(
         data: the task's prompts; the model learns from those of its train split alone.
 
     Raises:
-        ConfigError: if there are too few examples to learn from.
+        ConfigError: if there are too few examples to learn from, or several GPUs are visible.
     """
     rows = fine_tuning_rows(task, data, lessons, lessons.seed)
     _teach(_new(sizes, lessons.seed), rows, lessons, lessons.seed, directory)
@@ -127,27 +127,31 @@ def _teach(start: tuple, rows: list[dict], lessons: Lessons, seed: int, director
     from humanline.worlds.tiny_model import divide_logits
 
     model, tokenizer = start
+    args = SFTConfig(
+        output_dir=str(directory),  # nothing is written there
+        num_train_epochs=lessons.epochs,
+        per_device_train_batch_size=lessons.batch_size,
+        learning_rate=lessons.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,  # of all steps
+        max_grad_norm=1.0,
+        dataset_kwargs={"skip_prepare_dataset": True},  # the rows are tokens already
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        use_cpu=not torch.accelerator.is_available(),  # else bfloat16 is refused there
+        bf16=isinstance(lessons, FineTunedModel) and lessons.bf16,
+        gradient_checkpointing=False,
+        seed=seed,
+    )
+    if args.n_gpu > 1:  # TRL refuses it, too, but not in one line
+        raise ConfigError(
+            f"{directory}: {args.n_gpu} GPUs are visible, and transformers' DataParallel would "
+            "multiply the batch by their number; set CUDA_VISIBLE_DEVICES to one of them"
+        )
+    rows_of_tokens = _tokenized(tokenizer, rows)
     trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(
-            output_dir=str(directory),  # nothing is written there
-            num_train_epochs=lessons.epochs,
-            per_device_train_batch_size=lessons.batch_size,
-            learning_rate=lessons.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=0.05,  # of all steps
-            max_grad_norm=1.0,
-            dataset_kwargs={"skip_prepare_dataset": True},  # the rows are tokens already
-            logging_strategy="no",
-            save_strategy="no",
-            report_to="none",
-            use_cpu=not torch.accelerator.is_available(),  # else bfloat16 is refused there
-            bf16=isinstance(lessons, FineTunedModel) and lessons.bf16,
-            gradient_checkpointing=False,
-            seed=seed,
-        ),
-        train_dataset=_tokenized(tokenizer, rows),
-        processing_class=tokenizer,
+        model=model, args=args, train_dataset=rows_of_tokens, processing_class=tokenizer
     )
     trainer.train()
     if isinstance(lessons, Warmable) and lessons.temperature != 1:

@@ -68,6 +68,17 @@ def test_metrics_also_go_where_the_scale_says(study):
     assert reporting.hashes.manifest == run.hashes.manifest  # so nothing is trained again
 
 
+def test_a_base_model_learns_on_one_gpu_alone(study, tmp_path, monkeypatch):
+    """With two in sight, transformers would multiply the batch by their number."""
+    from transformers import TrainingArguments
+
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 2))
+    task = study.scale.tasks["instruction_following"]
+    with pytest.raises(ConfigError, match=r"2 GPUs are visible.* set CUDA_VISIBLE_DEVICES"):
+        base_model.make("instruction_following", task.base_model, 1, tmp_path / "model", task.data)
+    assert not (tmp_path / "model" / "config.json").exists()
+
+
 @pytest.fixture
 def interrupt(study, monkeypatch):
     """Train a cell until a step is kept, and give the folder of its checkpoints."""
