@@ -22,7 +22,6 @@ from humanline.method.perception import apart, passing
 from humanline.trainers.batches.rounds import RoundsTrainer
 from humanline.trainers.batches.together import (
     Sequences,
-    log_probs_alone,
     scores_of,
     token_labels,
 )
@@ -203,8 +202,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
     @torch.no_grad()
     def _kl_scores(self, model, inputs) -> Tensor:
         """Compute the (B, T) log-probabilities of the mismatched completions."""
-        with log_probs_alone():
-            return scores_of(model, [self._sequences(inputs)["KL"]])[0]
+        return scores_of(model, [self._sequences(inputs)["KL"]])[0]
 
     def _kl(self, scores: Scores, perceive) -> Tensor:
         """Compute KTO's reference point over the mismatched completions of all processes.

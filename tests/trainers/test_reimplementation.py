@@ -82,22 +82,17 @@ def test_a_training_is_the_plain_one(objective, reference, model, tokenizer, gro
         loss_of, options = grpo_loss, {"loss_type": "dapo", "beta": 0.0}
     expected = train_plainly(plain, tokenizer, data, loss_of)
 
-    trainer = make_trainer(
-        objective,
-        model,
-        tokenizer,
-        dataset,
-        tmp_path,
-        max_steps=STEPS,
-        per_device_train_batch_size=4 if objective == "dpo" else 16,
-        learning_rate=RATE,
-        lr_scheduler_type="constant",
-        sync_interval=K,
-        log_eps_p=LOW,
-        log_eps_r=HIGH,
-        reference=reference,
-        **options,
-    )
+    options |= {
+        "max_steps": STEPS,
+        "per_device_train_batch_size": 4 if objective == "dpo" else 16,
+        "learning_rate": RATE,
+        "lr_scheduler_type": "constant",
+        "sync_interval": K,
+        "log_eps_p": LOW,
+        "log_eps_r": HIGH,
+        "reference": reference,
+    }
+    trainer = make_trainer(objective, model, tokenizer, dataset, tmp_path, **options)
     losses = final_losses(trainer)
     assert losses == pytest.approx(expected, abs=2e-5)
     assert len(set(losses)) > 3  # something was learned

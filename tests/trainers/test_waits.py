@@ -48,17 +48,9 @@ class CountReads(TrainerCallback):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_step_seldom_reads_from_the_device(objective, model, tokenizer, groups, tmp_path):
+    options = {"max_steps": 16, "logging_steps": 16, "sync_interval": STEPS}
     dataset = rows(objective, groups)
-    trainer = make_trainer(
-        objective,
-        model,
-        tokenizer,
-        dataset,
-        tmp_path,
-        max_steps=16,
-        logging_steps=16,
-        sync_interval=STEPS,
-    )
+    trainer = make_trainer(objective, model, tokenizer, dataset, tmp_path, **options)
     counter = CountReads()
     trainer.callback_handler.callbacks.insert(0, counter)
     trainer.train()

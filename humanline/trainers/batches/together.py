@@ -1,15 +1,11 @@
 """Scoring several batches at once, where a device has room for more than one."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import NamedTuple
-from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from trl.trainer import utils
 
 # Tokens that are scored at once, padding included: more keep no device busier.
 _TOKENS = 2**15
@@ -67,15 +63,6 @@ def scores_of(model, batches: Sequence[Sequences], at_once: int = 1) -> list[Ten
             last = batch.input_ids.size(1) - 1
             scores.append(part[:, last - batch.width : last])
     return scores
-
-
-@contextmanager
-def log_probs_alone() -> Iterator[None]:
-    """Let TRL's fused head leave out entropies and other metrics, which are of the policy alone."""
-    head = utils._ChunkedLogProbFunction
-    lean = SimpleNamespace(apply=lambda *args: head.apply(*args[:8], ()))
-    with mock.patch.object(utils, "_ChunkedLogProbFunction", lean):
-        yield
 
 
 def _together(batches: Sequence[Sequences], at_once: int) -> Iterator[tuple[int, int]]:

@@ -32,7 +32,7 @@ from humanline.method.reference import (
 from humanline.trainers.batches.follow_policy import FollowPolicy
 from humanline.trainers.batches.order import OwnOrder
 from humanline.trainers.batches.require_steps import RequireSteps, require_batches
-from humanline.trainers.batches.together import Sequences, log_probs_alone, scores_of
+from humanline.trainers.batches.together import Sequences, scores_of
 from humanline.trainers.batches.windows import SCORES, ReadsAhead
 from humanline.trainers.rows.tokens import refuse_media, require_rows
 from humanline.trainers.shared.checkpoints import WholeCheckpoints, read_manifest
@@ -191,7 +191,7 @@ class HumanlineTrainer(
         of_batches = [self._sequences(batch) for batch in batches]
         sequences = [one for named in of_batches for one in named.values()]
         # Within one autocast the weights are cast once. It ends before the weights change.
-        with self.reference.scoring() as model, self.accelerator.autocast(), log_probs_alone():
+        with self.reference.scoring() as model, self.accelerator.autocast():
             was_training = model.training
             model.eval()
             checkpointing = self.args.gradient_checkpointing_kwargs
