@@ -188,3 +188,14 @@ def test_problems_are_as_hard_as_the_scale_says():
     assert all(len(re.findall(" [+-] ", row["key"])) == 1 for row in drawn)
     with pytest.raises(ValueError, match=r"data.digits: 1, but only \d+ of 40 problems in words"):
         problems.draw_rows(40, 1, digits=1, in_words=1)
+
+
+def test_a_form_of_lines_has_words_enough_for_a_sentence_in_each():
+    rng = random.Random(0)
+    lengths = {}
+    for _ in range(4000):
+        found = {wish.kind: wish.value for wish in instructions.sample_wishes(rng, 20)}
+        if "form" in found and "words" in found:
+            lengths.setdefault(found["form"].split()[1], set()).add(int(found["words"]))
+    assert lengths["list"] == {12, 16, 20} and lengths["poem"] == {16, 20}
+    assert lengths["letter"] == lengths["text"] == {8, 12, 16, 20}

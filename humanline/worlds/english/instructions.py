@@ -76,9 +76,12 @@ def sample_wishes(rng: random.Random, most_words: int) -> list[Wish]:
 
 
 def _at_odds(wishes: list[Wish]) -> bool:
-    """Whether no text can meet all of the wishes."""
+    """Whether no text of whole sentences can meet all of the wishes."""
     found = {wish.kind: wish.value for wish in wishes}
     form = found.get("form", "")
+    lines = 3 if "list" in form else 4 if "poem" in form else 0
+    if int(found.get("words", 20)) < 4 * lines:  # a line is a sentence, of four words or more
+        return True
     if "sentences" in found and ("list" in form or "poem" in form):
         return True
     if "casing" in found and "letter" in form:
