@@ -11,17 +11,29 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "trainers.py"
 VARIANTS = ["trl", "model", "cached", "authors", "none"]
 TINY = "--objectives grpo --k 2 --sizes small --steps 2 --repeats 1 --batch 4 --length 16"
+PARTS = ["policy forward", "reference", "backward", "update"]
+
+
+def measured(folder: Path, *options: str) -> pd.DataFrame:
+    command = [sys.executable, SCRIPT, *TINY.split(), *options, "--output", folder]
+    subprocess.run(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, check=True)
+    return pd.read_csv(folder / "trainers.csv")
+
+
+@pytest.mark.slow
+def test_a_measurement_has_a_process_and_a_peak_of_its_own(tmp_path):
+    found = measured(tmp_path, "--variants", "cached")
+    assert list(found["variant"]) == ["cached"]
+    assert (found[[*PARTS, "peak_memory_mib"]] > 0).to_numpy().all()
 
 
 @pytest.mark.slow
 def test_the_benchmark_measures_every_variant(tmp_path):
-    command = [sys.executable, SCRIPT, *TINY.split(), "--output", tmp_path]
-    subprocess.run(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, check=True)
-    measured = pd.read_csv(tmp_path / "trainers.csv")
-    assert list(measured["variant"]) == VARIANTS
-    parts = ["policy forward", "reference", "backward", "update"]
-    has_reference = measured["variant"] != "none"
-    assert (measured.loc[has_reference, parts] > 0).to_numpy().all()
+    """In one process, because a start takes longer than they do."""
+    found = measured(tmp_path, "--one-process")
+    assert list(found["variant"]) == VARIANTS
+    has_reference = found["variant"] != "none"
+    assert (found.loc[has_reference, PARTS] > 0).to_numpy().all()
     report = (tmp_path / "trainers.md").read_text()
     assert all(f"| {variant} " in report for variant in VARIANTS)
     assert "memory, cached / authors (goal 0.65)" in report

