@@ -149,16 +149,18 @@ class Moment:
     Attributes:
         kind: a key of `KINDS`.
         after: seconds.
-        is_early: count them from the start of snakemake, and else from its first job.
+        is_early: count them from the start of snakemake, and else from its first jobs.
+        files: or count them once so many files of the study are done.
     """
 
     kind: str
     after: float
-    is_early: bool
+    is_early: bool = False
+    files: int = 0
 
     def __str__(self) -> str:
-        since = "start" if self.is_early else "lock"
-        return f"{self.kind:25} {self.after:5.1f} s after its {since}"
+        since = f"{self.files} more files" if self.files else "its first jobs"
+        return f"{self.kind:25} {self.after:5.1f} s after {'start' if self.is_early else since}"
 
 
 @dataclass
@@ -167,7 +169,7 @@ class Kill:
 
     Attributes:
         moment: when it was.
-        done: the jobs that were done then.
+        done: the files that were done then.
         took: seconds until snakemake had ended.
         outlived: the command lines of processes that lived longer than `GRACE` after its end.
         wrote: the files that were changed after that.
@@ -183,8 +185,11 @@ class Kill:
 def kill(folder: Path, moment: Moment) -> Kill | None:
     """Run the README's command, and kill it; None if it had ended before."""
     run = start(folder)
-    while not moment.is_early and run.poll() is None and not has_begun(folder, run):
+    before = files_done(folder)
+    while run.poll() is None and not (moment.is_early or has_begun(folder, run)):
         time.sleep(0.02)
+    while run.poll() is None and files_done(folder) < before + moment.files:
+        time.sleep(0.1)
     try:
         run.wait(timeout=moment.after)
         return None
@@ -199,7 +204,7 @@ def kill(folder: Path, moment: Moment) -> Kill | None:
     before = stamps(folder)
     time.sleep(1.0)
     wrote = sorted(str(p) for p in dict(before.items() ^ stamps(folder).items()))
-    return Kill(moment, jobs_done(folder), took, outlived, wrote)
+    return Kill(moment, files_done(folder), took, outlived, wrote)
 
 
 def has_begun(folder: Path, run: subprocess.Popen) -> bool:
@@ -211,8 +216,8 @@ def has_begun(folder: Path, run: subprocess.Popen) -> bool:
     return record["process"] == run.pid
 
 
-def jobs_done(folder: Path) -> int:
-    """Count the jobs that Snakemake has recorded, by their first output."""
+def files_done(folder: Path) -> int:
+    """Count the files that Snakemake has recorded as done."""
     return sum(1 for path in (folder / ".snakemake" / "metadata").rglob("*") if path.is_file())
 
 
@@ -240,6 +245,9 @@ def differences(whole: Path, other: Path) -> list[str]:
         ours, own = (json.loads((f / RESULTS / path).read_text()) for f in (whole, other))
         own |= {name: ours[name] for name in _OF_THE_CLOCK}
         (other / RESULTS / path).write_text(json.dumps(own))
+    for path in _files(whole, "metrics.csv"):
+        if _content(whole, str(path)) == _content(other, str(path)):  # but for seconds of steps
+            shutil.copy(whole / RESULTS / path, other / RESULTS / path)
     shutil.rmtree(other / RESULTS / "benchmarks")
     shutil.copytree(whole / RESULTS / "benchmarks", other / RESULTS / "benchmarks")
     made = [path.name.split(".")[0] for path in (whole / RESULTS / "tables").glob("*.prov*.json")]
@@ -299,11 +307,16 @@ def run_of_kills(whole: Path, folder: Path, moments: list[Moment]) -> tuple[list
 
 
 def moments(chance: random.Random, seconds: float) -> list[Moment]:
-    """Draw one moment for each kind of kill; one in five while snakemake itself starts."""
+    """Draw one moment for each kind of kill.
+
+    One in five comes while snakemake starts, one in five while its first jobs run, and the others
+    after some more of the study's files.
+    """
     found = []
     for kind in chance.sample(sorted(KINDS), len(KINDS)):
-        is_early = chance.random() < 0.2
-        found.append(Moment(kind, chance.uniform(0.1, 10.0 if is_early else seconds), is_early))
+        when, after = chance.random(), chance.uniform(0.0, seconds)
+        files = chance.randint(1, 16) if when > 0.4 else 0
+        found.append(Moment(kind, after, is_early=when < 0.2, files=files))
     return found
 
 
@@ -312,7 +325,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=60.0, help="the latest moment")
+    parser.add_argument("--seconds", type=float, default=10.0, help="the latest moment")
     parser.add_argument("--folder", type=Path, help="an empty folder; it is kept")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
@@ -333,7 +346,7 @@ def main() -> int:
         kills, differing = run_of_kills(whole, checkout(folder), drawn)
         number += len(kills)
         for own in kills:
-            told = f"{own.moment}, {own.done:3d} files known, ended in {own.took:5.1f} s"
+            told = f"{own.moment}, with {own.done} files, ended in {own.took:5.1f} s"
             print(told, *own.outlived, *own.wrote, flush=True)
             bad += bool(own.outlived or own.wrote)
         bad += bool(differing)

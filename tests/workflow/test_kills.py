@@ -28,9 +28,9 @@ def whole(tmp_path_factory) -> Path:
 def test_a_killed_study_goes_on_to_the_same_bytes_on_any_cores(whole, tmp_path):
     """The first kills meet the worker's start, when jobs run by themselves."""
     moments = [
-        Moment(ALONE, 0.2, is_early=False),
-        Moment(GROUP, 3.0, is_early=False),
-        Moment(TERM, 12.0, is_early=False),
+        Moment(ALONE, 0.2),
+        Moment(GROUP, 3.0),
+        Moment(TERM, 12.0),
         Moment(ALONE, 6.0, is_early=True),
     ]
     folder = kills.checkout(tmp_path / "study", kills.tiny)
@@ -69,7 +69,7 @@ def test_two_runs_refuse_each_other_and_a_killed_one_is_forgotten(tmp_path):
     planned = told(folder, "-n", "table_math_reasoning")
     assert planned.returncode == 0 and "cannot be locked" not in planned.stdout
 
-    kills.kill(folder, Moment(ALONE, 0.1, is_early=False))
+    kills.kill(folder, Moment(ALONE, 0.1))
     record = folder / ".snakemake" / "humanline-runs"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"host": "another"}))
     refused = told(folder)
