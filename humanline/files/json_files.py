@@ -69,12 +69,18 @@ def disk_fault(error: BaseException) -> ConfigError | None:
         where, reason = error.filename or "a file", error.strerror
     elif isinstance(error, OSError) and error.errno is None and _DISK_WORDS.search(str(error)):
         return ConfigError(str(error))  # it names the file and the remedy; see `checkpoints`
-    elif not isinstance(error, ConfigError) and (found := _DISK_WORDS.search(str(error))):
-        where, reason = "a file of a model", found[0]
+    elif not isinstance(error, ConfigError) and (words := disk_words(error)):
+        where, reason = "a file of a model", words
     else:
         return None
     remedy = "make room, or let this user write there; then the same command goes on"
     return ConfigError(f"{where}: cannot be written ({reason}); {remedy}")
+
+
+def disk_words(error: BaseException) -> str:
+    """Find the words of an error's text that mean a full or read-only disk; empty: none."""
+    found = _DISK_WORDS.search(str(error))
+    return found[0] if found else ""
 
 
 def write_json(path: Path, content, *, sealed: bool = False) -> None:

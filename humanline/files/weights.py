@@ -17,6 +17,7 @@ from pathlib import Path
 from humanline.files.json_files import (
     NotWrittenError,
     disk_fault,
+    disk_words,
     read_json,
     replacing,
     write_json,
@@ -220,7 +221,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(written, ignore_errors=True)
         if disk_fault(error) is None:
             raise
-        reason = getattr(error, "strerror", None) or "the disk is full, or cannot be written"
+        reason = getattr(error, "strerror", None) or disk_words(error)
         raise NotWrittenError(getattr(error, "errno", None), reason, str(path)) from error
 
 

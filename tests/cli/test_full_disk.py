@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from humanline.cli.local.run_locks import only_run, require_room
 from humanline.files.json_files import NotWrittenError, disk_fault, read_json, write_json
+from humanline.files.validation import ConfigError
 from humanline.files.weights import whole_folder
 
 ROOT = Path(__file__).parents[2]
@@ -24,10 +26,10 @@ def mount(*arguments) -> bool:
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of 64 KiB."""
+    """A disk of 128 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if sys.platform != "linux" or not mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", folder):
+    if sys.platform != "linux" or not mount("-t", "tmpfs", "-o", "size=128k", "tmpfs", folder):
         pytest.skip("only Linux' root can mount a small disk")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
@@ -74,10 +76,25 @@ def test_a_command_that_cannot_write_says_so_in_one_line(fault, log, disk):
     assert not [path for path in results.rglob("*") if path.suffix == ".tmp"]
 
 
+@pytest.mark.parametrize("fault", ["No space left on device", "Read-only file system"])
+def test_snakemakes_own_folder_is_tried_before_it_is_needed(fault, disk):
+    require_room(disk)
+    assert [*disk.iterdir()] == []
+    if fault == "No space left on device":
+        fill(disk)
+    else:
+        assert mount("-o", "remount,ro", disk)
+    with pytest.raises(ConfigError, match=rf"disk: cannot be written \({fault}\); make room"):
+        require_room(disk)
+    if fault == "No space left on device":
+        with pytest.raises(ConfigError, match="cannot be written"), only_run(disk):
+            pass
+
+
 def test_a_file_that_does_not_fit_leaves_the_old_one(disk):
     write_json(disk / "record.json", {"a": 1})
     with pytest.raises(NotWrittenError) as error:
-        write_json(disk / "record.json", {"a": "x" * 100_000})
+        write_json(disk / "record.json", {"a": "x" * 200_000})
     assert str(disk_fault(error.value)).startswith(f"{disk / 'record.json'}: cannot be written (No")
     assert read_json(disk / "record.json") == {"a": 1}
     assert [path.name for path in disk.iterdir()] == ["record.json"]

@@ -29,6 +29,7 @@ JOBS = "humanline-jobs"  # that file's name, in Snakemake's folder
 RUNS = "humanline-runs"  # the file that a run locks; it says which run that is
 ELSEWHERE = "a cluster"  # the record's host of a run whose jobs are on other machines
 _WORKFLOW = "HUMANLINE_WORKFLOW"  # environment variable: the process and arguments of a `Workflow`
+_ROOM = 1 << 16  # bytes
 _PATIENCE = 1.0  # seconds; a dry run holds the lock for an instant
 _held: list[IO] = []  # files stay open here, because a lock lasts as long as its file is open
 
@@ -154,10 +155,11 @@ def _record(runs: IO[str]) -> dict:
 
 def _write_record(runs: IO[str], host: str | None = None) -> None:
     content = {"host": host or _host(), "process": os.getpid(), "arguments": sys.argv[1:]}
-    runs.seek(0)
-    runs.truncate()
-    runs.write(json.dumps(content))
-    runs.flush()
+    try:
+        os.ftruncate(runs.fileno(), 0)
+        os.write(runs.fileno(), json.dumps(content).encode())  # no buffer, which could fail later
+    except OSError as error:
+        raise _unwritable(Path(runs.name), error) from None
 
 
 def _host() -> str:
@@ -239,6 +241,29 @@ def _opened(path: Path) -> IO[str]:
         path.parent.mkdir(exist_ok=True)
         return open(path, "a+", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written ({error.strerror}); make room, or let this user write there"
-        ) from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    remedy = "make room, or let this user write there; then the same command goes on"
+    return ConfigError(f"{path}: cannot be written ({error.strerror}); {remedy}")
+
+
+def require_room(folder: Path) -> None:
+    """Check that Snakemake can write, before it would end in a traceback.
+
+    Args:
+        folder: Snakemake's folder, ``.snakemake``.
+
+    Raises:
+        ConfigError: if the disk is full, or nothing may be written there.
+    """
+    probe = folder / f"humanline-room-{os.getpid()}"
+    try:
+        folder.mkdir(exist_ok=True)
+        probe.write_bytes(b" " * _ROOM)
+    except OSError as error:
+        raise _unwritable(folder.absolute(), error) from None
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
