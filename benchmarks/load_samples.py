@@ -2,10 +2,10 @@
 
     python benchmarks/load_samples.py --samples 10000 50000 200000 1000000
 
-Each size is one judged run with as many prompts of the miniature world, and a base model with the
-same prompts. Its samples are drawn by rule, not by a model. `score` judges it by the scale's local
-judge, `table` and `scores` read both runs, `score_annotations` has the bootstrap. Every command is
-a process of its own. It writes `load_samples.csv` and `load_samples.md`.
+Each size is one judged run with as many prompts of the miniature world. Its samples are drawn by
+rule, not by a model. `score` judges it by the scale's local judge; a base model gets a copy of its
+verdicts. `table` and `scores` read both, `score_annotations` has the bootstrap. Every command is a
+process of its own. It writes `load_samples.csv` and `load_samples.md`.
 """
 
 import argparse
@@ -25,20 +25,26 @@ SEED = 1
 
 
 def write_samples(study: Study, count: int) -> None:
-    """Write the prompts of a seed and the samples of the table's first runs, line by line."""
-    base, run = study.table(TABLE).runs[:2]
-    prompts = dict.fromkeys(_prompts(count))
-    paths = [own.paths.samples for own in (base, run)]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    rngs = [random.Random(name) for name in ("reference", "base", "run")]
-    with open(paths[0], "w") as first, open(paths[1], "w") as second:
-        for number, prompt in enumerate(prompts):
-            reference, *lines = (expert_line(prompt, rng, 0.6) for rng in rngs)
-            row = {"prompt_id": number, "prompt": prompt, "reference": reference}
-            for file, step, line in zip((first, second), (0, 8), lines, strict=True):
-                file.write(json.dumps({"step": step, **row, "completion": line}) + "\n")
+    """Write the samples of the table's run, line by line."""
+    _, run = study.table(TABLE).runs
     write_training(run)
+    first, second = random.Random("reference"), random.Random("run")
+    with open(run.paths.samples, "w") as file:
+        for number, prompt in enumerate(_prompts(count)):
+            row = {"step": 8, "prompt_id": number, "prompt": prompt}
+            row["reference"] = expert_line(prompt, first, 0.6)
+            row["completion"] = expert_line(prompt, second, 0.6)
+            file.write(json.dumps(row) + "\n")
+
+
+def copy_verdicts(study: Study) -> None:
+    """Give the base model the verdicts of the run, under its own name."""
+    base, run = study.table(TABLE).runs
+    base.paths.directory.mkdir(parents=True, exist_ok=True)
+    with open(run.paths.annotations) as read, open(base.paths.annotations, "w") as written:
+        written.writelines(line.replace(run.name, base.name) for line in read)
+    for name in ("summary", "curve"):
+        getattr(base.paths, name).write_text(getattr(run.paths, name).read_text())
 
 
 def _prompts(count: int):
@@ -48,17 +54,15 @@ def _prompts(count: int):
         yield f"{sample_prompt(rng)} {'+'.join('abcdefgh'[int(d)] for d in oct(number)[2:])}+"
 
 
-def commands(config: Path, results: Path) -> dict[str, list[str]]:
+def commands(study: Study, config: Path) -> dict[str, list[str]]:
     """The commands to measure, by name and in order."""
     own = [sys.executable, "-m", "humanline"]
-    study = ["--scale", "smoke", "--config", str(config), "--results", str(results)]
-    loaded = load_study(config / "smoke.yaml", config / "experiments.yaml", results)
-    base, run = loaded.table(TABLE).runs[:2]
+    options = ["--scale", "smoke", "--config", str(config), "--results", str(study.root)]
+    _, run = study.table(TABLE).runs
     return {
-        "score, base model": [*own, "score", TASK, base.name, *study],
-        "score": [*own, "score", TASK, run.name, *study],
-        "table": [*own, "table", TABLE, *study],
-        "scores": [*own, "scores", *study],
+        "score": [*own, "score", TASK, run.name, *options],
+        "table": [*own, "table", TABLE, *options],
+        "scores": [*own, "scores", *options],
         "score_annotations": [*own, "score_annotations", str(run.paths.annotations)],
     }
 
@@ -76,16 +80,19 @@ def main() -> None:
     for count in options.samples:
         with tempfile.TemporaryDirectory() as temporary:
             folder = (options.folder or Path(temporary)) / str(count)
-            if not folder.exists():
-                config = write_study(folder / "config", cells=1, seeds=1)
-                study = load_study(
-                    config / "smoke.yaml", config / "experiments.yaml", folder / "results"
-                )
+            is_new, config = not folder.exists(), folder / "config"
+            if is_new:
+                write_study(config, cells=1, seeds=1)
+            files = config / "smoke.yaml", config / "experiments.yaml"
+            study = load_study(*files, folder / "results")
+            if is_new:
                 write_samples(study, count)
-            for name, command in commands(folder / "config", folder / "results").items():
+            for name, command in commands(study, config).items():
                 if not options.only or name in options.only:
                     rows.append({"command": name, "samples": count} | measure(command))
                     print(rows[-1], flush=True)
+                if name == "score":
+                    copy_verdicts(study)
     options.output.mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame(rows).sort_values(["command", "samples"], kind="stable")
     frame.to_csv(options.output / "load_samples.csv", index=False)

@@ -129,6 +129,8 @@ def read_samples(path: Path, model: type[Sample]) -> dict[int, list[dict]]:
     _, own = model.key
     given = [name for name in model.model_fields if name not in ("step", "completion")]
     first, *others = steps
+    if not others:
+        return steps
     expected = {row[own]: [row[name] for name in given] for row in steps[first]}
     for step in others:
         if expected != {row[own]: [row[name] for name in given] for row in steps[step]}:

@@ -1,12 +1,14 @@
 """JSON and JSON Lines, the files between stages: strict to read, atomic to write."""
 
 import errno
+import hashlib
 import json
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from humanline.files.seals import seal, seal_of
@@ -31,13 +33,26 @@ def write_text(path: Path, text: str, *, sealed: bool = False) -> None:
         sealed: write its seal, too. The old seal goes first and the new one comes last, so a
             process that is killed in between leaves a file without a seal, never with a wrong one.
     """
-    content = text.encode("utf-8")
+    _write_pieces(path, [text], sealed=sealed)
+
+
+def _write_pieces(path: Path, pieces: Iterable[str], *, sealed: bool) -> None:
+    """Write the pieces of a text as `write_text` does; no more than one is in memory."""
+    digest = hashlib.sha256()
     with replacing(path) as temporary:
-        temporary.write_bytes(content)
+        try:
+            with open(temporary, "wb") as file:
+                for piece in pieces:
+                    content = piece.encode("utf-8")
+                    digest.update(content)
+                    file.write(content)
+        except Exception:  # also of what makes the pieces
+            temporary.unlink(missing_ok=True)
+            raise
         seal_of(path).unlink(missing_ok=True)
     if sealed:
         with replacing(seal_of(path)) as temporary:
-            temporary.write_bytes(seal(path, content))
+            temporary.write_bytes(seal(path, digest.hexdigest()))
 
 
 @contextmanager
@@ -88,10 +103,19 @@ def write_json(path: Path, content, *, sealed: bool = False) -> None:
     write_text(path, _dumps(path, content, indent=1) + "\n", sealed=sealed)
 
 
+def write_list(path: Path, rows: Iterable[dict], *, sealed: bool = False) -> None:
+    """Write rows as `write_json` writes their list, one after the other: there may be a million."""
+    texts = (_dumps(path, [row], indent=1).removeprefix("[").removesuffix("\n]") for row in rows)
+    first = next(texts, None)
+    rest = (f",{text}" for text in texts)
+    pieces = ["[]\n"] if first is None else chain([f"[{first}"], rest, ["\n]\n"])
+    _write_pieces(path, pieces, sealed=sealed)
+
+
 def write_jsonl(path: Path, rows: Iterable[dict], *, sealed: bool = False) -> None:
-    """Write JSON Lines; raise a `ConfigError` if a number is not finite."""
-    lines = [_dumps(f"{path}: line {number}", row) for number, row in enumerate(rows, 1)]
-    write_text(path, "".join(f"{line}\n" for line in lines), sealed=sealed)
+    """Write JSON Lines, row by row; raise a `ConfigError` if a number is not finite."""
+    lines = (_dumps(f"{path}: line {number}", row) for number, row in enumerate(rows, 1))
+    _write_pieces(path, (f"{line}\n" for line in lines), sealed=sealed)
 
 
 def _dumps(place: Path | str, content, **options) -> str:
@@ -123,22 +147,30 @@ def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
     return [row for _, row in read_lines(path, fields)]
 
 
-def read_lines(path: Path, fields: tuple[str, ...] = ()) -> list[tuple[int, dict]]:
-    """Read JSON Lines as `read_jsonl` does; return each row with its line number, from 1."""
-    rows = []
-    # Not splitlines: it also splits at other characters, which JSON text may contain.
-    for number, line in enumerate(_read(path).split("\n"), 1):
-        if not line.strip():
-            continue
+def read_lines(path: Path, fields: tuple[str, ...] = ()) -> Iterator[tuple[int, dict]]:
+    """Read JSON Lines as `read_jsonl` does; yield each row with its line number, from 1."""
+    number = None
+    for number, line in _lines(path):
         row = _whole(path, parse_json(path, line, number), line, number)
         if not isinstance(row, dict):
             raise ConfigError(f"{path}: line {number}: not an object; make it again")
         if missing := [field for field in fields if field not in row]:
             raise ConfigError(f"{path}: line {number}: no field {missing[0]!r}; add it")
-        rows.append((number, row))
-    if not rows:
+        yield number, row
+    if number is None:
         raise ConfigError(f"{path}: empty; make it again")
-    return rows
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file that are not blank, with their numbers."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            # Not splitlines: it also splits at other characters, which JSON text may contain.
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line.removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
 
 
 def _whole(path: Path, found, text: str, line: int):

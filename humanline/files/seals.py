@@ -34,14 +34,13 @@ def seal_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.seal")
 
 
-def seal(path: Path, content: bytes) -> bytes:
-    """Make the seal of a file."""
-    return json.dumps(_facts(path, content) | {"made": _maker()}, indent=1).encode() + b"\n"
+def seal(path: Path, sha256: str) -> bytes:
+    """Make the seal of a file whose content has this hash."""
+    return json.dumps(_facts(path, sha256) | {"made": _maker()}, indent=1).encode() + b"\n"
 
 
-def _facts(path: Path, content: bytes) -> dict[str, str]:
-    place = "/".join(path.absolute().parts[-_PARTS:])
-    return {"sha256": hashlib.sha256(content).hexdigest(), "place": place}
+def _facts(path: Path, sha256: str) -> dict[str, str]:
+    return {"sha256": sha256, "place": "/".join(path.absolute().parts[-_PARTS:])}
 
 
 def require_seal(path: Path) -> None:
@@ -53,7 +52,8 @@ def require_seal(path: Path) -> None:
     """
     if (found := _read(path)) is None:
         return
-    own = _facts(path, path.read_bytes())
+    with open(path, "rb") as file:  # in pieces, because it may be large
+        own = _facts(path, hashlib.file_digest(file, "sha256").hexdigest())
     if wrong := [name for name, value in own.items() if found.get(name) != value]:
         name = seal_of(path).name
         raise ConfigError(

@@ -66,11 +66,10 @@ def write_rows(path: Path, model: type[Row], rows: Iterable[dict]) -> None:
     Raises:
         ConfigError: if there are no rows, or if one does not fit the model or repeats a key.
     """
-    rows = list(rows)
-    if not rows:
+    checked = [*_checked_rows(path, model, enumerate(rows, 1))]
+    if not checked:
         raise ConfigError(f"{path}: no rows to write; see what this stage was given")
-    _check_rows(path, model, enumerate(rows, 1))
-    write_jsonl(path, rows, sealed=True)
+    write_jsonl(path, checked, sealed=True)
 
 
 def read_rows(path: Path, model: type[Row]) -> list[dict]:
@@ -80,13 +79,15 @@ def read_rows(path: Path, model: type[Row]) -> list[dict]:
         ConfigError: at the first row that does not fit the model, with file, line and field.
     """
     needed = (name for name, field in model.model_fields.items() if field.is_required())
-    lines = read_lines(path, tuple(needed))
-    _check_rows(path, model, lines)
+    rows = [*_checked_rows(path, model, read_lines(path, tuple(needed)))]
     require_seal(path)
-    return [row for _, row in lines]
+    return rows
 
 
-def _check_rows(path: Path, model: type[Row], lines: Iterable[tuple[int, dict]]) -> None:
+def _checked_rows(
+    path: Path, model: type[Row], lines: Iterable[tuple[int, dict]]
+) -> Iterator[dict]:
+    """Yield rows that fit the model, one after the other."""
     seen: dict[tuple, int] = {}
     for number, row in lines:
         place = f"{path}: line {number}"
@@ -96,6 +97,7 @@ def _check_rows(path: Path, model: type[Row], lines: Iterable[tuple[int, dict]])
             fields = " and ".join(model.key)
             raise ConfigError(f"{place}: {fields}: as in line {seen[key]}; remove one of the two")
         seen[key] = number
+        yield row
 
 
 # JSON.

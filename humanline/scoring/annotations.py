@@ -6,11 +6,13 @@ A fault is a `ConfigError` of one line: the file, the row (from 0), the field an
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from humanline.files.json_files import write_list
 from humanline.files.seals import require_seal
 from humanline.files.validation import ConfigError
 from humanline.scoring.difficulties import find_difficulty
@@ -20,8 +22,10 @@ from humanline.scoring.length_control import (
     length_controlled_win_rate,
 )
 
+_WRITTEN = 2**12  # rows that are made at once
 _TEXTS = ("instruction", "output_1", "output_2")
 _GENERATORS = ("generator_1", "generator_2")
+_NAMES = (*_GENERATORS, "annotator")
 
 
 def read_annotations(path: Path, remedy: str = "mend that row") -> pd.DataFrame:
@@ -56,16 +60,42 @@ def read_annotations(path: Path, remedy: str = "mend that row") -> pd.DataFrame:
     return table.assign(preference=pd.to_numeric(table["preference"]).astype(float))
 
 
+def write_annotations(annotations: pd.DataFrame, path: Path) -> None:
+    """Write annotations as JSON records, AlpacaEval's format, atomically; nan becomes null."""
+
+    def rows() -> Iterator[dict]:
+        for start in range(0, len(annotations), _WRITTEN):
+            for row in annotations[start : start + _WRITTEN].to_dict(orient="records"):
+                row["preference"] = None if np.isnan(row["preference"]) else row["preference"]
+                yield row
+
+    write_list(path, rows(), sealed=True)
+
+
 def _read(path: Path):
     """Read JSON with Python's parser: published files contain NaN, which stricter ones refuse."""
     open_text = gzip.open if path.suffix == ".gz" else open
     try:
         with open_text(path, "rt", encoding="utf-8-sig") as file:  # with a byte order mark or not
-            return json.load(file)
+            return json.load(file, object_pairs_hook=_Rows())
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON ({error}); make it again") from None
+
+
+class _Rows:
+    """Make the rows of a file, in which all with the same name of a model share its text."""
+
+    def __init__(self):
+        self._names: dict[str, str] = {}
+
+    def __call__(self, pairs: list[tuple]) -> dict:
+        row = dict(pairs)
+        for field in _NAMES:
+            if isinstance(name := row.get(field), str):
+                row[field] = self._names.setdefault(name, name)
+        return row
 
 
 def _fault(row, first) -> str | None:

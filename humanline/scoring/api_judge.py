@@ -22,7 +22,7 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from humanline.files.validation import ConfigError, Strict
-from humanline.scoring.judge import annotate_as_configured
+from humanline.scoring.judge import Rows, annotate_as_configured
 from humanline.study.runs.hashes import content_hash
 from humanline.study.scale.judges import OpenAIJudge
 
@@ -63,15 +63,13 @@ def estimated_tokens(characters: int) -> int:
     return math.ceil(characters / 4)
 
 
-def annotate(
-    outputs: list[dict], baseline: list[dict], judge: "ApiJudge", *, work_dir: Path
-) -> pd.DataFrame:
+def annotate(outputs: Rows, baseline: Rows, judge: "ApiJudge", *, work_dir: Path) -> pd.DataFrame:
     """Compare a model's outputs with the baseline's; see `judge.annotate`.
 
     The judge sees the two outputs of a pair in the order of AlpacaEval's published annotations. A
     pair without a verdict has the preference nan. Errors are those of `ApiJudge.complete`, too.
     """
-    judge.expect(len(baseline))
+    judge.expect(len(baseline := list(baseline)))
     return annotate_as_configured(
         "openai",
         outputs,

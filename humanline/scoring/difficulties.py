@@ -25,8 +25,12 @@ def instruction_key(instruction: str) -> str:
 def find_difficulty(instructions: Sequence[str]) -> Difficulty | None:
     """Look up the difficulties of N instructions; None unless all are AlpacaEval's."""
     shipped = _shipped()
-    values = [shipped["difficulty"].get(instruction_key(text)) for text in instructions]
-    if not values or None in values:
+    values = []
+    for text in instructions:
+        if (value := shipped["difficulty"].get(instruction_key(text))) is None:
+            return None  # at the first that is not: there may be a million
+        values.append(value)
+    if not values:
         return None
     return Difficulty(np.array(values), tuple(shipped["phi"]), tuple(shipped["psi"]))
 

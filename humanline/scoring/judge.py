@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
@@ -22,9 +22,9 @@ import pandas as pd
 from scipy.special import expit
 
 from humanline.files import user_code
-from humanline.files.json_files import write_json
 from humanline.files.validation import ConfigError
 
+Rows = Iterable[dict]
 # Maps (instruction, output_1, output_2) to the probability that output_2 is preferred.
 Judge = Callable[[str, str, str], float]
 # Does the same for lists of equal length.
@@ -32,8 +32,11 @@ BatchJudge = Callable[[list[str], list[str], list[str]], list[float]]
 
 FIELDS = ("instruction", "output", "generator", "dataset")
 CONFIGURATIONS = Path(__file__).parent / "judges"
+_Side = tuple[str, dict[str, str]]  # a generator's name, and its outputs by instruction
 _PAIR = ["instruction", "output_1", "output_2"]
-_CHUNK = 256  # pairs between two updates of alpaca_eval's progress bar
+_CHUNK = 256  # pairs that a judge of batches is given at once
+_MANY = 4096  # pairs at once for a judge that takes them one by one: a table has a fixed cost
+_AT_ONCE = 2**15  # pairs that alpaca_eval holds at once, 4 KiB each
 
 
 def sigmoid_judge(
@@ -102,7 +105,7 @@ def function_judge(path: str) -> BatchJudge:
 
 
 def annotate(
-    outputs: list[dict], baseline: list[dict], judge: Judge, *, work_dir: Path, seed: int = 0
+    outputs: Rows, baseline: Rows, judge: Judge, *, work_dir: Path, seed: int = 0
 ) -> pd.DataFrame:
     """Compare a model's outputs with the baseline's, instruction by instruction.
 
@@ -128,18 +131,21 @@ def annotate(
     def compare(*texts: list[str]) -> list[float]:
         return [_ask(judge, *pair) for pair in zip(*texts, strict=True)]
 
-    return annotate_in_batches(outputs, baseline, compare, work_dir=work_dir, seed=seed)
+    return annotate_in_batches(
+        outputs, baseline, compare, work_dir=work_dir, seed=seed, batch_size=_MANY
+    )
 
 
 def annotate_in_batches(
-    outputs: list[dict],
-    baseline: list[dict],
+    outputs: Rows,
+    baseline: Rows,
     compare: BatchJudge,
     *,
     work_dir: Path,
     seed: int = 0,
+    batch_size: int = _CHUNK,
 ) -> pd.DataFrame:
-    """Compare outputs with a judge that takes many pairs at once; see `annotate`."""
+    """Compare outputs with a judge that takes up to `batch_size` pairs at once; see `annotate`."""
 
     def complete(prompts: list[str]) -> dict[str, list[float]]:
         texts = zip(*map(json.loads, prompts), strict=True)
@@ -152,6 +158,7 @@ def annotate_in_batches(
         encode=_encode,
         work_dir=work_dir,
         seed=seed,
+        batch_size=batch_size,
         fn_completions=complete,
         fn_completion_parser=lambda probability: [1 + probability],
     )
@@ -159,12 +166,13 @@ def annotate_in_batches(
 
 def annotate_as_configured(
     configuration: str,
-    outputs: list[dict],
-    baseline: list[dict],
+    outputs: Rows,
+    baseline: Rows,
     *,
     encode: Callable[[str], str],
     work_dir: Path,
     seed: int = 0,
+    batch_size: int = _CHUNK,
     **functions: Callable,
 ) -> pd.DataFrame:
     """Compare outputs with one of the annotators in `judges`; see `annotate`.
@@ -173,27 +181,42 @@ def annotate_as_configured(
         configuration: name of the annotator's folder in `judges`.
         encode: protects a text from alpaca_eval's template, which also replaces an {output_1} that
             stands in an instruction.
+        batch_size: most pairs in one call of `fn_completions`.
         functions: alpaca_eval's `fn_completions` and `fn_completion_parser`, where the
             configuration file does not set them.
     """
-    # alpaca_eval reads its tables row by row. Arrow's strings make this twice as slow.
-    with pd.option_context("mode.string_storage", "python"):
-        pairs = _pair(_by_instruction(baseline, "baseline"), _by_instruction(outputs, "outputs"))
+    with _columns_of_objects():
+        pairs = _pair(_side(baseline, "baseline"), _side(outputs, "outputs"))
         annotator = _annotator(configuration, work_dir, seed, functions)
-        return _annotate(pairs, annotator, encode)
+        names: list[str] = []
+        preferences = np.empty(len(pairs))
+        for start in range(0, len(pairs), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            rows = _annotate(pairs[_PAIR][part], annotator, encode, batch_size)
+            names += [row["annotator"] for row in rows]
+            # None if the judge has no verdict
+            preferences[part] = np.array([row["preference"] for row in rows], dtype=float)
+        return pairs.assign(annotator=names, preference=preferences)
 
 
-def _annotate(pairs: pd.DataFrame, annotator, encode: Callable[[str], str]) -> pd.DataFrame:
-    encoded = pairs[_PAIR].map(encode)
+@contextmanager
+def _columns_of_objects() -> Iterator[None]:
+    """Let pandas keep texts as objects: alpaca_eval reads row by row, which is twice as fast."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The 'future.infer_string' option")
+        with pd.option_context("future.infer_string", False):
+            yield
+
+
+def _annotate(
+    pairs: pd.DataFrame, annotator, encode: Callable[[str], str], batch_size: int
+) -> list[dict]:
+    """Let alpaca_eval annotate pairs; return its rows in the order of the pairs."""
+    encoded = pairs.map(encode)
     annotated = {
-        row["instruction"]: row for row in annotator.annotate_pairs(encoded, chunksize=_CHUNK)
+        row["instruction"]: row for row in annotator.annotate_pairs(encoded, chunksize=batch_size)
     }
-    rows = [annotated[instruction] for instruction in encoded["instruction"]]
-    preferences = [row["preference"] for row in rows]  # None if the judge has no verdict
-    return pairs.assign(
-        annotator=[row["annotator"] for row in rows],
-        preference=np.array(preferences, dtype=float),
-    )
+    return [annotated[instruction] for instruction in encoded["instruction"]]
 
 
 def summarize(annotations: pd.DataFrame) -> dict[str, float]:
@@ -232,19 +255,9 @@ def summarize(annotations: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def write_annotations(annotations: pd.DataFrame, path: Path) -> None:
-    """Write annotations as JSON records, AlpacaEval's format, atomically; nan becomes null."""
-    rows = annotations.to_dict(orient="records")
-    for row in rows:
-        row["preference"] = None if np.isnan(row["preference"]) else row["preference"]
-    write_json(path, rows, sealed=True)
-
-
-def _by_instruction(rows: list[dict], name: str) -> dict[str, dict]:
-    """Check rows of outputs and index them by instruction."""
-    if not rows:
-        raise ValueError(f"{name}: no rows; generate outputs first")
-    indexed = {}
+def _side(rows: Rows, name: str) -> _Side:
+    """Check a side's rows; return the name of its generator, and its outputs by instruction."""
+    indexed, generators = {}, set()
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             raise ValueError(f"{name}: row {number}: not an object; give it the fields {FIELDS}")
@@ -252,50 +265,44 @@ def _by_instruction(rows: list[dict], name: str) -> dict[str, dict]:
             if not isinstance(row.get(field), str):
                 raise ValueError(f"{name}: row {number}: field {field}: not a string; write one")
         if row["instruction"] in indexed:
-            raise ValueError(
-                f"{name}: row {number}: field instruction: {_short(row['instruction'])} again;"
-                " keep one output for it"
-            )
-        indexed[row["instruction"]] = row
-    if len(generators := sorted({row["generator"] for row in rows})) > 1:
+            reason = f"field instruction: {_short(row['instruction'])} again"
+            raise ValueError(f"{name}: row {number}: {reason}; keep one output for it")
+        indexed[row["instruction"]] = row["output"]
+        generators.add(row["generator"])
+    if not indexed:
+        raise ValueError(f"{name}: no rows; generate outputs first")
+    if len(found := sorted(generators)) > 1:
         raise ValueError(
-            f"{name}: field generator: {generators[0]!r} and {generators[1]!r};"
-            " judge one generator at a time"
+            f"{name}: field generator: {found[0]!r} and {found[1]!r}; judge one generator at a time"
         )
-    return indexed
+    return found[0], indexed
 
 
-def _pair(baseline: dict[str, dict], outputs: dict[str, dict]) -> pd.DataFrame:
-    """Pair the rows of both sides, in the order of the baseline."""
+def _pair(first: _Side, second: _Side) -> pd.DataFrame:
+    """Pair the outputs of the baseline and of the model, in the order of the baseline."""
+    (baseline_name, baseline), (name, outputs) = first, second
     for instruction in baseline:
         if instruction not in outputs:
-            raise ValueError(
-                f"outputs: field instruction: {_short(instruction)} is missing;"
-                " generate that output"
-            )
+            reason = f"field instruction: {_short(instruction)} is missing"
+            raise ValueError(f"outputs: {reason}; generate that output")
     for instruction in outputs:
         if instruction not in baseline:
-            raise ValueError(
-                f"baseline: field instruction: {_short(instruction)} is missing;"
-                " remove it from the outputs"
-            )
-    pairs = pd.DataFrame(
-        {
-            "instruction": instruction,
-            "output_1": row["output"],
-            "generator_1": row["generator"],
-            "output_2": outputs[instruction]["output"],
-            "generator_2": outputs[instruction]["generator"],
-        }
-        for instruction, row in baseline.items()
-    )
+            reason = f"field instruction: {_short(instruction)} is missing"
+            raise ValueError(f"baseline: {reason}; remove it from the outputs")
     # For alpaca_eval equal names are one model, whose length-controlled win rate is 50.
-    if (pairs["generator_1"] == pairs["generator_2"]).any():
+    if baseline_name == name:
         raise ValueError(
-            f"outputs: field generator: {pairs['generator_1'][0]!r} is the baseline's name as"
-            " well; rename one"
+            f"outputs: field generator: {name!r} is the baseline's name as well; rename one"
         )
-    return pairs
+    return pd.DataFrame(
+        {
+            "instruction": list(baseline),
+            "output_1": list(baseline.values()),
+            "generator_1": baseline_name,
+            "output_2": [outputs[instruction] for instruction in baseline],
+            "generator_2": name,
+        }
+    )
 
 
 def _short(text: str) -> str:
@@ -322,6 +329,9 @@ def _annotator(configuration: str, work_dir: Path, seed: int, functions: dict[st
         # pandas looks up a list slowly, row by row. The column itself gives the same text.
         random_seed_keys = "instruction"
 
+        def _store_annotations_(self, df_annotated):
+            """Keep nothing: alpaca_eval would copy all earlier pairs after each batch."""
+
     annotator = Annotator(
         annotators_config=folder.resolve() / "configs.yaml",
         seed=seed,
@@ -339,10 +349,8 @@ def _annotator(configuration: str, work_dir: Path, seed: int, functions: dict[st
 def _ask(judge: Judge, instruction: str, output_1: str, output_2: str) -> float:
     probability = judge(instruction, output_1, output_2)
     if not isinstance(probability, Real) or not 0 <= probability <= 1:
-        raise ValueError(
-            f"judge: {probability!r} for instruction {_short(instruction)};"
-            " return a probability in [0, 1]"
-        )
+        reason = f"{probability!r} for instruction {_short(instruction)}"
+        raise ValueError(f"judge: {reason}; return a probability in [0, 1]")
     return probability
 
 

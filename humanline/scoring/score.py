@@ -1,6 +1,6 @@
 """Score a run: judge or grade the completions that were sampled from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def judge(run: Run) -> None:
     import pandas as pd
 
     from humanline.scoring import judge as judging
-    from humanline.scoring.annotations import length_controlled
+    from humanline.scoring.annotations import length_controlled, write_annotations
 
     samples = _samples(run)
     annotate = _annotator(run)
@@ -56,7 +56,7 @@ def judge(run: Run) -> None:
         curve.append({"step": step, "length_controlled_win_rate": controlled})
         if warning:
             print(f"{run.name}, step {step}: length-controlled win rate may mislead: {warning}")
-    judging.write_annotations(annotations, run.paths.annotations)
+    write_annotations(annotations, run.paths.annotations)
     summary: dict[str, Any] = judging.summarize(annotations) | curve[-1]
     summary["length_control_warning"] = warning
     summary["n_left_out"] = int(annotations["preference"].isna().sum())
@@ -69,12 +69,13 @@ def _samples(run: Run) -> dict[int, list[dict]]:
     path, data = run.paths.samples, run.paths.evaluation_prompts
     samples = read_samples(path, samples_of(run.cell.task))
     if data.exists():  # samples may be scored elsewhere, without the prompts
-        expected = dict(enumerate(read_rows(data, prompts_of(run.cell.task))))
-        sampled = {
-            row["prompt_id"]: {name: row.get(name) for name in expected.get(row["prompt_id"], row)}
-            for row in next(iter(samples.values()))
-        }
-        if sampled != expected:
+        rows, expected = next(iter(samples.values())), read_rows(data, prompts_of(run.cell.task))
+        numbers = {row["prompt_id"] for row in rows}
+        if numbers != set(range(len(expected))) or not all(
+            row.get(name) == value
+            for row in rows
+            for name, value in expected[row["prompt_id"]].items()
+        ):
             raise ConfigError(f"{path}: its prompts are not those of {data}; generate it again")
     return samples
 
@@ -136,17 +137,15 @@ _JUDGES: dict[str, Callable[[Any, Path], Callable]] = {
 }
 
 
-def _alpaca_rows(samples: list[dict], field: str, generator: str) -> list[dict]:
-    """Write samples as rows in AlpacaEval's format of outputs."""
-    return [
-        {
+def _alpaca_rows(samples: list[dict], field: str, generator: str) -> Iterator[dict]:
+    """Yield samples as rows in AlpacaEval's format of outputs."""
+    for sample in samples:
+        yield {
             "instruction": sample["prompt"],
             "output": sample[field],
             "generator": generator,
             "dataset": "humanline",
         }
-        for sample in samples
-    ]
 
 
 def grade(run: Run) -> None:

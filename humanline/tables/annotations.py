@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from humanline.scoring.annotations import columns, difficulty_of, length_controlled
-from humanline.scoring.length_control import length_controlled_win_rate
+from humanline.scoring.length_control import length_controlled_win_rate, replicates_at_once
 
 
 def describe(annotations: pd.DataFrame, *, replicates: int, rng_seed: int = 0) -> dict:
@@ -53,10 +53,19 @@ def describe(annotations: pd.DataFrame, *, replicates: int, rng_seed: int = 0) -
 
 def _controlled_figures(annotations: pd.DataFrame, replicates: int, rng_seed: int) -> dict:
     value, warning = length_controlled(annotations)
-    n = len(annotations)
-    weights = np.random.default_rng(rng_seed).multinomial(n, np.full(n, 1 / n), size=replicates)
-    draws = 100 * length_controlled_win_rate(
-        *columns(annotations), weights, difficulty=difficulty_of(annotations)
+    n, rng = len(annotations), np.random.default_rng(rng_seed)
+    arrays, difficulty = columns(annotations), difficulty_of(annotations)
+    # As many as are fitted together: all at once would need gigabytes for many instructions.
+    most = replicates_at_once(n)
+    draws = 100 * np.concatenate(
+        [
+            length_controlled_win_rate(
+                *arrays,
+                rng.multinomial(n, np.full(n, 1 / n), size=min(most, replicates - start)),
+                difficulty=difficulty,
+            )
+            for start in range(0, replicates, most)
+        ]
     )
     low, high = np.quantile(draws, [0.025, 0.975])
     return {

@@ -29,6 +29,7 @@ from humanline.tables.statistics.inference import Alternative, estimate, p_value
 from humanline.tables.statistics.scores import GROUPS, Contrast, Scores, log_ratio
 
 Measure = Literal["score", "curve_mean", "training_seconds"]
+_WEIGHTS = 2**22  # weights of prompts that are made at once, 32 MiB
 # Returns the measures of both cells of each pair of a comparison.
 Values = Callable[[Comparison], list[tuple[Scores, Scores]]]
 Plain = Callable[..., str | None]  # see `plain_of`
@@ -130,21 +131,30 @@ def scores_on(
         statistic: returns a run's figure, in per cent, of each row of weights of prompts, (R, P).
         shares_prompts: whether all seeds have the same evaluation prompts.
     """
-    rows = np.stack([statistic(run, _weights(run.n_prompts, shares_prompts)) for run in runs])
+    rows = np.stack([_figures(run, statistic, shares_prompts) for run in runs])
     left_out = rows[:, 1:] if shares_prompts else None
     floor = 50 / min(run.n_prompts for run in runs)
     return Scores(tuple(cell.seed for cell in cells), rows[:, 0], left_out, floor)
 
 
-def _weights(n_prompts: int, shares_prompts: bool) -> np.ndarray:
-    """Return a row of ones and, for shared prompts, a row of 0 and 1 per group to leave out."""
-    everything = np.ones((1, n_prompts))
+def _figures(
+    run: Judged | Graded, statistic: Callable[..., np.ndarray], shares_prompts: bool
+) -> np.ndarray:
+    """Compute a run's figure on all prompts and, for shared prompts, without each group, (R,)."""
+    everything = np.ones((1, run.n_prompts))
     if not shares_prompts:
-        return everything
-    groups = min(GROUPS, n_prompts)
+        return statistic(run, everything)
+    groups = min(GROUPS, run.n_prompts)
     # By chance, so that a group is no special kind of prompts; the same for all runs of P prompts.
-    group = np.random.default_rng(0).permutation(n_prompts) % groups
-    return np.vstack([everything, group != np.arange(groups)[:, None]])
+    group = np.random.default_rng(0).permutation(run.n_prompts) % groups
+    most = max(1, _WEIGHTS // run.n_prompts)
+    if most > groups:
+        return statistic(run, np.vstack([everything, group != np.arange(groups)[:, None]]))
+    found = [statistic(run, everything)]
+    for start in range(0, groups, most):
+        left_out = np.arange(start, min(start + most, groups))
+        found.append(statistic(run, (group != left_out[:, None]).astype(float)))
+    return np.concatenate(found)
 
 
 def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

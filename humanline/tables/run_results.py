@@ -3,8 +3,9 @@
 A fault is a `ConfigError` of one line: the file, the field and the remedy.
 """
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -121,21 +122,13 @@ def read_judged(variants: dict[str, list[RunFolder]]) -> dict[str, list[Judged]]
         ConfigError: if a file is missing or damaged, or two runs of a seed have other prompts or
             baselines. Whether the seeds share them is the scale's to say: `Run.shares_prompts`.
     """
-    tables = {
-        directory: _annotations(directory) for group in variants.values() for _, directory in group
-    }
+    found = {directory: _judged(directory) for group in variants.values() for _, directory in group}
     remedy = "judge both runs on the same prompts and baseline answers"
     for folders in _by_seed(variants):
-        asked = {
-            directory / "annotations.json": [
-                *zip(tables[directory].instruction, tables[directory].output_1, strict=True)
-            ]
-            for directory in folders
-        }
+        asked = {directory / "annotations.json": found[directory][1] for directory in folders}
         _check_same(asked, "instruction and output_1", remedy)
     return {
-        name: [_judged(directory, tables[directory]) for _, directory in group]
-        for name, group in variants.items()
+        name: [found[directory][0] for _, directory in group] for name, group in variants.items()
     }
 
 
@@ -148,10 +141,15 @@ def _by_seed(variants: dict[str, list[RunFolder]]) -> list[list[Path]]:
     return list(folders.values())
 
 
-def _judged(directory: Path, table: pd.DataFrame) -> Judged:
+def _judged(directory: Path) -> tuple[Judged, bytes]:
+    """Read a judged run, and hash what it was asked: many runs' texts would fill the memory."""
+    table = _annotations(directory)
+    digest = hashlib.sha256()
+    for instruction, baseline in zip(table["instruction"], table["output_1"], strict=True):
+        digest.update(f"{len(instruction)} {instruction}{len(baseline)} {baseline}".encode())
     rates = read_record(directory / "metrics.json", WinRates, JUDGE_AGAIN)
     win, baseline_length, length = annotations.columns(table)
-    return Judged(
+    judged = Judged(
         win=win,
         length=length,
         baseline_length=baseline_length,
@@ -160,6 +158,7 @@ def _judged(directory: Path, table: pd.DataFrame) -> Judged:
         mean_length=rates.avg_length,
         difficulty=annotations.difficulty_of(table),
     )
+    return judged, digest.digest()
 
 
 def _annotations(directory: Path) -> pd.DataFrame:
@@ -307,7 +306,7 @@ def unclipped(directory: Path, side: str = "") -> float:
     return float(cast(float, shares.mean(axis=None)))  # typed as any scalar, dates among them
 
 
-def _check_same(values: dict[Path, list], field: str, remedy: str) -> None:
+def _check_same(values: Mapping[Path, list | bytes], field: str, remedy: str) -> None:
     """Raise unless all files have the same values."""
     for path in values:
         first = next(iter(values))

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from humanline.scoring.annotations import write_annotations
 from humanline.scoring.judge import (
     annotate,
     sigmoid_judge,
     summarize,
-    write_annotations,
 )
 
 AWKWARD = ("{output_1}", '{"a": [1]}', 'say "hi"', "two\nlines", "naïve ☃", "", "nan", "1", "\\")
