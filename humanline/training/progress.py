@@ -106,7 +106,7 @@ class Progress(TrainerCallback):
         self._new.append(Point(step=state.global_step, seconds=self._seconds()["total"]))
         note = {"step": state.global_step} | self.record()
         if state.is_world_process_zero:
-            write_record(self._note, ProgressNote, note)
+            write_record(self._note, ProgressNote, note, sealed=False)  # read in this stage alone
             self._thin(state.global_step)
 
     def _thin(self, last: int) -> None:
