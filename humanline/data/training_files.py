@@ -64,8 +64,12 @@ class Spent(Record):
 
 
 class ProgressNote(Spent):
-    """`progress.json` of a run in training: its last checkpoint, and the cost up to it."""
+    """`progress.json` of a checkpoint: its step, and the cost up to it.
 
+    `run` is the name of the run's folder of checkpoints, which hashes what determines the run.
+    """
+
+    run: str
     step: Count
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from humanline.files.validation import ConfigError
-from humanline.files.weights import load_folder, put_in_place, require_whole
+from humanline.files.weights import load_folder, put_in_place
 from humanline.study.runs.pins import require_peft
 from humanline.study.runs.resolved import Run
 
@@ -44,42 +44,6 @@ def adapter_options(run: Run, trainer: type) -> dict[str, Any]:
     options: dict[str, Any] = {"r": lora.r, "lora_alpha": lora.scaling}
     config = LoraConfig(**options, target_modules="all-linear", task_type="CAUSAL_LM")
     return {"peft_config": config}
-
-
-def require_checkpoint(checkpoint: Path, trainer) -> None:
-    """Check that a checkpoint has all weights: of one that is missing, the first would stay.
-
-    Args:
-        checkpoint: the folder.
-        trainer: the trainer that goes on from it.
-
-    Raises:
-        ConfigError: if a file is missing or damaged, or lacks a weight.
-    """
-    from accelerate.utils import is_peft_model
-
-    if trainer.is_fsdp_enabled:  # its checkpoints have a part per process
-        return
-    if is_peft_model(trainer.model):
-        _require_adapter(checkpoint / "adapter_model.safetensors", trainer.model)
-    else:
-        require_whole(checkpoint)
-
-
-def _require_adapter(path: Path, model) -> None:
-    from peft import get_peft_model_state_dict
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    remedy = f"delete {path.parent.parent} to begin anew"
-    try:
-        found = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); {remedy}") from None
-    for name in get_peft_model_state_dict(model, adapter_name="default"):
-        if name not in found or not found[name].isfinite().all():
-            fault = "is not finite" if name in found else "is missing"
-            raise ConfigError(f"{path}: {name} {fault}; {remedy}")
 
 
 def save_whole(trainer, run: Run, checkpoints: Path) -> None:

@@ -30,8 +30,9 @@ from humanline.training.progress import Progress
 def train(run: Run) -> None:
     """Train a cell and write its model, `metrics.csv` and `train.json` to its directory.
 
-    An interrupted run continues from its last complete checkpoint. Checkpoints are in a folder that
-    is named by the hash of the run's options, code and inputs, so a run never resumes another's.
+    An interrupted run continues from its last checkpoint that is whole; one that is not is told and
+    set aside. Checkpoints are in a folder that is named by the hash of the run's options, code and
+    inputs, so a run never resumes another's.
     A run that had ended begins again, and so does one that is not `resumable`.
 
     Raises:
@@ -46,7 +47,7 @@ def train(run: Run) -> None:
     checkpoints = _checkpoints(run)
     is_new = _ended(checkpoints).exists() or not run.training.resumable
     evaluated = run.training.evaluate_every
-    progress = Progress(checkpoints, evaluated, is_new=is_new)
+    progress = Progress(checkpoints, evaluated)
     trainer = build_trainer(run, rows, checkpoints)
     _require_company(trainer.args.world_size)
     if trainer.is_world_process_zero():
@@ -55,10 +56,7 @@ def train(run: Run) -> None:
         write_json(checkpoints / "manifest.json", run.hashes.manifest)
     trainer.accelerator.wait_for_everyone()
     progress.watch(trainer)
-    checkpoint = progress.last_checkpoint
-    if checkpoint:
-        adapters.require_checkpoint(Path(checkpoint), trainer)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=progress.last_usable())
     if trainer.state.global_step < trainer.args.max_steps:
         raise ConfigError(
             f"{directory}: trained {trainer.state.global_step} of {trainer.args.max_steps} steps,"

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from transformers import TrainerCallback
 
 from humanline.data.training_files import Point, ProgressNote, Seconds
 from humanline.files.typed_files import read_record, write_record
+from humanline.files.validation import ConfigError
+from humanline.trainers.shared.manifest import keep_model_alone, read_manifest
 
 if TYPE_CHECKING:
     from humanline.trainers.shared.humanline_trainer import HumanlineTrainer
@@ -23,49 +26,72 @@ _TO_GO_ON = (
     "ahead-*.pt",
     "rollout-*.pt",
     "unlogged-*.pt",
+    "round-*.pt",
 )
+NOTE = "progress.json"
 _NOTHING = ProgressNote(
-    step=0, seconds=Seconds(sample=0.0, total=0.0), sampled_tokens=0, timeline=[]
+    run="", step=0, seconds=Seconds(sample=0.0, total=0.0), sampled_tokens=0, timeline=[]
 )
 
 
 class Progress(TrainerCallback):
-    """Records every checkpoint after it is written, and adds up seconds over interruptions.
+    """Adds up a run's cost over interruptions, and finds the checkpoint that it continues from.
 
-    A note says from which checkpoint a run continues, and the cost up to it. If several processes
-    train, the first writes the note.
+    Every checkpoint has a note of the cost up to it; people find a copy beside the checkpoints. If
+    several processes train, the first writes the note.
 
     A run can continue from its last checkpoint alone. Of earlier checkpoints, only the models that
     are evaluated are kept.
 
     Args:
-        checkpoints: the folder of the run's checkpoints.
+        checkpoints: the folder of the run's checkpoints. Its name says which run they are of.
         keep_every: optimizer steps between models that are evaluated.
-        is_new: begin at step 0, even if the folder has a note.
     """
 
     _trainer: "HumanlineTrainer"  # set by `watch`
 
-    def __init__(self, checkpoints: Path, keep_every: int, *, is_new: bool = False):
+    def __init__(self, checkpoints: Path, keep_every: int):
         self._checkpoints = checkpoints
         self._keep_every = keep_every
-        self._note = checkpoints / "progress.json"
-        is_begun = self._note.exists() and not is_new
-        self._before = read_record(self._note, ProgressNote) if is_begun else _NOTHING
+        self._before = _NOTHING
         self._started = time.perf_counter()
         self._new: list[Point] = []
-
-    @property
-    def last_checkpoint(self) -> str | None:
-        """The checkpoint to resume from; None at the beginning of a run."""
-        step = self._before.step
-        return str(self._checkpoints / f"checkpoint-{step}") if step else None
 
     def watch(self, trainer) -> None:
         """Follow a trainer; it counts its own `sampling_seconds` and `sampled_tokens`."""
         self._trainer = trainer
         trainer.add_callback(self)
-        trainer.also_write.append(self._write_whole_model)
+        trainer.also_write += [self._write_whole_model, self._write_note]
+
+    def last_usable(self) -> str | None:
+        """Find the last checkpoint that is whole, and take its cost for the run's so far.
+
+        Checkpoints that are not whole, or not of this run, are told and set aside under a name that
+        is told. Every process must call this.
+
+        Returns:
+            The folder; None: training begins anew.
+        """
+        folders = sorted(self._checkpoints.glob("checkpoint-*"), key=_step_of, reverse=True)
+        for folder in folders:
+            fault = None
+            try:
+                if read_manifest(folder)["save_only_model"]:
+                    continue  # it was kept to be evaluated
+                self._trainer.require_usable(folder)
+                note = read_record(folder / NOTE, ProgressNote)
+                if note.step != _step_of(folder) or note.run != self._checkpoints.name:
+                    fault = f"{folder} is of another step or run"
+            except ConfigError as error:
+                fault = str(error).rpartition("; ")[0] or str(error)
+            if fault is None:
+                self._before = note
+                return str(folder)
+            self._trainer.accelerator.wait_for_everyone()  # until all have read it
+            if self._trainer.is_world_process_zero():
+                _set_aside(folder, fault)
+            self._trainer.accelerator.wait_for_everyone()
+        return None
 
     def end(self) -> None:
         """Delete the last checkpoint: the run is complete and its model is saved."""
@@ -102,20 +128,39 @@ class Progress(TrainerCallback):
         if self._trainer.is_fsdp_enabled and step % self._keep_every == 0:
             self._trainer.save_whole_model(folder)
 
+    def _write_note(self, folder: Path) -> None:
+        step = self._trainer.state.global_step
+        self._new.append(Point(step=step, seconds=self._seconds()["total"]))
+        note = {"step": step, "run": self._checkpoints.name} | self.record()
+        if self._trainer.is_world_process_zero():
+            write_record(folder / NOTE, ProgressNote, note)
+
     def on_save(self, args, state, control, **kwargs):
-        self._new.append(Point(step=state.global_step, seconds=self._seconds()["total"]))
-        note = {"step": state.global_step} | self.record()
         if state.is_world_process_zero:
-            write_record(self._note, ProgressNote, note, sealed=False)  # read in this stage alone
+            folder = self._checkpoints / f"checkpoint-{state.global_step}"
+            shutil.copyfile(folder / NOTE, self._checkpoints / NOTE)
             self._thin(state.global_step)
 
     def _thin(self, last: int) -> None:
         """Delete earlier checkpoints, except the models that are evaluated."""
         for folder in self._checkpoints.glob("checkpoint-*"):
-            step = int(folder.name.removeprefix("checkpoint-"))
+            step = _step_of(folder)
             if step >= last:
                 continue
             if step % self._keep_every:
                 shutil.rmtree(folder)
-            for path in (path for pattern in _TO_GO_ON for path in folder.glob(pattern)):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                continue
+            keep_model_alone(folder, _TO_GO_ON)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _set_aside(folder: Path, fault: str) -> None:
+    """Rename a checkpoint that cannot be used, and say so."""
+    names = chain([""], (f"-{number}" for number in count(2)))
+    places = (folder.with_name(f"unusable-{folder.name}{name}") for name in names)
+    aside = next(place for place in places if not place.exists())
+    folder.rename(aside)
+    print(f"humanline: warning: {fault}; set aside as {aside}, and trained again", flush=True)

@@ -91,6 +91,7 @@ def test_a_note_of_progress_is_read_as_it_was_written(
 ):
     path = tmp_path_factory.mktemp("note") / "progress.json"
     note = {
+        "run": "0123abcd",
         "step": step,
         "seconds": {"sample": sample, "total": total},
         "timeline": [{"step": i, "seconds": value} for i, value in enumerate(times)],

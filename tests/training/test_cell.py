@@ -1,12 +1,14 @@
 """Training of a cell: what it writes, and what an interruption leaves."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from damages import damaged, files_of
 from safetensors.torch import load_file, save_file
 from signals import SignalAt, in_a_child
 from transformers import AutoModelForCausalLM
@@ -18,6 +20,7 @@ from humanline.study.cells import Cell
 from humanline.study.runs import hashes
 from humanline.study.study import load_study
 from humanline.trainers.registry import OBJECTIVES
+from humanline.trainers.shared import manifest
 from humanline.training import base_model
 from humanline.training import cell as training
 from humanline.worlds import miniature
@@ -98,13 +101,20 @@ def interrupt(study, monkeypatch):
     return interrupted
 
 
+def reseal(checkpoint: Path) -> None:
+    """Write a checkpoint's manifest again, after a change of its files that is meant."""
+    content = manifest.read_manifest(checkpoint)
+    manifest.write_manifest(checkpoint, content | {"files": manifest.fingerprints(checkpoint)})
+
+
 def test_an_interrupted_run_goes_on_and_an_ended_one_starts_anew(study, interrupt):
     cell = study.find("instruction_following", RUN)
-    note = interrupt(cell, after=6) / "progress.json"
+    checkpoint = interrupt(cell, after=6) / "checkpoint-6"
     # As if it had taken long.
     content = {"step": 6, "seconds": {"sample": 10.0, "total": 1000.0}, "sampled_tokens": 77}
-    content["timeline"] = [{"step": 6, "seconds": 1000.0}]
-    note.write_text(json.dumps(content))
+    content |= {"timeline": [{"step": 6, "seconds": 1000.0}], "run": checkpoint.parent.name}
+    (checkpoint / "progress.json").write_text(json.dumps(content))
+    reseal(checkpoint)
     training.train(study.resolve(cell))
     resumed = read_json(study.resolve(cell).paths.record)
     assert resumed["steps"] == 8
@@ -142,14 +152,92 @@ def test_a_run_that_gets_sigterm_goes_on_from_the_step_it_was_in(run, study, mon
     assert [p["step"] for p in read_json(run.paths.record)["timeline"]] == [2, 3, 4, 6, 8]
 
 
-def test_a_half_written_checkpoint_is_passed_over(study, interrupt):
-    cell = study.find("instruction_following", RUN)
-    checkpoints = interrupt(cell, after=6)
-    shutil.copytree(checkpoints / "checkpoint-6", checkpoints / "checkpoint-8")
-    for name in ("trainer_state.json", "model.safetensors", "reference.safetensors"):
-        (checkpoints / "checkpoint-8" / name).unlink()
-    training.train(study.resolve(cell))
-    assert read_json(study.resolve(cell).paths.record)["steps"] == 8
+MADE = ("model/model.safetensors", "metrics.csv")
+
+
+def made(run) -> list[bytes]:
+    return [(run.paths.directory / name).read_bytes() for name in MADE]
+
+
+@pytest.mark.parametrize(
+    ("run", "files", "found"),
+    [
+        (RUN, ["optimizer.pt"], "is missing"),
+        (RUN, ["rng_state.pth", "humanline.json"], r"humanline\.json.* is damaged"),
+        ("kto-online-every8-s1", ["round-0.pt"], "is damaged"),
+        ("grpo-offline-s1", ["scheduler.pt"], "is damaged"),
+    ],
+)
+def test_a_damaged_checkpoint_is_told_and_set_aside_and_the_run_ends_as_if_uncut(
+    run, files, found, study, interrupt, capsys
+):
+    run = study.run("instruction_following", run)
+    training.train(run)
+    uncut, cost = made(run), read_json(run.paths.record)["sampled_tokens"]
+    checkpoints = interrupt(run.cell, after=6)
+    for name in files:
+        path = checkpoints / "checkpoint-6" / name
+        path.unlink() if found == "is missing" else path.write_bytes(bytes(path.stat().st_size))
+    (checkpoints / "unusable-checkpoint-6").mkdir()  # of an earlier time
+    capsys.readouterr()
+    training.train(run)
+    told = capsys.readouterr().out
+    aside = checkpoints / "unusable-checkpoint-6-2"
+    assert re.search(f"^humanline: warning: {checkpoints}/checkpoint-6 .*{found}.*; set aside as "
+                     f"{aside}, and trained again$", told, re.M), told  # fmt: skip
+    assert sorted(set(files_of(aside)) & {*files, "trainer_state.json"})
+    assert made(run) == uncut
+    record = read_json(run.paths.record)
+    assert [point["step"] for point in record["timeline"]] == [2, 4, 6, 8]
+    assert record["sampled_tokens"] == cost
+
+
+def test_an_older_checkpoint_that_is_whole_is_used(study, interrupt, monkeypatch, capsys):
+    """Both are there if a run is killed before the older one is thinned."""
+    run = study.run("instruction_following", RUN)
+    training.train(run)
+    uncut = made(run)
+    monkeypatch.setattr(training.Progress, "_thin", lambda self, last: None)
+    checkpoints = interrupt(run.cell, after=6)
+    (checkpoints / "checkpoint-6" / "optimizer.pt").write_bytes(b"")
+    monkeypatch.undo()
+    started = []
+    on_begin = training.Progress.on_train_begin
+
+    def note(self, args, state, control, **kwargs):
+        started.append(state.global_step)
+        return on_begin(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(training.Progress, "on_train_begin", note)
+    training.train(run)
+    assert started == [4] and made(run) == uncut
+    assert "optimizer.pt is empty; set aside as" in capsys.readouterr().out
+
+
+def test_every_damage_of_a_studys_checkpoint_is_set_aside(study, interrupt, tmp_path, capsys):
+    run = study.run("instruction_following", RUN)
+    kept = interrupt(run.cell, after=6) / "checkpoint-6"
+    folder = tmp_path / kept.parent.name
+    trainer = training.build_trainer(run, training.training_rows(run), folder)
+    place, tried = folder / kept.name, 0
+    folder.mkdir()
+    for name, damage in damaged(kept, place, {}):
+        progress = training.Progress(folder, 8)
+        progress._trainer = trainer
+        assert progress.last_usable() is None, (name, damage)
+        told = capsys.readouterr().out
+        assert f"{name}" in told and told.count("\n") == 1, told
+        aside = next(folder.iterdir())
+        assert aside.name == "unusable-checkpoint-6" and f"set aside as {aside}, " in told
+        aside.rename(place)  # where it is replaced
+        tried += 1
+    assert tried > 60
+    shutil.copytree(kept, place)
+    progress = training.Progress(tmp_path / "of-another-run", 8)
+    progress._trainer = trainer
+    shutil.copytree(folder, tmp_path / "of-another-run")
+    assert progress.last_usable() is None
+    assert "checkpoint-6 is of another step or run; set aside" in capsys.readouterr().out
 
 
 def test_kept_are_the_last_checkpoint_and_models_that_are_evaluated(study, interrupt, monkeypatch):
@@ -330,16 +418,6 @@ def test_a_base_model_without_a_tensor_is_not_trained(study):
     finally:
         path.write_bytes(before)
     assert message.startswith(f"{base}: no weights for model.layers.0.mlp.up_proj.weight")
-
-
-def test_a_checkpoint_without_a_tensor_is_not_gone_on_from(study, interrupt):
-    cell = study.find("instruction_following", RUN)
-    checkpoint = interrupt(cell, after=4) / "checkpoint-4"
-    weights = load_file(checkpoint / "model.safetensors")
-    del weights["model.norm.weight"]
-    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    assert train_fault(study).startswith(f"{checkpoint}: no weights for model.norm.weight")
-    shutil.rmtree(checkpoint.parent)
 
 
 def test_weights_that_are_not_finite_end_a_run(study, monkeypatch):

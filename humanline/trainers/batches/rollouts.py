@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -176,10 +175,10 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
         if self._prepared_batches % self._batches_per_rollout:
             torch.save(self._batches, folder / self._rollout_file)
 
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        path = Path(checkpoint, self._rollout_file) if checkpoint else None
-        if path and path.exists():
+    def _load_beside(self, checkpoint):
+        super()._load_beside(checkpoint)
+        path = checkpoint / self._rollout_file
+        if path.exists():
             self._batches = load_on(self.accelerator.device, path)
 
     @property

@@ -163,6 +163,23 @@ class RoundsTrainer(HumanlineTrainer):
         super().forget_what_is_ahead()
         self._round = (-1, [])
 
+    def _write_beside(self, folder):
+        """Save the round that is in use, too: the policy that sampled it is gone."""
+        super()._write_beside(folder)
+        is_in_use = self.rounds is not None and self._next_place(self.rounds)[1] > 0
+        if is_in_use and not self.args.save_only_model:
+            torch.save(self._round, folder / self._round_file)
+
+    def _load_beside(self, checkpoint):
+        super()._load_beside(checkpoint)
+        path = checkpoint / self._round_file
+        if path.exists():
+            self._round = torch.load(path, weights_only=True)
+
+    @property
+    def _round_file(self) -> str:
+        return f"round-{self.args.process_index}.pt"
+
     def _next_batch(self, rounds: Rounds) -> dict:
         number, index = self._next_place(rounds)
         if number != self._round[0]:

@@ -1,27 +1,42 @@
 """Checkpoints that appear whole or not at all, and that only their own run resumes.
 
 A checkpoint is written in another folder and moved to its place when it is whole. Its last file,
-`humanline.json`, lists the other files and the options that decide what a step trains on.
+`humanline.json`, lists the other files with their checksums (see `manifest`), and the options that
+decide what a step trains on.
 """
 
 import hashlib
 import json
 import os
+import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
+import torch
+from accelerate.logging import get_logger
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from torch.utils.data import IterableDataset
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import safe_globals
 from transformers.trainer_utils import get_last_checkpoint
 
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, first_line
 from humanline.trainers.options.trainer import TrainerOfTrl
+from humanline.trainers.shared.manifest import (
+    CheckpointError,
+    fault_of,
+    fingerprints,
+    has_checksums,
+    read_manifest,
+    write_manifest,
+)
 
-MANIFEST = "humanline.json"
+logger = get_logger(__name__)
+
 _PARTIAL = ".incomplete"  # folder within the run's: a checkpoint while it is written
 _ROWS_HASHED = 512
 
@@ -45,6 +60,7 @@ class WholeCheckpoints(TrainerOfTrl):
     )
     _written: Path | None = None  # stands for the run's folder during a save
     _pushed = False
+    _usable: Path | None = None  # a checkpoint that was found to be whole and of this run
 
     @cached_property
     def also_write(self) -> list[Callable[[Path], None]]:
@@ -75,8 +91,14 @@ class WholeCheckpoints(TrainerOfTrl):
                     f"{self.args.output_dir}: no checkpoint to resume from; train without "
                     "resume_from_checkpoint"
                 )
+        if checkpoint and self.args.ignore_data_skip:
+            raise ConfigError(
+                "ignore_data_skip=True would train on the first rows of an epoch again, and with "
+                "another reference; set it to False to resume"
+            )
         if checkpoint:
-            self._require_own(Path(checkpoint))
+            self.require_usable(Path(checkpoint))
+            self._usable = None  # it may change before it is loaded again
         return super().train(checkpoint, *args, **kwargs)
 
     # Saving.
@@ -88,8 +110,7 @@ class WholeCheckpoints(TrainerOfTrl):
             self._note_best(run, run / _PARTIAL / name)
             self._write_beside(run / _PARTIAL / name)
             self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                self._write_manifest(run / _PARTIAL / name)
+            self._write_manifest(run / _PARTIAL / name)
             self.accelerator.wait_for_everyone()
             if self.args.local_process_index == 0:
                 _put_in_place(run / _PARTIAL / name, run / name)
@@ -158,48 +179,93 @@ class WholeCheckpoints(TrainerOfTrl):
         return {}
 
     def _write_manifest(self, folder: Path) -> None:
-        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        """Write the manifest. The processes of a machine share the work of reading the files."""
+        part, parts = self._part_of_machine
+        found = gather_object([(self.args.process_index - part, fingerprints(folder, part, parts))])
+        if not self.args.should_save:
+            return
+        own = [files for first, files in found if first == self.args.process_index - part]
         content = {
             "run": self._run_facts(),
             "save_only_model": self.args.save_only_model,
             "position": self._position(),
-            "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+            "files": {name: known for files in own for name, known in files.items()},
         }
-        (folder / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_manifest(folder, content)
+
+    @property
+    def _part_of_machine(self) -> tuple[int, int]:
+        """This process's number on its machine, and how many there are."""
+        parts = int(os.environ.get("LOCAL_WORLD_SIZE", self.args.world_size))
+        return self.args.local_process_index, parts
 
     # Resuming.
 
-    def _require_own(self, checkpoint: Path) -> None:
-        """Refuse a checkpoint that lacks a part, or that a run with other options wrote."""
-        if self.args.ignore_data_skip:
-            raise ConfigError(
-                "ignore_data_skip=True would train on the first rows of an epoch again, and with "
-                "another reference; set it to False to resume"
-            )
+    def require_usable(self, checkpoint: Path) -> None:
+        """Refuse a checkpoint that is not whole, or that a run with other options wrote.
+
+        Every process calls this; they share the work of reading the files.
+
+        Raises:
+            CheckpointError: on all processes, naming the file or the option and the remedy.
+        """
+        if checkpoint == self._usable:
+            return
         manifest = read_manifest(checkpoint)
         if manifest["save_only_model"]:
-            raise ConfigError(
+            raise CheckpointError(
                 f"{checkpoint} has the model alone (save_only_model=True), and not the state of "
                 "training; train anew, and leave save_only_model out to resume later"
             )
-        for name, size in manifest["files"].items():
-            path = checkpoint / name
-            if not path.exists() or path.stat().st_size != size:
-                fault = "is cut off" if path.exists() else "is missing"
-                raise ConfigError(
-                    f"{checkpoint} is not whole: {name} {fault}; resume from another checkpoint, "
-                    "or train anew"
-                )
+        faults = gather_object([fault_of(checkpoint, manifest, *self._part_of_machine)])
+        if fault := next(filter(None, faults), None):
+            raise CheckpointError(fault)
+        if not has_checksums(manifest):
+            logger.warning(
+                f"{checkpoint} is of an older version: its files have the right sizes, but what "
+                "they hold cannot be checked"
+            )
         began, now = manifest["run"], self._run_facts()
         for name in now | began:  # either may lack an option of the other
             if began.get(name) != now.get(name):
-                raise ConfigError(
+                raise CheckpointError(
                     f"{checkpoint} is of a run with {name}={began.get(name)!r}, and this one has "
                     f"{now.get(name)!r}; resume it with the options it began with, or train anew"
                 )
+        self._usable = checkpoint
+
+    @contextmanager
+    def reading(self, checkpoint: str | Path | None) -> Iterator[None]:
+        """Tell in one line which file cannot be loaded: it holds code, or was made to mislead."""
+        try:
+            yield
+        except (ConfigError, torch.OutOfMemoryError):
+            raise
+        except _UNREADABLE as error:
+            if checkpoint is None:
+                raise
+            name = next(filter(_is_unreadable, sorted(Path(checkpoint).rglob("*"))), None)
+            reason = f"{name.name}: {_reason(error)}" if name else first_line(error)
+            raise ConfigError(
+                f"{checkpoint} cannot be loaded ({reason}); resume from another checkpoint, or "
+                "train anew"
+            ) from error
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, *args, **kwargs):
+        with self.reading(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+
+    def _load_rng_state(self, checkpoint):
+        with self.reading(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+    def _load_scaler(self, checkpoint):
+        with self.reading(checkpoint):
+            super()._load_scaler(checkpoint)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
+        with self.reading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint and self.state.best_model_checkpoint is None:
             # The folder of checkpoints may have been moved.
             best = Path(checkpoint).with_name(f"checkpoint-{self.state.best_global_step}")
@@ -249,21 +315,27 @@ def _put_in_place(written: Path, place: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def read_manifest(checkpoint: Path) -> dict:
-    """Read the manifest of a checkpoint, the file that is written last.
+_UNREADABLE = (
+    *(pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError),
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError),
+)
 
-    Raises:
-        ConfigError: if there is no checkpoint, or it has no manifest.
-    """
-    if not checkpoint.is_dir():
-        raise ConfigError(f"{checkpoint}: no such checkpoint; mend the path, or train anew")
+
+def _is_unreadable(path: Path) -> bool:
+    """Say whether a torch file cannot be loaded without running code."""
+    if path.suffix not in (".pt", ".pth"):
+        return False
     try:
-        return json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ConfigError(
-            f"{checkpoint} is not whole, or not of a humanline trainer: {MANIFEST}, which is "
-            "written last, is missing; resume from another checkpoint, or train anew"
-        ) from None
+        with safe_globals():
+            torch.load(path, map_location="meta", weights_only=True)
+    except Exception:
+        return True
+    return False
+
+
+def _reason(error: Exception) -> str:
+    is_code = isinstance(error, pickle.UnpicklingError)
+    return "holds code, which is not run, or is damaged" if is_code else first_line(error)
 
 
 def dataset_facts(dataset) -> dict:

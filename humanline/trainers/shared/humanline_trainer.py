@@ -35,7 +35,8 @@ from humanline.trainers.batches.require_steps import RequireSteps, require_batch
 from humanline.trainers.batches.together import Sequences, scores_of
 from humanline.trainers.batches.windows import SCORES, ReadsAhead
 from humanline.trainers.rows.tokens import refuse_media, require_rows
-from humanline.trainers.shared.checkpoints import WholeCheckpoints, read_manifest
+from humanline.trainers.shared.checkpoints import WholeCheckpoints
+from humanline.trainers.shared.manifest import read_manifest
 from humanline.trainers.shared.metrics import KeepsMetrics
 from humanline.trainers.shared.numbers import RequiresNumbers
 from humanline.trainers.shared.stop_signal import StopsOnSigterm
@@ -309,7 +310,10 @@ class HumanlineTrainer(
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        checkpoint = Path(checkpoint)
+        with self.reading(checkpoint):
+            self._load_beside(Path(checkpoint))
+
+    def _load_beside(self, checkpoint: Path) -> None:
         self.load_unlogged(checkpoint)
         position = read_manifest(checkpoint)["position"]
         self._prepared_batches = position["prepared_batches"]

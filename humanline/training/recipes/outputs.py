@@ -81,7 +81,7 @@ def checkpoint_of(recipe: Recipe) -> str | None:
             raise recipe.fault("resume_from_checkpoint", reason)
     try:
         reached = reached_step(asked)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"{asked!r} is no checkpoint (trainer_state.json: {first_line(error)})"
         raise recipe.fault(
             "resume_from_checkpoint", f"{reason}; use true, or a folder checkpoint-N"

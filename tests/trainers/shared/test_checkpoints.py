@@ -12,6 +12,7 @@ from tiny import OBJECTIVES, equal, make_trainer, rows, weights
 from transformers import AutoModelForCausalLM
 
 from humanline.trainers.shared import humanline_trainer
+from humanline.trainers.shared.manifest import read_manifest, write_manifest
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "sync_interval": 3}
 
@@ -235,10 +236,9 @@ class TestSameRun:
 
     def test_a_number_of_processes_is_such_an_option(self, build, tmp_path):
         build(max_steps=2).train()
-        path = tmp_path / "checkpoint-2" / "humanline.json"
-        path.write_text(
-            path.read_text().replace('"number of processes": 1', '"number of processes": 2')
-        )
+        content = read_manifest(tmp_path / "checkpoint-2")
+        content["run"]["number of processes"] = 2
+        write_manifest(tmp_path / "checkpoint-2", content)
         with pytest.raises(ValueError, match="number of processes=2, and this one has 1"):
             build().train(resume_from_checkpoint=True)
 

@@ -1,12 +1,14 @@
 """Recipes: from one file to a trained model, and one line for what is wrong."""
 
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from damages import DAMAGES
 from safetensors.torch import load_file
 from signals import SignalAt, in_a_child
 
@@ -197,6 +199,38 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from(write, tmp_path, monkeypatch)
     monkeypatch.undo()
     assert train(path, *new, "--resume_from_checkpoint", "true") == 0
     assert (tmp_path / "new" / "model.safetensors").read_bytes() == uncut
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "humanline.json"])
+def test_a_damaged_checkpoint_is_one_line(name, damage, write, saved, tmp_path, capfd):
+    shutil.copytree(saved, tmp_path / "out" / "checkpoint-1")
+    DAMAGES[damage](tmp_path / "out" / "checkpoint-1" / name)
+    path = write(max_steps=2)
+    asked = recipes.read(path, []).training.output_dir
+    assert train(path, "--resume_from_checkpoint", "true") == 1
+    (line,) = [x for x in capfd.readouterr().err.splitlines() if "humanline: error: " in x]
+    assert f"{asked}/checkpoint-1" in line and name in line
+    assert "train anew" in line or "folder checkpoint-N" in line
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, model_folder):
+    """A checkpoint of the first of two steps."""
+    folder = tmp_path_factory.mktemp("saved")
+    groups = [
+        {"prompt": f"{i}+1", "completions": list("abcd"), "scores": [0.0, 1, 2, 3]}
+        for i in range(8)
+    ]
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in VIEWS["dpo"](groups)))
+    content = {"objective": "dpo", "model_name_or_path": str(model_folder)}
+    content |= {"dataset_name": str(rows), "output_dir": str(folder / "out")}
+    content |= OPTIONS | {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
+    assert train(folder / "recipe.yaml") == 0
+    return folder / "out" / "checkpoint-1"
 
 
 def test_lora(write, tmp_path):
