@@ -21,6 +21,7 @@ from humanline.files.json_files import read_json, write_jsonl
 from humanline.files.validation import ConfigError
 from humanline.generation import offline
 from humanline.study.study import Study, load_study
+from humanline.trainers.shared.manifest import fingerprints, read_manifest, write_manifest
 from humanline.training import base_model
 from humanline.training import cell as training
 from humanline.worlds import miniature
@@ -225,9 +226,11 @@ def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(trained):
     part = "pytorch_model_fsdp_0"
     assert (last / part).exists() and not (evaluated / part).exists()
 
-    note = last.parent / "progress.json"  # as if it had taken long
+    note = last / "progress.json"  # as if it had taken long
     seconds = {"seconds": {"sample": 0.0, "total": 1000.0}}
     note.write_text(json.dumps(read_json(note) | seconds))
+    content = read_manifest(last)
+    write_manifest(last, content | {"files": fingerprints(last)})
     result = train_together(f"shards={study.root}/{run}")
     assert result.returncode == 0, result.stdout + result.stderr
     assert read_json(directory / "train.json")["seconds"]["total"] > 1000
