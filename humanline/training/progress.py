@@ -10,8 +10,8 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from humanline.data.training_files import Point, ProgressNote, Seconds
-from humanline.files.typed_files import read_record, write_record
-from humanline.files.validation import ConfigError
+from humanline.files.json_files import read_json, write_json
+from humanline.files.validation import ConfigError, validate
 from humanline.trainers.shared.manifest import keep_model_alone, read_manifest
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Progress(TrainerCallback):
                 if read_manifest(folder)["save_only_model"]:
                     continue  # it was kept to be evaluated
                 self._trainer.require_usable(folder)
-                note = read_record(folder / NOTE, ProgressNote)
+                note = validate(ProgressNote, read_json(folder / NOTE), folder / NOTE)
                 if note.step != _step_of(folder) or note.run != self._checkpoints.name:
                     fault = f"{folder} is of another step or run"
             except ConfigError as error:
@@ -133,7 +133,9 @@ class Progress(TrainerCallback):
         self._new.append(Point(step=step, seconds=self._seconds()["total"]))
         note = {"step": step, "run": self._checkpoints.name} | self.record()
         if self._trainer.is_world_process_zero():
-            write_record(folder / NOTE, ProgressNote, note)
+            # Without a seal, which is of a place: the manifest has its checksum.
+            found = validate(ProgressNote, note, folder / NOTE)
+            write_json(folder / NOTE, found.model_dump(mode="json"))
 
     def on_save(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
