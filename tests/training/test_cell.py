@@ -222,6 +222,7 @@ def test_every_damage_of_a_studys_checkpoint_is_set_aside(study, interrupt, tmp_
     trainer = training.build_trainer(run, training.training_rows(run), folder)
     place, tried = folder / kept.name, 0
     folder.mkdir(exist_ok=True)
+    capsys.readouterr()
     for name, damage in damaged(kept, place, {}):
         progress = training.Progress(folder, 8)
         progress._trainer = trainer
