@@ -9,7 +9,7 @@ import pandas as pd
 
 from humanline.data.stage_files import Surprisal
 from humanline.files.json_files import write_text
-from humanline.files.typed_files import read_columns
+from humanline.files.typed_files import csv_text, read_columns
 from humanline.method.prospect_theory import (
     GAMMA_GAINS,
     GAMMA_LOSSES,
@@ -69,7 +69,7 @@ def make_figures(
     }
     for name, frame in frames.items():
         path = folder / f"{name}.csv"
-        write_text(path, frame.to_csv(index=False))
+        write_text(path, csv_text(frame))
         plots[name](frame, *figure_files(path))
 
 

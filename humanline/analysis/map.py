@@ -8,7 +8,7 @@ import pandas as pd
 
 from humanline.data.training_files import Predictors
 from humanline.files.json_files import write_text
-from humanline.files.typed_files import read_record
+from humanline.files.typed_files import csv_text, read_record
 from humanline.report.plots import figure_files, plot_map
 from humanline.study.experiments import Cell
 from humanline.study.runs.resolved import Run
@@ -49,8 +49,8 @@ def make_map(pairs: list[tuple[Run, Run]], folder: Path, *, scale: str) -> None:
 
     frame = map_frame([(run.cell, online.cell) for run, online in pairs], score, measured)
     ranks = rank_correlations(frame)
-    write_text(folder / "map.csv", frame.to_csv(index=False))
-    write_text(folder / "correlations.csv", by_objective(frame).to_csv(index=False))
+    write_text(folder / "map.csv", csv_text(frame))
+    write_text(folder / "correlations.csv", csv_text(by_objective(frame)))
     plot_map(frame, ranks, *figure_files(folder / "map"), scale=scale)
 
 

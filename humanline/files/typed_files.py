@@ -9,6 +9,7 @@ row or line, the field and the remedy.
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar, get_args
@@ -28,6 +29,8 @@ Count = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 _NUMBERS = {int, float}
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_MARKED = re.compile(r"'+[=+\-@\t\r\n]")
 
 
 class Row(Record):
@@ -239,7 +242,36 @@ def write_columns(path: Path, model: type[Columns], frame: "pd.DataFrame") -> No
         ConfigError: if there are no rows, or at the first column that does not fit the model.
     """
     check_columns(path, model, frame)
-    write_text(path, frame.to_csv(index=False), sealed=True)
+    write_text(path, csv_text(frame), sealed=True)
+
+
+def csv_text(frame: "pd.DataFrame") -> str:
+    """Write a table as CSV in which no text is a formula.
+
+    Spreadsheets compute a text that begins with one of ``= + - @``, a tab or a line break. It gets
+    an apostrophe before it, and so does one that begins so after apostrophes of its own.
+    `read_csv` takes it away. Numbers stay, also those that are texts.
+    """
+    marked = frame.rename(columns=_marked)
+    for place in range(frame.shape[1]):
+        column = frame.iloc[:, place]
+        if any(_marked(value) is not value for value in column.unique()):
+            marked.isetitem(place, column.map(_marked))
+    return marked.to_csv(index=False)
+
+
+def _marked(value):
+    if not isinstance(value, str) or not _FORMULA.match(value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def _unmarked(value):
+    return value[1:] if isinstance(value, str) and _MARKED.match(value) else value
 
 
 def read_columns(path: Path, model: type[Columns]) -> "pd.DataFrame":
@@ -256,7 +288,9 @@ def read_columns(path: Path, model: type[Columns]) -> "pd.DataFrame":
 
 
 def read_csv(path: Path, remedy: str) -> "pd.DataFrame":
-    """Read any CSV, strictly: pandas fills short rows, and renames columns that are there twice.
+    """Read any CSV, as `csv_text` writes it.
+
+    It is strict: pandas fills short rows, and renames columns that are there twice.
 
     Args:
         path: the file.
@@ -273,12 +307,16 @@ def read_csv(path: Path, remedy: str) -> "pd.DataFrame":
             text = file.read()
         if reason := _fault_of_csv(text):
             raise ConfigError(f"{path}: {reason}; {remedy}")
-        return pd.read_csv(io.StringIO(text), index_col=False)
+        frame = pd.read_csv(io.StringIO(text), index_col=False)
     except ConfigError:
         raise
     except (OSError, ValueError, csv.Error) as error:  # pandas' errors are values' errors
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: cannot be read as CSV ({reason}); {remedy}") from None
+    for place, name in enumerate(frame.columns):
+        if any(_unmarked(value) is not value for value in frame[name].unique()):
+            frame.isetitem(place, frame[name].map(_unmarked))
+    return frame.rename(columns=_unmarked)
 
 
 def _fault_of_csv(text: str) -> str | None:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
+from humanline.files.typed_files import csv_text
 from humanline.report.formats import (
     UNKNOWN,
     Narrow,
@@ -137,7 +138,7 @@ def make_claims(asked: ClaimsRequest) -> None:
     found, folder = [comparison for comparison, _ in asked.compared], asked.paths.tables
     claims, compared = tested_claims(asked)
     for name, frame in {"claims": claims, "comparisons": compared}.items():
-        content = frame.assign(scale=asked.scale).to_csv(index=False)
+        content = csv_text(frame.assign(scale=asked.scale))
         write_text(folder / f"{name}.csv", content, sealed=True)
     words = map(comparison_words, found, labels(found))
     text = page(

@@ -6,6 +6,8 @@ White space, line breaks too, becomes one space: a cell is one line, and a capti
 import re
 import unicodedata
 
+from humanline.report.page.text import shown
+
 # What Markdown reads as its own: an underscore within a word, `2 < 3` and `[1, 2]` are plain.
 _MARKDOWN = re.compile(
     r"[\\|`*~]|(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(\[])"
@@ -69,8 +71,9 @@ def one_line(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Write plain text in Markdown, also as a cell of a table."""
-    return _MARKDOWN.sub(r"\\\g<0>", one_line(text))
+    """Write plain text in Markdown, also as a cell of a table; what is invisible becomes a mark."""
+    text = one_line(text)
+    return _MARKDOWN.sub(r"\\\g<0>", shown(text, len(text)))
 
 
 def latex_text(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from humanline.files.json_files import write_json, write_text
+from humanline.files.typed_files import csv_text
 from humanline.report.escapes import latex_text, markdown_text
 
 # Number formats of the columns that people see; z: no minus before a zero.
@@ -99,7 +100,7 @@ def write_table(
         name: stem of the files' names and of the LaTeX label.
         provenance: how the table was made, JSON-serialisable.
     """
-    write_text(directory / f"{name}.csv", frame.to_csv(index=False), sealed=True)
+    write_text(directory / f"{name}.csv", csv_text(frame), sealed=True)
     write_text(directory / f"{name}.md", markdown(shown, f"{name}.csv"))
     write_text(directory / f"{name}.tex", latex(shown, name))
     write_json(directory / f"{name}.provenance.json", provenance, sealed=True)

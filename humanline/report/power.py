@@ -10,6 +10,7 @@ import yaml
 
 from humanline.files.json_files import write_text
 from humanline.files.provenance import git_state
+from humanline.files.typed_files import csv_text
 from humanline.files.validation import validate
 from humanline.report.formats import UNKNOWN, amount, pipe_table
 from humanline.study.claims import Claims, Comparison
@@ -144,7 +145,7 @@ def write_power(
     cells: dict[bool, list[dict]] = {True: [], False: []}  # by whether their claim is primary
     for row, label in zip(rows, labels([row.comparison for row in rows]), strict=True):
         cells[row.comparison.claim.primary].append(_cells(row, label))
-    write_text(folder / "power.csv", pd.DataFrame(map(_numbers, rows)).to_csv(index=False))
+    write_text(folder / "power.csv", csv_text(pd.DataFrame(map(_numbers, rows))))
     rule = claims.rule
     text = _PAGE.format(
         scale=pilot.scale,

@@ -2,6 +2,7 @@
 
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
+from humanline.files.typed_files import csv_text
 from humanline.report.origins.unrepeatable import not_deterministic
 from humanline.study.runs.paths import Paths
 from humanline.study.runs.resolved import Run
@@ -18,7 +19,7 @@ def make_scores(runs: list[Run], paths: Paths) -> None:
     Raises:
         ConfigError: if a run's file is missing or damaged.
     """
-    write_text(paths.tables / "scores.csv", score_table(runs).to_csv(index=False), sealed=True)
+    write_text(paths.tables / "scores.csv", csv_text(score_table(runs)), sealed=True)
     hashes = {f"{run.cell.task}/{run.name}": run.hashes.train for run in runs}
     reasons = not_deterministic(runs)
     made = {"runs": hashes, "not_deterministic": reasons, **describe()}

@@ -9,7 +9,7 @@ import pandas as pd
 from humanline.data.training_files import Described
 from humanline.files.json_files import write_text
 from humanline.files.provenance import describe, packages
-from humanline.files.typed_files import read_record
+from humanline.files.typed_files import csv_text, read_record
 from humanline.report.formats import write_table
 from humanline.report.narrow import narrow
 from humanline.report.origins.mixed import differences, notes
@@ -48,7 +48,7 @@ def make_table(table: TableRequest) -> None:
         shares_prompts = table.shares_prompts(table.spec.tasks[0])
         curves = headline.learning_curves(runs, shares_prompts=shares_prompts)
         path = folder / f"{table.name}_curves.csv"
-        write_text(path, curves.to_csv(index=False))
+        write_text(path, csv_text(curves))
         cells = {cell.variant: cell for cell, _ in runs}
         plot_learning_curves(curves, *figure_files(path), cells=cells, scale=table.scale)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import yaml
 
 from humanline.files.json_files import write_text
-from humanline.files.typed_files import read_columns, read_record
+from humanline.files.typed_files import csv_text, read_columns, read_record
 from humanline.files.validation import ConfigError, validate
 from humanline.scoring.score_files import JUDGE_AGAIN, Correctness, Judgement
 from humanline.study.experiments import Cell
@@ -48,7 +48,7 @@ def choose_learning_rates(
             f"scale {scale}: no table is tuned, so there is no rate to choose; write"
             " tuned: true into one of experiments.yaml"
         )
-    write_text(folder / "scores.csv", scores.to_csv(index=False))
+    write_text(folder / "scores.csv", csv_text(scores))
     path = folder / "learning_rates.yaml"
     content = {"seeds": seeds, "chosen": _choose(scores)}
     validate(TunedRates, content, path)  # the check that a scale makes when it reads the file

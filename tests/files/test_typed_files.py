@@ -1,6 +1,8 @@
 """Typed files: who writes and who reads refuse the same, and say it in the same line."""
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import pandas as pd
@@ -14,7 +16,9 @@ from humanline.files.typed_files import (
     Count,
     Percent,
     Row,
+    csv_text,
     read_columns,
+    read_csv,
     read_record,
     read_rows,
     write_columns,
@@ -167,3 +171,34 @@ def test_rows_need_only_what_has_no_default(tmp_path):
     path = tmp_path / "a.jsonl"
     write_rows(path, Line, [{"prompt": "a"}, {"prompt": "b", "note": "n"}])
     assert read_rows(path, Line) == [{"prompt": "a"}, {"prompt": "b", "note": "n"}]
+
+
+class Note(Columns):
+    step: Count
+    note: str
+
+
+FORMULAS = ["=1+1", "+x", "-x", "@x", "\tx", "'=x", "''=x", "'-1.5", "=cmd|' /C calc'!A0"]
+PLAIN = ["x", "'x", "a=1", "-1.5", "+2", "-inf", "1e3", "-0"]
+
+
+@pytest.mark.parametrize("note", [*FORMULAS, *PLAIN])
+def test_no_cell_of_text_is_a_formula_and_all_are_read_as_they_were(note, tmp_path):
+    frame = pd.DataFrame({"step": [1, 2], "note": ["a text", note], "gap": [None, -0.5]})
+    write_columns(tmp_path / "notes.csv", Note, frame)
+    cell = (tmp_path / "notes.csv").read_text().splitlines()[2].split(",")[1].strip('"')
+    assert cell == (f"'{note}" if note in FORMULAS else note)
+    read = read_columns(tmp_path / "notes.csv", Note)
+    pd.testing.assert_frame_equal(read, frame, check_dtype=False)
+
+
+@given(st.lists(st.text("'=+-@\t1a", min_size=1), min_size=1), st.text("'=+-@a", min_size=1))
+def test_any_text_is_read_as_it_was_written(texts, header):
+    frame = pd.DataFrame({header: ["text", *texts], "number": -1.5})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "any.csv")
+        path.write_text(csv_text(frame))
+        read = read_csv(path, "make it again")
+    assert list(read.columns) == [header, "number"]
+    assert list(read[header].astype(str)) == ["text", *texts]
+    assert list(read["number"]) == [-1.5] * len(frame)

@@ -206,3 +206,19 @@ def test_p_values_have_two_significant_digits(p, text):
 def test_a_figure_is_text_with_its_interval(column, numbers, text):
     row = {f"{column}{end}": own for end, own in zip(("", "_low", "_high"), numbers, strict=False)}
     assert figure(row, column) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("[x](javascript:alert(1))", r"[x\](javascript:alert(1))"),
+        ("<script>alert(1)</script>", r"\<script>alert(1)\</script>"),
+        ('<img src=x onerror="a">', r"\<img src=x onerror=\"a\">".replace('\\"', '"')),
+        ("a\x1b[31mred", "a\u241b[31mred"),
+        ("a\u202eb", "a[U+202E]b"),
+        ("a\ud800b", "a[U+D800]b"),
+        ("a | b\n# c", r"a \| b # c"),
+    ],
+)
+def test_nothing_in_a_text_is_markup_or_a_command_to_a_terminal(text, written):
+    assert markdown_text(text) == written

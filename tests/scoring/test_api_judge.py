@@ -525,18 +525,22 @@ def start(arguments: list[str]) -> subprocess.Popen:
     )
 
 
-def test_the_key_is_in_no_file_though_the_endpoint_repeats_it(command, tmp_path):
+def test_the_key_is_in_no_file_though_the_endpoint_repeats_it(command, tmp_path, monkeypatch):
+    others = ("HF_TOKEN", "WANDB_API_KEY", "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY")
+    for name in others:
+        monkeypatch.setenv(name, f"canary-of-{name}")
     faults = {3: "refusal", 5: "no log-probabilities", 7: "server error", 20: 400}
     with serving(Endpoint(prefers_good, faults.get)) as endpoint:
         job = start(command(endpoint))
-        _, error = job.communicate(timeout=60)
+        _, error = job.communicate(timeout=240)
     assert job.returncode == 1
     assert "humanline: error: judge gpt-4.1 at " in error
     assert "no: Bearer $OPENAI_API_KEY" in error and KEY not in error
+    assert "canary-of-" not in error
     written = files(tmp_path)
     assert {"answers.jsonl", "log.txt"} <= {path.name for path in written}
     for path, content in written.items():
-        assert KEY.encode() not in content, path
+        assert KEY.encode() not in content and b"canary-of-" not in content, path
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -97,7 +97,7 @@ def hostile(tmp_path_factory) -> tuple[Path, set[tuple]]:
     contents["smoke.yaml"]["tasks"]["instruction_following"]["judge"] = {
         "kind": "openai",
         "model": ALL,
-        "base_url": "http://127.0.0.1:9/$(touch CANARY);x",
+        "base_url": "http://127.0.0.1:9/$(touch${IFS}CANARY);x",
         "max_dollars": 1,
         "prices": {ALL: {"input": 2, "output": 8}},  # also by the name of the model
     }

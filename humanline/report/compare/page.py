@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from humanline.files.json_files import write_text
+from humanline.files.typed_files import csv_text
 from humanline.files.validation import ConfigError
 from humanline.report.compare import told
 from humanline.report.compare.made import differences, summary
@@ -64,7 +65,7 @@ def compare(
     folder = output or results / a.scale / "comparison"
     page = document("compare.html.j2", _TEMPLATES, **_context(a, b, found, made, words(a.scale)))
     try:
-        write_text(folder / "comparison.csv", found.rows.to_csv(index=False))
+        write_text(folder / "comparison.csv", csv_text(found.rows))
         write_text(folder / "index.html", page)
     except OSError as error:
         raise ConfigError(

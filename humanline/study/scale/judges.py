@@ -1,12 +1,39 @@
 """The options of a judge, which compares outputs with references."""
 
+import re
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from humanline.files.validation import Strict, fault
 from humanline.study.scale.models import HubModel, PackageModel
 from humanline.study.values import OwnFunction
+
+
+def _endpoint(url: str) -> str:
+    """Check an endpoint's address. It is written into results and logs, so it may hold no secret.
+
+    The errors do not repeat it, because they are written into logs, too.
+    """
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that do not fit, or a port that is no number
+        is_address = False
+    if not is_address or re.search(r"[\s\x00-\x1f\x7f\\]", url):
+        raise fault("", "is no address of an endpoint; change it to http:// or https:// and a host")
+    if "@" in url or "?" in url or "#" in url:
+        reason = "has a user, a password or a query, which results and logs would show"
+        raise fault("", f"{reason}; leave it out, and export the key as OPENAI_API_KEY")
+    return url
+
+
+Endpoint = Annotated[
+    str,
+    AfterValidator(_endpoint),
+    WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s@?#]+$"}),
+]
 
 
 class LocalJudge(Strict):
@@ -48,9 +75,7 @@ class OpenAIJudge(Strict):
 
     kind: Literal["openai"] = Field(description="an OpenAI-compatible endpoint")
     model: str = Field(min_length=1, description="the endpoint's name of the model")
-    base_url: str = Field(
-        "https://api.openai.com/v1", pattern="^https?://", description="the endpoint"
-    )
+    base_url: Endpoint = Field("https://api.openai.com/v1", description="the endpoint")
     concurrency: int = Field(8, gt=0, description="requests at a time in each job")
     timeout: float = Field(60, gt=0, description="seconds that an answer may take")
     retries: int = Field(

@@ -393,7 +393,7 @@ MISTAKES = {
     "judge at no address": (
         {f"{INSTRUCTIONS}.judge": {**PAID, "base_url": "localhost:8000"}},
         f"{INSTRUCTIONS}.judge.base_url",
-        "should match pattern.*'localhost:8000'; change",
+        "is no address of an endpoint; change",
     ),
     "judge whose key is in the file": (
         {f"{INSTRUCTIONS}.judge": {**PAID, "api_key": "sk-0"}},
@@ -402,6 +402,26 @@ MISTAKES = {
     ),
     "task that a table needs": ({MATH: REMOVE}, MATH, "missing, but table math_reasoning needs it"),
 }
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:SECRET@host/v1",
+        "https://SECRET@host/v1",
+        "https://host/v1?key=SECRET",
+        "https://host/v1#SECRET",
+        "ftp://user:SECRET@host",
+        "https://host:SECRET/v1",
+        "https://[SECRET/v1",
+        "https:///SECRET",
+        "https://host/SECRET\nX-Header: 1",
+        "https://host\\@SECRET",
+    ],
+)
+def test_an_address_of_a_judge_has_no_secret_and_its_error_does_not_repeat_it(url, fault):
+    told = fault({f"{INSTRUCTIONS}.judge": {**PAID, "base_url": url}})
+    assert f"{INSTRUCTIONS}.judge.base_url: " in told and "SECRET" not in told and "\n" not in told
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
