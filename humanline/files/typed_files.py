@@ -256,7 +256,7 @@ def csv_text(frame: "pd.DataFrame") -> str:
     for place in range(frame.shape[1]):
         column = frame.iloc[:, place]
         if any(_marked(value) is not value for value in column.unique()):
-            marked.isetitem(place, column.map(_marked))
+            marked.isetitem(place, column.map(_marked).array)
     return marked.to_csv(index=False)
 
 
@@ -315,7 +315,7 @@ def read_csv(path: Path, remedy: str) -> "pd.DataFrame":
         raise ConfigError(f"{path}: cannot be read as CSV ({reason}); {remedy}") from None
     for place, name in enumerate(frame.columns):
         if any(_unmarked(value) is not value for value in frame[name].unique()):
-            frame.isetitem(place, frame[name].map(_unmarked))
+            frame.isetitem(place, frame[name].map(_unmarked).array)
     return frame.rename(columns=_unmarked)
 
 
