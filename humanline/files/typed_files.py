@@ -312,7 +312,7 @@ def read_csv(path: Path, remedy: str) -> "pd.DataFrame":
         raise
     except (OSError, ValueError, csv.Error) as error:  # pandas' errors are values' errors
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: cannot be read as CSV ({reason}); {remedy}") from None
+        raise ConfigError(f"{path}: cannot be read ({reason}); {remedy}") from None
     for place, name in enumerate(frame.columns):
         if any(_unmarked(value) is not value for value in frame[name].unique()):
             frame.isetitem(place, frame[name].map(_unmarked).array)
@@ -371,11 +371,7 @@ def number_fault(
     low, high = bounds
     # NumPy's arrays, because pandas takes ten times as long for a short column.
     is_number = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf"
-    if is_number:
-        values = column
-    else:  # texts are no numbers, though they may look like some
-        known = column.mask(column.map(lambda value: isinstance(value, str)))
-        values = pd.to_numeric(known, errors="coerce")
+    values = column if is_number else pd.to_numeric(column, errors="coerce")
     numbers = values.to_numpy(dtype=float, na_value=np.nan)
     good = np.isfinite(numbers) & (low <= numbers) & (numbers <= high)
     if gaps:

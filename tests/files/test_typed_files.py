@@ -62,6 +62,7 @@ def fault(call, *arguments) -> str:
     return message
 
 
+@settings(deadline=None)  # files and their seals are written to a disk that others use, too
 @given(
     share=st.floats(0, 100),
     total=st.floats(0, allow_infinity=False),

@@ -147,13 +147,15 @@ def _last_step(run: Run) -> list[dict]:
     """
     path = run.paths.samples
     steps: dict[int, list[dict]] = {}
-    needed = {"step", "prompt_id", "prompt", "completion"}
+    kinds = {"step": int, "prompt_id": int, "prompt": str, "completion": str}
     for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
         row = parse_json(path, line, number)
-        if not isinstance(row, dict) or (needed - set(row)):
-            raise ConfigError(f"{path}: line {number}: no {', '.join(sorted(needed))}; {AGAIN}")
+        if not isinstance(row, dict):
+            raise ConfigError(f"{path}: line {number}: not an object; {AGAIN}")
+        if wrong := [name for name, kind in kinds.items() if not isinstance(row.get(name), kind)]:
+            raise ConfigError(f"{path}: line {number}: no {', '.join(wrong)}; {AGAIN}")
         steps.setdefault(row["step"], []).append({name: _whole(v) for name, v in row.items()})
     if not steps:
         raise ConfigError(f"{path}: empty; {AGAIN}")

@@ -298,7 +298,7 @@ def test_commits_are_read_without_changing_the_clone(compare, tmp_path):
             "task,variant,seed,score\na,b,1,1\na,b,1,2\n",
             "line 3: a b 1 is there",
         ),
-        ("ablation.csv", "", "cannot be read as CSV"),
+        ("ablation.csv", "", "cannot be read"),
         ("ablation.provenance.json", "[1]", "not an object"),
         ("ablation.provenance.json", '{"scale": "smoke"}', "laptop is of the scale smoke"),
     ],
