@@ -114,8 +114,8 @@ def _told_as_one_line(recipe: Recipe):
     try:
         yield
     except ConfigError as error:
-        if "\n" in str(error):  # a dataloader's worker puts its traceback first
-            raise ConfigError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
+        if "Original Traceback" in str(error):  # a dataloader's worker puts it first
+            raise ConfigError(str(error).rpartition("ConfigError: ")[2].strip()) from error
         raise
     except Exception as error:
         raise library_error(recipe.path, error, recipe.values) from error
