@@ -63,7 +63,7 @@ def _check_options_together(recipe: Recipe) -> None:
     if by_length and training.length_column_name == "length":
         reason = f"{training.train_sampling_strategy}, which needs the lengths of rows"
         raise recipe.fault("train_sampling_strategy", f"{reason}; add length_column_name: longest")
-    for name in ("use_transformers_continuous_batching", "use_transformers_paged"):
+    for name in ("use_transformers_paged", "use_transformers_continuous_batching"):
         on_cpu = training.use_cpu or not torch.accelerator.is_available()
         if getattr(training, name, False) and on_cpu:
             raise recipe.fault(name, "true, which needs a GPU; remove it")
