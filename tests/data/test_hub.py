@@ -93,7 +93,7 @@ def test_a_base_model_of_another_repository_keeps_no_file_of_the_one_before(
     copy, model_folder, tmp_path
 ):
     """Transformers would prefer the weights in one file, and the template in its own."""
-    (copy / "chat_template.jinja").write_text("another's")
+    (copy / "chat_template.jinja").write_text("another's {{ messages[0].content }}")
     base_model.make("math_reasoning", source(copy), 1, tmp_path / "model", None)
     shutil.copytree(model_folder, other := tmp_path / "other")
     (other / "model.safetensors").rename(other / "model-1.safetensors")

@@ -26,6 +26,8 @@ import pandas as pd
 import psutil
 import yaml
 
+from humanline.files.seals import seal_of
+
 ROOT = Path(__file__).parents[2]
 COMMAND = ["snakemake", "--cores", "all", "--config", "scale=smoke"]  # as in the README
 RESULTS = Path("results", "smoke")
@@ -245,9 +247,12 @@ def differences(whole: Path, other: Path) -> list[str]:
         ours, own = (json.loads((f / RESULTS / path).read_text()) for f in (whole, other))
         own |= {name: ours[name] for name in _OF_THE_CLOCK}
         (other / RESULTS / path).write_text(json.dumps(own))
+        seal_of(other / RESULTS / path).unlink(missing_ok=True)
     for path in _files(whole, "metrics.csv"):
         if _content(whole, str(path)) == _content(other, str(path)):  # but for seconds of steps
-            shutil.copy(whole / RESULTS / path, other / RESULTS / path)
+            for name in (path, seal_of(path)):
+                with suppress(FileNotFoundError):
+                    shutil.copy(whole / RESULTS / name, other / RESULTS / name)
     shutil.rmtree(other / RESULTS / "benchmarks")
     shutil.copytree(whole / RESULTS / "benchmarks", other / RESULTS / "benchmarks")
     made = [path.name.split(".")[0] for path in (whole / RESULTS / "tables").glob("*.prov*.json")]
@@ -268,7 +273,8 @@ def _files(folder: Path, pattern: str) -> Iterator[Path]:
         is_state = "checkpoints" in name.parts and name.suffix != ".safetensors"
         is_timed = name.parts[0] in ("logs", "benchmarks", "seconds.csv")
         # The trainer's arguments have the name of the checkpoints' folder, and that has times.
-        if path.is_file() and not is_state and not is_timed and name.name != "training_args.bin":
+        is_beside = name.suffix == ".seal" or name.name == "training_args.bin"
+        if path.is_file() and not (is_state or is_timed or is_beside):
             yield name
 
 
