@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from humanline.data.training_files import LogRow
 from humanline.files.json_files import write_jsonl
@@ -96,13 +96,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(study, monkeypatch):
         patch.setattr(training.Progress, "on_save", on_save_and_stop)
         training.train(run)
     path = training._checkpoints(run) / "checkpoint-6" / "adapter_model.safetensors"
-    weights, content = load_file(path), path.read_bytes()
-    assert not [name for name in weights if ".ref." in name]
-    lost = min(weights)
-    save_file({name: tensor for name, tensor in weights.items() if name != lost}, path)
-    with pytest.raises(ConfigError, match=f"{lost} is missing"):
-        training.train(run)
-    path.write_bytes(content)
+    assert not [name for name in load_file(path) if ".ref." in name]
     again = trained(study, ADAPTER)
     assert all(torch.equal(whole[n], again[n]) for n in whole)
     kept = training._checkpoints(run) / "checkpoint-4"
