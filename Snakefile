@@ -15,17 +15,20 @@
 #   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster
 #   snakemake --report report.zip                          Snakemake's own report on what was made
 
+import contextlib
+import io
 import os
 import re
 import shlex
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
 from snakemake.utils import min_version
 
 from humanline.files.code_hashes import code_hash
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, known_names
 from humanline.study.experiments import SPLITS
 from humanline.study.runs.hashes import (
     code_of_run,
@@ -145,3 +148,6 @@ rule plan:
         f"{RESULTS}/logs/plan.md",
     shell:
         command("plan", log="| tee -- {log:q}")
+
+
+include: "workflow/rules/targets.smk"

@@ -12,9 +12,9 @@ import time
 import traceback
 from pathlib import Path
 
-from humanline.files.json_files import disk_fault
+from humanline.cli.errors import fault_of, print_error
 from humanline.files.user_code import working_directory
-from humanline.files.validation import TRACEBACK, ConfigError, pick
+from humanline.files.validation import ConfigError, pick
 from humanline.study.experiments import ImpliedCapacity
 from humanline.study.runs.pins import require_pinned
 from humanline.study.runs.resolved import Run
@@ -23,7 +23,6 @@ from humanline.study.scale.models import FineTunedModel, MiniatureModel, Pretrai
 from humanline.study.study import Study, load_study, schemas
 
 INTERRUPTED = 130  # exit status, as shells have it
-ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,37 +36,54 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Imported here, so that they are in no command's hash: no result depends on them.
     from humanline.cli.local.run_locks import hold_as_job
-    from humanline.cli.makers import with_remake
-    from humanline.cli.parser import FOLDERS, parser
+    from humanline.cli.parser import parser
     from humanline.cli.progress.joblog import logging_to, show_tail
 
     arguments = parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hold_as_job()
-    fault: ConfigError | None = None  # of the disk
-    # As `python -m humanline` has it: a user's own functions may import modules beside them.
+    fault = None  # of the disk
     try:
+        # As `python -m humanline` has it: a user's own functions may import modules beside them.
         with working_directory(), logging_to(arguments.log) as log:
-            try:
-                return _run(arguments)
-            except ConfigError as error:
-                _print_error(with_remake(error, vars(arguments), FOLDERS))
-            except KeyboardInterrupt:
-                print("humanline: interrupted", file=sys.stderr, flush=True)
-                return INTERRUPTED
-            except SystemExit as error:  # of training that SIGTERM has stopped; it says so itself
-                return int(error.code or 0)
-            except Exception as error:
-                fault = disk_fault(error)
-                _print_error(fault) if fault else traceback.print_exc()
+            status, fault = _run_or_tell(arguments)
+        if status is not None:
+            return status
         if log:
             show_tail(Path(log))
-    except OSError as error:  # of the log itself
-        if (fault := fault or disk_fault(error)) is None:
+    except OSError as error:  # of the log itself, or of a working directory that is gone
+        if (fault := fault or fault_of(error)) is None:
             raise
+        print_error(fault)
+        return arguments.command.error_status
     if fault and arguments.log:  # whose disk may be the full one
-        _print_error(fault)
+        print_error(fault)
     return arguments.command.error_status
+
+
+def _run_or_tell(arguments) -> tuple[int | None, ConfigError | None]:
+    """Run the command; return its status, or print its error and return None, with a disk's."""
+    from humanline.cli.makers import with_remake
+    from humanline.cli.parser import FOLDERS
+
+    try:
+        return _run(arguments), None
+    except ConfigError as error:
+        print_error(with_remake(error, vars(arguments), FOLDERS))
+    except KeyboardInterrupt:
+        print("humanline: interrupted", file=sys.stderr, flush=True)
+        return INTERRUPTED, None
+    except SystemExit as error:  # of training that SIGTERM has stopped; it says so itself
+        return int(error.code or 0), None
+    except BrokenPipeError:  # a reader such as `head` has stopped; print no traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0, None
+    except Exception as error:
+        if fault := fault_of(error):
+            print_error(fault)
+            return None, fault
+        traceback.print_exc()
+    return None, None
 
 
 def _run(arguments) -> int:
@@ -93,19 +109,6 @@ def _run(arguments) -> int:
     if command.is_timed and not getattr(arguments, "json", False):
         print(f"{command.name}: {time.time() - started:.1f} s", flush=True)
     return status or 0
-
-
-def _print_error(error: ConfigError) -> None:
-    """Print a user's error once per machine: processes that train together have the same error.
-
-    A machine's first process prints at once, and accelerate then ends the others. They wait before
-    they print, so they print only an error that the first process did not have.
-    """
-    if int(os.environ.get("LOCAL_RANK", 0)):
-        time.sleep(ERROR_DELAY)
-    if os.environ.get(TRACEBACK) == "1":
-        traceback.print_exc()
-    print(f"humanline: error: {error}", file=sys.stderr, flush=True)
 
 
 def _study(arguments) -> Study:
@@ -339,10 +342,7 @@ def _list(study: None, arguments) -> None:
 
     found = rows(arguments.kind, arguments.config, lambda: _study(arguments))
     text = json.dumps(found, indent=1, ensure_ascii=False) if arguments.json else describe(found)
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # a reader such as `head` has stopped; print no traceback
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text, flush=True)
 
 
 def _compare(study: None, arguments) -> int:

@@ -4,11 +4,15 @@ Only `main` imports this module, so an edit of a help text reruns nothing.
 """
 
 import argparse
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, known_names
 from humanline.study.tasks import TASKS, find_task
 
 CONFIG_DIRECTORY = Path("workflow/config")
@@ -55,11 +59,34 @@ class Command:
         return [self.name.replace("_", "-")] if "_" in self.name else []
 
 
-def _count(text: str) -> int:
-    """Read a number of replicates, at least 2, so that there is a standard deviation."""
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 2 up")
-    return int(text)
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Make the type of a whole number within bounds."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _minutes(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) or not float(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0")
+    return float(text)
+
+
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; name a file or folder")
+    return Path(text)
+
+
+def _scale(text: str) -> str:
+    """Check the name of a scale, which is that of a file without its folder and ending."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no scale; name a file of --config")
+    return text
 
 
 def _task(text: str) -> str:
@@ -82,29 +109,35 @@ _DEVICES = (
     "--devices",
     {
         "metavar": "N",
-        "type": int,
+        "type": _whole(0, 1000),
         "default": 1,
         "help": "GPUs to train on together (default: 1; 0: none)",
     },
 )
 _MINUTES = (
     "--minutes",
-    {"metavar": "N", "type": float, "default": 60.0, "help": "time budget (default: 60)"},
+    {"metavar": "N", "type": _minutes, "default": 60.0, "help": "time budget (default: 60)"},
 )
-_CORES = ("--cores", {"metavar": "N", "type": int, "default": 1, "help": "jobs at a time"})
+_CORES = (
+    "--cores",
+    {"metavar": "N", "type": _whole(1, 10_000), "default": 1, "help": "jobs at a time"},
+)
 _TABLE = ("table", {"help": "a table of experiments.yaml"})
-_SEED = ("seed", {"type": int})
+_SEED = ("seed", {"type": _whole(0, 2**32 - 1)})
 _JSON = ("--json", {"action": "store_true", "help": "print JSON alone"})
-_ANNOTATED = ("file", {"type": Path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
-_REPLICATES = ("--replicates", {"type": _count, "default": 2000, "help": "bootstrap replicates"})
+_ANNOTATED = ("file", {"type": _path, "metavar": "FILE.json", "help": "or FILE.json.gz"})
+_REPLICATES = (
+    "--replicates",
+    {"type": _whole(2, 10**6), "default": 2000, "help": "bootstrap replicates"},
+)
 _KIND = ("kind", {"choices": LISTS, "nargs": "?", "help": "without it: print the lists"})
 _SOCKET = ("socket", {"metavar": "SOCKET"})  # a path, or @name: one without a file
 _HELD = (
     "study",
-    {"type": Path, "nargs": "*", "metavar": "FILE", "help": "scale, experiments and results"},
+    {"type": _path, "nargs": "*", "metavar": "FILE", "help": "scale, experiments and results"},
 )
-_FOLDER = ("--folder", {"type": Path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
-_RECIPE = ("file", {"type": Path, "metavar": "FILE.yaml"})
+_FOLDER = ("--folder", {"type": _path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
+_RECIPE = ("file", {"type": _path, "metavar": "FILE.yaml"})
 _KEYS = (
     "overrides",
     {"nargs": argparse.REMAINDER, "help": "--key value replaces the file's; --help: all keys"},
@@ -114,7 +147,7 @@ _A = ("a", {"metavar": "A", "help": "a result folder, a scale, or a commit with 
 _B = ("b", {"metavar": "B", "nargs": "?", "help": "the same (default: the reference of A's scale)"})
 _OUTPUT = (
     "--output",
-    {"type": Path, "metavar": "FOLDER", "help": "default: comparison in the scale's results"},
+    {"type": _path, "metavar": "FOLDER", "help": "default: comparison in the scale's results"},
 )
 
 # In the order of the workflow; then the commands that are no stage of it.
@@ -166,7 +199,7 @@ COMMANDS = (
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands. Its result has the command's row as `command`."""
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="humanline", description="The stages of the workflow, and commands for people."
     )
     whole.add_argument("--version", action=_Version, help="print the versions and exit")
@@ -178,12 +211,35 @@ def parser() -> argparse.ArgumentParser:
         for name, options in command.arguments:
             sub.add_argument(name, **options)
         if command.reads != "nothing":
-            sub.add_argument("--scale", default="laptop", help="a file of the configuration folder")
-            sub.add_argument("--config", type=Path, default=CONFIG_DIRECTORY, metavar="FOLDER")
-            sub.add_argument("--results", type=Path, default=FOLDERS["results"], metavar="FOLDER")
-        sub.add_argument("--log", metavar="FILE", help="write output to FILE")
+            sub.add_argument(
+                "--scale", type=_scale, default="laptop", help="a file of the configuration folder"
+            )
+            sub.add_argument("--config", type=_path, default=CONFIG_DIRECTORY, metavar="FOLDER")
+            sub.add_argument("--results", type=_path, default=FOLDERS["results"], metavar="FOLDER")
+        sub.add_argument("--log", type=_path, metavar="FILE", help="write output to FILE")
         sub.set_defaults(command=command)
     return whole
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and whose choices are said as elsewhere."""
+
+    def parse_args(self, args=None, namespace=None):
+        words = sys.argv[1:] if args is None else args
+        for word in words if "recipe" not in words[:1] else ():
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
+                self.error(f"{word!r} has characters that are no text")
+        return super().parse_args(args, namespace)
+
+    def error(self, message):
+        line = ConfigError(f"{message}; see `{self.prog} --help`")
+        self.exit(2, f"humanline: error: {line}\n")
+
+    def _check_value(self, action, value):
+        choices = action.choices
+        if choices is not None and value not in choices:
+            reason = f"{value!r} is unknown; use {known_names(value, dict.fromkeys(choices))}"
+            raise argparse.ArgumentError(action, reason)
 
 
 class _Version(argparse.Action):

@@ -3,15 +3,33 @@
 A `ConfigError` names the file, the field and the remedy.
 """
 
-from collections.abc import Mapping
+import errno
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from humanline.files.yaml_text.loader import MOST_VALUES, parse
+
 TRACEBACK = "HUMANLINE_TRACEBACK"  # environment variable; 1: errors come with tracebacks
+
+
+# Bounds of a YAML file, far beyond what a person writes. They stop bombs before memory ends.
+MOST_BYTES = 1 << 20
+DEEPEST = 50  # levels of lists and mappings
+LARGEST = 2**53  # of an integer
+_LONGEST = 600  # characters of an error's line; its end has the remedy
+_MOST_CHOICES = 20  # that an error lists
 
 
 class ConfigError(ValueError):
@@ -21,8 +39,37 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, message: object = ""):
-        text = " ".join(str(message).splitlines())
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+        super().__init__(_one_line(str(message)))
+
+
+# What helps against an error of the system, by its number.
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or use another disk",
+    errno.EDQUOT: "free some space, or use another disk",
+    errno.EACCES: "make it readable and writable, or name another",
+    errno.EPERM: "make it readable and writable, or name another",
+    errno.EROFS: "name a place that is not read-only",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENXIO: "name a file, or start what reads this pipe",
+}
+
+
+def of_system(error: OSError) -> ConfigError:
+    """Describe an error of the system, such as a full disk, in one line."""
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if name]
+    remedy = _REMEDIES.get(error.errno or 0, "mend the path, or name another")
+    reason = error.strerror or first_line(error)
+    return ConfigError(f"{names[0] if names else 'a file or folder'}: {reason}; {remedy}")
+
+
+def _one_line(text: str) -> str:
+    """Join lines, escape what a terminal would obey, and cut the middle of what is too long."""
+    text = re.sub(r"\s*[\r\n]\s*", " ", text.strip())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 2 :]}"
+    return text
 
 
 Choice = TypeVar("Choice")
@@ -38,11 +85,22 @@ def pick(kind: str, name: str | None, choices: Mapping[str, Choice]) -> Choice:
         choices: the values by name.
 
     Raises:
-        ConfigError: if the name is unknown; the message lists the known names.
+        ConfigError: if the name is unknown; the message lists the known names, or the nearest of
+            many.
     """
     if name is None or name not in choices:
-        raise ConfigError(f"{kind}: {name!r} is unknown here; use one of {', '.join(choices)}")
+        raise ConfigError(f"{kind}: {name!r} is unknown here; use {known_names(name, choices)}")
     return choices[name]
+
+
+def known_names(name: str | None, choices: Mapping[str, Any]) -> str:
+    """List the names that a wrong one may stand for: ``one of a, b``, or the nearest of many."""
+    names = list(choices)
+    if len(names) <= _MOST_CHOICES:
+        return f"one of {', '.join(names)}"
+    # Long names would take a long time to compare, and none is near.
+    near = get_close_matches(str(name), names, n=5, cutoff=0.5) if len(str(name)) < 300 else []
+    return f"one of {', '.join(near or names[:5])}, ... ({len(names)} in all)"
 
 
 def fault(field: str, reason: str) -> PydanticCustomError:
@@ -72,9 +130,12 @@ def require_as_many(field: str, values: list, others: list, kind: str) -> None:
 
 
 class Strict(BaseModel):
-    """A frozen model that refuses unknown keys and numbers that are not finite."""
+    """A frozen model that refuses unknown keys and numbers that are not finite.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    It takes each value for what it is: no number as text, and no true or 1 for each other.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class Record(BaseModel):
@@ -83,49 +144,79 @@ class Record(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-class _Unique:
-    """Refuse a key that is given twice, a mixin of loaders: PyYAML silently takes the last."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            # A key that is a list is refused in `super`.
-            name = key.value if isinstance(key.value, str) else id(key)
-            if name in seen:
-                problem = f"the key {key.value!r} is given twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)  # type: ignore[misc]  # the loader's
-
-
-class _Loader(_Unique, yaml.SafeLoader):
-    """PyYAML's loader in Python; it says exactly where a fault is."""
-
-
-# Every job reads the whole configuration. PyYAML's loader in C is eight times as fast.
-class _FastLoader(_Unique, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's loader in C, where it is installed."""
-
-
 def load_yaml(path: Path) -> dict:
-    """Read a YAML mapping, or raise a `ConfigError` that names the file and the line."""
+    """Read a YAML mapping, or raise a `ConfigError` that names the file and the line.
+
+    It may be a regular file of at most `MOST_BYTES`, with values within the bounds of this module.
+    """
     try:
-        content = _parsed(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        content = parse(_read_text(path))
+    except (OSError, UnicodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); check that the file exists") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, of a long integer
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not valid YAML ({reason}); mend that line") from None
+        raise ConfigError(f"{path}: not valid YAML ({error}); mend that line") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: not a mapping of keys to values; see the files beside it")
+    with at(path):
+        for field, value, depth in _values(content):
+            if reason := _value_fault(value, depth):
+                raise ConfigError(f"{field}: {reason}")
     return content
 
 
-def _parsed(text: str):
+def _read_text(path: Path) -> str:
+    # Without waiting for a writer, if it is a pipe.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("it is no regular file")
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise OSError(f"it has more than {MOST_BYTES >> 20} MiB")
+    return content.decode("utf-8-sig")
+
+
+def _values(content: dict) -> Iterator[tuple[str, Any, int]]:
+    """Yield every key and value with its field and its depth, and those of aliases again."""
+    stack: list[tuple[str, Any, int]] = [("(file)", content, 0)]
+    number = 0
+    while stack and number <= MOST_VALUES:
+        field, value, depth = stack.pop()
+        number += 1
+        yield field, value, depth
+        inner: Any = ()
+        if isinstance(value, dict):
+            inner = value.items()
+            yield from ((f"{field} (key)", key, depth) for key in value)
+        elif isinstance(value, list):
+            inner = enumerate(value)
+        if depth <= DEEPEST:
+            start = "" if field == "(file)" else f"{field}."
+            stack += [(f"{start}{key}"[:200], own, depth + 1) for key, own in inner]
+    if stack:
+        reason = f"more than {MOST_VALUES} values, with those of aliases; write fewer"
+        raise ConfigError(f"{stack[-1][0]}: {reason}")
+
+
+def _value_fault(value: Any, depth: int) -> str | None:
+    """Find out whether no setting can have a value: reason and remedy."""
+    if depth > DEEPEST:
+        return f"deeper than {DEEPEST} lists and mappings, or within itself; write it flat"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"an integer of {value.bit_length()} bits; no setting is so large, so change it"
+    if isinstance(value, str) and not value.isprintable():
+        wrong = (c for c in value if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs"))
+        if character := next(wrong, None):
+            return f"holds the character {character!r}, which is no text; remove it"
+    return None
+
+
+@contextmanager
+def at(place: Path | str) -> Iterator[None]:
+    """Within this context, errors begin with a place, such as the file that a field is in."""
     try:
-        return yaml.load(text, _FastLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return yaml.load(text, _Loader)  # for its error
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def first_line(error: BaseException) -> str:
@@ -238,4 +329,14 @@ def _first_fault(faults: list[tuple[tuple[str, ...], ErrorDetails]]) -> str:
         case _:
             given = " ".join(str(detail.get("input")).split())
             given = given if len(given) < 60 else given[:57] + "..."
-            return f"{field}: {detail['msg']}, but the file says {given!r}; change it{more}"
+            remedy = _remedy(detail["type"], detail.get("input"))
+            return f"{field}: {detail['msg']}, but the file says {given!r}; {remedy}{more}"
+
+
+def _remedy(kind: str, given: Any) -> str:
+    """Say what to do about a value of another type; people often have quotes wrong."""
+    if kind == "string_type" and isinstance(given, bool | int | float | date):
+        return "change it; a text that looks like a number needs quotes"
+    if kind in ("int_type", "float_type", "bool_type") and isinstance(given, str):
+        return "change it; it is text, and numbers are decimal and without quotes"
+    return "change it"

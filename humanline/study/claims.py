@@ -14,6 +14,7 @@ from humanline.files.validation import Strict, fault, first_fault
 from humanline.study.experiments import Cell, HumanlineDefaults, Row, base_cell
 from humanline.study.runs.verdicts import Registration, Rule
 from humanline.study.tasks import TaskName
+from humanline.study.values import FileName, Said
 
 Scalar = bool | int | float | str
 Side = Literal["greater", "less"]
@@ -132,8 +133,8 @@ class Test(Strict):
 class Claim(Strict):
     """A claim of the paper."""
 
-    id: str = Field(pattern=r"^\w[\w.-]*$", description="its name, such as C1")
-    claim: str = Field(description="the claim in one sentence")
+    id: FileName = Field(description="its name, such as C1")
+    claim: Said = Field(description="the claim in one sentence")
     primary: bool = Field(
         False,
         description="true: it gets a verdict, and its cells the scale's report seeds; false: it is "

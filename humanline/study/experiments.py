@@ -4,6 +4,7 @@
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
@@ -19,7 +20,7 @@ from humanline.study.cells import (
     base_cell,
 )
 from humanline.study.tasks import TaskName, scoring_of
-from humanline.study.values import Lora, Objective, PositiveInt, SeedList
+from humanline.study.values import FileName, Label, Lora, Objective, PositiveInt, SeedList
 from humanline.trainers.registry import find_objective, option_names
 
 # The word "none" in a row. It is needed because a key that is left out gets the task's default.
@@ -30,6 +31,8 @@ Alpha = Annotated[float, Field(gt=0, le=1)]
 Quartile = Annotated[int, Field(ge=1, le=4)]
 Value = TypeVar("Value")
 Grid: TypeAlias = Value | Annotated[list[Value], Field(min_length=1)]
+
+MOST_RUNS = 20_000  # of a study: to list more takes minutes before any job, and is a slip
 
 # The prompts of a task: training reads `train`, tuning `validation`, and the tables `evaluation`.
 SPLITS = ("train", "validation", "evaluation")
@@ -42,8 +45,8 @@ def _is_none(value: Any) -> bool:
 class HumanlineDefaults(Strict):
     """The defaults of a task's cells, for options that their row leaves out."""
 
-    sample_every: int = Field(ge=1, description="optimizer steps per round of online sampling")
-    sync_interval: int = Field(ge=1, description="k: optimizer steps per sync of the reference")
+    sample_every: PositiveInt = Field(description="optimizer steps per round of online sampling")
+    sync_interval: PositiveInt = Field(description="k: optimizer steps per sync of the reference")
     log_eps_p: float = Field(le=0, description="lower bound of the log-ratio, nats")
     log_eps_r: float = Field(ge=0, description="upper bound of the log-ratio, nats")
     # Hashes have it only where it is given: the first versions had no such option.
@@ -146,6 +149,18 @@ class Row(Strict):
                     raise fault(f"overrides.{key}", f"{value:g} is not positive; change it")
         return self
 
+    @property
+    def size(self) -> int:
+        """The number of its cells on one seed, with those that are alike."""
+        grids = [getattr(self, name) for name in Row.model_fields if name != "overrides"]
+        return math.prod(len(_grid(grid)) for grid in (*grids, *self.overrides.values()))
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        if self.size > MOST_RUNS:
+            raise fault("", f"stands for {self.size} cells, more than {MOST_RUNS}; shorten lists")
+        return self
+
     def cells(self, task: TaskName, defaults: HumanlineDefaults, seed: int) -> list[Cell]:
         """Expand the grid for one seed, in the order of the file.
 
@@ -205,6 +220,9 @@ def _only_what_counts(lora: Lora, point: dict) -> Lora:
     )
 
 
+TunedKind = dict[Literal["sync_interval", "sample_every"], PositiveInt]
+
+
 class Table(Strict):
     """A table: its rows, its seeds, and its view."""
 
@@ -235,13 +253,13 @@ class Table(Strict):
     exploratory: bool = Field(
         False, description="on the tuning seeds and validation prompts, made by `snakemake explore`"
     )
-    tuned: bool | dict[Literal["sync_interval", "sample_every"], int] = Field(
+    tuned: bool | Annotated[TunedKind, Field(min_length=1)] = Field(
         False,
         description="true: the learning rate of every variant is tuned; {sync_interval: 4}: of "
         "variants with this value; a variant that is not tuned takes the rate of the nearest tuned "
         "one with the same objective, data and method",
     )
-    cells: list[Row] = Field(min_length=1, description="its rows, in order")
+    cells: list[Row] = Field(min_length=1, max_length=5000, description="its rows, in order")
 
     def tunes(self, cell: Cell) -> bool:
         """Say whether the learning rate of a cell of this table is tuned."""
@@ -302,7 +320,7 @@ class ImpliedCapacity(Strict):
 
     task: TaskName = Field(description="what the models are trained for")
     policy: Row = Field(description="the policy; its reference is its base model")
-    sources: dict[str, Row | Literal["base"]] = Field(
+    sources: dict[Label, Row | Literal["base"]] = Field(
         min_length=1, description="other sources of data, by their names in the figure"
     )
 
@@ -318,7 +336,7 @@ class Experiments(Strict):
         description="a run that scores less than this share of its base model's "
         "score has collapsed; the rule is set before the runs",
     )
-    tables: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], Table] = Field(
+    tables: dict[FileName, Table] = Field(
         min_length=1, description="the tables, by the name of their files"
     )
 

@@ -11,7 +11,8 @@ from typing import Literal
 from pydantic import BaseModel
 
 from humanline.files.seals import require_seal
-from humanline.files.validation import ConfigError, load_yaml, pick, validate
+from humanline.files.validation import ConfigError, at, load_yaml, pick, validate
+from humanline.study.checks import bounds
 from humanline.study.claims import Claims, Comparison
 from humanline.study.experiments import Cell, Experiments
 from humanline.study.runs.paths import Paths, RunPaths, require_folder
@@ -321,29 +322,50 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     scale = load_scale(scale_file)
     whole = validate(Experiments, load_yaml(experiments_file), experiments_file)
     experiments, left_out = possible_at(scale, whole)
+    with at(experiments_file):
+        bounds.require_names(experiments, left_out)
+        bounds.require_few_runs(scale, experiments)
     require_tables(scale, experiments, scale_file, experiments_file)
-    rates = {}
-    if scale.learning_rates:
-        file = scale_file.parent / scale.learning_rates
-        rates = validate(TunedRates, load_yaml(file), file).model_dump()["chosen"]
+    with at(scale_file):
+        bounds.require_tables_of_plan(scale, [*experiments.tables, *left_out])
+    rates = _rates(scale, scale_file)
     claims_file = experiments_file.with_name("claims.yaml")
     written = None
-    if claims_file.exists():
+    if claims_file.is_symlink() or claims_file.exists():
         written = validate(Claims, load_yaml(claims_file), claims_file)
     if reason := absent_fault(scale, whole, written):
         raise ConfigError(f"{scale_file}: {reason}")
     if not written:
-        return Study(scale, experiments, rates, root, left_out=left_out)
+        return _checked(Study(scale, experiments, rates, root, left_out=left_out), experiments_file)
     claims = _claims(written, scale, scale_file)
     pilot = None
     if scale.pilot:
         file = scale_file.parent / scale.pilot
         pilot = validate(Pilot, load_yaml(file), file)
         pilot.require_scale(scale.scale, file)
+        with at(file):
+            scale.seeds.require_unreported(pilot.seeds, "the pilot is measured")
     taken = _taken(Paths(root / scale.scale).looks, claims, scale)
     study = Study(scale, experiments, rates, root, claims, pilot, taken, left_out)
     if reason := claims_fault(claims, experiments.defaults, study.common_seeds):
         raise ConfigError(f"{claims_file}: {reason}")
+    return _checked(study, experiments_file)
+
+
+def _rates(scale: Scale, scale_file: Path) -> dict:
+    if not scale.learning_rates:
+        return {}
+    file = scale_file.parent / scale.learning_rates
+    tuned = validate(TunedRates, load_yaml(file), file)
+    with at(file):
+        scale.seeds.require_unreported(tuned.seeds or [], "rates are chosen")
+    return tuned.model_dump()["chosen"]
+
+
+def _checked(study: Study, experiments_file: Path) -> Study:
+    """Check what is known of all runs together."""
+    with at(experiments_file):
+        bounds.require_short_names(study.all_cells())
     return study
 
 
@@ -355,15 +377,13 @@ def _claims(written: Claims, scale: Scale, scale_file: Path) -> Claims:
     if not scale.seeds.more:
         rule = claims.rule.model_copy(update={"looks": None})
         return claims.model_copy(update={"rule": rule})
-    try:
+    with at(scale_file):
         claims.rule.looks.require(scale.seeds)
-    except ConfigError as error:
-        raise ConfigError(f"{scale_file}: {error}") from None
     return claims
 
 
 def _taken(file: Path, claims: Claims, scale: Scale) -> LooksTaken | None:
-    if not file.exists():
+    if not file.is_symlink() and not file.exists():
         return None
     taken = validate(LooksTaken, load_yaml(file), file)  # JSON is YAML
     require_seal(file)

@@ -1,5 +1,6 @@
 """Check that every table, figure and claim can run at a scale, before any job runs."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from humanline.files.validation import ConfigError
-from humanline.study.claims import ClaimError, Claims, Test, comparisons
+from humanline.study.checks import bounds, effects
+from humanline.study.claims import ClaimError, Claims, Comparison, Test, comparisons
 from humanline.study.experiments import (
     COMMON_OVERRIDES,
     Cell,
@@ -37,14 +39,13 @@ def table_fault(
     """
     if shared := set(table.seeds or []) & set(scale.seeds.validating):
         return f"seeds: {sorted(shared)} are tuning seeds of {scale_file}; use others"
-    is_tuned = not isinstance(table.tuned, dict)
-    for index, row in enumerate(table.cells):
-        task = table.task_of(row)
-        for cell in row.cells(task, defaults[task], seed=0):
+    tasks = map(table.task_of, table.cells)
+    rows = [row.cells(t, defaults[t], seed=0) for row, t in zip(table.cells, tasks, strict=True)]
+    for index, cells in enumerate(rows):
+        for cell in cells:
             if reason := _cell_fault(cell, scale, scale_file):
                 return f"cells.{index}.{reason}"
-            is_tuned = is_tuned or table.tunes(cell)
-    return None if is_tuned else f"tuned: no cell has {table.tuned}; mend or remove it"
+    return effects.table_fault(table, rows)
 
 
 def figure_fault(experiments: Experiments, scale: Scale, scale_file: Path) -> str | None:
@@ -63,14 +64,18 @@ def figure_fault(experiments: Experiments, scale: Scale, scale_file: Path) -> st
     if taken := {"policy", "on-policy"} & set(spec.sources):
         return f"sources.{min(taken)}: the name stands for the policy's own outputs; rename it"
     rows = {f"sources.{name}": row for name, row in spec.sources.items() if row != "base"}
+    policy: Cell | None = None
     for place, row in ({"policy": spec.policy} | rows).items():
         if row.task:
             return f"{place}.task: the figure has one task for all; remove it"
         first, *others = row.cells(spec.task, experiments.defaults[spec.task], seed=0)
         if others:
             return f"{place}: stands for {1 + len(others)} runs; give each key one value"
-        if reason := _cell_fault(first, scale, scale_file):
+        if reason := _cell_fault(first, scale, scale_file) or effects.row_fault(row, [first]):
             return f"{place}.{reason}"
+        if place != "policy" and first == policy:
+            return f"{place}: the policy itself, which the figure has anyway; remove it"
+        policy = policy or first
     return None
 
 
@@ -336,11 +341,17 @@ def claims_fault(
     Returns:
         The first fault: field, reason and remedy. None: there is no fault.
     """
+    if reason := bounds.claims_fault(claims):
+        return reason
     try:
         found = comparisons(claims, defaults)
     except ClaimError as error:
         return str(error)
+    if reason := effects.claims_fault(claims, defaults):
+        return reason
     for place, comparison in found:
+        if not _has_finite_bounds(comparison):
+            return f"{place}.margin: a bound of the claim is no finite number; change to or margin"
         if not common_seeds(comparison.cells):
             apart = [pair for pair in comparison.pairs if not common_seeds(pair)]
             cell, against = [*apart, *comparison.pairs][0]
@@ -349,3 +360,12 @@ def claims_fault(
             remedy = "add them, or remove this; tables that are extra do not count"
             return f"{place}: {where} {both}; {remedy}"
     return None
+
+
+def _has_finite_bounds(comparison: Comparison) -> bool:
+    try:
+        tests = [*comparison.hypotheses, *comparison.refutations]
+        effect = comparison.paper_effect or 0.0
+        return all(map(math.isfinite, (effect, *(bound for bound, _ in tests))))
+    except (OverflowError, ValueError):  # the logarithm of 0
+        return False

@@ -3,30 +3,81 @@
 Snakefiles import this module, so it is cheap.
 """
 
+import datetime
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema, computed_field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, computed_field
 
 from humanline.files import user_code
 from humanline.files.validation import ConfigError, Strict, fault
 from humanline.trainers.registry import OBJECTIVES, find_objective
 
 Stage = Literal["data", "base_model", "offline", "train", "generate", "score", "table"]
-PositiveInt = Annotated[int, Field(gt=0)]
+MOST = 10**9  # of any number of things or steps: more is a slip, and no machine can serve it
+PositiveInt = Annotated[int, Field(gt=0, le=MOST)]
+_MOST_SEEDS = 1000
 
 
-def _distinct(values: list) -> list:
-    if twice := [value for index, value in enumerate(values) if value in values[:index]]:
-        raise fault("", f"{twice[0]} is listed twice; remove one")
+def distinct(values: Sequence) -> Sequence:
+    """Refuse a list with the same value twice; a validator of lists of plain values."""
+    if len(set(values)) < len(values):
+        twice = next(value for index, value in enumerate(values) if value in values[:index])
+        raise fault("", f"{twice} is listed twice; remove one")
     return values
 
 
 SeedList = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), AfterValidator(_distinct)
+    list[Annotated[int, Field(ge=0, lt=2**32)]],
+    Field(min_length=1, max_length=_MOST_SEEDS),
+    AfterValidator(distinct),
 ]
 RateList = Annotated[
-    list[Annotated[float, Field(gt=0)]], Field(min_length=1), AfterValidator(_distinct)
+    list[Annotated[float, Field(gt=0)]],
+    Field(min_length=1, max_length=100),
+    AfterValidator(distinct),
+]
+
+# A name that is also that of a file, a folder or a rule. Other letters may look like these.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
+
+
+def _is_shown(text: str) -> str:
+    if text.strip() != text or not text or not text.isprintable():
+        raise fault("", f"{text!r} has blanks at an end, or nothing to show; write a plain name")
+    return text
+
+
+# A name that people read, in a table or a figure.
+Label = Annotated[str, Field(max_length=200), AfterValidator(_is_shown)]
+
+
+def _is_said(text: str) -> str:
+    if not text.strip():
+        raise fault("", "says nothing; write it")
+    return text
+
+
+# A sentence that must be there.
+Said = Annotated[str, Field(min_length=1), AfterValidator(_is_said)]
+
+
+def _day(given: object) -> object:
+    """Read a day as YAML gives it, or as text; numbers are none, though pydantic takes them."""
+    if isinstance(given, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", given, re.ASCII):
+        with suppress(ValueError):
+            return datetime.date.fromisoformat(given)
+    if isinstance(given, datetime.date) and not isinstance(given, datetime.datetime):
+        return given
+    raise fault("", f"{str(given)[:40]!r} is no day; write it as 2026-11-26")
+
+
+Day = Annotated[
+    datetime.date,
+    BeforeValidator(_day),
+    WithJsonSchema({"type": "string", "format": "date"}),
 ]
 
 
@@ -54,7 +105,7 @@ Objective = Annotated[str, AfterValidator(_known), WithJsonSchema(_NAMES)]
 class Lora(Strict):
     """Training with LoRA: adapters of the model's linear layers train, its own weights do not."""
 
-    r: int = Field(gt=0, description="rank of the adapters")
+    r: PositiveInt = Field(description="rank of the adapters")
     alpha: float | None = Field(
         None, gt=0, description="what adapters add is multiplied by alpha / r; null: twice r"
     )

@@ -111,7 +111,8 @@ def with_overrides(options: Options, overrides: Mapping[str, float]) -> Options:
         ValidationError: if a value is out of bounds.
     """
     own = {key: value for key, value in overrides.items() if key in type(options).model_fields}
-    return type(options).model_validate(options.model_dump() | own)
+    # Not strictly: an override of a whole number is a float that has no fraction.
+    return type(options).model_validate(options.model_dump() | own, strict=False)
 
 
 class AnchoredOptions(Options):

@@ -9,10 +9,11 @@ def refuse(fault):
 MINUTES = config.get("minutes", 60)
 if unknown := set(config) - {"scale", "config_directory", "results", "minutes"}:
     refuse(
-        f"--config: {sorted(unknown)[0]}: unknown key; use scale, config_directory, results or "
+        f"--config: {min(map(str, unknown))}: unknown key; use scale, config_directory, results or "
         "minutes"
     )
-if not isinstance(MINUTES, int | float) or MINUTES <= 0:
+is_time = isinstance(MINUTES, int | float) and not isinstance(MINUTES, bool)
+if not is_time or not 0 < MINUTES < 1e6:
     refuse(f"--config: minutes: {MINUTES!r} is no time; give a number above 0")
 for key, value in config.items():
     if key == "minutes":

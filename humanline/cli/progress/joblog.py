@@ -162,7 +162,7 @@ def show_tail(log: Path) -> None:
 
 
 @contextlib.contextmanager
-def logging_to(path: str | None):
+def logging_to(path: str | os.PathLike[str] | None):
     """Redirect output to a file, also that of subprocesses and C libraries."""
     if not path:
         yield None
@@ -171,10 +171,12 @@ def logging_to(path: str | None):
     saved = os.dup(1), os.dup(2)
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        log = open(path, "w", buffering=1)  # noqa: SIM115
+        # Without waiting for a reader, if it is a pipe.
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o666)
     except OSError as error:
         raise NotWrittenError(error.errno, error.strerror, path) from error
-    with log:
+    os.set_blocking(opened, True)
+    with open(opened, "w", buffering=1) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:

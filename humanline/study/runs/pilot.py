@@ -7,7 +7,6 @@ is cheap.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from humanline.study.runs.hashes import (
 from humanline.study.runs.rates import Rates
 from humanline.study.scale.scale import Scale
 from humanline.study.tasks import TaskName
-from humanline.study.values import SeedList
+from humanline.study.values import Day, SeedList
 
 
 class Spread(Strict):
@@ -43,7 +42,7 @@ class Pilot(Strict):
     """A pilot: `snakemake power` writes it, and a scale can name it."""
 
     scale: str = Field(description="the scale whose runs were measured")
-    date: date
+    date: Day
     commit: str | None = Field(None, description="commit of the code that measured it")
     seeds: SeedList = Field(description="the pilot's seeds")
     options: dict[str, str] = Field(

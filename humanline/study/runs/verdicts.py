@@ -6,7 +6,6 @@ that are undecided, and records them in a file before it runs their seeds. Snake
 module, so it is cheap.
 """
 
-import datetime
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Self
@@ -15,7 +14,7 @@ from pydantic import Field, model_validator
 
 from humanline.files.validation import ConfigError, Strict, fault
 from humanline.study.scale.scale import Seeds
-from humanline.study.values import PositiveInt, SeedList
+from humanline.study.values import Day, PositiveInt, Said, SeedList
 
 
 class Looks(Strict):
@@ -87,8 +86,8 @@ class Rule(Strict):
 class Registration(Strict):
     """When and why a claim got its present form, before the runs that decide it."""
 
-    date: datetime.date = Field(description="the day of its present form")
-    reason: str = Field(min_length=1, description="why it has this form, in one line")
+    date: Day = Field(description="the day of its present form")
+    reason: Said = Field(description="why it has this form, in one line")
 
 
 class Look(Strict):
@@ -97,7 +96,7 @@ class Look(Strict):
     claim: str
     look: int = Field(ge=2, description="its number; the first look is on the report seeds")
     seeds: SeedList = Field(description="the seeds that it adds")
-    date: datetime.date
+    date: Day
     commit: str | None = Field(None, description="commit of the code that took it")
 
 

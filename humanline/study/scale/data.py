@@ -5,20 +5,29 @@ each seed has its own draw, so that its runs repeat the whole experiment. The hu
 draw for all seeds.
 """
 
+from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from humanline.files.validation import Strict
+from humanline.files.validation import Strict, fault
 from humanline.study.scale.hub import HubSource
+from humanline.study.values import PositiveInt
+
+
+def _is_inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or ".." in parts or path.startswith("/") or not path.isprintable():
+        raise fault("", f"{path!r} is no path within the repository; mend it")
+    return path
 
 
 class HubDataset(HubSource):
     """One split of a dataset."""
 
     repo_type: ClassVar[str] = "dataset"
-    split: str = Field("train", description="the split")
-    file: str | None = Field(
+    split: str = Field("train", pattern=r"^\w[^\s/\\]*$", description="the split")
+    file: Annotated[str, AfterValidator(_is_inside)] | None = Field(
         None, description="its JSON file, if the repository has several; null: all files"
     )
 
@@ -27,9 +36,9 @@ class GeneratedData(Strict):
     """Procedurally generated prompts; its kind names the task's world that they are drawn from."""
 
     kind: str = Field(description="the world")
-    train: int = Field(gt=0, description="prompts to train on")
-    validation: int = Field(gt=0, description="prompts that tuning evaluates on")
-    evaluation: int = Field(gt=0, description="prompts that the tables evaluate on")
+    train: PositiveInt = Field(description="prompts to train on")
+    validation: PositiveInt = Field(description="prompts that tuning evaluates on")
+    evaluation: PositiveInt = Field(description="prompts that the tables evaluate on")
     shares_prompts: ClassVar[bool] = False
 
     def draw(self, seed: int) -> str:
@@ -69,7 +78,7 @@ class HubData(Strict):
     kind: Literal["hub"] = Field(description="from the Hugging Face hub or local folders")
     train: HubDataset = Field(description="the dataset to train on")
     evaluation: HubDataset = Field(description="the dataset that the tables evaluate on")
-    validation: int = Field(256, gt=0, description="train prompts set aside for tuning")
+    validation: PositiveInt = Field(256, description="train prompts set aside for tuning")
     stored: dict[str, HubDataset] = Field(
         {}, description="datasets of other base models' scored completions, by model name"
     )

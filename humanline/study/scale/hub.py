@@ -1,6 +1,7 @@
 """Repositories on the Hugging Face hub, each at one commit, or local folders in the same format."""
 
-from pathlib import Path
+import re
+from os.path import isdir
 from typing import ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, model_validator
@@ -10,6 +11,7 @@ from humanline.files.validation import Strict, fault
 # The paper's reward model; and the repositories that may run their own code, each at one commit.
 ARMORM = ("RLHFlow/ArmoRM-Llama3-8B-v0.1", "eb2676d20da2f2d41082289d23c59b9f7427f955")
 REMOTE_CODE = {ARMORM}
+_NAME = r"(?:\w[\w.-]{0,95}/)?\w[\w.-]{0,95}"  # owner/name, or a name of the hub's first years
 
 Found = TypeVar("Found", bound=BaseModel)
 
@@ -54,10 +56,17 @@ class HubSource(Strict):
         )
 
     @model_validator(mode="after")
-    def _local_path_exists(self) -> Self:
-        if self.is_local and not Path(self.repo).exists():
+    def _is_somewhere(self) -> Self:
+        if not self.is_local:
+            if not re.fullmatch(_NAME, self.repo) or ".." in self.repo:
+                reason = f"{self.repo!r} is no owner/name of the hub, and no path with / or ."
+                raise fault("repo", f"{reason} first; mend it")
+            return self
+        if not isdir(self.repo):  # unlike Path.is_dir, for any text
             reason = f"no such folder: {self.repo!r}; mend the path, or name an owner/name"
             raise fault("repo", reason)
+        if self.revision is not None:
+            raise fault("revision", f"{self.repo} is a local path, which has none; write null")
         return self
 
 

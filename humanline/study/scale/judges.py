@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from humanline.files.validation import Strict, fault
 from humanline.study.scale.models import HubModel, PackageModel
-from humanline.study.values import OwnFunction
+from humanline.study.values import OwnFunction, PositiveInt
 
 
 def _endpoint(url: str) -> str:
@@ -76,7 +76,7 @@ class OpenAIJudge(Strict):
     kind: Literal["openai"] = Field(description="an OpenAI-compatible endpoint")
     model: str = Field(min_length=1, description="the endpoint's name of the model")
     base_url: Endpoint = Field("https://api.openai.com/v1", description="the endpoint")
-    concurrency: int = Field(8, gt=0, description="requests at a time in each job")
+    concurrency: PositiveInt = Field(8, description="requests at a time in each job")
     timeout: float = Field(60, gt=0, description="seconds that an answer may take")
     retries: int = Field(
         8, ge=0, description="further requests for a pair, after failures and useless answers"

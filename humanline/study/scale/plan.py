@@ -1,20 +1,22 @@
 """The resources of a stage's jobs, and the assumptions of `snakemake plan`."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from humanline.files.validation import Strict
+from humanline.files.validation import Strict, fault
 from humanline.study.tasks import TaskName
-from humanline.study.values import PositiveInt
+from humanline.study.values import PositiveInt, distinct
 
 
 class Resources(Strict):
     """The resources that a stage's jobs request from the scheduler at their first attempt."""
 
-    gpu: int = Field(0, ge=0, description="GPUs; training uses several, the other stages one")
-    mem_mb: int = Field(3000, gt=0, description="main memory, megabytes")
-    runtime: int = Field(60, gt=0, description="minutes")
+    gpu: int = Field(
+        0, ge=0, le=1000, description="GPUs; training uses several, the other stages one"
+    )
+    mem_mb: PositiveInt = Field(3000, description="main memory, megabytes")
+    runtime: PositiveInt = Field(60, description="minutes")
 
     def memory(self, gpus: int) -> int:
         """Compute the megabytes of a job with `gpus` GPUs; `mem_mb` is for `gpu` GPUs."""
@@ -76,8 +78,18 @@ class Limits(Strict):
     gigabytes: float | None = Field(
         None, gt=0, description="of a GPU, for the jobs that share it; null: its memory"
     )
-    tables: list[str] = Field([], description="tables with a limit of their own, together")
+    tables: Annotated[list[str], AfterValidator(distinct)] = Field(
+        [], description="tables with a limit of their own, together"
+    )
     tables_minutes: float | None = Field(None, gt=0, description="of these tables")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.tables and self.tables_minutes is None:
+            raise fault("tables_minutes", "missing, but tables are named; add it")
+        if self.tables_minutes is not None and not self.tables:
+            raise fault("tables", "none, but tables_minutes is given; name them, or remove that")
+        return self
 
 
 class Assumptions(Strict):

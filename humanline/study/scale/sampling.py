@@ -1,11 +1,12 @@
 """The options of sampling completions, and of the engine that samples."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from humanline.files.validation import Strict
-from humanline.study.values import PositiveInt
+from humanline.files.validation import ConfigError, Strict
+from humanline.study.values import PositiveInt, distinct
 
 
 class Sampling(Strict):
@@ -13,13 +14,28 @@ class Sampling(Strict):
 
     temperature: float = Field(ge=0, description="divides the logits; 0: the likeliest token")
     top_p: float = Field(1.0, gt=0, le=1, description="probability mass of the tokens kept")
-    max_new_tokens: int = Field(gt=0, description="tokens of a completion at most")
+    max_new_tokens: PositiveInt = Field(description="tokens of a completion at most")
     # A hash of the options has it only if it is used.
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        (),
-        exclude_if=lambda strings: not strings,
-        description="strings that end a completion, and are not part of its text",
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(distinct)] = (
+        Field(
+            (),
+            strict=False,  # YAML has lists
+            max_length=100,
+            exclude_if=lambda strings: not strings,
+            description="strings that end a completion, and are not part of its text",
+        )
     )
+
+
+# Options that one engine reads, in one place if there is one.
+_READERS = {
+    "most_at_once": ("transformers", None),
+    "gpu_memory_utilization": ("vllm", None),
+    "max_model_length": ("vllm", None),
+    "online": ("vllm", None),
+    "online_memory_utilization": ("vllm", "colocate"),
+    "server_url": ("vllm", "server"),
+}
 
 
 class Generation(Strict):
@@ -51,3 +67,20 @@ class Generation(Strict):
     server_url: str | None = Field(
         None, description="URL of the vLLM server; null: this machine, port 8000"
     )
+
+    def require_read(self, keys: Iterable[str]) -> None:
+        """Refuse options that this engine does not read.
+
+        Args:
+            keys: the options that a scale's file says itself; it may inherit others.
+
+        Raises:
+            ConfigError: field, reason and remedy.
+        """
+        for key in set(keys) & set(_READERS):
+            engine, place = _READERS[key]
+            if engine != self.engine or place not in (None, self.online):
+                wanted = f"engine: {engine}" + (f" and online: {place}" if place else "")
+                raise ConfigError(
+                    f"generation.{key}: only {wanted} reads it; remove it, or set that"
+                )

@@ -7,13 +7,13 @@ field and the remedy. Snakefiles import this module, so it is cheap.
 import itertools
 from importlib.util import find_spec
 from inspect import signature
-from os.path import normpath, relpath
+from os.path import normpath, realpath, relpath
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from humanline.files.validation import ConfigError, Strict, fault, load_yaml, validate
+from humanline.files.validation import ConfigError, Strict, at, fault, load_yaml, validate
 from humanline.study.scale.data import Data
 from humanline.study.scale.judges import Judge
 from humanline.study.scale.models import AnyModel, Model
@@ -22,7 +22,10 @@ from humanline.study.scale.rewards import Reward
 from humanline.study.scale.sampling import Generation, Sampling
 from humanline.study.scale.training import Training
 from humanline.study.tasks import Task, TaskName, find_task
-from humanline.study.values import SeedList, Stage
+from humanline.study.values import FileName, SeedList, Stage, distinct
+
+RELEASED = "reference"  # the folder of the results that are shipped, beside those of the scales
+_MOST_BELOW = 20  # files that a scale extends, one on top of the other
 
 
 def _installed(name: str) -> str:
@@ -56,9 +59,9 @@ class TaskConfig(Strict):
 
     data: Data = Field(discriminator="kind", description="its prompts")
     base_model: AnyModel = Field(description="the model that training starts from")
-    base_models: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], AnyModel] = Field(
-        {}, description="other models, by their names in rows of experiments.yaml"
-    )
+    base_models: dict[
+        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)], AnyModel
+    ] = Field({}, description="other models, by their names in rows of experiments.yaml")
     # No result depends on it: it says which runs there are.
     absent_models: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         {},
@@ -163,6 +166,22 @@ class Seeds(Strict):
         """The seeds that are evaluated on validation prompts, and that no table reports."""
         return list(dict.fromkeys([*self.tune, *(self.pilot or [])]))
 
+    def require_unreported(self, seeds: list[int], what: str) -> None:
+        """Refuse preparations on seeds that decide.
+
+        Args:
+            seeds: seeds of a file of rates or of a pilot.
+            what: what is done on them, for the error.
+
+        Raises:
+            ConfigError: the seeds, and the remedy.
+        """
+        deciding = {*self.report, *(self.sweep or []), *(self.more or [])}
+        if both := sorted(deciding & set(seeds)):
+            raise ConfigError(
+                f"seeds: {both} are reported at this scale, and {what} on others alone; use others"
+            )
+
     def split(self, seed: int) -> str:
         """Name the split for a seed's evaluation: validation if no table reports the seed."""
         return "validation" if seed in self.validating else "evaluation"
@@ -174,15 +193,15 @@ class Seeds(Strict):
         for own, name in apart:
             if both := set(getattr(self, name) or []) & set(getattr(self, own) or []):
                 raise fault(own, f"shares {sorted(both)} with seeds.{name}; use other seeds")
+        if self.pilot is not None and len(self.pilot) < 2:
+            raise fault("pilot", f"{self.pilot} has no spread; add seeds, or remove it")
         return self
 
 
 class Scale(Strict):
     """One file of workflow/config."""
 
-    scale: str = Field(
-        pattern=r"^\w[\w.-]*$", description="its name, the same as that of this file"
-    )
+    scale: FileName = Field(description="its name, the same as that of this file")
     description: str = Field(description="one line: what it is for")
     seeds: Seeds = Field(description="seeds of the runs")
     learning_rates: str | None = Field(
@@ -197,7 +216,7 @@ class Scale(Strict):
     generation: Generation = Field(Generation(), description="what draws the completions")
     resources: dict[Stage, Resources] = Field({}, description="resources of each stage's jobs")
     plan: Assumptions | None = Field(None, description="assumptions of `snakemake plan`")
-    report_to: list[Tracker] = Field(
+    report_to: Annotated[list[Tracker], AfterValidator(distinct)] = Field(
         [], description="where the metrics of training also go, besides each run's metrics.csv"
     )
     tasks: dict[TaskName, TaskConfig] = Field(min_length=1, description="the tasks, by name")
@@ -219,6 +238,8 @@ class Scale(Strict):
                 raise fault(f"tasks.{name}.reward.kind", f"{kind} does not fit; use {right}")
             if task.scoring == "judge" and config.judge is None:
                 raise fault(f"tasks.{name}.judge", "missing; add a judge, gold or openai")
+            if task.scoring == "grade" and config.judge is not None:
+                raise fault(f"tasks.{name}.judge", "the task is graded; remove it, or write null")
             if found := _world_fault(task, config):
                 field, reason = found
                 raise fault(f"tasks.{name}.{field}", reason)
@@ -283,7 +304,12 @@ def load_scale(path: Path) -> Scale:
         ConfigError: at the first fault, with file, field and remedy; also if the scale does not
             have the file's name.
     """
-    scale = validate(Scale, _extended(path), path)
+    own = load_yaml(path)
+    scale = validate(Scale, _extended(path, own), path)
+    with at(path):
+        scale.generation.require_read(own.get("generation") or {})
+    if scale.scale == RELEASED:
+        raise ConfigError(f"{path}: scale: its results would be the released ones; rename it")
     if scale.scale != path.stem:
         raise ConfigError(
             f"{path}: scale: {scale.scale!r} is not the file's name; write {path.stem}, or its "
@@ -292,15 +318,20 @@ def load_scale(path: Path) -> Scale:
     return scale
 
 
-def _extended(path: Path, *above: Path) -> dict:
-    """Read a file, on top of the file that its `extends` names, if it has one."""
-    content = load_yaml(path)
+def _extended(path: Path, own: dict, *above: Path) -> dict:
+    """Put a file's content on top of that of the file that its `extends` names, if it has one."""
+    content = dict(own)
     if (name := content.pop("extends", None)) is None:
         return content
-    below = Path(normpath(path.parent / name)) if isinstance(name, str) else path
-    if below.resolve() in {file.resolve() for file in (path, *above)}:
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"{path}: extends: {name!r} is no file; name one beside this file")
+    if len(above) >= _MOST_BELOW:
+        reason = f"{_MOST_BELOW} files extend each other"
+        raise ConfigError(f"{path}: extends: {reason}; put them together")
+    below = Path(normpath(path.parent / name))
+    if realpath(below) in {realpath(file) for file in (path, *above)}:
         raise ConfigError(f"{path}: extends: {name!r} is not another file; name one")
-    extended = _extended(below, path, *above)
+    extended = _extended(below, load_yaml(below), path, *above)
     extended.pop("pilot", None)  # it measured the runs of the scale below
     rates = extended.get("learning_rates")
     if isinstance(rates, str) and below.parent != path.parent:  # relative to the file below

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 
 from humanline.files.validation import ConfigError, Strict, fault, first_fault
 from humanline.study.scale.sampling import Sampling
-from humanline.study.values import Lora, Objective, PositiveInt, RateList
+from humanline.study.values import MOST, Lora, Objective, PositiveInt, RateList
 from humanline.trainers.registry import OBJECTIVES, Options, find_objective
 
 
@@ -54,9 +54,9 @@ OptionsByName = Annotated[
 class Training(Strict):
     """The options that all runs of a task share."""
 
-    steps: int = Field(gt=0, description="optimizer steps of every run")
-    evaluate_every: int = Field(gt=0, description="optimizer steps between kept checkpoints")
-    group_size: int = Field(8, ge=2, description="completions per prompt")
+    steps: PositiveInt = Field(description="optimizer steps of every run")
+    evaluate_every: PositiveInt = Field(description="optimizer steps between kept checkpoints")
+    group_size: int = Field(8, ge=2, le=MOST, description="completions per prompt")
     micro_batch_size: PositiveInt | None = Field(
         None, description="examples per device and backward pass; null: the whole batch"
     )
@@ -78,7 +78,9 @@ class Training(Strict):
         description="a run with LoRA has the rate of one without, times this, unless its own rate "
         "is tuned or given; tuning multiplies the rates that it tries",
     )
-    warmup_steps: int = Field(ge=0, description="optimizer steps until the full learning rate")
+    warmup_steps: int = Field(
+        ge=0, le=MOST, description="optimizer steps until the full learning rate"
+    )
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm")
     weight_decay: float = Field(
         0.01, ge=0, description="AdamW's; it is multiplied by the learning rate"
@@ -156,8 +158,17 @@ class Training(Strict):
         return self
 
     @model_validator(mode="after")
+    def _reaches_its_rate(self) -> Self:
+        if self.warmup_steps > self.steps:
+            reason = f"{self.warmup_steps}, but steps is {self.steps}, so no step has the full rate"
+            raise fault("warmup_steps", f"{reason}; lower it")
+        return self
+
+    @model_validator(mode="after")
     def _batches_fit(self) -> Self:
         for name, options in self.objectives.items():
+            if options.batch_size > MOST:
+                raise fault(f"objectives.{name}.batch_size", f"more than {MOST}; lower it")
             if found := self.objective_fault(name, options):
                 field, reason = found
                 raise fault(f"objectives.{name}.{field}", reason)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_recipe import VIEWS, fault, feedback_rows, train, write  # noqa: F401 - a fixture
 
-from humanline.cli import commands as cli
+from humanline.cli import errors
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 from humanline.training.recipes import checks
 from humanline.training.recipes import recipe as recipes
@@ -417,10 +417,10 @@ def test_the_traceback_behind_a_line(write, monkeypatch, capfd):  # noqa: F811
 
 def test_processes_that_train_together_tell_an_error_once(write, monkeypatch, capfd):  # noqa: F811
     waited = []
-    monkeypatch.setattr(cli.time, "sleep", waited.append)
+    monkeypatch.setattr(errors.time, "sleep", waited.append)
     path = write(max_steps=0)
     for rank in ("0", "1"):
         monkeypatch.setenv("LOCAL_RANK", rank)
         assert train(path) == 1
-    assert waited == [cli.ERROR_DELAY]  # the other is ended by then
+    assert waited == [errors.ERROR_DELAY]  # the other is ended by then
     assert capfd.readouterr().err.count("max_steps must be") == 2

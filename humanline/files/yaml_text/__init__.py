@@ -1,0 +1,1 @@
+"""YAML as text: how it is parsed, apart from what the files say."""
