@@ -312,7 +312,7 @@ def read_csv(path: Path, remedy: str) -> "pd.DataFrame":
         raise
     except (OSError, ValueError, csv.Error) as error:  # pandas' errors are values' errors
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: cannot be read ({reason}); {remedy}") from None
+        raise ConfigError(f"{path}: cannot be read as CSV ({reason}); {remedy}") from None
     for place, name in enumerate(frame.columns):
         if any(_unmarked(value) is not value for value in frame[name].unique()):
             frame.isetitem(place, frame[name].map(_unmarked).array)

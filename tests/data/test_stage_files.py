@@ -258,9 +258,9 @@ def test_wrong_surprisals_are_refused(change, reason, path):
 
 
 def test_surprisals_that_are_no_table_are_refused(path):
-    assert fault(read_surprisals, path).startswith(f"{path}: cannot be read (")
+    assert fault(read_surprisals, path).startswith(f"{path}: cannot be read as CSV (")
     path.write_text("")
-    assert fault(read_surprisals, path).startswith(f"{path}: cannot be read (")
+    assert fault(read_surprisals, path).startswith(f"{path}: cannot be read as CSV (")
 
 
 def test_an_unknown_task_is_an_error_with_the_known_ones():

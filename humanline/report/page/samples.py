@@ -155,7 +155,7 @@ def _last_step(run: Run) -> list[dict]:
         if not isinstance(row, dict):
             raise ConfigError(f"{path}: line {number}: not an object; {AGAIN}")
         if wrong := [name for name, kind in kinds.items() if not isinstance(row.get(name), kind)]:
-            raise ConfigError(f"{path}: line {number}: no {', '.join(wrong)}; {AGAIN}")
+            raise ConfigError(f"{path}: line {number}: no {', '.join(sorted(wrong))}; {AGAIN}")
         steps.setdefault(row["step"], []).append({name: _whole(v) for name, v in row.items()})
     if not steps:
         raise ConfigError(f"{path}: empty; {AGAIN}")
