@@ -378,11 +378,7 @@ def number_fault(
         good |= column.isna().to_numpy()
     if good.all():
         return None
-    wrong = ~good
-    if not is_number:  # one other text made texts of all numbers of a CSV's column: tell that one
-        others = wrong & pd.to_numeric(column, errors="coerce").isna().to_numpy()
-        wrong = others if others.any() else wrong
-    row = int(np.argmax(wrong))
+    row = int(np.argmin(good))
     given = column.iloc[row]
     reason = f"{given} is no number from {low:g} to {high:g}"
     if not (math.isfinite(low) or math.isfinite(high)):

@@ -161,7 +161,7 @@ def test_columns_that_are_missing_or_empty_are_refused(tmp_path):
     missing = fault(write_columns, path, Point, frame.drop(columns="share"))
     assert missing == f"{path}: field share: missing; draw it again"
     assert fault(write_columns, path, Point, frame.head(0)) == f"{path}: no rows; draw it again"
-    assert fault(read_columns, path, Point).startswith(f"{path}: cannot be read as CSV (")
+    assert fault(read_columns, path, Point).startswith(f"{path}: cannot be read (")
 
 
 def test_rows_need_only_what_has_no_default(tmp_path):
