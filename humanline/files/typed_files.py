@@ -310,7 +310,9 @@ def read_csv(path: Path, remedy: str) -> "pd.DataFrame":
         frame = pd.read_csv(io.StringIO(text), index_col=False)
     except ConfigError:
         raise
-    except (OSError, ValueError, csv.Error) as error:  # pandas' errors are values' errors
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    except (ValueError, csv.Error) as error:  # pandas' errors are values' errors
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: cannot be read as CSV ({reason}); {remedy}") from None
     for place, name in enumerate(frame.columns):

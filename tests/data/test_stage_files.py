@@ -258,7 +258,7 @@ def test_wrong_surprisals_are_refused(change, reason, path):
 
 
 def test_surprisals_that_are_no_table_are_refused(path):
-    assert fault(read_surprisals, path).startswith(f"{path}: cannot be read as CSV (")
+    assert fault(read_surprisals, path).startswith(f"{path}: cannot be read (No such file")
     path.write_text("")
     assert fault(read_surprisals, path).startswith(f"{path}: cannot be read as CSV (")
 

@@ -261,7 +261,8 @@ def test_annotations_are_written_in_full_precision(tmp_path):
     write_annotations(annotations, tmp_path / "run" / "annotations.json")
     written = json.loads((tmp_path / "run" / "annotations.json").read_text(encoding="utf-8"))
     assert written == annotations.to_dict(orient="records")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["annotations.json"]
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"annotations.json", ".annotations.json.seal"}
 
 
 def snapshot(folder):
