@@ -327,16 +327,27 @@ def _first_fault(faults: list[tuple[tuple[str, ...], ErrorDetails]]) -> str:
             tags = f"use one of {context['expected_tags']}"
             return f"{field}.kind: {context['tag']!r} is unknown; {tags}{more}"
         case _:
+            if reason := _mistaken(detail["type"], detail.get("input")):
+                return f"{field}: {reason}{more}"
             given = " ".join(str(detail.get("input")).split())
             given = given if len(given) < 60 else given[:57] + "..."
             remedy = _remedy(detail["type"], detail.get("input"))
             return f"{field}: {detail['msg']}, but the file says {given!r}; {remedy}{more}"
 
 
+def _mistaken(kind: str, given: Any) -> str | None:
+    """Say which of truth values and numbers a field takes, where it has the other."""
+    if kind in ("int_type", "float_type") and isinstance(given, bool):
+        return f"{given} is no number; write one"
+    if kind == "bool_type" and isinstance(given, int | float | str):
+        return f"{given!r:.60} is no truth value; write true or false without quotes"
+    return None
+
+
 def _remedy(kind: str, given: Any) -> str:
     """Say what to do about a value of another type; people often have quotes wrong."""
     if kind == "string_type" and isinstance(given, bool | int | float | date):
         return "change it; a text that looks like a number needs quotes"
-    if kind in ("int_type", "float_type", "bool_type") and isinstance(given, str):
+    if kind in ("int_type", "float_type") and isinstance(given, str):
         return "change it; it is text, and numbers are decimal and without quotes"
     return "change it"

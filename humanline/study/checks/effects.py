@@ -118,7 +118,8 @@ def table_fault(table: Table, cells: list[list[Cell]]) -> str | None:
     if table.tuned is not False and not any(
         table.tunes(cell) for cell in every if not rated & set(cell.overrides)
     ):
-        return "tuned: no cell is of that kind without a rate of its own; change or remove it"
+        kind = f"{table.tuned} and no rate of its own" if table.tuned is not True else "no own rate"
+        return f"tuned: no cell has {kind}; mend or remove it"
     return None
 
 

@@ -127,7 +127,7 @@ MISTAKES = {
     "a number for a truth value": (
         {f"{MATH}.training.bf16": 1},
         f"{MATH}.training.bf16",
-        "1 is no truth value; write true or false",
+        "1 is no truth value; write true or false.*",
     ),
     "a text for a truth value": (
         {f"{MATH}.training.bf16": "yes"},
