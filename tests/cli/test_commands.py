@@ -51,7 +51,8 @@ def test_a_command_writes_its_stages_files(run, tmp_path):
     status, _, _ = run("data", "math_reasoning", "s1")
     assert status == 0
     names = {path.name for path in (tmp_path / "smoke/data/math_reasoning/s1").iterdir()}
-    assert names == {"train.jsonl", "validation.jsonl", "evaluation.jsonl"}
+    rows = {"train.jsonl", "validation.jsonl", "evaluation.jsonl"}
+    assert names == rows | {f".{name}.seal" for name in rows}
 
 
 def test_where_metrics_go_has_the_name_of_the_run(tmp_path, monkeypatch):
