@@ -231,15 +231,20 @@ def check_template(recipe: Recipe, processor, row: dict) -> None:
 
 
 def check_adapter(recipe: Recipe, model) -> None:
-    """Refuse a name in `lora_target_parameters` that the model lacks; PEFT leaves it out.
+    """Refuse names of parameters and modules that the model lacks; PEFT leaves them out.
 
     Args:
         recipe: the recipe.
         model: the trainer's model, with its adapter.
 
     Raises:
-        ConfigError: naming the parameter.
+        ConfigError: naming the parameter or module.
     """
+    modules = [name for name, _ in model.named_modules()]
+    for name in recipe.model.lora_modules_to_save or ():
+        if not any(module.endswith(name) for module in modules):
+            reason = f"{name!r} is no module of the model; mend the name"
+            raise recipe.fault("lora_modules_to_save", reason)
     found = getattr(getattr(model, "base_model", None), "targeted_parameter_names", ())
     for name in recipe.model.lora_target_parameters or ():
         if not any(each == name or each.endswith(f".{name}") for each in found):

@@ -355,9 +355,9 @@ def check_effects(recipe: Recipe) -> None:
     for needs in _NEEDS:
         for name in (name for name in needs.names.split() if name in recipe.given):
             value = options.get(name)
-            is_left = (
-                value is None or value is False or (name not in _OURS and value == defaults[name])
-            )
+            # One of ours is told even where it has its default, but not where it is switched off.
+            is_off = value is False if name in _OURS else value == defaults[name]
+            is_left = value is None or is_off
             if not is_left and not needs.acts(options):
                 _tell(recipe, name, needs)
 

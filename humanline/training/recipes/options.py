@@ -1,6 +1,7 @@
 """Parse the keys of a recipe as TRL does, and check their types; errors have one line."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -174,6 +175,9 @@ class Parser(TrlParser):
         lists = {key: value for key, value in content.items() if isinstance(value, list)}
         for key, value in (defaults | lists).items():
             self._check_type(path, key, value)
+        for key, value in content.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{path}: {key}: {value} is not finite; change it")
         # Arguments can express neither an empty list nor one of an option that may be a text.
         for key in [key for key, value in lists.items() if not (value and self._takes_many(key))]:
             defaults[key] = lists.pop(key)
