@@ -3,7 +3,8 @@
 Rows of another run, or a number that somebody changed, fit every model of a file. The seal tells
 them. It is a hidden file, `.samples.jsonl.seal` beside `samples.jsonl`: JSON with the sha256, the
 file's place (task, run and name), and what made it. A file without a seal is read, too: others
-write files in these formats.
+write files in these formats. A copy outside of a study's folders of runs and data, and a table of
+a folder that was renamed, need the same name and content alone.
 """
 
 import hashlib
@@ -36,11 +37,17 @@ def seal_of(path: Path) -> Path:
 
 def seal(path: Path, sha256: str) -> bytes:
     """Make the seal of a file whose content has this hash."""
-    return json.dumps(_facts(path, sha256) | {"made": _maker()}, indent=1).encode() + b"\n"
+    place = "/".join(path.absolute().parts[-_PARTS:])
+    facts = {"sha256": sha256, "place": place, "made": _maker()}
+    return json.dumps(facts, indent=1).encode() + b"\n"
 
 
-def _facts(path: Path, sha256: str) -> dict[str, str]:
-    return {"sha256": sha256, "place": "/".join(path.absolute().parts[-_PARTS:])}
+def _is_at(path: Path, place: object) -> bool:
+    """Whether a file is at the place of its seal; elsewhere than in a study its name counts."""
+    *folders, name = path.absolute().parts
+    is_in_study = folders[-1] != "tables" and not {"runs", "data"}.isdisjoint(folders[-3:-1])
+    known = [*folders, name][-_PARTS:] if is_in_study else [name]
+    return str(place).split("/")[-len(known) :] == known
 
 
 def require_seal(path: Path) -> None:
@@ -53,11 +60,12 @@ def require_seal(path: Path) -> None:
     if (found := _read(path)) is None:
         return
     with open(path, "rb") as file:  # in pieces, because it may be large
-        own = _facts(path, hashlib.file_digest(file, "sha256").hexdigest())
-    if wrong := [name for name, value in own.items() if found.get(name) != value]:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    wrong = "sha256" if found.get("sha256") != sha256 else "place"
+    if wrong == "sha256" or not _is_at(path, found.get("place")):
         name = seal_of(path).name
         raise ConfigError(
-            f"{path}: {wrong[0]}: not that of the file which was written, by {name}; make it again,"
+            f"{path}: {wrong}: not that of the file which was written, by {name}; make it again,"
             f" or remove {name} if you changed the file on purpose"
         )
 
