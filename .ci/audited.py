@@ -1,7 +1,7 @@
 """Say what pip-audit found: exit status 1 for a vulnerability, 75 if its service knew nothing.
 
 An index without a list of vulnerabilities answers like one that has never heard of a package. So
-an audit counts only if most packages were known.
+an audit without a fault counts only if most packages were known; a fault always counts.
 """
 
 import json
@@ -18,8 +18,6 @@ def audited(service: str, text: str) -> tuple[int, list[str]]:
     except (ValueError, KeyError):  # it stopped, and wrote nothing
         return UNREACHABLE, []
     known = [package for package in packages if "skip_reason" not in package]
-    if 2 * len(known) <= len(packages):
-        return UNREACHABLE, []
     lines = [
         f"audit: {package['name']} {package['version']}: {fault['id']}: fixed in "
         f"{', '.join(fault['fix_versions']) or 'no version'}; run .ci/lock, or give the reason in "
@@ -29,6 +27,8 @@ def audited(service: str, text: str) -> tuple[int, list[str]]:
     ]
     if lines:
         return 1, lines
+    if 2 * len(known) <= len(packages):
+        return UNREACHABLE, []
     return 0, [f"audit: {len(known)} of {len(packages)} packages known to {service}, no fault"]
 
 

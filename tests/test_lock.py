@@ -72,6 +72,7 @@ UNKNOWN = {"name": "c", "version": "3", "skip_reason": "not found on PyPI", "vul
     [
         (report(GOOD, GOOD, UNKNOWN), 0, "audit: 2 of 3 packages known to osv, no fault"),
         (report(GOOD, BAD), 1, "audit: b 2: PYSEC-2026-1: fixed in 3; "),
+        (report(BAD, UNKNOWN, UNKNOWN), 1, "audit: b 2: PYSEC-2026-1: fixed in 3; "),
         (report(GOOD, UNKNOWN), 75, None),
         (report(), 75, None),
         ("", 75, None),

@@ -107,12 +107,7 @@ def _checked_rows(
 
 
 def write_record(
-    path: Path,
-    model: type[SomeRecord],
-    content: dict,
-    remedy: str | None = None,
-    *,
-    sealed: bool = True,
+    path: Path, model: type[SomeRecord], content: dict, remedy: str | None = None
 ) -> None:
     """Write a JSON object.
 
@@ -121,7 +116,6 @@ def write_record(
         model: the model that the object must fit.
         content: the object.
         remedy: the end of an error's line; give the one that `read_record` gets.
-        sealed: write its seal, too.
 
     Raises:
         ConfigError: at the first fault, with file and field; also if the model lacks a field.
@@ -129,7 +123,7 @@ def write_record(
     if unknown := set(content) - set(model.model_fields):
         raise ConfigError(f"{path}: field {min(unknown)}: {model.__name__} has none; add it there")
     found = _validated(path, model, content, remedy)
-    write_json(path, found.model_dump(mode="json", exclude_unset=True), sealed=sealed)
+    write_json(path, found.model_dump(mode="json", exclude_unset=True), sealed=True)
 
 
 def read_record(path: Path, model: type[SomeRecord], remedy: str | None = None) -> SomeRecord:

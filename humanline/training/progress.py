@@ -1,5 +1,6 @@
 """A run's progress: its last complete checkpoint, and its cost up to that step."""
 
+import re
 import shutil
 import time
 from itertools import chain, count
@@ -72,7 +73,7 @@ class Progress(TrainerCallback):
         Returns:
             The folder; None: training begins anew.
         """
-        folders = sorted(self._checkpoints.glob("checkpoint-*"), key=_step_of, reverse=True)
+        folders = sorted(_checkpoints_in(self._checkpoints), key=_step_of, reverse=True)
         for folder in folders:
             fault = None
             try:
@@ -145,7 +146,7 @@ class Progress(TrainerCallback):
 
     def _thin(self, last: int) -> None:
         """Delete earlier checkpoints, except the models that are evaluated."""
-        for folder in self._checkpoints.glob("checkpoint-*"):
+        for folder in _checkpoints_in(self._checkpoints):
             step = _step_of(folder)
             if step >= last:
                 continue
@@ -153,6 +154,12 @@ class Progress(TrainerCallback):
                 shutil.rmtree(folder)
                 continue
             keep_model_alone(folder, _TO_GO_ON)
+
+
+def _checkpoints_in(folder: Path) -> list[Path]:
+    """List the checkpoints of a folder, without copies under other names."""
+    names = re.compile(r"checkpoint-[0-9]+")
+    return [path for path in folder.glob("checkpoint-*") if names.fullmatch(path.name)]
 
 
 def _step_of(checkpoint: Path) -> int:

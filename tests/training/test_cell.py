@@ -242,6 +242,11 @@ def test_every_damage_of_a_studys_checkpoint_is_set_aside(study, interrupt, tmp_
     assert "checkpoint-6 is of another step or run; set aside" in capsys.readouterr().out
 
 
+def test_a_copy_of_a_checkpoint_under_another_name_is_left_alone(tmp_path):
+    (tmp_path / "checkpoint-6-copy").mkdir()
+    assert training.Progress(tmp_path, 8).last_usable() is None
+
+
 def test_kept_are_the_last_checkpoint_and_models_that_are_evaluated(study, interrupt, monkeypatch):
     cell = study.find("instruction_following", RUN)
     options = study.scale.tasks[cell.task].training

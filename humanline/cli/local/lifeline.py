@@ -63,8 +63,11 @@ def stop_jobs() -> None:
 def stop_jobs_on_signals() -> None:
     """Stop the jobs, too, when this process gets SIGTERM or SIGINT; then do what it did before.
 
-    Snakemake waits for its jobs after these signals, but does not send them on.
+    Snakemake waits for its jobs after these signals, but does not send them on. A thread other than
+    the main one gets no signals, so a workflow that Python calls there has none to send on.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, _stopping_first(signal.getsignal(name)))
 

@@ -38,6 +38,8 @@ def guard() -> None:
     """Let Snakemake lock a folder as `only_run` says, and see no locks of killed runs."""
     from snakemake.persistence import PersistenceBase
 
+    if hasattr(PersistenceBase.lock, "is_guarded"):  # by an earlier workflow of this process
+        return
     theirs, warning = PersistenceBase.lock, PersistenceBase.lock_warn_only
 
     @contextmanager
@@ -52,6 +54,7 @@ def guard() -> None:
         with warning(self):
             yield
 
+    lock.is_guarded = True  # type: ignore[attr-defined]
     PersistenceBase.lock, PersistenceBase.lock_warn_only = lock, lock_warn_only
 
 
@@ -209,6 +212,8 @@ def waiting_workflow() -> Workflow | None:
     if _WORKFLOW not in os.environ:
         return None
     process, *arguments = json.loads(os.environ[_WORKFLOW])
+    if process == os.getpid():  # an earlier workflow of this process, which Python has called
+        return None
     return Workflow(process, tuple(arguments))
 
 
@@ -232,7 +237,8 @@ def hold_as_job() -> None:
     path = os.environ.get(VARIABLE)
     if path and fcntl:
         with suppress(OSError):  # a file system without locks
-            _held.append(file := open(path, "a"))  # noqa: SIM115
+            # On NFS a shared lock needs a file that can be read.
+            _held.append(file := open(path, "a+"))  # noqa: SIM115
             fcntl.flock(file, fcntl.LOCK_SH)
 
 

@@ -5,8 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from humanline.cli.local import lifeline
 
 WORKFLOW = """
 import os, pathlib, signal, subprocess, sys, time
@@ -128,3 +131,10 @@ def test_a_command_without_a_workflow_lives(value, tmp_path):
     environment = os.environ | {"HUMANLINE_LIFELINE": value}
     run = subprocess.run([sys.executable, "-c", job, tmp_path], env=environment, timeout=60)
     assert run.returncode == 0
+
+
+def test_a_workflow_in_another_thread_changes_no_signals():
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lifeline.stop_jobs_on_signals).result()
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,5 +1,6 @@
 """Locks that a killed run left are taken away; those of a living one, or of another's, are not."""
 
+import fcntl
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from humanline.cli.local import run_locks
 from humanline.cli.local.run_locks import JOBS, RUNS, VARIABLE, keep_locks, only_run
 from humanline.files.validation import ConfigError
 
@@ -150,3 +152,30 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
         only_run(tmp_path / "file" / ".snakemake"),
     ):
         pass
+
+
+def test_python_may_call_snakemake_again(monkeypatch):
+    """The second workflow is not within the first, and takes the lock once."""
+    from snakemake.persistence import PersistenceBase
+
+    for name in ("lock", "lock_warn_only"):
+        monkeypatch.setattr(PersistenceBase, name, getattr(PersistenceBase, name))
+    monkeypatch.setenv("HUMANLINE_WORKFLOW", "")
+    run_locks.guard()
+    first = PersistenceBase.lock
+    run_locks.guard()
+    assert PersistenceBase.lock is first
+    run_locks.announce()
+    assert run_locks.waiting_workflow() is None
+    code = "from humanline.cli.local import run_locks; print(run_locks.waiting_workflow().process)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(told.stdout) == os.getpid()
+
+
+def test_jobs_are_waited_for_on_nfs_too(start, folder):
+    """NFS makes locks of a file's bytes from `flock`, so a shared one needs a readable file."""
+    nfs = "import fcntl; fcntl.flock = fcntl.lockf\n"
+    kill(start(RUN, folder, 60)[0])
+    start(nfs + JOB, **{VARIABLE: str(folder / JOBS)})
+    with open(folder / JOBS, "a+") as jobs, pytest.raises(BlockingIOError):
+        fcntl.lockf(jobs, fcntl.LOCK_EX | fcntl.LOCK_NB)
