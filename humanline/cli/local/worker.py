@@ -313,7 +313,7 @@ class _Commands:
             # Run the exit functions as Python does, but skip the slow teardown of modules.
             atexit._run_exitfuncs()
         except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            status = _status(end)
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
@@ -366,6 +366,14 @@ class _Commands:
             self._selector.unregister(connection)
         # Its process id is still its own: nobody has waited for it.
         os.kill(child, signal.SIGTERM if told else signal.SIGKILL)
+
+
+def _status(end: SystemExit) -> int:
+    """Return the exit status of a process that ends so; as Python does, say what it says."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr, flush=True)
+    return 1
 
 
 def _run(request: Request, run: Callable[[list[str]], int]) -> int:

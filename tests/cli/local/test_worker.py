@@ -23,6 +23,8 @@ def run(argv):
     match argv:
         case ["exit", status]:
             return int(status)
+        case ["refuse"]:
+            sys.exit("on purpose")
         case ["sleep", path]:
             pathlib.Path(path).write_text(str(os.getpid()))
             time.sleep(60)
@@ -89,6 +91,11 @@ def test_a_command_has_its_callers_folder_environment_and_streams(worker, tmp_pa
 @pytest.mark.parametrize("status", [0, 1, 3])
 def test_its_exit_status_is_that_of_the_command(worker, status):
     assert client(worker, "exit", status).wait() == status
+
+
+def test_a_command_that_exits_with_a_text_says_it(worker):
+    refused = client(worker, "refuse")
+    assert refused.communicate()[1] == "on purpose\n" and refused.returncode == 1
 
 
 def test_commands_run_side_by_side(worker, tmp_path):
