@@ -104,7 +104,7 @@ def test_claims_with_all_of_their_runs_have_verdicts_and_others_are_named(all_ma
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda request, run: run.paths.scored.unlink(), "but table first_taste was made from it"),
+        (lambda request, run: run.paths.scored.unlink(), "but table first_taste is there"),
         (lambda request, run: run.paths.record.unlink(), "train.json"),
         (lambda request, run: run.paths.samples.unlink(), "score that run again"),
         (

@@ -97,7 +97,8 @@ def _is_made(
         raise ConfigError(f"{missing[0]}: missing, but table {table.name} has its others; {again}")
     for run in _absent(table.runs, absent):
         raise ConfigError(
-            f"{run.paths.scored}: missing, but table {table.name} was made from it; {again}"
+            f"{run.paths.scored}: missing, but table {table.name} is there, which needs it (or its "
+            f"cells or seeds were changed since); {again}"
         )
     return True
 
