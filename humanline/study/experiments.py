@@ -137,8 +137,9 @@ class Row(Strict):
     def _known_overrides(self) -> Self:
         own = [
             key
-            for name in _grid(self.objective)
-            for key in find_objective(name).options.model_fields
+            for options in (find_objective(name).options for name in _grid(self.objective))
+            for key in options.model_fields
+            if key not in options.OF_SCALES
         ]
         known = dict.fromkeys([*OVERRIDES, *own])
         for key, grid in self.overrides.items():

@@ -8,7 +8,7 @@ strings, "module:Class", and `trainers.classes` imports them when they are neede
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -96,12 +96,24 @@ GROUPS = View(
 class Options(Strict):
     """The hyperparameters that a study sets for an objective, in `training.objectives`.
 
-    An objective with more hyperparameters has a subclass. All except `batch_size` are options of
-    the objective's config, with the same names.
+    An objective with more hyperparameters has a subclass. Those that are not in `OF_STUDIES` are
+    options of the objective's config, with the same names.
     """
+
+    OF_STUDIES: ClassVar[frozenset[str]] = frozenset({"batch_size", "online_max_grad_norm"})
+    # Those that no row overrides: it overrides max_grad_norm.
+    OF_SCALES: ClassVar[frozenset[str]] = frozenset({"online_max_grad_norm"})
 
     batch_size: int = Field(gt=0, description="examples per optimizer step, over all devices")
     beta: float = Field(ge=0, description="weight of the divergence from the reference model")
+    # A hash of the options has it only if it is used.
+    online_max_grad_norm: float | None = Field(
+        None,
+        gt=0,
+        exclude_if=lambda norm: norm is None,
+        description="of plain online training: gradients are clipped to this norm; null: to "
+        "training.max_grad_norm, as all other gradients",
+    )
 
 
 def with_overrides(options: Options, overrides: Mapping[str, float]) -> Options:

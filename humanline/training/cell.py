@@ -19,6 +19,7 @@ from humanline.files.weights import load_folder, not_finite, store_as
 from humanline.study.cells import Cell
 from humanline.study.runs.hashes import code_of_run, content_hash
 from humanline.study.runs.resolved import Run
+from humanline.study.scale.training import Training
 from humanline.trainers.classes import load
 from humanline.trainers.registry import OBJECTIVES, find_objective
 from humanline.trainers.rows import preferences
@@ -200,9 +201,8 @@ def _options(run: Run, output: Path) -> dict:
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": accumulation,
         "learning_rate": run.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup",
-        "warmup_steps": training.warmup_steps,
-        "max_grad_norm": cell.overrides.get("max_grad_norm", training.max_grad_norm),
+        **_schedule(training),
+        "max_grad_norm": _max_grad_norm(run),
         "weight_decay": training.weight_decay,
         "adam_epsilon": training.adam_epsilon,
         "bf16": training.bf16,
@@ -215,9 +215,27 @@ def _options(run: Run, output: Path) -> dict:
         "project": f"humanline-{run.scale}",
         "run_name": f"{cell.task}/{run.name}",
         "seed": cell.seed,
-        **run.objective.model_dump(exclude={"batch_size"}),
+        **run.objective.model_dump(exclude=set(run.objective.OF_STUDIES)),
         **find_objective(cell.objective).arguments,
     }
+
+
+def _schedule(training: Training) -> dict:
+    """Return the options of the learning rate's schedule: a linear warm-up, then constant."""
+    options: dict[str, Any] = {"warmup_steps": training.warmup_steps}
+    if not training.warmup_from:
+        return options | {"lr_scheduler_type": "constant_with_warmup"}
+    # The only schedule of transformers whose warm-up begins above 0; its decay takes no step here.
+    kwargs = {"num_decay_steps": 0, "min_lr_ratio": training.warmup_from}
+    return options | {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": kwargs}
+
+
+def _max_grad_norm(run: Run) -> float:
+    """Return the norm that gradients are clipped to."""
+    cell, norm = run.cell, run.training.max_grad_norm
+    if cell.data == "online" and not cell.humanline and not cell.trust_region:
+        norm = run.objective.online_max_grad_norm or norm
+    return cell.overrides.get("max_grad_norm", norm)
 
 
 def _reference(cell: Cell) -> str | None:

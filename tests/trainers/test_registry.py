@@ -28,7 +28,7 @@ def test_a_row_names_classes_that_are_there(row, tmp_path):
     assert issubclass(trainer, HumanlineTrainer) and issubclass(config, HumanlineOptions)
     assert dataclasses.is_dataclass(load(row.view.script))
     taken = {field.name for field in dataclasses.fields(config)}
-    assert set(row.options.model_fields) - {"batch_size"} <= taken
+    assert set(row.options.model_fields) - row.options.OF_STUDIES <= taken
     assert set(row.arguments) <= taken
     options = row.options(batch_size=8, beta=0.1).model_dump(exclude={"batch_size"})
     config(str(tmp_path), report_to="none", use_cpu=True, **options, **row.arguments)

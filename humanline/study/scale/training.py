@@ -81,6 +81,14 @@ class Training(Strict):
     warmup_steps: int = Field(
         ge=0, le=MOST, description="optimizer steps until the full learning rate"
     )
+    # A hash of the options has it only if it is used.
+    warmup_from: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        exclude_if=lambda share: share == 0,
+        description="share of the learning rate at the first of them",
+    )
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm")
     weight_decay: float = Field(
         0.01, ge=0, description="AdamW's; it is multiplied by the learning rate"
