@@ -479,6 +479,7 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
     output = failed.stdout + failed.stderr
     assert failed.returncode != 0
     assert re.search(r"^the whole log: .*\.log$", output, flags=re.M)
-    assert re.search(r"samples\.jsonl: line 1: not JSON .*; make it again\Z", output.rstrip())
+    remedy = r"make it again \(`humanline generate math_reasoning grpo-online-every1-s1 .*`\)"
+    assert re.search(rf"samples\.jsonl: line 1: not JSON .*; {remedy}\Z", output.rstrip())
     assert (tables / "instruction_following.md").stat().st_mtime_ns == kept
     assert (broken / "train.json").exists()

@@ -127,7 +127,6 @@ def test_only_words_for_people_may_be_any_text(hostile):
     assert {(name, place[-1]) for name, *place, _ in free} == {
         ("smoke.yaml", "description"),
         ("experiments.yaml", "description"),
-        ("experiments.yaml", "*"),  # what the figure of implied capacities calls a source
         ("claims.yaml", "claim"),
         ("claims.yaml", "reason"),
         ("claims.yaml", "paper_value"),

@@ -21,7 +21,7 @@ TARGETS = ("all", "tune", "explore")
 # Quotes, spaces, patterns and commands, as a shell, Python and Snakemake see them.
 ODD = "a folder; touch 'y' $(touch z) `touch y` \"ü\" %s \\n * ~#&"
 ODD_COPY, ODD_CONFIG, ODD_ENVIRONMENT = "-a copy's é", "con fig;&'ü", "an \"env's $(touch y)"
-LOCKED = "Directory cannot be locked"
+LOCKED = "held by process"
 
 
 def write_study(folder: Path, task: str) -> None:

@@ -20,6 +20,7 @@ VIEW = "HUMANLINE_VIEW"  # environment variable; 1: the workflow's view says why
 # Of a failed job without a line in its log.
 SILENT = "its log says nothing; perhaps it was killed, as when memory runs out"
 WIDTH = 300  # characters of a line that are printed
+_LONGEST = 2000  # the same of a user's error, which ends with the remedy
 _TAIL = 8192  # bytes; a line of metrics and the bars around it have 2,000
 _ALL = 1 << 17  # bytes that are searched for the cause of a failure
 # A bar of the training has no name; `sampling: 25%|...` has one.
@@ -127,7 +128,8 @@ def cause(log: str | None) -> list[str]:
         log: the path of the job's log.
 
     Returns:
-        Lines of at most `WIDTH` characters, the last one last; none if there is no log.
+        A whole error, or lines of at most `WIDTH` characters, the last one last; none if there is
+        no log.
     """
     try:
         text = _end_of(log, _ALL) if log else ""
@@ -137,7 +139,9 @@ def cause(log: str | None) -> list[str]:
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
     lines = [line for line in lines if line]
     own = [line for line in lines if line.startswith(ERROR)]
-    return [visible(line[:WIDTH]) for line in (own[-1:] or lines[-LINES:])]
+    if own:
+        return [visible(own[-1][:_LONGEST])]
+    return [visible(line[:WIDTH]) for line in lines[-LINES:]]
 
 
 def visible(text: str) -> str:
