@@ -362,7 +362,7 @@ def test_no_command_imports_what_its_hash_lacks(tmp_path):
         found = {name.removeprefix("humanline").removeprefix(".") for name in record["modules"]}
         found -= {"cli", "cli.commands", "cli.parser", "cli.local", "cli.local.run_locks"}
         found -= {"cli.progress", "cli.progress.joblog"}
-        # What seals and errors say beside the output: the commit, and the command that makes a file.
+        # What seals and errors say besides: the commit, and the command that makes a file.
         found -= {"files.provenance", "cli.makers"}
         # Of every command the configuration is validated, with all tasks that it names.
         found -= {f"tasks.{task}" for task in TASKS if task not in command}
