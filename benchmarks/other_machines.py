@@ -24,7 +24,7 @@ import pandas as pd
 
 from humanline.files.json_files import write_text
 from humanline.files.provenance import describe
-from humanline.report.claims import commit_words
+from humanline.report.origins.mixed import commit_words
 from humanline.report.page.runs import record_of
 from humanline.study.runs.resolved import Run
 from humanline.study.study import load_study

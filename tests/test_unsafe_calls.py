@@ -10,7 +10,10 @@ FILES = [
     path for folder in ("humanline", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")
 ]
 CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "subprocess.getoutput", "input"}
+CALLS |= {"pickle.load", "pickle.loads"}
 MODULES = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "telnetlib"}
+# For its error, and for a class that reads no class but those of a list.
+PICKLE = {"humanline/trainers/shared/checkpoints.py", "humanline/trainers/shared/manifest.py"}
 LOADERS = {"_FastLoader", "_Loader"}  # of humanline.files.validation, derived from SafeLoader
 
 
@@ -41,7 +44,10 @@ def faults(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_data_is_executed(path):
-    assert faults(path.read_text()) == []
+    found = faults(path.read_text())
+    if str(path.relative_to(ROOT)) in PICKLE:
+        found = [each for each in found if not each.endswith(": pickle")]
+    assert found == []
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,15 @@ def asked_for():
         return parse_args(sys.argv[1:])[1]
 
 
-def refuse_unknown(targets):
-    """Refuse a target that no rule makes, with the names that are like it."""
+def refuse_unknown(targets, rules=()):
+    """Refuse a target that no rule makes, with the names that are like it.
+
+    `rules` are names that stand for all jobs of a rule, as those after --until do.
+    """
     known = {own.name: own for own in workflow.rules}
-    for target in targets:
+    for target in [*targets, *rules]:
         if target in known:
-            if known[target].has_wildcards():
+            if target in targets and known[target].has_wildcards():
                 refuse(
                     f"target {target}: its rule makes one file of many; name the file, or a table"
                 )
@@ -50,7 +53,7 @@ def refuse_unwritable(folder):
 
 
 if workflow.is_main_process and (asked := asked_for()):
-    refuse_unknown([*asked.targets, *asked.until, *asked.omit_from, *asked.forcerun])
+    refuse_unknown(asked.targets, [*asked.until, *asked.omit_from, *asked.forcerun])
     # `decide` runs this workflow again for the claims, with its own configuration.
     if "minutes" in config and "decide" not in asked.targets:
         waiting = run_locks.waiting_workflow()
