@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         if log:
             show_tail(Path(log))
     except OSError as error:  # of the log itself, or of a working directory that is gone
+        error.filename = error.filename or arguments.log  # whose writes name no file
         if (fault := fault or fault_of(error)) is None:
             raise
         print_error(fault)
@@ -88,7 +89,7 @@ def _run_or_tell(arguments) -> tuple[int | None, ConfigError | None]:
 
 def _run(arguments) -> int:
     """Call the command's function, which has the command's name; return its exit status."""
-    from humanline.cli.makers import name_maker
+    from humanline.cli.makers import making
 
     command, run = arguments.command, None
     study = _study(arguments) if command.reads == "study" else None
@@ -103,9 +104,9 @@ def _run(arguments) -> int:
             folder = study.paths.results / "tensorboard" / arguments.task / run.name
             os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder))
             os.environ.setdefault("WANDB_PROJECT", f"humanline-{study.scale.scale}")
-    name_maker(command.name, getattr(arguments, "task", None), run)
     started = time.time()
-    status = globals()[f"_{command.name}"](study, arguments)
+    with making(command.name, getattr(arguments, "task", None), run):
+        status = globals()[f"_{command.name}"](study, arguments)
     if command.is_timed and not getattr(arguments, "json", False):
         print(f"{command.name}: {time.time() - started:.1f} s", flush=True)
     return status or 0

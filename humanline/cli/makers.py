@@ -1,5 +1,6 @@
 """What makes the files of the results: for their seals, and for errors about them."""
 
+import contextlib
 import re
 import shlex
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from humanline.files.provenance import git_state
-from humanline.files.seals import set_maker
+from humanline.files.seals import made_by
 from humanline.files.validation import ConfigError
 from humanline.study.runs.hashes import code_of_stage
 from humanline.study.runs.resolved import Run
@@ -39,8 +40,10 @@ _COMMANDS = (
 )
 
 
-def name_maker(command: str, task: str | None, run: Run | None) -> None:
-    """Let the seals of the files that a command writes name it, its code and the commit.
+def making(
+    command: str, task: str | None, run: Run | None
+) -> contextlib.AbstractContextManager[None]:
+    """Let the seals of the files that a command writes meanwhile name it, its code and the commit.
 
     Args:
         command: the command.
@@ -52,7 +55,7 @@ def name_maker(command: str, task: str | None, run: Run | None) -> None:
         code = {"code": code_of_stage(command, task, run)} if task else {}
         return {"command": command, **code, "git": git_state()}
 
-    set_maker(describe)
+    return made_by(describe)
 
 
 def with_remake(
@@ -60,13 +63,15 @@ def with_remake(
 ) -> ConfigError:
     """Add to an error about a file of the results the command that makes the file again.
 
+    The present command is not added: it has just refused to write the file.
+
     Args:
         error: its line begins with the file: ``FILE: FIELD: what is wrong; what to do``.
         options: the present command's arguments; ``scale``, ``config`` and ``results`` count.
         usual: the defaults of the two folders; the command has those that differ.
     """
-    known = {name: options[name] for name in ("scale", *usual) if options.get(name)}
-    command = _remake(str(error), known, usual) if len(known) == 3 else ""
+    is_known = all(options.get(name) for name in ("scale", *usual))
+    command = _remake(str(error), options, usual) if is_known else ""
     return ConfigError(f"{error} (`{command}`)") if command else error
 
 
@@ -77,7 +82,10 @@ def _remake(message: str, options: Mapping[str, Any], usual: Mapping[str, Any]) 
     place = message.removeprefix(folder)
     for pattern, words in _COMMANDS:
         if found := re.match(rf"{pattern}(?=: )", place):
-            told = {name: v for name, v in options.items() if v != usual.get(name)}
-            more = [f"--{name} {shlex.quote(str(value))}" for name, value in told.items()]
-            return " ".join(["humanline", words.format(**found.groupdict()), *more])
+            command, *arguments = words.format(**found.groupdict()).split()
+            if command == options["command"].name and {*arguments} <= {*map(str, options.values())}:
+                return ""
+            told = [name for name in ("scale", *usual) if options[name] != usual.get(name)]
+            more = [f"--{name} {shlex.quote(str(options[name]))}" for name in told]
+            return " ".join(["humanline", command, *arguments, *more])
     return ""

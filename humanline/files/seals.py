@@ -7,9 +7,10 @@ write files in these formats. A copy outside of a study's folders of runs and da
 a folder that was renamed, need the same name and content alone.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,14 +21,19 @@ _REMEDY = "make the file again, or remove its seal"
 _maker: Callable[[], dict] = dict
 
 
-def set_maker(describe: Callable[[], dict]) -> None:
-    """Name what makes the files from now on: a command does it before it writes any.
+@contextlib.contextmanager
+def made_by(describe: Callable[[], dict]) -> Iterator[None]:
+    """Let the seals of the files that are written meanwhile name what makes them.
 
     Args:
         describe: returns what the seals say of it; it is called at the first seal.
     """
     global _maker
-    _maker = cache(describe)
+    before, _maker = _maker, cache(describe)
+    try:
+        yield
+    finally:
+        _maker = before
 
 
 def seal_of(path: Path) -> Path:

@@ -210,7 +210,9 @@ def test_what_is_beyond_a_limit_is_told(workstation):
 
 
 def test_a_limit_of_an_unknown_table_is_refused(workstation):
-    assumed = workstation.scale.assumptions.model_dump() | {"limits": {"tables": ["mine"]}}
+    assumed = workstation.scale.assumptions.model_dump() | {
+        "limits": {"tables": ["mine"], "tables_minutes": 1}
+    }
     study = with_scale(workstation, plan=Assumptions.model_validate(assumed))
     with pytest.raises(ConfigError, match=r"table of plan\.limits\.tables: 'mine' is unknown"):
         plan.jobs_of_limited(study)

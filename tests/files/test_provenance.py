@@ -115,4 +115,6 @@ def test_a_table_tells_runs_that_other_versions_made(tmp_path):
         "provenance": {"git": {}, "packages": packages},
     }
     write_json(tmp_path / "train.json", record)
-    assert _run_record(tmp_path / "train.json")["other_packages"] == {"trl": "0.1"}
+    assert _run_record(tmp_path / "train.json", provenance.packages())["other_packages"] == {
+        "trl": "0.1"
+    }

@@ -28,7 +28,7 @@ from stage_file_damages import FOLDER, damages
 
 from humanline.cli.commands import main
 from humanline.files.json_files import write_json, write_jsonl
-from humanline.files.seals import seal_of, set_maker
+from humanline.files.seals import made_by, seal_of
 
 TASKS = ("instruction_following", "math_reasoning")
 
@@ -445,8 +445,8 @@ def test_a_table_of_several_commits_is_marked(study):
     content["provenance"]["packages"]["trl"] = "1.15.0"
     with keeping(run), study.kept(TABLE_MATH):
         for code in ("old", None):
-            set_maker(lambda code=code: {"code": code})
-            write_json(run, content, sealed=True)
+            with made_by(lambda code=code: {"code": code}):
+                write_json(run, content, sealed=True)
             assert study.run(TABLE_MATH)[0] == study.run("report")[0] == 0
             made = json.loads(table.with_suffix(".provenance.json").read_text())
             differ = made["differences_between_runs"]

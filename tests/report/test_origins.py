@@ -6,7 +6,7 @@ import pytest
 from made_results import COMMIT, made_study, write_training
 
 from humanline.files.json_files import write_json
-from humanline.files.seals import set_maker
+from humanline.files.seals import made_by
 from humanline.report.origins.mixed import differences, notes
 from humanline.report.origins.unrepeatable import not_deterministic
 from humanline.study.runs.hashes import code_of_stage
@@ -32,8 +32,8 @@ def seal(run, stage, code=None, commit=COMMIT):
     found = json.loads(path.read_text()) if path.exists() else {}
     code = code or code_of_stage(stage, run.cell.task, run)
     made = {"code": code, "git": {"commit": commit, "modified": False}}
-    set_maker(lambda: made)
-    write_json(path, found, sealed=True)
+    with made_by(lambda: made):
+        write_json(path, found, sealed=True)
 
 
 def train_record(run, change):
