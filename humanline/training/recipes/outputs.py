@@ -15,10 +15,7 @@ _EARLIER = ("checkpoint-*", "*.safetensors", "pytorch_model*", "adapter_config.j
 
 
 def make_output(recipe: Recipe) -> None:
-    """Make the output folder before training begins.
-
-    With `overwrite_output_dir` checkpoints of an earlier training are deleted: a run that is
-    resumed would take the last of them for its own.
+    """Make the output folder before the trainer is built.
 
     Raises:
         ConfigError: if the folder cannot be made, is not writable, is the model's own, or holds an
@@ -47,22 +44,38 @@ def make_output(recipe: Recipe) -> None:
 
 
 def _require_free(recipe: Recipe, folder: Path) -> None:
-    """Refuse a folder with an earlier training; with `overwrite_output_dir` make room in it."""
-    model, checkpoint = Path(recipe.model_name), recipe.training.resume_from_checkpoint
+    """Refuse a folder with an earlier training, unless the recipe resumes or overwrites it."""
+    model = Path(recipe.model_name)
     if model.is_dir() and model.samefile(folder):
         reason = f"{folder} is the folder of model_name_or_path; name another"
         raise recipe.fault("output_dir", reason)
-    earlier = sorted(path for pattern in _EARLIER for path in folder.glob(pattern))
-    if not earlier or (checkpoint and Path(checkpoint).resolve().parent == folder.resolve()):
-        return
-    if not recipe.output.overwrite_output_dir:
+    earlier = _earlier(recipe, folder)
+    if earlier and not recipe.output.overwrite_output_dir:
         reason = f"{folder} holds an earlier training ({earlier[0].name}); name another folder, or"
-        remedy = "set resume_from_checkpoint: true to go on, or overwrite_output_dir: true"
-        raise recipe.fault("output_dir", f"{reason} {remedy} to lose it")
+        resume = "set resume_from_checkpoint: true to go on, or "
+        remedy = resume if get_last_checkpoint(folder) else "set "
+        remedy += "overwrite_output_dir: true to lose it"
+        raise recipe.fault("output_dir", f"{reason} {remedy}")
+
+
+def delete_earlier(recipe: Recipe) -> None:
+    """Delete the checkpoints of an earlier training, just before training begins.
+
+    A run that is resumed would take the last of them for its own. Training may replace them only
+    once all else is known to be right: the trainer is built.
+    """
     if os.environ.get("RANK", "0") == "0":
-        for path in earlier:
+        for path in _earlier(recipe, Path(recipe.training.output_dir)):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _earlier(recipe: Recipe, folder: Path) -> list[Path]:
+    """Find what an earlier training has left in the folder; nothing, if it is resumed."""
+    checkpoint = recipe.training.resume_from_checkpoint
+    if checkpoint and Path(checkpoint).resolve().parent == folder.resolve():
+        return []
+    return sorted(path for pattern in _EARLIER for path in folder.glob(pattern))
 
 
 def checkpoint_of(recipe: Recipe) -> str | None:

@@ -21,7 +21,7 @@ from humanline.training.recipes import checks
 from humanline.training.recipes.data import load_split, load_splits, require_rendered
 from humanline.training.recipes.effects import check_effects
 from humanline.training.recipes.options import Parser, Recipe, library_error, sources
-from humanline.training.recipes.outputs import make_output, reached_step
+from humanline.training.recipes.outputs import delete_earlier, make_output, reached_step
 
 
 def run(path: Path, overrides: list[str]) -> None:
@@ -41,6 +41,7 @@ def run(path: Path, overrides: list[str]) -> None:
     trainer = build_trainer(recipe)
     with _told_as_one_line(recipe):
         checkpoint = recipe.training.resume_from_checkpoint
+        delete_earlier(recipe)
         trainer.train(resume_from_checkpoint=checkpoint)
         if trainer.state.global_step <= reached_step(checkpoint):
             reason = f"{checkpoint} is of the last step, and nothing is left to train"

@@ -60,7 +60,15 @@ def test_an_earlier_training_is_not_lost(write, tmp_path, capfd):  # noqa: F811
     assert train(path) == 0
     first = weights.read_bytes()
     assert train(path, "--learning_rate", 1) == 1
-    assert "output_dir: " in capfd.readouterr().err and weights.read_bytes() == first
+    error = capfd.readouterr().err
+    assert "output_dir: " in error and weights.read_bytes() == first
+    assert ("set resume_from_checkpoint" in error) is any(weights.parent.glob("checkpoint-*"))
+    kept = weights.parent / "checkpoint-9" / "kept"
+    kept.parent.mkdir()
+    kept.touch()
+    assert train(path, "--overwrite_output_dir", "true", "--max_length", 1) == 1
+    assert kept.exists()  # because this command has no training
+    assert "set resume_from_checkpoint" not in error
     assert train(path, "--learning_rate", 1, "--overwrite_output_dir", "true") == 0
     assert weights.read_bytes() != first
 
