@@ -27,6 +27,7 @@ _OF_TORCH = (".pt", ".pth", ".bin")
 # Files that are loaded if they are there, so none may be there that the manifest does not list.
 _LOADED = (*_OF_TORCH, ".safetensors", ".distcp", ".metadata")
 _ANOTHER = "resume from another checkpoint, or train anew"
+_OF_TRL = "resume from another checkpoint, name it as the model if it is TRL's own, or train anew"
 _BLOCK = 1 << 24  # bytes that are hashed at once
 _THREADS = 4  # that read files at the same time
 _LARGE = 1 << 20  # bytes from which on a torch file is not hashed whole
@@ -129,10 +130,11 @@ def read_manifest(checkpoint: Path) -> dict:
         found = content.pop("checksum", None)  # manifests of older versions have none
         is_whole = found in (None, _checksum(content)) and _is_complete(content)
     except (OSError, ValueError, RecursionError, AttributeError) as error:
-        fault = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        is_missing = isinstance(error, FileNotFoundError)
         raise CheckpointError(
             f"{checkpoint} is not whole, or not of a humanline trainer: {MANIFEST}, which is "
-            f"written last, is {fault}; {_ANOTHER}"
+            f"written last, is {'missing' if is_missing else 'damaged'}; "
+            f"{_OF_TRL if is_missing else _ANOTHER}"
         ) from None
     if not is_whole:
         raise CheckpointError(f"{checkpoint} is not whole: {MANIFEST} is damaged; {_ANOTHER}")
