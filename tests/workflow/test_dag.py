@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -94,22 +93,13 @@ def test_the_headline_tables_have_twelve_and_five_variants(scale, tmp_path):
     assert counts["score_math_reasoning"] == 4 * many + 2 * few
 
 
-def processor_seconds() -> float:
-    """Count the seconds that ended children of this process have computed."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def test_the_plan_counts_the_jobs_of_the_workflow(tmp_path):
-    """Over 500 at paper scale, and each told within 15 seconds of a processor."""
-    started = processor_seconds()
+    """Over 500 at paper scale; benchmarks/load_cells.py tells how long it takes."""
     paper = {"results": tmp_path, "scale": "paper"}
     dry = as_typed("all_tables", "tune", "explore", "-n", "--nolock", **paper)
     counts = jobs(dry.stdout + dry.stderr)
-    resolved = processor_seconds()
     run = as_typed("plan", "--nolock", **paper)
     assert run.returncode == 0, run.stderr
-    assert max(resolved - started, processor_seconds() - resolved) < 15
     assert run.stdout.startswith("# Plan of scale paper")
     for target in ("all_tables", "explore"):  # they do nothing
         del counts[target]
