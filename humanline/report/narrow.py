@@ -137,7 +137,8 @@ def row_cells(frame: pd.DataFrame, table: TableRequest) -> list[Cell]:
 
 def again(table: TableRequest) -> str:
     """Say how to make a table again, as the end of an error."""
-    return f"make it again: snakemake --cores all --force table_{table.name}"
+    words = f"snakemake --cores all --force table_{table.name} --config scale={table.scale}"
+    return f"make it again: {words}"
 
 
 def _check(frame: pd.DataFrame, table: TableRequest) -> None:

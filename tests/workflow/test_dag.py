@@ -431,10 +431,8 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
     run = as_typed("--nolock", "--report", reported, "--report-after-run", **study)
     assert run.returncode == 0, run.stdout + run.stderr
     check_snakemakes_report(reported, results / "smoke")
-    started = time.monotonic()
     again = as_typed("--nolock", **study)
     assert "Nothing to be done" in again.stdout + again.stderr
-    assert time.monotonic() - started < 30
 
     scale = (config / "smoke.yaml").read_text()
     edit(

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,6 @@ TARGETS = ("all", "tune", "explore")
 # Quotes, spaces, patterns and commands, as a shell, Python and Snakemake see them.
 ODD = "a folder; touch 'y' $(touch z) `touch y` \"ü\" %s \\n * ~#&"
 ODD_COPY, ODD_CONFIG, ODD_ENVIRONMENT = "-a copy's é", "con fig;&'ü", "an \"env's $(touch y)"
-LOCKED = "held by process"
 
 
 def write_study(folder: Path, task: str) -> None:
@@ -163,34 +161,19 @@ class Workflow:
 
 
 @pytest.mark.slow
-def test_the_readmes_command_goes_on_after_it_was_killed(tmp_path):
-    """Once with SIGINT and once with SIGKILL, of snakemake alone; nothing else is to be done."""
+def test_the_readmes_command_goes_on_after_it_was_killed_whatever_the_folders_names(tmp_path):
+    """With SIGKILL, of snakemake alone; see test_kills.py for other kinds, and for the bytes."""
     # A socket's path is short.
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary:
         workflow = Workflow(tmp_path / ODD_COPY, Path(temporary))
         first = workflow.start()
-        workflow.wait_for(first, "base-s1/model/config.json")
-        first.send_signal(signal.SIGINT)
-        first.wait(timeout=120)
-        assert list(Path(temporary).glob("humanline-*")) == []
+        workflow.wait_for(first, "grpo-online-every1-s1/checkpoints/*/progress.json")
+        jobs = psutil.Process(first.pid).children(recursive=True)
+        first.kill()
+        first.wait()
 
         second = workflow.start()
-        workflow.wait_for(second, "grpo-online-every1-s1/checkpoints/*/progress.json")
-        jobs = psutil.Process(second.pid).children(recursive=True)
-        refused = subprocess.run(
-            workflow.command,
-            cwd=workflow.folder,
-            env=workflow.environment,
-            capture_output=True,
-            text=True,
-        )
-        if second.poll() is None:  # it has not ended meanwhile
-            assert refused.returncode != 0 and LOCKED in refused.stdout + refused.stderr
-        second.kill()
-        second.wait()
-
-        third = workflow.start()
-        assert third.wait(timeout=300) == 0, workflow.console.read_text()
+        assert second.wait(timeout=900) == 0, workflow.console.read_text()
         assert not any(job.is_running() for job in jobs)
         _, still = psutil.wait_procs(jobs, timeout=10)
         assert not still and list(Path(temporary).glob("humanline-*")) == []
