@@ -19,12 +19,31 @@ pytestmark = pytest.mark.slow
 ALONE, GROUP, EVERY, TERM, INTERRUPT = kills.KINDS
 
 
+SECRET = "canary-9f2c71d0"
+KEYS = ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY", "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A small study that was not killed, on one core."""
+    """A small study that was not killed, on one core, of somebody who has keys."""
     folder = kills.checkout(tmp_path_factory.mktemp("whole") / "study", kills.tiny)
+    with pytest.MonkeyPatch.context() as patch:
+        for key in KEYS:
+            patch.setenv(key, SECRET)
+        return started(folder)
+
+
+def started(folder: Path) -> Path:
     assert kills.start(folder, "--cores", "1").wait() == 0, (folder / "console.txt").read_text()
     return folder
+
+
+def test_a_secret_is_in_no_file_of_a_study(whole):
+    """Neither in results, logs and the page, nor in what Snakemake keeps for itself."""
+    files = [path for path in whole.rglob("*") if path.is_file()]
+    assert {"index.html", "train.json", "console.txt"} <= {path.name for path in files}
+    assert any(".snakemake" in path.parts for path in files)
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
 def test_a_killed_study_goes_on_to_the_same_bytes_on_any_cores(whole, tmp_path):
