@@ -151,6 +151,14 @@ def _spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def write_table(rows: list[dict], size: str, path: Path) -> None:
+    """Write what was measured as CSV and Markdown, by command and size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame(rows).sort_values(["command", size], kind="stable")
+    frame.to_csv(path.with_suffix(".csv"), index=False)
+    path.with_suffix(".md").write_text(frame.to_markdown(index=False) + "\n")
+
+
 def main() -> None:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -170,10 +178,7 @@ def main() -> None:
                 if not options.only or name in options.only:
                     rows.append({"command": name, "cells": cells} | measure(command))
                     print(rows[-1], flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    frame = pd.DataFrame(rows).sort_values(["command", "cells"], kind="stable")
-    frame.to_csv(options.output / "load_cells.csv", index=False)
-    (options.output / "load_cells.md").write_text(frame.to_markdown(index=False) + "\n")
+    write_table(rows, "cells", options.output / "load_cells")
 
 
 if __name__ == "__main__":

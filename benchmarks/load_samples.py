@@ -15,8 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pandas as pd
-from load_cells import ROOT, TABLE, TASK, measure, write_study, write_training
+from load_cells import ROOT, TABLE, TASK, measure, write_study, write_table, write_training
 
 from humanline.study.study import Study, load_study
 from humanline.worlds.letters import expert_line, sample_prompt
@@ -93,10 +92,7 @@ def main() -> None:
                     print(rows[-1], flush=True)
                 if name == "score":
                     copy_verdicts(study)
-    options.output.mkdir(parents=True, exist_ok=True)
-    frame = pd.DataFrame(rows).sort_values(["command", "samples"], kind="stable")
-    frame.to_csv(options.output / "load_samples.csv", index=False)
-    (options.output / "load_samples.md").write_text(frame.to_markdown(index=False) + "\n")
+    write_table(rows, "samples", options.output / "load_samples")
 
 
 if __name__ == "__main__":
