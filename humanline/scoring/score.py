@@ -46,11 +46,13 @@ def judge(run: Run) -> None:
     samples = _samples(run)
     annotate = _annotator(run)
     curve = []
-    for step, rows in samples.items():
+    for step in list(samples):
+        rows = samples.pop(step)  # a million fill a gigabyte; the annotations have their texts
         annotations = annotate(
             _alpaca_rows(rows, "completion", run.name),
             _alpaca_rows(rows, "reference", "reference"),
         )
+        del rows
         _require_verdicts(run.name, step, annotations)
         controlled, warning = length_controlled(annotations)
         curve.append({"step": step, "length_controlled_win_rate": controlled})
