@@ -3,6 +3,7 @@
 from humanline.files.json_files import write_json, write_text
 from humanline.files.provenance import describe
 from humanline.files.typed_files import csv_text
+from humanline.report.origins.bill import bill_of_materials
 from humanline.report.origins.unrepeatable import not_deterministic
 from humanline.study.runs.paths import Paths
 from humanline.study.runs.resolved import Run
@@ -10,7 +11,7 @@ from humanline.tables.estimates import score_table
 
 
 def make_scores(runs: list[Run], paths: Paths) -> None:
-    """Write `scores.csv`, a row per run, and `scores.provenance.json`.
+    """Write `scores.csv`, a row per run, with its provenance and the bill of installed packages.
 
     Args:
         runs: the resolved runs.
@@ -24,3 +25,4 @@ def make_scores(runs: list[Run], paths: Paths) -> None:
     reasons = not_deterministic(runs)
     made = {"runs": hashes, "not_deterministic": reasons, **describe()}
     write_json(paths.tables / "scores.provenance.json", made, sealed=True)
+    write_json(paths.tables / "packages.cdx.json", bill_of_materials())
