@@ -44,13 +44,16 @@ from humanline.study.tasks import score_rule, scoring_of
 min_version("9.0")
 
 
-container: "docker://python:3.11-slim"
+include: "workflow/rules/common.smk"
+
+
+# `bash container/build apptainer` makes it. It is used with --software-deployment-method apptainer.
+container: IMAGE
 
 
 report: "workflow/report/workflow.rst"
 
 
-include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
@@ -96,6 +99,8 @@ onstart:
 
     jobs = list(workflow.dag.needrun_jobs())
     refuse_unpinned(jobs)
+    if IN_CONTAINER:
+        require_container()
     if any(job.rule.name == "claims" for job in jobs):
         weigh_claims()
     if {job.rule.name for job in jobs} != {"plan"}:  # `plan` needs no worker
@@ -105,12 +110,13 @@ onstart:
         if workflow.local_exec:
             lifeline.hold(Path(".snakemake"))
             lifeline.stop_jobs_on_signals()
-            worker.start(
-                CONFIG / f"{SCALE}.yaml",
-                CONFIG / "experiments.yaml",
-                RESULTS_ROOT,
-                tell=tell,
-            )
+            if not IN_CONTAINER:  # a job in a container is no child of this process
+                worker.start(
+                    CONFIG / f"{SCALE}.yaml",
+                    CONFIG / "experiments.yaml",
+                    RESULTS_ROOT,
+                    tell=tell,
+                )
             held = Path(".snakemake", run_locks.JOBS).absolute()
             os.environ[run_locks.VARIABLE] = str(held)
             # Snakemake 9 limits jobs per second by default. With a limit, each scheduling pass

@@ -76,6 +76,27 @@ os.environ.update(
 )
 
 
+# The image of the container that jobs run in, if they do.
+IMAGE = "container/humanline.sif"
+IN_CONTAINER = "apptainer" in map(str, workflow.deployment_settings.deployment_method)
+if IN_CONTAINER:
+    from humanline.cli.local import containers
+
+    try:
+        IMAGE = containers.image(Path(workflow.basedir))
+        containers.enter([RESULTS_ROOT, CONFIG])
+    except ConfigError as error:
+        refuse(error)
+
+
+def require_container():
+    """Refuse to start jobs without the image that they would run in."""
+    try:
+        containers.require(IMAGE, [RESULTS_ROOT])
+    except ConfigError as error:
+        refuse(error)
+
+
 envvars:
     "HUMANLINE_PYTHON",
     "MALLOC_MMAP_THRESHOLD_",
@@ -151,7 +172,8 @@ def weigh_claims():
 
 
 SCORE_FILES = [
-    f"{RESULTS}/tables/{name}" for name in ("scores.csv", "scores.provenance.json")
+    f"{RESULTS}/tables/{name}"
+    for name in ("scores.csv", "scores.provenance.json", "packages.cdx.json")
 ]
 CLAIM_FILES = [
     f"{RESULTS}/tables/{name}"

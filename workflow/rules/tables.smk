@@ -87,6 +87,8 @@ rule decide:
         CLAIM_FILES,
     log:
         f"{RESULTS}/logs/decide.log",
+    container:
+        lambda wildcards: None  # it starts the jobs, each in its container
     threads: lambda wildcards: workflow.cores  # not known without --cores, as on some clusters
     params:
         minutes=MINUTES,
