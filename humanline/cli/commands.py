@@ -99,8 +99,7 @@ def _run(arguments) -> int:
         run = study.run(arguments.task, name) if name else None
         require_pinned(study.scale, command.name, arguments.task, run)
         if run and run.report_to:
-            # Else TensorBoard's files would be among the run's checkpoints, under the machine's
-            # name, and Weights & Biases would call the project huggingface.
+            # Else TensorBoard's files would be among checkpoints, and W&B's project be huggingface.
             folder = study.paths.results / "tensorboard" / arguments.task / run.name
             os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder))
             os.environ.setdefault("WANDB_PROJECT", f"humanline-{study.scale.scale}")
