@@ -12,7 +12,7 @@
 #   snakemake --cores 1 prefetch --config scale=paper      fetch data and models ahead of time
 #   snakemake --cores 1 judge_cost --config scale=paper    the cost of an endpoint's judgements
 #   snakemake plan --config scale=paper                    jobs, time, memory, dollars and disk
-#   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster
+#   snakemake --workflow-profile workflow/profiles/slurm   everything, on a cluster; see also slurm_short
 #   snakemake --report report.zip                          Snakemake's own report on what was made
 
 import contextlib

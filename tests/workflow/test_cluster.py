@@ -1,4 +1,4 @@
-"""The smoke scale through a real Slurm of one node: a preempted job, one that hangs, several GPUs.
+"""The smoke scale through a real Slurm of one node: preempted, hanging and killed jobs, and GPUs.
 
     pytest -m cluster tests/workflow/test_cluster.py
 
@@ -13,14 +13,17 @@ import subprocess
 import time
 from pathlib import Path
 
+import kills
 import psutil
 import pytest
 import slurm
+import yaml
+from edited_yaml import write
 from test_dag import ROOT, SNAKEMAKE, config, edit  # noqa: F401
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-PROFILE = "workflow/profiles/slurm"
+PROFILES = Path("workflow", "profiles")
 AT_A_TIME = os.cpu_count()  # jobs
 MEMORY = 3000  # megabytes of a job, Resources' default
 FROZEN = "grpo-online-every64"  # in these the fourth step is in the middle of a rollout
@@ -47,14 +50,18 @@ def cluster(tmp_path):
 def workflow(cluster, config, tmp_path):  # noqa: F811
     """The command that runs the workflow on the cluster; training has a GPU and a minute."""
     edit(config / "smoke.yaml", lambda c: c.update(resources={"train": {"gpu": 1, "runtime": 1}}))
-    options = {"workflow-profile": PROFILE, "slurm-logdir": tmp_path / "slurm_logs"}
+    return by_profile("slurm", config, tmp_path)
+
+
+def by_profile(profile: str, config: Path, folder: Path) -> list:  # noqa: F811
+    """The command that runs the smoke scale by a profile, into a folder."""
+    options = {"workflow-profile": PROFILES / profile, "slurm-logdir": folder / "slurm_logs"}
     # Without accounting; and nothing here is slow.
     options |= {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 2}
     options |= {"latency-wait": 10, "max-jobs-per-timespan": "100/1s"}
-    options |= {"cores": AT_A_TIME}  # so many of a group's jobs have the node's memory
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    study = {"scale": "smoke", "config_directory": config, "results": tmp_path / "results"}
-    return [SNAKEMAKE, *words, "--nolock", "--config", *(f"{k}={v}" for k, v in study.items())]
+    study = {"scale": "smoke", "config_directory": config, "results": folder / "results"}
+    return [SNAKEMAKE, "--nolock", "--config", *(f"{k}={v}" for k, v in study.items()), *words]
 
 
 def running(cluster: dict, rule: str) -> list[dict]:
@@ -93,6 +100,17 @@ def freeze(results: Path) -> Path | None:
                 process.send_signal(signal.SIGSTOP)
                 return note.parent / "checkpoint-4"
     return None
+
+
+def kill_sampling(results: Path) -> list[Path]:
+    """Kill a job that samples, once a run of its submission is trained: what was trained."""
+    trained = list(results.glob("smoke/runs/*/*/train.json"))
+    for process in psutil.process_iter(["cmdline"]) if trained else ():
+        words = process.info["cmdline"] or ()
+        if {"humanline", "generate", f"--results={results}"} <= set(words):
+            process.kill()
+            return trained
+    return []
 
 
 def workers(workflow: subprocess.Popen) -> list[psutil.Process]:
@@ -137,7 +155,7 @@ def test_smoke_scale_through_slurm(cluster, workflow, tmp_path):
     assert {job["gpus"] for job in jobs if job["what"].startswith("rule_train_")} == {"gres:gpu:1"}
     assert {job["gpus"] for job in jobs if "train" not in job["what"]} == {"N/A"}
     generated = [job for job in jobs if job["what"].startswith("rule_generate_")]
-    judged = [job for job in jobs if "score" in job["what"]]
+    judged = [job for job in jobs if job["what"].startswith("rule_runs_")]
     assert len(judged) == math.ceil(len(generated) / 8)
 
     logs = {path.stem for path in (tmp_path / "slurm_logs").rglob("*.log")}
@@ -156,3 +174,36 @@ def test_a_job_with_two_gpus_trains_in_two_processes(cluster, workflow, tmp_path
     (job,) = [job for job in slurm.jobs(cluster) if job["what"].startswith("rule_train_")]
     assert job["gpus"] == "gres:gpu:2"
     assert json.loads((run / "train.json").read_text())["devices"] == 2
+
+
+def test_short_jobs_share_submissions(cluster, config, tmp_path):  # noqa: F811
+    """A submission has one GPU and one core; it is tried again if one of its jobs fails."""
+    (config / "claims.yaml").unlink()
+    experiments = config / "experiments.yaml"
+    write(experiments, kills.tiny(yaml.safe_load(experiments.read_text())))
+    gpu = {stage: {"gpu": 1} for stage in ("train", "generate")}
+    edit(config / "smoke.yaml", lambda c: c.update(resources=gpu))
+    results, console = tmp_path / "results", tmp_path / "console.txt"
+    with open(console, "w") as output:
+        process = subprocess.Popen(
+            by_profile("slurm_short", config, tmp_path),
+            cwd=ROOT,
+            env=cluster,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    trained = wait_for(process, lambda: kill_sampling(results), seconds=0.05)
+    assert process.wait(timeout=3600) == 0, console.read_text()
+    jobs = slurm.jobs(cluster)
+    print("\n".join("  ".join(job.values()) for job in jobs))
+
+    # Three runs and two base models, each sampled from and scored: 13 jobs of 15 minutes.
+    attempts = [job for job in jobs if job["what"].startswith("rule_runs_")]
+    assert [(job["state"], job["limit"], job["gpus"]) for job in attempts] == [
+        ("FAILED", "3:15:00", "gres:gpu:1"),
+        ("COMPLETED", "6:30:00", "gres:gpu:1"),
+    ]
+    (prepared,) = [job for job in jobs if job["what"].startswith("rule_prepare_")]
+    assert prepared["gpus"] == "N/A"
+    assert len(jobs) == 8
+    assert trained

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -81,16 +82,43 @@ def test_every_scale_resolves(scale, tmp_path):
     }
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_the_headline_tables_have_twelve_and_five_variants(scale, tmp_path):
-    """No primary claim compares online humanline, and sampling every 16 steps: fewer seeds do."""
+@pytest.fixture(scope="module")
+def headline(tmp_path_factory):
+    """What is planned for both headline tables of a scale, in the groups of `slurm_short`."""
+    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm_short/profile.yaml").read_text())
+    words = [f"--cores={profile['cores']}"]
+    for option in ("groups", "group-components"):
+        words += [f"--{option}", *(f"{key}={value}" for key, value in profile[option].items())]
     targets = ("table_instruction_following", "table_math_reasoning")
-    counts = jobs(plan(tmp_path, *targets, scale=scale))
+
+    @cache
+    def planned(scale: str) -> str:
+        return plan(tmp_path_factory.mktemp(scale), *targets, *words, scale=scale)
+
+    return planned
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_headline_tables_have_twelve_and_five_variants(scale, headline):
+    """No primary claim compares online humanline, and sampling every 16 steps: fewer seeds do."""
+    counts = jobs(headline(scale))
     seeds = load_scale(CONFIG / f"{scale}.yaml").seeds
     many, few = len(seeds.report), len(seeds.sweep or seeds.report)
     assert counts["train"] == (9 + 3) * many + (3 + 2) * few
     assert counts["score_instruction_following"] == 10 * many + 3 * few
     assert counts["score_math_reasoning"] == 4 * many + 2 * few
+
+
+@pytest.mark.parametrize(("scale", "most"), [("laptop", 60), ("workstation", 30)])
+def test_short_jobs_share_submissions_of_a_cluster(scale, most, headline):
+    """A group is one submission, and so is each other job: 484 and 259 jobs."""
+    text = headline(scale)
+    groups = re.findall(r"^\[.+\] Group job (\w+) ", text, flags=re.M)
+    alone = re.findall(r"^(?:rule (\w+)|Job \d+: (.+)$)", text, flags=re.M)
+    grouped = re.findall(r"^ +(?:rule \w+|Job \d+):", text, flags=re.M)
+    assert len(grouped) + len(alone) == sum(jobs(text).values())
+    assert set(groups) == {"prepare", "runs"}
+    assert len(groups) + len(alone) <= most
 
 
 def test_the_plan_counts_the_jobs_of_the_workflow(tmp_path):

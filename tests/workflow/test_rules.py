@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 
 from humanline.cli.parser import COMMANDS
+from humanline.study.scale.scale import load_scale
+from humanline.study.tasks import score_rule
 from humanline.study.values import Stage
 
 ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "workflow" / "config"
+PROFILES = sorted((ROOT / "workflow" / "profiles").glob("*/profile.yaml"))
 FILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
 
 
@@ -54,6 +59,20 @@ def test_a_rule_writes_its_log_where_its_name_says():
 
 def test_what_a_scale_gives_resources_to_are_commands():
     assert set(get_args(Stage)) <= {command.name for command in COMMANDS}
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.parent.name)
+def test_a_profile_names_rules(profile):
+    """Snakemake takes any name, and a wrong one has no effect."""
+    options = yaml.safe_load(profile.read_text())
+    named = {*options.get("groups", {}), *options.get("set-resources", {})}
+    scoring = {score_rule(task) for task in load_scale(CONFIG / "laptop.yaml").tasks}
+    assert named <= RULES.keys() | scoring
+    groups = {
+        *options.get("groups", {}).values(),
+        *re.findall(r'group:\s+"(\w+)"', " ".join(RULES.values())),
+    }
+    assert options.get("group-components", {}).keys() <= groups
 
 
 def test_what_every_job_imports_is_cheap():

@@ -39,7 +39,7 @@ for task in STUDY.scale.tasks:
             f"{RESULTS}/benchmarks/score/{task}/{{run}}.tsv"
         priority: 15
         group:
-            "score"
+            "runs"
         resources:
             **resources_of("score"),
             # Requests at a time: `--resources requests=32` limits them over all jobs.
