@@ -1,5 +1,6 @@
 """Fixtures that several test modules share: a tiny model, and data in each of TRL's forms."""
 
+import gc
 import hashlib
 import os
 import shutil
@@ -28,6 +29,16 @@ def pytest_collection_modifyitems(items):
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     number = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path not in slow, -number[item.path]))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imported_for_good():
+    """Let the garbage collector pass over what is imported.
+
+    Each training collects garbage, and so looked at all modules and tests each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

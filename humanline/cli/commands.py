@@ -52,8 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         if log:
             show_tail(Path(log))
     except OSError as error:  # of the log itself, or of a working directory that is gone
-        error.filename = error.filename or arguments.log  # whose writes name no file
-        if (fault := fault or fault_of(error)) is None:
+        if (fault := fault or fault_of(error, arguments.log)) is None:
             raise
         print_error(fault)
         return arguments.command.error_status

@@ -11,8 +11,15 @@ from humanline.files.validation import TRACEBACK, ConfigError, of_system
 ERROR_DELAY = 15.0  # seconds that further processes of a machine wait before they print an error
 
 
-def fault_of(error: Exception) -> ConfigError | None:
-    """Describe an error of the disk or of a path; None: it is of another kind."""
+def fault_of(error: Exception, log: str | None = None) -> ConfigError | None:
+    """Describe an error of the disk or of a path; None: it is of another kind.
+
+    Args:
+        error: the error.
+        log: the command's log: an error of the system that names no file is of writing it.
+    """
+    if log and isinstance(error, OSError):
+        error.filename = error.filename or log
     if (found := disk_fault(error)) or not isinstance(error, OSError):
         return found
     return of_system(error) if error.errno is not None and error.filename else None

@@ -238,15 +238,12 @@ def test_a_box_within_the_thinking_is_no_answer(completion, outcome):
     ["\\boxed{", "\\boxed", "\\boxed{7", "{", "}", "\\boxed{}{", "<think>", "</think>", "\\"],
 )
 @pytest.mark.parametrize("before", ["", "\\boxed{"])
-def test_105_kilobytes_are_read_in_a_tenth_of_a_second(unit, before):
+def test_105_kilobytes_are_read_in_a_second(unit, before):
+    """A tenth of one, in fact; in time that grows with the square they take minutes."""
     text = before + unit * (105_000 // len(unit))
-    is_correct("\\boxed{7}", "7")  # the process has started
-    fastest = []
-    for _ in range(3):  # the machine may be busy
-        start = time.perf_counter()
-        assert not is_correct(text, "7")
-        fastest.append(time.perf_counter() - start)
-    assert min(fastest) < 0.1
+    start = time.process_time()
+    assert not is_correct(text, "7")
+    assert time.process_time() - start < 1
 
 
 HOSTILE = [
