@@ -310,6 +310,8 @@ def read_csv(path: Path, remedy: str) -> "pd.DataFrame":
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: cannot be read as CSV ({reason}); {remedy}") from None
     for place, name in enumerate(frame.columns):
+        if frame[name].dtype.kind in "iufb":
+            continue
         if any(_unmarked(value) is not value for value in frame[name].unique()):
             frame.isetitem(place, frame[name].map(_unmarked).array)
     return frame.rename(columns=_unmarked)
