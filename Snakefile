@@ -22,6 +22,7 @@ import re
 import shlex
 import sys
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 

@@ -82,18 +82,29 @@ def test_every_scale_resolves(scale, tmp_path):
     }
 
 
-@pytest.fixture(scope="module")
-def headline(tmp_path_factory):
-    """What is planned for both headline tables of a scale, in the groups of `slurm_short`."""
+def groups_of_short_jobs() -> list[str]:
+    """The options of `slurm_short` that put jobs into groups, each of which is a submission."""
     profile = yaml.safe_load((ROOT / "workflow/profiles/slurm_short/profile.yaml").read_text())
     words = [f"--cores={profile['cores']}"]
     for option in ("groups", "group-components"):
         words += [f"--{option}", *(f"{key}={value}" for key, value in profile[option].items())]
+    return words
+
+
+def groups(text: str) -> list[str]:
+    """The name of each group that is planned."""
+    return re.findall(r"^\[.+\] Group job (\w+) ", text, flags=re.M)
+
+
+@pytest.fixture(scope="module")
+def headline(tmp_path_factory):
+    """What is planned for both headline tables of a scale, with groups."""
     targets = ("table_instruction_following", "table_math_reasoning")
 
     @cache
     def planned(scale: str) -> str:
-        return plan(tmp_path_factory.mktemp(scale), *targets, *words, scale=scale)
+        folder = tmp_path_factory.mktemp(scale)
+        return plan(folder, *targets, *groups_of_short_jobs(), scale=scale)
 
     return planned
 
@@ -113,12 +124,17 @@ def test_the_headline_tables_have_twelve_and_five_variants(scale, headline):
 def test_short_jobs_share_submissions_of_a_cluster(scale, most, headline):
     """A group is one submission, and so is each other job: 484 and 259 jobs."""
     text = headline(scale)
-    groups = re.findall(r"^\[.+\] Group job (\w+) ", text, flags=re.M)
     alone = re.findall(r"^(?:rule (\w+)|Job \d+: (.+)$)", text, flags=re.M)
     grouped = re.findall(r"^ +(?:rule \w+|Job \d+):", text, flags=re.M)
     assert len(grouped) + len(alone) == sum(jobs(text).values())
-    assert set(groups) == {"prepare", "runs"}
-    assert len(groups) + len(alone) <= most
+    assert set(groups(text)) == {"prepare", "runs"}
+    assert len(groups(text)) + len(alone) <= most
+
+
+def test_runs_of_a_graph_with_a_checkpoint_share_no_submission(tmp_path):
+    """Snakemake would submit some of them twice."""
+    text = plan(tmp_path, "tune", *groups_of_short_jobs(), scale="smoke")
+    assert groups(text).count("runs") == jobs(text)["generate"] > 8
 
 
 def test_the_plan_counts_the_jobs_of_the_workflow(tmp_path):

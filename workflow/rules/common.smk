@@ -290,6 +290,9 @@ def wider_scores(wildcards):
     """The scores beyond the candidate rates that tuning needs, once it has those at them."""
     from humanline.tables.tune import best_rates
 
+    # On a cluster each run's group is then a submission of its own. Where a graph has a checkpoint,
+    # Snakemake makes groups twice, and joins again what it has joined: some jobs are submitted twice.
+    workflow.group_settings = replace(workflow.group_settings, group_components={})
     checkpoints.first_rates.get()
     best = best_rates([STUDY.resolve(cell) for cell in STUDY.evaluated("tune")])
     return [STUDY.resolve(cell).paths.scored for cell in STUDY.wider(best)]
