@@ -7,7 +7,6 @@ seeds run. From then on the study has these seeds, so that any later workflow ma
 look cannot be dropped for what it shows. Then it runs the workflow again for the claims.
 """
 
-import csv
 import signal
 import subprocess
 import sys
@@ -15,19 +14,22 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from functools import cache, partial
-from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
 
 from humanline.cli.jobs import Job, jobs_of_cell
 from humanline.cli.local import run_locks
 from humanline.cli.planning.hours import seconds_taken
 from humanline.files.json_files import write_json
 from humanline.files.provenance import git_state
-from humanline.files.seals import require_seal
+from humanline.files.typed_files import Columns, Count, read_columns
 from humanline.files.validation import ConfigError
 from humanline.study.experiments import Cell
 from humanline.study.runs.pilot import on_seed
 from humanline.study.runs.verdicts import Look, Looks, LooksTaken
 from humanline.study.study import Study
+from humanline.tables.claims import EXPLORATORY, VERDICTS
 
 
 def decide(load: Callable[[], Study], minutes: float, cores: int) -> None:
@@ -57,6 +59,7 @@ def decide(load: Callable[[], Study], minutes: float, cores: int) -> None:
             break
         names = ", ".join(f"{own.claim} look {own.look}" for own in taken)
         _say(f"{names}: about {needed:.1f} minutes of the {left:.1f} that are left")
+        require_workflow()
         record(study, looks, taken)
         run_workflow()
     if not open_:
@@ -96,21 +99,32 @@ def read_verdicts(study: Study) -> dict[str, str]:
         ConfigError: if a claim has none after its last look.
     """
     path, found = study.paths.tables / "claims.csv", {}
+    rows = read_columns(path, _Verdict).set_index("claim") if path.exists() else pd.DataFrame()
     for claim in study.claims.primary if study.claims else []:
-        row = next((row for row in _rows(path) if row["claim"] == claim), {})
-        if row.get("looks") != str(1 + len(study.taken.added(claim))):
+        looks = 1 + len(study.taken.added(claim))
+        if claim not in rows.index or rows.loc[claim, "looks"] != looks:
             raise ConfigError(f"{path}: no verdict after the last look; run `snakemake claims`")
-        found[claim] = row["verdict"]
+        found[claim] = str(rows.loc[claim, "verdict"])
     return found
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Read a table that the workflow has written; empty if there is none."""
-    if not path.exists():
-        return []
-    require_seal(path)
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+class _Verdict(Columns):
+    """What is read of a row of claims.csv."""
+
+    remedy: ClassVar[str] = "run `snakemake claims`"
+    claim: str
+    verdict: str
+    looks: Count | None  # a claim without comparisons has none
+
+    @classmethod
+    def fault(cls, frame: pd.DataFrame) -> str | None:
+        """Look for a claim that is there twice, and for a word that is no verdict."""
+        if (twice := frame.duplicated("claim")).any():
+            return f"row {int(twice.to_numpy().argmax())}: field claim: it is there twice"
+        if (known := frame["verdict"].isin([*VERDICTS, EXPLORATORY])).all():
+            return None
+        row = int(known.to_numpy().argmin())
+        return f"row {row}: field verdict: {str(frame['verdict'].iloc[row])!r} is none"
 
 
 def next_looks(study: Study, looks: Looks, claims: Iterable[str]) -> list[Look]:
@@ -199,6 +213,17 @@ def record(study: Study, looks: Looks, new: Sequence[Look]) -> None:
     write_json(study.paths.looks, taken.model_dump(mode="json"), sealed=True)
 
 
+def require_workflow() -> run_locks.Workflow:
+    """Find the workflow that this command is a job of.
+
+    Raises:
+        ConfigError: if no workflow runs this command.
+    """
+    if (waiting := run_locks.waiting_workflow()) is None:
+        raise ConfigError("decide: it is a job of the workflow; run `snakemake decide`")
+    return waiting
+
+
 def run_workflow() -> None:
     """Run the workflow that this command is a job of again, for the claims.
 
@@ -208,8 +233,7 @@ def run_workflow() -> None:
     Raises:
         ConfigError: if no workflow runs this command, or if either workflow is ended.
     """
-    if (waiting := run_locks.waiting_workflow()) is None:
-        raise ConfigError("decide: it is a job of the workflow; run `snakemake decide`")
+    waiting = require_workflow()
     words = ["claims" if word == "decide" else word for word in waiting.arguments]
     workflow = subprocess.Popen([sys.executable, "-m", "snakemake", *words, "--nolock"])
     signal.signal(signal.SIGTERM, lambda *_: workflow.terminate())

@@ -1,6 +1,5 @@
 """Make a table: gather its runs, compute it, and write it with the provenance of its numbers."""
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from humanline.files.typed_files import csv_text, read_record
 from humanline.report.formats import write_table
 from humanline.report.narrow import narrow
 from humanline.report.origins.mixed import differences, notes
+from humanline.report.origins.seconds import seconds_of
 from humanline.report.origins.unrepeatable import not_deterministic
 from humanline.report.plots import figure_files, plot_learning_curves
 from humanline.study.runs.requests import TableRequest
@@ -105,8 +105,4 @@ def _seconds(folder: Path, runs: list[Run]) -> float:
     files = {folder / f"{cell.name}.tsv" for cell in cells}
     files |= {folder / cell.task / f"{cell.name}.tsv" for cell in cells}
     files |= {folder / f"{cell.task}-{cell.name}.tsv" for cell in cells}
-    total = 0.0
-    for path in filter(Path.exists, files):
-        with open(path, newline="") as file:
-            total += sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
-    return round(total, 1)
+    return round(sum(sum(seconds_of(path)) for path in files if path.exists()), 1)

@@ -40,6 +40,7 @@ from humanline.tables.statistics.sample_size import seeds_to_decide
 from humanline.tables.statistics.scores import Contrast, difference, log_ratio, mean_of
 from humanline.tables.statistics.sequential import sequential_p_values
 
+VERDICTS = ("supported", "contradicted", "undecided")
 EXPLORATORY = "exploratory"  # in place of a verdict
 
 
@@ -107,8 +108,8 @@ def claim_p_values(p: np.ndarray, p_opposite: np.ndarray) -> tuple[np.ndarray, n
 
 def verdicts(p_holm: np.ndarray, p_opposite_holm: np.ndarray, alpha: float) -> np.ndarray:
     """Return the verdicts on claims by their corrected p-values of both sides, (...)."""
-    chosen = ["supported", "contradicted"]
-    return np.select([p_holm < alpha, p_opposite_holm < alpha], chosen, "undecided")
+    *chosen, neither = VERDICTS
+    return np.select([p_holm < alpha, p_opposite_holm < alpha], chosen, neither)
 
 
 def tested_claims(asked: ClaimsRequest) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -113,6 +113,46 @@ def test_only_undecided_claims_get_the_next_look_and_only_what_fits(config):
     assert affordable(Estimate(study), both, 2.0, cores=1) == (both[:1], pytest.approx(1.5))
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text.replace("undecided", "maybe"), "row 0: field verdict: 'maybe' is none"),
+        (lambda text: text.replace("undecided", ""), "row 0: field verdict: 'nan' is none"),
+        (lambda text: text + text.splitlines()[1] + "\n", "row 2: field claim: it is there twice"),
+        (lambda text: text.replace("claim,", "name,"), "field claim: missing"),
+        (lambda text: text.replace("looks\n", "times\n"), "field looks: missing"),
+        (lambda text: "\0", "line 1: holds a NUL"),
+    ],
+)
+def test_verdicts_that_are_none_are_refused(config, change, reason):
+    study = study_of(config)
+    write_verdicts(study, online="undecided", sparse="undecided")
+    path = study.paths.tables / "claims.csv"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ConfigError) as caught:
+        read_verdicts(study)
+    assert str(caught.value) == f"{path}: {reason}; run `snakemake claims`"
+
+
+def test_looks_of_a_claim_without_comparisons_make_no_other_claims_wrong(config):
+    study = study_of(config)
+    write_verdicts(study, online="undecided", sparse="supported")
+    path = study.paths.tables / "claims.csv"
+    path.write_text(path.read_text().replace(",1\n", ",1.0\n") + "untested,exploratory,\n")
+    assert read_verdicts(study) == {"online": "undecided", "sparse": "supported"}
+
+
+def test_without_a_workflow_no_look_is_taken(config, capfd, monkeypatch):
+    """A look that is recorded counts, whatever becomes of it."""
+    monkeypatch.delenv("HUMANLINE_WORKFLOW", raising=False)
+    study = study_of(config)
+    write_verdicts(study, online="undecided", sparse="undecided")
+    options = ["--scale=smoke", f"--config={config}", f"--results={study.root}"]
+    assert main(["decide", "--minutes=900", *options]) == 1
+    assert "decide: it is a job of the workflow; run `snakemake decide`" in capfd.readouterr().err
+    assert not study.paths.looks.exists()
+
+
 def test_a_recorded_look_belongs_to_the_study_until_the_record_is_removed(config, monkeypatch):
     """Also to that of a worker, which has read the study before."""
     monkeypatch.setattr(studies, "_held", {})

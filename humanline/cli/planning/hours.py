@@ -1,10 +1,10 @@
 """The time of jobs: of one, and of many on a machine that runs some at a time."""
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping
 
 from humanline.cli.jobs import Job, jobs_of_table
 from humanline.files.validation import pick
+from humanline.report.origins.seconds import seconds_of
 from humanline.study.study import Study
 from humanline.study.study_cells import TARGETS
 
@@ -29,13 +29,17 @@ def hours(study: Study, job: Job) -> float:
 
 
 def seconds_taken(study: Study, job: Job) -> float | None:
-    """Read the seconds that a job took when it ran here; None if it did not."""
+    """Read the seconds that a job took when it ran here; None if it did not, or was not measured.
+
+    Raises:
+        ConfigError: if Snakemake's file of its seconds is damaged.
+    """
     folder = study.paths.benchmarks / ("score" if job.stage == "score" else job.rule)
     for name in (job.name, job.name.replace("/", "-").replace(" ", "-")):
         path = folder / f"{name}.tsv"
         if job.name and path.exists():
-            with open(path, newline="", encoding="utf-8") as file:
-                return sum(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+            measured = seconds_of(path)
+            return sum(measured) if measured else None
     return None
 
 

@@ -3,12 +3,12 @@
 What is missing is what one needs to run the same again or to compare with it.
 """
 
-import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from humanline.data.training_files import Described
 from humanline.report.claims import first_run, registered_after
 from humanline.report.origins.mixed import commit_words, record_of
+from humanline.report.origins.seconds import seconds_of
 from humanline.report.origins.unrepeatable import not_deterministic
 from humanline.report.page.runs import machine_words
 from humanline.study.runs.requests import ClaimsRequest, PageRequest
@@ -314,19 +314,10 @@ def _hours(request: PageRequest, records: Sequence[Described]) -> str:
     told = f"{_time(sum(record.seconds.total for record in records))} of training"
     jobs = []
     for path in request.paths.benchmarks.rglob("*.tsv"):
-        with open(path, newline="") as file:
-            jobs += [_seconds(row) for row in csv.DictReader(file, delimiter="\t")]
+        jobs += seconds_of(path)
     if jobs:
         told += f"; {_time(sum(jobs))} of jobs in all ({counted(len(jobs), 'job')}, added up)"
     return told
-
-
-def _seconds(row: Mapping[str, str]) -> float:
-    """Read a job's seconds from Snakemake's file; a job that it could not measure has none."""
-    try:
-        return float(row["s"])
-    except (KeyError, TypeError, ValueError):
-        return 0.0
 
 
 def _time(seconds: float) -> str:
