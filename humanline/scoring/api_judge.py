@@ -19,21 +19,24 @@ from pathlib import Path
 
 import openai
 import pandas as pd
-from pydantic import Field, ValidationError
 
-from humanline.files.validation import ConfigError, Strict
+from humanline.files.validation import ConfigError
+from humanline.scoring.endpoint.answers import (
+    FILTERED,
+    NAMES,
+    NEITHER,
+    REFUSAL,
+    VERDICTS,
+    Answer,
+    Answers,
+    Token,
+)
 from humanline.scoring.judge import Rows, annotate_as_configured
 from humanline.study.runs.hashes import content_hash
 from humanline.study.scale.judges import OpenAIJudge
 
 KEY = "OPENAI_API_KEY"  # the environment variable
 
-_NAMES = {"m", "M"}  # the names of the two outputs in the prompt
-_REFUSAL, _NEITHER = "a refusal", "an answer that is neither m nor M"
-_FILTERED = "an answer that a filter has blocked"
-# Faults that are the judge's own decision. They count as tries of a pair in every later job, and a
-# pair with no other answer may be left out.
-_VERDICTS = {_REFUSAL, _NEITHER, _FILTERED}
 # Errors that concern one request alone, such as its length or a filter.
 _UNWANTED = (openai.BadRequestError, openai.UnprocessableEntityError)
 # What alpaca_eval would read as its template or ChatML, and noncharacters that replace it there.
@@ -185,7 +188,7 @@ class ApiJudge:
                 return answer
             fault = answer.fault
         remedy = "raise the judge's retries to ask again"
-        if fault in _VERDICTS:
+        if fault in VERDICTS:
             self._leave_out(key, text, f"{fault}, every time", remedy)
             return None
         raise _AskingError(f"{fault}, every time, for {_named(text)}", remedy)
@@ -241,100 +244,6 @@ class _AskingError(Exception):
     """The job cannot continue; the arguments are reason and remedy."""
 
 
-class Token(Strict):
-    """One of the likeliest first tokens of the judge's answer."""
-
-    token: str = Field(description="its text")
-    # Some endpoints round a probability of 1 to a little more.
-    logprob: float = Field(le=0.01, description="its log-probability, nats")
-
-
-class Answer(Strict):
-    """A row of the file of answers: a reply that was paid for."""
-
-    key: str = Field(description="hash of the endpoint and the whole request")
-    retries: int = Field(description="failed requests before it")
-    prompt_tokens: int = Field(description="as billed; an estimate where the answer does not tell")
-    completion_tokens: int = Field(description="likewise")
-    top_logprobs: list[Token] = Field([], description="the likeliest first tokens")
-    fault: str | None = Field(None, description="why it is useless, if it is")
-
-
-class Answers:
-    """The file of a run's answers (JSON Lines of `Answer`), and their cost in dollars."""
-
-    def __init__(self, config: OpenAIJudge, path: Path):
-        self.path = path
-        self._config = config
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _cut_off_half_a_row(path)
-        rows = read_answers(path)
-        self._dollars = sum(self._cost(row) for row in rows)
-        self.useful: dict[str, Answer] = {}
-        self.verdicts: dict[str, list[str]] = {}
-        for row in rows:
-            self._sort(row)
-
-    def may_cost(self, dollars: float) -> bool:
-        """Set money aside for a request, in dollars; False if the budget has not enough left."""
-        with self._lock:
-            if self._dollars + dollars > self._config.max_dollars:
-                return False
-            self._dollars += dollars
-            return True
-
-    def give_back(self, dollars: float) -> None:
-        """Return dollars to the budget that were set aside for a request that cost nothing."""
-        with self._lock:
-            self._dollars -= dollars
-
-    def add(self, answer: Answer, set_aside: float) -> None:
-        """Write an answer to disk, and count its cost instead of the dollars set aside for it."""
-        line = answer.model_dump_json(exclude_defaults=True) + "\n"
-        with self._lock:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            self._dollars += self._cost(answer) - set_aside
-            self._sort(answer)
-
-    def _sort(self, answer: Answer) -> None:
-        if not answer.fault:
-            self.useful[answer.key] = answer
-        elif answer.fault in _VERDICTS:
-            self.verdicts.setdefault(answer.key, []).append(answer.fault)
-
-    def _cost(self, answer: Answer) -> float:
-        return self._config.price.dollars(answer.prompt_tokens, answer.completion_tokens)
-
-
-def read_answers(path: Path) -> list[Answer]:
-    """Read a file of answers, without a half-written last row; no answers if there is no file.
-
-    Raises:
-        ConfigError: if another row is damaged.
-    """
-    rows = []
-    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(Answer.model_validate_json(line))
-        except ValidationError:
-            what = "no answer; remove the line, and it is asked for again"
-            raise ConfigError(f"{path}: line {number}: {what}") from None
-    return rows
-
-
-def _cut_off_half_a_row(path: Path) -> None:
-    """Remove the incomplete last row that a killed job can leave."""
-    content = path.read_bytes() if path.exists() else b""
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-
-
 def _read(reply: str) -> dict:
     """Read from a reply the fields of an `Answer` that it tells."""
     try:
@@ -350,16 +259,16 @@ def _read(reply: str) -> dict:
         if type(usage.get(name)) is int and usage[name] >= 0  # a negative number would add money
     }
     if refusal:
-        return told | {"fault": _REFUSAL}
+        return told | {"fault": REFUSAL}
     if choice.get("finish_reason") == "content_filter":
-        return told | {"fault": _FILTERED}
+        return told | {"fault": FILTERED}
     try:
         top = choice["logprobs"]["content"][0]["top_logprobs"]
         top = [Token(token=entry["token"], logprob=entry["logprob"]) for entry in top]
     except (ValueError, LookupError, TypeError):
         return told | {"fault": "an answer without log-probabilities"}
-    if not _NAMES & {entry.token for entry in top}:
-        return told | {"fault": _NEITHER}
+    if not NAMES & {entry.token for entry in top}:
+        return told | {"fault": NEITHER}
     return told | {"top_logprobs": top}
 
 

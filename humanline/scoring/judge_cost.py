@@ -7,7 +7,8 @@ import pandas as pd
 
 from humanline.data.stage_files import Instruction
 from humanline.files.typed_files import read_rows
-from humanline.scoring.api_judge import estimated_tokens, read_answers
+from humanline.scoring.api_judge import estimated_tokens
+from humanline.scoring.endpoint.answers import read_answers
 from humanline.scoring.judge import CONFIGURATIONS
 from humanline.study.runs.resolved import Run
 from humanline.study.scale.judges import OpenAIJudge, Price

@@ -20,7 +20,8 @@ from endpoint import FAULTS, KEY, USAGE, Endpoint, serving
 from humanline.cli.commands import main
 from humanline.files.json_files import write_jsonl
 from humanline.files.validation import ConfigError
-from humanline.scoring.api_judge import ApiJudge, annotate, estimated_tokens, read_answers
+from humanline.scoring.api_judge import ApiJudge, annotate, estimated_tokens
+from humanline.scoring.endpoint.answers import read_answers
 from humanline.scoring.judge import CONFIGURATIONS, summarize
 from humanline.study.scale.judges import OpenAIJudge
 from humanline.study.study import load_study
@@ -426,13 +427,45 @@ def test_half_a_row_of_a_killed_job_is_cut_off(endpoint, tmp_path):
     assert len(read_answers(path)) == 40
 
 
-def test_a_damaged_row_is_named(endpoint, tmp_path):
-    judged(endpoint, tmp_path, n=3)
+def row(**changes) -> bytes:
+    top = [{"token": "m", "logprob": -0.1}]
+    whole = {"key": "a", "retries": 0, "prompt_tokens": 9, "completion_tokens": 1}
+    return json.dumps(whole | {"top_logprobs": top} | changes).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"null", "not an object"),
+        (b"\xff", "not UTF-8"),
+        (b'{"key": 1', "not JSON"),
+        (b'{"key": "a", "key": "b"}', "has the key 'key' twice"),
+        (row(key=1), "key: "),
+        (row(key=""), "key: "),
+        (row(new=1), "new: unknown key"),
+        (row(retries=-1), "retries: "),
+        # They would lower what the answers cost.
+        (row(prompt_tokens=-300), "prompt_tokens: "),
+        (row(completion_tokens=-1), "completion_tokens: "),
+        # They would leave the pair out, or judge it by nothing.
+        (row(top_logprobs=[]), "top_logprobs: has neither m nor M"),
+        (row(top_logprobs=[{"token": "I", "logprob": -1.0}]), "top_logprobs: has neither m nor M"),
+        (row(top_logprobs=[], fault=""), "fault: "),
+        (row(fault="a refusal"), "top_logprobs: beside a refusal"),
+        (row(top_logprobs=[{"token": "m", "logprob": 3.0}]), "top_logprobs.0.logprob: "),
+    ],
+)
+def test_a_damaged_row_is_named_with_its_field(line, reason, tmp_path):
     path = tmp_path / "answers.jsonl"
-    first, _, last = path.read_text().splitlines()
-    path.write_text("\n".join((first, '{"key": 1}', last)) + "\n")
-    with pytest.raises(ConfigError, match=r"answers\.jsonl: line 2: no answer; remove the line"):
-        judged(endpoint, tmp_path, n=3)
+    path.write_bytes(row() + b"\n" + line + b"\n" + row(key="b") + b"\n")
+    with pytest.raises(ConfigError) as caught:
+        read_answers(path)
+    told = str(caught.value)
+    assert told.startswith(f"{path}: line 2: {reason}")
+    assert told.endswith("; remove that line, and it is asked for again") and "\n" not in told
+    path.write_bytes(row() + b"\n" + row(key="b", top_logprobs=[], fault="a refusal") + b"\n")
+    assert [answer.fault for answer in read_answers(path)] == [None, "a refusal"]
 
 
 @pytest.mark.parametrize("change", ["model", "base_url", "output"])
