@@ -75,6 +75,8 @@ def write_annotations(annotations: pd.DataFrame, path: Path) -> None:
 def _read(path: Path):
     """Read JSON with Python's parser: published files contain NaN, which stricter ones refuse."""
     open_text = gzip.open if path.suffix == ".gz" else open
+    if path.is_char_device():  # it may never end; a pipe of a shell does
+        raise ConfigError(f"{path}: cannot be read (it is a device); name a file")
     try:
         with open_text(path, "rt", encoding="utf-8-sig") as file:  # with a byte order mark or not
             return json.load(file, object_pairs_hook=_Rows())
@@ -92,6 +94,10 @@ class _Rows:
 
     def __call__(self, pairs: list[tuple]) -> dict:
         row = dict(pairs)
+        if len(row) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"a row has the field {twice!r} twice")
         for field in _NAMES:
             if isinstance(name := row.get(field), str):
                 row[field] = self._names.setdefault(name, name)
@@ -107,7 +113,8 @@ def _fault(row, first) -> str | None:
             return f"field {field}: missing"
         if field in _TEXTS and not isinstance(row[field], str):
             return f"field {field}: no text"
-        if field in _TEXTS and not _is_unicode(row[field]):
+    for field, value in row.items():
+        if not _is_unicode(f"{field}{value}" if isinstance(value, str) else field):
             return f"field {field}: holds half a character, \\ud..."
     for field in _GENERATORS:
         if not isinstance(row.get(field), str | None):

@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import published
@@ -106,6 +107,9 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
         (annotations(preference=True), "row 3: field preference: .* but True"),
         (annotations(output_2=None), "row 3: field output_2: no text"),
         (annotations(output_2="\ud800"), "row 3: field output_2: holds half a character"),
+        (annotations(annotator="\ud800"), "row 3: field annotator: holds half a character"),
+        (annotations(**{"\ud800": 1}), "holds half a character"),
+        ('[{"preference": 1, "preference": 2}]', "a row has the field 'preference' twice"),
         (annotations(generator_2=["model"]), "row 3: field generator_2: no text"),
         (annotations(instruction="instruction 1"), "row 3: field instruction: .* row 1"),
         (annotations(generator_2="another"), "row 3: field generator_2: 'another', but 'model'"),
@@ -130,6 +134,12 @@ def test_a_damaged_archive_is_refused_in_one_line(tmp_path):
     path.write_bytes(gzip.compress(json.dumps(annotations()).encode())[:-20])
     with pytest.raises(ConfigError, match=f"{path}: cannot be read"):
         read_annotations(path)
+
+
+def test_a_device_is_no_file():
+    """It may never end."""
+    with pytest.raises(ConfigError, match=r"/dev/zero: cannot be read .*; name a file"):
+        read_annotations(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
