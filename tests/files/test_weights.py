@@ -72,6 +72,15 @@ DAMAGES = {
     "config of texts": _edited("config.json", hidden_size="sixteen"),
     "config of no heads": _edited("config.json", num_attention_heads=0),
     "config of another size": _edited("config.json", hidden_size=64),
+    "config without layers": _edited("config.json", num_hidden_layers=0),
+    "config of a billion layers": _edited("config.json", num_hidden_layers=10**9),
+    "config of no context": _edited("config.json", max_position_embeddings=0),
+    "config of an end that is no token": _edited("config.json", eos_token_id=10**6),
+    "generation config cut": _cut("generation_config.json"),
+    "generation config that is a list": lambda folder: (
+        (folder / "generation_config.json").write_text("[]")
+    ),
+    "a context in words": _edited("tokenizer_config.json", model_max_length="long"),
     "another kind": _edited("config.json", model_type="unheard_of"),
     "fewer tokens": _edited("config.json", vocab_size=7),
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
@@ -89,6 +98,7 @@ DAMAGES = {
     "template of a filter that is unknown": _template("{{ messages | unheard_of }}"),
     "template without the messages": _template("Hello"),
     "template of much text": _template("{{ messages[0].content * 100000 }}"),
+    "template of ten gigabytes": _template("{{ 'a' * 10000000000 }}{{ messages[0].content }}"),
     "template that reads attributes": _template("{{ messages.__class__.__mro__ }}"),
     "template without an end": _template(
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -113,12 +123,16 @@ def test_a_damaged_folder_is_refused_in_one_line(name, model_folder, tmp_path, m
     ("change", "message"),
     [
         (lambda weights: weights.pop(UP), f"no weights for {UP}"),
+        (
+            lambda weights: weights.update({UP.replace("0", "1"): weights[UP].clone()}),
+            "a layer more than config.json says",
+        ),
         (lambda weights: weights.clear(), "no weights for .* and .* more"),
         (lambda weights: weights.update({UP: weights[UP][:4].clone()}), f"{UP} has another shape"),
         (lambda weights: weights[UP][0].fill_(torch.nan), f"{UP} has values that are not finite"),
         (lambda weights: weights[UP][0].fill_(torch.inf), f"{UP} has values that are not finite"),
     ],
-    ids=["missing", "all missing", "shape", "nan", "inf"],
+    ids=["missing", "another layer", "all missing", "shape", "nan", "inf"],
 )
 def test_weights_that_are_not_there_are_refused_by_name(altered, change, message):
     folder = altered(change)
