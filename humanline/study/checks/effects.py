@@ -118,8 +118,9 @@ def table_fault(table: Table, cells: list[list[Cell]]) -> str | None:
     if table.tuned is not False and not any(
         table.tunes(cell) for cell in every if not rated & set(cell.overrides)
     ):
-        kind = f"{table.tuned} and no rate of its own" if table.tuned is not True else "no own rate"
-        return f"tuned: no cell has {kind}; mend or remove it"
+        if table.tuned is True:
+            return "tuned: every cell has a rate of its own; remove it"
+        return f"tuned: no cell has {table.tuned} and no rate of its own; mend or remove it"
     return None
 
 
