@@ -7,6 +7,7 @@ fork takes milliseconds.
 
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -48,6 +49,8 @@ class Case:
         scale: the scale of the study.
         expect: ``refused``; ``right``: it must be accepted; ``either``: a crash alone is wrong.
         told: words that the line must have, such as the file's name.
+        quiet: nothing but that line may be printed.
+        seconds: those of the CPU that it may take.
     """
 
     kind: str
@@ -57,6 +60,8 @@ class Case:
     scale: str = "smoke"
     expect: str | Callable[[], str] = "refused"
     told: tuple[str, ...] = ()
+    quiet: bool = True
+    seconds: float = SECONDS
 
     @property
     def expected(self) -> str:
@@ -73,11 +78,19 @@ class Outcome:
     seconds: float
 
 
-BAD = ("traceback", "silent acceptance", "several lines", "unclear", "wrongly refused", "slow",
+# Whether what a case has written and printed is right, by its folder, its text, and its success.
+Verify = Callable[[Case, Path, str, bool], bool]
+BAD = ("traceback", "silent acceptance", "lost", "several lines", "unclear", "wrongly refused", "slow",
        "memory", "hangs", "crash")  # fmt: skip
 
 
-def run(case: Case, base: Path, folder: Path, act: Callable[[Case], int]) -> Outcome:
+def run(
+    case: Case,
+    base: Path,
+    folder: Path,
+    act: Callable[[Case], int],
+    verify: Verify = lambda *_: True,
+) -> Outcome:
     """Run a case in a child process.
 
     Args:
@@ -85,6 +98,7 @@ def run(case: Case, base: Path, folder: Path, act: Callable[[Case], int]) -> Out
         base: the folder of the study as it should be.
         folder: a new folder for the child.
         act: does the case in the current folder, and returns an exit status.
+        verify: looks at the folder of a case that could be accepted, or was refused in one line.
     """
     copy(base, folder)
     for name, change in case.files.items():
@@ -98,7 +112,12 @@ def run(case: Case, base: Path, folder: Path, act: Callable[[Case], int]) -> Out
     text = printed.read_bytes().decode(errors="replace") if printed.exists() else ""
     printed.unlink(missing_ok=True)
     seconds = used.ru_utime + used.ru_stime
-    return Outcome(_kind(case, status, text, seconds, hung), text, seconds)
+    kind = _kind(case, status, text, seconds, hung)
+    if kind in ("right result", "refused in one line"):
+        is_accepted = kind == "right result"
+        if not verify(case, folder, text, is_accepted):
+            kind = "silent acceptance" if is_accepted else "lost"
+    return Outcome(kind, text, seconds)
 
 
 def copy(base: Path, folder: Path) -> None:
@@ -123,6 +142,8 @@ def _change(path: Path, change: Change) -> None:
         change.change(content)
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     path.unlink(missing_ok=True)
     if change is not None:
         change(path)
@@ -185,7 +206,7 @@ def _kind(case: Case, status: int, text: str, seconds: float, hung: bool) -> str
         return "memory"
     if "Traceback (most recent call last)" in text:
         return "traceback"
-    if seconds > SECONDS:
+    if seconds > case.seconds:
         return "slow"
     if os.WEXITSTATUS(status) == 0:
         return "silent acceptance" if case.expected == "refused" else "right result"
@@ -197,6 +218,9 @@ def _kind(case: Case, status: int, text: str, seconds: float, hung: bool) -> str
 def _told(case: Case, text: str) -> str:
     """Put a refusal into a kind: one line with file or field, and a remedy after a semicolon."""
     lines = [line for line in text.splitlines() if line.strip()]
+    if not case.quiet:  # progress and warnings of other libraries come first
+        lines = [line for line in lines if BEGINNING in line] if BEGINNING in lines[-1] else []
+        lines = [BEGINNING + line.partition(BEGINNING)[2] for line in lines]
     if len(lines) != 1:
         return "several lines"
     line = lines[0]
