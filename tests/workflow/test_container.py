@@ -108,7 +108,9 @@ def test_a_job_in_a_container_has_its_interpreter_our_code_and_no_worker(checkou
     assert (results / "smoke" / DATA).exists()
     (call,) = map(json.loads, (tmp_path / "calls").read_text().splitlines())
     assert call["image"] == "container/humanline.sif" and call["home"] == str(checkout)
-    assert call["binds"] == f"/usr/share,{ROOT}:/opt/humanline:ro,{results}:{results}"
+    ours = ",".join(containers._code())
+    assert ours.startswith(f"{ROOT}:/opt/humanline:ro")
+    assert call["binds"] == f"/usr/share,{ours},{results}:{results}"
     assert call["outside"] == {"HUMANLINE_PYTHON": sys.executable, "HUMANLINE_WORKER": None}
     assert call["inside"] == {"HUMANLINE_PYTHON": "python3", "HUMANLINE_WORKER": ""}
 
@@ -150,8 +152,20 @@ def test_what_is_below_the_working_folder_is_mounted_with_it(tmp_path, monkeypat
         monkeypatch.setenv(name, "")
     for _ in range(2):  # a job on a cluster does it again
         containers.enter([Path("results"), tmp_path / "config"])
-    assert os.environ["SINGULARITY_BIND"] == f"{ROOT}:/opt/humanline:ro"
+    assert os.environ["SINGULARITY_BIND"] == ",".join(containers._code())
     assert os.environ["SINGULARITYENV_HUMANLINE_PYTHON"] == "python3"
+
+
+def test_a_worktree_is_mounted_with_its_repository(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(
+        containers, "__file__", str(tmp_path / "humanline" / "cli" / "local" / "x.py")
+    )
+    assert [*containers._code()] == [f"{tmp_path}:/opt/humanline:ro"]
+    (tmp_path / ".git").write_text("gitdir: /repository/.git/worktrees/mine\n")
+    assert [*containers._code()][1:] == ["/repository/.git:/repository/.git:ro"]
+    (tmp_path / "pyproject.toml").unlink()
+    assert [*containers._code()] == [f"{tmp_path}/humanline:/opt/humanline/humanline:ro"]
 
 
 def builder() -> str:

@@ -7,7 +7,7 @@ for this process's interpreter, and would hand its command to this process's wor
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from humanline.cli import WORKER
@@ -32,7 +32,7 @@ def enter(folders: Iterable[Path]) -> None:
     """
     here = _require_name(Path.cwd())
     mounted = [folder.absolute() for folder in folders if not _is_below(folder, here)]
-    binds = [_code(), *(f"{folder}:{folder}" for folder in map(_require_name, mounted))]
+    binds = [*_code(), *(f"{folder}:{folder}" for folder in map(_require_name, mounted))]
     prefix = "APPTAINER" if shutil.which("apptainer") else "SINGULARITY"  # as Snakemake chooses
     for name, value in _INSIDE.items():
         os.environ[f"{prefix}ENV_{name}"] = value
@@ -71,13 +71,18 @@ def require(name: str, folders: Iterable[Path]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _code() -> str:
-    """Say what is mounted where, so that the image has our code."""
+def _code() -> Iterator[str]:
+    """Say what is mounted where, so that the image has our code, and its commit for provenance."""
     package = Path(__file__).resolve().parents[2]
     root = _require_name(package.parent)
-    if (root / "pyproject.toml").exists():  # with the folder `.git`, for the provenance
-        return f"{root}:{PROJECT}:ro"
-    return f"{package}:{PROJECT}/humanline:ro"
+    if not (root / "pyproject.toml").exists():  # installed without its checkout
+        yield f"{package}:{PROJECT}/humanline:ro"
+        return
+    yield f"{root}:{PROJECT}:ro"
+    if (pointer := root / ".git").is_file():  # of a worktree: REPOSITORY/.git/worktrees/NAME
+        words = pointer.read_text().removeprefix("gitdir:")
+        repository = _require_name(Path(root, words.strip()).parents[1])
+        yield f"{repository}:{repository}:ro"
 
 
 def _is_below(folder: Path, other: Path) -> bool:
