@@ -261,6 +261,24 @@ def test_why_a_job_failed_is_last_and_the_commands_that_show_more_are_above(view
     assert "CalledProcessError" not in told and "Exiting" not in told and "a warning" in told
 
 
+def test_of_a_submission_that_failed_the_jobs_that_did_not_are_not_told(view, now, tmp_path, log):
+    """Snakemake says of all jobs of a group that they failed, also of those that did not begin."""
+    now[0] = time.time()
+    ended = tmp_path / "ended.log"
+    ended.write_text("train: 3.2 s\n")
+    for number, path in enumerate((ended, log, "none.log")):
+        begin(view, number, [str(path)])
+    members = [{"jobid": number} for number in (0, 1, 2)]
+    fields = {"job_error_info": members, "aux_logs": ["7.log"]}
+    view.handle(record("group_error", "Error in group runs", logging.ERROR, **fields))
+    for number in (0, 1, 2):
+        view.handle(record("job_error", "Error in rule", logging.ERROR, jobid=number))
+    first, second = view._stream.getvalue().splitlines()
+    assert first == "failed: a submission of 3 jobs, whose outputs are removed; its log: 7.log"
+    assert second.startswith("failed: train, online GRPO; seed 2: ")
+    assert [job["log"] for job in view._board.failed] == [str(log)]
+
+
 def test_who_stops_a_workflow_is_told_of_no_failure(view, tmp_path):
     begin(view, 0)
     view.handle(record(None, "Terminating processes on user request, this might take some time."))

@@ -151,11 +151,20 @@ class Board:
         self.seconds.add(named.kind, seconds if own is None else own, is_usual=not is_first)
         return Finished(named, reading, seconds, job["log"])
 
-    def fail(self, number: int) -> Running | None:
-        """A job has failed; None if it is unknown, or was ended because the user stops."""
+    def fail(self, number: int, *, is_of_group: bool = False) -> Running | None:
+        """A job has failed; None if it is unknown, or was ended because the user stops.
+
+        Of a group, which is one submission on a cluster, Snakemake says that all jobs have failed;
+        None for one that had not begun or has ended, by its log.
+        """
         self._changed = self._clock()
         if (own := self._running.pop(number, None)) is None or self._are_jobs_stopped:
             return None
+        if is_of_group:
+            reading = read(own["log"], own["started"])
+            if reading is None or reading.took is not None:
+                self._waiting[number] = self._named[number]
+                return None
         own["cause"] = [SILENT]
         self._failed[number] = own
         own["cause"] = cause(own["log"]) or [SILENT]

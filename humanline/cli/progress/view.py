@@ -72,6 +72,7 @@ class View(logging.Handler):
         self._state, self._means, self._logs = state, means, logs
         self._give_back, self._is_faulty = give_back, False
         self._talking: set[int] = set()
+        self._grouped: set[int] = set()  # the jobs of submissions that have failed
         self._page: str | None = None
         self._printed = time.monotonic()
         self._over = threading.Event()
@@ -137,8 +138,15 @@ class View(logging.Handler):
         if found and found.log and (self._live is None or not found.named.is_of_cell):
             self._print(self._finished(found))
 
+    def _on_group_error(self, record) -> None:
+        self._grouped |= {job["jobid"] for job in record.job_error_info}
+        log = "".join(f"; its log: {path}" for path in record.aux_logs[:1])
+        count = len(record.job_error_info)
+        self._print(f"failed: a submission of {count} jobs, whose outputs are removed{log}")
+
     def _on_job_error(self, record) -> None:
-        if job := self._board.fail(record.jobid):
+        is_of_group = record.jobid in self._grouped
+        if job := self._board.fail(record.jobid, is_of_group=is_of_group):
             self._talking.discard(record.jobid)
             self._print(f"failed: {words(job['stage'], job['of'])}: {job['cause'][-1]}")
 
@@ -157,7 +165,7 @@ class View(logging.Handler):
 
     def _on_shellcmd(self, record) -> None: ...
 
-    _on_run_info = _on_group_info = _on_group_error = _on_resources_info = _on_shellcmd
+    _on_run_info = _on_group_info = _on_resources_info = _on_shellcmd
 
     # Printing.
 
