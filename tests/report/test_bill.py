@@ -7,8 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from made_results import made_study
 
 from humanline.report.origins.bill import bill_of_materials
+from humanline.report.scores import make_scores
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,13 @@ def test_it_is_the_same_again_and_names_no_folder(bill):
     assert bill_of_materials() == bill
     text = json.dumps(bill)
     assert str(Path.home()) not in text and sys.prefix not in text
+
+
+def test_it_lies_beside_the_provenance_of_the_scores(bill, tmp_path):
+    paths = made_study(tmp_path).paths
+    make_scores([], paths)
+    assert (paths.tables / "scores.provenance.json").exists()
+    assert json.loads((paths.tables / "packages.cdx.json").read_text()) == bill
 
 
 def test_the_place_and_the_installer_of_a_package_change_nothing(tmp_path, monkeypatch):
