@@ -105,4 +105,5 @@ def _seconds(folder: Path, runs: list[Run]) -> float:
     files = {folder / f"{cell.name}.tsv" for cell in cells}
     files |= {folder / cell.task / f"{cell.name}.tsv" for cell in cells}
     files |= {folder / f"{cell.task}-{cell.name}.tsv" for cell in cells}
-    return round(sum(sum(seconds_of(path)) for path in files if path.exists()), 1)
+    found = [own or 0.0 for path in files if path.exists() for own in seconds_of(path)]
+    return round(sum(found), 1)

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 SECONDS = 5.0  # of the CPU, at most; more is slow
-HANGS = 20.0  # seconds of the clock until a child that waits is killed; one that works has more
+HANGS = 60.0  # seconds of the clock until a child that waits is killed; one that works has more
 MEMORY = 4 << 30  # bytes that a child may take besides what it begins with
 LENGTH = 700  # characters of a line that a person still reads
 BEGINNING = "humanline: error: "

@@ -11,7 +11,7 @@ from humanline.report.origins.seconds import seconds_of
     [
         ("s\tmax_rss\n1.5\t9\n", [1.5]),
         ("s\tmax_rss\n1.5\t9\n2\tNA\n", [1.5, 2]),  # a rule with `repeat`
-        ("s\tmax_rss\nNA\tNA\n-\t-\n3\t9\n", [3]),  # it could not be measured
+        ("s\tmax_rss\nNA\tNA\n-\t-\n3\t9\n", [None, None, 3]),  # it could not be measured
     ],
 )
 def test_every_measurement_counts(text, seconds, tmp_path):

@@ -38,7 +38,7 @@ def seconds_taken(study: Study, job: Job) -> float | None:
     for name in (job.name, job.name.replace("/", "-").replace(" ", "-")):
         path = folder / f"{name}.tsv"
         if job.name and path.exists():
-            measured = seconds_of(path)
+            measured = [own for own in seconds_of(path) if own is not None]
             return sum(measured) if measured else None
     return None
 

@@ -10,14 +10,14 @@ _UNKNOWN = ("-", "NA")  # what Snakemake writes of what it could not measure
 _REMEDY = "remove it: only times depend on it"
 
 
-def seconds_of(path: Path) -> list[float]:
+def seconds_of(path: Path) -> list[float | None]:
     """Read the seconds of each measurement in a file of Snakemake's.
 
     Args:
         path: the file, TSV with a column `s`.
 
     Returns:
-        The seconds; a measurement that failed has none.
+        The seconds; None: it could not be measured.
 
     Raises:
         ConfigError: if the file is not such a file.
@@ -30,13 +30,13 @@ def seconds_of(path: Path) -> list[float]:
         raise ConfigError(f"{path}: cannot be read ({reason}); {_REMEDY}") from None
     if "s" not in header or not rows:
         raise ConfigError(f"{path}: field s: missing; {_REMEDY}")
-    found = []
+    found: list[float | None] = []
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             reason = f"{len(row)} fields, but the header has {len(header)}"
             raise ConfigError(f"{path}: line {number}: {reason}; {_REMEDY}")
-        if (text := row[header.index("s")]) not in _UNKNOWN:
-            found.append(_number(path, number, text))
+        text = row[header.index("s")]
+        found.append(None if text in _UNKNOWN else _number(path, number, text))
     return found
 
 

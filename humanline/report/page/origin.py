@@ -314,7 +314,7 @@ def _hours(request: PageRequest, records: Sequence[Described]) -> str:
     told = f"{_time(sum(record.seconds.total for record in records))} of training"
     jobs = []
     for path in request.paths.benchmarks.rglob("*.tsv"):
-        jobs += seconds_of(path)
+        jobs += [own or 0.0 for own in seconds_of(path)]
     if jobs:
         told += f"; {_time(sum(jobs))} of jobs in all ({counted(len(jobs), 'job')}, added up)"
     return told
