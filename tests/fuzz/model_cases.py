@@ -207,7 +207,7 @@ def _folders(base: Path, scale: str, folder: str) -> Iterator[Case]:
             own = ANY[name](content, rng)
             change: Change = (lambda path: path.mkdir()) if own == FOLDER else own
             optional = file in ("generation_config.json", "special_tokens_map.json")  # fmt: skip
-            yield case(file, name, {file: change}, "right" if optional and name == "missing" else "either")  # fmt: skip
+            yield case(file, name, {file: change}, "right" if optional and name in ("missing", "an empty object") else "either")  # fmt: skip
     if scale == "cached":
         return
     config = json.loads(sources["config.json"])
