@@ -36,7 +36,9 @@ def test_it_runs_from_top_to_bottom():
     assert sizes.source.startswith("PROMPTS, STEPS, TOKENS = ")
     sizes.source = "PROMPTS, STEPS, TOKENS = 4, 2, 8"
     where = {"metadata": {"path": str(NOTEBOOK.parent)}}
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=1800, kernel_name="python3", resources=where
+    ).execute()
     images = [
         o for c in notebook.cells for o in c.get("outputs", ()) if "image/png" in o.get("data", {})
     ]

@@ -128,4 +128,8 @@ class Assumptions(Strict):
         description="each model's parameters in billions, by repository or package"
     )
     lengths: dict[TaskName, Lengths] = Field(description="prompts and tokens of every task")
-    limits: Limits | None = Field(None, description="what it may take; null: no limit")
+    limits: Limits | None = Field(
+        None,
+        description="what it may take; null: no limit. "
+        "A scale that extends this one does not inherit it",
+    )

@@ -333,6 +333,8 @@ def _extended(path: Path, own: dict, *above: Path) -> dict:
         raise ConfigError(f"{path}: extends: {name!r} is not another file; name one")
     extended = _extended(below, load_yaml(below), path, *above)
     extended.pop("pilot", None)  # it measured the runs of the scale below
+    if isinstance(plan := extended.get("plan"), dict):
+        plan.pop("limits", None)  # what the scale below may take, by its tables
     rates = extended.get("learning_rates")
     if isinstance(rates, str) and below.parent != path.parent:  # relative to the file below
         extended["learning_rates"] = relpath(below.parent / rates, path.parent)

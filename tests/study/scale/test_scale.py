@@ -793,6 +793,14 @@ def test_a_scale_extends_one_of_another_folder(tmp_path, monkeypatch):
     assert found == load_scale(below).model_copy(update=changed | {"pilot": None})
 
 
+def test_limits_of_a_plan_are_those_of_its_own_tables(tmp_path):
+    """A scale of one's own may have other experiments than the scale that it extends."""
+    below = CONFIG / "workstation.yaml"
+    (tmp_path / "mine.yaml").write_text(f"extends: {below}\nscale: mine")
+    mine, shipped = load_scale(tmp_path / "mine.yaml").plan, load_scale(below).plan
+    assert mine == shipped.model_copy(update={"limits": None}) and shipped.limits.tables
+
+
 def test_a_part_of_another_kind_is_replaced_whole(tmp_path):
     text = "tasks: {instruction_following: {judge: {kind: function, path: statistics.mean}}}"
     judge = load_scale(extending(tmp_path, text)).tasks["instruction_following"].judge
