@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from humanline.files.seals import seal, seal_of
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, cause_of
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # errors of writing alone
 _DISK_WORDS = re.compile(
@@ -170,7 +170,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line.removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
+        raise ConfigError(f"{path}: cannot be read ({cause_of(error)}); make it again") from None
 
 
 def _whole(path: Path, found, text: str, line: int):
@@ -188,7 +188,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
+        raise ConfigError(f"{path}: cannot be read ({cause_of(error)}); make it again") from None
 
 
 def strict_json(text: str, **hooks):

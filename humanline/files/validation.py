@@ -152,7 +152,8 @@ def load_yaml(path: Path) -> dict:
     try:
         content = parse(_read_text(path))
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); check that the file exists") from None
+        told = f"{path}: cannot be read ({cause_of(error)})"
+        raise ConfigError(f"{told}; check that the file exists") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, of a long integer
         raise ConfigError(f"{path}: not valid YAML ({error}); mend that line") from None
     if not isinstance(content, dict):
@@ -228,6 +229,11 @@ def first_line(error: BaseException) -> str:
     if "generating the dataset" in text and error.__cause__:
         return first_line(error.__cause__)
     return text.splitlines()[0]
+
+
+def cause_of(error: Exception) -> str:
+    """Return why a file cannot be read, without its path and number: the line names the path."""
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def validate(model: type[Model], content: dict, place: Path | str) -> Model:

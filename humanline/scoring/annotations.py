@@ -14,7 +14,7 @@ import pandas as pd
 
 from humanline.files.json_files import write_list
 from humanline.files.seals import require_seal
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, cause_of
 from humanline.scoring.difficulties import find_difficulty
 from humanline.scoring.length_control import (
     Difficulty,
@@ -81,7 +81,7 @@ def _read(path: Path):
         with open_text(path, "rt", encoding="utf-8-sig") as file:  # with a byte order mark or not
             return json.load(file, object_pairs_hook=_Rows())
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); make it again") from None
+        raise ConfigError(f"{path}: cannot be read ({cause_of(error)}); make it again") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON ({error}); make it again") from None
 

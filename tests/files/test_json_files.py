@@ -100,7 +100,9 @@ def test_rows_that_fail_midway_leave_the_old_file(tmp_path):
 
 @pytest.mark.parametrize("read", [read_json, read_jsonl])
 def test_a_missing_file_is_named(tmp_path, read):
-    assert str(tmp_path / "none.jsonl") in fault(read, tmp_path / "none.jsonl")
+    path = tmp_path / "none.jsonl"
+    reason = "cannot be read (No such file or directory)"
+    assert fault(read, path) == f"{path}: {reason}; make it again"
 
 
 @pytest.mark.parametrize("read", [read_json, read_jsonl])
