@@ -132,7 +132,8 @@ class StudyCells:
         if cell := self._cells.get((task, name)):
             return cell
         raise ConfigError(
-            f"no cell of {task} is named {name!r}; add it to a table of experiments.yaml"
+            f"no cell of {task} is named {name!r}; add it to a table of experiments.yaml, "
+            "or its seed to the scale's seeds"
         )
 
     def all_cells(self) -> list[Cell]:

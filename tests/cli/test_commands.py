@@ -203,6 +203,7 @@ def test_a_wrong_run_name_is_one_line(run):
     status, _, err = run("train", "math_reasoning", "ppo-s1")
     assert status == 1
     assert err.startswith("humanline: error: no cell of math_reasoning is named 'ppo-s1'; add it")
+    assert "or its seed to the scale's seeds" in err
     assert err.count("\n") == 1
 
 
