@@ -194,11 +194,14 @@ def _absent(scale: Scale) -> Absent:
     }
 
 
-def absent_fault(scale: Scale, experiments: Experiments, claims: Claims | None) -> str | None:
+def absent_fault(
+    scale: Scale, own: dict, experiments: Experiments, claims: Claims | None
+) -> str | None:
     """Find an absent model that nothing names, as by a slip of the pen.
 
     Args:
         scale: the scale.
+        own: what its file has. Names of the file that it extends may be more than are needed.
         experiments: all that experiments.yaml has.
         claims: all that claims.yaml has; None: there is no such file.
 
@@ -208,7 +211,9 @@ def absent_fault(scale: Scale, experiments: Experiments, claims: Claims | None) 
     named = set().union(*(table.base_models for table in experiments.tables.values()))
     for claim in claims.claims if claims else []:
         named |= _named(claim.tests)
-    for task, name in sorted(set(_absent(scale)) - named):
+    parts = own.get("tasks", {})
+    written = {(task, name) for task in parts for name in parts[task].get("absent_models") or ()}
+    for task, name in sorted(set(_absent(scale)) & written - named):
         known = sorted(own for of, own in named if of == task)
         return (
             f"tasks.{task}.absent_models.{name}: no row of experiments.yaml and no claim names it; "

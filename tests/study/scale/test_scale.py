@@ -793,7 +793,7 @@ def test_a_scale_extends_one_of_another_folder(tmp_path, monkeypatch):
     assert found == load_scale(below).model_copy(update=changed | {"pilot": None})
 
 
-def test_limits_of_a_plan_are_those_of_its_own_tables(tmp_path):
+def test_limits_of_a_plan_and_absent_models_are_those_of_its_own_tables(tmp_path):
     """A scale of one's own may have other experiments than the scale that it extends."""
     below = CONFIG / "workstation.yaml"
     (tmp_path / "mine.yaml").write_text(f"extends: {below}\nscale: mine")
