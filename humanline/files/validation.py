@@ -152,8 +152,10 @@ def load_yaml(path: Path) -> dict:
     try:
         content = parse(_read_text(path))
     except (OSError, UnicodeError) as error:
-        told = f"{path}: cannot be read ({cause_of(error)})"
-        raise ConfigError(f"{told}; check that the file exists") from None
+        told = f"{path}: cannot be read ({cause_of(error)}); check that the file exists"
+        beside = sorted(other.name for other in path.parent.glob("*.yaml"))[:_MOST_CHOICES]
+        there = f"; beside it are {', '.join(beside)}" if beside and not path.exists() else ""
+        raise ConfigError(f"{told}{there}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, of a long integer
         raise ConfigError(f"{path}: not valid YAML ({error}); mend that line") from None
     if not isinstance(content, dict):

@@ -692,6 +692,9 @@ def test_a_folder_or_an_absent_file(tmp_path):
     for path in (tmp_path, tmp_path / "absent.yaml"):
         with pytest.raises(ConfigError, match=r"cannot be read .*; check that the file exists"):
             load_scale(path)
+    (tmp_path / "mine.yaml").touch()
+    with pytest.raises(ConfigError, match=r"that the file exists; beside it are mine\.yaml$"):
+        load_scale(tmp_path / "absent.yaml")
 
 
 def test_the_first_fault_is_told_and_the_others_counted(fault):
