@@ -90,7 +90,9 @@ def test_samples_are_counted_as_they_are_and_ties_not_at_all(study):
 def test_what_was_spent_is_told_with_retries(study):
     cell = next(iter(cells(study).values()))
     usage = {"retries": 0, "prompt_tokens": 1000, "completion_tokens": 1}
-    rows = [Answer(key="a", fault="a refusal", **usage), Answer(key="a", **usage)]
+    reply = [{"token": "m", "logprob": 0.0}]
+    rows = [Answer(key="a", fault="a refusal", **usage)]
+    rows.append(Answer(key="a", top_logprobs=reply, **usage))
     lines = [row.model_dump_json() + "\n" for row in rows]
     write_text(study.resolve(cell).paths.answers, "".join(lines) + '{"key"')
     assert estimate(study, TASK)["spent"].sum() == pytest.approx(2 * 0.002008)
