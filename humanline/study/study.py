@@ -333,7 +333,7 @@ def load_study(scale_file: Path, experiments_file: Path, root: Path) -> Study:
     written = None
     if claims_file.is_symlink() or claims_file.exists():
         written = validate(Claims, load_yaml(claims_file), claims_file)
-    if reason := absent_fault(scale, load_yaml(scale_file), whole, written):
+    if reason := absent_fault(scale, scale_file, whole, written):
         raise ConfigError(f"{scale_file}: {reason}")
     if not written:
         return _checked(Study(scale, experiments, rates, root, left_out=left_out), experiments_file)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from humanline.files.validation import ConfigError
+from humanline.files.validation import ConfigError, load_yaml
 from humanline.study.checks import bounds, effects
 from humanline.study.claims import ClaimError, Claims, Comparison, Test, comparisons
 from humanline.study.experiments import (
@@ -195,13 +195,13 @@ def _absent(scale: Scale) -> Absent:
 
 
 def absent_fault(
-    scale: Scale, own: dict, experiments: Experiments, claims: Claims | None
+    scale: Scale, scale_file: Path, experiments: Experiments, claims: Claims | None
 ) -> str | None:
     """Find an absent model that nothing names, as by a slip of the pen.
 
     Args:
         scale: the scale.
-        own: what its file has. Names of the file that it extends may be more than are needed.
+        scale_file: its file. Names of a file that it extends may be more than are needed.
         experiments: all that experiments.yaml has.
         claims: all that claims.yaml has; None: there is no such file.
 
@@ -211,9 +211,11 @@ def absent_fault(
     named = set().union(*(table.base_models for table in experiments.tables.values()))
     for claim in claims.claims if claims else []:
         named |= _named(claim.tests)
-    parts = own.get("tasks", {})
+    if not (unnamed := set(_absent(scale)) - named):
+        return None
+    parts = load_yaml(scale_file).get("tasks", {})
     written = {(task, name) for task in parts for name in parts[task].get("absent_models") or ()}
-    for task, name in sorted(set(_absent(scale)) & written - named):
+    for task, name in sorted(unnamed & written):
         known = sorted(own for of, own in named if of == task)
         return (
             f"tasks.{task}.absent_models.{name}: no row of experiments.yaml and no claim names it; "

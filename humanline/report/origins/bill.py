@@ -11,11 +11,8 @@ from urllib.parse import quote
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-_INSTALLERS = {
-    "INSTALLER",
-    "REQUESTED",
-    "direct_url.json",
-}  # files that say who installed it, whence
+# Files that say who installed a package, and from where.
+_INSTALLERS = {"INSTALLER", "REQUESTED", "direct_url.json"}
 _LICENSE = "License :: OSI Approved :: "
 _US = "humanline"
 
