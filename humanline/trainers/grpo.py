@@ -304,12 +304,15 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
         )
 
     def _log_perception(self, log_ratio, mask, perceive, advantages) -> None:
-        """Log completions with a positive advantage as chosen, the others as rejected."""
+        """Log tokens with a positive advantage as chosen, the others as rejected.
+
+        Advantages are TRL's, (B,), or a subclass's, (B, T).
+        """
         metrics_of(self)["humanline/steps_since_sync"] = [float(self._steps_since_sync())]
         chances = passing(log_ratio, mask, perceive)
-        for suffix, rows in (("_chosen", advantages > 0), ("_rejected", advantages <= 0)):
-            of_rows = rows[:, None]
-            log_perception(self, log_ratio, mask.bool() & of_rows, chances * of_rows, suffix)
+        is_good = (advantages if advantages.ndim > 1 else advantages[:, None]) > 0
+        for suffix, of_sign in (("_chosen", is_good), ("_rejected", ~is_good)):
+            log_perception(self, log_ratio, mask.bool() & of_sign, chances * of_sign, suffix)
 
 
 def perceived(

@@ -21,8 +21,8 @@ from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, load_o
 
 _OF_COMPLETIONS = (
     *("completion_ids", "completion_mask", "tool_mask", "importance_sampling_ratio"),
-    *("old_per_token_logps", "ref_per_token_logps", "sampling_per_token_logps"),
-)  # (B, T), or (B, 1)
+    *("old_per_token_logps", "ref_per_token_logps", "sampling_per_token_logps", "advantages"),
+)  # (B, T), or (B, 1); TRL's advantages are (B,)
 _KINDS_OF_TOKENS = {
     "token_type_ids",
     "mm_token_type_ids",
@@ -198,7 +198,8 @@ def _without_end(batch: dict[str, Any]) -> dict[str, Any]:
         return batch
     used = batch["completion_mask"].any(0).nonzero()
     length = int(used[-1]) + 1 if len(used) else 1
-    cut = {name: batch[name][:, :length] for name in _OF_COMPLETIONS if batch.get(name) is not None}
+    of_tokens = {name: batch.get(name) for name in _OF_COMPLETIONS}
+    cut = {name: x[:, :length] for name, x in of_tokens.items() if x is not None and x.ndim > 1}
     return batch | cut
 
 

@@ -65,6 +65,8 @@ class HumanlineOptions(_Config):
     positive: ClassVar[frozenset[str]] = frozenset()
     # TRL's options that must have a value with humanline, and why.
     needs: ClassVar[dict[str, tuple[Any, str]]] = {}
+    # Whether the trainer that is being made is ours, which says so. No option: not annotated.
+    is_in_our_hands = False
 
     humanline: bool = field(
         default=True,
@@ -146,8 +148,9 @@ class HumanlineOptions(_Config):
         require_types(self)
         require_bounds(self, self.positive)
         if self.bf16 is None:
-            # TRL's default is bfloat16, and transformers refuses it without a GPU that has it.
-            self.bf16 = not self.fp16 and _has_bf16(self.use_cpu)
+            # TRL's default is bfloat16 everywhere. Without a GPU that has it transformers refuses
+            # it, and with use_cpu many processors compute it tens of times slower than float32.
+            self.bf16 = not (self.fp16 or self.use_cpu) and _has_bf16()
         super().__post_init__()
         self._wait_for_no_device()
         require_bounds(self, self.positive)  # again: texts have become numbers
@@ -177,6 +180,21 @@ class HumanlineOptions(_Config):
                 f"sft_weight={weight} has no meaning with humanline=False: it is added to "
                 "humanline's loss; set it to 0, or humanline=True"
             )
+
+    @property
+    def place_model_on_device(self) -> bool | None:
+        """As in transformers, where every Trainer, and nobody else, reads it while it is made.
+
+        Raises:
+            ValueError: if the trainer is not ours, which would train without humanline in silence.
+        """
+        if self.humanline and not self.is_in_our_hands:
+            own = type(self).__name__
+            raise ValueError(
+                f"args is a {own}, but this trainer is not humanline's and would train without "
+                f"humanline; use {own.removesuffix('Config')}Trainer, or set humanline=False"
+            )
+        return super().place_model_on_device
 
     def _wait_for_no_device(self) -> None:
         """Choose what spares the Trainer from waiting for a GPU at every batch.
@@ -228,9 +246,9 @@ class HumanlineOptions(_Config):
                 )
 
 
-def _has_bf16(use_cpu: bool) -> bool:
-    """Say whether transformers accepts bfloat16 on this machine."""
-    return use_cpu or is_torch_bf16_gpu_available() or is_torch_xla_available()
+def _has_bf16() -> bool:
+    """Say whether transformers accepts bfloat16 on this machine's accelerator."""
+    return is_torch_bf16_gpu_available() or is_torch_xla_available()
 
 
 def require_config(args, config: type, model):

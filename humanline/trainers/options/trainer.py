@@ -23,3 +23,7 @@ class TrainerOfTrl(Trainer):
     data_collator: Any
     _metrics: dict[str, defaultdict[str, list]]  # of "train" and "eval", until they are logged
     _total_train_tokens: int
+    # Of the model card.
+    _name: str
+    _tag_names: list[str]
+    _paper: dict[str, str]

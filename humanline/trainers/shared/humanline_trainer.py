@@ -38,12 +38,14 @@ from humanline.trainers.rows.tokens import refuse_media, require_rows
 from humanline.trainers.shared.checkpoints import WholeCheckpoints
 from humanline.trainers.shared.manifest import read_manifest
 from humanline.trainers.shared.metrics import KeepsMetrics
+from humanline.trainers.shared.model_card import WritesCard
 from humanline.trainers.shared.numbers import RequiresNumbers
 from humanline.trainers.shared.stop_signal import StopsOnSigterm
 
 
 class HumanlineTrainer(
-    RequiresNumbers, KeepsMetrics, ReadsAhead, OwnOrder, StopsOnSigterm, WholeCheckpoints
+    *(RequiresNumbers, KeepsMetrics, ReadsAhead, OwnOrder, StopsOnSigterm, WritesCard),
+    WholeCheckpoints,
 ):
     """Mixin before a TRL trainer: its reference follows the policy.
 
@@ -59,9 +61,15 @@ class HumanlineTrainer(
     # Numbers of rows of the training set that were left out or cut off; of a stream, so far.
     _row_counts: Mapping[str, int] = MappingProxyType({})
 
+    def create_accelerator_and_postprocess(self):
+        """Do what the Trainer does first while it is made, and say that the trainer is ours."""
+        self.args.is_in_our_hands = True
+        super().create_accelerator_and_postprocess()
+
     def _start_humanline(self, given_reference=None) -> None:
         """Make perception, reference and callbacks. Every trainer calls it last in `__init__`."""
         args = self.args
+        args.is_in_our_hands = False  # another trainer may be given the same config
         self.perceive = args.make_perceive()
         self.add_callback(RequireSteps())
         # Of a random perception's last draw, in training and evaluation: its step and its number.
