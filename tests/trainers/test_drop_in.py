@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import trl
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from tiny import OBJECTIVES, equal, final_losses, make_trainer, rows, weights
 
+import humanline
+from humanline import HumanlineGRPOTrainer
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
 from humanline.worlds.tiny_model import build_model
 
@@ -103,14 +106,14 @@ def test_metrics_of_one_kind_are_not_thinned_by_batches_without_it(model, tokeni
         for i in range(8)
     ]
     logs = []
-    for humanline in (True, False):
+    for is_humanline in (True, False):
         trainer = make_trainer(
             "kto",
             model,
             tokenizer,
             Dataset.from_list(examples),
             tmp_path,
-            humanline=humanline,
+            humanline=is_humanline,
             max_steps=2,
             logging_steps=2,
             learning_rate=0.0,
@@ -126,14 +129,63 @@ def test_metrics_of_one_kind_are_not_thinned_by_batches_without_it(model, tokeni
 
 def test_every_metric_of_trls_grpo_is_there(model, tokenizer, tmp_path):
     names = []
-    for humanline in (True, False):
+    for is_humanline in (True, False):
         trainer = make_trainer(
             "grpo", model, tokenizer, sums(), tmp_path, extra={"reward_funcs": lengths},
-            humanline=humanline, max_steps=1,
+            humanline=is_humanline, max_steps=1,
         )  # fmt: skip
         trainer.train()
         names.append({name for row in trainer.state.log_history for name in row})
     assert names[1] <= names[0]
+
+
+@pytest.mark.parametrize("is_humanline", [True, False])
+@pytest.mark.parametrize("online", [True, False], ids=["online", "offline"])
+def test_a_subclass_may_have_advantages_of_tokens(
+    online, is_humanline, model_folder, tokenizer, groups, tmp_path, monkeypatch
+):
+    """If all tokens of a completion have its advantage, training is the same."""
+    from transformers import AutoModelForCausalLM
+
+    class OfTokens(HumanlineGRPOTrainer):
+        def _generate_and_score_completions(self, inputs):
+            batch = super()._generate_and_score_completions(inputs)
+            whole = batch["advantages"][:, None].expand(batch["completion_ids"].shape)
+            return batch | {"advantages": whole.clone()}
+
+    dataset, extra = (sums(), {"reward_funcs": lengths}) if online else (rows("grpo", groups), {})
+    options = {"humanline": is_humanline, "max_steps": 4, "sync_interval": 2, **NARROW}
+    logs = []
+    for kind in (HumanlineGRPOTrainer, OfTokens):
+        monkeypatch.setattr(humanline, "HumanlineGRPOTrainer", kind, raising=False)
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+        trainer = make_trainer("grpo", model, tokenizer, dataset, tmp_path, extra, **options)
+        torch.manual_seed(0)
+        trainer.train()
+        times = ("time", "runtime", "per_second")
+        history = [
+            {name: x for name, x in row.items() if not any(part in name for part in times)}
+            for row in trainer.state.log_history
+        ]
+        logs.append(history)
+    assert logs[0] == [pytest.approx(row, abs=1e-6) for row in logs[1]]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_plain_trainer_says_that_our_config_is_not_for_it(
+    objective, model, tokenizer, groups, tmp_path
+):
+    name, rewards = objective.upper(), {"reward_funcs": lengths} if objective == "grpo" else {}
+    dataset = sums() if objective == "grpo" else rows(objective, groups)
+    options = {"output_dir": str(tmp_path), "report_to": "none", "bf16": False, "max_steps": 1}
+    plain, config = getattr(trl, f"{name}Trainer"), getattr(humanline, f"Humanline{name}Config")
+    extra = {"train_dataset": dataset, "processing_class": tokenizer, **rewards}
+    args = config(**options)
+    getattr(humanline, f"Humanline{name}Trainer")(model, args=args, **extra)
+    message = rf"^args is a Humanline{name}Config, but .*; use Humanline{name}Trainer, or set.*$"
+    with pytest.raises(ValueError, match=message):
+        plain(model, args=args, **extra)  # the same config, which ours had before
+    plain(model, args=config(**options, humanline=False), **extra)
 
 
 class TestReferenceModel:
