@@ -44,7 +44,12 @@ from humanline.trainers.shared.stop_signal import StopsOnSigterm
 
 
 class HumanlineTrainer(
-    *(RequiresNumbers, KeepsMetrics, ReadsAhead, OwnOrder, StopsOnSigterm, WritesCard),
+    RequiresNumbers,
+    KeepsMetrics,
+    ReadsAhead,
+    OwnOrder,
+    StopsOnSigterm,
+    WritesCard,
     WholeCheckpoints,
 ):
     """Mixin before a TRL trainer: its reference follows the policy.

@@ -42,34 +42,27 @@ _NEUTRAL: dict[str, Any] = {"sync_after_update": False, "sync_alpha": 1.0, "sft_
 class WritesCard(TrainerOfTrl):
     """Mixin before a TRL trainer: its model cards and tags name humanline, if it was trained so."""
 
-    @property
-    def _tag_names(self) -> list[str]:  # type: ignore[override]  # TRL's is a constant
-        return [*super()._tag_names, *(["humanline"] if self.args.humanline else [])]
+    def create_accelerator_and_postprocess(self):
+        """Do what the Trainer does first while it is made; set what card and tags say."""
+        if self.args.humanline:
+            citation = f"{_CITATION}\n\n{self._paper['citation'].strip()}"
+            self._paper = {"title": _TITLE, "id": _ARXIV, "citation": citation}
+            self._name = f"Humanline {self._name}"
+            self._tag_names = [*self._tag_names, "humanline"]
+        super().create_accelerator_and_postprocess()
 
-    @property
-    def _name(self) -> str:  # type: ignore[override]
-        return f"Humanline {super()._name}" if self.args.humanline else super()._name
-
-    @property
-    def _paper(self) -> dict[str, str]:  # type: ignore[override]
-        of_trl = super()._paper
-        if not self.args.humanline:
-            return of_trl
-        citation = f"{_CITATION}\n\n{of_trl['citation'].strip()}"
-        return {"title": _TITLE, "id": _ARXIV, "citation": citation}
-
-    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+    def create_model_card(self, *args, **kwargs):
         """Write TRL's model card, and add the options of humanline and the base model's name."""
-        super().create_model_card(model_name, dataset_name, tags)  # type: ignore[misc]
+        super().create_model_card(*args, **kwargs)
         if not self.is_world_process_zero():
             return
         path = Path(self.args.output_dir) / "README.md"
         card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
         name, is_on_hub = base_model(self.model.config._name_or_path)
-        card.data.base_model = name if is_on_hub else None
+        card.data["base_model"] = name if is_on_hub else None
         card.text = _with_base(card.text, name, is_on_hub)
         if self.args.humanline:
-            card.text = _with_options(card.text, self.args, super()._name)
+            card.text = _with_options(card.text, self.args, type(self)._name)
         card.save(path)
 
 
