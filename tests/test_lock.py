@@ -34,8 +34,11 @@ def locked() -> dict[str, list[str]]:
 def asked() -> list[Requirement]:
     project = PROJECT["project"]
     texts = list(project["dependencies"])
-    for extra in project["optional-dependencies"].values():
-        texts += extra
+    for name, extra in project["optional-dependencies"].items():
+        if (
+            name != "docs"
+        ):  # .ci/docs installs its three pins by itself, and nothing else needs them
+            texts += extra
     return [own for own in map(Requirement, texts) if canonicalize_name(own.name) not in UNLOCKED]
 
 

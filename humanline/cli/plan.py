@@ -24,6 +24,7 @@ from humanline.cli.planning.memory import (
     other_memory,
     peaks_taken,
     training_memory,
+    vllm_memory,
 )
 from humanline.files.validation import ConfigError
 from humanline.study.study import Study
@@ -268,11 +269,31 @@ def _memory(study: Study) -> Iterator[str]:
     remedy = "give it more `gpus`, or GPUs with more memory, or raise `mem_mb`"
     for name in table.loc[is_too_large, "model"].unique():
         yield f"**{name}** does not fit; {remedy}."
+    yield from _shares(study)
     if plan.footprints:
         yield _markdown(other_memory(study))
         yield _together(study)
     for gpu, peak in peaks_taken(study).items():
         yield f"Measured here, {gpu}: trainings allocated up to {peak:.1f} gigabytes each."
+
+
+def _shares(study: Study) -> Iterator[str]:
+    """Yield the table of vLLM's memory, if it samples, and what its share cannot hold."""
+    table = vllm_memory(study)
+    if not len(table):
+        return
+    yield _markdown(table)
+    yield (
+        "vLLM on each of the GPUs that share a model: its copy of the weights, its share of the"
+        " memory, and what is left for keys and values."
+    )
+    for row in table[table["left"] <= 0].to_dict("records"):
+        option = ("gpu", "online")[row["stage"] == "train"] + "_memory_utilization"
+        yield (
+            f"**{row['model']}** does not fit vLLM's share in `{row['stage']}`: its copy takes"
+            f" {row['its copy']:.0f} gigabytes, and the share is {row['share']:.0f}; raise"
+            f" `generation.{option}`, or give the model more `gpus`."
+        )
 
 
 def _together(study: Study) -> str:

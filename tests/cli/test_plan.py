@@ -126,6 +126,28 @@ def test_a_model_that_needs_more_gpus_has_them(paper, jobs):
     assert "**google/gemma-2-27b-it** does not fit" in plan.describe(paper)
 
 
+def test_vllm_has_a_share_that_holds_its_copy(paper):
+    """8 billion numbers of 2 bytes in 0.3 of 80; the 27B model is shared by eight GPUs."""
+    llama, gemma = "meta-llama/Meta-Llama-3-8B-Instruct", "google/gemma-2-27b-it"
+    rows = {(row["stage"], row["model"]): row for _, row in plan.vllm_memory(paper).iterrows()}
+    own = rows["train", llama]
+    assert [own["its copy"], own["share"], own["left"]] == pytest.approx([16, 24, 8])
+    assert rows["train", gemma]["its copy"] == pytest.approx(27.2 * 2 / 8)
+    assert rows["generate", llama]["left"] == pytest.approx(0.9 * 80 - 16)
+    assert "does not fit vLLM" not in plan.describe(paper)
+    tight = paper.scale.generation.model_copy(update={"online_memory_utilization": 0.2})
+    text = plan.describe(with_scale(paper, generation=tight))
+    said = (
+        f"**{llama}** does not fit vLLM's share in `train`: its copy takes 16 gigabytes, and the "
+    )
+    assert said + "share is 16; raise `generation.online_memory_utilization`" in text
+
+
+def test_without_vllm_its_memory_is_not_told(workstation):
+    assert plan.vllm_memory(workstation).empty
+    assert "vLLM on each" not in plan.describe(workstation)
+
+
 def test_too_little_is_told(paper):
     resources = paper.scale.resources
     train = resources["train"].model_copy(update={"gpu": 0})

@@ -207,3 +207,18 @@ def test_short_jobs_share_submissions(cluster, config, tmp_path):  # noqa: F811
     assert prepared["gpus"] == "N/A"
     assert len(jobs) == 8
     assert trained
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "slurm").glob("*.sh")), ids=str)
+def test_the_scripts_of_recipes_would_be_taken(path, cluster):
+    """With the one node that there is; what the nodes start is in test_nodes."""
+    options = ["--nodes=1", "--mem=1000", "--test-only"]
+    run = subprocess.run(
+        ["sbatch", *options, path, "recipes/dpo.yaml"],
+        cwd=ROOT,
+        env=cluster,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "to start at" in run.stderr and "using 32 processors" in run.stderr

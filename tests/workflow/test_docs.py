@@ -25,7 +25,7 @@ PAGES = sorted(
 COMMENTED = [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "profiles").rglob("*.yaml"))]
 PROGRAMS = "snakemake|humanline|pip|python3?|pytest|bash|git|accelerate|sbatch"
 COMMAND = re.compile(rf"(?:\.venv/bin/)?(?:{PROGRAMS}) .*")
-KNOWN = {"accelerate", "pip", "python", "python3", "pytest", "bash", "git"}  # besides ours
+KNOWN = {"accelerate", "pip", "python", "python3", "pytest", "bash", "git", "sbatch"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

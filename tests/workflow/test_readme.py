@@ -149,6 +149,8 @@ def test_other_python_or_yaml_of_the_docs_has_a_test():
         "docs/paper-scale.md: yaml",  # the judge's options, below
         "docs/scales.md: yaml",  # test_plan
         *("docs/extending.md: python", "docs/extending.md: yaml"),  # test_extending
+        # test_trainer_pages
+        *("docs/dpo.md: python", "docs/kto.md: python", "docs/grpo.md: python"),
     }
     found = {
         f"{page.relative_to(ROOT)}: {language}"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from humanline.study.scale.plan import Footprint
 from humanline.study.scale.rewards import HubReward
 from humanline.study.scale.sampling import Sampling
 from humanline.study.study import Study
+from humanline.study.values import Stage
 from humanline.trainers.registry import find_objective
 
 # Bytes per parameter in training: the weights, gradients, and AdamW's two moments, in float32.
@@ -50,6 +52,28 @@ def other_memory(study: Study) -> pd.DataFrame:
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
     columns = ["weights", "in use", "start"]
     return table[["stage", "task", "model", *columns]].assign(together=table[columns].sum(axis=1))
+
+
+def vllm_memory(study: Study) -> pd.DataFrame:
+    """Compute what vLLM's share of a GPU holds, in gigabytes: its copy of each model, and the rest.
+
+    The rest is for keys and values of what it samples. Empty if transformers samples.
+    """
+    generation, cells = study.scale.generation, study.all_cells()
+    if generation.engine != "vllm":
+        return pd.DataFrame()
+    is_beside = generation.online == "colocate"
+    online = [cell for cell in cells if is_beside and cell.data == "online"]
+    bases = [cell for cell in cells if cell.objective == "base"]
+    parts = [
+        _largest(study, online, _colocated).assign(stage="train"),
+        _largest(study, bases, partial(_alone, "offline")).assign(stage="offline"),
+        _largest(study, cells, partial(_alone, "generate")).assign(stage="generate"),
+    ]
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    table = table[table["GPUs"] > 0]  # stored completions are not sampled
+    columns = ["stage", "task", "model", "GPUs", "its copy", "share"]
+    return table[columns].assign(left=table["share"] - table["its copy"])
 
 
 def largest(study: Study) -> float:
@@ -103,6 +127,26 @@ def _training(study: Study, cell: Cell) -> dict[str, float]:
         "start": plan.startup_gigabytes,
         "main memory": WEIGHTS * billions * max(1, gpus),
         "of": run.memory("train") / 1e3,
+    }
+
+
+def _colocated(study: Study, cell: Cell) -> dict[str, float]:
+    """Compute what vLLM holds on a GPU that trains, too: a part of the model if GPUs share it."""
+    gpus = study.resolve(cell).shards
+    return _share(study, cell, gpus, study.scale.generation.online_memory_utilization)
+
+
+def _alone(stage: Stage, study: Study, cell: Cell) -> dict[str, float]:
+    """Compute what vLLM holds on a GPU of a job that only samples."""
+    gpus = study.resolve(cell).gpus(stage)
+    return _share(study, cell, gpus, study.scale.generation.gpu_memory_utilization)
+
+
+def _share(study: Study, cell: Cell, gpus: int, utilization: float) -> dict[str, float]:
+    return {
+        "GPUs": gpus,
+        "its copy": BYTES[study.scale.generation.dtype] * billions_of(study, cell) / max(1, gpus),
+        "share": utilization * (study.scale.assumptions.device_gigabytes or 0),
     }
 
 

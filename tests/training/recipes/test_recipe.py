@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -303,21 +304,71 @@ def test_kto_mixes_pairs(write, groups):
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path, write, model_folder, tmp_path):
+    """As far as it goes without vLLM, whose absence is then the one fault."""
     write()
     local = ["--model_name_or_path", model_folder, "--dataset_name", tmp_path / "rows.jsonl"]
-    recipe = recipes.read(path, [*map(str, local), "--use_cpu"])
+    arguments = [*map(str, local), "--use_cpu", "--model_revision", "main"]
+    content = yaml.safe_load(path.read_text())
+    if content.get("use_vllm") and find_spec("vllm") is None:
+        said = rf"{path.name}: use_vllm: True needs the package vllm, .*; pip install vllm"
+        with pytest.raises(ConfigError, match=said):
+            recipes.read(path, arguments)
+        arguments += ["--use_vllm", "false"]
+    recipe = recipes.read(path, arguments)
     assert recipe.objective == path.stem.split("_")[0]
-    assert recipe.training.humanline and recipe.training.sync_interval == 4
+    k = 24 if path.stem == "grpo_math" else 4
+    assert recipe.training.humanline and recipe.training.sync_interval == k
+    assert (recipe.training.log_eps_p, recipe.training.log_eps_r) == (-1.5, 1.5)
     if recipe.objective == "grpo":
-        assert bool(recipes._reward_functions(recipe)) == (path.stem == "grpo")
+        assert bool(recipes._reward_functions(recipe)) == (path.stem != "grpo_offline")
+
+
+# GPUs, examples of a step and in all (of GRPO completions). Others are as `dpo`, `kto`, `grpo`.
+BATCHES = {
+    "dpo": (4, 32, 10_000),
+    "dpo_one_gpu": (1, 32, 10_000),
+    "kto": (4, 64, 20_000),
+    "grpo": (4, 64, 20_000),
+    "grpo_math": (8, 256, 409_600),
+}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_recipes_have_the_papers_batches(path, write):
+def test_shipped_recipes_have_the_papers_batches(path):
     content = yaml.safe_load(path.read_text())
-    batch = content["per_device_train_batch_size"] * content["gradient_accumulation_steps"] * 4
-    examples = batch * content["max_steps"]
-    assert (batch, round(examples, -3)) == {"dpo": (32, 10_000)}.get(path.stem, (64, 20_000))
+    gpus, batch, examples = BATCHES.get(path.stem) or BATCHES[content["objective"]]
+    of_a_gpu = content["per_device_train_batch_size"] * content["gradient_accumulation_steps"]
+    assert of_a_gpu * gpus == batch
+    assert round(batch * content["max_steps"], -2) == examples
+    if path.stem == "grpo_math":  # 64 steps sampled at once
+        sampled = content["steps_per_generation"] * content["per_device_train_batch_size"] * gpus
+        assert sampled == 64 * batch == 16_384
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipes_warm_up_as_the_paper(path):
+    content = yaml.safe_load(path.read_text())
+    assert content["warmup_steps"] == 0.1
+    if path.stem == "grpo_math":
+        assert content["lr_scheduler_type"] == "constant_with_warmup"
+    else:
+        kwargs = {"num_decay_steps": 0, "min_lr_ratio": 0.1}
+        assert content["lr_scheduler_type"] == "warmup_stable_decay"
+        assert content["lr_scheduler_kwargs"] == kwargs and content["max_grad_norm"] == 1.0
+
+
+def test_recipes_of_one_experiment_differ_in_where_they_sample_alone():
+    """vLLM's recipes are grpo.yaml with options of vLLM."""
+    contents = {path.stem: yaml.safe_load(path.read_text()) for path in SHIPPED}
+    plain = contents["grpo"]
+    for name in ("grpo_colocated", "grpo_served"):
+        own = contents[name]
+        added = {key for key in own if key not in plain}
+        assert added and all(key.startswith(("vllm_", "use_vllm")) for key in added)
+        changed = {key for key in plain if own.get(key) != plain[key]}
+        assert changed == {"output_dir"}
+        # Samples of a nucleus, for which the weight is biased.
+        assert own["top_p"] < 1 and own["vllm_importance_sampling_correction"] is False
 
 
 @pytest.mark.parametrize("name", ["fsdp2", "zero3"])
