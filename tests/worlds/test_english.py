@@ -13,7 +13,7 @@ from humanline.study.scale.models import Lessons, Pretraining
 from humanline.study.tasks import find_task
 from humanline.worlds import miniature
 from humanline.worlds.english import instructions, problems
-from humanline.worlds.english.wishes import KINDS, Wish, count_sentences
+from humanline.worlds.english.wishes import KINDS, Wish, count_sentences, words_of
 from humanline.worlds.english.words import CLAUSES, NOUNS, SUBJECTS
 
 TASKS = ("instruction_following", "math_reasoning")
@@ -130,6 +130,19 @@ def test_a_careful_expert_meets_the_wishes_and_a_careless_one_does_not():
     assert careful > 0.95 and careless < 0.5
     references = mean(instructions.gold_grade(r["prompt"], r["reference"]) for r in ROWS)
     assert references == pytest.approx(usual, abs=0.03)
+
+
+def test_a_careful_expert_misses_no_wish_but_a_length_that_other_wishes_leave_no_room_for():
+    """Such as eight words of a letter that uses a word and ends with another."""
+    rng, off = random.Random(2), []
+    for row in instructions.draw_rows(1200, 3):
+        text = instructions.write_completion(row, rng, 0)
+        for wish in instructions.wishes_of(row["prompt"]):
+            if wish.kind == "words":
+                off.append(abs(len(words_of(text)) - int(wish.value)))
+            else:
+                assert wish.grade(text) == 1, (row["prompt"], text)
+    assert mean(each > 1 for each in off) < 0.03 and max(off) <= 6
 
 
 def test_the_proxy_follows_gold_and_errs():

@@ -25,6 +25,7 @@ from humanline.study.tasks import Task, TaskName, find_task
 from humanline.study.values import FileName, SeedList, Stage, distinct
 
 RELEASED = "reference"  # the folder of the results that are shipped, beside those of the scales
+_MODELS = ("base_models", "absent_models")  # no name is in both
 _MOST_BELOW = 20  # files that a scale extends, one on top of the other
 
 
@@ -338,7 +339,27 @@ def _extended(path: Path, own: dict, *above: Path) -> dict:
     rates = extended.get("learning_rates")
     if isinstance(rates, str) and below.parent != path.parent:  # relative to the file below
         extended["learning_rates"] = relpath(below.parent / rates, path.parent)
-    return _overlay(extended, content)
+    return _overlay(_without_opposites(extended, content), content)
+
+
+def _without_opposites(below: dict, above: dict) -> dict:
+    """Remove absent models that the file above has, and models that it says are absent."""
+    tasks = dict(_mapping(below, "tasks"))
+    for task in tasks.keys() & _mapping(above, "tasks").keys():
+        for key, opposite in (_MODELS, _MODELS[::-1]):
+            said = _mapping(above, "tasks", task, key)
+            if kept := _mapping(tasks, task, opposite):
+                kept = {name: value for name, value in kept.items() if name not in said}
+                tasks[task] = tasks[task] | {opposite: kept}
+    return below | {"tasks": tasks} if tasks else below
+
+
+def _mapping(content: dict, *keys: str) -> dict:
+    """Return the mapping at a path of keys; an empty one where there is none."""
+    for key in keys:
+        found = content.get(key)
+        content = found if isinstance(found, dict) else {}
+    return content
 
 
 def _overlay(below: dict, above: dict) -> dict:

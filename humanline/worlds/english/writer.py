@@ -7,6 +7,8 @@ from humanline.worlds.english.wishes import MARKS, Wish, words_of
 from humanline.worlds.english.words import CLAUSES
 
 _TRIES = 12  # texts, of which the one with the length nearest to the wish is taken
+_MORE_TRIES = 60  # where no length of these was near
+_MOST_PARTS = 4  # sentences
 
 
 def write(
@@ -25,10 +27,36 @@ def write(
     form = heeded.get("form", "")
     parts = _number_of_parts(heeded, form, rng)
     length = int(heeded.get("words", 0)) or 7 * parts
-    settings = [setting] * _TRIES + [""] * _TRIES  # of texts as good, one with the setting
-    texts = [_sentences(subject, own, heeded, parts, rng) for own in settings]
-    found = min(texts, key=lambda text: abs(sum(len(words_of(part)) for part in text) - length))
-    return _cased(_formed(found, form), heeded.get("casing"))
+    found, off = _nearest(subject, setting, heeded, [parts] * _TRIES, length, rng)
+    if "words" in heeded and off > 1:  # with so many sentences none is so long, or so short
+        # Random numbers of its own: what is drawn after this text does not depend on its tries.
+        own, is_free = random.Random(found), "list" not in form and "poem" not in form
+        numbers = [own.randint(1, _MOST_PARTS) if is_free else parts for _ in range(_MORE_TRIES)]
+        again, further = _nearest(subject, setting, heeded, numbers, length, own)
+        found = again if further < off else found
+    return _cased(found, heeded.get("casing"))
+
+
+def _nearest(
+    subject: str,
+    setting: str,
+    heeded: dict[str, str],
+    numbers: Sequence[int],
+    length: int,
+    rng: random.Random,
+) -> tuple[str, int]:
+    """Write texts of these numbers of sentences, and return the one whose length is nearest.
+
+    Returns:
+        The text, and by how many words its length is off.
+    """
+    texts = [
+        _formed(_sentences(subject, own, heeded, parts, rng), heeded.get("form", ""))
+        for own in (setting, "")  # of texts as good, one with the setting
+        for parts in numbers
+    ]
+    off = [abs(len(words_of(text)) - length) for text in texts]
+    return texts[off.index(min(off))], min(off)
 
 
 def _number_of_parts(heeded: dict[str, str], form: str, rng: random.Random) -> int:

@@ -804,6 +804,23 @@ def test_limits_of_a_plan_and_absent_models_are_those_of_its_own_tables(tmp_path
     assert mine == shipped.model_copy(update={"limits": None}) and shipped.limits.tables
 
 
+def test_a_model_that_the_scale_below_lacks_can_be_had_and_the_other_way_round(tmp_path):
+    """An absent model of an extended file is no longer absent; a name in both is still refused."""
+    hub = f"{{kind: hub, repo: HuggingFaceTB/SmolLM2-360M-Instruct, revision: {40 * 'a'}}}"
+    begin = f"extends: {CONFIG / 'workstation.yaml'}\nscale: mine\n"
+    models = f"base_models: {{larger: {hub}}}, absent_models: {{weaker: not needed}}"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{begin}tasks: {{instruction_following: {{{models}}}}}")
+    shipped = load_scale(CONFIG / "workstation.yaml").tasks["instruction_following"]
+    mine = load_scale(path).tasks["instruction_following"]
+    assert set(mine.base_models) == {*shipped.base_models, "larger"} - {"weaker"}
+    assert set(mine.absent_models) == {"other", "weaker"}
+    both = models.replace("weaker", "larger")
+    path.write_text(f"{begin}tasks: {{instruction_following: {{{both}}}}}")
+    with pytest.raises(ConfigError, match=r"absent_models.larger: in base_models, too; remove one"):
+        load_scale(path)
+
+
 def test_a_part_of_another_kind_is_replaced_whole(tmp_path):
     text = "tasks: {instruction_following: {judge: {kind: function, path: statistics.mean}}}"
     judge = load_scale(extending(tmp_path, text)).tasks["instruction_following"].judge
