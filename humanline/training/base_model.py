@@ -21,6 +21,7 @@ from humanline.study.scale.models import (
     Warmable,
 )
 from humanline.trainers.rows.preferences import assistant_turn, user_turn
+from humanline.training.devices import require_one_in_sight
 from humanline.worlds.miniature import fine_tuning_rows
 
 
@@ -145,11 +146,7 @@ def _teach(start: tuple, rows: list[dict], lessons: Lessons, seed: int, director
         gradient_checkpointing=False,
         seed=seed,
     )
-    if args.n_gpu > 1:  # TRL refuses it, too, but not in one line
-        raise ConfigError(
-            f"{directory}: {args.n_gpu} GPUs are visible, and transformers' DataParallel would "
-            "multiply the batch by their number; set CUDA_VISIBLE_DEVICES to one of them"
-        )
+    require_one_in_sight(args, directory)
     rows_of_tokens = _tokenized(tokenizer, rows)
     trainer = SFTTrainer(
         model=model, args=args, train_dataset=rows_of_tokens, processing_class=tokenizer

@@ -3,7 +3,6 @@
 On several devices every process calls `train`; together they train one run (see `cli.launch`).
 """
 
-import os
 import shutil
 from contextlib import nullcontext
 from functools import cache
@@ -25,6 +24,7 @@ from humanline.trainers.registry import OBJECTIVES, find_objective
 from humanline.trainers.rows import preferences
 from humanline.training import adapters
 from humanline.training.data import data_record, require_room, training_rows, used_groups
+from humanline.training.devices import device_count, require_company, require_one_in_sight
 from humanline.training.progress import Progress
 
 
@@ -50,7 +50,7 @@ def train(run: Run) -> None:
     evaluated = run.training.evaluate_every
     progress = Progress(checkpoints, evaluated)
     trainer = build_trainer(run, rows, checkpoints)
-    _require_company(trainer.args.world_size)
+    require_company(trainer.args.world_size)
     if trainer.is_world_process_zero():
         if is_new and checkpoints.exists():
             shutil.rmtree(checkpoints)
@@ -75,20 +75,6 @@ def train(run: Run) -> None:
         _ended(checkpoints).touch()
         progress.end()
         _convert(run, checkpoints)
-
-
-def device_count() -> int:
-    """Return how many processes train together, each on its own device."""
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def _require_company(found: int) -> None:
-    """Refuse to train if each process would train alone, on its part of the batch."""
-    if found != device_count():
-        raise ConfigError(
-            f"{device_count()} processes were started to train together, but see no GPU to share "
-            "the work by; give the job its GPUs, or set ACCELERATE_USE_CPU=true to train on CPUs"
-        )
 
 
 def _checkpoints(run: Run) -> Path:
@@ -271,6 +257,7 @@ def _on_groups(run: Run, rows: list[dict], model, tokenizer, output: Path, *, is
         max_completion_length=training.sampling.max_new_tokens,
         **_engine_options(run),
     )
+    require_one_in_sight(args, run.paths.directory)
     if cell.data == "offline":
         dataset, reward = Dataset.from_list(load(row.view.rows)(rows, 0)), None
     else:
@@ -340,6 +327,7 @@ def _on_pairs(run: Run, rows: list[dict], model, tokenizer, output: Path):
     cell, row = run.cell, find_objective(run.cell.objective)
     options = _options(run, output) | {"max_length": run.training.max_length}
     trainer, args = load(row.trainer), load(row.config)(**options)
+    require_one_in_sight(args, run.paths.directory)
     if cell.data == "offline":
         dataset = Dataset.from_list(load(row.view.rows)(rows, run.training.min_score_difference))
         rounds = None

@@ -83,6 +83,19 @@ def test_a_base_model_learns_on_one_gpu_alone(study, tmp_path, monkeypatch):
     assert not (tmp_path / "model" / "config.json").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["dpo-offline-s1", "grpo-offline-s1", "dpo-online-every4-s1", "grpo-online-every4-s1"]
+)
+def test_so_does_a_run_of_one_process(study, name, monkeypatch):
+    from transformers import TrainingArguments
+
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 2))
+    run = study.run("instruction_following", name)
+    with pytest.raises(ConfigError, match=rf"{name}: 2 GPUs are visible.* CUDA_VISIBLE_DEVICES"):
+        training.train(run)
+    assert not run.paths.model.exists()
+
+
 @pytest.fixture
 def interrupt(study, monkeypatch):
     """Train a cell until a step is kept, and give the folder of its checkpoints."""
