@@ -9,6 +9,10 @@ def __getattr__(name: str):
     Every command imports this package first, also one that a warm worker runs. So the registry,
     which needs pydantic, is imported only here.
     """
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
     from humanline.trainers.registry import OBJECTIVES
 
     # The module of each class, relative to the folder trainers/.

@@ -63,10 +63,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run_or_tell(arguments) -> tuple[int | None, ConfigError | None]:
     """Run the command; return its status, or print its error and return None, with a disk's."""
+    from humanline.cli.install.missing import missing_package, require_workflow
     from humanline.cli.makers import with_remake
     from humanline.cli.parser import FOLDERS
 
     try:
+        require_workflow(arguments)
         return _run(arguments), None
     except ConfigError as error:
         print_error(with_remake(error, vars(arguments), FOLDERS))
@@ -79,16 +81,19 @@ def _run_or_tell(arguments) -> tuple[int | None, ConfigError | None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0, None
     except Exception as error:
-        if fault := fault_of(error):
+        if missing := missing_package(error):
+            print_error(missing)
+        elif fault := fault_of(error):
             print_error(fault)
             return None, fault
-        traceback.print_exc()
+        else:
+            traceback.print_exc()
     return None, None
 
 
 def _run(arguments) -> int:
     """Call the command's function, which has the command's name; return its exit status."""
-    from humanline.cli.makers import making
+    from humanline.cli.makers import making, place_reports
 
     command, run = arguments.command, None
     study = _study(arguments) if command.reads == "study" else None
@@ -98,10 +103,7 @@ def _run(arguments) -> int:
         run = study.run(arguments.task, name) if name else None
         require_pinned(study.scale, command.name, arguments.task, run)
         if run and run.report_to:
-            # Else TensorBoard's files would be among checkpoints, and W&B's project be huggingface.
-            folder = study.paths.results / "tensorboard" / arguments.task / run.name
-            os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder))
-            os.environ.setdefault("WANDB_PROJECT", f"humanline-{study.scale.scale}")
+            place_reports(study.paths.results / "tensorboard" / arguments.task / run.name, study)
     started = time.time()
     with making(command.name, getattr(arguments, "task", None), run):
         status = globals()[f"_{command.name}"](study, arguments)
@@ -210,16 +212,9 @@ def _score(study: Study, arguments) -> None:
 
 
 def _score_annotations(study: None, arguments) -> None:
-    from humanline.scoring.annotations import read_annotations
-    from humanline.tables.annotations import describe, told
+    from humanline.tables.annotations import scored
 
-    figures = describe(read_annotations(arguments.file), replicates=arguments.replicates)
-    if not figures["n_total"]:
-        raise ConfigError(f"{arguments.file}: no row has a preference; judge the outputs first")
-    if arguments.json:
-        print(json.dumps({"file": str(arguments.file)} | figures, indent=1, ensure_ascii=False))
-    else:
-        print(told(arguments.file, figures))
+    print(scored(arguments.file, replicates=arguments.replicates, as_json=arguments.json))
 
 
 def _judge_cost(study: Study, arguments) -> None:
@@ -376,6 +371,12 @@ def _recipe(study: None, arguments) -> None:
     from humanline.training.recipes import recipe
 
     recipe.run(arguments.file, arguments.overrides)
+
+
+def _init(study: None, arguments) -> None:
+    from humanline.cli.install.starter import write
+
+    print(write(arguments.folder))
 
 
 def _worker(study: None, arguments) -> None:

@@ -1,6 +1,7 @@
 """What makes the files of the results: for their seals, and for errors about them."""
 
 import contextlib
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from humanline.files.seals import made_by
 from humanline.files.validation import ConfigError
 from humanline.study.runs.hashes import code_of_stage
 from humanline.study.runs.resolved import Run
+from humanline.study.study import Study
 
 # Files below the folder of a scale, and the words of the command that writes them.
 _COMMANDS = (
@@ -89,3 +91,12 @@ def _remake(message: str, options: Mapping[str, Any], usual: Mapping[str, Any]) 
             more = [f"--{name} {shlex.quote(str(options[name]))}" for name in told]
             return " ".join(["humanline", command, *arguments, *more])
     return ""
+
+
+def place_reports(folder: Path, study: Study) -> None:
+    """Say where TensorBoard's files go, and to which project those of W&B, if nobody has said it.
+
+    Else they would be among checkpoints, and in a project huggingface.
+    """
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder))
+    os.environ.setdefault("WANDB_PROJECT", f"humanline-{study.scale.scale}")

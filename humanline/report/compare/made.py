@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from humanline.report.compare.sides import SCORES, Side
+from humanline.report.origins.mixed import commit_words
 
 # What can change numbers by more than another machine does.
 _CAUSES = ("configuration", "code", "seeds", "package", "learning rate", "prompts", "steps")
@@ -102,9 +103,9 @@ def _rates(side: Side) -> dict[str, set[float]]:
 
 
 def _commit(git: dict | None) -> str | None:
-    if not git or not git.get("commit"):
+    if not git or not (git.get("commit") or git.get("version")):
         return None
-    return git["commit"][:7] + (" with changes" if git.get("modified") else "")
+    return commit_words(git)  # type: ignore[arg-type]  # read from JSON
 
 
 def _get(record: Any, *names: str) -> Any:

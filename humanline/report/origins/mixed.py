@@ -115,10 +115,14 @@ def commits_of(runs: Sequence[Run]) -> list[str]:
 
 
 def commit_words(git: Git) -> str:
-    """Write the state of a source tree: ``4b69d05``, and whether files differed from it."""
-    if not git.get("commit"):
-        return _UNKNOWN
-    return str(git["commit"])[:7] + (" with changes" if git.get("modified") else "")
+    """Write the state of a source tree: ``4b69d05``, and whether files differed from it.
+
+    Of an installed package: ``none (version 0.2.0)``.
+    """
+    changes = " with changes" if git.get("modified") else ""
+    if commit := git.get("commit"):
+        return f"{commit[:7]}{changes}"
+    return f"none (version {git['version']}{changes})" if git.get("version") else _UNKNOWN
 
 
 def _seals(run: Run) -> dict[str, dict]:

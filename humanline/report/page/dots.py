@@ -82,14 +82,24 @@ class Span:
     @property
     def ticks(self) -> list[float]:
         """A few round values on the axis."""
-        from matplotlib.ticker import MaxNLocator
-
-        found = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        found = _round_values(self.low, self.high)
         if self.logarithmic and self.high > 5 * self.low:
             tens = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)))
             parts = (1, 2, 5) if len(tens) <= 3 else (1,)
             found = [part * 10.0**ten for ten in tens[:: 1 + len(tens) // 7] for part in parts]
         return [float(tick) for tick in found if self.low <= tick <= self.high]
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """List the multiples of the smallest round step of which at most four fit between two values.
+
+    Own code, because the page of `humanline compare` would else bring matplotlib to every user.
+    """
+    raw = (high - low) / 4
+    ten = 10.0 ** math.floor(math.log10(raw))
+    step = next(part * ten for part in (1, 2, 2.5, 5, 10) if part * ten >= raw * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [step * number for number in range(first, last + 1)]
 
 
 def span_of(

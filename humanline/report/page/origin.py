@@ -161,16 +161,17 @@ def _missing_of_code(records: Sequence[Described]) -> dict[str, str]:
     found: dict[str, str] = {}
     states = [record.provenance.git for record in records]
     of_all = f"of {counted(len(states), 'trained run')}"
-    if unknown := sum(not git.get("commit") for git in states):
+    if unknown := sum(not git.get("commit") and not git.get("version") for git in states):
         found["commit unknown"] = (
             f"{unknown} {of_all} had no git repository, so nobody can find their code."
         )
-    if modified := sum(bool(git.get("commit") and git.get("modified")) for git in states):
+    if modified := sum(bool(git.get("modified")) for git in states):
         found["modified code"] = (
-            f"{modified} {of_all} had files that differ from their commit, and no commit has these"
-            " changes."
+            f"{modified} {of_all} had files that differ from their commit or release, and none has"
+            " these changes."
         )
-    commits = list(dict.fromkeys(own[:7] for git in states if (own := git.get("commit"))))
+    told = ((git.get("commit") or "")[:7] or git.get("version") for git in states)
+    commits = list(dict.fromkeys(filter(None, told)))
     if len(commits) > 1:
         found["several commits"] = (
             f"The runs were trained at {len(commits)} commits, {listed(commits)}, so their code"
