@@ -27,7 +27,8 @@ def test_the_readme_tells_the_pythons_that_the_project_takes():
 
 def test_pre_commit_and_pyproject_pin_the_same_linters():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    pinned = dict(line.split("==") for line in PROJECT["optional-dependencies"]["lint"])
+    lint = PROJECT["optional-dependencies"]["lint"]
+    pinned = dict(line.split("==") for line in lint if "==" in line)
     versions = {repo["repo"].rsplit("/", 1)[-1]: repo["rev"].lstrip("v") for repo in hooks}
     assert versions["ruff-pre-commit"] == pinned["ruff"]
     assert versions["snakefmt"] == pinned["snakefmt"]

@@ -117,4 +117,4 @@ def test_a_workflow_of_a_wheel_plans_and_runs(run, tmp_path):
     prompts = "results/smoke/data/math_reasoning/s1/evaluation.jsonl"
     run(*snakemake, "--", prompts)
     seal = json.loads(seal_of(tmp_path / prompts).read_text())
-    assert seal["git"] == {"commit": None, "modified": False, "version": VERSION}
+    assert seal["made"]["git"] == {"commit": None, "modified": False, "version": VERSION}
