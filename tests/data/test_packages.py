@@ -111,6 +111,15 @@ def test_without_an_index_a_line_says_what_to_put_where(made, home):
     assert (packages.model_folder(asked) / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["Tiny_LM-0.1.2-py3-none-any.whl", "tiny.lm-0.1.2-1-py3-none-any.whl"]
+)
+def test_a_wheel_in_the_cache_is_found_however_its_name_is_written(name, made, cached):
+    (cached.parent / "no-wheel.whl").write_bytes(b"")
+    cached.rename(cached.with_name(name))
+    assert (packages.model_folder(source(made)) / "model.safetensors").exists()
+
+
 def test_without_pip_it_is_the_same_line(made, home, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     assert f"into {home / 'packages'}" in fault(source(made))
