@@ -17,10 +17,13 @@ gpus=${SLURM_GPUS_ON_NODE:?"Slurm gave the job no GPUs: submit with --gpus-per-n
 ((SLURM_NNODES > 1)) || { echo "one node serves, so submit with --nodes=2 or more" >&2; exit 2; }
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 last=${nodes[-1]}
-model=$(sed -n 's/^model_name_or_path: *\([^ ]*\).*/\1/p' "$recipe")
+of_recipe() { sed -n "s/^$1: *\([^ ]*\).*/\1/p" "$recipe"; }
+model=$(of_recipe model_name_or_path)
+revision=$(of_recipe model_revision)
 
 srun --nodes=1 --ntasks=1 --nodelist="$last" \
-  trl vllm-serve --model "$model" --tensor_parallel_size "$gpus" --host 0.0.0.0 --port 8000 &
+  trl vllm-serve --model "$model" --revision "${revision:-main}" --tensor_parallel_size "$gpus" \
+  --host 0.0.0.0 --port 8000 &
 trap 'kill %1' EXIT
 
 # train.sh reads these: the nodes that train, and their number. TRL waits until the server answers.

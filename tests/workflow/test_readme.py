@@ -82,7 +82,8 @@ def reader(tmp_path, monkeypatch, model_folder, groups, hub_cache):
     rows = datasets.Dataset.from_list(pairs(groups[:8], 0))
     rows.to_parquet(tmp_path / "pairs" / "data" / "train-00000-of-00001.parquet")
     for recipe in (yaml.safe_load(text) for text in (*blocks("yaml"), SHIPPED.read_text())):
-        hub_cache(model_folder, recipe["model_name_or_path"], "b2" * 20)
+        revision = recipe.get("model_revision", "b2" * 20)
+        hub_cache(model_folder, recipe["model_name_or_path"], revision)
         hub_cache(tmp_path / "pairs", recipe["dataset_name"], "a1" * 20, "dataset")
     folder = tmp_path / "reader"
     folder.mkdir()

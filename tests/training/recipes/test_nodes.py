@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = sorted((ROOT / "recipes" / "slurm").glob("*.sh"))
@@ -82,9 +83,10 @@ def test_the_last_node_serves_and_the_others_train(start):
     run, started = start("train_served", "recipes/grpo_served.yaml", nodes=("n1", "n2", "n3"))
     assert run.returncode == 0, run.stderr
     (served,) = [words for words in started if words[0] == "trl"]
-    assert served[1:6] == [
-        *("vllm-serve", "--model", "meta-llama/Meta-Llama-3-8B-Instruct"),
-        *("--tensor_parallel_size", "4"),
+    recipe = yaml.safe_load((ROOT / "recipes" / "grpo_served.yaml").read_text())
+    assert served[1:8] == [
+        *("vllm-serve", "--model", recipe["model_name_or_path"]),
+        *("--revision", recipe["model_revision"], "--tensor_parallel_size", "4"),
     ]
     launched = [parsed(words) for words in started if words[0] == "accelerate"]
     assert [own.machine_rank for own in launched] == [0, 1]

@@ -357,6 +357,15 @@ def test_shipped_recipes_warm_up_as_the_paper(path):
         assert content["lr_scheduler_kwargs"] == kwargs and content["max_grad_norm"] == 1.0
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipes_pin_the_models_of_the_papers_scale(path):
+    scale = SHIPPED[0].parents[1] / "workflow" / "config" / "paper.yaml"
+    tasks = yaml.safe_load(scale.read_text())["tasks"].values()
+    pinned = {task["base_model"]["repo"]: task["base_model"]["revision"] for task in tasks}
+    content = yaml.safe_load(path.read_text())
+    assert content["model_revision"] == pinned[content["model_name_or_path"]]
+
+
 def test_recipes_of_one_experiment_differ_in_where_they_sample_alone():
     """vLLM's recipes are grpo.yaml with options of vLLM."""
     contents = {path.stem: yaml.safe_load(path.read_text()) for path in SHIPPED}
