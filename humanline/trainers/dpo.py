@@ -12,7 +12,7 @@ from trl.trainer.utils import add_fused_lm_head
 from humanline.method.losses import DPOLoss, dpo_loss, perceived_log_ratios
 from humanline.method.perception import apart, passing
 from humanline.trainers.batches.rounds import RoundsTrainer
-from humanline.trainers.batches.together import Sequences, token_labels
+from humanline.trainers.batches.together import Sequences, images_of, token_labels
 from humanline.trainers.options.dpo import HumanlineDPOConfig
 from humanline.trainers.rows.tokens import (
     drop_too_long,
@@ -128,13 +128,14 @@ class HumanlineDPOTrainer(RoundsTrainer, DPOTrainer):
             labels=token_labels(inputs["input_ids"], inputs["completion_mask"]),
             use_cache=False,
             fused_lm_head=True,
+            **images_of(inputs),
             **options,
         )
 
     def _sequences(self, inputs):
         mask = inputs["completion_mask"]
-        width = mask.size(1) - 1
-        return {"completion": Sequences(inputs["input_ids"], inputs["attention_mask"], mask, width)}
+        of_batch = inputs["input_ids"], inputs["attention_mask"], mask, mask.size(1) - 1
+        return {"completion": Sequences(*of_batch, images_of(inputs))}
 
     def _add_head(self, model):
         add_fused_lm_head(model)

@@ -16,7 +16,7 @@ from humanline.method.perception import Perceive, passing
 from humanline.trainers.batches.order import RolloutRows
 from humanline.trainers.batches.require_steps import require_full_batch
 from humanline.trainers.batches.rollouts import Rollouts, policy_token_mask
-from humanline.trainers.batches.together import Sequences
+from humanline.trainers.batches.together import Sequences, images_of
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
 from humanline.trainers.options.humanline import require_config
 from humanline.trainers.rows.encoded import OPTIONS
@@ -50,6 +50,7 @@ from humanline.trainers.shared.metrics import (
 from humanline.trainers.shared.sampling import lean_generate
 
 _SEQUENCES_AT_ONCE = 1024
+_PARTS_OF_IMAGES = ("num_images", "num_tiles")  # of rows: how many the images of a batch are
 
 
 class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
@@ -90,13 +91,14 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
                 )
             refuse_sampling(args, kwargs)
             reward_funcs, kwargs["rollout_func"] = stored_score, replay
-        if args.humanline or self.is_offline:
-            for name, dataset in (("train", train_dataset), ("eval", eval_dataset)):
+        sets = (("train", train_dataset), ("eval", eval_dataset))
+        if self.is_offline:
+            for name, dataset in sets:
                 for_each_dataset(dataset, refuse_media, f"{name} set")
         require_rows(train_dataset, "train set")
         for_each_dataset(eval_dataset, require_rows, "eval set")
         if not self.is_offline:
-            for name, dataset in (("train", train_dataset), ("eval", eval_dataset)):
+            for name, dataset in sets:
                 for_each_dataset(dataset, require_prompts, f"{name} set")
         self._row_counts = require_full_batch(train_dataset, args)
         loss_is_ours = args.humanline or self.is_offline
@@ -104,6 +106,9 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             super().__init__(
                 model, reward_funcs, args, train_dataset, eval_dataset, *rest, **kwargs
             )
+        if args.humanline and not self._is_vlm:
+            for name, dataset in sets:
+                for_each_dataset(dataset, refuse_media, f"{name} set")
         self._start_humanline()
         if self.is_offline:
             self.train_dataset = self._groups(self.train_dataset, "train")
@@ -290,16 +295,20 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
             torch.cat([inputs["prompt_mask"], mask], dim=1),
             torch.cat([torch.zeros_like(inputs["prompt_mask"]), mask], dim=1),
             width=ids.size(1),
+            images=images_of(inputs),
         )
         return {"completion": sequences}
 
     def _token_scores(self, model, inputs, **options) -> tuple:
         """Compute the completion's (B, T) log-probabilities and entropies, and auxiliary loss."""
+        parts = {name: inputs[name] for name in _PARTS_OF_IMAGES if name in inputs}
         return self._get_per_token_logps_and_entropies(
             model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
             torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
             inputs["completion_ids"].size(1),
+            **images_of(inputs),
+            **parts,
             **options,
         )
 

@@ -22,6 +22,7 @@ from humanline.method.perception import apart, passing
 from humanline.trainers.batches.rounds import RoundsTrainer
 from humanline.trainers.batches.together import (
     Sequences,
+    images_of,
     scores_of,
     token_labels,
 )
@@ -245,6 +246,7 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
             labels=token_labels(ids, inputs["completion_mask"]),
             use_cache=False,
             fused_lm_head=True,
+            **images_of(inputs),
             **options,
         )
 
@@ -255,7 +257,8 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
             ids, attention_mask, mask = (
                 inputs[prefix + key] for key in ("input_ids", "attention_mask", "completion_mask")
             )
-            sequences[name] = Sequences(ids, attention_mask, mask, width=ids.size(1) - 1)
+            of_batch = ids, attention_mask, mask, ids.size(1) - 1
+            sequences[name] = Sequences(*of_batch, images_of(inputs, prefix))
         return sequences
 
     def _add_head(self, model):

@@ -1,6 +1,7 @@
 """Scoring several batches at once, where a device has room for more than one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -10,19 +11,23 @@ from torch.nn.functional import pad
 # Tokens that are scored at once, padding included: more keep no device busier.
 _TOKENS = 2**15
 _MOST_PADDING = 1.1  # tokens of batches together, by their tokens one by one
+_KINDS_OF_TOKENS = ("token_type_ids", "mm_token_type_ids")
+_OF_IMAGES = (*_KINDS_OF_TOKENS, "pixel_values", "pixel_attention_mask", "image_sizes")
+_OF_IMAGES += ("image_grid_thw", "image_position_ids", "pixel_position_ids", "spatial_shapes")
 
 
 class Sequences(NamedTuple):
     """The sequences of a batch, which may end with padding.
 
     input_ids, attention_mask and scored, which is non-zero on the tokens to score, are (B, T). The
-    scores of the last `width` tokens are wanted.
+    scores of the last `width` tokens are wanted. `images` is what else the model reads.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     scored: Tensor
     width: int
+    images: Mapping[str, Tensor] = MappingProxyType({})
 
     def labels(self) -> Tensor:
         """Make the labels (B, T) of TRL's fused head."""
@@ -32,6 +37,18 @@ class Sequences(NamedTuple):
 def token_labels(input_ids: Tensor, mask: Tensor) -> Tensor:
     """Make labels (B, T): the token ids (B, T) where the mask (B, T) is non-zero, else -100."""
     return input_ids.masked_fill(mask == 0, -100)
+
+
+def images_of(inputs: dict, prefix: str = "") -> dict[str, Tensor]:
+    """Find what of a batch the model reads beside the tokens, if the rows have images.
+
+    Args:
+        inputs: the batch, from TRL's collator or a rollout.
+        prefix: "KL_" for the kinds of tokens of KTO's mismatched completions.
+    """
+    found = {name: inputs.get(name) for name in _OF_IMAGES}
+    found |= {name: inputs.get(prefix + name) for name in _KINDS_OF_TOKENS}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def scores_of(model, batches: Sequence[Sequences], at_once: int = 1) -> list[Tensor]:
@@ -55,6 +72,7 @@ def scores_of(model, batches: Sequence[Sequences], at_once: int = 1) -> list[Ten
             labels=together.labels(),
             use_cache=False,
             fused_lm_head=True,
+            **together.images,
         ).log_probs
         # A learned prompt of PEFT's makes the sequences longer at their beginning.
         log_probs = log_probs[:, -(together.input_ids.size(1) - 1) :]
@@ -74,6 +92,7 @@ def _together(batches: Sequence[Sequences], at_once: int) -> Iterator[tuple[int,
         tokens = sum(len(batch.input_ids) for batch in some) * longest
         alone = sum(batch.input_ids.numel() for batch in some)
         is_too_much = tokens > min(_TOKENS, _MOST_PADDING * alone)
+        is_too_much |= any(batch.images for batch in some)
         if end == len(batches) or end - start == at_once or is_too_much:
             yield start, end
             start = end

@@ -156,7 +156,8 @@ def _check(name: str, value) -> None:
             raise ValueError(f"{name} has {_short(content)} for a content; give a text")
     if has_media(value):
         raise ValueError(
-            f"{name} has images or other media; humanline trains on text only: remove the row"
+            f"{name} has images or other media in a dataset of text only; remove the row, or give "
+            "the images in a column `images`, to a model with a processor of images"
         )
 
 

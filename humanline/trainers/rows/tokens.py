@@ -247,7 +247,9 @@ def require_prompts(dataset, name: str) -> None:
 
 
 def refuse_media(dataset, name: str) -> None:
-    """Refuse a dataset with images, as columns or in prompts: humanline trains on text alone.
+    """Refuse a dataset with images, as columns or in prompts, where text alone is trained on.
+
+    That is with a model that reads nothing else, and on stored groups.
 
     Prompts of a stream are checked when they are read.
 
@@ -258,8 +260,8 @@ def refuse_media(dataset, name: str) -> None:
         return
     if found := [column for column in columns_of(dataset) if column in _MEDIA]:
         raise ConfigError(
-            f"{name}: has a column {found[0]}; humanline trains on text only: remove the column, "
-            "or set humanline=False"
+            f"{name}: has a column {found[0]}; this model reads text only, and stored groups have "
+            "text only: remove the column, or sample with a model that has a processor of images"
         )
     has_parts = isinstance(dataset, Dataset) and "prompt" in dataset.column_names
     first: dict = next(iter(dataset), {})
@@ -267,8 +269,8 @@ def refuse_media(dataset, name: str) -> None:
         for index, prompt in enumerate(dataset["prompt"]):
             if has_media(prompt):
                 raise ConfigError(
-                    f"row {index} of the {name}: prompt has images or other media; "
-                    "humanline trains on text only: remove the row, or set humanline=False"
+                    f"row {index} of the {name}: prompt has images or other media; this model "
+                    "reads text only, and stored groups have text only: remove the row"
                 )
 
 

@@ -32,7 +32,7 @@ from humanline.method.reference import (
 from humanline.trainers.batches.follow_policy import FollowPolicy
 from humanline.trainers.batches.order import OwnOrder
 from humanline.trainers.batches.require_steps import RequireSteps, require_batches
-from humanline.trainers.batches.together import Sequences, scores_of
+from humanline.trainers.batches.together import Sequences, images_of, scores_of
 from humanline.trainers.batches.windows import SCORES, ReadsAhead
 from humanline.trainers.rows.tokens import refuse_media, require_rows
 from humanline.trainers.shared.checkpoints import WholeCheckpoints
@@ -80,8 +80,6 @@ class HumanlineTrainer(
         # Of a random perception's last draw, in training and evaluation: its step and its number.
         self._last_draw = {True: (-1, 0), False: (-1, 0)}
         self.forget_what_is_ahead()
-        if args.humanline:
-            self._refuse_unsupported_models()
         if self.is_fsdp_enabled:
             self._sample_in_step()
         reference = self._reference = self._make_reference(given_reference)
@@ -122,10 +120,6 @@ class HumanlineTrainer(
         if "loss" in logs:
             logs |= {f"humanline/{name}": count for name, count in self._row_counts.items()}
         super().log(logs, *args, **kwargs)
-
-    def _refuse_unsupported_models(self) -> None:
-        if getattr(self, "_is_vision_dataset", False):
-            raise ValueError("humanline trains on text only; this dataset has images")
 
     def _sample_in_step(self) -> None:
         """Let `generate` continue until all processes are done: each has a part of every layer.
@@ -245,7 +239,8 @@ class HumanlineTrainer(
     def _plain_outputs(self, model, inputs):
         """Compute the policy's logits for `compute_metrics`: the fused head makes none."""
         names = ("input_ids", "attention_mask")
-        return model(**{name: inputs[name] for name in names}, use_cache=False)
+        of_text = {name: inputs[name] for name in names}
+        return model(**of_text, **images_of(inputs), use_cache=False)
 
     def _steps_since_sync(self) -> int:
         """Count the updates since the reference was copied; a sync before an update leaves one."""
