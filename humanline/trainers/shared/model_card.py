@@ -3,12 +3,12 @@
 import json
 import os
 import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
 
-from humanline import __version__
 from humanline.trainers.options.trainer import TrainerOfTrl
 
 _TITLE, _ARXIV = "Humanline: Online Alignment as Perceptual Loss", "2509.24207"
@@ -103,7 +103,7 @@ def _with_options(text: str, args, objective: str) -> str:
         [
             "### Humanline",
             "",
-            f"Trained with humanline {__version__}: {objective} whose token log-ratios, policy minus "
+            f"Trained with humanline{_version()}: {objective} whose token log-ratios, policy minus "
             "reference, are kept within bounds, and whose reference follows the policy "
             f"([arXiv {_ARXIV}](https://arxiv.org/abs/{_ARXIV})).",
             "",
@@ -126,3 +126,10 @@ def _told(args) -> list[str]:
         return name == "sync_interval" or (value is not None and value != _NEUTRAL.get(name))
 
     return [name for name in _TOLD if is_told(name)]
+
+
+def _version() -> str:
+    try:
+        return f" {version('humanline')}"
+    except PackageNotFoundError:  # it runs from its source
+        return ""
