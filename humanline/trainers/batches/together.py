@@ -12,8 +12,11 @@ from torch.nn.functional import pad
 _TOKENS = 2**15
 _MOST_PADDING = 1.1  # tokens of batches together, by their tokens one by one
 _KINDS_OF_TOKENS = ("token_type_ids", "mm_token_type_ids")
-_OF_IMAGES = (*_KINDS_OF_TOKENS, "pixel_values", "pixel_attention_mask", "image_sizes")
-_OF_IMAGES += ("image_grid_thw", "image_position_ids", "pixel_position_ids", "spatial_shapes")
+_OF_IMAGES = (
+    *_KINDS_OF_TOKENS,
+    *("pixel_values", "pixel_attention_mask", "pixel_position_ids", "spatial_shapes"),
+    *("image_sizes", "image_grid_thw", "image_position_ids"),
+)
 
 
 class Sequences(NamedTuple):
