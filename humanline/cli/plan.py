@@ -265,10 +265,16 @@ def _memory(study: Study) -> Iterator[str]:
         f" `footprints`. Start: what a job takes before it has a model. A GPU has {available:.0f}."
         " Main memory: of all processes at their start, each with the whole model."
     )
-    is_too_large = (table["together"] > available) | (table["main memory"] > table["of"])
-    remedy = "give it more `gpus`, or GPUs with more memory, or raise `mem_mb`"
-    for name in table.loc[is_too_large, "model"].unique():
-        yield f"**{name}** does not fit; {remedy}."
+    for row in table.to_dict("records"):
+        if row["together"] > available:
+            needed = f"{row['together']:,.0f} gigabytes of a GPU's {available:,.0f}"
+            yield (
+                f"**{row['model']}** does not fit, {row['task']}: {needed}; give it more `gpus`,"
+                " or GPUs with more memory."
+            )
+        if row["main memory"] > row["of"]:
+            needed = f"{row['main memory']:,.0f} gigabytes of main memory's {row['of']:,.0f}"
+            yield f"**{row['model']}** does not fit, {row['task']}: {needed}; raise `mem_mb`."
     yield from _shares(study)
     if plan.footprints:
         yield _markdown(other_memory(study))

@@ -123,7 +123,13 @@ def test_a_model_that_needs_more_gpus_has_them(paper, jobs):
     table = plan.training_memory(paper).set_index("model").loc["google/gemma-2-27b-it"]
     assert table["training"] == pytest.approx(27.2 * 16 / 8)
     assert table["together"] == pytest.approx(27.2 * 16 / 8 + 0.3 * 80 + 2 * 7.5)
-    assert "**google/gemma-2-27b-it** does not fit" in plan.describe(paper)
+    said = f"**google/gemma-2-27b-it** does not fit, {TASK}: 93 gigabytes of a GPU's 80; give it"
+    text = plan.describe(paper)
+    assert said in text and text.count("does not fit") == 1
+    train = paper.scale.resources["train"].model_copy(update={"mem_mb": 100_000})
+    study = with_scale(paper, resources=paper.scale.resources | {"train": train})
+    said = f"**meta-llama/Meta-Llama-3-8B-Instruct** does not fit, {TASK}: 128 gigabytes of main "
+    assert said + "memory's 100; raise `mem_mb`." in plan.describe(study)
 
 
 def test_vllm_has_a_share_that_holds_its_copy(paper):
