@@ -132,3 +132,42 @@ def test_the_servers_options_are_trls():
     lines = [line for text in texts for line in re.findall(r"vllm-serve (.*)", text)]
     told = {option for line in lines for option in re.findall(r"--(\w+)", line)}
     assert {"model", "port"} <= told <= known
+
+
+PAGE = (ROOT / "docs" / "many-gpus.md").read_text()
+LINES = [
+    line.split(maxsplit=1)[1] if line.startswith("CUDA_VISIBLE_DEVICES=") else line
+    for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.S)
+    for line in block.splitlines()
+]
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if " recipes/" in line])
+def test_commands_of_the_page_start_recipes_with_the_papers_batches(line):
+    """Accelerate takes its options, and our parser those of the recipe; batches are 32 or 64."""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    from humanline.training.recipes.options import Parser
+
+    program, *words = line.split()
+    processes = 1
+    if program == "accelerate":
+        launched = launch_command_parser().parse_args(words[1:])
+        config = load_config_from_file(str(ROOT / launched.config_file))
+        processes = launched.num_processes or config.num_processes
+        words = launched.training_script_args
+    elif program == "sbatch":
+        asked = dict(re.findall(r"--([\w-]+)=(\d+)", line))
+        (script,) = [word for word in words if word.endswith(".sh")]
+        words = ["recipe", *words[words.index(script) + 1 :]]
+        nodes = int(asked["nodes"]) - script.endswith("served.sh")  # that trains on one less
+        assert (ROOT / script).is_file()
+        processes = nodes * int(asked["gpus-per-node"])
+    assert words[0] == "recipe"
+    content = yaml.safe_load((ROOT / words[1]).read_text())
+    objective = content.pop("objective")
+    overrides = [*words[2:], "--use_cpu"]  # there is no GPU to have bfloat16
+    _, training, *_ = Parser(objective).read(ROOT / words[1], content, overrides)
+    of_a_gpu = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    assert of_a_gpu * processes == {"dpo": 32}.get(objective, 64)
