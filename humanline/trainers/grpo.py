@@ -13,7 +13,7 @@ from trl.trainer import grpo_trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from humanline.method.perception import Perceive, passing
-from humanline.trainers.batches.order import RolloutRows
+from humanline.trainers.batches.order import rows_of
 from humanline.trainers.batches.require_steps import require_full_batch
 from humanline.trainers.batches.rollouts import Rollouts, policy_token_mask
 from humanline.trainers.batches.together import Sequences, images_of
@@ -97,7 +97,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
                 for_each_dataset(dataset, refuse_media, f"{name} set")
         require_rows(train_dataset, "train set")
         for_each_dataset(eval_dataset, require_rows, "eval set")
-        if not self.is_offline:
+        if not self.is_offline and not kwargs.get("environment_factory"):  # it may own the prompts
             for name, dataset in sets:
                 for_each_dataset(dataset, require_prompts, f"{name} set")
         self._row_counts = require_full_batch(train_dataset, args)
@@ -164,8 +164,7 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs):
         started = time.perf_counter()
-        if isinstance(inputs[0], RolloutRows):
-            inputs = [dict(row) for row in inputs[0].rows]  # TRL adds keys to them
+        inputs = [dict(row) for row in rows_of(inputs)]  # TRL adds keys to them
         self._rows_of_rollout = inputs
         weighs = self.use_vllm and self.vllm_importance_sampling_correction
         # TRL would score the rollout now, but the reference may change before it is trained on.
@@ -196,11 +195,11 @@ class HumanlineGRPOTrainer(Rollouts, GRPOTrainer):
 
         Raises:
             ConfigError: naming the function and the prompt, if a value is neither a finite number
-                nor None, or all functions give None.
+                nor None, or under humanline all functions give None.
         """
         with checked_rewards(self):
             rewards = super()._calculate_rewards(inputs, prompts, *args)
-        check_rewards(rewards, self, prompts)
+        check_rewards(rewards, self, prompts, may_lack=not self.args.humanline)
         return rewards
 
     def _generate_single_turn(self, *args, **kwargs):

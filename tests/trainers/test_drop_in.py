@@ -188,6 +188,51 @@ def test_a_plain_trainer_says_that_our_config_is_not_for_it(
     plain(model, args=config(**options, humanline=False), **extra)
 
 
+@pytest.mark.parametrize("is_stream", [False, True], ids=["rows", "stream"])
+def test_a_step_gets_the_rows_of_its_rollout(is_stream, model, tokenizer, tmp_path):
+    dataset, seen = sums(), []
+    options = {"humanline": False, "max_steps": 4, "steps_per_generation": 2}
+    trainer = make_trainer(
+        "grpo", model, tokenizer, dataset.to_iterable_dataset() if is_stream else dataset,
+        tmp_path, {"reward_funcs": lengths}, shuffle_dataset=False, **options,
+    )  # fmt: skip
+    step = trainer.training_step
+    trainer.training_step = lambda model, rows, *rest: (
+        seen.append(rows),
+        step(model, rows, *rest),
+    )[1]
+    trainer.train()
+    first, second = ([r for r in dataset.select(range(i, i + 4)) for _ in range(4)] for i in (0, 4))
+    assert seen == [first, first, second, second]
+
+
+def test_completions_that_no_function_scores_are_trls_without_humanline(
+    model, tokenizer, tmp_path, caplog
+):
+    """TRL warns, and such completions have no advantage."""
+    extra = {"reward_funcs": lambda completions, **_: [None] * len(completions)}
+    options = {"max_steps": 1, "humanline": False}
+    make_trainer("grpo", model, tokenizer, sums(), tmp_path, extra, **options).train()
+    assert "returned None" in caplog.text
+
+
+def test_an_environment_may_own_the_prompts(model, tokenizer, tmp_path):
+    pytest.importorskip("jmespath", reason="jmespath is not installed, which TRL's tools need")
+
+    class Adds:
+        def reset(self, **_):
+            return "1+1"
+
+        def get_reward(self) -> float:
+            return 1.0
+
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{{ m.tool_calls }}{% endfor %}"
+    dataset = Dataset.from_list([{"environment": "adds"}] * 8)
+    extra = {"environment_factory": {"adds": Adds}}
+    trainer = make_trainer("grpo", model, tokenizer, dataset, tmp_path, extra)
+    assert trainer.reward_func_names == ["Adds"]
+
+
 class TestReferenceModel:
     def test_one_that_cannot_take_the_policys_weights_is_refused(
         self, model, tokenizer, groups, tmp_path

@@ -179,6 +179,11 @@ class RolloutRows:
         self.rows = rows
 
 
+def rows_of(batch: list) -> list[dict]:
+    """Find the rows of a batch of a loader, which may be one object that holds them all."""
+    return batch[0].rows if isinstance(batch[0], RolloutRows) else batch
+
+
 class RolloutStream(IterableDataset):
     """The rows of rollouts from a stream, in the order of TRL's sampler.
 

@@ -15,7 +15,13 @@ from trl.trainer.utils import (
     unsplit_pixel_values_by_grid,
 )
 
-from humanline.trainers.batches.order import RepeatedRows, RolloutStream, RowsOnce, share_out
+from humanline.trainers.batches.order import (
+    RepeatedRows,
+    RolloutStream,
+    RowsOnce,
+    rows_of,
+    share_out,
+)
 from humanline.trainers.options.grpo import HumanlineGRPOConfig
 from humanline.trainers.shared.humanline_trainer import HumanlineTrainer, load_on
 
@@ -83,6 +89,11 @@ class Rollouts(HumanlineTrainer, GRPOTrainer):
         """Evaluate a batch as TRL does, but average the loss over all processes."""
         loss, *rest = super().prediction_step(*args, **kwargs)
         return self.accelerator.reduce(loss, reduction="mean"), *rest
+
+    def get_batch_samples(self, *args):
+        """Give the Trainer, and who overrides `training_step`, the rows as TRL's loader does."""
+        samples, count = super().get_batch_samples(*args)
+        return list(map(rows_of, samples)), count
 
     @property
     def _prepares_steps(self) -> bool:

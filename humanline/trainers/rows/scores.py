@@ -121,7 +121,7 @@ def checked_rewards(trainer) -> Iterator[None]:
         trainer.reward_funcs = functions
 
 
-def check_rewards(rewards: Tensor, trainer, prompts: Sequence) -> None:
+def check_rewards(rewards: Tensor, trainer, prompts: Sequence, may_lack: bool = False) -> None:
     """Refuse a completion without any number, and a reward model's nan or infinity.
 
     Args:
@@ -129,6 +129,7 @@ def check_rewards(rewards: Tensor, trainer, prompts: Sequence) -> None:
             function nan means "not applicable"; a model must give a number.
         trainer: the GRPO trainer.
         prompts: the prompts of this process's completions.
+        may_lack: leave completions without any number to TRL, which warns and gives them 0.
 
     Raises:
         ConfigError: naming the prompt if it is this process's.
@@ -145,7 +146,7 @@ def check_rewards(rewards: Tensor, trainer, prompts: Sequence) -> None:
                 f"reward model {name} gave {rewards[row, index].item()} for a completion of {where}"
                 "; look for broken weights or an empty text"
             )
-    if (unscored := ~finite.any(1)).any():
+    if not may_lack and (unscored := ~finite.any(1)).any():
         where = _prompt_of(int(unscored.nonzero()[0]), prompts, process)
         raise ConfigError(
             f"{', '.join(names)} gave no number for a completion of {where}; return a number from "
