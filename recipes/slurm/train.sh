@@ -22,7 +22,8 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000))
 
 # shellcheck disable=SC2016  # SLURM_NODEID is each launcher's own
-exec srun --kill-on-bad-exit=1 bash -c 'exec accelerate launch --machine_rank "$SLURM_NODEID" "$@"' launch \
+exec srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" --nodelist="$SLURM_JOB_NODELIST" \
+  --kill-on-bad-exit=1 bash -c 'exec accelerate launch --machine_rank "$SLURM_NODEID" "$@"' launch \
   --config_file "$configuration" \
   --num_machines "$SLURM_NNODES" --num_processes $((SLURM_NNODES * gpus)) \
   --main_process_ip "$first" --main_process_port "$port" --rdzv_backend c10d \

@@ -15,8 +15,9 @@ recipe=${1:?"name a recipe: sbatch recipes/slurm/train_served.sh recipes/grpo_se
 shift
 gpus=${SLURM_GPUS_ON_NODE:?"Slurm gave the job no GPUs: submit with --gpus-per-node"}
 ((SLURM_NNODES > 1)) || { echo "one node serves, so submit with --nodes=2 or more" >&2; exit 2; }
-mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-last=${nodes[-1]}
+# shellcheck disable=SC2207  # names of nodes have no spaces
+nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
+last=${nodes[$((${#nodes[@]} - 1))]}
 of_recipe() { sed -n "s/^$1: *\([^ ]*\).*/\1/p" "$recipe"; }
 model=$(of_recipe model_name_or_path)
 revision=$(of_recipe model_revision)
@@ -27,11 +28,9 @@ srun --nodes=1 --ntasks=1 --nodelist="$last" \
 trap 'kill %1' EXIT
 
 # train.sh reads these: the nodes that train, and their number. TRL waits until the server answers.
-training=("${nodes[@]:0:${#nodes[@]}-1}")
+training=("${nodes[@]:0:$((${#nodes[@]} - 1))}")
 SLURM_NNODES=${#training[@]}
 SLURM_JOB_NODELIST=$(IFS=,; echo "${training[*]}")
 export SLURM_NNODES SLURM_JOB_NODELIST
-# srun reads its own defaults from these.
-export SLURM_NTASKS=$SLURM_NNODES SLURM_NPROCS=$SLURM_NNODES SLURM_NODELIST=$SLURM_JOB_NODELIST
 bash recipes/slurm/train.sh "$recipe" "$@" \
   --vllm_server_host "$last" --vllm_server_timeout 1200

@@ -20,7 +20,7 @@ STANDS_IN = {
     "scontrol": 'echo "$3" | tr , "\\n"',
     # One task on each node, as the scripts' --ntasks-per-node=1 says.
     "srun": """
-nodes=$SLURM_NNODES
+echo "$*" >> "$LOG.srun"
 while [[ $1 == --* ]]; do
   [[ $1 == --nodes=* ]] && nodes=${1#--nodes=}
   shift
@@ -79,9 +79,14 @@ def test_each_node_starts_a_launcher_of_its_rank(start):
         assert (ROOT / own.config_file).is_file()
 
 
-def test_the_last_node_serves_and_the_others_train(start):
+def test_the_last_node_serves_and_the_others_train(start, tmp_path):
     run, started = start("train_served", "recipes/grpo_served.yaml", nodes=("n1", "n2", "n3"))
     assert run.returncode == 0, run.stderr
+    asked = [
+        re.search(r"--nodes=(\d) --ntasks=(\d) --nodelist=(\S+)", line)
+        for line in (tmp_path / "log.srun").read_text().splitlines()
+    ]
+    assert {own.groups() for own in asked} == {("1", "1", "n3"), ("2", "2", "n1,n2")}
     (served,) = [words for words in started if words[0] == "trl"]
     recipe = yaml.safe_load((ROOT / "recipes" / "grpo_served.yaml").read_text())
     assert served[1:8] == [
