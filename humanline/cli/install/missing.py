@@ -55,5 +55,5 @@ def require_workflow(arguments: Namespace) -> None:
         return
     raise ConfigError(
         f"{config}: no such folder, and `humanline {command.name}` works in a workflow's folder; "
-        f"`humanline init FOLDER` writes one, for {SUITE}, or clone {REPOSITORY}"
+        f"`humanline init FOLDER` writes one (it needs {SUITE}), or clone {REPOSITORY}"
     )

@@ -131,7 +131,7 @@ def test_outside_of_a_workflow_one_line_says_where_to_get_it(words, tmp_path, mo
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1
     assert err.startswith("humanline: error: workflow/config: no such folder, and `humanline ")
-    assert "`humanline init FOLDER` writes one, for pip install 'humanline[suite]', or clone" in err
+    assert "`humanline init FOLDER` writes one (it needs pip install 'humanline[suite]'), or" in err
     assert not list(tmp_path.iterdir())
 
 
