@@ -13,8 +13,9 @@ import yaml
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-# What a step may run: a script of .ci with arguments, maybe variables.
-CALL = re.compile(r"(?:bash )?(\.ci/\w+)(?: (?:[\w./*-]+|\"\$\{?\w+\}?\"))*")
+# What a step may run: a script of .ci with arguments: words, variables, values of the job's matrix.
+WORD = r"[\w./*-]+|\"\$\{?\w+\}?\"|\$\{\{ matrix\.\w+ \}\}"
+CALL = re.compile(rf"(?:bash )?(\.ci/\w+)(?: (?:{WORD}))*")
 
 
 def steps(path: Path) -> list[dict]:
