@@ -20,7 +20,6 @@ EXTRA_OF = {
     "rich": "suite",
     "sklearn": "suite",
     "snakemake": "suite",
-    "tabulate": "suite",
     "vllm": "vllm",
 }
 
