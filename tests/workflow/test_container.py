@@ -121,7 +121,7 @@ def test_an_image_that_is_missing_is_one_line(checkout, tmp_path):
     assert run.returncode != 0 and not (tmp_path / "calls").exists()
     assert (
         "humanline: error: container/humanline.sif: no such image; make it by `bash container/build"
-        " apptainer`\n"
+        " apptainer` in a clone\n"
     ) in run.stderr
 
 

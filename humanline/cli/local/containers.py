@@ -66,7 +66,9 @@ def require(name: str, folders: Iterable[Path]) -> None:
         ConfigError: if it is not there.
     """
     if not Path(name).exists():
-        raise ConfigError(f"{name}: no such image; make it by `bash container/build apptainer`")
+        raise ConfigError(
+            f"{name}: no such image; make it by `bash container/build apptainer` in a clone"
+        )
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
 
