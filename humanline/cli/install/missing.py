@@ -41,14 +41,13 @@ def require_workflow(arguments: Namespace) -> None:
     Raises:
         ConfigError: if there is none, with how to get it.
     """
-    from humanline.cli.parser import FOLDERS, SCHEMA_DIRECTORY
+    from humanline.cli.parser import FOLDERS
 
     command, asked = arguments.command, vars(arguments)
     config = asked.get("config", FOLDERS["config"])
     needs_one = {
         "list": asked.get("kind") in ("scales", "tables", "cells"),
         "status": not Path(".snakemake").is_dir(),
-        "schema": asked.get("folder") == SCHEMA_DIRECTORY,
     }.get(command.name, command.reads == "study")
     if not needs_one or config != FOLDERS["config"] or config.is_dir():
         return

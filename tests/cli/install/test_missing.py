@@ -127,7 +127,6 @@ def test_the_library_works_without_what_extras_bring(statement, tmp_path):
         ["report", "--scale", "paper"],
         ["list", "cells"],
         ["list", "scales"],
-        ["schema"],
         ["status"],
     ],
     ids=" ".join,
