@@ -10,6 +10,7 @@ import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TextIO
 
 STREAMS = (0, 1, 2)
 PATIENCE = 10.0  # seconds until a request must be whole
@@ -61,6 +62,14 @@ def send(connection: socket.socket, argv: list[str]) -> None:
     request = {"argv": argv, "folder": os.getcwd(), "environment": dict(os.environ)}
     socket.send_fds(connection, [b"\n"], STREAMS)
     connection.sendall(json.dumps(request).encode() + b"\n")
+
+
+def next_line(answer: TextIO) -> str:
+    """Read a line of the worker's answer; empty if the worker has ended."""
+    try:
+        return answer.readline().strip()
+    except ConnectionError:  # it was killed before it had read all that was sent
+        return ""
 
 
 class Reader:

@@ -30,6 +30,7 @@ from humanline.cli.local.requests import (
     Request,
     address,
     is_own,
+    next_line,
     send,
 )
 
@@ -61,7 +62,7 @@ def delegate(argv: list[str]) -> int | None:
         # The command may have something to write before it ends, such as a checkpoint.
         signal.signal(signal.SIGTERM, lambda *_: _ask_to_stop(connection))
         with connection.makefile() as answer:
-            lines = [answer.readline().strip(), answer.readline()]
+            lines = [next_line(answer), next_line(answer)]
     if lines[0] != _TAKEN:  # the worker has ended before it took the command
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return None

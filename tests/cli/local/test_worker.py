@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -294,3 +295,24 @@ def test_without_a_worker_a_command_runs_itself(monkeypatch, tmp_path):
     command = [sys.executable, "-m", "humanline", "check", "--scale", "smoke"]
     checked = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert checked.returncode == 0 and "valid" in checked.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the worker is not used")
+@pytest.mark.parametrize("answer", [b"", b"taken\n"])
+def test_a_worker_that_is_killed_before_it_read_everything_ends_its_clients_quietly(
+    answer, tmp_path
+):
+    """What is unread resets the connection, which is no end of a file."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        asking = client(path, "exit", "0")
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.recv(1) == b"\n"  # with the streams, before the command
+            assert select.select([connection], [], [], 60)[0]  # the command, which stays unread
+            connection.sendall(answer)
+    output, errors = asking.communicate(timeout=60)
+    assert asking.returncode == (1 if answer else 0)  # 0: it would run the command itself
+    assert (output, errors) == ("", "")
