@@ -236,7 +236,7 @@ class _Parser(argparse.ArgumentParser):
         words = sys.argv[1:] if args is None else args
         for word in words if "recipe" not in words[:1] else ():
             if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
-                self.error(f"{word!r} has characters that are no text")
+                self.error(f"argument {word!r}: it has characters that are no text")
         return super().parse_args(args, namespace)
 
     def error(self, message):

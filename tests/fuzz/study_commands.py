@@ -14,7 +14,7 @@ IF = "instruction_following"
 RIGHT = {
     "task": IF, "draw": "s1", "name": "0" * 12, "run_name": "base-s1", "--of": "base-s1", "table": "sweep", "seed": "1",
     "file": "none.json", "kind": "scales", "a": "results", "b": "results", "socket": "none.sock", "study": "x",
-    "--devices": "1", "--minutes": "1", "--cores": "1", "--replicates": "10", "--folder": "schemas", "--output": "out",
+    "--devices": "1", "--minutes": "1", "--cores": "1", "--replicates": "10", "--folder": "schemas", "--output": "out", "folder": "new",
 }  # fmt: skip
 ODD = ("", " ", "..", "../x", "/", "-x", "--", "no_such", "base-s1 ", "base-s999999999999999999999", "a\nb", "a" * 300, "a" * 5000, "\udcff", "ѕ1", "{x}", "$(touch hacked)",
        "nan", "inf", "-1", "0", "1e400", "9" * 5000, "1.5", "٣", "None", "[]", "%s", "\x1b[31m")  # fmt: skip
@@ -67,7 +67,18 @@ def _arguments(command) -> Iterator[Case]:
             continue
         words = [*_said(command, {name: odd}), *_common(command)]
         fine = (
-            name in ("--output", "--folder", "a", "b", "file", "--minutes", "--replicates", "seed")
+            name
+            in (
+                "--output",
+                "--folder",
+                "folder",
+                "a",
+                "b",
+                "file",
+                "--minutes",
+                "--replicates",
+                "seed",
+            )
             or command.name == "decide"
         )
         yield Case(f"command: {name.strip('-')}", f"{command.name}: {odd[:20]!r}", words=tuple(words),

@@ -32,7 +32,7 @@ rules call the installed package, so keep the version that wrote them:
 | `workflow/config/claims.yaml` | the paper's claims as tests: write your own |
 | `Snakefile`, `workflow/rules` | the order of the stages |
 | `workflow/profiles`, `profiles` | options of `snakemake` on a cluster, and here |
-| `recipes` | one-file trainings: `humanline recipe recipes/dpo.yaml` |
+| `recipes` | one-file trainings: `humanline recipe FILE` |
 
 `humanline check` validates a change, and `humanline list` shows what there is.
 {repository}/blob/main/docs/extending.md has walks: a row, data, a
