@@ -203,7 +203,8 @@ class HumanlineKTOTrainer(RoundsTrainer, KTOTrainer):
     @torch.no_grad()
     def _kl_scores(self, model, inputs) -> Tensor:
         """Compute the (B, T) log-probabilities of the mismatched completions."""
-        return scores_of(model, [self._sequences(inputs)["KL"]])[0]
+        with self.log_probs_alone():
+            return scores_of(model, [self._sequences(inputs)["KL"]])[0]
 
     def _kl(self, scores: Scores, perceive) -> Tensor:
         """Compute KTO's reference point over the mismatched completions of all processes.

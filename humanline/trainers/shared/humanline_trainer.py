@@ -2,7 +2,7 @@
 
 import copy
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -110,7 +110,7 @@ class HumanlineTrainer(
         raise NotImplementedError
 
     def _add_head(self, model) -> None:
-        """Give a copy of the policy TRL's fused head."""
+        """Give a model TRL's fused head for log-probabilities, as TRL gives it to references."""
         raise NotImplementedError
 
     def get_train_dataloader(self):
@@ -183,12 +183,6 @@ class HumanlineTrainer(
             return cast(torch.nn.Module, prepare_fsdp(model, self.accelerator))
         return self.accelerator.prepare_model(model, evaluation_mode=True)
 
-    def _scores(self, model, inputs: dict) -> dict[str, Tensor]:
-        """The token log-probabilities (B, T) of a batch under a model, in nats, by a name."""
-        sequences = self._sequences(inputs)
-        with self.accelerator.autocast():
-            return dict(zip(sequences, scores_of(model, [*sequences.values()]), strict=True))
-
     def _reference_scores(self, inputs: dict) -> dict[str, Tensor]:
         """Give the reference's log-probabilities of a batch: cached with it, or computed now."""
         return inputs[SCORES] if SCORES in inputs else self._scored([inputs])[0]
@@ -199,7 +193,7 @@ class HumanlineTrainer(
         of_batches = [self._sequences(batch) for batch in batches]
         sequences = [one for named in of_batches for one in named.values()]
         # Within one autocast the weights are cast once. It ends before the weights change.
-        with self.reference.scoring() as model, self.accelerator.autocast():
+        with self.reference.scoring() as model, self.accelerator.autocast(), self.log_probs_alone():
             was_training = model.training
             model.eval()
             checkpointing = self.args.gradient_checkpointing_kwargs
@@ -211,6 +205,17 @@ class HumanlineTrainer(
             finally:
                 model.train(was_training)
         return [{name: next(scores) for name in named} for named in of_batches]
+
+    @contextmanager
+    def log_probs_alone(self) -> Iterator[None]:
+        """Give the policy the head of a second model: it leaves out entropies and other metrics."""
+        policy = _inner(self.model)
+        forward = policy.forward
+        self._add_head(policy)
+        try:
+            yield
+        finally:
+            policy.forward = forward
 
     @property
     def _batches_at_once(self) -> int:

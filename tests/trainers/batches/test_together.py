@@ -55,3 +55,23 @@ def test_a_training_that_scores_batches_together_has_the_same_losses(
         found.append(final_losses(trainer))
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert len(set(found[0])) > 3
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_policy_leaves_out_entropies_only_while_it_scores(
+    objective, model, tokenizer, groups, tmp_path
+):
+    trainer = make_trainer(objective, model, tokenizer, rows(objective, groups), tmp_path)
+    ids = torch.arange(3, 9)[None]
+
+    def outputs():
+        return model(input_ids=ids, labels=ids, fused_lm_head=True)
+
+    with torch.no_grad():
+        before = outputs()
+        with trainer.log_probs_alone():
+            lean = outputs()
+        after = outputs()
+    assert lean.entropy is None
+    assert lean.log_probs.tolist() == before.log_probs.tolist()
+    assert after.entropy.tolist() == before.entropy.tolist()

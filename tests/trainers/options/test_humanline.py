@@ -13,6 +13,7 @@ from trl import DPOConfig, GRPOConfig, KTOConfig
 import humanline
 from humanline.method.losses import grpo_loss
 from humanline.trainers.batches.rounds import Rounds
+from humanline.trainers.batches.together import scores_of
 from humanline.trainers.options.humanline import _NEEDED_BY_ALL
 from humanline.trainers.rows import preferences
 
@@ -133,9 +134,10 @@ def moved(model, tokenizer, groups, tmp_path):
 
 def scores(trainer, batch) -> tuple:
     """(B, T) log-probabilities of policy and initial model, mask, and (B, 1) advantages."""
-    policy = trainer._scores(trainer.model, batch)["completion"]
+    sequences = [*trainer._sequences(batch).values()]
+    [policy] = scores_of(trainer.model, sequences)
     with torch.no_grad():
-        initial = trainer._scores(trainer.ref_model, batch)["completion"]
+        [initial] = scores_of(trainer.ref_model, sequences)
     return policy, initial, batch["completion_mask"], batch["advantages"][:, None]
 
 
