@@ -84,13 +84,11 @@ class World:
             prompt's words), and ``solution``, which only `write_completion` reads.
         write_completion: (row, source of randomness, probability of a mistake) -> completion by the
             world's expert, which models learn from.
-        prompt_words: as in `Task`.
         options: the fields of the data's options that `draw_rows` reads, besides the sizes.
     """
 
     draw_rows: Callable[[int, int, Any], list[dict]]
     write_completion: Callable[[dict, random.Random, float], str]
-    prompt_words: Callable[[str], list[str]] | None = None
     options: tuple[str, ...] = ()
 
 
@@ -116,7 +114,7 @@ class Task:
         grade_completion: (completion, answer) -> outcome. None: the task is judged.
         outcomes: the outcomes of grading; the first is success.
         notices: the outcomes that tables count.
-        prompt_words: (prompt of the generated world) -> what it asks for, in words, one text for
+        prompt_words: (prompt of the miniature world) -> what it asks for, in words, one text for
             each wish. None: people can read the prompt itself.
         worlds: further generated worlds, by the `kind` of a scale's data.
         has_stored_scores: whether the hub's data are scored completions. If so, offline training

@@ -105,13 +105,6 @@ def write_english(row: dict, rng: random.Random, carelessness: float) -> str:
     return instructions.write_completion(row, rng, carelessness)
 
 
-def english_words(prompt: str) -> list[str]:
-    """List the wishes of a prompt in English."""
-    from humanline.worlds.english import instructions
-
-    return instructions.prompt_words(prompt)
-
-
 TASK = Task(
     label="instructions",
     scoring="judge",
@@ -124,7 +117,6 @@ TASK = Task(
         "english": World(
             draw_rows=draw_english,
             write_completion=write_english,
-            prompt_words=english_words,
             options=("most_words",),
         )
     },

@@ -8,6 +8,7 @@ import pytest
 from made_results import CONFIG, made_study, make_results, write_claims
 
 from humanline.cli.commands import main
+from humanline.report.page.origin import not_made
 from humanline.report.page.page import PARTS
 from humanline.study.runs.on_disk import on_disk
 from humanline.study.study import Study
@@ -82,6 +83,17 @@ def test_what_is_missing_is_named_on_the_page_and_on_the_terminal(study, capsys)
     path, *lines = out.splitlines()[:-1]
     assert " ".join(lines) == told
     assert "not all made" in Path(path).read_text()
+
+
+def test_a_page_that_lacks_only_the_file_of_scores_says_so(all_made):
+    request = made_study(all_made).page_request(CONFIG)
+    scores = request.paths.tables / "scores.csv"
+    kept = scores.rename(scores.with_suffix(".away"))
+    try:
+        told = not_made(on_disk(request))
+    finally:
+        kept.rename(scores)
+    assert told[1] == "The file of all runs' scores is not made."
 
 
 def test_the_command_makes_what_is_missing(study):

@@ -146,6 +146,8 @@ def not_made(request: PageRequest) -> list[str]:
             told.append(
                 "Holm's correction counts the others, too; their runs can only decide more."
             )
+    if not lacks.has_scores:
+        told.append("The file of all runs' scores is not made.")
     told.append(f"All of it is made by: {lacks.command}")
     if lacks.tables:
         told.append(f"For one table write table_{lacks.tables[0].name} in place of report.")

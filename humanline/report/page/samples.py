@@ -122,8 +122,7 @@ def _runs(table: TableRequest) -> list[Run]:
 def _prompts(run: Run, rows: list[dict], columns: list[list], numbers: list[int]) -> list[dict]:
     """Join prompts, what their data say of them, and the outputs of every cell."""
     task = find_task(run.cell.task)
-    worlds = {"miniature": task, **task.worlds}
-    in_words = getattr(worlds.get(run.data.kind), "prompt_words", None)
+    in_words = task.prompt_words if run.data.kind == "miniature" else None
     gold = "reference" if "reference" in rows[0] else "answer"
     nothing: list[None] = [None] * len(rows)
     proxy = _proxy(run, rows, gold) or nothing

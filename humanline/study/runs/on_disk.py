@@ -33,8 +33,8 @@ def on_disk(request: PageRequest) -> PageRequest:
     absent = {_key(run) for run in request.runs if not run.paths.scored.exists()}
     made = [table for table in request.tables if _is_made(request, table, absent)]
     has_verdicts = request.claims is None or _has_verdicts(request, request.claims, absent)
-    is_scored = (request.paths.tables / "scores.csv").exists()
-    if not absent and len(made) == len(request.tables) and has_verdicts and is_scored:
+    has_scores = (request.paths.tables / "scores.csv").exists()
+    if not absent and len(made) == len(request.tables) and has_verdicts and has_scores:
         return request
     runs = _there(request.runs, absent)
     if not runs:
@@ -48,6 +48,7 @@ def on_disk(request: PageRequest) -> PageRequest:
         tables=[replace(table, runs=_there(table.runs, absent)) for table in others],
         lacking={table.name: len(_absent(table.runs, absent)) for table in others},
         has_verdicts=has_verdicts,
+        has_scores=has_scores,
         runs=len(absent),
         command=workflow_command(request, "report"),
     )

@@ -188,6 +188,7 @@ class NotMade:
         lacking: how many runs each of these tables lacks, by its name.
         has_verdicts: whether the files of the claims are there; else the page tests the claims that
             have all of their runs.
+        has_scores: whether the file of all runs' scores is there.
         runs: the number of runs that are not there.
         command: what makes it all, for a shell.
     """
@@ -195,6 +196,7 @@ class NotMade:
     tables: list[TableRequest]
     lacking: dict[str, int]
     has_verdicts: bool
+    has_scores: bool
     runs: int
     command: str
 
