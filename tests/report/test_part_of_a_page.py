@@ -2,12 +2,14 @@
 
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_results import CONFIG, made_study, make_results, write_claims
 
 from humanline.cli.commands import main
+from humanline.report.page import samples
 from humanline.report.page.origin import not_made
 from humanline.report.page.page import PARTS
 from humanline.study.runs.on_disk import on_disk
@@ -71,6 +73,15 @@ def test_one_table_has_a_page_with_its_texts_and_scores(study):
         assert row["prompt"] and len(row["outputs"]) == 5
         assert all(own["text"] and own["judge"] is not None for own in row["outputs"])
     assert shown["figures"]["groups"] == {}
+
+
+def test_a_study_without_a_headline_table_shows_its_texts(all_made):
+    request = made_study(all_made).page_request(CONFIG)
+    (table,) = (own for own in request.tables if own.name == "first_taste")
+    shown = samples.context(replace(request, tables=[table], claims=None, runs=table.runs))
+    (group,) = shown["data"]["groups"]
+    assert group["title"] == "first taste" and len(group["cells"]) == 5
+    assert "first taste: " in shown["rule"]
 
 
 def test_what_is_missing_is_named_on_the_page_and_on_the_terminal(study, capsys):

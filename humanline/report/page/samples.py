@@ -37,19 +37,21 @@ def context(request: PageRequest) -> dict:
     ]
     limit = _limit(groups)
     data = {"groups": [_readable(group, limit) for group in groups], "limit": limit}
-    return {"rule": rule(groups), "data": data if groups else None}
+    return {"rule": rule(groups) if groups else None, "data": data if groups else None}
 
 
 def _tables(request: PageRequest) -> list[TableRequest]:
     """Choose the tables whose outputs are shown: the headline tables.
 
-    If some tables are not made yet, it is all tables with runs that no table before them has.
+    If some tables are not made yet, or none is one, it is all tables with runs that no table before
+    them has.
     """
     tables = [table for table in request.tables if table.spec.view == "headline" and table.runs]
-    if not request.not_made:
+    if tables and not request.not_made:
         return tables
     known = {(run.cell.task, run.name) for table in tables for run in table.runs}
-    others = [own for own in (*request.not_made.tables, *request.tables) if own not in tables]
+    to_make = request.not_made.tables if request.not_made else []
+    others = [own for own in (*to_make, *request.tables) if own not in tables]
     for table in sorted(others, key=lambda own: own.spec.view != "headline"):
         for task in table.spec.tasks:
             runs = [run for run in table.runs if run.cell.task == task]
