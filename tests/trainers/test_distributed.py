@@ -3,54 +3,72 @@
 On CPUs: with replicas of the model (DDP), and with its weights sharded (FSDP2).
 """
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from distributed import RESUMED, WAYS, dataset, train
+from forked_together import run_together
+from selected import selected
 from tiny import OBJECTIVES
 from transformers import AutoModelForCausalLM
 
 pytestmark = pytest.mark.slow
+thorough = pytest.mark.thorough
 
 WORKER = Path(__file__).with_name("distributed.py")
 REFERENCES = ("cached", "model", "cached-lora", "model-lora", "adapter-lora")
 RUNS = [f"{objective}-{reference}" for objective in OBJECTIVES for reference in REFERENCES]
 RESUMABLE = [run for run in RUNS if "lora" not in run or "adapter" in run]
 ENDS = [*RUNS, *(run + RESUMED for run in RESUMABLE)]  # what two processes write
-OF_DPO = [f"dpo-{reference}" for reference in REFERENCES]
+# One of each objective for each way; `pytest -m thorough` has the others.
+FEW = {
+    "replicas": ["dpo-cached", "kto-cached", "grpo-cached", "dpo-adapter-lora"],
+    "shards": ["dpo-model", "kto-cached", "grpo-model", "dpo-cached-lora"],
+    "gathered": ["dpo-model"],
+}
+
+
+def in_ways(*ways: str) -> list:
+    """Each way with each run, of which all but few are thorough."""
+    return [
+        pytest.param(way, run, marks=[] if run.removesuffix(RESUMED) in FEW[way] else thorough)
+        for way in ways
+        for run in (ENDS if way != "gathered" else RUNS[: len(REFERENCES)])
+    ]
 
 
 @pytest.fixture(scope="module")
-def one(model_folder, tmp_path_factory) -> dict:
-    """What one process makes of each run."""
+def one(model_folder, tmp_path_factory) -> Callable[[str], dict]:
+    """A function from a run to what one process makes of it."""
     folder = tmp_path_factory.mktemp("one")
-    for run in RUNS:
+
+    @cache
+    def trained(run: str) -> dict:
         train(run, str(model_folder), folder)
-    return ends(folder, RUNS)
+        return end(folder, run)
+
+    return trained
 
 
 @pytest.fixture(scope="module")
-def two(model_folder, recipe, tmp_path_factory) -> Path:
+def two(model_folder, recipe, tmp_path_factory, request) -> Path:
     """What two processes write, all at one start: that takes as long as many runs."""
     folder = tmp_path_factory.mktemp("two")
-    runs = [run + RESUMED * (run in RESUMABLE) for run in RUNS]
-    asked = {"replicas": runs, "shards": [*runs, recipe], "gathered": OF_DPO}
-    assert asked.keys() == WAYS.keys()
-    names = [f"{way}/{run}" for way, of_way in asked.items() for run in of_way]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", WORKER]
-    command = [sys.executable, *map(str, [*launch, model_folder, folder, *names])]
-    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=os.environ | variables, check=True, timeout=1800)
+    asked = {
+        f"{of['way']}/{of['run']}" for of in selected(request, "test_two_processes_train_as_one")
+    }
+    asked -= {name.removesuffix(RESUMED) for name in asked if name.endswith(RESUMED)}
+    names = [*sorted(asked), f"shards/{recipe}"]
+    run_together(folder / "log.txt", WORKER, model_folder, folder, *names)
     return folder
 
 
-def ends(folder: Path, runs) -> dict:
-    return {run: torch.load(folder / f"{run}.pt", weights_only=True) for run in runs}
+def end(folder: Path, run: str) -> dict:
+    return torch.load(folder / f"{run}.pt", weights_only=True)
 
 
 @pytest.fixture(scope="module")
@@ -75,26 +93,19 @@ def assert_same(expected: dict, given: dict) -> None:
         torch.testing.assert_close(given["weights"][name], weight, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("run", ENDS)
-def test_two_processes_train_as_one(run, one, two):
-    assert_same(one[run.removesuffix(RESUMED)], ends(two / "replicas", [run])[run])
+@pytest.mark.parametrize(("way", "run"), in_ways(*WAYS))
+def test_two_processes_train_as_one(way, run, one, two):
+    """Gathered: with `fsdp_reshard_after_forward: false` a forward leaves the whole weights behind.
 
-
-@pytest.mark.parametrize("run", ENDS)
-def test_two_shards_train_as_one(run, one, two):
-    assert_same(one[run.removesuffix(RESUMED)], ends(two / "shards", [run])[run])
-
-
-def test_weights_that_stay_gathered_are_not_taken_for_the_new_ones(one, two):
-    """With `fsdp_reshard_after_forward: false` a forward leaves the whole weights behind."""
-    for run, end in ends(two / "gathered", OF_DPO).items():
-        assert_same(one[run], end)
+    They are not taken for the new ones.
+    """
+    assert_same(one(run.removesuffix(RESUMED)), end(two / way, run))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_runs_can_tell(objective, one):
     """The loss moves, and so does what KTO gathers from all processes."""
-    log = one[f"{objective}-cached"]["log"]
+    log = one(f"{objective}-cached")["log"]
     assert max(log["loss"]) - min(log["loss"]) > 1e-3
     assert objective != "kto" or max(log["kl"]) > 1e-3
 

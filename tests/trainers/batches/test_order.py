@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 import torch
 from combinations import PAIRS, ROUNDS, SPREAD, Combination, train
 from datasets import Dataset
+from forked_together import run_together
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig
@@ -129,10 +128,7 @@ def test_a_resumed_run_ends_exactly_where_one_that_is_not_cut_does(model_folder,
 def spread(model_folder, tmp_path_factory):
     """What one process and two make of the same combinations."""
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", WORKER]
-    variables = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    run = [sys.executable, *map(str, [*launch, model_folder, two])]
-    subprocess.run(run, env=os.environ | variables, check=True, timeout=900)
+    run_together(two / "log.txt", WORKER, model_folder, two)
     names = (*SPREAD, *ROUNDS, PAIRS)
     for name in names:
         train(name, model_folder, one)
