@@ -1,9 +1,9 @@
 """GRPO in many ways to divide rows into batches, steps, rollouts, windows, epochs and processes.
 
-    torchrun --nproc-per-node 2 combinations.py MODEL FOLDER
+    torchrun --nproc-per-node 2 combinations.py MODEL FOLDER NAME...
 
-trains each of `SPREAD` and `ROUNDS`, and on `PAIRS`, and writes what it logged, and its weights at
-the end, to FOLDER, as `train` does in one process.
+trains those of `SPREAD`, `ROUNDS` and `PAIRS`, and writes what each logged, and its weights at the
+end, to FOLDER, as `train` does in one process.
 """
 
 import os
@@ -210,7 +210,7 @@ if __name__ == "__main__":
     from distributed import run_on_cpus
 
     run_on_cpus()
-    for name in (*SPREAD, *ROUNDS, PAIRS):
+    for name in sys.argv[3:]:
         train(name, sys.argv[1], Path(sys.argv[2]))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

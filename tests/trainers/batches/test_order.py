@@ -13,6 +13,7 @@ from forked_together import run_together
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig
+from selected import selected
 from tiny import equal, make_trainer, rows, weights
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl.trainer.utils import RepeatSampler
@@ -22,6 +23,9 @@ from humanline.trainers.batches.order import RolloutStream
 # More than CI has time for: HUMANLINE_EXAMPLES=200 pytest tests/trainers/batches/test_order.py
 EXAMPLES = int(os.environ.get("HUMANLINE_EXAMPLES", 10))
 WORKER = Path(__file__).parents[1] / "combinations.py"
+ON_ROWS = "test_two_processes_train_on_the_rows_of_one_with_whole_groups_and_with_parts"
+# Parts of groups and whole ones, given and sampled, a stream, and rounds.
+FEW = ("given", "split-online", "stream-online", *ROUNDS, PAIRS)
 
 
 def policy(trainer) -> dict:
@@ -125,11 +129,11 @@ def test_a_resumed_run_ends_exactly_where_one_that_is_not_cut_does(model_folder,
 
 
 @pytest.fixture(scope="module")
-def spread(model_folder, tmp_path_factory):
+def spread(model_folder, tmp_path_factory, request):
     """What one process and two make of the same combinations."""
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
-    run_together(two / "log.txt", WORKER, model_folder, two)
-    names = (*SPREAD, *ROUNDS, PAIRS)
+    names = sorted({"given", *(asked["name"] for asked in selected(request, ON_ROWS))})
+    run_together(two / "log.txt", WORKER, model_folder, two, *names)
     for name in names:
         train(name, model_folder, one)
     return [
@@ -139,7 +143,13 @@ def spread(model_folder, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", (*SPREAD, *ROUNDS, PAIRS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in FEW else pytest.mark.thorough)
+        for name in (*SPREAD, *ROUNDS, PAIRS)
+    ],
+)
 def test_two_processes_train_on_the_rows_of_one_with_whole_groups_and_with_parts(name, spread):
     one, two = (result[name] for result in spread)
     for key, values in one["log"].items():
