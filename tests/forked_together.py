@@ -27,11 +27,12 @@ FORKS.set_forkserver_preload(
 )
 
 
-def run_together(log: Path, script: Path, *arguments, processes: int = 2, **environment) -> None:
-    """Run a script as torchrun does.
+def run_together(log: Path, *words, processes: int = 2, **environment) -> None:
+    """Run a program as torchrun does.
 
     Args:
         log: what the processes print goes there.
+        words: the program's file, or ``-m`` and a module, and arguments.
         environment: variables beside this process's own.
 
     Raises:
@@ -42,11 +43,10 @@ def run_together(log: Path, script: Path, *arguments, processes: int = 2, **envi
         port = free.getsockname()[1]
     shared = os.environ | environment | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     shared |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
-    words = [*map(str, (script, *arguments))]
     started = []
     for rank in map(str, range(processes)):
         own = dict(shared) | {"RANK": rank, "LOCAL_RANK": rank}
-        started.append(FORKS.Process(target=_become, args=(words, own, log)))
+        started.append(FORKS.Process(target=_become, args=([*map(str, words)], own, log)))
         started[-1].start()
     while None in (statuses := [process.exitcode for process in started]):
         if any(statuses):  # it would wait for those that have failed
@@ -63,5 +63,9 @@ def _become(words: list[str], environment: dict[str, str], log: Path) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
-    sys.argv[:] = words
-    runpy.run_path(words[0], run_name="__main__")
+    if words[0] == "-m":
+        sys.argv[:] = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[:] = words
+        runpy.run_path(words[0], run_name="__main__")

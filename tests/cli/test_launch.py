@@ -2,10 +2,14 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -14,9 +18,12 @@ import torch
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
+from forked_together import run_together
 from safetensors.torch import load_file
+from selected import selected
 
 from humanline.cli import launch
+from humanline.cli.commands import main
 from humanline.files.json_files import read_json, write_jsonl
 from humanline.files.validation import ConfigError
 from humanline.generation import offline
@@ -27,6 +34,7 @@ from humanline.training import cell as training
 from humanline.worlds import miniature
 
 ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
 CONFIG = ROOT / "workflow" / "config"
 TASK = "instruction_following"
 STORED = ("dpo-offline-s1", "grpo-offline-humanline-k4-clip-1.5_1.5-s1")
@@ -80,30 +88,16 @@ def copied(prepared: Path, folder: Path) -> Study:
     return load(shutil.copytree(prepared, folder))
 
 
-def train(study: Study, run: str, devices: int, **environment) -> subprocess.CompletedProcess:
-    return python(*command(study, run, devices), **environment)
+def command(study: Study, run: str, devices: int = 1) -> list[str]:
+    words = ["train", TASK, run, "--scale", "smoke", "--devices", devices]
+    return [
+        *map(str, [*words, "--results", study.root, "--config", study.root.with_name("config")])
+    ]
 
 
-def command(study: Study, run: str, devices: int) -> list:
-    words = ["-m", "humanline", "train", TASK, run, "--scale", "smoke", "--devices", devices]
-    return [*words, "--results", study.root, "--config", study.root.with_name("config")]
-
-
-def train_together(*runs: str) -> subprocess.CompletedProcess:
+def train_together(log: Path, *runs: str) -> None:
     """Train runs, each WAY=RESULTS/RUN, in two processes; see `together.py`."""
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    return python(*launcher, Path(__file__).parents[1] / "together.py", *runs)
-
-
-def python(*arguments, **environment) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env=on_cpus() | environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    run_together(log, TESTS / "together.py", *runs, ACCELERATE_USE_CPU="true")
 
 
 def on_cpus() -> dict[str, str]:
@@ -130,14 +124,14 @@ def assert_same(expected: dict, given: dict) -> None:
         torch.testing.assert_close(given[name], weight, atol=1e-5, rtol=0)
 
 
-def test_a_batch_that_does_not_divide_is_told_before_any_work(prepared, tmp_path):
+def test_a_batch_that_does_not_divide_is_told_before_any_work(prepared, tmp_path, capfd):
     study = copied(prepared, tmp_path / "one")
-    run = train(study, STORED[0], devices=3)
-    assert run.returncode == 1
+    assert main(command(study, STORED[0], devices=3)) == 1
     reason = "8 does not divide among 3 devices, 1 at once on each; change it"
     field = f"tasks.{TASK}.training.objectives.dpo.batch_size"
-    assert run.stderr.startswith(f"humanline: error: scale smoke: {field}: {reason}")
-    assert run.stderr.count("\n") == 1
+    error = capfd.readouterr().err
+    assert error.startswith(f"humanline: error: scale smoke: {field}: {reason}")
+    assert error.count("\n") == 1
     assert not study.run(TASK, STORED[0]).paths.directory.exists()
     with pytest.raises(ConfigError, match=reason):
         study.run(TASK, STORED[0]).batch_share(devices=3)
@@ -153,16 +147,30 @@ def test_accumulation_shrinks_as_devices_grow(devices, share):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to share the work by")
 def test_processes_that_would_train_alone_are_refused(prepared, tmp_path):
     study = copied(prepared, tmp_path / "alone")
-    run = train(study, STORED[0], devices=2, ACCELERATE_USE_CPU="false")
-    assert run.returncode == 1
-    assert "humanline: error: 2 processes were started to train together, but see no" in run.stderr
+    words = ["-m", "humanline", *command(study, STORED[0])]
+    told = "humanline: error: 2 processes were started to train together, but see no"
+    with pytest.raises(AssertionError, match=told):
+        run_together(tmp_path / "log.txt", *words, ACCELERATE_USE_CPU="false")
     assert not list(study.run(TASK, STORED[0]).paths.directory.glob("checkpoints/*/*"))
+
+
+@pytest.mark.slow
+def test_a_launch_ends_well_if_all_processes_do(monkeypatch, capfd):
+    monkeypatch.chdir(ROOT)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        launch.launch(["list", "objectives"], 2, bf16=False)
+        assert len(re.findall("^dpo ", capfd.readouterr().out, flags=re.M)) == 2
+        with pytest.raises(ConfigError, match="one of the processes that train together failed"):
+            launch.launch(["list", "nothing"], 2, bf16=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.slow
 def test_all_processes_end_with_the_command(prepared, tmp_path):
     study = copied(prepared, tmp_path / "ended")
-    words = [sys.executable, *map(str, command(study, SAMPLED[0], devices=2))]
+    words = [sys.executable, "-m", "humanline", *command(study, SAMPLED[0], devices=2)]
     with subprocess.Popen(words, env=on_cpus(), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         directory = study.run(TASK, SAMPLED[0]).paths.directory
         while not list(directory.glob("checkpoints/*/manifest.json")):
@@ -176,36 +184,52 @@ def test_all_processes_end_with_the_command(prepared, tmp_path):
     assert not alive
 
 
+def in_ways(runs: Sequence[str], few: set[str]) -> list:
+    """Each way with each run, of which all but few are thorough."""
+    return [
+        pytest.param(way, run, marks=[] if f"{way}/{run}" in few else pytest.mark.thorough)
+        for way in ("replicas", "shards")
+        for run in runs
+    ]
+
+
 @pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory) -> dict[str, Study]:
+def one(prepared, tmp_path_factory) -> Callable[[str], Study]:
+    """A function from a run to the study in which one process has trained it."""
+    study = copied(prepared, tmp_path_factory.mktemp("alone") / "one")
+
+    @cache
+    def trained(run: str) -> Study:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ACCELERATE_USE_CPU", "true")
+            training.train(study.run(TASK, run))
+        return study
+
+    return trained
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory, request) -> dict[str, Study]:
     """What two processes make: of runs with replicas, and with shards, and of one that is cut.
 
-    The command starts the first run, and the others are trained at one start: it takes as long as
-    many runs.
+    All are trained at one start.
     """
     folder = tmp_path_factory.mktemp("trained")
     names = ("replicas", "shards", "interrupted")
     studies = {name: copied(prepared, folder / name) for name in names}
-    replicas, shards, interrupted = studies.values()
-    first, *others = STORED
-    together = train_together(
-        *(f"replicas={replicas.root}/{run}" for run in (*others, *SAMPLED)),
-        *(f"shards={shards.root}/{run}" for run in (*STORED, *SAMPLED)),
-        f"shards={interrupted.root}/{first}@6",
+    asked = selected(
+        request, "test_two_processes_train_as_one", "test_two_processes_sample_different_prompts"
     )
-    for result in (train(replicas, first, devices=2), together):
-        assert result.returncode == 0, result.stdout + result.stderr
+    train_together(
+        folder / "log.txt",
+        *sorted({f"{of['way']}={studies[of['way']].root}/{of['run']}" for of in asked}),
+        f"shards={studies['interrupted'].root}/{STORED[0]}@6",
+    )
     return studies
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("run", STORED)
-def test_two_processes_train_as_one(run, prepared, trained, tmp_path, monkeypatch):
-    one, two = copied(prepared, tmp_path / "one"), trained["replicas"]
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    training.train(one.run(TASK, run))
+def assert_trained_as_one(run: str, one: Study, two: Study) -> None:
     assert_same(weights(one, run), weights(two, run))
-    assert_same(weights(one, run), weights(trained["shards"], run))
     directory = two.run(TASK, run).paths.directory
     record = read_json(directory / "train.json")
     assert (record["devices"], record["steps"]) == (2, 8)
@@ -214,11 +238,28 @@ def test_two_processes_train_as_one(run, prepared, trained, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(trained):
+@pytest.mark.parametrize(
+    ("way", "run"), in_ways(STORED, {f"replicas/{STORED[0]}", f"shards/{STORED[1]}"})
+)
+def test_two_processes_train_as_one(way, run, one, trained):
+    assert_trained_as_one(run, one(run), trained[way])
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_the_command_trains_as_one_process(one, prepared, tmp_path):
+    study = copied(prepared, tmp_path / "two")
+    words = [sys.executable, "-m", "humanline", *command(study, STORED[0], devices=2)]
+    subprocess.run(words, env=on_cpus(), cwd=ROOT, check=True, timeout=900)
+    assert_trained_as_one(STORED[0], one(STORED[0]), study)
+
+
+@pytest.mark.slow
+def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(one, trained, tmp_path):
     run, study = STORED[0], trained["interrupted"]
     directory = study.run(TASK, run).paths.directory
     assert not (directory / "train.json").exists()
-    expected = weights(trained["shards"], run)
+    expected = weights(one(run), run)
     evaluated, last = sorted(directory.glob("checkpoints/*/checkpoint-*"))
     assert (evaluated.name, last.name) == ("checkpoint-4", "checkpoint-6")
     kept = load_weights(evaluated)
@@ -231,15 +272,16 @@ def test_a_sharded_run_keeps_whole_models_and_goes_on_from_them(trained):
     note.write_text(json.dumps(read_json(note) | seconds))
     content = read_manifest(last)
     write_manifest(last, content | {"files": fingerprints(last)})
-    result = train_together(f"shards={study.root}/{run}")
-    assert result.returncode == 0, result.stdout + result.stderr
+    train_together(tmp_path / "log.txt", f"shards={study.root}/{run}")
     assert read_json(directory / "train.json")["seconds"]["total"] > 1000
     assert_same(expected, weights(study, run))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["replicas", "shards"])
-@pytest.mark.parametrize("run", SAMPLED)
+@pytest.mark.parametrize(
+    ("way", "run"),
+    in_ways(SAMPLED, {f"shards/{SAMPLED[0]}", *(f"replicas/{run}" for run in SAMPLED[1:])}),
+)
 def test_two_processes_sample_different_prompts(run, way, trained):
     directory = trained[way].run(TASK, run).paths.directory
     record = read_json(directory / "train.json")
