@@ -104,14 +104,16 @@ onstart:
         require_container()
     if any(job.rule.name == "claims" for job in jobs):
         weigh_claims()
-    if {job.rule.name for job in jobs} != {"plan"}:  # `plan` needs no worker
+    names = {job.rule.name for job in jobs}
+    if names != {"plan"}:
         tell = watch(workflow, STUDY, jobs, SECONDS_FILES, OTHER_SECONDS)
         # Only for local jobs: a job on another machine or in another cgroup cannot be a child of
         # this process.
         if workflow.local_exec:
             lifeline.hold(Path(".snakemake"))
             lifeline.stop_jobs_on_signals()
-            if not IN_CONTAINER:  # a job in a container is no child of this process
+            # A job in a container is no child of this process, and one alone starts sooner.
+            if not IN_CONTAINER and names - {"judge_cost", "prefetch"}:
                 worker.start(
                     CONFIG / f"{SCALE}.yaml",
                     CONFIG / "experiments.yaml",

@@ -16,6 +16,7 @@ from pathlib import Path
 from humanline.cli import WORKER
 
 ROOT = Path(__file__).parents[2]
+GIVEN = "WORKER_OF_A_TEST"
 # With what a Snakefile of ours imports, and the code parsed whose hashes it makes.
 SERVER = f"""
 import os, sys
@@ -28,7 +29,10 @@ from humanline.cli.local.worker import serve
 from humanline.files.code_hashes import code_hash
 
 def run(argv):
-    del os.environ["{WORKER}"]  # of this process; a workflow starts a worker of its own
+    # Of this process; a workflow starts a worker of its own, if it is given none.
+    del os.environ["{WORKER}"]
+    if worker := os.environ.pop("{GIVEN}", None):
+        os.environ["{WORKER}"] = worker
     sys.argv[:] = ["snakemake", *argv]
     snakemake.cli.main()
 
@@ -60,12 +64,20 @@ def server() -> tuple[Path, subprocess.Popen]:
     return socket, process
 
 
-def snakemake(*arguments, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+def snakemake(
+    *arguments, cwd: Path = ROOT, worker: Path | None = None
+) -> subprocess.CompletedProcess:
+    """Run snakemake.
+
+    Args:
+        worker: the socket of a worker for its jobs; without one it starts its own.
+    """
     socket, _ = server()
+    given = {GIVEN: str(worker)} if worker else {}
     return subprocess.run(
         [sys.executable, "-c", CLIENT, *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {WORKER: str(socket)},
+        env=os.environ | given | {WORKER: str(socket)},
         capture_output=True,
         text=True,
     )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -33,8 +33,8 @@ def command(*arguments, results: Path, **config) -> list:
     return ["--cores", "2", *arguments, "--config", *options]
 
 
-def snakemake(*arguments, **config) -> subprocess.CompletedProcess:
-    return forked.snakemake(*command(*arguments, **config))
+def snakemake(*arguments, worker: Path | None = None, **config) -> subprocess.CompletedProcess:
+    return forked.snakemake(*command(*arguments, **config), worker=worker)
 
 
 def as_typed(*arguments, **config) -> subprocess.CompletedProcess:
@@ -55,6 +55,16 @@ def jobs(text: str) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.M)}
 
 
+@pytest.fixture(scope="module")
+def worker():
+    """The socket of a worker for several workflows; else each has to start one."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:  # a socket's path is short
+        socket = Path(folder, "socket")
+        command = [sys.executable, "-m", "humanline", "worker", socket]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT):
+            yield socket
+
+
 @pytest.fixture
 def config(tmp_path) -> Path:
     """A copy of the configuration, to be edited, with every kind of table and of cell once."""
@@ -64,7 +74,17 @@ def config(tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("scale", SCALES)
+# They differ from laptop in numbers; below, their headline tables are planned.
+LIKE_LAPTOP = ("laptop_long", "laptop_short")
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        pytest.param(name, marks=[pytest.mark.slow, pytest.mark.thorough] * (name in LIKE_LAPTOP))
+        for name in SCALES
+    ],
+)
 def test_every_scale_resolves(scale, tmp_path):
     counts = jobs(plan(tmp_path, scale=scale))
     study = load_study(CONFIG / f"{scale}.yaml", CONFIG / "experiments.yaml", tmp_path)
@@ -140,9 +160,9 @@ def test_runs_of_a_graph_with_a_checkpoint_share_no_submission(tmp_path):
 def test_the_plan_counts_the_jobs_of_the_workflow(tmp_path):
     """Over 500 at paper scale; benchmarks/load_cells.py tells how long it takes."""
     paper = {"results": tmp_path, "scale": "paper"}
-    dry = as_typed("all_tables", "tune", "explore", "-n", "--nolock", **paper)
+    dry = snakemake("all_tables", "tune", "explore", "-n", "--nolock", **paper)
     counts = jobs(dry.stdout + dry.stderr)
-    run = as_typed("plan", "--nolock", **paper)
+    run = snakemake("plan", "--nolock", **paper)
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("# Plan of scale paper")
     for target in ("all_tables", "explore"):  # they do nothing
@@ -311,9 +331,10 @@ def test_what_is_not_pinned_is_one_line_before_anything_runs(tmp_path):
     assert not results.exists()
 
 
-def test_what_is_not_pinned_stops_no_jobs_that_do_not_read_it(tmp_path):
+def test_what_is_not_pinned_stops_no_jobs_that_do_not_read_it(worker, tmp_path):
     """Where the cache is empty the first job fails, and not the check before it."""
-    run = snakemake("table_instruction_following", "--nolock", results=tmp_path, scale="paper")
+    study = {"results": tmp_path, "scale": "paper", "worker": worker}
+    run = snakemake("table_instruction_following", "--nolock", **study)
     assert run.returncode != 0
     assert "revision: null" not in run.stderr
     assert "llama3-ultrafeedback-armorm at revision" in run.stderr
@@ -329,7 +350,7 @@ def test_prefetch_always_looks_again(config, tmp_path):
 
 def test_snakemakes_linter_has_no_complaints():
     """It asks for a log on every rule, among other things."""
-    lint = subprocess.run([SNAKEMAKE, "--lint"], cwd=ROOT, capture_output=True, text=True)
+    lint = forked.snakemake("--lint")
     assert lint.returncode == 0, lint.stdout + lint.stderr
 
 
@@ -373,25 +394,11 @@ def kill_process(ancestor: int, argument: str) -> None:
 TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
 SCORES = {f"score_{task}" for task in TASKS}
 TABLES = {"table_cost", "table_sweep", *(f"table_{task}" for task in TASKS)}
-EDITS = {  # of modules, and what is made anew
-    "scoring/score.py": {*SCORES, "scores", "claims", "report", "all", *TABLES},
-    "analysis/figures.py": {"figures", "report", "all"},
-    # Of a task, its own rules; data, training and sampling are of its jobs alone.
-    "tasks/shared_divisors.py": {
-        *("data", "base_model", "offline", "train", "generate", "all"),
-        *("score_shared_divisors", "table_shared_divisors", "scores", "report"),
-    },
-}
-
-
-@pytest.fixture
-def worker():
-    """The socket of a worker for several workflows; else each has to start one."""
-    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:  # a socket's path is short
-        socket = Path(folder, "socket")
-        command = [sys.executable, "-m", "humanline", "worker", socket]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT):
-            yield socket
+# What is made anew after edits of modules, of which test_code_hashes has each alone. Of a task's
+# module, data, models and samples of that task.
+EDITED = ("scoring/score.py", "analysis/figures.py", "tasks/shared_divisors.py")
+OF_SHARED_DIVISORS = {"data": 1, "base_model": 1, "offline": 1, "train": 2, "generate": 3}
+MADE_ANEW = {*SCORES, "scores", "claims", "figures", "report", "all", *TABLES, *OF_SHARED_DIVISORS}
 
 
 def check_snakemakes_report(path: Path, results: Path) -> None:
@@ -429,10 +436,10 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
     """Everything, once: a killed job, tables, a rerun, a changed option, a broken file."""
     results = tmp_path / "results"
     study = {"results": results, "scale": "smoke", "config_directory": config}
+    monkeypatch.setenv(WORKER, str(worker))
     checkpoint = kill_a_job_half_way(tmp_path / "console.txt", **study)
     state = checkpoint / "trainer_state.json"
     saved = state.stat().st_mtime_ns
-    monkeypatch.setenv(WORKER, str(worker))
     run = as_typed("--nolock", **study)
     assert run.returncode == 0, run.stdout + run.stderr
     assert json.loads((checkpoint.parents[2] / "train.json").read_text())["steps"] == 8
@@ -458,10 +465,11 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
     scores = (tables / "scores.csv").read_text().splitlines()
     assert sum("math_reasoning,base,1,0," in row for row in scores) == 1
     rows = (tables / "instruction_following.csv").read_text().splitlines()
-    assert len(rows) == 1 + 13
+    assert len(rows) == 1 + 10
     assert (tables / "math_reasoning_curves.svg").read_text().lstrip().startswith("<?xml")
 
-    explored = as_typed("explore", "--nolock", **study)
+    again = partial(snakemake, worker=worker)
+    explored = again("explore", "--nolock", **study)
     assert explored.returncode == 0, explored.stdout + explored.stderr
     rows = (results / "smoke" / "map" / "map.csv").read_text().splitlines()
     assert [row.split(",")[1:3] for row in rows[1:]] == [
@@ -472,11 +480,11 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
 
     assert set(jobs(plan(**study))) == {"report", "all"}  # the page shows the map, too
     reported = tmp_path / "report.zip"
-    run = as_typed("--nolock", "--report", reported, "--report-after-run", **study)
+    run = again("--nolock", "--report", reported, "--report-after-run", **study)
     assert run.returncode == 0, run.stdout + run.stderr
     check_snakemakes_report(reported, results / "smoke")
-    again = as_typed("--nolock", **study)
-    assert "Nothing to be done" in again.stdout + again.stderr
+    run = again("--nolock", **study)
+    assert "Nothing to be done" in run.stdout + run.stderr
 
     scale = (config / "smoke.yaml").read_text()
     edit(
@@ -500,20 +508,20 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
     for name in ("humanline", "workflow/rules"):
         shutil.copytree(ROOT / name, edited / name)
     shutil.copy(ROOT / "Snakefile", edited)
-    for name, rules in EDITS.items():
-        module = edited / "humanline" / name
-        source = module.read_text()
-        module.write_text(f"{source}\n_EDITED = 1\n")
-        run = as_typed("-s", edited / "Snakefile", "-n", "--nolock", **study)
-        assert set(jobs(run.stdout + run.stderr)) == rules, name
-        module.write_text(f"{source}\n# Edited.\n")
+    for name in EDITED:
+        with open(edited / "humanline" / name, "a") as module:
+            module.write("\n_EDITED = 1\n")
+    run = as_typed("-s", edited / "Snakefile", "-n", "--nolock", **study)
+    anew = jobs(run.stdout + run.stderr)
+    assert set(anew) == MADE_ANEW
+    assert {rule: anew[rule] for rule in OF_SHARED_DIVISORS} == OF_SHARED_DIVISORS
 
     runs = results / "smoke" / "runs"
     broken = runs / "math_reasoning" / "grpo-online-every1-s1"
     (broken / "samples.jsonl").write_text('{"step": 0\n')
     (broken / "grades.csv").unlink()
     kept = (tables / "instruction_following.md").stat().st_mtime_ns
-    failed = as_typed("--nolock", **study)
+    failed = again("--nolock", **study)
     output = failed.stdout + failed.stderr
     assert failed.returncode != 0
     assert re.search(r"^the whole log: .*\.log$", output, flags=re.M)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -33,18 +34,17 @@ def test_ci_finds_the_readmes_test_command():
     assert "grep -m 1 -F -- '/pytest' README.md" in (ROOT / ".ci" / "run").read_text()
 
 
+def test_snakemake_is_installed():
+    run = subprocess.run([BIN / "snakemake", "--version"], capture_output=True, text=True)
+    assert run.stdout.startswith("9.")
+
+
 @pytest.mark.parametrize("command", [c for c in commands() if "/snakemake" in c])
 def test_snakemake_commands_plan_something(command, tmp_path):
     arguments = shlex.split(command)[1:]
     if "--config" not in arguments:
         arguments += ["--config"]
-    arguments += [f"results={tmp_path}"]
-    plan = subprocess.run(
-        [BIN / "snakemake", *arguments, "-n", "--nolock"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    plan = forked.snakemake(*arguments, f"results={tmp_path}", "-n", "--nolock")
     assert plan.returncode == 0, plan.stderr
     assert "Job stats:" in plan.stdout + plan.stderr
 
