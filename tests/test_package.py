@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from humanline.files.code_hashes import code_hash
 from humanline.files.seals import seal_of
@@ -79,8 +80,20 @@ def test_the_metadata_describe_the_project_and_link_to_it(installed):
 def test_the_version_is_the_same_everywhere(installed, run):
     said = run("-c", "import humanline; print(humanline.__version__)").stdout.strip()
     assert said == VERSION
-    assert f"\nversion: {VERSION}\n" in (ROOT / "CITATION.cff").read_text()
-    assert f"\n## [{VERSION}] - 2" in (ROOT / "CHANGELOG.md").read_text()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == VERSION
+    released = citation["date-released"].isoformat()
+    assert f"\n## [{VERSION}] - {released}\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".pre-commit-config.yaml", "CITATION.cff", "env.yml", "mkdocs.yml", "recipes", ".github"],
+)
+def test_yaml_that_only_other_programs_read_is_yaml(path):
+    found = [ROOT / path, *(ROOT / path).rglob("*.y*ml")]
+    read = [yaml.compose(file.read_text()) for file in found if file.is_file()]
+    assert read and None not in read
 
 
 @pytest.mark.parametrize("command", ["train", "score", "report"])
