@@ -63,9 +63,9 @@ def write(folder: Path) -> str:
         A line that says so.
 
     Raises:
-        ConfigError: if the folder has files, or is a file.
+        ConfigError: if the folder has files other than hidden ones, or is a file.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or _has_files(folder)):
         what = "has files" if folder.is_dir() else "is a file"
         raise ConfigError(f"{folder}: it {what}; name a folder that is new or empty")
     own = source()
@@ -82,5 +82,11 @@ def write(folder: Path) -> str:
         Path(beside, "README.md").write_text(told, encoding="utf-8")
         Path(beside, ".gitignore").write_text(_IGNORED, encoding="utf-8")
         for path in Path(beside).iterdir():
-            os.replace(path, folder / path.name)
+            if path.name != ".gitignore" or not (folder / path.name).exists():  # one's own stays
+                os.replace(path, folder / path.name)
     return f"{folder}: a workflow is here now; its README.md says how to run it, with {SUITE}"
+
+
+def _has_files(folder: Path) -> bool:
+    """Whether it is in use: `.git` and `.venv` are often there before the study."""
+    return any(not path.name.startswith(".") for path in folder.iterdir())

@@ -35,6 +35,17 @@ def test_init_fills_the_empty_folder_in_which_one_stands(tmp_path, monkeypatch):
     assert main(["check", "--scale", "smoke"]) == 0
 
 
+def test_init_fills_a_folder_that_has_a_repository_and_an_environment(tmp_path):
+    for name in (".git", ".venv"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".gitignore").write_text("mine")
+    assert main(["init", str(tmp_path)]) == 0
+    assert (tmp_path / "Snakefile").exists() and (tmp_path / ".gitignore").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir() if path.name[0] == "."} == {
+        ".git", ".venv", ".gitignore",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("what", ["has files", "is a file"])
 def test_init_refuses_a_folder_that_is_in_use(what, tmp_path, capfd):
     place = tmp_path / "x"
