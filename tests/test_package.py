@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from humanline.cli.install.starter import REFERENCES
 from humanline.files.code_hashes import code_hash
 from humanline.files.seals import seal_of
 
@@ -61,7 +62,7 @@ def test_the_wheel_has_all_files_of_the_package_and_the_workflow(installed):
         return {name for name in names if not name.startswith("humanline/starter/")}
 
     assert files(installed, "humanline") == files(ROOT, "humanline")
-    below = ("workflow", "profiles", "recipes")
+    below = ("workflow", "profiles", "recipes", *REFERENCES)
     assert files(installed / "humanline" / "starter", *below) == files(ROOT, *below)
     assert not (installed / "tests").exists()
 
@@ -123,6 +124,7 @@ def test_the_commit_of_a_users_own_repository_is_not_taken_for_ours(installed, r
 
 def test_a_workflow_of_a_wheel_plans_and_runs(run, tmp_path):
     run("-m", "humanline", "init", ".")
+    assert "all numbers are equal" in run("-m", "humanline", "compare", *REFERENCES[:1]).stdout
     snakemake = ("-m", "snakemake", "--cores", "1", "--config", "scale=smoke")
     planned = run(*snakemake, "-n", "table_first_taste")
     assert "Job stats:" in planned.stdout + planned.stderr

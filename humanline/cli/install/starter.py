@@ -9,7 +9,9 @@ from pathlib import Path
 from humanline.files.validation import ConfigError
 
 PACKAGE = Path(__file__).parents[2]
-FILES = ("Snakefile", "workflow", "profiles", "recipes")
+# What `humanline compare` compares a run with.
+REFERENCES = tuple(f"results/reference/{scale}/tables" for scale in ("laptop", "workstation_cpu"))
+FILES = ("Snakefile", "workflow", "profiles", "recipes", *REFERENCES)
 REPOSITORY = "https://github.com/humanline/humanline"
 SUITE = "pip install 'humanline[suite]'"
 
@@ -24,6 +26,7 @@ rules call the installed package, so keep the version that wrote them:
     snakemake --cores all table_first_taste --config scale=smoke  # in minutes, meaningless
     snakemake --cores all table_first_taste                       # the laptop's scale
     snakemake -n --quiet rules                                    # all jobs of the claims, counted
+    humanline compare results/laptop                              # with the run that is shipped
 
 | path | what is there |
 | --- | --- |
@@ -33,6 +36,7 @@ rules call the installed package, so keep the version that wrote them:
 | `Snakefile`, `workflow/rules` | the order of the stages |
 | `workflow/profiles`, `profiles` | options of `snakemake` on a cluster, and here |
 | `recipes` | one-file trainings: `humanline recipe FILE` |
+| `results/reference` | tables of the shipped runs; your results will be in `results/SCALE` |
 
 `humanline check` validates a change, and `humanline list` shows what there is.
 {repository}/blob/main/docs/extending.md has walks: a row, data, a
