@@ -28,6 +28,7 @@ def test_a_measurement_has_a_process_and_a_peak_of_its_own(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_benchmark_measures_every_variant(tmp_path):
     """In one process, because a start takes longer than they do."""
     found = measured(tmp_path, "--one-process")

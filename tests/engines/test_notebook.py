@@ -24,6 +24,7 @@ def test_what_is_stored_is_one_whole_run():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @needs_cached_package
 def test_it_runs_from_top_to_bottom():
     """Less of everything, so that it takes a minute or two; the stored run is whole."""

@@ -391,6 +391,8 @@ def kill_process(ancestor: int, argument: str) -> None:
             pass
 
 
+SECRET = "canary-9f2c71d0"
+KEYS = ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY", "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY")
 TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
 SCORES = {f"score_{task}" for task in TASKS}
 TABLES = {"table_cost", "table_sweep", *(f"table_{task}" for task in TASKS)}
@@ -437,6 +439,8 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
     results = tmp_path / "results"
     study = {"results": results, "scale": "smoke", "config_directory": config}
     monkeypatch.setenv(WORKER, str(worker))
+    for key in KEYS:
+        monkeypatch.setenv(key, SECRET)
     checkpoint = kill_a_job_half_way(tmp_path / "console.txt", **study)
     state = checkpoint / "trainer_state.json"
     saved = state.stat().st_mtime_ns
@@ -529,3 +533,7 @@ def test_smoke_scale_end_to_end(config, tmp_path, worker, monkeypatch):
     assert re.search(rf"samples\.jsonl: line 1: not JSON .*; {remedy}\Z", output.rstrip())
     assert (tables / "instruction_following.md").stat().st_mtime_ns == kept
     assert (broken / "train.json").exists()
+
+    files = [path for path in (*results.rglob("*"), tmp_path / "console.txt") if path.is_file()]
+    assert {"index.html", "train.json"} <= {path.name for path in files}
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

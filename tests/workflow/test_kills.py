@@ -1,6 +1,8 @@
 """A study that is killed and started again ends with the bytes of one that was not.
 
-`python tests/workflow/kills.py` does it with every kind of cell, and many more kills.
+`python tests/workflow/kills.py` does it with every kind of cell, and many more kills. In CI
+test_one_task.py kills a study once, test_run_locks.py has two runs in a folder, and test_dag.py
+looks for secrets.
 """
 
 import json
@@ -15,7 +17,7 @@ from kills import Moment
 
 from humanline.files.seals import seal_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 ALONE, GROUP, EVERY, TERM, INTERRUPT = kills.KINDS
 
 

@@ -13,9 +13,12 @@ import psutil
 import pytest
 import yaml
 
+from humanline.cli.commands import main
+
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "workflow" / "config"
 TASKS = ("instruction_following", "math_reasoning", "shared_divisors")
+RUN = "grpo-online-every1-s1"
 TARGETS = ("all", "tune", "explore")
 # Quotes, spaces, patterns and commands, as a shell, Python and Snakemake see them.
 ODD = "a folder; touch 'y' $(touch z) `touch y` \"ü\" %s \\n * ~#&"
@@ -72,7 +75,6 @@ def test_a_target_without_tables_is_one_line_and_no_success(tmp_path):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_it_is_told_what_it_would_take_and_cost(task, tmp_path, capfd):
-    from humanline.cli.commands import main
     from humanline.study.study import load_study
 
     write_study(tmp_path / "config", task)
@@ -88,8 +90,6 @@ def test_it_is_told_what_it_would_take_and_cost(task, tmp_path, capfd):
 
 @pytest.mark.parametrize("command", [["data", "s1"], ["score", "base-s1"], ["train", "base-s1"]])
 def test_a_task_that_the_scale_lacks_is_one_line(command, tmp_path, capfd):
-    from humanline.cli.commands import main
-
     write_study(tmp_path / "config", "math_reasoning")
     options = ["--scale=smoke", f"--config={tmp_path / 'config'}", f"--results={tmp_path}"]
     assert main([command[0], "instruction_following", *command[1:], *options]) == 1
@@ -162,12 +162,15 @@ class Workflow:
 
 @pytest.mark.slow
 def test_the_readmes_command_goes_on_after_it_was_killed_whatever_the_folders_names(tmp_path):
-    """With SIGKILL, of snakemake alone; see test_kills.py for other kinds, and for the bytes."""
+    """With SIGKILL, of snakemake alone, to the bytes of a run that is not cut.
+
+    See test_kills.py for other kinds, and for the bytes of all files.
+    """
     # A socket's path is short.
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary:
         workflow = Workflow(tmp_path / ODD_COPY, Path(temporary))
         first = workflow.start()
-        workflow.wait_for(first, "grpo-online-every1-s1/checkpoints/*/progress.json")
+        workflow.wait_for(first, f"{RUN}/checkpoints/*/progress.json")
         jobs = psutil.Process(first.pid).children(recursive=True)
         first.kill()
         first.wait()
@@ -180,3 +183,11 @@ def test_the_readmes_command_goes_on_after_it_was_killed_whatever_the_folders_na
     table = workflow.folder / ODD / "smoke/tables/headline.csv"
     assert len(table.read_text().splitlines()) == 3
     assert not [path for path in (tmp_path / ODD_COPY).iterdir() if path.name in ("y", "z")]
+
+    uncut = shutil.copytree(workflow.folder / ODD, tmp_path / "uncut")
+    run = uncut / workflow.run.relative_to(workflow.folder / ODD) / RUN
+    shutil.rmtree(run)
+    options = ["--scale=smoke", f"--config={workflow.folder / ODD_CONFIG}", f"--results={uncut}"]
+    assert main(["train", "math_reasoning", RUN, *options]) == 0
+    model = Path("model", "model.safetensors")
+    assert (run / model).read_bytes() == (workflow.run / RUN / model).read_bytes()
