@@ -28,6 +28,7 @@ from humanline.study.study import load_study
 
 CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 RUN = "base-s1"
+THOROUGH = [pytest.mark.slow, pytest.mark.thorough]
 
 
 @pytest.fixture(autouse=True)
@@ -576,7 +577,9 @@ def test_the_key_is_in_no_file_though_the_endpoint_repeats_it(command, tmp_path,
         assert KEY.encode() not in content and b"canary-of-" not in content, path
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=THOROUGH), signal.SIGKILL]
+)
 def test_an_interrupted_job_pays_for_no_answer_twice(command, tmp_path, sent):
     """Asked to end, a job waits for the requests in flight; killed outright, it may lose those."""
     fault = misbehaving(0.3, *(fault for fault in FAULTS if fault not in ("rate limit", "timeout")))
@@ -604,7 +607,7 @@ def test_an_interrupted_job_pays_for_no_answer_twice(command, tmp_path, sent):
     assert len(keys) == len(set(keys)) == 60
 
 
-@pytest.mark.parametrize("fault", ["refusal", "server error"])
+@pytest.mark.parametrize("fault", [pytest.param("refusal", marks=THOROUGH), "server error"])
 def test_a_job_that_must_end_sends_no_more_requests(command, fault):
     """The job's own retries and the client's retries are not used up."""
 
