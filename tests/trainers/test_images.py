@@ -3,7 +3,6 @@
 import pytest
 import torch
 from datasets import Dataset
-from PIL import Image
 from tiny import OBJECTIVES, make_trainer, weights
 from transformers import (
     CLIPImageProcessor,
@@ -13,6 +12,8 @@ from transformers import (
 )
 
 from humanline.worlds.tiny_model import build_tokenizer
+
+Image = pytest.importorskip("PIL.Image", reason="pip install pillow")
 
 TEMPLATE = """
 {%- for message in messages -%}{%- if message.role == 'user' -%}<|user|>{%- endif -%}

@@ -116,7 +116,7 @@ def _can_leave_out(kwargs: dict[str, Any], count: int) -> bool:
     """Tell whether all that the model is given belongs to the rows, and each layer has a cache."""
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
-    cache = kwargs.get("past_key_values")
+    cache = _cache(kwargs)
     tensors = [value for value in kwargs.values() if isinstance(value, Tensor)]
     return (
         type(cache) is DynamicCache
@@ -132,8 +132,10 @@ def _first_logits(model, input_ids: Tensor, kwargs: dict[str, Any]) -> Tensor:
 
     The options of the model's next call are written into `kwargs`.
     """
-    mask = kwargs["attention_mask"]
-    differs = (input_ids[1:] != input_ids[:-1]) | (mask[1:] != mask[:-1])
+    mask = kwargs.get("attention_mask")  # None: transformers leaves out a mask that is all ones
+    differs = input_ids[1:] != input_ids[:-1]
+    if mask is not None:
+        differs = differs | (mask[1:] != mask[:-1])
     is_new = torch.cat([differs.new_ones(1), differs.any(1)])
     place = is_new.cumsum(0) - 1
     _select(kwargs, is_new.nonzero().squeeze(1))
@@ -151,7 +153,12 @@ def _select(kwargs: dict[str, Any], rows: Tensor) -> None:
     for name, value in kwargs.items():
         if isinstance(value, Tensor):
             kwargs[name] = value.index_select(0, rows.to(value.device))
-    kwargs["past_key_values"].reorder_cache(rows)
+    _cache(kwargs).reorder_cache(rows)
+
+
+def _cache(kwargs: dict[str, Any]):
+    """The cache of the layers, which transformers renamed in a version of our range."""
+    return kwargs.get("cache", kwargs.get("past_key_values"))
 
 
 def _together(parts: list[tuple[Tensor, Tensor]], count: int, pad: int) -> Tensor:

@@ -200,7 +200,7 @@ class TestTokensOfAStep:
             tokens = sum(part["completion_mask"].sum() for part in parts)
             trainer.model.zero_grad()
             for part in parts:
-                scores = trainer._scores(trainer.model, part)["completion"]
+                scores, *_ = trainer._token_scores(trainer.model, part)
                 # All ratios are one, and so the loss has the gradient of this one.
                 gain = (scores * part["completion_mask"] * part["advantages"][:, None]).sum()
                 (-gain / tokens).backward()
