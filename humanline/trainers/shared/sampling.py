@@ -106,6 +106,7 @@ def _decode(
             kept = is_open.nonzero().squeeze(1)
             ids, rows, is_open = ids[kept], rows[kept], is_open[kept]
             _select(kwargs, kept)
+            _select_lengths(logits_processor, kept)
         inputs = model.prepare_inputs_for_generation(ids, next_sequence_length=1, **kwargs)
         outputs = model(**inputs, return_dict=True)
         kwargs = model._update_model_kwargs_for_generation(outputs, kwargs)
@@ -154,6 +155,13 @@ def _select(kwargs: dict[str, Any], rows: Tensor) -> None:
         if isinstance(value, Tensor):
             kwargs[name] = value.index_select(0, rows.to(value.device))
     _cache(kwargs).reorder_cache(rows)
+
+
+def _select_lengths(logits_processor, rows: Tensor) -> None:
+    """Select rows of what a repetition penalty knows of each: how much of it is the prompt."""
+    for processor in logits_processor:
+        if isinstance(lengths := getattr(processor, "prompt_ignore_length", None), Tensor):
+            processor.prompt_ignore_length = lengths[rows.to(lengths.device)]
 
 
 def _cache(kwargs: dict[str, Any]):
