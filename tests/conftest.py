@@ -24,8 +24,15 @@ def pytest_configure(config):
     config.option.loadscopereorder = False  # xdist takes files in the order below
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Slow files first, then those with many tests: a long one at the end would run alone."""
+    """Slow files first, then those with many tests: a long one at the end would run alone.
+
+    `-m 'not slow'` replaces the setting that leaves out tests of depth, so these are slow, too.
+    """
+    for item in items:
+        if item.get_closest_marker("thorough") or item.get_closest_marker("cluster"):
+            item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     number = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path not in slow, -number[item.path]))
