@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from packaging.version import Version
 from tiny import OBJECTIVES, make_trainer, rows
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback
@@ -58,4 +59,6 @@ def test_a_step_seldom_reads_from_the_device(objective, model, tokenizer, groups
     most = MOST[objective]
     if trainer.accelerator.device.type != "cpu":  # TRL's head reads which tokens count
         most += 2 * FORWARD_PASSES[objective]
+    if Version(torch.__version__) < Version("2.13"):  # with 2.11 a step had two more
+        most += 2
     assert 3 <= found <= most
