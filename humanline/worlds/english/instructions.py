@@ -121,11 +121,6 @@ def asked_of(prompt: str) -> str:
     return re.split(r"(?<=\.) ", prompt)[0]
 
 
-def prompt_words(prompt: str) -> list[str]:
-    """Say the wishes of a prompt, one text each."""
-    return re.split(r"(?<=\.) ", prompt)[1:]
-
-
 def write_completion(row: dict, rng: random.Random, carelessness: float) -> str:
     """Write a text that ignores each wish with probability `carelessness`."""
     subject, prompt = row["key"], row["prompt"]
