@@ -51,6 +51,7 @@ def plan(results: Path, *targets, **config) -> str:
 
 def jobs(text: str) -> dict[str, int]:
     """Snakemake's job statistics."""
+    assert "Job stats:" in text, text[-3000:]
     table = text.split("Job stats:")[1].split("total")[0]
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, flags=re.M)}
 

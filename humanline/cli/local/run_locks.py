@@ -273,3 +273,22 @@ def require_room(folder: Path) -> None:
     finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)
+
+
+def keep_folder(folder: Path) -> None:
+    """Keep the folder of the files that Snakemake is making; a run removes it when it is empty.
+
+    A dry run beside that run, which then found no such folder, ended in a traceback.
+
+    Args:
+        folder: Snakemake's folder, ``.snakemake``.
+
+    Raises:
+        ConfigError: if nothing may be written there.
+    """
+    kept = folder / "incomplete" / "humanline-keeps-this-folder"
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        kept.touch()
+    except OSError as error:
+        raise _unwritable(kept.absolute(), error) from None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from humanline.cli.local import run_locks
-from humanline.cli.local.run_locks import JOBS, RUNS, VARIABLE, keep_locks, only_run
+from humanline.cli.local.run_locks import JOBS, RUNS, VARIABLE, keep_folder, keep_locks, only_run
 from humanline.files.validation import ConfigError
 
 RUN = """
@@ -143,6 +143,24 @@ def test_jobs_of_a_killed_run_are_waited_for(start, folder):
 
 def test_a_command_that_no_workflow_runs_holds_nothing(start):
     assert start(JOB, **{VARIABLE: ""})[1] == "holds"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_dry_run_beside_a_run_finds_the_folder_of_unfinished_files(kept, folder):
+    from snakemake.persistence.file import FilePersistence
+
+    run, dry_run = FilePersistence(path=folder), FilePersistence(path=folder)
+    if kept:
+        keep_folder(folder)
+    name = f"results/{'long/' * 40}scores.csv"  # Snakemake makes folders within it for such a path
+    run._mark_incomplete(name, None)
+    assert run._filter_incomplete_keys({name, "a.csv"}) == {name}
+    run._unmark_incomplete(name)
+    if kept:
+        assert dry_run._filter_incomplete_keys({name, "a.csv"}) == set()
+    else:  # else Snakemake has mended it, and `keep_folder` may go
+        with pytest.raises(FileNotFoundError, match="incomplete"):
+            dry_run._filter_incomplete_keys({name, "a.csv"})
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
