@@ -193,7 +193,7 @@ class HumanlineTrainer(
         of_batches = [self._sequences(batch) for batch in batches]
         sequences = [one for named in of_batches for one in named.values()]
         # Within one autocast the weights are cast once. It ends before the weights change.
-        with self.reference.scoring() as model, self.accelerator.autocast(), self.log_probs_alone():
+        with self.reference.scoring() as model, self.log_probs_alone():
             was_training = model.training
             model.eval()
             checkpointing = self.args.gradient_checkpointing_kwargs
@@ -213,7 +213,8 @@ class HumanlineTrainer(
         forward = policy.forward
         self._add_head(policy)
         try:
-            yield
+            with self.accelerator.autocast():  # which is in the forward pass that is set aside
+                yield
         finally:
             policy.forward = forward
 

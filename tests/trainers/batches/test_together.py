@@ -57,11 +57,15 @@ def test_a_training_that_scores_batches_together_has_the_same_losses(
     assert len(set(found[0])) > 3
 
 
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_policy_leaves_out_entropies_only_while_it_scores(
-    objective, model, tokenizer, groups, tmp_path
+    objective, bf16, model, tokenizer, groups, tmp_path
 ):
-    trainer = make_trainer(objective, model, tokenizer, rows(objective, groups), tmp_path)
+    dataset = rows(objective, groups)
+    options = {"bf16": bf16, "use_cpu": True}
+    trainer = make_trainer(objective, model, tokenizer, dataset, tmp_path, **options)
+    trainer.accelerator.prepare_model(model)  # as before training
     ids = torch.arange(3, 9)[None]
 
     def outputs():
@@ -74,4 +78,5 @@ def test_the_policy_leaves_out_entropies_only_while_it_scores(
         after = outputs()
     assert lean.entropy is None
     assert lean.log_probs.tolist() == before.log_probs.tolist()
+    assert lean.log_probs.dtype == before.log_probs.dtype
     assert after.entropy.tolist() == before.entropy.tolist()
