@@ -74,9 +74,9 @@ if workflow.is_main_process:  # jobs read this file too, and must not do this
     if "--lint" not in sys.argv:  # it writes nothing
         try:
             run_locks.require_room(Path(".snakemake"))
-            run_locks.keep_folder(Path(".snakemake"))
         except ConfigError as error:
             refuse(error)
+        run_locks.keep_folder(Path(".snakemake"))
     run_locks.guard()
     if run_locks.waiting_workflow() is None:
         run_locks.announce()

@@ -282,13 +282,10 @@ def keep_folder(folder: Path) -> None:
 
     Args:
         folder: Snakemake's folder, ``.snakemake``.
-
-    Raises:
-        ConfigError: if nothing may be written there.
     """
-    kept = folder / "incomplete" / "humanline-keeps-this-folder"
-    try:
-        kept.parent.mkdir(exist_ok=True)
-        kept.touch()
-    except OSError as error:
-        raise _unwritable(kept.absolute(), error) from None
+    marks = folder / "incomplete"
+    if (folder / "metadata").exists() and not marks.exists():
+        return  # Snakemake makes it, and first moves there what an old version has marked
+    with suppress(OSError):  # for example, it is of another user
+        marks.mkdir(exist_ok=True)
+        (marks / "humanline-keeps-this-folder").touch()

@@ -213,7 +213,7 @@ class HumanlineTrainer(
         forward = policy.forward
         self._add_head(policy)
         try:
-            with self.accelerator.autocast():  # which is in the forward pass that is set aside
+            with self.accelerator.autocast():  # accelerate has put it into `forward`
                 yield
         finally:
             policy.forward = forward
